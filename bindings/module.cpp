@@ -28,4 +28,7 @@ PYBIND11_MODULE(_core, m) {
 
   py::module_ ops = m.def_submodule("ops", "Operations, forward and backward.");
   bind::bind_softmax(ops);
+  bind::bind_linear(ops);
+  bind::bind_norm(ops);
+  bind::bind_global_norm(ops);
 }

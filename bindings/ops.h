@@ -6,5 +6,8 @@
 namespace loopos::bind {
 
 void bind_softmax(py::module_& ops);
+void bind_linear(py::module_& ops);
+void bind_norm(py::module_& ops);
+void bind_global_norm(py::module_& ops);
 
 }  // namespace loopos::bind
