@@ -5,6 +5,7 @@
 #include "core/thread_pool.h"
 #include "kernels/table.h"
 #include "ops.h"
+#include "optim.h"
 
 namespace py = pybind11;
 
@@ -31,4 +32,5 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_linear(ops);
   bind::bind_norm(ops);
   bind::bind_global_norm(ops);
+  bind::bind_optim(m);
 }
