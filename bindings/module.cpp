@@ -4,6 +4,7 @@
 #include "core/guards.h"
 #include "core/thread_pool.h"
 #include "kernels/table.h"
+#include "model.h"
 #include "ops.h"
 
 namespace py = pybind11;
@@ -28,4 +29,7 @@ PYBIND11_MODULE(_core, m) {
 
   py::module_ ops = m.def_submodule("ops", "Operations, forward and backward.");
   bind::bind_softmax(ops);
+  bind::bind_attention(ops);
+
+  bind::bind_model(m);
 }
