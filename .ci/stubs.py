@@ -4,8 +4,8 @@
     python .ci/stubs.py --check    what .ci/run does
 
 pybind11-stubgen describes an extension with a submodule as a package of stubs. The extension is one file, so its
-submodules are written here as classes of static methods: `loopos._core.ops.softmax` resolves the same way, and no folder
-`loopos/_core` stands in the way of the real module.
+submodules are written here as classes of static methods: `loopos._core.ops.softmax` resolves the same way, and no
+folder `loopos/_core` stands in the way of the real module.
 """
 
 from __future__ import annotations
