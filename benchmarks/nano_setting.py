@@ -30,7 +30,7 @@ def arguments(description: str) -> argparse.Namespace:
 
 
 def characters(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
-    """Ids (int64) of the first nine tenths of the characters, of the held-out last tenth; the size of the vocabulary."""
+    """Ids (int64) of the first nine tenths of the characters, of the held-out tenth; the size of the vocabulary."""
     text = path.read_text(encoding="utf-8")
     vocabulary = {character: number for number, character in enumerate(sorted(set(text)))}
     ids = np.array([vocabulary[character] for character in text], dtype=np.int64)
