@@ -70,11 +70,11 @@ def render() -> str:
     if missing:
         raise SystemExit(f"submodules lost on the way: {sorted(missing)}")
     future = sorted(line for line in imports if "__future__" in line)
-    lines = [BANNER, *future, *sorted(imports - set(future)), ""]
+    lines = [BANNER, "# ruff: noqa", *future, *sorted(imports - set(future)), ""]
     lines += [ast.unparse(ast.fix_missing_locations(node)) for node in body]
     text = "\n".join(lines) + "\n"
-    shape = [sys.executable, "-m", "ruff", "format", "--stdin-filename", "_core.pyi", "-"]
-    return subprocess.run(shape, input=text, capture_output=True, text=True, check=True, cwd=TARGET.parent).stdout
+    shape = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(TARGET), "-"]
+    return subprocess.run(shape, input=text, capture_output=True, text=True, check=True).stdout
 
 
 def main() -> None:

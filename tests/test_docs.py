@@ -78,7 +78,7 @@ def test_python_snippets_of_the_readme_run(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     for snippet in snippets:
         small = re.sub(r"max_steps=\d+", "max_steps=3, progress=False", snippet)
-        exec(compile(small, "README.md", "exec"), {})
+        exec(compile(small, "<snippet of README.md>", "exec"), {})
     step, loss = capsys.readouterr().out.split()
     assert int(step) == 3
     assert 0 < float(loss) < 7
