@@ -3,6 +3,8 @@
 
 #include "kernels/gemm_float.h"
 #include "kernels/rows_basic.h"
+#include "kernels/rows_norm.h"
+#include "kernels/rows_update.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
@@ -24,6 +26,14 @@ Table<T> make_table() {
   t.max_abs = max_abs<T>;
   t.first_nonfinite = first_nonfinite<T>;
   t.softmax_backward = softmax_backward<T>;
+  t.norm_stats = norm_stats<T>;
+  t.norm_apply = norm_apply<T>;
+  t.norm_grad_sums = norm_grad_sums<T>;
+  t.norm_grad_apply = norm_grad_apply<T>;
+  t.column_sums = column_sums<T>;
+  t.rotate = rotate<T>;
+  t.sgd_update = sgd_update<T>;
+  t.adam_update = adam_update<T>;
   return t;
 }
 
