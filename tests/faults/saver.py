@@ -1,6 +1,6 @@
 """A program that saves checkpoints and is hurt while it does: ``python saver.py '{"mode": ...}'`` (see main).
 
-It forks a child per attempt, so that one start of Python serves them all. The tests also load this file for :func:`content`.
+It forks a child per attempt, so that one start of Python serves all. The tests also load this file for :func:`content`.
 """
 
 import contextlib
@@ -140,7 +140,7 @@ def attempt(job: dict, folder: str, ordinal: int, step: int, variant: int) -> di
 
 
 def main() -> None:
-    """folders: one prepared for each attempt; step, variant: what to save. Prints the results up to the first survivor."""
+    """folders: one prepared per attempt; step, variant: what to save. Prints the results up to the first survivor."""
     job = json.loads(sys.argv[1])
     results = []
     for ordinal, folder in enumerate(job["folders"], start=1):

@@ -153,7 +153,7 @@ print("done")
 
 
 def test_full_and_read_only_file_system(tmp_path):
-    """A tmpfs of 64 KiB takes one checkpoint and not two; remounted read-only it is refused before anything is trained."""
+    """A tmpfs of 64 KiB takes one checkpoint, not two; remounted read-only it is refused before the first step."""
     mount = f"mount -t tmpfs -o size=64k none {tmp_path}"
     alone = ["unshare", "-rm", "sh", "-c"]
     if shutil.which("unshare") is None or subprocess.run([*alone, mount], capture_output=True).returncode:
