@@ -122,7 +122,13 @@ def test_cancellation_gets_a_second_opinion():
     """Rounding of 1e6 buries a difference over 2e-6; the extrapolated one over longer steps still decides at 1e-6."""
     right = (lambda x: 1e6 + np.sin(x), lambda dy, x: dy * np.cos(x))
     assert gradcheck(right, X, rtol=1e-6)
-    assert not gradcheck((right[0], lambda dy, x: 1.001 * dy * np.cos(x)), X, raise_exception=False)
+    for factor in (1.001, 1.0001, 1.00001):  # the last two are below the rounding of every single element
+        assert not gradcheck((right[0], lambda dy, x, f=factor: f * dy * np.cos(x)), X, raise_exception=False)
+
+
+def test_roughness_is_not_forgiven():
+    """A function that moves in steps of 1e-7 cannot vouch for a gradient to 1e-6."""
+    assert not gradcheck((lambda x: np.round(np.sin(x), 7), lambda dy, x: dy * np.cos(x)), X, raise_exception=False)
 
 
 def test_a_constant_infinity_is_left_out():
