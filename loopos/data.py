@@ -48,7 +48,7 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     """0..count-1 in an order that depends on (seed, epoch) only; int64 (count,).
 
     Each number gets a 64-bit key, the output of Philox4x64-10 (Salmon et al. 2011) under the key (seed, epoch) at
-    counters 1, 2, ..., and the numbers are sorted by key, equal keys by number: nothing is left to an implementation."""
+    counters 1, 2, ..., and the numbers are sorted by key, equal keys by number: every step is fixed."""
     keys = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(count)
     return np.argsort(keys, kind="stable")
 
