@@ -106,3 +106,14 @@ def write_folder(tmp_path):
         return folder
 
     return write
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def bits():
+    """``bits(arrays)``: what two dicts of arrays must share to be the same bit for bit."""
+    return lambda arrays: {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.reference
 
+import loopos  # noqa: E402
 from loopos.hf import read_pretrained, write_pretrained  # noqa: E402
 
 transformers.logging.set_verbosity_error()
@@ -142,6 +143,14 @@ def test_logits_agree_in_float32(settings, tmp_path):
     config, arrays = read_pretrained(tmp_path)
     expected = theirs(model)
     assert np.abs(logits_of(config, arrays, IDS) - expected).max() <= 5e-6 * np.abs(expected).max()
+
+
+def test_the_core_agrees_with_this_forward_pass(settings, tmp_path):
+    """Both families at the precision of float64, which transformers' Llama does not have."""
+    reference(settings, torch.float64).save_pretrained(tmp_path)
+    expected = logits_of(*read_pretrained(tmp_path), IDS)
+    got = loopos.Model.from_pretrained(tmp_path).forward(IDS)
+    assert np.abs(got - expected).max() <= 1e-12 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
