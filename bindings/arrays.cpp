@@ -84,6 +84,16 @@ Array<std::int64_t> integers(const char* function, const char* argument, py::han
   return wrap<std::int64_t>(function, argument, value);
 }
 
+double number(const char* function, const char* argument, py::handle value) {
+  const bool boolean = py::isinstance<py::bool_>(value) || std::string(Py_TYPE(value.ptr())->tp_name).find("bool") != std::string::npos;
+  if (!boolean && !py::isinstance<py::array>(value) && PyNumber_Check(value.ptr()) && !py::isinstance<py::str>(value)) {
+    const double x = PyFloat_AsDouble(value.ptr());
+    if (!(x == -1.0 && PyErr_Occurred())) return x;
+    PyErr_Clear();
+  }
+  throw py::type_error(cat(function, ": ", argument, " must be a real number, got ", describe(value)));
+}
+
 bool is_double(const char* function, const char* argument, py::handle value) {
   if (has_dtype<double>(value)) return true;
   if (has_dtype<float>(value)) return false;

@@ -6,5 +6,6 @@
 namespace loopos::bind {
 
 void bind_softmax(py::module_& ops);
+void bind_attention(py::module_& ops);
 
 }  // namespace loopos::bind

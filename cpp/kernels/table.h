@@ -69,6 +69,7 @@ void multiply_block(const GemmBlock<double>& block);
 
 enum class Isa { baseline, avx2, avx512 };
 Isa active_isa();
+bool supported(Isa isa);  // by this build and this processor
 const char* isa_name(Isa isa);
 
 /// What one instruction set brings; filled in table.cpp and gemm_eigen.cpp, chosen in dispatch.cpp.
