@@ -65,7 +65,7 @@ class ProgressBar(Callback):
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._eval_loss: float | None = None
+        self._shown: dict[str, str] = {}
 
     def on_train_begin(self, info: dict[str, Any]) -> None:
         from tqdm import tqdm
@@ -73,21 +73,20 @@ class ProgressBar(Callback):
         self._bar = tqdm(total=info["max_steps"], initial=info["step"], desc="train", unit="step", dynamic_ncols=True)
 
     def on_step_end(self, info: dict[str, Any]) -> None:
-        shown = {
+        self._shown |= {
             "loss": f"{info['loss']:.4f}",
             "grad_norm": f"{info['grad_norm']:.3g}",
             "lr": f"{info['learning_rate']:.2e}",
             "tok/s": f"{info['tokens_per_second']:,.0f}",
         }
-        if self._eval_loss is not None:
-            shown["eval_loss"] = f"{self._eval_loss:.4f}"
         if info["nonfinite"]:
-            shown["refused"] = str(info["nonfinite"])
-        self._bar.set_postfix(shown, refresh=False)
+            self._shown["refused"] = str(info["nonfinite"])
+        self._bar.set_postfix(self._shown, refresh=False)
         self._bar.update(info["step"] - self._bar.n)
 
     def on_evaluate(self, info: dict[str, Any]) -> None:
-        self._eval_loss = info["eval_loss"]
+        self._shown["eval_loss"] = f"{info['eval_loss']:.4f}"
+        self._bar.set_postfix(self._shown)
 
     def on_train_end(self, info: dict[str, Any]) -> None:
         if self._bar is not None:

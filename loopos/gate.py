@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import Birth
+from .model import birth_from
 
 
 def clip_factor(norm: float, max_norm: float | None) -> float:
@@ -36,7 +37,7 @@ def find_birth(
     for ids, targets, keywords in calls:
         found = core.trace(ids, targets, **keywords)
         if found is not None:
-            return birth_of(found, step)
+            return birth_from(found, step)
     if math.isfinite(loss) and math.isfinite(norm):
         return None
     return _born_in_the_sum(core, loss, norm, step)
@@ -57,19 +58,9 @@ def _born_in_the_sum(core: Any, loss: float, norm: float, step: int) -> Birth:
     return Birth(step, "forward", None, "cross_entropy", "loss", (), loss, cause)
 
 
-def birth_of(found: Mapping[str, Any], step: int, op: str | None = None) -> Birth:
-    """A Birth from what the core reports; ``op`` is who did it where the core does not say."""
-    name = str(found["tensor"])
-    return Birth(
-        step=step,
-        phase=str(found["phase"]),
-        layer=found["layer"] if "layer" in found else layer_of(name),
-        op=str(found.get("op") or op),
-        tensor=name,
-        index=tuple(int(i) for i in found["index"]),
-        value=float(found["value"]),
-        cause=str(found["cause"]),
-    )
+def refused_update(found: Mapping[str, Any], optimizer: str, step: int) -> Birth:
+    """The Birth of what the optimizer refused: it knows the tensor, not the block nor its own name."""
+    return birth_from({"layer": layer_of(found["tensor"]), "op": optimizer, **found}, step)
 
 
 def layer_of(name: str) -> int | None:

@@ -67,14 +67,14 @@ class Policy:
 
     def refused(self, birth: Birth) -> None:
         """An update was not applied. Returns when the run may go on, else raises NonFiniteError."""
-        self.refused_in_all += 1
-        self.refused_in_a_row += 1
         if self.kind == "halt":
             raise NonFiniteError(birth)
-        if self.refused_in_a_row > MOST_IN_A_ROW:
-            raise self._exhausted(birth, f"{self.refused_in_a_row} updates in a row")
-        if self.refused_in_all > self.most:
-            raise self._exhausted(birth, f"{self.refused_in_all} updates of this run, more than {self.most:g},")
+        if self.refused_in_a_row == MOST_IN_A_ROW:
+            raise self._exhausted(birth, f"{MOST_IN_A_ROW + 1} updates in a row")
+        if self.refused_in_all + 1 > self.most:
+            raise self._exhausted(birth, f"{self.refused_in_all + 1} updates of this run, more than {self.most:g},")
+        self.refused_in_all += 1
+        self.refused_in_a_row += 1
         if self.kind == "rewind":
             self._snapshot.restore(self._model, self._optimizer)
 
@@ -113,4 +113,3 @@ class _Snapshot:
         optimizer.load_state_dict(moments | self.numbers)
         for name, view in model.parameters().items():
             np.copyto(view, self.arrays[f"weights.{name}"])
-

@@ -132,4 +132,4 @@ def restore(checkpoint: Checkpoint, model: Any, optimizer: Any) -> SavedPolicy:
 
 
 def instruction_set() -> str:
-    return str(_core.show_config()["isa"])
+    return str(_core.isa())

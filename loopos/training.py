@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -109,28 +109,8 @@ def train(
     CheckpointError when a checkpoint to resume is damaged. While training: NonFiniteError, with the birth of the number,
     and KeyboardInterrupt. The model then holds the state after its last complete update.
     """
-    settings = TrainSettings(
-        max_steps=max_steps,
-        epochs=epochs,
-        batch_size=batch_size,
-        seq_len=seq_len,
-        grad_accum=grad_accum,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        lr_schedule=lr_schedule,
-        warmup_steps=warmup_steps,
-        min_lr=min_lr,
-        weight_decay=weight_decay,
-        betas=betas,
-        eps=eps,
-        max_grad_norm=max_grad_norm,
-        on_nonfinite=on_nonfinite,
-        seed=seed,
-        threads=threads,
-        log_every=log_every,
-        eval_every=eval_every,
-        save_every=save_every,
-    )
+    given = dict(locals())
+    settings = TrainSettings(**{each.name: given[each.name] for each in fields(TrainSettings)})
     if not isinstance(model, Model | ModelConfig):
         raise TypeError(f"train: model must be a Model or a ModelConfig, got {checks.shown(model)}")
     hooks = Hooks([*callbacks, *([ProgressBar()] if progress else [])])
@@ -303,7 +283,8 @@ class _Run:
 
     def farewell(self, signal_name: str) -> str:
         """Save what there is, and say where the run stands and how it goes on."""
-        text = f"training was stopped by {signal_name} after update {self.step} of {self.total}; the model is as that left it. "
+        name = "Ctrl-C" if signal_name == "SIGINT" else signal_name
+        text = f"training was stopped by {name} after update {self.step} of {self.total}; the model is as it left it. "
         if self.store is None:
             return text + "Nothing was saved: no output_dir was given"
         try:

@@ -62,7 +62,7 @@ class Updater:
         if birth is None:
             refusal = self._optimizer.step_core(rate, gate.clip_factor(norm, settings.max_grad_norm))
             if refusal is not None:
-                birth = gate.birth_of(refusal, t + 1, op=settings.optimizer)
+                birth = gate.refused_update(refusal, settings.optimizer, t + 1)
         return Update(loss, norm, valid, tokens, birth)
 
 
