@@ -61,7 +61,7 @@ class Hooks:
 
 
 class ProgressBar(Callback):
-    """A tqdm bar on stderr: steps, elapsed and remaining time, loss, gradient norm, learning rate, tokens per second."""
+    """A tqdm bar on stderr: steps, time gone and left, loss, gradient norm, learning rate, tokens per second."""
 
     def __init__(self) -> None:
         self._bar: Any = None

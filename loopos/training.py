@@ -84,30 +84,33 @@ def train(
     """Train ``model`` on ``data``.
 
     model            a Model, trained in place, or a ModelConfig, from which one is built with ``seed``
-    data, eval_data  a path, a text, bytes, a 1-D array of ids, or an object with ``batch(step, micro) -> (ids, targets)``;
-                     eval_data is scored whole, after every eval_every-th update (None: only) and at the end
+    data, eval_data  a path, a text, bytes, a 1-D array of ids, or an object with ``batch(step, micro) -> (ids,
+                     targets)``; eval_data is scored whole, after every eval_every-th update (if given) and at the end
     tokenizer        for text: None (bytes), "chars", or an object with encode, decode and vocab_size
-    max_steps        updates in all, those before a resume included; with epochs too, whichever ends first; neither: one epoch
-    batch_size       sequences of one micro-batch, each of seq_len (None: context_length) tokens; grad_accum micro-batches
+    max_steps        updates in all, those before a resume included; with epochs too, whichever ends first; with
+                     neither: one epoch
+    batch_size       sequences of one micro-batch, each of seq_len (None: context_length) tokens; grad_accum of them
                      make an update, whose gradient is that of the mean loss over all their valid tokens
-    optimizer        "adamw", "adam" (L2) or "sgd" (plain); weight_decay acts on tensors of two or more dimensions; betas and
-                     eps are those of the first two
-    learning_rate    the peak; lr_schedule "cosine" or "linear" falls to min_lr, "constant" stays; warmup_steps climb to it
+    optimizer        "adamw", "adam" (L2) or "sgd" (plain); weight_decay acts on tensors of two or more dimensions;
+                     betas and eps are those of the first two
+    learning_rate    the peak; lr_schedule "cosine" or "linear" falls to min_lr, "constant" stays; warmup_steps climb
     max_grad_norm    gradients of a larger norm are scaled down to it; None: never
-    on_nonfinite     "halt": a loss or gradient that is not finite raises; "skip", "rewind": see loopos.policy.Policy
+    on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see loopos.policy.Policy
     threads          for this call; None leaves the number as it is
-    callbacks        see loopos.callbacks. None of them, nor logging, evaluating, saving and threads change a weight's bit
-    output_dir       checkpoints (after every save_every-th update and at the end) and metrics.jsonl are written here
-    resume           "auto": from the newest good checkpoint in output_dir, if any; or a folder: an output_dir or a checkpoint
+    callbacks        see loopos.callbacks. They, logging, evaluating, saving and threads never change a weight's bits
+    output_dir       where checkpoints (after every save_every-th update and at the end) and metrics.jsonl are written
+    resume           "auto": from the newest good checkpoint in output_dir, if any; or a folder: an output_dir or one
+                     checkpoint
     progress         False prints nothing
 
-    A micro-batch whose targets are all -100 adds nothing. An update without one valid target has loss 0.0, valid_tokens 0
-    and is not applied (the optimizer does not count it); if no update of the call had any, a UserWarning says so.
+    A micro-batch whose targets are all -100 adds nothing. An update without one valid target has loss 0.0 and
+    valid_tokens 0 and is not applied (the optimizer does not count it); if no update of the call had any, a UserWarning
+    says so.
 
-    Raises before the first update: ValueError and TypeError for an argument (shown with what was expected), IndexError for
-    an id out of range, FileNotFoundError, OSError when output_dir cannot be written or another live process uses it,
-    CheckpointError when a checkpoint to resume is damaged. While training: NonFiniteError, with the birth of the number,
-    and KeyboardInterrupt. The model then holds the state after its last complete update.
+    Raises before the first update: ValueError and TypeError for an argument, IndexError for an id out of range,
+    FileNotFoundError, OSError when output_dir cannot be written or another live process uses it, CheckpointError when a
+    checkpoint to resume is damaged. While training: NonFiniteError with the birth of the number, OSError when a
+    checkpoint cannot be written, KeyboardInterrupt. The model then holds the state after its last complete update.
     """
     given = dict(locals())
     settings = TrainSettings(**{each.name: given[each.name] for each in fields(TrainSettings)})
