@@ -18,10 +18,9 @@ from loopos.updates import evaluate as mean_loss
 
 from . import folders, options
 
-
-TRAIN = """Train a model on TEXT: a text, or token ids in a .npy or uint16 .bin file. Without TEXT, on the help texts that
-every Python carries, which takes about two minutes on two cores. The last tenth is held out; its loss and a sample of
-what the model writes are printed at the end.
+TRAIN = """Train a model on TEXT: a text, or token ids in a .npy or uint16 .bin file. Without TEXT, on the help texts
+that every Python carries, which takes about two minutes on two cores. The last tenth is held out; its loss and a sample
+of what the model writes are printed at the end.
 
   loopos train
   loopos train novel.txt --output-dir runs/novel --save-every 500
@@ -46,6 +45,8 @@ def train(given: dict[str, Any]) -> int:
     settings = options.TRAIN_DEFAULTS | asked
     if settings.get("max_steps") is None and settings.get("epochs") is None:
         settings["max_steps"] = options.STEPS
+    if settings.get("min_lr") is None and isinstance(settings["learning_rate"], int | float):
+        settings["min_lr"] = settings["learning_rate"] / 10
 
     starting = folders.load(run["init"], run.get("dtype")) if run.get("init") is not None else None
     tokenizer = settings.pop("tokenizer", None) or (starting and starting.tokenizer)

@@ -19,7 +19,6 @@ MODEL_DEFAULTS = {"context_length": 64, "n_layer": 4, "n_head": 4, "d_model": 12
 TRAIN_DEFAULTS = {
     "batch_size": 12,
     "learning_rate": 1e-3,
-    "min_lr": 1e-4,
     "warmup_steps": 100,
     "betas": (0.9, 0.99),
 }
@@ -106,7 +105,7 @@ def _settings() -> dict[str, tuple[str, Any]]:
     """(annotation as text, default) of every setting of ModelConfig and train; the default is the command line's."""
     known = {f.name: (str(f.type), None if f.default is MISSING else f.default) for f in fields(ModelConfig)}
     known |= {name: (str(p.annotation), p.default) for name, p in inspect.signature(train).parameters.items()}
-    own = MODEL_DEFAULTS | TRAIN_DEFAULTS | {"max_steps": f"{STEPS}, or by epochs"}
+    own = MODEL_DEFAULTS | TRAIN_DEFAULTS | {"max_steps": f"{STEPS}, or by epochs", "min_lr": "learning_rate / 10"}
     return {name: (annotation, own.get(name, default)) for name, (annotation, default) in known.items()}
 
 
