@@ -45,6 +45,9 @@ PYBIND11_MODULE(_core, m) {
   py::module_ ops = m.def_submodule("ops", "Operations, forward and backward.");
   bind::bind_softmax(ops);
   bind::bind_attention(ops);
+  bind::bind_cross_entropy(ops);
+  bind::bind_activation(ops);
+  bind::bind_dropout(ops);
 
   bind::bind_model(m);
 }

@@ -22,7 +22,7 @@ AttentionOptions options_of(const char* f, const AttentionShape& s, bool causal,
                             py::array& mask_owner) {
   AttentionOptions options;
   options.causal = causal;
-  options.scale = scale.is_none() ? 1 / std::sqrt(static_cast<double>(s.width)) : number(f, "scale", scale);
+  options.scale = scale.is_none() ? 1 / std::sqrt(static_cast<double>(s.width)) : scalar(f, "scale", scale);
   require(std::isfinite(options.scale), f, ": scale must be a finite number, got ", options.scale);
   if (mask.is_none()) return options;
   if (!py::isinstance<py::array_t<bool>>(mask))
@@ -32,7 +32,7 @@ AttentionOptions options_of(const char* f, const AttentionShape& s, bool causal,
   bool fits = got.size() <= 4;
   for (std::size_t i = 1; fits && i <= got.size(); ++i) fits = got[got.size() - i] == 1 || got[got.size() - i] == full[4 - i];
   require(fits, f, ": mask must be broadcastable to (B, H, T, S) = ", text(full), ", got shape ", text(got));
-  mask_owner = py::module_::import("numpy").attr("broadcast_to")(mask, py::cast(py::make_tuple(full[0], full[1], full[2], full[3])));
+  mask_owner = py::module_::import("numpy").attr("broadcast_to")(mask, py::make_tuple(full[0], full[1], full[2], full[3]));
   options.mask = {static_cast<const bool*>(mask_owner.data()), mask_owner.strides(0), mask_owner.strides(1), mask_owner.strides(2),
                   mask_owner.strides(3)};
   return options;
