@@ -1,0 +1,31 @@
+// The index of the extension: every file of bindings adds its part here.
+#include <pybind11/pybind11.h>
+
+#include "core/guards.h"
+#include "core/thread_pool.h"
+#include "kernels/table.h"
+#include "ops.h"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_core, m) {
+  using namespace loopos;
+  m.doc() = "The C++ core of LoopOS.";
+  num_threads();                 // a bad LOOPOS_NUM_THREADS or LOOPOS_ISA is refused at import, not in the middle of a run
+  kernels::active_isa();
+
+  m.def("set_num_threads", &set_num_threads, py::arg("n"), py::call_guard<py::gil_scoped_release>(),
+        "Sets the number of threads (1 to 1024). Results have the same bits for any number.");
+  m.def("get_num_threads", &num_threads, "The number of threads in use.");
+  m.def("isa", [] { return kernels::isa_name(kernels::active_isa()); },
+        "The instruction set in use: baseline, avx2 or avx512 (LOOPOS_ISA forces one).");
+  m.def("guard_counts", [] {
+    py::dict counts;
+    for (std::size_t i = 0; i < kGuardNames.size(); ++i) counts[kGuardNames[i]] = guard_count(static_cast<Guard>(i));
+    return counts;
+  }, "How often each operation's guard has fired (fully masked rows) since import or reset_guard_counts().");
+  m.def("reset_guard_counts", &reset_guard_counts, "Sets every guard count to zero.");
+
+  py::module_ ops = m.def_submodule("ops", "Operations, forward and backward.");
+  bind::bind_softmax(ops);
+}

@@ -1,0 +1,10 @@
+// One function per file of operation bindings; module.cpp calls them all.
+#pragma once
+
+#include "arrays.h"
+
+namespace loopos::bind {
+
+void bind_softmax(py::module_& ops);
+
+}  // namespace loopos::bind

@@ -1,0 +1,251 @@
+#include "core/thread_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cfenv>
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <fstream>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace loopos {
+namespace {
+
+constexpr int kWatched = FE_INVALID | FE_OVERFLOW | FE_DIVBYZERO;
+constexpr Index kMaxThreads = 1024;
+constexpr int kSpins = 4000;  // some tens of microseconds: about the gap between two operations of a step
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+int affinity_cores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+/// Cores that this process may use: its affinity mask, cut by a cgroup quota (containers).
+int usable_cores() {
+  int cores = affinity_cores();
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (file >> quota >> period && quota != "max" && period > 0)
+    cores = std::min(cores, std::max(1, static_cast<int>(std::atof(quota.c_str()) / period)));
+  return cores;
+}
+
+int default_threads() {
+  for (const char* name : {"LOOPOS_NUM_THREADS", "OMP_NUM_THREADS"}) {
+    const char* text = std::getenv(name);
+    if (!text || !*text) continue;
+    char* end = nullptr;
+    errno = 0;
+    const long n = std::strtol(text, &end, 10);
+    const bool list = name[0] == 'O' && *end == ',';  // OMP_NUM_THREADS may list one number per nesting level
+    if (errno == 0 && end != text && (*end == '\0' || list) && n >= 1 && n <= kMaxThreads) return static_cast<int>(n);
+    if (name[0] == 'L')
+      throw std::invalid_argument(cat(name, "='", text, "': expected a whole number from 1 to ", kMaxThreads));
+  }
+  return usable_cores();
+}
+
+struct Job {
+  detail::ChunkFn fn = nullptr;
+  void* body = nullptr;
+  Index chunks = 0;
+  std::atomic<Index> next{0};
+  std::atomic<bool> failed{false};
+  std::exception_ptr error;
+
+  void work() {
+    for (Index chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
+      if (failed.load(std::memory_order_relaxed)) continue;
+      try {
+        fn(body, chunk);
+      } catch (...) {
+        if (!failed.exchange(true)) error = std::current_exception();
+      }
+    }
+  }
+};
+
+thread_local bool inside_pool = false;
+
+class Pool {
+ public:
+  explicit Pool(int threads) : threads_(threads), spins_(threads <= affinity_cores() ? kSpins : 0) {}
+
+  int threads() const { return threads_; }
+  bool try_own() { return owner_.try_lock(); }
+  void release() { owner_.unlock(); }
+
+  /// The caller owns the pool and is one of its threads.
+  void run(Index chunks, detail::ChunkFn fn, void* body) {
+    spawn();
+    job_.fn = fn;
+    job_.body = body;
+    job_.chunks = chunks;
+    job_.next.store(0, std::memory_order_relaxed);
+    job_.failed.store(false, std::memory_order_relaxed);
+    job_.error = nullptr;
+    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst) > 0) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      wake_.notify_all();
+    }
+    inside_pool = true;
+    job_.work();
+    inside_pool = false;
+    for (int spin = 0; busy_.load(std::memory_order_acquire) > 0;) {
+      if (++spin < kSpins) {
+        relax();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+    if (job_.error) std::rethrow_exception(job_.error);
+  }
+
+  int take_flags() { return flags_.exchange(0); }
+
+  void stop() {
+    stopping_.store(true);
+    generation_.fetch_add(1);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      wake_.notify_all();
+    }
+    for (auto& worker : workers_) worker.join();
+    workers_.clear();
+  }
+
+ private:
+  void spawn() {
+    while (static_cast<int>(workers_.size()) < threads_ - 1) {
+      const unsigned seen = generation_.load();
+      workers_.emplace_back([this, seen] { loop(seen); });
+    }
+  }
+
+  void loop(unsigned seen) {
+    inside_pool = true;
+    for (;;) {
+      seen = wait_for_news(seen);
+      if (stopping_.load()) return;
+      job_.work();
+      if (const int raised = std::fetestexcept(kWatched)) {
+        flags_.fetch_or(raised);
+        std::feclearexcept(kWatched);
+      }
+      busy_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  unsigned wait_for_news(unsigned seen) {
+    for (int spin = 0; spin < spins_; ++spin) {
+      const unsigned now = generation_.load(std::memory_order_acquire);
+      if (now != seen) return now;
+      relax();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    wake_.wait(lock, [&] { return generation_.load(std::memory_order_seq_cst) != seen; });
+    sleepers_.fetch_sub(1);
+    return generation_.load();
+  }
+
+  const int threads_;
+  const int spins_;
+  std::mutex owner_;  // held by the thread whose job is running
+  std::vector<std::thread> workers_;
+  Job job_;
+  std::atomic<unsigned> generation_{0};
+  std::atomic<int> busy_{0};
+  std::atomic<int> sleepers_{0};
+  std::atomic<int> flags_{0};
+  std::atomic<bool> stopping_{false};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+};
+
+// Never destroyed: workers may outlive static destructors. After a fork the child starts anew: the parent's threads do not exist there,
+// and its locks may be held for ever.
+std::mutex* g_mutex = new std::mutex;
+Pool* g_pool = nullptr;
+int g_threads = 0;
+
+void after_fork_in_child() {
+  g_mutex = new std::mutex;
+  g_pool = nullptr;
+  inside_pool = false;
+}
+
+Pool& pool() {
+  std::lock_guard<std::mutex> lock(*g_mutex);
+  if (!g_pool) {
+    static const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
+    (void)registered;
+    if (g_threads == 0) g_threads = default_threads();
+    g_pool = new Pool(g_threads);
+  }
+  return *g_pool;
+}
+
+}  // namespace
+
+int num_threads() { return pool().threads(); }
+
+void set_num_threads(Index n) {
+  require(n >= 1 && n <= kMaxThreads, "set_num_threads: n must be from 1 to ", kMaxThreads, ", got ", n);
+  Pool& old = pool();
+  if (old.threads() == n) return;
+  while (!old.try_own()) std::this_thread::yield();  // wait for a job of another thread to end
+  old.stop();
+  std::lock_guard<std::mutex> lock(*g_mutex);
+  g_threads = static_cast<int>(n);
+  g_pool = new Pool(g_threads);  // the old one is left behind, owned for ever: another thread may still hold a reference
+}
+
+void detail::run_chunks(Index chunks, ChunkFn fn, void* body) {
+  if (!inside_pool) {
+    Pool& p = pool();
+    if (p.threads() > 1 && p.try_own()) {
+      struct Release {
+        Pool& p;
+        ~Release() { p.release(); }
+      } release{p};
+      p.run(chunks, fn, body);
+      return;
+    }
+  }
+  for (Index chunk = 0; chunk < chunks; ++chunk) fn(body, chunk);
+}
+
+FpWatch::FpWatch() : before_(std::fetestexcept(kWatched)) {
+  std::feclearexcept(kWatched);
+  pool().take_flags();
+}
+
+FpWatch::~FpWatch() {
+  std::feclearexcept(kWatched);
+  // Raising a flag again by arithmetic would be visible to a trapping process; setting it is not.
+  std::fexcept_t flags;
+  std::fegetexceptflag(&flags, kWatched);
+  flags |= static_cast<std::fexcept_t>(before_);
+  std::fesetexceptflag(&flags, kWatched);
+}
+
+int FpWatch::raised() const { return std::fetestexcept(kWatched) | pool().take_flags(); }
+
+}  // namespace loopos

@@ -1,0 +1,89 @@
+// Chooses the instruction set once, at first use: the best the processor has, or what LOOPOS_ISA names.
+#include <cstdlib>
+#include <cstring>
+
+#include "core/check.h"
+#include "kernels/table.h"
+
+namespace loopos::kernels {
+
+namespace baseline {
+IsaKernels isa_kernels();
+}
+#if defined(LOOPOS_X86)
+namespace avx2 {
+IsaKernels isa_kernels();
+}
+namespace avx512 {
+IsaKernels isa_kernels();
+}
+#endif
+
+namespace {
+
+bool supported(Isa isa) {
+#if defined(LOOPOS_X86)
+  if (isa == Isa::avx512)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+  if (isa == Isa::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+  return isa == Isa::baseline;
+}
+
+Isa choose() {
+  const char* wanted = std::getenv("LOOPOS_ISA");
+  if (wanted && *wanted) {
+    for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512})
+      if (std::strcmp(wanted, isa_name(isa)) == 0) {
+        require(supported(isa), "LOOPOS_ISA='", wanted, "': this processor or build does not have it");
+        return isa;
+      }
+    require(false, "LOOPOS_ISA='", wanted, "': expected baseline, avx2 or avx512");
+  }
+  for (Isa isa : {Isa::avx512, Isa::avx2})
+    if (supported(isa)) return isa;
+  return Isa::baseline;
+}
+
+struct Active {
+  Isa isa;
+  IsaKernels kernels;
+};
+
+const Active& active() {
+  static const Active chosen = [] {
+    const Isa isa = choose();
+#if defined(LOOPOS_X86)
+    if (isa == Isa::avx512) return Active{isa, avx512::isa_kernels()};
+    if (isa == Isa::avx2) return Active{isa, avx2::isa_kernels()};
+#endif
+    return Active{isa, baseline::isa_kernels()};
+  }();
+  return chosen;
+}
+
+}  // namespace
+
+Isa active_isa() { return active().isa; }
+
+const char* isa_name(Isa isa) { return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "baseline"; }
+
+template <>
+const Table<float>& table<float>() {
+  return active().kernels.f32;
+}
+template <>
+const Table<double>& table<double>() {
+  return active().kernels.f64;
+}
+
+const GemmShape& gemm_shape() { return active().kernels.shape; }
+void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed) {
+  active().kernels.pack_b(b, ldb, transposed, k, n, packed);
+}
+void pack_a(const float* a, Index lda, Index k, Index m, float* packed) { active().kernels.pack_a(a, lda, k, m, packed); }
+void multiply_block(const FloatBlock& block) { active().kernels.multiply_f32(block); }
+void multiply_block(const GemmBlock<double>& block) { active().kernels.multiply_f64(block); }
+
+}  // namespace loopos::kernels

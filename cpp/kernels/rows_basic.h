@@ -1,0 +1,144 @@
+// Row kernels of the softmax family and plain vectors; see table.h for what each does.
+#pragma once
+
+#include <limits>
+
+#include "kernels/vecmath.h"
+
+namespace loopos::kernels::LOOPOS_ISA_NAME {
+
+template <class T>
+constexpr T kNothing = -std::numeric_limits<T>::infinity();
+
+template <class T>
+T row_max(const T* x, Index n) {
+  constexpr T lowest = kNothing<T>;
+  V<T> m(lowest);
+  Index i = 0;
+  for (; i + V<T>::N <= n; i += V<T>::N) {
+    const V<T> v = V<T>::load(x + i);
+    m = select(v > m, v, m);
+  }
+  T lanes[V<T>::N];
+  m.store(lanes);
+  T best = lowest;
+  for (T lane : lanes) best = lane > best ? lane : best;
+  for (; i < n; ++i) best = x[i] > best ? x[i] : best;
+  // Comparisons pass over NaN. Where a number remains, the NaN reaches the sum; where none does, it must not pass for a masked row.
+  if (best == lowest)
+    for (i = 0; i < n; ++i)
+      if (x[i] != x[i]) return x[i];
+  return best;
+}
+
+template <class T, bool kStore>
+double exp_sum(const T* x, Index n, T shift, T* y) {
+  WideSum<T> total;
+  const V<T> s(shift);
+  for_each_vector<T>(n, [&](Index i, auto count) {
+    const V<T> e = exp(load_filled<T>(x + i, count, kNothing<T>) - s);  // e^-inf = 0 adds nothing
+    total.add(e);
+    if (kStore) store<T>(e, y + i, count);
+  });
+  return total.total();
+}
+
+template <class T>
+double exp_sum_store(const T* x, Index n, T shift, T* y) {
+  return exp_sum<T, true>(x, n, shift, y);
+}
+
+template <class T>
+double exp_sum_only(const T* x, Index n, T shift) {
+  return exp_sum<T, false>(x, n, shift, nullptr);
+}
+
+template <class T>
+void exp_shifted(const T* x, Index n, T shift, T factor, T* y) {
+  for_each_vector<T>(n, [&](Index i, auto count) {
+    store<T>(V<T>(factor) * exp(load_filled<T>(x + i, count, kNothing<T>) - V<T>(shift)), y + i, count);
+  });
+}
+
+template <class T>
+void add(const T* a, const T* b, Index n, T* y) {
+  for_each_vector<T>(n, [&](Index i, auto count) { store<T>(load<T>(a + i, count) + load<T>(b + i, count), y + i, count); });
+}
+
+template <class T>
+void scale(const T* x, Index n, T factor, T* y) {
+  for_each_vector<T>(n, [&](Index i, auto count) { store<T>(V<T>(factor) * load<T>(x + i, count), y + i, count); });
+}
+
+template <class T>
+void axpy(const T* x, Index n, T factor, T* y) {
+  for_each_vector<T>(n, [&](Index i, auto count) {
+    store<T>(fma(V<T>(factor), load<T>(x + i, count), load<T>(y + i, count)), y + i, count);
+  });
+}
+
+template <class T>
+double dot(const T* a, const T* b, Index n) {
+  WideSum<T> total;
+  for_each_vector<T>(n, [&](Index i, auto count) { total.add_product(load<T>(a + i, count), load<T>(b + i, count)); });
+  return total.total();
+}
+
+template <class T>
+double sum(const T* x, Index n) {
+  WideSum<T> total;
+  for_each_vector<T>(n, [&](Index i, auto count) { total.add(load<T>(x + i, count)); });
+  return total.total();
+}
+
+template <class T>
+double sum_squares(const T* x, Index n) {
+  return dot(x, x, n);
+}
+
+template <class T>
+T max_abs(const T* x, Index n) {
+  V<T> m(T(0));
+  bool nan = false;
+  for_each_vector<T>(n, [&](Index i, auto count) {
+    const V<T> v = abs(load<T>(x + i, count));
+    m = select(v > m, v, m);
+  });
+  T lanes[V<T>::N];
+  m.store(lanes);
+  T best = 0;
+  for (T lane : lanes) best = lane > best ? lane : best;
+  // x - x is 0 for a finite x and NaN otherwise, so its sum tells of a NaN that the comparisons passed over.
+  V<T> probe(T(0));
+  for_each_vector<T>(n, [&](Index i, auto count) {
+    const V<T> v = load<T>(x + i, count);
+    probe = probe + (v - v);
+  });
+  probe.store(lanes);
+  for (T lane : lanes) nan = nan || lane != lane;
+  if (nan && best < std::numeric_limits<T>::infinity()) return std::numeric_limits<T>::quiet_NaN();
+  return best;
+}
+
+template <class T>
+Index first_nonfinite(const T* x, Index n) {
+  constexpr Index kBlock = 256;
+  for (Index start = 0; start < n; start += kBlock) {
+    const Index end = start + kBlock < n ? start + kBlock : n;
+    bool clean = true;
+    for (Index i = start; i < end; ++i) clean &= (x[i] - x[i] == T(0));
+    if (clean) continue;
+    for (Index i = start; i < end; ++i)
+      if (!(x[i] - x[i] == T(0))) return i;
+  }
+  return n;
+}
+
+template <class T>
+void softmax_backward(const T* p, const T* dp, Index n, T delta, T scale, T* ds) {
+  for_each_vector<T>(n, [&](Index i, auto count) {
+    store<T>(V<T>(scale) * load<T>(p + i, count) * (load<T>(dp + i, count) - V<T>(delta)), ds + i, count);
+  });
+}
+
+}  // namespace loopos::kernels::LOOPOS_ISA_NAME
