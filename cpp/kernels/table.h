@@ -52,6 +52,12 @@ struct AdamUpdate {
 };
 
 template <class T>
+struct Pointwise {
+  void (*forward)(const T* x, Index n, T* y);                     // y = f(x)
+  void (*backward)(const T* dy, const T* x, Index n, T* dx);      // dx = dy f'(x)
+};
+
+template <class T>
 struct Table {
   // softmax family
   T (*max)(const T* x, Index n);                                  // NaN if any element is NaN
@@ -67,6 +73,16 @@ struct Table {
   double (*sum_squares)(const T* x, Index n);
   T (*max_abs)(const T* x, Index n);                              // inf or NaN if any element is
   Index (*first_nonfinite)(const T* x, Index n);                  // n if all are finite
+  void (*scale_add)(const T* x, Index n, T factor, T constant, T* y);  // y = factor x + constant
+  void (*multiply)(const T* a, const T* b, Index n, T* y);        // y = a b
+  void (*subtract_twice)(const T* x, Index n, T first, T second, T* y);  // y = (x - first) - second
+  void (*log_softmax_backward)(const T* dy, const T* y, Index n, T total, T* dx);  // dx = dy - e^y total
+  // activations; in place allowed
+  Pointwise<T> relu, gelu, gelu_tanh, silu, sigmoid, tanh;
+  void (*swiglu)(const T* gate, const T* up, Index n, T* y);      // y = silu(gate) up
+  void (*swiglu_backward)(const T* dy, const T* gate, const T* up, Index n, T* dgate, T* dup);
+  // out[i] = scale where word i of Philox (key seed, counters from first_counter) exceeds limit, else 0
+  void (*dropout_scales)(std::uint64_t seed, std::uint64_t first_counter, Index n, std::uint32_t limit, T scale, T* out);
   // attention rows
   void (*softmax_backward)(const T* p, const T* dp, Index n, T delta, T scale, T* ds);  // ds = scale p (dp - delta)
   // norms; weight, bias, dskip and each output may be null
@@ -107,6 +123,7 @@ void multiply_block(const GemmBlock<double>& block);
 
 enum class Isa { baseline, avx2, avx512 };
 Isa active_isa();
+bool supported(Isa isa);  // by this build and this processor
 const char* isa_name(Isa isa);
 
 /// What one instruction set brings; filled in table.cpp and gemm_eigen.cpp, chosen in dispatch.cpp.

@@ -20,8 +20,8 @@ bool in_range(double rstd) {
 }
 
 template <class T>
-Wide wide_mean(Norm kind, const T* x, Index n) {
-  if (kind == Norm::rms) return 0;
+Wide wide_mean(NormKind kind, const T* x, Index n) {
+  if (kind == NormKind::rms) return 0;
   Wide total = 0;
   for (Index i = 0; i < n; ++i) total += x[i];
   return total / static_cast<Wide>(n);
@@ -38,7 +38,7 @@ T wide_forward(const T* x, const T* weight, const T* bias, Index n, Wide mean, d
 }
 
 template <class T>
-void wide_backward(Norm kind, const T* dy, const T* x, const T* weight, Wide rstd, Index n, const T* dskip, T* dx, T* dweight, T* dbias) {
+void wide_backward(NormKind kind, const T* dy, const T* x, const T* weight, Wide rstd, Index n, const T* dskip, T* dx, T* dweight, T* dbias) {
   const Wide mean = wide_mean(kind, x, n);
   Wide sum_g = 0, sum_gx = 0;
   for (Index i = 0; i < n; ++i) {
@@ -46,7 +46,7 @@ void wide_backward(Norm kind, const T* dy, const T* x, const T* weight, Wide rst
     sum_g += g;
     sum_gx += g * ((x[i] - mean) * rstd);
   }
-  const Wide mean_g = kind == Norm::layer ? sum_g / static_cast<Wide>(n) : Wide(0), mean_gx = sum_gx / static_cast<Wide>(n);
+  const Wide mean_g = kind == NormKind::layer ? sum_g / static_cast<Wide>(n) : Wide(0), mean_gx = sum_gx / static_cast<Wide>(n);
   for (Index i = 0; i < n; ++i) {
     const Wide xhat = (x[i] - mean) * rstd, g = dy[i] * (weight ? weight[i] : Wide(1)), d = dy[i];
     if (dx) dx[i] = static_cast<T>(rstd * (g - mean_g - xhat * mean_gx) + (dskip ? dskip[i] : Wide(0)));
@@ -58,13 +58,13 @@ void wide_backward(Norm kind, const T* dy, const T* x, const T* weight, Wide rst
 }  // namespace
 
 template <class T>
-void norm_forward(Norm kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y, T* mean, T* rstd) {
+void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y, T* mean, T* rstd) {
   const auto& k = kernels::table<T>();
   parallel_blocks(rows, row_grain(n, 3), [&](Index begin, Index end) {
     for (Index r = begin; r < end; ++r) {
       const T* row = x + r * n;
       double centre = 0, squares;
-      if (kind == Norm::layer)
+      if (kind == NormKind::layer)
         k.norm_stats(row, n, &centre, &squares);
       else
         squares = k.sum_squares(row, n);
@@ -84,7 +84,7 @@ void norm_forward(Norm kind, const T* x, const T* weight, const T* bias, Index r
 }
 
 template <class T>
-void norm_backward(Norm kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows, Index n, T* dx,
+void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows, Index n, T* dx,
                    T* dweight, T* dbias) {
   const auto& k = kernels::table<T>();
   // Parameter gradients: a block of rows sums into a slot of its own. Few enough rows that float sums stay within a few ulp.
@@ -99,10 +99,10 @@ void norm_backward(Norm kind, const T* dy, const T* x, const T* weight, const T*
     T* db = dbias ? slot + (dweight ? n : 0) : nullptr;
     for (Index r = b * block; r < std::min(rows, (b + 1) * block); ++r) {
       const Index at = r * n;
-      double centre = kind == Norm::layer ? k.sum(x + at, n) / static_cast<double>(n) : 0, sum_g, sum_gx;
+      double centre = kind == NormKind::layer ? k.sum(x + at, n) / static_cast<double>(n) : 0, sum_g, sum_gx;
       k.norm_grad_sums(dy + at, x + at, weight, n, centre, &sum_g, &sum_gx);
       const double scale = static_cast<double>(rstd[r]), count = static_cast<double>(n);
-      const T mean_g = kind == Norm::layer ? static_cast<T>(sum_g / count) : T(0), mean_gx = static_cast<T>(sum_gx * scale / count);
+      const T mean_g = kind == NormKind::layer ? static_cast<T>(sum_g / count) : T(0), mean_gx = static_cast<T>(sum_gx * scale / count);
       T* out = dx ? dx + at : nullptr;
       const T* skip = dskip ? dskip + at : nullptr;
       if (std::isfinite(sum_g) && std::isfinite(sum_gx) && std::isfinite(mean_g) && std::isfinite(mean_gx) && in_range<T>(scale))
@@ -116,8 +116,8 @@ void norm_backward(Norm kind, const T* dy, const T* x, const T* weight, const T*
 }
 
 #define LOOPOS_INSTANTIATE(T)                                                                                      \
-  template void norm_forward(Norm, const T*, const T*, const T*, Index, Index, double, T*, T*, T*);                \
-  template void norm_backward(Norm, const T*, const T*, const T*, const T*, const T*, Index, Index, T*, T*, T*);
+  template void norm_forward(NormKind, const T*, const T*, const T*, Index, Index, double, T*, T*, T*);                \
+  template void norm_backward(NormKind, const T*, const T*, const T*, const T*, const T*, Index, Index, T*, T*, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)
 

@@ -11,14 +11,14 @@
 
 namespace loopos {
 
-enum class Norm { layer, rms };
+enum class NormKind { layer, rms };
 
 /// x, y (rows, n); weight, bias (n) may be null; mean, rstd (rows), mean null for rms.
 template <class T>
-void norm_forward(Norm kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y, T* mean, T* rstd);
+void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y, T* mean, T* rstd);
 
 template <class T>
-void norm_backward(Norm kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows, Index n, T* dx,
+void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows, Index n, T* dx,
                    T* dweight, T* dbias);
 
 }  // namespace loopos
