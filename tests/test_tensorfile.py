@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -31,6 +31,7 @@ arrays = kinds.flatmap(
 )
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), arrays, max_size=5), st.booleans())
 def test_a_round_trip_and_the_library_agrees(given_arrays, with_metadata):
     metadata = {"format": "pt", "ä": ""} if with_metadata else None
