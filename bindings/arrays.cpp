@@ -84,6 +84,24 @@ Array<std::int64_t> integers(const char* function, const char* argument, py::han
   return wrap<std::int64_t>(function, argument, value);
 }
 
+double scalar(const char* function, const char* argument, py::handle value) {
+  const bool number = PyFloat_Check(value.ptr()) || (PyLong_Check(value.ptr()) && !PyBool_Check(value.ptr()));
+  const bool array = py::isinstance<py::array>(value);
+  bool floats = number;
+  if (!number && py::hasattr(value, "dtype")) {  // numpy scalars have a dtype too
+    const py::object dtype = value.attr("dtype");
+    floats = dtype.equal(py::dtype::of<float>()) || dtype.equal(py::dtype::of<double>());
+  }
+  if (!floats) throw py::type_error(cat(function, ": ", argument, " must be a float, got ", describe(value)));
+  if (array) {
+    const auto shape = shape_of(py::reinterpret_borrow<py::array>(value));
+    require(shape.empty(), function, ": ", argument, " must be a scalar, got an array of shape ", text(shape));
+  }
+  const double result = PyFloat_AsDouble(value.ptr());
+  if (result == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return result;
+}
+
 bool is_double(const char* function, const char* argument, py::handle value) {
   if (has_dtype<double>(value)) return true;
   if (has_dtype<float>(value)) return false;

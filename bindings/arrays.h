@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,10 @@ Array<T> input(const char* function, const char* argument, py::handle value, con
 /// Ids or labels: int32 or int64 as int64 (a widening keeps every value); TypeError for anything else.
 Array<std::int64_t> integers(const char* function, const char* argument, py::handle value);
 
+/// A number where one is asked for: a Python float or int, a numpy float scalar, or a float array without axes. TypeError for anything else, ValueError for an
+/// array with axes.
+double scalar(const char* function, const char* argument, py::handle value);
+
 /// True for float64, false for float32, else TypeError: the dtype that all float arguments of the call must share.
 bool is_double(const char* function, const char* argument, py::handle value);
 
@@ -61,5 +66,12 @@ auto by_dtype(const char* function, const char* argument, py::handle value, Body
 /// A new C-contiguous array, 64-byte aligned, uninitialised. MemoryError when it cannot be had.
 template <class T>
 py::array_t<T> output(const Shape& shape);
+/// output() filled with zeros: for a gradient that an op accumulates into.
+template <class T>
+py::array_t<T> zeros(const Shape& shape) {
+  auto array = output<T>(shape);
+  std::fill(array.mutable_data(), array.mutable_data() + array.size(), T(0));
+  return array;
+}
 
 }  // namespace loopos::bind

@@ -2,7 +2,11 @@
 #include "kernels/table.h"
 
 #include "kernels/gemm_float.h"
+#include "kernels/rows_activation.h"
 #include "kernels/rows_basic.h"
+#include "kernels/rows_norm.h"
+#include "kernels/rows_update.h"
+#include "kernels/rows_dropout.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
@@ -23,7 +27,28 @@ Table<T> make_table() {
   t.sum_squares = sum_squares<T>;
   t.max_abs = max_abs<T>;
   t.first_nonfinite = first_nonfinite<T>;
+  t.scale_add = scale_add<T>;
+  t.multiply = multiply<T>;
+  t.subtract_twice = subtract_twice<T>;
+  t.log_softmax_backward = log_softmax_backward<T>;
+  t.relu = {activate<T, Relu>, activate_backward<T, Relu>};
+  t.gelu = {activate<T, Gelu>, activate_backward<T, Gelu>};
+  t.gelu_tanh = {activate<T, GeluTanh>, activate_backward<T, GeluTanh>};
+  t.silu = {activate<T, Silu>, activate_backward<T, Silu>};
+  t.sigmoid = {activate<T, Sigmoid>, activate_backward<T, Sigmoid>};
+  t.tanh = {activate<T, Tanh>, activate_backward<T, Tanh>};
+  t.swiglu = swiglu<T>;
+  t.swiglu_backward = swiglu_backward<T>;
+  t.dropout_scales = dropout_scales<T>;
   t.softmax_backward = softmax_backward<T>;
+  t.norm_stats = norm_stats<T>;
+  t.norm_apply = norm_apply<T>;
+  t.norm_grad_sums = norm_grad_sums<T>;
+  t.norm_grad_apply = norm_grad_apply<T>;
+  t.column_sums = column_sums<T>;
+  t.rotate = rotate<T>;
+  t.sgd_update = sgd_update<T>;
+  t.adam_update = adam_update<T>;
   return t;
 }
 

@@ -29,6 +29,9 @@ typedef std::int32_t vint __attribute__((vector_size(kVectorBytes)));
 template <class T>
 struct V;
 
+template <class T>
+using Mask = typename V<T>::Mask;
+
 template <>
 struct V<float> {
   static constexpr int N = kVectorBytes / 4;
@@ -102,6 +105,27 @@ inline V<float> abs(V<float> a) {
   vint bits;
   std::memcpy(&bits, &a.v, sizeof bits);
   bits &= 0x7fffffff;
+  V<float> r;
+  std::memcpy(&r.v, &bits, sizeof bits);
+  return r;
+}
+
+/// a >= 0 with the sign of x.
+inline V<float> copysign(V<float> a, V<float> x) {
+  vint bits, sign;
+  std::memcpy(&bits, &a.v, sizeof bits);
+  std::memcpy(&sign, &x.v, sizeof sign);
+  bits |= sign & static_cast<std::int32_t>(0x80000000u);
+  V<float> r;
+  std::memcpy(&r.v, &bits, sizeof bits);
+  return r;
+}
+
+/// The leading 12 bits of each number: its square is exact.
+inline V<float> truncate(V<float> a) {
+  vint bits;
+  std::memcpy(&bits, &a.v, sizeof bits);
+  bits &= ~0xfff;
   V<float> r;
   std::memcpy(&r.v, &bits, sizeof bits);
   return r;

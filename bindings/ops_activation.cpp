@@ -1,0 +1,115 @@
+// loopos.ops: elementwise activations and swiglu.
+#include "ops.h"
+#include "ops/activation.h"
+#include "ops/swiglu.h"
+
+namespace loopos::bind {
+
+namespace {
+
+py::object activate(const char* function, Activation kind, const py::object& x) {
+  return by_dtype(function, "x", x, [&](auto t) -> py::object {
+    using T = decltype(t);
+    const auto in = input<T>(function, "x", x);
+    auto y = output<T>(in.shape);
+    T* out = y.mutable_data();
+    const Index n = in.size();
+    py::gil_scoped_release unlocked;
+    activation_forward(kind, in.data, n, out);
+    return std::move(y);
+  });
+}
+
+py::object activate_back(const char* function, Activation kind, const py::object& dy, const py::object& x) {
+  return by_dtype(function, "x", x, [&](auto t) -> py::object {
+    using T = decltype(t);
+    const auto in = input<T>(function, "x", x);
+    const auto gradient = input<T>(function, "dy", dy, in.shape);
+    auto dx = output<T>(in.shape);
+    T* out = dx.mutable_data();
+    const Index n = in.size();
+    py::gil_scoped_release unlocked;
+    activation_backward(kind, gradient.data, in.data, n, out);
+    return std::move(dx);
+  });
+}
+
+Activation gelu_kind(const char* function, const std::string& approximate) {
+  if (approximate == "tanh") return Activation::gelu_tanh;
+  require(approximate == "none", function, ": approximate must be 'none' or 'tanh', got '", approximate, "'");
+  return Activation::gelu;
+}
+
+template <Activation kind>
+void define(py::module_& ops, const char* name, const char* back, const char* formula, const char* slope) {
+  ops.def(name, [name](const py::object& x) { return activate(name, kind, x); }, py::arg("x"),
+          cat("y = ", formula, ", element by element.\n\nx: any shape, float32 or float64. Returns y of x's shape.").c_str());
+  ops.def(back, [back](const py::object& dy, const py::object& x) { return activate_back(back, kind, dy, x); }, py::arg("dy"),
+          py::arg("x"),
+          cat("Gradient of ", name, ": dx = dy ", slope, ".\n\ndy, x: of one shape and dtype. Returns dx of that shape.").c_str());
+}
+
+py::object swiglu(const py::object& gate, const py::object& up) {
+  return by_dtype("swiglu", "gate", gate, [&](auto t) -> py::object {
+    using T = decltype(t);
+    const auto g = input<T>("swiglu", "gate", gate);
+    const auto u = input<T>("swiglu", "up", up, g.shape);
+    auto y = output<T>(g.shape);
+    T* out = y.mutable_data();
+    const Index n = g.size();
+    py::gil_scoped_release unlocked;
+    swiglu_forward(g.data, u.data, 1, n, n, out);
+    return std::move(y);
+  });
+}
+
+py::tuple swiglu_back(const py::object& dy, const py::object& gate, const py::object& up) {
+  const char* name = "swiglu_backward";
+  return by_dtype(name, "gate", gate, [&](auto t) -> py::tuple {
+    using T = decltype(t);
+    const auto g = input<T>(name, "gate", gate);
+    const auto u = input<T>(name, "up", up, g.shape);
+    const auto d = input<T>(name, "dy", dy, g.shape);
+    auto dgate = output<T>(g.shape), dup = output<T>(g.shape);
+    T *out_gate = dgate.mutable_data(), *out_up = dup.mutable_data();
+    const Index n = g.size();
+    {
+      py::gil_scoped_release unlocked;
+      swiglu_backward(d.data, g.data, u.data, 1, n, n, out_gate, out_up);
+    }
+    return py::make_tuple(std::move(dgate), std::move(dup));
+  });
+}
+
+}  // namespace
+
+void bind_activation(py::module_& ops) {
+  using py::arg;
+  define<Activation::relu>(ops, "relu", "relu_backward", "max(x, 0)", "where x > 0, else 0");
+  define<Activation::silu>(ops, "silu", "silu_backward", "x sigmoid(x)", "s (1 + x (1 - s)) with s = sigmoid(x)");
+  define<Activation::sigmoid>(ops, "sigmoid", "sigmoid_backward", "1 / (1 + exp(-x))", "s (1 - s) with s = sigmoid(x)");
+  define<Activation::tanh>(ops, "tanh", "tanh_backward", "tanh(x)", "(1 - tanh(x)**2)");
+  ops.def(
+      "gelu",
+      [](const py::object& x, const std::string& approximate) { return activate("gelu", gelu_kind("gelu", approximate), x); },
+      arg("x"), arg("approximate") = "none", R"(Gaussian error linear unit (arXiv:1606.08415).
+
+approximate "none": x Phi(x), Phi the normal distribution function; "tanh": x (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3))) / 2.
+x: any shape, float32 or float64. Returns y of x's shape.)");
+  ops.def(
+      "gelu_backward",
+      [](const py::object& dy, const py::object& x, const std::string& approximate) {
+        return activate_back("gelu_backward", gelu_kind("gelu_backward", approximate), dy, x);
+      },
+      arg("dy"), arg("x"), arg("approximate") = "none", R"(Gradient of gelu with the same `approximate`.
+
+dy, x: of one shape and dtype. Returns dx of that shape.)");
+  ops.def("swiglu", &swiglu, arg("gate"), arg("up"), R"(silu(gate) * up, element by element (arXiv:2002.05202).
+
+gate, up: of one shape and dtype. Returns y of that shape.)");
+  ops.def("swiglu_backward", &swiglu_back, arg("dy"), arg("gate"), arg("up"), R"(Gradients of swiglu: (dgate, dup).
+
+dy, gate, up: of one shape and dtype.)");
+}
+
+}  // namespace loopos::bind

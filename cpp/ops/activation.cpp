@@ -1,0 +1,51 @@
+#include "ops/activation.h"
+
+#include "core/thread_pool.h"
+#include "kernels/table.h"
+
+namespace loopos {
+namespace {
+
+constexpr Index kGrain = 8192;  // elements per block
+
+template <class T>
+const kernels::Pointwise<T>& kernel(Activation kind) {
+  const auto& k = kernels::table<T>();
+  switch (kind) {
+    case Activation::relu:
+      return k.relu;
+    case Activation::gelu:
+      return k.gelu;
+    case Activation::gelu_tanh:
+      return k.gelu_tanh;
+    case Activation::silu:
+      return k.silu;
+    case Activation::sigmoid:
+      return k.sigmoid;
+    case Activation::tanh:
+      return k.tanh;
+  }
+  throw std::logic_error("activation: unknown kind");
+}
+
+}  // namespace
+
+template <class T>
+void activation_forward(Activation kind, const T* x, Index n, T* y) {
+  const auto& f = kernel<T>(kind);
+  parallel_blocks(n, kGrain, [&](Index begin, Index end) { f.forward(x + begin, end - begin, y + begin); });
+}
+
+template <class T>
+void activation_backward(Activation kind, const T* dy, const T* x, Index n, T* dx) {
+  const auto& f = kernel<T>(kind);
+  parallel_blocks(n, kGrain, [&](Index begin, Index end) { f.backward(dy + begin, x + begin, end - begin, dx + begin); });
+}
+
+#define LOOPOS_INSTANTIATE(T)                                         \
+  template void activation_forward(Activation, const T*, Index, T*); \
+  template void activation_backward(Activation, const T*, const T*, Index, T*);
+LOOPOS_INSTANTIATE(float)
+LOOPOS_INSTANTIATE(double)
+
+}  // namespace loopos

@@ -1,0 +1,27 @@
+// Elementwise activations, y = f(x) and dx = dy f'(x). Backward needs x alone.
+//   relu       max(x, 0), slope 0 at 0
+//   gelu       x Phi(x), Phi(x) = erfc(-x / sqrt 2) / 2        slope Phi(x) + x e^(-x^2/2) / sqrt(2 pi)
+//   gelu_tanh  x (1 + tanh u) / 2 = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3)
+//   silu       x sigmoid(x)                                    slope s (1 + x (1 - s))
+//   sigmoid    1 / (1 + e^-x)                                  slope e^-|x| / (1 + e^-|x|)^2
+//   tanh                                                       slope 1 - tanh^2, from e^-2|x| without cancellation
+// Source of the two gelu: D. Hendrycks, K. Gimpel, arXiv:1606.08415; of silu: P. Ramachandran and others, arXiv:1710.05941.
+// Stability: erfc instead of 1 + erf keeps the digits of the negative tail; no exponential has a positive argument, so no finite x overflows.
+// A NaN in x or dy reaches the result (also at a slope of 0); gelu and silu of -inf are -inf * 0 = NaN, as in torch. Slopes at +-inf are their limits.
+#pragma once
+
+#include "core/check.h"
+
+namespace loopos {
+
+enum class Activation { relu, gelu, gelu_tanh, silu, sigmoid, tanh };
+
+/// x, y (n); y may be x.
+template <class T>
+void activation_forward(Activation kind, const T* x, Index n, T* y);
+
+/// dy, x, dx (n); dx may be dy or x.
+template <class T>
+void activation_backward(Activation kind, const T* dy, const T* x, Index n, T* dx);
+
+}  // namespace loopos
