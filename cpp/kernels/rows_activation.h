@@ -1,6 +1,6 @@
 // Row kernels of the activations and of log-softmax's second half; see table.h for what each does, ops/activation.h for the formulas.
-// A derivative is 0 or 1 long before its argument is infinite: `bounded` arguments keep inf * 0 and overflow out of the product there, and the
-// result is the limit, not a substitute.
+// A derivative has reached its limit 0 or 1 long before its argument is infinite; the argument is clamped beyond that point, so that no
+// overflow or inf * 0 comes up on the way to the limit. The bounds are where the exponential inside is 0.
 #pragma once
 
 #include "kernels/vecmath.h"
