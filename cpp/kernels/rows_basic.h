@@ -38,9 +38,13 @@ T row_max(const T* x, Index n) {
 /// e^(x - shift). Where that is 0 anyway the difference is not formed: for a large x of the other sign it would overflow and raise a flag.
 template <class T>
 struct ShiftedExp {
+  static constexpr T kBound = sizeof(T) == 4 ? 120 : 800;  // e^-bound = 0
   V<T> shift, floor;
-  explicit ShiftedExp(T s) : shift(s), floor(s - T(sizeof(T) == 4 ? 120 : 800)) {}
-  V<T> operator()(V<T> x) const { return exp(select(x < floor, floor, x) - shift); }
+  explicit ShiftedExp(T s) : shift(s), floor(s - kBound) {}  // floor may round to shift: any x below is then further off than the bound
+  V<T> operator()(V<T> x) const {
+    const auto vanishes = x < floor;
+    return exp(select(vanishes, V<T>(-kBound), select(vanishes, shift, x) - shift));
+  }
 };
 
 template <class T, bool kStore>

@@ -1,4 +1,4 @@
-"""Shared by the tests of the operations: figures of each instruction set, central differences, bit equality over thread counts."""
+"""Shared by the tests of the operations: figures of each instruction set, central differences, threads."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ def relative(got, want):
 
 @pytest.fixture
 def check_gradient():
-    """check(f, gradient, x, seed=0): dx of sum(dy f(x)) against central differences in float64; `gradient(dy, x)` must be right to 1e-6 and, off by
-    0.1 %, must be found out."""
+    """check(f, gradient, x, seed=0): gradient(dy, x) against central differences of sum(dy f(x)) in float64.
+
+    It must be right to 1e-6 and, planted with an error of 0.1 %, must be found out.
+    """
 
     def check(f, gradient, x, seed=0):
         y = np.asarray(f(x))

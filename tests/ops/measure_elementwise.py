@@ -1,5 +1,7 @@
-"""Prints, as JSON, how far the float32 kernels of the instruction set in use are from float64. Run by the fixture `measured` (conftest.py) in a process of its
-own for each instruction set: the choice is made once, at import."""
+"""Prints, as JSON, how far the float32 kernels of the instruction set in use are from float64.
+
+Run by the fixture `measured` (conftest.py) once for each instruction set: it is chosen at import, for the process.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ erfc = np.vectorize(math.erfc)
 def ulps(got, want):
     """Largest distance in units of the last place of the float32 nearest to `want`."""
     with np.errstate(over="ignore", under="ignore"):
-        return float(np.max(np.abs(got.astype(np.float64) - want) / np.spacing(np.abs(want).astype(F)).astype(np.float64)))
+        return float(
+            np.max(np.abs(got.astype(np.float64) - want) / np.spacing(np.abs(want).astype(F)).astype(np.float64))
+        )
 
 
 def normrel(got, want):
@@ -75,8 +79,12 @@ def calls():
     targets[5] = -100
     gelu_tanh = {"approximate": "tanh"}
     wide, flat = (24, 193), (4001,)
-    table = {f: (getattr(ops, f), [flat]) for f in ("relu", "gelu", "silu", "sigmoid", "tanh")}
-    table |= {f"{f}_backward": (getattr(ops, f"{f}_backward"), [flat, flat]) for f in ("relu", "gelu", "silu", "sigmoid", "tanh")}
+    names = ("relu", "gelu", "silu", "sigmoid", "tanh")
+    table = {f: (getattr(ops, f), [flat]) for f in names}
+    table |= {
+        f"{f}_backward": (getattr(ops, f"{f}_backward"), [flat, flat])
+        for f in ("relu", "gelu", "silu", "sigmoid", "tanh")
+    }
     table |= {
         "gelu_tanh": (lambda x: ops.gelu(x, **gelu_tanh), [flat]),
         "gelu_tanh_backward": (lambda dy, x: ops.gelu_backward(dy, x, **gelu_tanh), [flat, flat]),
@@ -92,7 +100,10 @@ def calls():
         "dropout": (lambda x: ops.dropout(x, 0.3, seed=3), [flat]),
     }
     for label, options in {"": {}, "_smooth": {"label_smoothing": 0.1, "z_loss": 1e-3}}.items():
-        table["cross_entropy" + label] = (lambda x, o=options: np.float64(ops.cross_entropy(x, targets, **o)[0]), [wide])
+        table["cross_entropy" + label] = (
+            lambda x, o=options: np.float64(ops.cross_entropy(x, targets, **o)[0]),
+            [wide],
+        )
         table[f"cross_entropy{label}_backward"] = (
             lambda x, o=options: ops.cross_entropy_backward(1.0, x, targets, **o),
             [wide],
@@ -101,8 +112,10 @@ def calls():
 
 
 def scales():
-    """normrel of float32 against float64 on the same rounded inputs, worst over input scales 2^0..2^9 (of the last argument). softmax_backward cancels where
-    y is nearly one-hot: there the error is measured against the terms that cancel, y dy."""
+    """normrel of float32 against float64 on the same rounded inputs, worst over scales 2^0..2^9 of the last argument.
+
+    softmax_backward cancels where y is nearly one-hot: its error is measured against the terms that cancel, y dy.
+    """
     out = {}
     for name, (f, shapes) in calls().items():
         rng = np.random.default_rng(len(name))
@@ -137,14 +150,31 @@ def vocabulary():
         out["dlogits_sure"] = max(out["dlogits_sure"], normrel(back(1.0, x, t), back(1.0, x.astype(np.float64), t)))
         out["softmax_sum"] = max(out["softmax_sum"], float(np.abs(ops.softmax(x).astype(np.float64).sum(-1) - 1).max()))
         lse = ops.logsumexp(wide)
-        out["logsumexp"] = max(out["logsumexp"], float(np.max(np.abs(ops.logsumexp(wide.astype(F)) - lse) / np.abs(lse))))
+        out["logsumexp"] = max(
+            out["logsumexp"], float(np.max(np.abs(ops.logsumexp(wide.astype(F)) - lse) / np.abs(lse)))
+        )
         bound = 2**-23 * np.abs(wide).max()
-        out["log_softmax"] = max(out["log_softmax"], float(np.abs(ops.log_softmax(wide.astype(F)) - ops.log_softmax(wide)).max() / bound))
+        out["log_softmax"] = max(
+            out["log_softmax"], float(np.abs(ops.log_softmax(wide.astype(F)) - ops.log_softmax(wide)).max() / bound)
+        )
     return out
 
 
+def extremes():
+    """Largest difference of float32 and float64 where every exponential is 0 or 1, up to the largest numbers."""
+    worst = 0.0
+    for n in (1, 16, 37):
+        for low, high in ((-3e38, 3e38), (-3e38, -1e38), (-1e4, 1e4), (0, 3e38), (-3.4e38, -3.3e38)):
+            x = np.full((2, n), low, F)
+            x[:, n // 2] = high
+            t = np.array([n // 2, 0])
+            for f in (ops.softmax, lambda x, t=t: ops.cross_entropy_backward(1.0, x, t)):
+                worst = max(worst, float(np.abs(f(x) - f(x.astype(np.float64))).max()))
+    return worst
+
+
 def flags():
-    """Names of the functions that raise FE_INVALID, FE_DIVBYZERO or FE_OVERFLOW on finite inputs, odd sizes and large values included."""
+    """The functions that raise FE_INVALID, FE_DIVBYZERO or FE_OVERFLOW on finite inputs, of odd sizes and large."""
     mask = 1 | 4 | 8 if platform.machine() in ("x86_64", "AMD64") else 1 | 2 | 4
     libm = ctypes.CDLL("libm.so.6")
     loopos.set_num_threads(1)
@@ -180,5 +210,4 @@ def masks():
 
 if __name__ == "__main__":
     with np.errstate(all="ignore"):
-        figures = {"elementary": elementary(), "scales": scales(), "vocabulary": vocabulary(), "masks": masks(), "flags": flags()}
-    print(json.dumps(figures))
+        print(json.dumps({f.__name__: f() for f in (elementary, scales, vocabulary, masks, extremes, flags)}))

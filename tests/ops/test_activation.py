@@ -1,4 +1,4 @@
-"""relu, gelu (both), silu, sigmoid, tanh: formula, differences, dtypes and instruction sets, extremes, threads, refusals."""
+"""relu, gelu (both), silu, sigmoid, tanh: formula, differences, dtypes, instruction sets, extremes, threads."""
 
 from __future__ import annotations
 

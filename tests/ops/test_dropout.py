@@ -52,7 +52,9 @@ def test_forward_and_backward_are_the_formula(n, p, seed, offset, dtype):
 def test_backward_is_the_derivative(check_gradient):
     x = np.random.default_rng(0).standard_normal((5, 9))
     check_gradient(
-        lambda x: ops.dropout(x, 0.4, seed=7, offset=3), lambda dy, _: ops.dropout_backward(dy, 0.4, seed=7, offset=3), x
+        lambda x: ops.dropout(x, 0.4, seed=7, offset=3),
+        lambda dy, _: ops.dropout_backward(dy, 0.4, seed=7, offset=3),
+        x,
     )
 
 
