@@ -1,10 +1,13 @@
 // The index of the extension: every file of bindings adds its part here.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include "core/guards.h"
 #include "core/thread_pool.h"
 #include "kernels/table.h"
+#include "model.h"
 #include "ops.h"
+#include "optim.h"
 
 namespace py = pybind11;
 
@@ -19,6 +22,20 @@ PYBIND11_MODULE(_core, m) {
   m.def("get_num_threads", &num_threads, "The number of threads in use.");
   m.def("isa", [] { return kernels::isa_name(kernels::active_isa()); },
         "The instruction set in use: baseline, avx2 or avx512 (LOOPOS_ISA forces one).");
+  m.def("available_isas", [] {
+    std::vector<std::string> names;
+    for (const auto isa : {kernels::Isa::baseline, kernels::Isa::avx2, kernels::Isa::avx512})
+      if (kernels::supported(isa)) names.emplace_back(kernels::isa_name(isa));
+    return names;
+  }, "The instruction sets that this build and this processor both have.");
+  m.def("build_info", [] {
+    py::dict info;
+    info["compiler"] = "g++-compatible " __VERSION__;
+    info["build_type"] = LOOPOS_BUILD_TYPE;
+    info["eigen"] = LOOPOS_EIGEN_VERSION;
+    info["pybind11"] = std::to_string(PYBIND11_VERSION_MAJOR) + "." + std::to_string(PYBIND11_VERSION_MINOR);
+    return info;
+  }, "How the extension was compiled.");
   m.def("guard_counts", [] {
     py::dict counts;
     for (std::size_t i = 0; i < kGuardNames.size(); ++i) counts[kGuardNames[i]] = guard_count(static_cast<Guard>(i));
@@ -28,7 +45,14 @@ PYBIND11_MODULE(_core, m) {
 
   py::module_ ops = m.def_submodule("ops", "Operations, forward and backward.");
   bind::bind_softmax(ops);
+  bind::bind_attention(ops);
   bind::bind_cross_entropy(ops);
   bind::bind_activation(ops);
   bind::bind_dropout(ops);
+  bind::bind_linear(ops);
+  bind::bind_norm(ops);
+  bind::bind_global_norm(ops);
+
+  bind::bind_model(m);
+  bind::bind_optim(m);
 }

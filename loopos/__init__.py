@@ -1,5 +1,44 @@
-"""LoopOS: a CPU training engine for transformers."""
+"""LoopOS: a CPU training engine for transformers. C++ operations with hand-written backward passes, driven from Python."""
 
-from loopos import _core
+try:
+    from loopos import _core
+except ModuleNotFoundError as error:  # a source folder without a build; an extension that fails to load says so itself
+    if error.name != "loopos._core":
+        raise
+    raise ImportError(
+        "loopos: the compiled extension loopos._core is missing. Install the package first: run `pip install .` in a "
+        "clone (it needs g++), and start Python outside that clone or install with `pip install -e .`."
+    ) from error
+
+from loopos import ops, optim
+from loopos._core import get_num_threads, guard_counts, reset_guard_counts, set_num_threads
+from loopos.build_info import show_config
+from loopos.callbacks import Callback
+from loopos.config import ModelConfig
+from loopos.errors import Birth, CheckpointError, NonFiniteError
+from loopos.gradcheck import GradcheckError, gradcheck
+from loopos.model import Model
+from loopos.training import TrainResult, train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Birth",
+    "Callback",
+    "CheckpointError",
+    "GradcheckError",
+    "Model",
+    "ModelConfig",
+    "NonFiniteError",
+    "TrainResult",
+    "__version__",
+    "get_num_threads",
+    "gradcheck",
+    "guard_counts",
+    "ops",
+    "optim",
+    "reset_guard_counts",
+    "set_num_threads",
+    "show_config",
+    "train",
+]

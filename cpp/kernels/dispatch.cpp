@@ -19,8 +19,6 @@ IsaKernels isa_kernels();
 }
 #endif
 
-namespace {
-
 bool supported(Isa isa) {
 #if defined(LOOPOS_X86)
   if (isa == Isa::avx512)
@@ -30,6 +28,8 @@ bool supported(Isa isa) {
 #endif
   return isa == Isa::baseline;
 }
+
+namespace {
 
 Isa choose() {
   const char* wanted = std::getenv("LOOPOS_ISA");

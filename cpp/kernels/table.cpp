@@ -4,6 +4,8 @@
 #include "kernels/gemm_float.h"
 #include "kernels/rows_activation.h"
 #include "kernels/rows_basic.h"
+#include "kernels/rows_norm.h"
+#include "kernels/rows_update.h"
 #include "kernels/rows_dropout.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
@@ -39,6 +41,14 @@ Table<T> make_table() {
   t.swiglu_backward = swiglu_backward<T>;
   t.dropout_scales = dropout_scales<T>;
   t.softmax_backward = softmax_backward<T>;
+  t.norm_stats = norm_stats<T>;
+  t.norm_apply = norm_apply<T>;
+  t.norm_grad_sums = norm_grad_sums<T>;
+  t.norm_grad_apply = norm_grad_apply<T>;
+  t.column_sums = column_sums<T>;
+  t.rotate = rotate<T>;
+  t.sgd_update = sgd_update<T>;
+  t.adam_update = adam_update<T>;
   return t;
 }
 

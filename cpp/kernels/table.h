@@ -25,6 +25,32 @@ struct GemmShape {
   Index rows, columns, depth;  // register tile (MR, NR) and the depth KC of a packed block
 };
 
+/// What the backward of a norm knows of a row: g = dy weight, xhat = (x - mean) rstd, the means of g and of g xhat.
+template <class T>
+struct NormGrad {
+  double mean;
+  T rstd, mean_g, mean_gx;
+};
+
+/// Hyper-parameters of one update, ready for the kernel. The gradient is multiplied by power rest (the clip factor); move false keeps
+/// every weight's bits (learning rate 0).
+template <class T>
+struct UpdateScale {
+  T power, rest;
+};
+template <class T>
+struct SgdUpdate {
+  UpdateScale<T> scale;
+  T lr, l2, momentum, one_minus_dampening;
+  bool nesterov, first, move;
+};
+template <class T>
+struct AdamUpdate {
+  UpdateScale<T> scale;
+  T l2, decay, one_minus_beta1, beta2, one_minus_beta2, inverse_root, eps, step_size;
+  bool move;
+};
+
 template <class T>
 struct Pointwise {
   void (*forward)(const T* x, Index n, T* y);                     // y = f(x)
@@ -59,6 +85,18 @@ struct Table {
   void (*dropout_scales)(std::uint64_t seed, std::uint64_t first_counter, Index n, std::uint32_t limit, T scale, T* out);
   // attention rows
   void (*softmax_backward)(const T* p, const T* dp, Index n, T delta, T scale, T* ds);  // ds = scale p (dp - delta)
+  // norms; weight, bias, dskip and each output may be null
+  void (*norm_stats)(const T* x, Index n, double* mean, double* squares);  // mean, and the sum of (x - mean)^2
+  void (*norm_apply)(const T* x, const T* weight, const T* bias, Index n, double mean, T rstd, T* y);
+  void (*norm_grad_sums)(const T* dy, const T* x, const T* weight, Index n, double mean, double* sum_g, double* sum_gx);  // of g, g (x - mean)
+  void (*norm_grad_apply)(const T* dy, const T* x, const T* weight, Index n, const NormGrad<T>& row, const T* dskip, T* dx, T* dweight,
+                          T* dbias);  // dx = rstd (g - mean_g - xhat mean_gx) + dskip; dweight += dy xhat; dbias += dy
+  // sums[c] = sum over r of x[row(r) stride + c], row(r) = order[r step], or r where order is null
+  void (*column_sums)(const T* x, Index stride, const Index* order, Index step, Index rows, Index n, double* sums);
+  void (*rotate)(const T* x1, const T* x2, const T* cosine, const T* sine, T sign, Index n, T* y1, T* y2);  // (x1, x2) by sign times the angle
+  // optimizer updates
+  void (*sgd_update)(const SgdUpdate<T>& u, const T* grad, Index n, T* p, T* momentum);  // momentum may be null
+  void (*adam_update)(const AdamUpdate<T>& u, const T* grad, Index n, T* p, T* exp_avg, T* exp_avg_sq);
 };
 
 template <class T>
@@ -85,6 +123,7 @@ void multiply_block(const GemmBlock<double>& block);
 
 enum class Isa { baseline, avx2, avx512 };
 Isa active_isa();
+bool supported(Isa isa);  // by this build and this processor
 const char* isa_name(Isa isa);
 
 /// What one instruction set brings; filled in table.cpp and gemm_eigen.cpp, chosen in dispatch.cpp.

@@ -1,0 +1,243 @@
+// The transformer as Python sees it: one class per dtype, checks at the door, the GIL released, one call at a time per model.
+#include "model.h"
+
+#include <cfenv>
+#include <mutex>
+
+#include "core/thread_pool.h"
+#include "models/gpt.h"
+#include "ops/global_norm.h"
+
+namespace loopos::bind {
+namespace {
+
+GptConfig config_from(const py::dict& d) {
+  const auto whole = [&](const char* key) { return d[key].cast<Index>(); };
+  GptConfig c{};
+  c.vocab_size = whole("vocab_size");
+  c.context_length = whole("context_length");
+  c.n_layer = whole("n_layer");
+  c.n_head = whole("n_head");
+  c.n_kv_head = whole("n_kv_head");
+  c.d_model = whole("d_model");
+  c.d_ff = whole("d_ff");
+  c.rms_norm = d["norm"].cast<std::string>() == "rmsnorm";
+  c.rope = d["position"].cast<std::string>() == "rope";
+  c.bias = d["bias"].cast<bool>();
+  c.tie_embeddings = d["tie_embeddings"].cast<bool>();
+  const auto activation = d["activation"].cast<std::string>();
+  if (activation == "gelu_tanh") c.activation = Activation::gelu_tanh;
+  if (activation == "gelu") c.activation = Activation::gelu;
+  if (activation == "relu") c.activation = Activation::relu;
+  c.dropout = d["dropout"].cast<double>();
+  c.norm_eps = d["norm_eps"].cast<double>();
+  c.rope_theta = d["rope_theta"].cast<double>();
+  return c;
+}
+
+py::dict birth_to_dict(const Birth& birth) {
+  py::dict d;
+  d["phase"] = birth.phase;
+  d["layer"] = birth.layer < 0 ? py::object(py::none()) : py::object(py::int_(birth.layer));
+  d["op"] = birth.op;
+  d["tensor"] = birth.tensor;
+  py::tuple index(birth.index.size());
+  for (std::size_t i = 0; i < birth.index.size(); ++i) index[i] = birth.index[i];
+  d["index"] = index;
+  d["value"] = birth.value;
+  return d;
+}
+
+template <class T>
+class Transformer {
+ public:
+  Transformer(const py::dict& config, std::uint64_t seed) : gpt_(config_from(config), seed) {}
+
+  /// Views into the flat buffers; `self` keeps them alive.
+  py::dict parameters(const py::object& self) { return views(self, false); }
+  py::dict gradients(const py::object& self) {
+    const auto lock = serialise();
+    gpt_.parameters().allocate_gradients();
+    return views(self, true);
+  }
+
+  void zero_grad() {
+    py::gil_scoped_release unlocked;
+    std::lock_guard<std::mutex> lock(mutex_);
+    gpt_.parameters().zero_gradients();
+  }
+
+  double grad_norm() {
+    py::gil_scoped_release unlocked;
+    std::lock_guard<std::mutex> lock(mutex_);
+    auto& set = gpt_.parameters();
+    set.allocate_gradients();
+    const Span<T> all{set.gradients(), set.total()};
+    return global_norm(&all, Index{1});
+  }
+
+  py::array forward(const py::object& ids) {
+    const auto in = checked_ids("Model.forward", ids);
+    auto logits = output<T>({in.shape[0], in.shape[1], gpt_.config().vocab_size});
+    T* out = logits.mutable_data();
+    py::gil_scoped_release unlocked;
+    std::lock_guard<std::mutex> lock(mutex_);
+    gpt_.forward(in.shape[0], in.shape[1], in.data, out);
+    return std::move(logits);
+  }
+
+  py::tuple loss(const py::object& ids, const py::object& targets, Index ignore_index) {
+    const auto in = checked_ids("Model.loss", ids);
+    const auto labels = checked_targets("Model.loss", targets, in.shape, ignore_index);
+    LossSum result;
+    {
+      py::gil_scoped_release unlocked;
+      std::lock_guard<std::mutex> lock(mutex_);
+      result = gpt_.loss(in.shape[0], in.shape[1], in.data, labels.data, ignore_index);
+    }
+    return py::make_tuple(result.sum, result.count);
+  }
+
+  py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index, const py::object& step,
+                       std::uint64_t micro, std::uint64_t seed) {
+    const auto in = checked_ids("Model", ids);
+    const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
+    const Pass pass = pass_of(in.shape, step, micro, seed);
+    LossSum result;
+    bool healthy = false;
+    {
+      py::gil_scoped_release unlocked;
+      std::lock_guard<std::mutex> lock(mutex_);
+      const FpWatch watch;
+      result = gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale);
+      healthy = watch.raised() == 0 && result.sum - result.sum == 0;
+    }
+    return py::make_tuple(result.sum, result.count, healthy);
+  }
+
+  py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index, const py::object& step,
+                   std::uint64_t micro, std::uint64_t seed) {
+    const auto in = checked_ids("Model", ids);
+    const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
+    Pass pass = pass_of(in.shape, step, micro, seed);
+    Probe probe;
+    pass.probe = &probe;
+    {
+      py::gil_scoped_release unlocked;
+      std::lock_guard<std::mutex> lock(mutex_);
+      const FpWatch watch;  // the caller's flags stay as they were
+      auto& set = gpt_.parameters();
+      set.allocate_gradients();
+      Buffer<T> kept;
+      set.swap_gradients(kept);  // scratch gradients take their place for this pass
+      try {
+        set.allocate_gradients();
+        gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale);
+      } catch (...) {
+        set.swap_gradients(kept);
+        throw;
+      }
+      set.swap_gradients(kept);
+    }
+    if (!probe.birth().found) return py::none();
+    return birth_to_dict(probe.birth());
+  }
+
+  void start_generation(Index batch, Index length) {
+    require(batch >= 0 && length >= 0 && length <= gpt_.config().context_length, "generate: batch ", batch, " and length ", length,
+            " do not fit the context length ", gpt_.config().context_length);
+    py::gil_scoped_release unlocked;
+    std::lock_guard<std::mutex> lock(mutex_);
+    gpt_.start_generation(batch, length);
+  }
+
+  py::array next_logits(const py::object& ids) {
+    const auto in = checked_ids("Model.generate", ids);
+    require(in.shape[0] == gpt_.cache_batch() && gpt_.cache_left() >= in.shape[1] && (in.shape[1] == 1 || gpt_.cache_empty()),
+            "generate: ids of shape ", text(in.shape), " do not continue the generation that was started");
+    auto logits = output<T>({in.shape[0], gpt_.config().vocab_size});
+    T* out = logits.mutable_data();
+    py::gil_scoped_release unlocked;
+    std::lock_guard<std::mutex> lock(mutex_);
+    gpt_.next_logits(in.shape[1], in.data, out);
+    return std::move(logits);
+  }
+
+ private:
+  std::unique_lock<std::mutex> serialise() {
+    py::gil_scoped_release unlocked;
+    return std::unique_lock<std::mutex>(mutex_);
+  }
+
+  py::dict views(const py::object& self, bool gradients) {
+    py::dict result;
+    for (auto& p : gpt_.parameters().list())
+      result[py::str(p.name)] = py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), gradients ? p.grad : p.value, self);
+    return result;
+  }
+
+  Array<std::int64_t> checked_ids(const char* function, const py::object& ids) {
+    const auto& config = gpt_.config();
+    auto in = integers(function, "ids", ids);
+    require(in.ndim() == 2, function, ": ids must have shape (B, T), got ", text(in.shape));
+    require(in.shape[1] >= 1 && in.shape[1] <= config.context_length, function, ": ids must have 1 to ", config.context_length,
+            " positions (the model's context_length), got ", in.shape[1]);
+    check_ids(function, "ids", in.data, in.size(), config.vocab_size);
+    return in;
+  }
+
+  Array<std::int64_t> checked_targets(const char* function, const py::object& targets, const Shape& shape, Index ignore_index) {
+    auto labels = integers(function, "targets", targets);
+    require(labels.shape == shape, function, ": targets must have the shape of ids ", text(shape), ", got ", text(labels.shape));
+    check_targets(function, labels.data, labels.size(), gpt_.config().vocab_size, ignore_index);
+    return labels;
+  }
+
+  Pass pass_of(const Shape& shape, const py::object& step, std::uint64_t micro, std::uint64_t seed) const {
+    Pass pass;
+    pass.batch = shape[0];
+    pass.time = shape[1];
+    if (step.is_none()) return pass;  // no step, no dropout
+    pass.dropout = gpt_.config().dropout;
+    pass.seed = seed;
+    pass.step = step.cast<std::uint64_t>();
+    pass.micro = micro;
+    return pass;
+  }
+
+  Gpt<T> gpt_;
+  std::mutex mutex_;
+};
+
+template <class T>
+void bind_transformer(py::module_& m, const char* name) {
+  using Class = Transformer<T>;
+  using py::arg;
+  py::class_<Class>(m, name, "A decoder-only transformer of one dtype; loopos.Model is its public face.")
+      .def(py::init<const py::dict&, std::uint64_t>(), arg("config"), arg("seed"))
+      .def("parameters", [](const py::object& self) { return self.cast<Class&>().parameters(self); },
+           "Writable views of the weights by name, in order of execution.")
+      .def("gradients", [](const py::object& self) { return self.cast<Class&>().gradients(self); },
+           "Views of the gradients, like parameters().")
+      .def("zero_grad", &Class::zero_grad, "Sets every gradient to zero.")
+      .def("grad_norm", &Class::grad_norm, "The Euclidean norm of all gradients together, in double.")
+      .def("forward", &Class::forward, arg("ids"), "Logits (B, T, V) of ids (B, T).")
+      .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100, "(sum of losses, number of targets that count).")
+      .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
+           arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
+           "Forward and backward; gradients += scale * d(sum of losses). Returns (sum, count, healthy); healthy False: ask trace().")
+      .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
+           arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
+           "Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite; None if all are.")
+      .def("start_generation", &Class::start_generation, arg("batch"), arg("length"), "Empties the key/value cache.")
+      .def("next_logits", &Class::next_logits, arg("ids"), "Logits (B, V) after further ids (B, T): the prompt first, then one a call.");
+}
+
+}  // namespace
+
+void bind_model(py::module_& m) {
+  bind_transformer<float>(m, "TransformerF32");
+  bind_transformer<double>(m, "TransformerF64");
+}
+
+}  // namespace loopos::bind

@@ -1,0 +1,60 @@
+// Token embedding plus, for learned positions, position embedding; then dropout.
+#pragma once
+
+#include "core/parameter.h"
+#include "kernels/table.h"
+#include "layers/pass.h"
+#include "ops/dropout.h"
+#include "ops/embedding.h"
+
+namespace loopos {
+
+template <class T>
+class Embedding {
+ public:
+  Embedding() = default;
+  /// positions: rows of the position table, 0 for none.
+  Embedding(ParameterSet<T>& set, Index dropout_site, Index vocab, Index width, Index positions, double std)
+      : dropout_site_(dropout_site), vocab_(vocab), width_(width) {
+    tokens_ = set.add("tok_embed.weight", {vocab, width}, 0, std);
+    if (positions) positions_ = set.add("pos_embed.weight", {positions, width}, 0, std);
+  }
+
+  Parameter<T>* tokens() const { return tokens_; }
+
+  /// ids (B, T), y (rows, width).
+  void forward(const Pass& pass, const Index* ids, T* y) {
+    ids_ = ids;
+    embedding_forward(ids, tokens_->value, pass.rows(), width_, y);
+    if (positions_)
+      parallel_blocks(pass.rows(), row_grain(width_), [&](Index begin, Index end) {
+        for (Index r = begin; r < end; ++r)
+          kernels::table<T>().add(y + r * width_, positions_->value + (pass.start + r % pass.time) * width_, width_, y + r * width_);
+      });
+    if (pass.dropout > 0) dropout_forward(y, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, y);
+    site_.see(pass, "forward", "embedding", "y", y, {pass.batch, pass.time, width_});
+  }
+
+  /// dy is changed in place (dropout).
+  void backward(const Pass& pass, T* dy) {
+    if (pass.dropout > 0) dropout_backward(dy, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, dy);
+    embedding_backward(dy, ids_, pass.rows(), width_, vocab_, tokens_->grad);
+    if (pass.probe) pass.probe->see("backward", Index{-1}, "embedding", tokens_->name, tokens_->grad, tokens_->shape);
+    if (!positions_) return;
+    // Position t collects row t of every sequence, in the order of the batch.
+    parallel_blocks(pass.time, row_grain(width_ * pass.batch), [&](Index begin, Index end) {
+      for (Index t = begin; t < end; ++t)
+        for (Index b = 0; b < pass.batch; ++b)
+          kernels::table<T>().axpy(dy + (b * pass.time + t) * width_, width_, T(1), positions_->grad + t * width_);
+    });
+    if (pass.probe) pass.probe->see("backward", Index{-1}, "embedding", positions_->name, positions_->grad, positions_->shape);
+  }
+
+ private:
+  Site site_{"embed", -1};
+  Index dropout_site_ = 0, vocab_ = 0, width_ = 0;
+  Parameter<T>*tokens_ = nullptr, *positions_ = nullptr;
+  const Index* ids_ = nullptr;
+};
+
+}  // namespace loopos

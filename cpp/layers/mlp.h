@@ -1,0 +1,71 @@
+// The feed-forward part of a block: up projection, activation, down projection; or the gated form silu(gate) * up with gate and up
+// in one projection (gate rows first).
+#pragma once
+
+#include <optional>
+
+#include "layers/linear.h"
+#include "ops/activation.h"
+#include "ops/swiglu.h"
+
+namespace loopos {
+
+struct MlpConfig {
+  Index width, hidden;
+  std::optional<Activation> activation;  // none: swiglu
+  bool bias;
+  double std, out_std;
+};
+
+template <class T>
+class Mlp {
+ public:
+  Mlp() = default;
+  Mlp(ParameterSet<T>& set, Site site, const MlpConfig& config)
+      : site_(std::move(site)), config_(config), up_(config.activation ? config.hidden : 2 * config.hidden),
+        up_proj_(set, site_ / (config.activation ? "up_proj" : "gate_up_proj"), config.width, up_, config.bias, config.std),
+        down_proj_(set, site_ / "down_proj", config.hidden, config.width, config.bias, config.out_std) {}
+
+  /// Columns of what the up projection gives: hidden, or twice that when gated.
+  Index up() const { return up_; }
+
+  void plan(Arena<T>& arena, const Pass& pass) {
+    before_ = arena.take(pass.rows() * up_);
+    after_ = arena.take(pass.rows() * config_.hidden);
+  }
+
+  void forward(const Pass& pass, const T* x, T* out) {
+    up_proj_.forward(pass, x, before_);
+    if (config_.activation)
+      activation_forward(*config_.activation, before_, pass.rows() * up_, after_);
+    else
+      swiglu_forward(before_, before_ + config_.hidden, pass.rows(), config_.hidden, up_, after_);
+    site_.see(pass, "forward", op(), "y", after_, {pass.batch, pass.time, config_.hidden});
+    down_proj_.forward(pass, after_, out);
+  }
+
+  /// dx is overwritten. dafter (rows, hidden) and dbefore (rows, up) are scratch.
+  void backward(const Pass& pass, const T* dout, T* dafter, T* dbefore, T* dx) {
+    down_proj_.backward(pass, dout, dafter);
+    if (config_.activation)
+      activation_backward(*config_.activation, dafter, before_, pass.rows() * up_, dbefore);
+    else
+      swiglu_backward(dafter, before_, before_ + config_.hidden, pass.rows(), config_.hidden, up_, dbefore, dbefore + config_.hidden);
+    site_.see(pass, "backward", op(), "dx", dbefore, {pass.batch, pass.time, up_});
+    up_proj_.backward(pass, dbefore, dx);
+  }
+
+ private:
+  const char* op() const {
+    if (!config_.activation) return "swiglu";
+    return *config_.activation == Activation::relu ? "relu" : "gelu";
+  }
+
+  Site site_;
+  MlpConfig config_{};
+  Index up_ = 0;
+  Linear<T> up_proj_, down_proj_;
+  T *before_ = nullptr, *after_ = nullptr;
+};
+
+}  // namespace loopos

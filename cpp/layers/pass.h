@@ -1,0 +1,78 @@
+// What every layer is told about one pass through the model, and where its memory comes from.
+#pragma once
+
+#include <string>
+
+#include "core/buffer.h"
+#include "core/memory.h"
+#include "core/philox.h"
+#include "core/probe.h"
+
+namespace loopos {
+
+struct Pass {
+  Index batch = 0, time = 0;
+  Index start = 0;    // position of the first token: > 0 when generation continues from its cache
+  Index cached = 0;   // time axis of the key/value cache; 0: none
+  double dropout = 0;
+  std::uint64_t seed = 0, step = 0, micro = 0;  // dropout is keyed by these and the site
+  Probe* probe = nullptr;
+
+  Index rows() const { return batch * time; }
+  /// The random stream of one dropout site.
+  std::uint64_t stream(Index site) const {
+    const Philox4 w = philox(seed, step, micro << 32 | static_cast<std::uint64_t>(site));
+    return std::uint64_t{w[0]} << 32 | w[1];
+  }
+};
+
+/// Where a layer stands: names for parameters and reports.
+struct Site {
+  std::string name;
+  Index layer = -1;
+
+  Site operator/(const char* part) const { return {name + "." + part, layer}; }
+  template <class T>
+  void see(const Pass& pass, const char* phase, const char* op, const char* tensor, const T* x, const std::vector<Index>& shape) const {
+    if (pass.probe) pass.probe->see(phase, layer, op, *tensor ? name + "." + tensor : name, x, shape);
+  }
+};
+
+/// One block of memory dealt out in order. Planning runs twice: first to measure, then to hand out pointers.
+template <class T>
+class Arena {
+ public:
+  T* take(Index n) {
+    const Index at = used_;
+    used_ += (n + kStep - 1) / kStep * kStep;
+    peak_ = std::max(peak_, used_);
+    return memory_.data() ? memory_.data() + at : nullptr;
+  }
+  Index mark() const { return used_; }
+  void release(Index mark) { used_ = mark; }  // what was taken since may be handed out again
+
+  /// Runs plan(arena) to measure, allocates, runs it again to hand out. Memory is kept when it suffices.
+  template <class Plan>
+  void arrange(Plan&& plan) {
+    Buffer<T> kept = std::move(memory_);
+    memory_ = Buffer<T>();
+    used_ = peak_ = 0;
+    plan(*this);
+    if (kept.size() < peak_) {
+      const Index need = peak_;
+      kept = Buffer<T>();
+      require_memory("the workspace of this batch", static_cast<double>(need) * sizeof(T));
+      kept = Buffer<T>(need);
+    }
+    memory_ = std::move(kept);
+    used_ = 0;
+    plan(*this);
+  }
+
+ private:
+  static constexpr Index kStep = kAlignment / sizeof(T);
+  Buffer<T> memory_;
+  Index used_ = 0, peak_ = 0;
+};
+
+}  // namespace loopos

@@ -1,0 +1,38 @@
+// out = x + dropout(branch): the end of a residual branch.
+#pragma once
+
+#include "kernels/table.h"
+#include "layers/pass.h"
+#include "ops/dropout.h"
+
+namespace loopos {
+
+template <class T>
+class Residual {
+ public:
+  Residual() = default;
+  Residual(Site site, Index dropout_site, Index width) : site_(std::move(site)), dropout_site_(dropout_site), width_(width) {}
+
+  /// branch is changed in place; out may be branch.
+  void forward(const Pass& pass, const T* x, T* branch, T* out) {
+    const Index n = pass.rows() * width_;
+    if (pass.dropout > 0) dropout_forward(branch, n, pass.dropout, pass.stream(dropout_site_), 0, branch);
+    parallel_blocks(n, 1 << 15, [&](Index begin, Index end) {
+      kernels::table<T>().add(x + begin, branch + begin, end - begin, out + begin);
+    });
+    site_.see(pass, "forward", "add", "y", out, {pass.batch, pass.time, width_});
+  }
+
+  /// The gradient of the branch: dout itself, or its dropped copy in `memory`. The gradient of x is dout.
+  const T* backward(const Pass& pass, const T* dout, T* memory) {
+    if (pass.dropout == 0) return dout;
+    dropout_backward(dout, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, memory);
+    return memory;
+  }
+
+ private:
+  Site site_;
+  Index dropout_site_ = 0, width_ = 0;
+};
+
+}  // namespace loopos

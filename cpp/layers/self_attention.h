@@ -1,0 +1,124 @@
+// Self-attention: fused q, k, v projection, rotary positions, attention by heads in place, output projection.
+// qkv rows hold H heads of q, then Hkv of k, then Hkv of v, each of width D.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "layers/linear.h"
+#include "ops/attention.h"
+#include "ops/rope.h"
+
+namespace loopos {
+
+struct AttentionConfig {
+  Index width, heads, kv_heads;
+  bool bias, rope;
+  double rope_theta, std, out_std;
+};
+
+/// Keys and values of one layer during generation: (B, cached, Hkv, D) each.
+template <class T>
+struct KeyValueCache {
+  T *keys = nullptr, *values = nullptr;
+};
+
+template <class T>
+class SelfAttention {
+ public:
+  SelfAttention() = default;
+  SelfAttention(ParameterSet<T>& set, Site site, Index dropout_site, const AttentionConfig& config)
+      : site_(std::move(site)), dropout_site_(dropout_site), config_(config), head_width_(config.width / config.heads),
+        fused_((config.heads + 2 * config.kv_heads) * head_width_),
+        qkv_proj_(set, site_ / "qkv_proj", config.width, fused_, config.bias, config.std),
+        o_proj_(set, site_ / "o_proj", config.width, config.width, config.bias, config.out_std) {}
+
+  Index fused() const { return fused_; }
+  Index kv_width() const { return config_.kv_heads * head_width_; }
+
+  void plan(Arena<T>& arena, const Pass& pass) {
+    qkv_ = arena.take(pass.rows() * fused_);
+    y_ = arena.take(pass.rows() * config_.width);
+    lse_ = arena.take(pass.rows() * config_.heads);
+  }
+
+  /// positions (T). cache: null, or where this layer's keys and values are kept during generation.
+  void forward(const Pass& pass, const T* x, const Index* positions, const KeyValueCache<T>* cache, T* out) {
+    qkv_proj_.forward(pass, x, qkv_);
+    if (config_.rope) {
+      // q and k lie side by side, so one call rotates the heads of both
+      const auto qk = heads(pass, qkv_, 0);
+      rope_forward<T>(qk.data, qk.strides, positions, pass.batch, config_.heads + config_.kv_heads, pass.time, head_width_,
+                      config_.rope_theta, false, qk.data, qk.strides);
+      site_.see(pass, "forward", "rope", "qkv", qkv_, {pass.batch, pass.time, fused_});
+    }
+    AttentionShape shape = shape_of(pass);
+    Heads<const T> k = view(heads(pass, qkv_, key_offset())), v = view(heads(pass, qkv_, value_offset()));
+    if (cache) {
+      append(pass, *cache);
+      shape.keys = pass.start + pass.time;
+      const HeadStrides strides{pass.cached * kv_width(), head_width_, kv_width()};
+      k = {cache->keys, strides};
+      v = {cache->values, strides};
+    }
+    AttentionOptions options = options_of(pass);
+    if (pass.start > 0) options.causal = false;  // one new token sees all that is cached
+    attention_forward<T>(view(heads(pass, qkv_, 0)), k, v, shape, options, heads_of_y(pass, y_), lse_);
+    site_.see(pass, "forward", "attention", "y", y_, {pass.batch, pass.time, config_.width});
+    o_proj_.forward(pass, y_, out);
+  }
+
+  /// dx is overwritten. dy_memory (rows, width) and dqkv (rows, fused) are scratch.
+  void backward(const Pass& pass, const T* dout, const Index* positions, T* dy_memory, T* dqkv, T* dx) {
+    o_proj_.backward(pass, dout, dy_memory);
+    attention_backward<T>(view(heads_of_y(pass, dy_memory)), view(heads(pass, qkv_, 0)), view(heads(pass, qkv_, key_offset())),
+                          view(heads(pass, qkv_, value_offset())), view(heads_of_y(pass, y_)), lse_, shape_of(pass), options_of(pass),
+                          heads(pass, dqkv, 0), heads(pass, dqkv, key_offset()), heads(pass, dqkv, value_offset()));
+    site_.see(pass, "backward", "attention", "dqkv", dqkv, {pass.batch, pass.time, fused_});
+    if (config_.rope) {
+      const auto dqk = heads(pass, dqkv, 0);
+      rope_backward<T>(dqk.data, dqk.strides, positions, pass.batch, config_.heads + config_.kv_heads, pass.time, head_width_,
+                       config_.rope_theta, false, dqk.data, dqk.strides);
+      site_.see(pass, "backward", "rope", "dqkv", dqkv, {pass.batch, pass.time, fused_});
+    }
+    qkv_proj_.backward(pass, dqkv, dx);
+  }
+
+ private:
+  static Heads<const T> view(Heads<T> x) { return {x.data, x.strides}; }
+  Heads<T> heads(const Pass& pass, T* fused, Index offset) const {
+    return {fused + offset, {pass.time * fused_, head_width_, fused_}};
+  }
+  Heads<T> heads_of_y(const Pass& pass, T* y) const { return {y, {pass.time * config_.width, head_width_, config_.width}}; }
+  Index key_offset() const { return config_.heads * head_width_; }
+  Index value_offset() const { return key_offset() + kv_width(); }
+  AttentionShape shape_of(const Pass& pass) const {
+    return {pass.batch, config_.heads, config_.kv_heads, pass.time, pass.time, head_width_, head_width_};
+  }
+  AttentionOptions options_of(const Pass& pass) const {
+    AttentionOptions options;
+    options.causal = true;
+    options.scale = 1 / std::sqrt(static_cast<double>(head_width_));
+    options.dropout = pass.dropout;
+    options.seed = pass.stream(dropout_site_);
+    return options;
+  }
+  void append(const Pass& pass, const KeyValueCache<T>& cache) const {
+    for (Index b = 0; b < pass.batch; ++b)
+      for (Index t = 0; t < pass.time; ++t) {
+        const T* row = qkv_ + (b * pass.time + t) * fused_;
+        const Index at = (b * pass.cached + pass.start + t) * kv_width();
+        std::copy(row + key_offset(), row + value_offset(), cache.keys + at);
+        std::copy(row + value_offset(), row + fused_, cache.values + at);
+      }
+  }
+
+  Site site_;
+  Index dropout_site_ = 0;
+  AttentionConfig config_{};
+  Index head_width_ = 0, fused_ = 0;
+  Linear<T> qkv_proj_, o_proj_;
+  T *qkv_ = nullptr, *y_ = nullptr, *lse_ = nullptr;
+};
+
+}  // namespace loopos

@@ -1,0 +1,124 @@
+#include "ops/norm_rows.h"
+
+#include <cmath>
+#include <limits>
+
+#include "core/buffer.h"
+#include "core/thread_pool.h"
+#include "kernels/table.h"
+#include "ops/column_sums.h"
+
+namespace loopos {
+namespace {
+
+using Wide = long double;
+
+/// False where the row kernels would leave the range of T (also for a row that is not finite).
+template <class T>
+bool in_range(double rstd) {
+  return rstd >= static_cast<double>(std::numeric_limits<T>::min()) && rstd <= static_cast<double>(std::numeric_limits<T>::max());
+}
+
+template <class T>
+Wide wide_mean(NormKind kind, const T* x, Index n) {
+  if (kind == NormKind::rms) return 0;
+  Wide total = 0;
+  for (Index i = 0; i < n; ++i) total += x[i];
+  return total / static_cast<Wide>(n);
+}
+
+template <class T>
+T wide_forward(const T* x, const T* weight, const T* bias, Index n, Wide mean, double eps, T* y) {
+  Wide squares = 0;
+  for (Index i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
+  const Wide rstd = 1 / std::sqrt(squares / static_cast<Wide>(n) + static_cast<Wide>(eps));
+  for (Index i = 0; i < n; ++i)
+    y[i] = static_cast<T>((x[i] - mean) * rstd * (weight ? weight[i] : Wide(1)) + (bias ? bias[i] : Wide(0)));
+  return static_cast<T>(rstd);
+}
+
+template <class T>
+void wide_backward(NormKind kind, const T* dy, const T* x, const T* weight, Wide rstd, Index n, const T* dskip, T* dx, T* dweight, T* dbias) {
+  const Wide mean = wide_mean(kind, x, n);
+  Wide sum_g = 0, sum_gx = 0;
+  for (Index i = 0; i < n; ++i) {
+    const Wide g = dy[i] * (weight ? weight[i] : Wide(1));
+    sum_g += g;
+    sum_gx += g * ((x[i] - mean) * rstd);
+  }
+  const Wide mean_g = kind == NormKind::layer ? sum_g / static_cast<Wide>(n) : Wide(0), mean_gx = sum_gx / static_cast<Wide>(n);
+  for (Index i = 0; i < n; ++i) {
+    const Wide xhat = (x[i] - mean) * rstd, g = dy[i] * (weight ? weight[i] : Wide(1)), d = dy[i];
+    if (dx) dx[i] = static_cast<T>(rstd * (g - mean_g - xhat * mean_gx) + (dskip ? dskip[i] : Wide(0)));
+    if (dweight) dweight[i] += static_cast<T>(d * xhat);
+    if (dbias) dbias[i] += static_cast<T>(d);
+  }
+}
+
+}  // namespace
+
+template <class T>
+void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y, T* mean, T* rstd) {
+  const auto& k = kernels::table<T>();
+  parallel_blocks(rows, row_grain(n, 3), [&](Index begin, Index end) {
+    for (Index r = begin; r < end; ++r) {
+      const T* row = x + r * n;
+      double centre = 0, squares;
+      if (kind == NormKind::layer)
+        k.norm_stats(row, n, &centre, &squares);
+      else
+        squares = k.sum_squares(row, n);
+      const double variance = squares / static_cast<double>(n) + eps, inverse = 1 / std::sqrt(variance);
+      T saved_mean = static_cast<T>(centre), saved = static_cast<T>(inverse);
+      if (std::isfinite(squares) && variance > 1e-250 && in_range<T>(inverse)) {
+        k.norm_apply(row, weight, bias, n, centre, saved, y + r * n);
+      } else {
+        const Wide exact = wide_mean(kind, row, n);
+        saved_mean = static_cast<T>(exact);
+        saved = wide_forward(row, weight, bias, n, exact, eps, y + r * n);
+      }
+      if (mean) mean[r] = saved_mean;
+      if (rstd) rstd[r] = saved;
+    }
+  });
+}
+
+template <class T>
+void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows, Index n, T* dx,
+                   T* dweight, T* dbias) {
+  const auto& k = kernels::table<T>();
+  // Parameter gradients: a block of rows sums into a slot of its own. Few enough rows that float sums stay within a few ulp.
+  const Index block = std::clamp<Index>(16384 / std::max<Index>(1, n), 16, 64), blocks = (rows + block - 1) / block;
+  const Index width = ((dweight != nullptr) + (dbias != nullptr)) * n;
+  struct Slots;
+  T* slots = scratch<T, Slots>(blocks * width);
+  parallel_for(blocks, [&](Index b) {
+    T* slot = slots + b * width;
+    std::fill(slot, slot + width, T(0));
+    T* dw = dweight ? slot : nullptr;
+    T* db = dbias ? slot + (dweight ? n : 0) : nullptr;
+    for (Index r = b * block; r < std::min(rows, (b + 1) * block); ++r) {
+      const Index at = r * n;
+      double centre = kind == NormKind::layer ? k.sum(x + at, n) / static_cast<double>(n) : 0, sum_g, sum_gx;
+      k.norm_grad_sums(dy + at, x + at, weight, n, centre, &sum_g, &sum_gx);
+      const double scale = static_cast<double>(rstd[r]), count = static_cast<double>(n);
+      const T mean_g = kind == NormKind::layer ? static_cast<T>(sum_g / count) : T(0), mean_gx = static_cast<T>(sum_gx * scale / count);
+      T* out = dx ? dx + at : nullptr;
+      const T* skip = dskip ? dskip + at : nullptr;
+      if (std::isfinite(sum_g) && std::isfinite(sum_gx) && std::isfinite(mean_g) && std::isfinite(mean_gx) && in_range<T>(scale))
+        k.norm_grad_apply(dy + at, x + at, weight, n, {centre, rstd[r], mean_g, mean_gx}, skip, out, dw, db);
+      else
+        wide_backward(kind, dy + at, x + at, weight, static_cast<Wide>(rstd[r]), n, skip, out, dw, db);
+    }
+  });
+  if (dweight) add_column_sums(slots, blocks, n, width, dweight);
+  if (dbias) add_column_sums(slots + (dweight ? n : 0), blocks, n, width, dbias);
+}
+
+#define LOOPOS_INSTANTIATE(T)                                                                                      \
+  template void norm_forward(NormKind, const T*, const T*, const T*, Index, Index, double, T*, T*, T*);                \
+  template void norm_backward(NormKind, const T*, const T*, const T*, const T*, const T*, Index, Index, T*, T*, T*);
+LOOPOS_INSTANTIATE(float)
+LOOPOS_INSTANTIATE(double)
+
+}  // namespace loopos

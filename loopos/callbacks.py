@@ -1,0 +1,93 @@
+"""What train calls while it runs: the protocol for callbacks, and the progress bar, which is one.
+
+Callbacks see the run; they cannot change its bits. Each hook gets one dict, ``info``, with at least
+
+    step   updates done            model  the Model being trained
+
+    on_train_begin  + max_steps (updates of the whole run), output_dir
+    on_step_end     + the numbers of the step: loss, grad_norm, learning_rate, epoch, tokens_per_second, valid_tokens,
+                      nonfinite. Also called for a step whose update was refused. A true result stops after this step.
+    on_evaluate     + eval_loss
+    on_log          + the numbers of the step, and eval_loss where there is one: the entry of the history
+    on_save         + path, the checkpoint's folder
+    on_train_end    + history, stopped ("error" when an exception ends the run); always called
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from . import checks
+
+HOOKS = ("on_train_begin", "on_step_end", "on_log", "on_evaluate", "on_save", "on_train_end")
+
+
+class Callback:
+    """A base class with every hook, doing nothing. Any object with some of these methods will do as well."""
+
+    def on_train_begin(self, info: dict[str, Any]) -> None: ...
+
+    def on_step_end(self, info: dict[str, Any]) -> bool | None: ...
+
+    def on_log(self, info: dict[str, Any]) -> None: ...
+
+    def on_evaluate(self, info: dict[str, Any]) -> None: ...
+
+    def on_save(self, info: dict[str, Any]) -> None: ...
+
+    def on_train_end(self, info: dict[str, Any]) -> None: ...
+
+
+class Hooks:
+    """All callbacks as one, called in the order given. What they raise ends the run."""
+
+    def __init__(self, callbacks: Iterable[Any]):
+        """An object with none of the hooks: TypeError, because a hook misspelt would never be called."""
+        if not isinstance(callbacks, Iterable):
+            raise TypeError(f"train: callbacks must be a sequence of objects, got {checks.shown(callbacks)}")
+        self._callbacks = list(callbacks)
+        for callback in self._callbacks:
+            if isinstance(callback, type) or not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
+                raise TypeError(
+                    f"train: a callback must be an object with at least one of {', '.join(HOOKS)}, "
+                    f"got {checks.shown(callback)}"
+                )
+
+    def call(self, hook: str, info: dict[str, Any]) -> bool:
+        """Call ``hook`` of each that has it, each with a dict of its own; True when any result is true."""
+        results = [getattr(each, hook)(dict(info)) for each in self._callbacks if callable(getattr(each, hook, None))]
+        return any(bool(result) for result in results)
+
+
+class ProgressBar(Callback):
+    """A tqdm bar on stderr: steps, time gone and left, loss, gradient norm, learning rate, tokens per second."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._shown: dict[str, str] = {}
+
+    def on_train_begin(self, info: dict[str, Any]) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=info["max_steps"], initial=info["step"], desc="train", unit="step", dynamic_ncols=True)
+
+    def on_step_end(self, info: dict[str, Any]) -> None:
+        self._shown |= {
+            "loss": f"{info['loss']:.4f}",
+            "grad_norm": f"{info['grad_norm']:.3g}",
+            "lr": f"{info['learning_rate']:.2e}",
+            "tok/s": f"{info['tokens_per_second']:,.0f}",
+        }
+        if info["nonfinite"]:
+            self._shown["refused"] = str(info["nonfinite"])
+        self._bar.set_postfix(self._shown, refresh=False)
+        self._bar.update(info["step"] - self._bar.n)
+
+    def on_evaluate(self, info: dict[str, Any]) -> None:
+        self._shown["eval_loss"] = f"{info['eval_loss']:.4f}"
+        self._bar.set_postfix(self._shown)
+
+    def on_train_end(self, info: dict[str, Any]) -> None:
+        if self._bar is not None:
+            self._bar.close()

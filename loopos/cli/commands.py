@@ -1,0 +1,174 @@
+"""What each command does. A command takes the options that were given and returns the exit code."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import loopos
+from loopos import checks
+from loopos.config import ModelConfig
+from loopos.data import HeldOut, default_text, load_ids, train_eval_split
+from loopos.gradcheck import check_model
+from loopos.updates import evaluate as mean_loss
+
+from . import folders, options
+
+TRAIN = """Train a model on TEXT: a text, or token ids in a .npy or uint16 .bin file. Without TEXT, on the help texts
+that every Python carries, which takes about two minutes on two cores. The last tenth is held out; its loss and a sample
+of what the model writes are printed at the end.
+
+  loopos train
+  loopos train novel.txt --output-dir runs/novel --save-every 500
+  loopos train novel.txt --output-dir runs/novel --resume auto
+  loopos train --config run.toml --max-steps 500"""
+EVAL = """Print the mean loss of the model in FOLDER over TEXT, every token but the first predicted once.
+
+  loopos eval runs/novel other.txt"""
+GENERATE = """Print a continuation of a prompt by the model in FOLDER.
+
+  loopos generate runs/novel --prompt 'Once upon' --max-new-tokens 400"""
+GRADCHECK = """Compare the gradients of whole models with differences in float64: of two small models, or of one of the
+size given. Exit code 1 when they disagree."""
+INFO = """Print version, instruction set, threads and how the core was built; with FOLDER, what that folder holds."""
+
+
+def train(given: dict[str, Any]) -> int:
+    path = given.pop("config", None)
+    asked = (options.read_config(path) if path is not None else {}) | given
+    run = {name: asked.pop(name) for name in options.RUN if name in asked}
+    shape = {name: asked.pop(name) for name in options.MODEL if name in asked}
+    settings = options.TRAIN_DEFAULTS | asked
+    if settings.get("max_steps") is None and settings.get("epochs") is None:
+        settings["max_steps"] = options.STEPS
+    if settings.get("min_lr") is None and isinstance(settings["learning_rate"], int | float):
+        settings["min_lr"] = settings["learning_rate"] / 10
+
+    starting = folders.load(run["init"], run.get("dtype")) if run.get("init") is not None else None
+    tokenizer = settings.pop("tokenizer", None) or (starting and starting.tokenizer)
+    ids, tokenizer = load_ids(default_text() if run.get("text") is None else Path(run["text"]), tokenizer)
+    if settings.get("eval_data") is not None:
+        settings["eval_data"], _ = load_ids(Path(settings["eval_data"]), tokenizer)
+    elif run.get("held_out", options.HELD_OUT) != 0:
+        ids, settings["eval_data"] = train_eval_split(ids, run.get("held_out", options.HELD_OUT))
+    model = _model(shape, starting, tokenizer, settings, run.get("dtype"))
+    result = loopos.train(model, ids, tokenizer=tokenizer, **settings)
+
+    print(_summary(result))
+    if run.get("export") is not None:
+        result.model.save_pretrained(run["export"])
+        print(f"Hugging Face folder: {run['export']}")
+    if run.get("sample", options.SAMPLE) and tokenizer is not None and tokenizer.vocab_size == model.config.vocab_size:
+        print("sample:")
+        written = folders.continued(
+            result.model, ids[-1:], run.get("sample", options.SAMPLE), temperature=options.TEMPERATURE
+        )
+        print(tokenizer.decode(written[1:]))
+    return 0
+
+
+def _model(
+    shape: dict[str, Any], starting: folders.Loaded | None, tokenizer: Any, settings: dict[str, Any], dtype: str | None
+) -> loopos.Model:
+    if starting is not None:
+        if shape:
+            raise ValueError(f"init brings the model's shape with it; got {', '.join(shape)} as well")
+        return starting.model
+    shape = options.MODEL_DEFAULTS | shape
+    if shape.get("vocab_size") is None:
+        if tokenizer is None:
+            raise ValueError("vocab_size must be given (--vocab-size) when the data are token ids")
+        shape["vocab_size"] = tokenizer.vocab_size
+    seed = settings.get("seed", inspect.signature(loopos.train).parameters["seed"].default)
+    return loopos.Model(ModelConfig(**shape), seed=seed, dtype=dtype or "float32")
+
+
+def _summary(result: loopos.TrainResult) -> str:
+    if not result.history:
+        return f"the run was already complete: {result.step} updates"
+    last = result.history[-1]
+    text = f"updates {result.step}, loss of the last {last['loss']:.4f}"
+    if "eval_loss" in last:
+        text += f", held-out loss {_in_words(last['eval_loss'])}"
+    return text if result.output_dir is None else f"{text}; saved in {result.output_dir}"
+
+
+def _in_words(loss: float) -> str:
+    return f"{loss:.4f} nats a token (perplexity {math.exp(loss):.3f})" if loss < 700 else f"{loss} nats a token"
+
+
+def evaluate(given: dict[str, Any]) -> int:
+    loaded = folders.load(given["folder"])
+    _threads(given)
+    config = loaded.model.config
+    text, share = given.get("text"), given.get("held_out")
+    ids, _ = load_ids(default_text() if text is None else Path(text), given.get("tokenizer", loaded.tokenizer))
+    if text is None or share is not None:
+        _, ids = train_eval_split(ids, options.HELD_OUT if share is None else share)
+    batches = HeldOut(
+        ids,
+        seq_len=given.get("seq_len", config.context_length),
+        batch_size=given.get("batch_size", options.TRAIN_DEFAULTS["batch_size"]),
+        vocab_size=config.vocab_size,
+        name="eval",
+    )
+    loss, count = mean_loss(loaded.model, batches)
+    print(f"loss {_in_words(loss)} over {count} tokens")
+    return 0
+
+
+def generate(given: dict[str, Any]) -> int:
+    loaded = folders.load(given["folder"])
+    _threads(given)
+    as_ids = "prompt_ids" in given
+    if as_ids and "prompt" in given:
+        raise ValueError("prompt and prompt_ids cannot both be given")
+    if not as_ids and loaded.tokenizer is None:
+        raise ValueError(f"{given['folder']} holds no tokenizer, so --prompt cannot be read; pass --prompt-ids")
+    try:
+        ids = [int(part) for part in given["prompt_ids"].split(",")] if as_ids else None
+    except ValueError:
+        raise ValueError(f"prompt_ids must be integers with commas between, got {given['prompt_ids']!r}") from None
+    prompt = np.array(ids) if as_ids else loaded.tokenizer.encode(given.get("prompt", "\n"))
+    if len(prompt) == 0:
+        raise ValueError("prompt must have at least one character")
+    choosing = {name: given[name] for name in ("temperature", "top_k", "top_p", "seed") if name in given}
+    choosing.setdefault("temperature", options.TEMPERATURE)
+    new = checks.integer("generate", "max_new_tokens", given.get("max_new_tokens", options.NEW_TOKENS), low=0)
+    result = folders.continued(loaded.model, prompt, new, **choosing)
+    print(",".join(map(str, result)) if as_ids else loaded.tokenizer.decode(result))
+    return 0
+
+
+def gradcheck(given: dict[str, Any]) -> int:
+    _threads(given)
+    seed = given.pop("seed", 0)
+    report = check_model(ModelConfig(**options.SMALL | given) if given else None, seed=seed)
+    print(report)
+    return 0 if report else 1
+
+
+def info(given: dict[str, Any]) -> int:
+    if "folder" not in given:
+        loopos.show_config()
+        return 0
+    loaded = folders.load(given["folder"])
+    facts: dict[str, Any] = {"folder": given["folder"], "kind": "Hugging Face folder" if loaded.step is None else "run"}
+    if loaded.step is not None:
+        facts |= {"updates": loaded.step, "tokenizer": loaded.tokenizer and loaded.tokenizer.to_dict()["kind"]}
+        facts |= {"data": f"{loaded.state['data'].get('kind')}, length {loaded.state['data'].get('length')}"}
+    facts |= {"dtype": loaded.model.dtype, "parameters": loaded.model.config.num_parameters()}
+    facts |= loaded.model.config.to_dict()
+    width = max(map(len, facts))
+    print("\n".join(f"{name:{width}}  {value}" for name, value in facts.items()))
+    return 0
+
+
+def _threads(given: dict[str, Any]) -> None:
+    threads = given.pop("threads", None)
+    if threads is not None:
+        loopos.set_num_threads(threads)

@@ -1,0 +1,213 @@
+"""Every setting as a flag and as a key of run.toml, from the places where they are defined: ModelConfig and train."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from loopos.config import ACTIVATIONS, NORMS, POSITIONS, ModelConfig
+from loopos.schedules import SCHEDULES
+from loopos.settings import OPTIMIZERS, POLICIES
+from loopos.training import train
+
+# The command line's own defaults: a model that learns a text in about two minutes on two cores.
+MODEL_DEFAULTS = {"context_length": 64, "n_layer": 4, "n_head": 4, "d_model": 128}
+TRAIN_DEFAULTS = {
+    "batch_size": 12,
+    "learning_rate": 1e-3,
+    "warmup_steps": 100,
+    "betas": (0.9, 0.99),
+}
+SMALL = {"vocab_size": 29, "context_length": 8, "n_layer": 2, "n_head": 2, "d_model": 16}  # for gradcheck
+NEW_TOKENS = 200
+STEPS = 2000  # unless max_steps or epochs say otherwise
+HELD_OUT = 0.1
+SAMPLE = 300
+TEMPERATURE = 0.8
+
+CHOICES = {
+    "norm": NORMS,
+    "activation": ACTIVATIONS,
+    "position": POSITIONS,
+    "optimizer": OPTIMIZERS,
+    "lr_schedule": SCHEDULES,
+    "on_nonfinite": POLICIES,
+    "tokenizer": ("bytes", "chars"),
+    "dtype": ("float32", "float64"),
+}
+MODEL = {
+    "vocab_size": "number of token ids (default: the tokenizer's)",
+    "context_length": "most tokens of one sequence",
+    "n_layer": "blocks",
+    "n_head": "attention heads",
+    "d_model": "width of the residual stream",
+    "n_kv_head": "key/value heads (default: n_head)",
+    "d_ff": "hidden width of the feed-forward (default: 4 d_model)",
+    "norm": "normalisation",
+    "activation": "of the feed-forward",
+    "position": "how positions are told apart",
+    "bias": "biases in linear layers and layer norms",
+    "tie_embeddings": "the output head is the token embedding",
+    "dropout": "probability of dropping, while training",
+    "norm_eps": "added to the variance",
+    "rope_theta": "base of the rotary frequencies",
+}
+TRAIN = {
+    "eval_data": "text or ids to score instead of held-out ones",
+    "tokenizer": "ids of a text: its UTF-8 bytes, or its characters",
+    "max_steps": "updates in all",
+    "epochs": "passes over the data; with max_steps, whichever ends first",
+    "batch_size": "sequences of one micro-batch",
+    "seq_len": "tokens of one sequence (default: context_length)",
+    "grad_accum": "micro-batches of one update",
+    "optimizer": "update rule",
+    "learning_rate": "the peak",
+    "lr_schedule": "how it falls to min_lr",
+    "warmup_steps": "updates in which it climbs to the peak",
+    "min_lr": "where it ends",
+    "weight_decay": "on tensors of two or more dimensions",
+    "betas": "of Adam and AdamW",
+    "eps": "of Adam and AdamW",
+    "max_grad_norm": "larger gradients are scaled down to this norm; none: never",
+    "on_nonfinite": "what a NaN or infinity does",
+    "seed": "of weights, order of the data and dropout",
+    "threads": "threads to compute with",
+    "log_every": "updates between two lines of metrics.jsonl",
+    "eval_every": "updates between two evaluations",
+    "save_every": "updates between two checkpoints",
+    "output_dir": "folder for checkpoints and metrics.jsonl",
+    "resume": "auto, or a folder: go on from its newest good checkpoint",
+    "progress": "the progress bar",
+}
+RUN = {
+    "text": "file to learn: text, .npy or uint16 .bin ids (default: the help texts that every Python carries)",
+    "held_out": "share of the text, from its end, that is scored and not learned; 0: none",
+    "init": "start from the weights in this folder: of a run, or a Hugging Face GPT-2 or Llama",
+    "export": "at the end, write a Hugging Face folder here",
+    "sample": "tokens of text to print at the end; 0: none",
+    "dtype": "of the weights",
+}
+
+
+def _optional(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        return None if text.lower() == "none" else kind(text)
+
+    parse.__name__ = f"{kind.__name__} (or none)"  # argparse names it in its errors
+    return parse
+
+
+def _settings() -> dict[str, tuple[str, Any]]:
+    """(annotation as text, default) of every setting of ModelConfig and train; the default is the command line's."""
+    known = {f.name: (str(f.type), None if f.default is MISSING else f.default) for f in fields(ModelConfig)}
+    known |= {name: (str(p.annotation), p.default) for name, p in inspect.signature(train).parameters.items()}
+    own = MODEL_DEFAULTS | TRAIN_DEFAULTS | {"max_steps": f"{STEPS}, or by epochs", "min_lr": "learning_rate / 10"}
+    return {name: (annotation, own.get(name, default)) for name, (annotation, default) in known.items()}
+
+
+def _add(group: Any, name: str, help_text: str, annotation: str, default: Any = None) -> None:
+    """One flag; its type follows from the annotation, its help ends with the default."""
+    if default is not None:
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        help_text += f" (default: {shown})"
+    keywords: dict[str, Any] = {"help": help_text}
+    if annotation == "bool":
+        keywords["action"] = argparse.BooleanOptionalAction
+    elif name in CHOICES:
+        keywords["choices"] = CHOICES[name]
+    elif annotation.startswith("tuple"):
+        keywords |= {"type": float, "nargs": 2, "metavar": ("B1", "B2")}
+    else:
+        kind = int if annotation.startswith("int") else float if annotation.startswith("float") else str
+        keywords |= {"type": _optional(kind) if "None" in annotation else kind, "metavar": kind.__name__[0].upper()}
+    group.add_argument("--" + name.replace("_", "-"), dest=name, **keywords)
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    settings = _settings()
+    parser.add_argument("text", nargs="?", metavar="TEXT", help=RUN["text"])
+    parser.add_argument("--config", metavar="FILE", help="run.toml: these settings by name; flags win")
+    run = parser.add_argument_group("run")
+    _add(run, "held_out", RUN["held_out"], "float", HELD_OUT)
+    _add(run, "init", RUN["init"], "str")
+    _add(run, "export", RUN["export"], "str")
+    _add(run, "sample", RUN["sample"], "int", SAMPLE)
+    _add(run, "dtype", RUN["dtype"], "str", "float32")
+    training = parser.add_argument_group("training")
+    for name, help_text in TRAIN.items():
+        _add(training, name, help_text, *settings[name])
+    model = parser.add_argument_group("model")
+    for name, help_text in MODEL.items():
+        _add(model, name, help_text, *settings[name])
+
+
+def add_eval(parser: argparse.ArgumentParser) -> None:
+    _add_folder(parser)
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="file to score (default: the part train holds out)")
+    for name, kind, text in (("batch_size", int, "sequences at a time"), ("seq_len", int, TRAIN["seq_len"])):
+        _add(parser, name, text, kind.__name__)
+    _add(parser, "held_out", "score only this share of TEXT, from its end", "float")
+    _add(parser, "tokenizer", TRAIN["tokenizer"] + " (default: the run's)", "str")
+    _add(parser, "threads", TRAIN["threads"], "int")
+
+
+def add_generate(parser: argparse.ArgumentParser) -> None:
+    _add_folder(parser)
+    _add(parser, "prompt", "text to continue (default: a line break)", "str")
+    parser.add_argument("--prompt-ids", metavar="I,I", help="token ids to continue; ids are printed")
+    _add(parser, "max_new_tokens", "tokens to add; the context slides when it is full", "int", NEW_TOKENS)
+    _add(parser, "temperature", "0 takes the likeliest token each time", "float", TEMPERATURE)
+    _add(parser, "top_k", "choose among the k likeliest only", "int")
+    _add(parser, "top_p", "choose among the likeliest that together reach p", "float")
+    _add(parser, "seed", "of the choices", "int", 0)
+    _add(parser, "threads", TRAIN["threads"], "int")
+
+
+def add_gradcheck(parser: argparse.ArgumentParser) -> None:
+    for name, help_text in MODEL.items():
+        _add(parser, name, help_text, _settings()[name][0])
+    _add(parser, "seed", "of weights, ids and directions", "int", 0)
+    _add(parser, "threads", TRAIN["threads"], "int")
+
+
+def add_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="a run, a checkpoint or a Hugging Face folder")
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="a run, one of its checkpoints, or a Hugging Face folder")
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """The settings of a run.toml: at the top level or in tables [run], [model] and [train]. A key that is no setting,
+    one given twice, or a file that is not TOML: ValueError."""
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a TOML file: {error}") from None
+    everything = RUN | TRAIN | MODEL
+    tables = {"run": RUN, "train": TRAIN, "model": MODEL}
+    settings: dict[str, Any] = {}
+    for where, values in (("", content), *((key, content[key]) for key in tables if key in content)):
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{path}: {where} must be a table, [{where}]")
+        known = tables.get(where, everything)
+        for key, value in values.items():
+            if not where and key in tables:
+                continue
+            if key not in known:
+                place = f"in [{where}]" if where else "at the top level"
+                raise ValueError(f"{path}: unknown setting {key!r} {place}; there are {', '.join(sorted(known))}")
+            if key in settings:
+                raise ValueError(f"{path}: {key} is given twice")
+            settings[key] = None if value == "none" else value
+    return settings

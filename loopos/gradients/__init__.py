@@ -1,0 +1,1 @@
+"""What :func:`loopos.gradcheck` is made of: differences, the check of arrays, the check of a model, the report."""

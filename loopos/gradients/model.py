@@ -1,0 +1,77 @@
+"""A model's gradients, along random directions in its weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import NonFiniteError
+from .numeric import EPS, difference, ridders
+from .report import FLAT, GradcheckReport, GradcheckResult, unusable
+
+STEP = 1e-3  # the first and longest step along a direction in the weights; the extrapolation shortens it
+
+
+def check_loss(model, ids, targets, rtol: float, seed: int, directions: int, allow_zero: bool) -> GradcheckReport:
+    """Case (c) of :func:`loopos.gradcheck`."""
+    note = "float64 model"
+    if model.dtype != "float64":
+        copy = type(model)(model.config, dtype="float64")
+        copy.load_state_dict({name: x.astype(np.float64) for name, x in model.state_dict().items()})
+        model, note = copy, f"{model.dtype} model, checked as a float64 copy of its weights"
+    try:
+        loss, gradients = model.loss_and_grads(ids, targets)
+    except NonFiniteError as error:
+        return GradcheckReport((GradcheckResult("loss", False, math.inf, str(error)),), rtol, note)
+    views, saved = model.parameters(), model.state_dict()
+    if list(gradients) != list(views) or not math.isfinite(loss):
+        same = list(gradients) == list(views)
+        why = f"the loss is {loss}" if same else "gradients and parameters have different names"
+        return GradcheckReport((GradcheckResult("loss", False, math.inf, why),), rtol, note)
+    rng = np.random.default_rng(seed)
+    results = []
+    for name in ["all parameters", *views]:
+        group = list(views) if name == "all parameters" else [name]
+        wrong = [w for w in (unusable(k, gradients[k], views[k].shape) for k in group) if w is not None]
+        if wrong:
+            results.append(replace(wrong[0], name=name, reason=f"{wrong[0].name}: {wrong[0].reason}"))
+            continue
+        try:
+            found = [_along(model, ids, targets, views, saved, gradients, group, rng, rtol) for _ in range(directions)]
+        finally:
+            for key in group:
+                views[key][...] = saved[key]
+        error, a, n = max(found, key=lambda r: math.inf if math.isnan(r[0]) else r[0])
+        flat = max(abs(a), abs(n)) <= 64 * EPS * abs(loss) / STEP
+        reason = ""
+        if flat and not allow_zero:
+            reason = FLAT
+        elif not flat and not error <= rtol:
+            reason = "the gradient is zero, the loss is not flat" if a == 0 else "the gradient is wrong"
+        error = 0.0 if flat else error if math.isfinite(error) else math.inf
+        results.append(GradcheckResult(name, not reason, error, reason, None, a, n))
+    return GradcheckReport(tuple(results), rtol, note)
+
+
+def _along(model, ids, targets, views, saved, gradients, group, rng, rtol: float) -> tuple[float, float, float]:
+    """Along one random direction in the tensors of ``group``: relative error, the gradient's derivative, the loss's."""
+    d = {key: rng.standard_normal(saved[key].shape) for key in group}
+    norm = math.sqrt(sum(float(np.vdot(gradients[key], gradients[key])) for key in group))
+    if norm > 0:  # lean on the gradient, so that the derivative cannot vanish by chance and magnify rounding
+        sign = math.copysign(1.0, sum(float(np.vdot(gradients[key], d[key])) for key in group))
+        d = {key: d[key] + sign * gradients[key] / norm for key in group}
+
+    def loss_at(t: float) -> np.ndarray:
+        for key in group:
+            views[key][...] = saved[key] + t * d[key]
+        return np.array([model.loss(ids, targets)])
+
+    def central(step: float) -> tuple[float, float]:
+        return difference(loss_at(step), loss_at(-step), 2 * step, np.ones(1))
+
+    analytic = sum(float(np.vdot(gradients[key], d[key])) for key in group)
+    numeric, _ = ridders(central, STEP, enough=0.01 * rtol)
+    size = max(abs(analytic), abs(numeric))
+    return (abs(analytic - numeric) / size if size > 0 else 0.0), analytic, numeric

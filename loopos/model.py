@@ -1,0 +1,225 @@
+"""The model as people hold it: a decoder-only transformer whose numbers live in the C++ core."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from loopos import _core, checks, hf
+from loopos.config import ModelConfig
+from loopos.errors import Birth, NonFiniteError
+from loopos.sampling import UniformStream, sample
+
+_CLASSES = {"float32": _core.TransformerF32, "float64": _core.TransformerF64}
+_MAX_SEED = 2**64 - 1
+
+
+class Model:
+    """A GPT-2-like or Llama-like transformer described by a :class:`ModelConfig`.
+
+    seed: of the initial weights (normal 0.02, residual outputs 0.02 / sqrt(2 n_layer), biases 0, norm weights 1); the
+    same seed gives the same bits everywhere, and a float64 model starts from the same float32 numbers.
+    dtype: "float32" or "float64". A model that does not fit in memory is refused with MemoryError, in bytes, before
+    anything is allocated. Calls from several threads on one model are done one after another.
+    """
+
+    def __init__(self, config: ModelConfig, *, seed: int = 0, dtype: str = "float32"):
+        if not isinstance(config, ModelConfig):
+            raise TypeError(f"Model: config must be a ModelConfig, got {checks.shown(config)}")
+        self._dtype = checks.choice("Model", "dtype", dtype, tuple(_CLASSES))
+        seed = checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED)
+        _refuse_oversized(config, self._dtype)
+        self._config = config
+        self._core = _CLASSES[self._dtype](asdict(config), seed)
+
+    @property
+    def config(self) -> ModelConfig:
+        return self._config
+
+    @property
+    def dtype(self) -> str:
+        return self._dtype
+
+    def __repr__(self) -> str:
+        return f"Model({self._config}, dtype={self._dtype!r})"
+
+    # Computing
+
+    def forward(self, ids: np.ndarray) -> np.ndarray:
+        """Logits (B, T, V) of ids (B, T), int32 or int64, 1 <= T <= context_length. Dropout never acts here."""
+        return self._core.forward(ids)
+
+    def loss(self, ids: np.ndarray, targets: np.ndarray) -> float:
+        """Mean cross-entropy in nats over the targets that are not -100; 0.0 when there is none.
+
+        ids, targets: (B, T). Position t is scored against ``targets[b, t]``: nothing is shifted here.
+        """
+        total, count = self._core.loss(ids, targets)
+        return total / count if count else 0.0
+
+    def loss_and_grads(
+        self, ids: np.ndarray, targets: np.ndarray, *, ignore_index: int = -100
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """The loss as in :meth:`loss` and its gradient for every parameter, as fresh arrays.
+
+        NonFiniteError when the loss, an activation or a gradient is NaN or infinite; its ``birth`` says where it arose.
+        """
+        ignore_index = checks.integer("Model.loss_and_grads", "ignore_index", ignore_index, low=-(2**63), high=2**63 - 1)
+        count = int(np.count_nonzero(np.asarray(targets) != ignore_index))
+        scale = 1.0 / max(1, count)
+        self._core.zero_grad()
+        total, count, healthy = self._core.accumulate(ids, targets, scale=scale, ignore_index=ignore_index)
+        if not (healthy and math.isfinite(self._core.grad_norm())):
+            found = self._core.trace(ids, targets, scale=scale, ignore_index=ignore_index)
+            if found is not None:
+                raise NonFiniteError(birth_from(found, step=None))
+        return total * scale, {name: grad.copy() for name, grad in self._core.gradients().items()}
+
+    def generate(
+        self,
+        ids: np.ndarray,
+        max_new_tokens: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> np.ndarray:
+        """Continues each row of ids (B, T) by max_new_tokens tokens; (B, T + max_new_tokens) in the dtype of ids.
+
+        temperature 0 is greedy (ties go to the lowest id); top_k keeps the k most likely tokens, top_p then the fewest
+        whose probabilities reach p. T + max_new_tokens may not exceed context_length. The same seed gives the same text.
+        """
+        new = checks.integer("Model.generate", "max_new_tokens", max_new_tokens, low=0)
+        temperature = checks.real("Model.generate", "temperature", temperature, low=0)
+        if top_k is not None:
+            top_k = checks.integer("Model.generate", "top_k", top_k, low=1)
+        if top_p is not None:
+            top_p = checks.real("Model.generate", "top_p", top_p, above=0, high=1)
+        stream = UniformStream(checks.integer("Model.generate", "seed", seed, low=0, high=_MAX_SEED))
+        if not isinstance(ids, np.ndarray) or ids.dtype not in (np.int32, np.int64):
+            raise TypeError(f"Model.generate: ids must be a numpy array of int32 or int64, got {checks.shown(ids)}")
+        if ids.ndim != 2 or ids.shape[1] < 1:
+            raise ValueError(f"Model.generate: ids must have shape (B, T) with T >= 1, got {ids.shape}")
+        batch, length = ids.shape
+        if length + new > self._config.context_length:
+            raise ValueError(
+                f"Model.generate: {length} prompt tokens and {new} new ones do not fit the context_length "
+                f"{self._config.context_length}"
+            )
+        result = np.empty((batch, length + new), dtype=ids.dtype)
+        result[:, :length] = ids
+        self._core.start_generation(batch, length + new)
+        for at in range(length, length + new):
+            logits = self._core.next_logits(result[:, :at] if at == length else result[:, at - 1 : at])
+            self._refuse_nan(result[:, :at], logits)
+            uniform = stream.draw(batch)
+            result[:, at] = sample(logits, temperature=temperature, top_k=top_k, top_p=top_p, uniform=uniform)
+        return result
+
+    def _refuse_nan(self, ids: np.ndarray, logits: np.ndarray) -> None:
+        """A NaN has no rank: refuse to choose among such logits, and say where it came from."""
+        bad = np.argwhere(~np.isfinite(logits))
+        if len(bad) == 0:
+            return
+        found = self._core.trace(np.ascontiguousarray(ids), np.ascontiguousarray(ids), scale=1.0)
+        if found is None or found["phase"] != "forward":
+            row, token = (int(i) for i in bad[0])
+            found = {
+                "phase": "forward",
+                "layer": None,
+                "op": "linear",
+                "tensor": "logits",
+                "index": (row, ids.shape[1] - 1, token),
+                "value": float(logits[row, token]),
+            }
+        birth = birth_from(found, step=None)
+        raise NonFiniteError(birth, f"generate: a logit is not finite, so no token can be chosen. {birth}")
+
+    # Weights
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Writable views of the weights by name, in order of execution; they stay live through training and loading."""
+        return self._core.parameters()
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of the weights, keyed as in :meth:`parameters`."""
+        return {name: view.copy() for name, view in self.parameters().items()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Copies weights in, all or nothing.
+
+        Missing or unexpected names and wrong shapes: ValueError listing all of them; another dtype: TypeError.
+        """
+        views = self.parameters()
+        problems = [f"missing {name}" for name in views if name not in state]
+        problems += [f"unexpected {name}" for name in state if name not in views]
+        for name in views.keys() & state.keys():
+            if not isinstance(state[name], np.ndarray) or state[name].dtype != np.dtype(self._dtype):
+                got = getattr(state[name], "dtype", type(state[name]).__name__)
+                raise TypeError(f"Model.load_state_dict: {name} must be a numpy array of {self._dtype}, got {got}")
+            if state[name].shape != views[name].shape:
+                problems.append(f"{name} must have shape {views[name].shape}, got {state[name].shape}")
+        if problems:
+            raise ValueError("Model.load_state_dict: " + "; ".join(sorted(problems)))
+        copies = {name: np.array(state[name]) for name in views}  # the source may be these very views in another order
+        for name, view in views.items():
+            view[...] = copies[name]
+
+    # Files
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], *, dtype: str | None = None) -> Model:
+        """A model from a Hugging Face folder (config.json and model.safetensors) of the GPT-2 or Llama family.
+
+        dtype None keeps the file's F32 or F64; F16 and BF16 need ``dtype=``. Settings that are not supported raise
+        ValueError naming them, malformed files CheckpointError.
+        """
+        config, arrays = hf.read_pretrained(folder, dtype)
+        model = cls(config, dtype=str(next(iter(arrays.values())).dtype))
+        model.load_state_dict(arrays)
+        return model
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes a folder that transformers opens with nothing missing; atomic. ValueError names the field of a
+        configuration that is neither GPT-2 nor Llama."""
+        hf.write_pretrained(folder, self._config, self.state_dict())
+
+
+_CAUSES = {
+    "parameter": "the weight itself is not finite: it was set, loaded or updated so before this step",
+    "inf": "overflow: finite inputs whose result is beyond the largest number of this dtype",
+    "nan": "an invalid operation: inf - inf, 0 * inf or 0 / 0",
+}
+
+
+def birth_from(found: Mapping[str, Any], step: int | None) -> Birth:
+    """The Birth of what the core's trace found."""
+    value = float(found["value"])
+    kind = "parameter" if found["op"] == "parameter" else "nan" if math.isnan(value) else "inf"
+    return Birth(
+        step=step,
+        phase=found["phase"],
+        layer=found.get("layer"),
+        op=found["op"],
+        tensor=found["tensor"],
+        index=tuple(found["index"]),
+        value=value,
+        cause=found.get("cause") or _CAUSES[kind],
+    )
+
+
+def _refuse_oversized(config: ModelConfig, dtype: str) -> None:
+    """The core checks again; here exact integers name the bytes of a size that no C++ integer holds."""
+    size = config.num_parameters() * np.dtype(dtype).itemsize
+    if size >= 2**48:
+        raise MemoryError(
+            f"Model: the weights of this configuration take {size} bytes, more than any machine has; check n_layer "
+            f"{config.n_layer}, d_model {config.d_model}, d_ff {config.d_ff}, vocab_size {config.vocab_size}, "
+            f"context_length {config.context_length}"
+        )

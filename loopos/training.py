@@ -1,0 +1,316 @@
+"""loopos.train: the loop. Start reading at :meth:`_Run.loop`; one update is ``loopos.updates.Updater``."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from . import _core, checks, optim
+from . import resume as resuming
+from .callbacks import Hooks, ProgressBar
+from .checkpoint import CheckpointStore
+from .config import ModelConfig
+from .data import IGNORE, Sources, open_sources
+from .errors import NonFiniteError
+from .interrupts import Interrupted, Interrupts
+from .metrics import MetricsLog
+from .model import Model
+from .policy import Policy
+from .schedules import learning_rate as rate_of
+from .schedules import total_steps
+from .settings import TrainSettings
+from .updates import Update, Updater, evaluate
+
+METRICS = "metrics.jsonl"
+
+
+@dataclass
+class TrainResult:
+    """What :func:`train` returns.
+
+    model: the Model given, trained in place, or the one built from a ModelConfig.
+    history: a dict of plain numbers for step 1, every log_every-th, the last, and every step that was evaluated or
+        refused: step, loss, grad_norm, learning_rate, epoch, tokens_per_second, valid_tokens, nonfinite, and eval_loss
+        where there is one. Only the steps of this call; all of a run's are in output_dir/metrics.jsonl.
+    step: updates done, those of an earlier call included.
+    output_dir: as a Path, or None.
+    stopped: None when all updates are done; "callback" when a callback ended the run before.
+    """
+
+    model: Model
+    history: list[dict[str, Any]]
+    step: int
+    output_dir: Path | None
+    stopped: str | None
+
+
+def train(
+    model: Model | ModelConfig,
+    data: Any,
+    *,
+    eval_data: Any = None,
+    tokenizer: Any = None,
+    max_steps: int | None = None,
+    epochs: int | None = None,
+    batch_size: int = 12,
+    seq_len: int | None = None,
+    grad_accum: int = 1,
+    optimizer: str = "adamw",
+    learning_rate: float = 3e-4,
+    lr_schedule: str = "cosine",
+    warmup_steps: int = 0,
+    min_lr: float = 0.0,
+    weight_decay: float = 0.1,
+    betas: tuple[float, float] = (0.9, 0.95),
+    eps: float = 1e-8,
+    max_grad_norm: float | None = 1.0,
+    on_nonfinite: str = "halt",
+    seed: int = 1337,
+    threads: int | None = None,
+    callbacks: Sequence[Any] = (),
+    log_every: int = 10,
+    eval_every: int | None = None,
+    save_every: int | None = None,
+    output_dir: str | os.PathLike | None = None,
+    resume: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Train ``model`` on ``data``.
+
+    model            a Model, trained in place, or a ModelConfig, from which one is built with ``seed``
+    data, eval_data  a path, a text, bytes, a 1-D array of ids, or an object with ``batch(step, micro) -> (ids,
+                     targets)``; eval_data is scored whole, after every eval_every-th update (if given) and at the end
+    tokenizer        for text: None (bytes), "chars", or an object with encode, decode and vocab_size
+    max_steps        updates in all, those before a resume included; with epochs too, whichever ends first; with
+                     neither: one epoch
+    batch_size       sequences of one micro-batch, each of seq_len (None: context_length) tokens; grad_accum of them
+                     make an update, whose gradient is that of the mean loss over all their valid tokens
+    optimizer        "adamw", "adam" (L2) or "sgd" (plain); weight_decay acts on tensors of two or more dimensions;
+                     betas and eps are those of the first two
+    learning_rate    the peak; lr_schedule "cosine" or "linear" falls to min_lr, "constant" stays; warmup_steps climb
+    max_grad_norm    gradients of a larger norm are scaled down to it; None: never
+    on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see loopos.policy.Policy
+    threads          for this call; None leaves the number as it is
+    callbacks        see loopos.callbacks. They, logging, evaluating, saving and threads never change a weight's bits
+    output_dir       where checkpoints (after every save_every-th update and at the end) and metrics.jsonl are written
+    resume           "auto": from the newest good checkpoint in output_dir, if any; or a folder: an output_dir or one
+                     checkpoint
+    progress         False prints nothing
+
+    A micro-batch whose targets are all -100 adds nothing. An update without one valid target has loss 0.0 and
+    valid_tokens 0 and is not applied (the optimizer does not count it); if no update of the call had any, a UserWarning
+    says so.
+
+    Raises before the first update: ValueError and TypeError for an argument, IndexError for an id out of range,
+    FileNotFoundError, OSError when output_dir cannot be written or another live process uses it, CheckpointError when a
+    checkpoint to resume is damaged. While training: NonFiniteError with the birth of the number, OSError when a
+    checkpoint cannot be written, KeyboardInterrupt. The model then holds the state after its last complete update.
+    """
+    given = dict(locals())
+    settings = TrainSettings(**{each.name: given[each.name] for each in fields(TrainSettings)})
+    if not isinstance(model, Model | ModelConfig):
+        raise TypeError(f"train: model must be a Model or a ModelConfig, got {checks.shown(model)}")
+    hooks = Hooks([*callbacks, *([ProgressBar()] if progress else [])])
+    resuming.check_argument(resume, output_dir)
+    config = model if isinstance(model, ModelConfig) else model.config
+    sources = open_sources(
+        data,
+        eval_data,
+        tokenizer=tokenizer,
+        vocab_size=config.vocab_size,
+        context_length=config.context_length,
+        seq_len=seq_len,
+        batch_size=batch_size,
+        grad_accum=grad_accum,
+        seed=seed,
+    )
+    total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
+    settings.warn_of_idle(eval_data=eval_data, output_dir=output_dir)
+    identity = resuming.Identity(
+        config, settings, seq_len or config.context_length, sources.train.fingerprint(), sources.tokenizer
+    )
+    with ExitStack() as stack:
+        stack.enter_context(_threads(settings.threads))
+        store = None if output_dir is None else stack.enter_context(CheckpointStore(output_dir))
+        checkpoint = resuming.find(resume, store)
+        if checkpoint is not None:
+            identity.check(checkpoint)
+        if isinstance(model, ModelConfig):
+            dtype = "float32" if checkpoint is None else checkpoint.state["dtype"]
+            model = Model(config, seed=settings.seed, dtype=dtype)
+        shape = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
+        updating = optim._for_training(settings.optimizer, model, **shape)
+        saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating)
+        step = 0 if checkpoint is None else checkpoint.step
+        policy = Policy(settings.on_nonfinite, total, model, updating, step=step, saved=saved)
+        interrupts = stack.enter_context(Interrupts(sigterm=store is not None))
+        run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step)
+        if store is not None:
+            run.store, run.metrics = store, stack.enter_context(_metrics(store.folder, step))
+            run.saved_step = step if checkpoint is not None and checkpoint.path.parent == store.folder else None
+        stopped = run.whole()
+        return TrainResult(model, run.history, run.step, None if output_dir is None else Path(output_dir), stopped)
+
+
+@dataclass
+class _Run:
+    """One call of train, checked and set up."""
+
+    model: Model
+    optimizer: Any
+    policy: Policy
+    sources: Sources
+    settings: TrainSettings
+    identity: resuming.Identity
+    hooks: Hooks
+    interrupts: Interrupts
+    total: int  # updates of the whole run
+    step: int  # updates done
+    store: CheckpointStore | None = None
+    metrics: MetricsLog | None = None
+    saved_step: int | None = None  # of the newest checkpoint in the store that is of this run
+    history: list[dict[str, Any]] = field(default_factory=list)
+    valid_tokens: int = 0  # of this call
+    _seconds: float = 0.0  # spent in updates, and the tokens of those, since the last entry of the history
+    _tokens: int = 0
+
+    def loop(self) -> str | None:
+        """All updates from ``step`` to ``total``. Returns "callback" when a callback ended it before, else None."""
+        settings = self.settings
+        schedule = {
+            "lr": settings.learning_rate,
+            "schedule": settings.lr_schedule,
+            "warmup_steps": settings.warmup_steps,
+            "min_lr": settings.min_lr,
+        }
+        update_once = Updater(self.model, self.optimizer, self.sources.train, settings, self.interrupts.check)
+        for t in range(self.step, self.total):
+            began = time.perf_counter()
+            rate = rate_of(t, self.total, **schedule)
+            update = update_once(t, rate)  # forward, backward, gate, clip, optimizer
+            if update.birth is not None:
+                self.policy.refused(update.birth)
+            elif update.applied:
+                self.policy.accepted(t + 1)
+            self.step = t + 1
+
+            entry = self.entry(update, rate, time.perf_counter() - began)
+            stopping = self.call("on_step_end", **entry)
+            last = stopping or self.step == self.total or self.interrupts.pending is not None
+            if self.sources.eval is not None and self.due(settings.eval_every, last and not self.interrupts.pending):
+                entry["eval_loss"], _ = evaluate(self.model, self.sources.eval, self.interrupts.check)
+                self.call("on_evaluate", eval_loss=entry["eval_loss"])
+            notable = update.birth is not None or "eval_loss" in entry or self.step == 1
+            if self.due(settings.log_every, last or notable):
+                self.log(entry)
+            if self.due(settings.save_every, last):
+                self.save(last)
+            self.interrupts.check()
+            if stopping and self.step < self.total:
+                return "callback"
+        return None
+
+    def whole(self) -> str | None:
+        """The loop between on_train_begin and on_train_end, with what an early end asks for."""
+        first, stopped = self.step, "error"
+        try:
+            self.call("on_train_begin", max_steps=self.total, output_dir=self.store and self.store.folder)
+            stopped = self.loop()
+            self.save(final=True)
+        except Interrupted:
+            stopped = self.interrupts.pending.name
+            message = self.farewell(stopped)
+            raise SystemExit(143) if stopped == "SIGTERM" else KeyboardInterrupt(message) from None
+        except (KeyboardInterrupt, NonFiniteError):
+            if not self.interrupts.insisted:  # what was learned before is worth keeping
+                with suppress(OSError, NonFiniteError):
+                    self.save(final=True)
+            raise
+        finally:
+            self.call("on_train_end", history=self.history, stopped=stopped)
+        if self.step > first and self.valid_tokens == 0:
+            warnings.warn(
+                f"train: every target of {self.step - first} updates was {IGNORE}, so nothing was learned; "
+                "targets of 0..vocab_size-1 are what is scored",
+                stacklevel=3,
+            )
+        return stopped
+
+    def entry(self, update: Update, rate: float, seconds: float) -> dict[str, Any]:
+        """The numbers of the step just done, as they stand in the history."""
+        self.valid_tokens += update.valid_tokens
+        self._seconds, self._tokens = self._seconds + seconds, self._tokens + update.tokens
+        per_epoch = self.sources.train.steps_per_epoch
+        return {
+            "step": self.step,
+            "loss": float(update.loss),
+            "grad_norm": float(update.grad_norm),
+            "learning_rate": float(rate),
+            "epoch": self.step / per_epoch if per_epoch else 0.0,  # data without len() have no epochs
+            "tokens_per_second": self._tokens / self._seconds if self._seconds > 0 else 0.0,
+            "valid_tokens": update.valid_tokens,
+            "nonfinite": self.policy.refused_in_all,
+        }
+
+    def due(self, every: int | None, anyway: bool) -> bool:
+        return anyway or (every is not None and self.step % every == 0)
+
+    def call(self, hook: str, **info: Any) -> bool:
+        return self.hooks.call(hook, {"step": self.step, "model": self.model} | info)
+
+    def log(self, entry: dict[str, Any]) -> None:
+        self.history.append(entry)
+        self._seconds, self._tokens = 0.0, 0
+        if self.metrics is not None:
+            self.metrics.write(entry)
+        self.call("on_log", **entry)
+
+    def save(self, final: bool) -> None:
+        """Write a checkpoint, unless the newest is already of this step."""
+        if self.store is None or self.saved_step == self.step:
+            return
+        try:
+            path = resuming.save(self.store, self.step, self.identity, self.model, self.optimizer, self.policy)
+        except NonFiniteError:
+            if final:
+                raise
+            return  # someone wrote into the weights between two updates: the next one's gate names the place
+        self.saved_step = self.step
+        self.call("on_save", path=path)
+
+    def farewell(self, signal_name: str) -> str:
+        """Save what there is, and say where the run stands and how it goes on."""
+        name = "Ctrl-C" if signal_name == "SIGINT" else signal_name
+        text = f"training was stopped by {name} after update {self.step} of {self.total}; the model is as it left it. "
+        if self.store is None:
+            return text + "Nothing was saved: no output_dir was given"
+        try:
+            self.save(final=True)
+        except (OSError, NonFiniteError) as error:
+            return text + f"No checkpoint of it could be written: {error}"
+        return text + f"To go on: the same call with output_dir={os.fspath(self.store.folder)!r}, resume='auto'"
+
+
+def _metrics(folder: Path, step: int) -> MetricsLog:
+    log = MetricsLog(folder / METRICS, step)
+    if log.note is not None:
+        warnings.warn(f"train: {log.note}", RuntimeWarning, stacklevel=3)
+    return log
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = _core.get_num_threads()
+    if count is not None:
+        _core.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count is not None:
+            _core.set_num_threads(before)

@@ -1,0 +1,79 @@
+"""One update: a whole one, or none of it. And the held-out loss, which is the same forward without a backward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import gate
+from .data import IGNORE
+from .errors import Birth
+from .settings import TrainSettings
+
+
+class Update(NamedTuple):
+    """What came of update t. loss: the mean over its valid tokens, before it; grad_norm: before clipping."""
+
+    loss: float
+    grad_norm: float
+    valid_tokens: int
+    tokens: int  # positions that went through the model
+    birth: Birth | None = None  # why it was refused
+
+    @property
+    def applied(self) -> bool:
+        return self.birth is None and self.valid_tokens > 0
+
+
+class Updater:
+    """Takes update t = 0, 1, ...: batches, forward and backward, the gate, clipping, the optimizer.
+
+    Weights and moments change in the optimizer's step only, which is all or nothing. ``check`` is called before each
+    micro-batch and may raise to abandon the update."""
+
+    def __init__(self, model: Any, optimizer: Any, source: Any, settings: TrainSettings, check: Callable[[], None]):
+        self._core, self._optimizer, self._source = model._core, optimizer, source
+        self._settings, self._check = settings, check
+
+    def __call__(self, t: int, rate: float) -> Update:
+        settings, core = self._settings, self._core
+        batches = [self._source.batch(t, micro) for micro in range(settings.grad_accum)]
+        counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in batches]
+        valid, tokens = sum(counts), sum(ids.size for ids, _ in batches)
+        if valid == 0:
+            return Update(0.0, 0.0, 0, tokens)
+
+        common = {"scale": 1 / valid, "ignore_index": IGNORE, "step": t, "seed": settings.seed}
+        calls = [(*batches[m], {**common, "micro": m}) for m in range(len(batches)) if counts[m]]
+        core.zero_grad()
+        loss, healthy = 0.0, True
+        for ids, targets, keywords in calls:
+            self._check()
+            part, _, sound = core.accumulate(ids, targets, **keywords)
+            loss, healthy = loss + part, healthy and sound
+        loss, norm = loss / valid, core.grad_norm()
+
+        birth = None
+        if not (healthy and math.isfinite(loss) and math.isfinite(norm)):
+            birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1)
+        if birth is None:
+            refusal = self._optimizer.step_core(rate, gate.clip_factor(norm, settings.max_grad_norm))
+            if refusal is not None:
+                birth = gate.refused_update(refusal, settings.optimizer, t + 1)
+        return Update(loss, norm, valid, tokens, birth)
+
+
+def evaluate(
+    model: Any, batches: Iterable[tuple[np.ndarray, np.ndarray]], check: Callable[[], None] = lambda: None
+) -> tuple[float, int]:
+    """(mean loss over all valid targets, their number) of ``batches`` of (ids, targets), without dropout; (0.0, 0)
+    when there is none. ``check`` is called before each batch."""
+    total, count = 0.0, 0
+    for ids, targets in batches:
+        check()
+        part, valid = model._core.loss(ids, targets, IGNORE)
+        total, count = total + part, count + valid
+    return (total / count if count else 0.0), count

@@ -1,0 +1,49 @@
+"""Shared by all tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import loopos
+
+
+@pytest.fixture
+def thread_count():
+    """Tests may change the number of threads; it is put back."""
+    before = loopos.get_num_threads()
+    yield loopos.set_num_threads
+    loopos.set_num_threads(before)
+
+
+GPT2_LIKE = {"norm": "layernorm", "position": "learned", "activation": "gelu_tanh", "bias": True, "tie_embeddings": True}
+LLAMA_LIKE = {
+    "norm": "rmsnorm",
+    "position": "rope",
+    "activation": "swiglu",
+    "bias": False,
+    "tie_embeddings": False,
+    "n_kv_head": 2,
+    "d_ff": 48,
+}
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def family(request):
+    """A tiny config of each of the two families."""
+    options = GPT2_LIKE if request.param == "gpt2" else LLAMA_LIKE
+    return loopos.ModelConfig(vocab_size=31, context_length=16, n_layer=2, n_head=4, d_model=32, **options)
+
+
+@pytest.fixture
+def batch():
+    """batch(config, rows=3, time=9, seed=0) -> ids, targets of that shape, one target masked."""
+
+    def make(config, rows=3, time=9, seed=0):
+        rng = np.random.default_rng(seed)
+        ids = rng.integers(0, config.vocab_size, (rows, time))
+        targets = rng.integers(0, config.vocab_size, (rows, time))
+        targets[0, 0] = -100
+        return ids, targets
+
+    return make

@@ -1,0 +1,92 @@
+"""README and its neighbours: the commands are the ones that are checked, links lead somewhere, snippets run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import loopos
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
+
+
+def section(text: str, title: str) -> str:
+    return re.search(rf"^## {title}$(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
+
+
+def fenced(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+def commands(text: str) -> list[str]:
+    lines = "".join(fenced(text, "bash")).splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def broken_links(document: Path) -> list[str]:
+    """Relative links and pictures of a Markdown file that lead to no file."""
+    prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.M | re.S)
+    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", prose) if "://" not in target]
+    return [target for target in targets if target and not (document.parent / target).exists()]
+
+
+def test_quick_start_is_exactly_two_commands_that_do_the_set_up_too():
+    two = commands(section((ROOT / "README.md").read_text(), "Quick start"))
+    assert len(two) == 2
+    for command in two:
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    assert two[0].endswith(".venv/bin/loopos train")
+    assert two[1].endswith(".venv/bin/pytest")
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    run = subprocess.run(["bash", str(ROOT / ".ci/run"), "--test-command"], capture_output=True, text=True, timeout=30)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == commands(section((ROOT / "README.md").read_text(), "Quick start"))[1]
+
+
+def test_ci_refuses_a_readme_without_a_test_command(tmp_path):
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci/run").write_text((ROOT / ".ci/run").read_text())
+    (tmp_path / "README.md").write_text((ROOT / "README.md").read_text().replace("/bin/pytest", "/bin/true"))
+    run = subprocess.run(["bash", str(tmp_path / ".ci/run")], capture_output=True, text=True, timeout=30)
+    assert run.returncode == 1
+    assert "one test command" in run.stderr
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(document):
+    assert broken_links(document) == []
+
+
+def test_a_broken_link_would_be_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "[a](page.md#top) [b](gone.md) ![c](no/picture.png) [d](https://example.org/x)\n```\n[e](code)\n```\n"
+    )
+    assert broken_links(page) == ["gone.md", "no/picture.png"]
+
+
+def test_python_snippets_of_the_readme_run(capsys, monkeypatch):
+    snippets = fenced((ROOT / "README.md").read_text(), "python")
+    assert len(snippets) == 2
+    monkeypatch.chdir(ROOT)
+    for snippet in snippets:
+        small = re.sub(r"max_steps=\d+", "max_steps=3, progress=False", snippet)
+        exec(compile(small, "<snippet of README.md>", "exec"), {})
+    step, loss = capsys.readouterr().out.split()
+    assert int(step) == 3
+    assert 0 < float(loss) < 7
+
+
+def test_documented_subcommands_exist():
+    documented = re.findall(r"^loopos (\w+)", fenced((ROOT / "README.md").read_text(), "text")[0], re.M)
+    command = [sys.executable, "-m", "loopos", "--help"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(loopos.__file__).parents[1])
+    assert run.returncode == 0, run.stderr
+    assert [name for name in documented if name not in run.stdout] == []
