@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -65,5 +66,12 @@ auto by_dtype(const char* function, const char* argument, py::handle value, Body
 /// A new C-contiguous array, 64-byte aligned, uninitialised. MemoryError when it cannot be had.
 template <class T>
 py::array_t<T> output(const Shape& shape);
+/// output() filled with zeros: for a gradient that an op accumulates into.
+template <class T>
+py::array_t<T> zeros(const Shape& shape) {
+  auto array = output<T>(shape);
+  std::fill(array.mutable_data(), array.mutable_data() + array.size(), T(0));
+  return array;
+}
 
 }  // namespace loopos::bind

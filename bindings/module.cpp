@@ -7,6 +7,7 @@
 #include "kernels/table.h"
 #include "model.h"
 #include "ops.h"
+#include "optim.h"
 
 namespace py = pybind11;
 
@@ -48,6 +49,10 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_cross_entropy(ops);
   bind::bind_activation(ops);
   bind::bind_dropout(ops);
+  bind::bind_linear(ops);
+  bind::bind_norm(ops);
+  bind::bind_global_norm(ops);
 
   bind::bind_model(m);
+  bind::bind_optim(m);
 }

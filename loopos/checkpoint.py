@@ -162,13 +162,17 @@ class CheckpointStore:
         """Set later steps aside, then remove all but the best ``keep``."""
         try:
             with files.explained("remove an old checkpoint", self.folder):
-                for found in _found(self.folder):
-                    if found.current and found.step > step:
-                        os.rename(found.path, files.beside(found.path, "old"))
+                left = [found.path for found in _found(self.folder) if found.current and found.step > step]
+                for path in left:
+                    os.rename(path, files.beside(path, "old"))
+                trash = []
                 for found in _found(self.folder)[self.keep :]:
-                    trash = files.beside(self.folder / folder_name(found.step), "trash")
-                    os.rename(found.path, trash)
-                    files.remove(trash)
+                    trash.append(files.beside(self.folder / folder_name(found.step), "trash"))
+                    os.rename(found.path, trash[-1])
+                if left or trash:
+                    files.sync_folder(self.folder)  # or a power cut could undo a rename, but not what follows
+                for path in trash:
+                    files.remove(path)
         except OSError as error:
             warnings.warn(f"the checkpoint of step {step} is safe, but {error}", RuntimeWarning, stacklevel=3)
 

@@ -82,12 +82,13 @@ def make_folder(path: str | os.PathLike) -> None:
     with explained("create the folder", path):
         missing = []
         while not os.path.isdir(path):
+            if os.path.lexists(path):
+                raise NotADirectoryError(errno.ENOTDIR, "something that is not a folder has this name", str(path))
             missing.append(path)
-            if path.parent == path:
-                break
             path = path.parent
         for folder in reversed(missing):
-            os.makedirs(folder, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # made by another process in the meantime
+                os.mkdir(folder)
             sync_folder(folder.parent)
 
 

@@ -110,7 +110,9 @@ def _read_file(path: Path, name: str) -> Source:
 def _read_npy(path: Path, name: str) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, TypeError, SyntaxError) as error:
+    except OSError:  # the file cannot be opened: says so itself
+        raise
+    except Exception as error:  # numpy parses the header as Python, so a damaged one may raise almost anything
         raise ValueError(f"{name}: expected a .npy file of integers, got a file numpy cannot read: {error}") from None
     if not isinstance(array, np.ndarray):  # a .npz archive under another name
         array.close()

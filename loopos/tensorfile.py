@@ -106,7 +106,7 @@ def _layout(header: np.ndarray, data_size: int, path: str | os.PathLike) -> tupl
         raise CheckpointError(path, "the header does not begin with '{'", 8)
     entries = files.parse_json(raw, path, base=8)
     metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+    if not isinstance(metadata, dict) or not all(map(_is_text, (*metadata, *metadata.values()))):
         raise CheckpointError(path, "__metadata__ must map strings to strings", 8)
     slots = [_slot(name, entry, path) for name, entry in entries.items()]
     slots.sort(key=lambda slot: (slot.begin, slot.end))
@@ -124,6 +124,11 @@ def _layout(header: np.ndarray, data_size: int, path: str | os.PathLike) -> tupl
     return slots, metadata
 
 
+def _is_text(value: Any) -> bool:
+    """Whether this is a string of Unicode: JSON can also spell half of a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
 def _slot(name: str, entry: Any, path: str | os.PathLike) -> _Slot:
     def refuse(what: str) -> CheckpointError:
         return CheckpointError(path, f"tensor {name!r}: {what}", 8)
@@ -131,7 +136,7 @@ def _slot(name: str, entry: Any, path: str | os.PathLike) -> _Slot:
     def is_counts(value: Any) -> bool:  # bool is an int in Python, not in JSON
         return isinstance(value, list) and all(type(n) is int and 0 <= n <= _MAX_SIZE for n in value)
 
-    if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
+    if not _is_text(name):
         raise refuse("its name is not valid Unicode")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise refuse("expected exactly dtype, shape and data_offsets")

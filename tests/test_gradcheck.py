@@ -122,7 +122,13 @@ def test_cancellation_gets_a_second_opinion():
     """Rounding of 1e6 buries a difference over 2e-6; the extrapolated one over longer steps still decides at 1e-6."""
     right = (lambda x: 1e6 + np.sin(x), lambda dy, x: dy * np.cos(x))
     assert gradcheck(right, X, rtol=1e-6)
-    assert not gradcheck((right[0], lambda dy, x: 1.001 * dy * np.cos(x)), X, raise_exception=False)
+    for factor in (1.001, 1.0001, 1.00001):  # the last two are below the rounding of every single element
+        assert not gradcheck((right[0], lambda dy, x, f=factor: f * dy * np.cos(x)), X, raise_exception=False)
+
+
+def test_roughness_is_not_forgiven():
+    """A function that moves in steps of 1e-7 cannot vouch for a gradient to 1e-6."""
+    assert not gradcheck((lambda x: np.round(np.sin(x), 7), lambda dy, x: dy * np.cos(x)), X, raise_exception=False)
 
 
 def test_a_constant_infinity_is_left_out():
@@ -227,100 +233,3 @@ def test_the_error_survives_pickling():
     with pytest.raises(GradcheckError) as caught:
         gradcheck(spoiled(np.negative), (X, W))
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-
-
-class Stub:
-    """Model's interface over a two-layer net, so that the directional check is tested without the extension."""
-
-    def __init__(self, config=None, *, seed=0, dtype="float32"):
-        draw = np.random.default_rng(seed)
-        self.config, self.dtype = config, dtype
-        shapes = {"embed.weight": (5, 3), "head.weight": (3, 5), "head.bias": (5,)}
-        self.p = {k: draw.normal(0, 0.5, s).astype(dtype) for k, s in shapes.items()}
-        self.spoil = lambda grads: grads
-
-    def parameters(self):
-        return {k: v[...] for k, v in self.p.items()}
-
-    def state_dict(self):
-        return {k: v.copy() for k, v in self.p.items()}
-
-    def load_state_dict(self, d):
-        for k, v in d.items():
-            assert v.dtype == self.p[k].dtype
-            self.p[k][...] = v
-
-    def _run(self, ids, targets):
-        x = self.p["embed.weight"][ids]
-        h = np.tanh(x)
-        z = h @ self.p["head.weight"] + self.p["head.bias"]
-        e = np.exp(z - z.max(axis=-1, keepdims=True))
-        return h, e / e.sum(axis=-1, keepdims=True)
-
-    def loss(self, ids, targets):
-        _, p = self._run(ids, targets)
-        return float(-np.log(np.take_along_axis(p, targets[..., None], -1)).mean())
-
-    def loss_and_grads(self, ids, targets):
-        h, p = self._run(ids, targets)
-        dz = p.copy()
-        np.put_along_axis(dz, targets[..., None], np.take_along_axis(dz, targets[..., None], -1) - 1, -1)
-        dz /= targets.size
-        dembed = np.zeros_like(self.p["embed.weight"])
-        np.add.at(dembed, ids, (1 - h**2) * (dz @ self.p["head.weight"].T))
-        dweight = np.einsum("btc,btv->cv", h, dz)
-        grads = {"embed.weight": dembed, "head.weight": dweight, "head.bias": dz.sum(axis=(0, 1))}
-        return self.loss(ids, targets), self.spoil(grads)
-
-
-IDS, TARGETS = rng.integers(0, 5, (2, 2, 6))
-
-
-def test_a_model_passes_and_keeps_its_weights():
-    model = Stub(dtype="float64")
-    before = {k: v.tobytes() for k, v in model.p.items()}
-    report = gradcheck(model, (IDS, TARGETS))
-    assert report.max_error < 1e-8
-    assert report.rtol == 1e-7
-    assert [r.name for r in report.results] == ["all parameters", "embed.weight", "head.weight", "head.bias"]
-    assert {k: v.tobytes() for k, v in model.p.items()} == before
-
-
-def test_a_float32_model_is_checked_as_a_float64_copy():
-    model = Stub(dtype="float32")
-    report = gradcheck(model, (IDS, TARGETS))
-    assert report
-    assert "float64 copy" in str(report)
-
-
-@pytest.mark.parametrize(
-    "spoil", [lambda g: g * 1.001, np.zeros_like, np.negative, lambda g: g * np.nan, scaled_element, lambda g: g[::-1]]
-)
-@pytest.mark.parametrize("name", ["embed.weight", "head.weight", "head.bias"])
-def test_a_model_with_one_wrong_gradient_is_caught(name, spoil):
-    model = Stub(dtype="float64")
-    model.spoil = lambda grads: grads | {name: spoil(grads[name])}
-    before = {k: v.tobytes() for k, v in model.p.items()}
-    with pytest.raises(GradcheckError) as caught:
-        gradcheck(model, (IDS, TARGETS))
-    failed = {r.name for r in caught.value.report.results if not r.passed}
-    assert failed == {"all parameters", name}
-    assert {k: v.tobytes() for k, v in model.p.items()} == before
-
-
-def test_a_model_is_restored_when_its_loss_fails():
-    model = Stub(dtype="float64")
-    before = {k: v.tobytes() for k, v in model.p.items()}
-    real = model.loss
-
-    def failing(ids, targets):
-        if model.p["embed.weight"].tobytes() != before["embed.weight"]:
-            raise RuntimeError("boom")
-        return real(ids, targets)
-
-    model.loss = failing
-    with pytest.raises(RuntimeError, match="boom"):
-        gradcheck(model, (IDS, TARGETS))
-    assert {k: v.tobytes() for k, v in model.p.items()} == before
-    with pytest.raises(ValueError, match="ids, targets"):
-        gradcheck(model, IDS)

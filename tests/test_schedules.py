@@ -1,6 +1,7 @@
 """loopos/schedules.py: the rate of every update, and the length of a run."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -47,7 +48,7 @@ def test_shape_of_every_schedule(n, warmup, lr, share, schedule):
     slack = 1e-14 * lr  # a few roundings
     rising, falling = got[:warmup], got[warmup:]
     assert rising == sorted(rising)
-    assert all(a + slack >= b for a, b in zip(falling, falling[1:], strict=False))
+    assert all(a + slack >= b for a, b in pairwise(falling))
     assert all(floor - slack <= rate <= lr + slack for rate in falling)
     if falling:
         assert abs(falling[0] - lr) <= slack

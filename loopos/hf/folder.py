@@ -1,0 +1,129 @@
+"""The folder as a whole: which files are read and written, and in what order."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .. import files
+from ..checks import shown
+from ..config import ModelConfig
+from ..errors import Birth, CheckpointError, NonFiniteError
+from ..tensorfile import read_safetensors, serialize_safetensors
+from .settings import config_from_json, config_to_json, family_of
+from .tensors import parameters_from
+from .weights import layout
+
+MAX_CONFIG_BYTES = 16 << 20
+
+
+def read_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """The configuration and the parameters, by LoopOS name and in LoopOS order, of a GPT-2 or Llama folder.
+
+    dtype: "float32" or "float64"; None keeps the file's, which must then be one of the two. Widening is exact,
+    narrowing rounds to nearest. Nothing outside the folder is read and nothing in it is executed.
+
+    Raises FileNotFoundError (no folder, config.json or model.safetensors), CheckpointError (a file that is malformed,
+    or whose tensors are not those of config.json), ValueError (a setting or dtype that is not supported, or a weight
+    beyond the range of ``dtype``). CheckpointError is a ValueError.
+    """
+    if dtype is not None and (not isinstance(dtype, str) or dtype not in ("float32", "float64")):
+        raise ValueError(f"from_pretrained: dtype must be 'float32', 'float64' or None, got {shown(dtype)}")
+    folder = Path(folder)
+    if not folder.is_dir():
+        code = errno.ENOTDIR if folder.exists() else errno.ENOENT
+        raise OSError(code, f"from_pretrained: expected a Hugging Face folder, got {os.strerror(code)}", str(folder))
+    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
+    if not config_path.exists():
+        raise FileNotFoundError(errno.ENOENT, "from_pretrained: the folder has no config.json", str(config_path))
+    values = files.load_json(config_path, MAX_CONFIG_BYTES)
+    config = config_from_json(config_path, values)
+    if not weights_path.exists():
+        raise _no_weights(folder)
+    tensors, _ = read_safetensors(weights_path)
+    return config, parameters_from(weights_path, config, values["model_type"], tensors, dtype)
+
+
+def _no_weights(folder: Path) -> Exception:
+    """Why there is nothing to load: kinds of folders that are not read get their own sentence."""
+    again = "save it again with model.save_pretrained(folder, max_shard_size='1TB') of transformers"
+    if (folder / "model.safetensors.index.json").exists():
+        return CheckpointError(folder, f"the weights are in several files; LoopOS reads one model.safetensors: {again}")
+    pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
+    if pickled:
+        what = f"only pickled weights ({pickled[0]}), which run code when opened and are never read: {again}"
+        return CheckpointError(folder, what)
+    path = str(folder / "model.safetensors")
+    return FileNotFoundError(errno.ENOENT, "from_pretrained: the folder has no model.safetensors", path)
+
+
+def write_pretrained(folder: str | os.PathLike, config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write config.json, generation_config.json and model.safetensors, so that transformers opens the folder.
+
+    arrays: the parameters by LoopOS name, all float32 or all float64, which is also the dtype of the file. Each file is
+    replaced whole or not at all, and durably. Raises ValueError for a config of neither family or arrays that are
+    not its parameters, TypeError for another dtype, NonFiniteError for a weight that is NaN or infinite, all before
+    anything is written.
+    """
+    family = family_of(config)
+    slots = list(layout(config, family))
+    _check_arrays({slot.name: slot.shape for slot in slots}, arrays)
+    dtype = str(next(iter(arrays.values())).dtype)
+    tensors = {name: part for slot in slots for name, part in slot.split(np.asarray(arrays[slot.name]))}
+    generation = {"_from_model_config": True, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    contents = {
+        "generation_config.json": _json(generation),
+        "config.json": _json(config_to_json(config, dtype)),
+        "model.safetensors": serialize_safetensors(tensors, {"format": "pt"}),
+    }
+    files.make_folder(folder)
+    _replace(Path(folder), contents)
+
+
+def _json(values: dict) -> bytes:
+    return files.dump_json(values, indent=2) + b"\n"
+
+
+def _replace(folder: Path, contents: dict[str, bytes]) -> None:
+    """Put the files in place together: all are on the disk before the first name changes, so a full disk harms none."""
+    staged: dict[Path, Path] = {}
+    try:
+        for name, data in contents.items():
+            staged[folder / name] = aside = files.beside(folder / name, "tmp")
+            files.create(aside, data)
+        for path, aside in staged.items():
+            with files.explained("put the finished file in its place", path):
+                os.rename(aside, path)
+    except BaseException:
+        for aside in staged.values():
+            with contextlib.suppress(OSError):
+                os.unlink(aside)
+        raise
+    files.sync_folder(folder)
+
+
+def _check_arrays(expected: dict[str, tuple[int, ...]], arrays: Mapping[str, np.ndarray]) -> None:
+    missing, unexpected = [n for n in expected if n not in arrays], [n for n in arrays if n not in expected]
+    shared = [n for n in expected if n in arrays]
+    other = [f"{n} {arrays[n].shape}, expected {expected[n]}" for n in shared if arrays[n].shape != expected[n]]
+    if missing or unexpected or other:
+        raise ValueError(
+            f"save_pretrained: the arrays are not the parameters of the config: missing {missing}, unexpected "
+            f"{unexpected}, of another shape {other}"
+        )
+    dtypes = sorted({str(array.dtype) for array in arrays.values()})
+    if dtypes not in (["float32"], ["float64"]):
+        raise TypeError(f"save_pretrained: the arrays must be all float32 or all float64, got {', '.join(dtypes)}")
+    for name, array in arrays.items():
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            index = tuple(int(i) for i in bad[0])
+            layer = next((int(part) for part in name.split(".") if part.isdigit()), None)
+            cause = "the weight was not finite when the model was about to be saved"
+            birth = Birth(None, "forward", layer, "parameter", name, index, float(array[index]), cause)
+            raise NonFiniteError(birth, f"save_pretrained: nothing was written. {birth}")
