@@ -62,7 +62,7 @@ py::tuple backward(const char* f, const py::object& dy_in, const py::object& x_i
     T* db_out = weight.data && mean_in ? dbias.mutable_data() : nullptr;
     {
       py::gil_scoped_release unlocked;
-      norm_backward(mean_in ? Norm::layer : Norm::rms, dy.data, x.data, weight.data, rstd.data, static_cast<const T*>(nullptr), x.leading(),
+      norm_backward(mean_in ? NormKind::layer : NormKind::rms, dy.data, x.data, weight.data, rstd.data, static_cast<const T*>(nullptr), x.leading(),
                     x.last(), dx_out, dw_out, db_out);
     }
     const auto or_none = [&](py::array_t<T>& array, const T* data) { return data ? py::object(std::move(array)) : py::none(); };
