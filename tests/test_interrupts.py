@@ -24,9 +24,14 @@ def test_the_first_ctrl_c_waits_and_the_second_does_not():
 
 def test_the_handler_comes_back_after_an_exception():
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(ZeroDivisionError), Interrupts(sigterm=True):
-        assert signal.getsignal(signal.SIGINT) is not before
-        raise ZeroDivisionError
+
+    def fail():
+        with Interrupts(sigterm=True):
+            assert signal.getsignal(signal.SIGINT) is not before
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert signal.getsignal(signal.SIGINT) is before
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

@@ -31,10 +31,25 @@ BAD += [(name, math.inf) for name in ("learning_rate", "min_lr", "weight_decay",
 BAD += [(name, -1e-3) for name in ("learning_rate", "min_lr", "weight_decay", "eps", "max_grad_norm")]
 BAD += [("eps", 0), ("max_grad_norm", 0), ("warmup_steps", -1), ("seed", -1), ("seed", 2**64), ("min_lr", 1.0)]
 BAD += [("optimizer", "lion"), ("lr_schedule", "step"), ("on_nonfinite", "ignore"), ("learning_rate", 10**400)]
-BAD += [("betas", (0.9, 1.0)), ("betas", (-0.1, 0.9)), ("betas", (0.9, math.nan)), ("betas", (0.9,)), ("betas", (0, 0, 0))]
+BAD += [
+    ("betas", (0.9, 1.0)),
+    ("betas", (-0.1, 0.9)),
+    ("betas", (0.9, math.nan)),
+    ("betas", (0.9,)),
+    ("betas", (0, 0, 0)),
+]
 WRONG = [(name, value) for name in (*POSITIVE, "warmup_steps", "seed") for value in (True, "8", 2.0, math.nan)]
-WRONG += [(name, value) for name in ("learning_rate", "weight_decay", "eps", "min_lr") for value in (True, "1e-3", None)]
-WRONG += [("optimizer", None), ("optimizer", 3), ("betas", 0.9), ("betas", None), ("betas", ("a", "b")), ("betas", "ab")]
+WRONG += [
+    (name, value) for name in ("learning_rate", "weight_decay", "eps", "min_lr") for value in (True, "1e-3", None)
+]
+WRONG += [
+    ("optimizer", None),
+    ("optimizer", 3),
+    ("betas", 0.9),
+    ("betas", None),
+    ("betas", ("a", "b")),
+    ("betas", "ab"),
+]
 WRONG += [("batch_size", None), ("on_nonfinite", True)]
 
 
@@ -62,7 +77,7 @@ def test_what_is_legal_at_the_border():
 
 def test_a_setting_without_effect_is_told():
     idle = settings(eval_every=5, save_every=7)
-    with pytest.warns(UserWarning) as seen:  # without match, which would raise the other one again
+    with pytest.warns(UserWarning, match="does nothing without") as seen:
         idle.warn_of_idle(eval_data=None, output_dir=None)
     assert [str(warning.message) for warning in seen] == [
         "train: eval_every=5 does nothing without eval_data",
