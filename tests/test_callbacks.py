@@ -48,12 +48,14 @@ def test_every_hook_is_called_in_its_place(tmp_path):
     assert infos["on_step_end"].keys() >= result.history[0].keys()
 
 
-def test_a_callback_may_have_a_single_hook_and_cannot_change_the_history():
+def test_a_callback_may_have_a_single_hook_and_cannot_change_what_others_see():
     class Only:
         def on_step_end(self, info):
             info["loss"] = info["step"] = None
 
-    result = train(callbacks=[Only()], log_every=1)
+    journal = Journal()
+    result = train(callbacks=[Only(), journal], log_every=1)
+    assert [info["step"] for hook, info in journal.calls if hook == "on_step_end"] == [1, 2, 3, 4]
     assert [line["step"] for line in result.history] == [1, 2, 3, 4]
     assert all(isinstance(line["loss"], float) for line in result.history)
 

@@ -123,6 +123,22 @@ def test_dropout_acts_in_training_only():
     assert wet["grad_norm"] != dry["grad_norm"]
 
 
+def test_dropout_is_another_one_at_every_step_and_micro_batch():
+    ids = np.arange(32).reshape(2, 16)
+
+    class Same:
+        def batch(self, step, micro):
+            if micro != lone:
+                return ids, np.full_like(ids, -100)
+            return ids, ids
+
+    losses = []
+    for lone in (0, 1):
+        history = train(data=Same(), grad_accum=2, learning_rate=0, max_steps=3, log_every=1).history
+        losses += [line["loss"] for line in history]
+    assert len(set(losses)) == 6
+
+
 def test_weight_decay_spares_vectors():
     weak, strong = (train(weight_decay=decay, max_steps=1, learning_rate=1e-2).model for decay in (0.0, 0.5))
     for name, view in weak.parameters().items():
