@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "core/guards.h"
+#include "core/memory.h"
 #include "core/thread_pool.h"
 #include "kernels/table.h"
 #include "model.h"
@@ -36,6 +37,7 @@ PYBIND11_MODULE(_core, m) {
     info["pybind11"] = std::to_string(PYBIND11_VERSION_MAJOR) + "." + std::to_string(PYBIND11_VERSION_MINOR);
     return info;
   }, "How the extension was compiled.");
+  m.def("available_bytes", &available_bytes, "Memory this process can still get: free memory, control group and address space limits.");
   m.def("guard_counts", [] {
     py::dict counts;
     for (std::size_t i = 0; i < kGuardNames.size(); ++i) counts[kGuardNames[i]] = guard_count(static_cast<Guard>(i));

@@ -215,11 +215,13 @@ def birth_from(found: Mapping[str, Any], step: int | None) -> Birth:
 
 
 def _refuse_oversized(config: ModelConfig, dtype: str) -> None:
-    """The core checks again; here exact integers name the bytes of a size that no C++ integer holds."""
-    size = config.num_parameters() * np.dtype(dtype).itemsize
-    if size >= 2**48:
+    """MemoryError before anything is allocated. Exact integers here: these sizes may exceed what C++ can hold."""
+    per_block = 8192  # names, shapes and layers of one block, whatever its width
+    size = 2 * config.num_parameters() * np.dtype(dtype).itemsize + per_block * config.n_layer
+    available = _core.available_bytes()
+    if size > available:
         raise MemoryError(
-            f"Model: the weights of this configuration take {size} bytes, more than any machine has; check n_layer "
-            f"{config.n_layer}, d_model {config.d_model}, d_ff {config.d_ff}, vocab_size {config.vocab_size}, "
-            f"context_length {config.context_length}"
+            f"Model: weights and gradients of this configuration take {size} bytes, and {available:.0f} bytes are "
+            f"available; check n_layer {config.n_layer}, d_model {config.d_model}, d_ff {config.d_ff}, vocab_size "
+            f"{config.vocab_size}, context_length {config.context_length}"
         )

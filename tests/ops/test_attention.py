@@ -152,7 +152,8 @@ def test_what_is_masked_out_never_leaks(dtype, bad, where):
                                          *(np.ascontiguousarray(x[:, :, :5]) for x in clean), causal=True)  # fmt: skip
     {"k": k, "v": v}[where][0, 0, 5] = bad  # only query 5 may see key 5
     y, lse = ops.attention(q, k, v, causal=True)
-    np.testing.assert_array_equal(y[:, :, :5], clean[0][:, :, :5])
+    close = 1e-14 if dtype == np.float64 else 1e-6  # the sum over visible pairs alone is added up in another order
+    np.testing.assert_allclose(y[:, :, :5], clean[0][:, :, :5], rtol=0, atol=close)
     assert not np.isfinite(y[:, :, 5]).all()
     mask = np.ones((6, 6), bool)
     mask[:, 5] = False
