@@ -16,8 +16,8 @@ constexpr int KC = 256;                                    // a B panel of KC ro
 
 /// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C].
 template <int ROWS>
-inline void micro(Index k, const float* a, Index row_stride, Index column_stride, const float* b, float* c, Index ldc, int width,
-                  bool accumulate) {
+inline void micro(Index k, const float* a, Index row_stride, Index column_stride, const float* b, Index b_row, float* c, Index ldc,
+                  int width, bool accumulate) {
   V<float> acc[ROWS][NV];
 #pragma GCC unroll 12
   for (int i = 0; i < ROWS; ++i)
@@ -26,7 +26,7 @@ inline void micro(Index k, const float* a, Index row_stride, Index column_stride
   for (Index p = 0; p < k; ++p) {
     V<float> row[NV];
 #pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) row[j] = V<float>::load(b + p * NR + j * kLanes);
+    for (int j = 0; j < NV; ++j) row[j] = V<float>::load(b + p * b_row + j * kLanes);
     const float* column = a + p * column_stride;
 #pragma GCC unroll 12
     for (int i = 0; i < ROWS; ++i) {
@@ -54,13 +54,13 @@ inline void micro(Index k, const float* a, Index row_stride, Index column_stride
 }
 
 template <int ROWS>
-inline void call_micro(int rows, Index k, const float* a, Index row_stride, Index column_stride, const float* b, float* c, Index ldc,
-                       int width, bool accumulate) {
+inline void call_micro(int rows, Index k, const float* a, Index row_stride, Index column_stride, const float* b, Index b_row, float* c,
+                       Index ldc, int width, bool accumulate) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS)
-      micro<ROWS>(k, a, row_stride, column_stride, b, c, ldc, width, accumulate);
+      micro<ROWS>(k, a, row_stride, column_stride, b, b_row, c, ldc, width, accumulate);
     else
-      call_micro<ROWS - 1>(rows, k, a, row_stride, column_stride, b, c, ldc, width, accumulate);
+      call_micro<ROWS - 1>(rows, k, a, row_stride, column_stride, b, b_row, c, ldc, width, accumulate);
   }
 }
 
@@ -74,11 +74,11 @@ inline void multiply_float(const FloatBlock& g) {
       float* c = g.c + i * g.ldc + j;
       // The common full tile is called with constants, so that its addressing is folded into the instructions.
       if (rows == MR && g.column_stride == 1)
-        micro<MR>(g.k, a, g.row_stride, 1, b, c, g.ldc, width, g.accumulate);
-      else if (rows == MR && g.column_stride == MR)
-        micro<MR>(g.k, a, 1, MR, b, c, g.ldc, width, g.accumulate);
+        micro<MR>(g.k, a, g.row_stride, 1, b, g.b_row, c, g.ldc, width, g.accumulate);
+      else if (rows == MR && g.row_stride == 1)
+        micro<MR>(g.k, a, 1, g.column_stride, b, g.b_row, c, g.ldc, width, g.accumulate);
       else
-        call_micro<MR>(rows, g.k, a, g.row_stride, g.column_stride, b, c, g.ldc, width, g.accumulate);
+        call_micro<MR>(rows, g.k, a, g.row_stride, g.column_stride, b, g.b_row, c, g.ldc, width, g.accumulate);
     }
   }
 }

@@ -142,8 +142,15 @@ Index first_nonfinite(const T* x, Index n) {
   constexpr Index kBlock = 256;
   for (Index start = 0; start < n; start += kBlock) {
     const Index end = start + kBlock < n ? start + kBlock : n;
+    V<T> probe(T(0));  // x - x is 0 for a finite x, NaN otherwise, and NaN stays in a sum
+    for_each_vector<T>(end - start, [&](Index i, auto count) {
+      const V<T> v = load<T>(x + start + i, count);
+      probe = probe + (v - v);
+    });
+    T lanes[V<T>::N];
+    probe.store(lanes);
     bool clean = true;
-    for (Index i = start; i < end; ++i) clean &= (x[i] - x[i] == T(0));
+    for (T lane : lanes) clean = clean && lane == T(0);
     if (clean) continue;
     for (Index i = start; i < end; ++i)
       if (!(x[i] - x[i] == T(0))) return i;

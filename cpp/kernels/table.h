@@ -107,13 +107,14 @@ const GemmShape& gemm_shape();
 void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed);
 /// Packs a transposed A, stored (k, m), into panels of MR rows: panel p holds k columns of MR numbers, zero padded.
 void pack_a(const float* a, Index lda, Index k, Index m, float* packed);
-/// One block with k <= KC. Row panel p of A starts at a + p panel; element (i, j) of a panel is at i row_stride + j column_stride. B is packed.
+/// One block with k <= KC. Row panel p of A starts at a + p panel; element (i, j) of a panel is at i row_stride + j column_stride. Column panel p of B
+/// starts at b + p b_panel and has NR numbers per step of k, b_row apart: packed, or in place where n is a multiple of NR.
 struct FloatBlock {
   Index m, n, k;
   const float* a;
   Index panel, row_stride, column_stride;
   const float* b;
-  Index b_panel;  // distance of two panels of B
+  Index b_panel, b_row;
   float* c;
   Index ldc;
   bool accumulate;
