@@ -69,7 +69,9 @@ class Model:
 
         NonFiniteError when the loss, an activation or a gradient is NaN or infinite; its ``birth`` says where it arose.
         """
-        ignore_index = checks.integer("Model.loss_and_grads", "ignore_index", ignore_index, low=-(2**63), high=2**63 - 1)
+        ignore_index = checks.integer(
+            "Model.loss_and_grads", "ignore_index", ignore_index, low=-(2**63), high=2**63 - 1
+        )
         count = int(np.count_nonzero(np.asarray(targets) != ignore_index))
         scale = 1.0 / max(1, count)
         self._core.zero_grad()
@@ -93,7 +95,7 @@ class Model:
         """Continues each row of ids (B, T) by max_new_tokens tokens; (B, T + max_new_tokens) in the dtype of ids.
 
         temperature 0 is greedy (ties go to the lowest id); top_k keeps the k most likely tokens, top_p then the fewest
-        whose probabilities reach p. T + max_new_tokens may not exceed context_length. The same seed gives the same text.
+        whose probabilities reach p. T + max_new_tokens may not exceed context_length. One seed gives one text.
         """
         new = checks.integer("Model.generate", "max_new_tokens", max_new_tokens, low=0)
         temperature = checks.real("Model.generate", "temperature", temperature, low=0)

@@ -68,8 +68,8 @@ def test_a_gradient_that_overflows_is_born_in_the_backward_pass():
     config = loopos.ModelConfig(vocab_size=31, context_length=16, n_layer=1, n_head=4, d_model=32, tie_embeddings=False)
     model = loopos.Model(config, seed=1)
     weights = model.parameters()
-    # A huge head behind a tiny norm weight: logits of ordinary size, but the norm weight's gradient is the sum over many
-    # equal rows of numbers near the largest float.
+    # A huge head behind a tiny norm weight: logits of ordinary size, but the norm weight's gradient is the sum over
+    # many equal rows of numbers near the largest float.
     weights["pos_embed.weight"][...] = 0
     weights["final_norm.weight"][...] = 1e-38
     weights["lm_head.weight"][...] = -3e38

@@ -133,7 +133,7 @@ def test_dropout_is_another_one_at_every_step_and_micro_batch():
             return ids, ids
 
     losses = []
-    for lone in (0, 1):
+    for lone in (0, 1):  # noqa: B007 (Same.batch reads it)
         history = train(data=Same(), grad_accum=2, learning_rate=0, max_steps=3, log_every=1).history
         losses += [line["loss"] for line in history]
     assert len(set(losses)) == 6

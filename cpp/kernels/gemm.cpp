@@ -9,8 +9,12 @@
 namespace loopos::kernels {
 namespace {
 
-Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-Index round_up(Index a, Index b) { return ceil_div(a, b) * b; }
+Index ceil_div(Index a, Index b) {
+  return (a + b - 1) / b;
+}
+Index round_up(Index a, Index b) {
+  return ceil_div(a, b) * b;
+}
 
 template <class T>
 void clear(Index m, Index n, T* c, Index ldc) {
@@ -21,8 +25,8 @@ struct SerialB;
 struct SharedA;
 struct SharedB;
 
-/// Where the operands of one product lie, whether packed or in place. Row panel p of A starts at a + p a_panel, a step of k further at a + p a_panel +
-/// a_step; likewise for B and its column panels.
+/// Where the operands of one product lie, whether packed or in place. Row panel p of A starts at a + p a_panel, a step
+/// of k further at a + p a_panel + a_step; likewise for B and its column panels.
 struct Operands {
   const float* a;
   Index a_panel, a_step, row_stride, column_stride;
@@ -70,9 +74,10 @@ void packed_b(Operands& x, const float* b) {
   x.b_panel = x.k * x.b_row;
 }
 
-/// Small products, such as those inside a tile of attention: A is read where it lies, and so is B when its panels are whole.
-void serial_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b, Index ldb, float* c,
-                    Index ldc, bool accumulate) {
+/// Small products, such as those inside a tile of attention: A is read where it lies, and so is B when its panels are
+/// whole.
+void serial_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b, Index ldb,
+                    float* c, Index ldc, bool accumulate) {
   const GemmShape& s = gemm_shape();
   Operands x = in_place_a(ta, k, a, lda);
   if (tb == Trans::no && n % s.columns == 0) {
@@ -87,11 +92,12 @@ void serial_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* 
   multiply_tile(x, 0, m, 0, n, c, ldc, accumulate);
 }
 
-void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b, Index ldb, float* c,
-                      Index ldc, bool accumulate) {
+void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b,
+                      Index ldb, float* c, Index ldc, bool accumulate) {
   const GemmShape& s = gemm_shape();
   // Columns in slices so that the packed B stays within 16 MB, whatever the vocabulary.
-  const Index slice = std::min(round_up(n, s.columns), std::max(s.columns, (Index{4} << 20) / k / s.columns * s.columns));
+  const Index slice =
+      std::min(round_up(n, s.columns), std::max(s.columns, (Index{4} << 20) / k / s.columns * s.columns));
   float* shared_b = scratch<float, SharedB>(slice * k);
   Operands x = in_place_a(ta, k, a, lda);
   packed_b(x, shared_b);
@@ -104,7 +110,8 @@ void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float
     x.row_stride = 1;
   }
 
-  // Tiles of about 240 rows (an A block of 240 x KC stays in the second-level cache) by as many panels as make a task worth its hand-over.
+  // Tiles of about 240 rows (an A block of 240 x KC stays in the second-level cache) by as many panels as make a task
+  // worth its hand-over.
   const Index row_blocks = ceil_div(m, 20 * s.rows);
   const Index rows = round_up(ceil_div(m, row_blocks), s.rows);
   const Index panels_per_task = std::clamp<Index>((Index{2} << 20) / std::max<Index>(1, rows * k * s.columns), 1, 8);
@@ -122,7 +129,8 @@ void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float
         const float* source = tb == Trans::yes ? b + (first + from) * ldb : b + first + from;
         pack_b(source, ldb, tb == Trans::yes, k, to - from, shared_b + from * k);
       } else {
-        const Index from = (task - b_packs) * row_panels_per_pack * s.rows, to = std::min(m, from + row_panels_per_pack * s.rows);
+        const Index from = (task - b_packs) * row_panels_per_pack * s.rows,
+                    to = std::min(m, from + row_panels_per_pack * s.rows);
         pack_a(a + from, lda, k, to - from, shared_a + from * k);
       }
     });
@@ -130,19 +138,19 @@ void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float
     parallel_for(column_tasks * row_blocks, [&](Index task) {
       const Index row = task % row_blocks * rows, column = task / row_blocks * panels_per_task * s.columns;
       if (row >= m) return;
-      multiply_tile(x, row, std::min(rows, m - row), column, std::min(panels_per_task * s.columns, width - column), c + first, ldc,
-                    accumulate);
+      multiply_tile(x, row, std::min(rows, m - row), column, std::min(panels_per_task * s.columns, width - column),
+                    c + first, ldc, accumulate);
     });
   }
 }
 
-void product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b, Index ldb, float* c,
-             Index ldc, bool accumulate) {
+void product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b,
+             Index ldb, float* c, Index ldc, bool accumulate) {
   (serial ? serial_product : parallel_product)(ta, tb, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
 }
 
-void product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const double* a, Index lda, const double* b, Index ldb,
-             double* c, Index ldc, bool accumulate) {
+void product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const double* a, Index lda, const double* b,
+             Index ldb, double* c, Index ldc, bool accumulate) {
   constexpr Index kRows = 64, kColumns = 256;
   const Index row_blocks = ceil_div(m, kRows), column_blocks = ceil_div(n, kColumns);
   const auto block = [&](Index task) {
@@ -169,8 +177,8 @@ void product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const d
 }
 
 template <class T>
-void checked_product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c,
-                     Index ldc, bool accumulate) {
+void checked_product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b,
+                     Index ldb, T* c, Index ldc, bool accumulate) {
   if (m == 0 || n == 0) return;
   if (k == 0) {
     if (!accumulate) clear(m, n, c, ldc);
@@ -182,19 +190,20 @@ void checked_product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k,
 }  // namespace
 
 template <class T>
-void gemm(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c, Index ldc, bool accumulate) {
+void gemm(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c, Index ldc,
+          bool accumulate) {
   constexpr Index kSmall = 64 * 64 * 32;  // below this a second thread costs more than it brings
   checked_product(m * n * k <= kSmall, ta, tb, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
 }
 
 template <class T>
-void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c, Index ldc,
-                 bool accumulate) {
+void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c,
+                 Index ldc, bool accumulate) {
   checked_product(true, ta, tb, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                                                \
-  template void gemm(Trans, Trans, Index, Index, Index, const T*, Index, const T*, Index, T*, Index, bool);                  \
+#define LOOPOS_INSTANTIATE(T)                                                                               \
+  template void gemm(Trans, Trans, Index, Index, Index, const T*, Index, const T*, Index, T*, Index, bool); \
   template void gemm_serial(Trans, Trans, Index, Index, Index, const T*, Index, const T*, Index, T*, Index, bool);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

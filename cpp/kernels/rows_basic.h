@@ -28,19 +28,22 @@ T row_max(const T* x, Index n) {
     for (T lane : lanes) best = lane > best ? lane : best;
   }
   for (; i < n; ++i) best = x[i] > best ? x[i] : best;
-  // Comparisons pass over NaN. Where a number remains, the NaN reaches the sum; where none does, it must not pass for a masked row.
+  // Comparisons pass over NaN. Where a number remains, the NaN reaches the sum; where none does, it must not pass for a
+  // masked row.
   if (best == lowest)
     for (i = 0; i < n; ++i)
       if (x[i] != x[i]) return x[i];
   return best;
 }
 
-/// e^(x - shift). Where that is 0 anyway the difference is not formed: for a large x of the other sign it would overflow and raise a flag.
+/// e^(x - shift). Where that is 0 anyway the difference is not formed: for a large x of the other sign it would
+/// overflow and raise a flag.
 template <class T>
 struct ShiftedExp {
   static constexpr T kBound = sizeof(T) == 4 ? 120 : 800;  // e^-bound = 0
   V<T> shift, floor;
-  explicit ShiftedExp(T s) : shift(s), floor(s - kBound) {}  // floor may round to shift: any x below is then further off than the bound
+  explicit ShiftedExp(T s)
+      : shift(s), floor(s - kBound) {}  // floor may round to shift: any x below is then further off than the bound
   V<T> operator()(V<T> x) const {
     const auto vanishes = x < floor;
     return exp(select(vanishes, V<T>(-kBound), select(vanishes, shift, x) - shift));
@@ -79,7 +82,8 @@ void exp_shifted(const T* x, Index n, T shift, T factor, T* y) {
 
 template <class T>
 void add(const T* a, const T* b, Index n, T* y) {
-  for_each_vector<T>(n, [&](Index i, auto count) { store<T>(load<T>(a + i, count) + load<T>(b + i, count), y + i, count); });
+  for_each_vector<T>(
+      n, [&](Index i, auto count) { store<T>(load<T>(a + i, count) + load<T>(b + i, count), y + i, count); });
 }
 
 template <class T>

@@ -55,7 +55,7 @@ SHAPES = [
 @pytest.mark.parametrize("masked", [False, True])
 def test_forward_is_the_formula(shape, causal, masked):
     q, k, v = make(shape)
-    b, h, _, t, s, _, _ = shape
+    b, _h, _, t, s, _, _ = shape
     mask = np.random.default_rng(1).random((b, 1, t, s)) > 0.4 if masked else None
     y, lse = ops.attention(q, k, v, causal=causal, mask=mask)
     want, want_lse = reference(q, k, v, causal, mask)

@@ -1,5 +1,5 @@
-"""A whole training run beside PyTorch: the same weights, batches and hyper-parameters give the same losses and weights, step after step,
-for both model families. A trainer that does nothing, or nearly, cannot pass."""
+"""A whole training run beside PyTorch, for both model families: the same weights, batches and hyper-parameters give the
+same losses and weights, step after step. A trainer that does nothing, or nearly, cannot pass."""
 
 from __future__ import annotations
 
@@ -151,7 +151,9 @@ def test_gradients_are_those_of_pytorch(family, batch):
 
 def test_a_trainer_that_does_nothing_is_caught(family, monkeypatch):
     monkeypatch.setattr("loopos.optim.AdamW.step_core", lambda self, lr, scale: None, raising=False)
-    for trainer in {type(loopos.optim._for_training("adamw", loopos.Model(family), betas=BETAS, eps=1e-8, weight_decay=0))}:
+    for trainer in {
+        type(loopos.optim._for_training("adamw", loopos.Model(family), betas=BETAS, eps=1e-8, weight_decay=0))
+    }:
         monkeypatch.setattr(trainer, "step_core", lambda self, lr, scale: None)
     with pytest.raises(AssertionError):
         test_losses_and_weights_follow_pytorch(family, "float64", 1)
