@@ -42,6 +42,8 @@ def main():
         seed=args.seed,
         threads=args.threads,
         output_dir=args.output_dir,
+        eval_data=held_out if args.output_dir else None,
+        eval_every=200 if args.output_dir else None,
         progress=False,
     )
     trained = time.perf_counter()

@@ -25,7 +25,9 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1337)
-    parser.add_argument("--output-dir", type=Path, help="keep metrics.jsonl and checkpoints here (nano_loopos.py only)")
+    parser.add_argument(
+        "--output-dir", type=Path, help="nano_loopos.py: keep metrics and checkpoints here, and evaluate"
+    )
     return parser.parse_args()
 
 

@@ -16,11 +16,14 @@ std::string describe(py::handle value) {
 template <class T>
 bool has_dtype(py::handle value) {
   // Exact and native: '>f4' would need a conversion, and conversions are never silent here.
-  return py::isinstance<py::array>(value) && py::reinterpret_borrow<py::array>(value).dtype().equal(py::dtype::of<T>()) &&
+  return py::isinstance<py::array>(value) &&
+         py::reinterpret_borrow<py::array>(value).dtype().equal(py::dtype::of<T>()) &&
          py::reinterpret_borrow<py::array>(value).dtype().byteorder() != '>';
 }
 
-Shape shape_of(const py::array& array) { return Shape(array.shape(), array.shape() + array.ndim()); }
+Shape shape_of(const py::array& array) {
+  return Shape(array.shape(), array.shape() + array.ndim());
+}
 
 template <class T>
 Array<T> wrap(const char* function, const char* argument, py::handle value) {
@@ -56,7 +59,8 @@ template <class T>
 Array<T> input(const char* function, const char* argument, py::handle value) {
   if (!has_dtype<T>(value))
     throw py::type_error(cat(function, ": ", argument, " must be a numpy array of dtype ", dtype_name<T>(),
-                             " (all float arguments of one call share one dtype, nothing is cast), got ", describe(value)));
+                             " (all float arguments of one call share one dtype, nothing is cast), got ",
+                             describe(value)));
   return wrap<T>(function, argument, value);
 }
 
@@ -66,14 +70,16 @@ Array<T> input(const char* function, const char* argument, py::handle value, int
   if (axes < 0)
     require(array.ndim() >= 1, function, ": ", argument, " must have at least one axis, got shape ()");
   else
-    require(array.ndim() == axes, function, ": ", argument, " must have ", axes, " axes, got shape ", text(array.shape));
+    require(array.ndim() == axes, function, ": ", argument, " must have ", axes, " axes, got shape ",
+            text(array.shape));
   return array;
 }
 
 template <class T>
 Array<T> input(const char* function, const char* argument, py::handle value, const Shape& expected) {
   Array<T> array = input<T>(function, argument, value);
-  require(array.shape == expected, function, ": ", argument, " must have shape ", text(expected), ", got ", text(array.shape));
+  require(array.shape == expected, function, ": ", argument, " must have shape ", text(expected), ", got ",
+          text(array.shape));
   return array;
 }
 
@@ -105,7 +111,8 @@ double scalar(const char* function, const char* argument, py::handle value) {
 bool is_double(const char* function, const char* argument, py::handle value) {
   if (has_dtype<double>(value)) return true;
   if (has_dtype<float>(value)) return false;
-  throw py::type_error(cat(function, ": ", argument, " must be a numpy array of dtype float32 or float64, got ", describe(value)));
+  throw py::type_error(
+      cat(function, ": ", argument, " must be a numpy array of dtype float32 or float64, got ", describe(value)));
 }
 
 template <class T>
@@ -118,10 +125,10 @@ py::array_t<T> output(const Shape& shape) {
   return py::array_t<T>(shape, buffer->data(), owner);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                     \
-  template Array<T> input(const char*, const char*, py::handle);                  \
-  template Array<T> input(const char*, const char*, py::handle, int);             \
-  template Array<T> input(const char*, const char*, py::handle, const Shape&);    \
+#define LOOPOS_INSTANTIATE(T)                                                  \
+  template Array<T> input(const char*, const char*, py::handle);               \
+  template Array<T> input(const char*, const char*, py::handle, int);          \
+  template Array<T> input(const char*, const char*, py::handle, const Shape&); \
   template py::array_t<T> output(const Shape&);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

@@ -50,8 +50,8 @@ Array<T> input(const char* function, const char* argument, py::handle value, con
 /// Ids or labels: int32 or int64 as int64 (a widening keeps every value); TypeError for anything else.
 Array<std::int64_t> integers(const char* function, const char* argument, py::handle value);
 
-/// A number where one is asked for: a Python float or int, a numpy float scalar, or a float array without axes. TypeError for anything else, ValueError for an
-/// array with axes.
+/// A number where one is asked for: a Python float or int, a numpy float scalar, or a float array without axes.
+/// TypeError for anything else, ValueError for an array with axes.
 double scalar(const char* function, const char* argument, py::handle value);
 
 /// True for float64, false for float32, else TypeError: the dtype that all float arguments of the call must share.

@@ -1,4 +1,5 @@
-// The transformer as Python sees it: one class per dtype, checks at the door, the GIL released, one call at a time per model.
+// The transformer as Python sees it: one class per dtype, checks at the door, the GIL released, one call at a time per
+// model.
 #include "model.h"
 
 #include <cfenv>
@@ -98,8 +99,8 @@ class Transformer {
     return py::make_tuple(result.sum, result.count);
   }
 
-  py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index, const py::object& step,
-                       std::uint64_t micro, std::uint64_t seed) {
+  py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
+                       const py::object& step, std::uint64_t micro, std::uint64_t seed) {
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     const Pass pass = pass_of(in.shape, step, micro, seed);
@@ -115,8 +116,8 @@ class Transformer {
     return py::make_tuple(result.sum, result.count, healthy);
   }
 
-  py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index, const py::object& step,
-                   std::uint64_t micro, std::uint64_t seed) {
+  py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
+                   const py::object& step, std::uint64_t micro, std::uint64_t seed) {
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
@@ -144,8 +145,8 @@ class Transformer {
   }
 
   void start_generation(Index batch, Index length) {
-    require(batch >= 0 && length >= 0 && length <= gpt_.config().context_length, "generate: batch ", batch, " and length ", length,
-            " do not fit the context length ", gpt_.config().context_length);
+    require(batch >= 0 && length >= 0 && length <= gpt_.config().context_length, "generate: batch ", batch,
+            " and length ", length, " do not fit the context length ", gpt_.config().context_length);
     py::gil_scoped_release unlocked;
     std::lock_guard<std::mutex> lock(mutex_);
     gpt_.start_generation(batch, length);
@@ -153,7 +154,8 @@ class Transformer {
 
   py::array next_logits(const py::object& ids) {
     const auto in = checked_ids("Model.generate", ids);
-    require(in.shape[0] == gpt_.cache_batch() && gpt_.cache_left() >= in.shape[1] && (in.shape[1] == 1 || gpt_.cache_empty()),
+    require(in.shape[0] == gpt_.cache_batch() && gpt_.cache_left() >= in.shape[1] &&
+                (in.shape[1] == 1 || gpt_.cache_empty()),
             "generate: ids of shape ", text(in.shape), " do not continue the generation that was started");
     auto logits = output<T>({in.shape[0], gpt_.config().vocab_size});
     T* out = logits.mutable_data();
@@ -172,7 +174,8 @@ class Transformer {
   py::dict views(const py::object& self, bool gradients) {
     py::dict result;
     for (auto& p : gpt_.parameters().list())
-      result[py::str(p.name)] = py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), gradients ? p.grad : p.value, self);
+      result[py::str(p.name)] =
+          py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), gradients ? p.grad : p.value, self);
     return result;
   }
 
@@ -180,15 +183,17 @@ class Transformer {
     const auto& config = gpt_.config();
     auto in = integers(function, "ids", ids);
     require(in.ndim() == 2, function, ": ids must have shape (B, T), got ", text(in.shape));
-    require(in.shape[1] >= 1 && in.shape[1] <= config.context_length, function, ": ids must have 1 to ", config.context_length,
-            " positions (the model's context_length), got ", in.shape[1]);
+    require(in.shape[1] >= 1 && in.shape[1] <= config.context_length, function, ": ids must have 1 to ",
+            config.context_length, " positions (the model's context_length), got ", in.shape[1]);
     check_ids(function, "ids", in.data, in.size(), config.vocab_size);
     return in;
   }
 
-  Array<std::int64_t> checked_targets(const char* function, const py::object& targets, const Shape& shape, Index ignore_index) {
+  Array<std::int64_t> checked_targets(const char* function, const py::object& targets, const Shape& shape,
+                                      Index ignore_index) {
     auto labels = integers(function, "targets", targets);
-    require(labels.shape == shape, function, ": targets must have the shape of ids ", text(shape), ", got ", text(labels.shape));
+    require(labels.shape == shape, function, ": targets must have the shape of ids ", text(shape), ", got ",
+            text(labels.shape));
     check_targets(function, labels.data, labels.size(), gpt_.config().vocab_size, ignore_index);
     return labels;
   }
@@ -215,22 +220,28 @@ void bind_transformer(py::module_& m, const char* name) {
   using py::arg;
   py::class_<Class>(m, name, "A decoder-only transformer of one dtype; loopos.Model is its public face.")
       .def(py::init<const py::dict&, std::uint64_t>(), arg("config"), arg("seed"))
-      .def("parameters", [](const py::object& self) { return self.cast<Class&>().parameters(self); },
-           "Writable views of the weights by name, in order of execution.")
-      .def("gradients", [](const py::object& self) { return self.cast<Class&>().gradients(self); },
-           "Views of the gradients, like parameters().")
+      .def(
+          "parameters", [](const py::object& self) { return self.cast<Class&>().parameters(self); },
+          "Writable views of the weights by name, in order of execution.")
+      .def(
+          "gradients", [](const py::object& self) { return self.cast<Class&>().gradients(self); },
+          "Views of the gradients, like parameters().")
       .def("zero_grad", &Class::zero_grad, "Sets every gradient to zero.")
       .def("grad_norm", &Class::grad_norm, "The Euclidean norm of all gradients together, in double.")
       .def("forward", &Class::forward, arg("ids"), "Logits (B, T, V) of ids (B, T).")
-      .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100, "(sum of losses, number of targets that count).")
-      .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
-           arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
-           "Forward and backward; gradients += scale * d(sum of losses). Returns (sum, count, healthy); healthy False: ask trace().")
+      .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100,
+           "(sum of losses, number of targets that count).")
+      .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
+           arg("ignore_index") = -100, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
+           "Forward and backward; gradients += scale * d(sum of losses). Returns (sum, count, healthy); healthy False: "
+           "ask trace().")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
-           "Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite; None if all are.")
+           "Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite; None "
+           "if all are.")
       .def("start_generation", &Class::start_generation, arg("batch"), arg("length"), "Empties the key/value cache.")
-      .def("next_logits", &Class::next_logits, arg("ids"), "Logits (B, V) after further ids (B, T): the prompt first, then one a call.");
+      .def("next_logits", &Class::next_logits, arg("ids"),
+           "Logits (B, V) after further ids (B, T): the prompt first, then one a call.");
 }
 
 }  // namespace

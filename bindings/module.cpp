@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "core/guards.h"
+#include "core/memory.h"
 #include "core/thread_pool.h"
 #include "kernels/table.h"
 #include "model.h"
@@ -14,33 +15,46 @@ namespace py = pybind11;
 PYBIND11_MODULE(_core, m) {
   using namespace loopos;
   m.doc() = "The C++ core of LoopOS.";
-  num_threads();                 // a bad LOOPOS_NUM_THREADS or LOOPOS_ISA is refused at import, not in the middle of a run
+  num_threads();  // a bad LOOPOS_NUM_THREADS or LOOPOS_ISA is refused at import, not in the middle of a run
   kernels::active_isa();
 
   m.def("set_num_threads", &set_num_threads, py::arg("n"), py::call_guard<py::gil_scoped_release>(),
         "Sets the number of threads (1 to 1024). Results have the same bits for any number.");
   m.def("get_num_threads", &num_threads, "The number of threads in use.");
-  m.def("isa", [] { return kernels::isa_name(kernels::active_isa()); },
-        "The instruction set in use: baseline, avx2 or avx512 (LOOPOS_ISA forces one).");
-  m.def("available_isas", [] {
-    std::vector<std::string> names;
-    for (const auto isa : {kernels::Isa::baseline, kernels::Isa::avx2, kernels::Isa::avx512})
-      if (kernels::supported(isa)) names.emplace_back(kernels::isa_name(isa));
-    return names;
-  }, "The instruction sets that this build and this processor both have.");
-  m.def("build_info", [] {
-    py::dict info;
-    info["compiler"] = "g++-compatible " __VERSION__;
-    info["build_type"] = LOOPOS_BUILD_TYPE;
-    info["eigen"] = LOOPOS_EIGEN_VERSION;
-    info["pybind11"] = std::to_string(PYBIND11_VERSION_MAJOR) + "." + std::to_string(PYBIND11_VERSION_MINOR);
-    return info;
-  }, "How the extension was compiled.");
-  m.def("guard_counts", [] {
-    py::dict counts;
-    for (std::size_t i = 0; i < kGuardNames.size(); ++i) counts[kGuardNames[i]] = guard_count(static_cast<Guard>(i));
-    return counts;
-  }, "How often each operation's guard has fired (fully masked rows) since import or reset_guard_counts().");
+  m.def(
+      "isa", [] { return kernels::isa_name(kernels::active_isa()); },
+      "The instruction set in use: baseline, avx2 or avx512 (LOOPOS_ISA forces one).");
+  m.def(
+      "available_isas",
+      [] {
+        std::vector<std::string> names;
+        for (const auto isa : {kernels::Isa::baseline, kernels::Isa::avx2, kernels::Isa::avx512})
+          if (kernels::supported(isa)) names.emplace_back(kernels::isa_name(isa));
+        return names;
+      },
+      "The instruction sets that this build and this processor both have.");
+  m.def(
+      "build_info",
+      [] {
+        py::dict info;
+        info["compiler"] = "g++-compatible " __VERSION__;
+        info["build_type"] = LOOPOS_BUILD_TYPE;
+        info["eigen"] = LOOPOS_EIGEN_VERSION;
+        info["pybind11"] = std::to_string(PYBIND11_VERSION_MAJOR) + "." + std::to_string(PYBIND11_VERSION_MINOR);
+        return info;
+      },
+      "How the extension was compiled.");
+  m.def("available_bytes", &available_bytes,
+        "Memory this process can still get: free memory, control group and address space limits.");
+  m.def(
+      "guard_counts",
+      [] {
+        py::dict counts;
+        for (std::size_t i = 0; i < kGuardNames.size(); ++i)
+          counts[kGuardNames[i]] = guard_count(static_cast<Guard>(i));
+        return counts;
+      },
+      "How often each operation's guard has fired (fully masked rows) since import or reset_guard_counts().");
   m.def("reset_guard_counts", &reset_guard_counts, "Sets every guard count to zero.");
 
   py::module_ ops = m.def_submodule("ops", "Operations, forward and backward.");

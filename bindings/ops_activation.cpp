@@ -42,11 +42,15 @@ Activation gelu_kind(const char* function, const std::string& approximate) {
 
 template <Activation kind>
 void define(py::module_& ops, const char* name, const char* back, const char* formula, const char* slope) {
-  ops.def(name, [name](const py::object& x) { return activate(name, kind, x); }, py::arg("x"),
-          cat("y = ", formula, ", element by element.\n\nx: any shape, float32 or float64. Returns y of x's shape.").c_str());
-  ops.def(back, [back](const py::object& dy, const py::object& x) { return activate_back(back, kind, dy, x); }, py::arg("dy"),
-          py::arg("x"),
-          cat("Gradient of ", name, ": dx = dy ", slope, ".\n\ndy, x: of one shape and dtype. Returns dx of that shape.").c_str());
+  ops.def(
+      name, [name](const py::object& x) { return activate(name, kind, x); }, py::arg("x"),
+      cat("y = ", formula, ", element by element.\n\nx: any shape, float32 or float64. Returns y of x's shape.")
+          .c_str());
+  ops.def(
+      back, [back](const py::object& dy, const py::object& x) { return activate_back(back, kind, dy, x); },
+      py::arg("dy"), py::arg("x"),
+      cat("Gradient of ", name, ": dx = dy ", slope, ".\n\ndy, x: of one shape and dtype. Returns dx of that shape.")
+          .c_str());
 }
 
 py::object swiglu(const py::object& gate, const py::object& up) {
@@ -91,7 +95,9 @@ void bind_activation(py::module_& ops) {
   define<Activation::tanh>(ops, "tanh", "tanh_backward", "tanh(x)", "(1 - tanh(x)**2)");
   ops.def(
       "gelu",
-      [](const py::object& x, const std::string& approximate) { return activate("gelu", gelu_kind("gelu", approximate), x); },
+      [](const py::object& x, const std::string& approximate) {
+        return activate("gelu", gelu_kind("gelu", approximate), x);
+      },
       arg("x"), arg("approximate") = "none", R"(Gaussian error linear unit (arXiv:1606.08415).
 
 approximate "none": x Phi(x), Phi the normal distribution function; "tanh": x (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3))) / 2.

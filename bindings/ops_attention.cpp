@@ -8,18 +8,20 @@ namespace loopos::bind {
 namespace {
 
 AttentionShape check_shapes(const char* f, const Shape& q, const Shape& k, const Shape& v) {
-  require(k[0] == q[0] && v[0] == q[0], f, ": q, k and v must share the batch, got shapes ", text(q), ", ", text(k), ", ", text(v));
-  require(k[1] == v[1] && k[2] == v[2], f, ": k and v must share heads and keys, got shapes ", text(k), " and ", text(v));
+  require(k[0] == q[0] && v[0] == q[0], f, ": q, k and v must share the batch, got shapes ", text(q), ", ", text(k),
+          ", ", text(v));
+  require(k[1] == v[1] && k[2] == v[2], f, ": k and v must share heads and keys, got shapes ", text(k), " and ",
+          text(v));
   require(k[3] == q[3], f, ": q and k must share the head width, got shapes ", text(q), " and ", text(k));
   require(q[3] > 0, f, ": the head width of q must be at least 1, got shape ", text(q));
-  require(k[1] > 0 ? q[1] % k[1] == 0 : q[1] == 0, f, ": the heads of q must be a multiple of the heads of k and v, got ", q[1], " and ",
-          k[1]);
+  require(k[1] > 0 ? q[1] % k[1] == 0 : q[1] == 0, f,
+          ": the heads of q must be a multiple of the heads of k and v, got ", q[1], " and ", k[1]);
   return {q[0], q[1], k[1], q[2], k[2], q[3], v[3]};
 }
 
 /// Options from Python; `mask_owner` keeps a broadcast mask alive.
-AttentionOptions options_of(const char* f, const AttentionShape& s, bool causal, const py::object& mask, const py::object& scale,
-                            py::array& mask_owner) {
+AttentionOptions options_of(const char* f, const AttentionShape& s, bool causal, const py::object& mask,
+                            const py::object& scale, py::array& mask_owner) {
   AttentionOptions options;
   options.causal = causal;
   options.scale = scale.is_none() ? 1 / std::sqrt(static_cast<double>(s.width)) : scalar(f, "scale", scale);
@@ -30,11 +32,13 @@ AttentionOptions options_of(const char* f, const AttentionShape& s, bool causal,
   const Shape full = {s.batch, s.heads, s.queries, s.keys};
   const Shape got(py::array(mask).shape(), py::array(mask).shape() + py::array(mask).ndim());
   bool fits = got.size() <= 4;
-  for (std::size_t i = 1; fits && i <= got.size(); ++i) fits = got[got.size() - i] == 1 || got[got.size() - i] == full[4 - i];
+  for (std::size_t i = 1; fits && i <= got.size(); ++i)
+    fits = got[got.size() - i] == 1 || got[got.size() - i] == full[4 - i];
   require(fits, f, ": mask must be broadcastable to (B, H, T, S) = ", text(full), ", got shape ", text(got));
-  mask_owner = py::module_::import("numpy").attr("broadcast_to")(mask, py::make_tuple(full[0], full[1], full[2], full[3]));
-  options.mask = {static_cast<const bool*>(mask_owner.data()), mask_owner.strides(0), mask_owner.strides(1), mask_owner.strides(2),
-                  mask_owner.strides(3)};
+  mask_owner =
+      py::module_::import("numpy").attr("broadcast_to")(mask, py::make_tuple(full[0], full[1], full[2], full[3]));
+  options.mask = {static_cast<const bool*>(mask_owner.data()), mask_owner.strides(0), mask_owner.strides(1),
+                  mask_owner.strides(2), mask_owner.strides(3)};
   return options;
 }
 
@@ -69,8 +73,9 @@ py::tuple attention(const py::object& q, const py::object& k, const py::object& 
   });
 }
 
-py::tuple attention_backward(const py::object& dy, const py::object& q, const py::object& k, const py::object& v, const py::object& y,
-                             const py::object& lse, bool causal, const py::object& mask, const py::object& scale) {
+py::tuple attention_backward(const py::object& dy, const py::object& q, const py::object& k, const py::object& v,
+                             const py::object& y, const py::object& lse, bool causal, const py::object& mask,
+                             const py::object& scale) {
   const char* f = "attention_backward";
   return by_dtype(f, "q", q, [&](auto t) -> py::tuple {
     using T = decltype(t);
@@ -85,7 +90,8 @@ py::tuple attention_backward(const py::object& dy, const py::object& q, const py
     const auto dq_out = heads(dq), dk_out = heads(dk), dv_out = heads(dv);
     {
       py::gil_scoped_release unlocked;
-      loopos::attention_backward<T>(heads(dya), heads(qa), heads(ka), heads(va), heads(ya), lsea.data, shape, options, dq_out, dk_out, dv_out);
+      loopos::attention_backward<T>(heads(dya), heads(qa), heads(ka), heads(va), heads(ya), lsea.data, shape, options,
+                                    dq_out, dk_out, dv_out);
     }
     return py::make_tuple(dq, dk, dv);
   });
@@ -95,15 +101,16 @@ py::tuple attention_backward(const py::object& dy, const py::object& q, const py
 
 void bind_attention(py::module_& ops) {
   using py::arg;
-  ops.def("attention", &attention, arg("q"), arg("k"), arg("v"), py::kw_only(), arg("causal") = false, arg("mask") = py::none(),
-          arg("scale") = py::none(), R"(Scaled dot-product attention: y = softmax(scale q kᵀ) v.
+  ops.def("attention", &attention, arg("q"), arg("k"), arg("v"), py::kw_only(), arg("causal") = false,
+          arg("mask") = py::none(), arg("scale") = py::none(),
+          R"(Scaled dot-product attention: y = softmax(scale q kᵀ) v.
 
 q: (B, H, T, D), k: (B, Hkv, S, D), v: (B, Hkv, S, Dv), one dtype; H a multiple of Hkv (grouped heads: head h reads h // (H / Hkv)).
 causal: query t sees keys 0..t (aligned top-left also when T != S). mask: bool, broadcastable to (B, H, T, S), True = may attend.
 scale: defaults to 1 / sqrt(D). Returns y (B, H, T, Dv) and lse (B, H, T) = log sum exp of the visible scores. A fully masked row
 gives y = 0 and lse = -inf and is counted (guard_counts()["attention"]). Scores are never held for more than a tile of queries.)");
-  ops.def("attention_backward", &attention_backward, arg("dy"), arg("q"), arg("k"), arg("v"), arg("y"), arg("lse"), py::kw_only(),
-          arg("causal") = false, arg("mask") = py::none(), arg("scale") = py::none(),
+  ops.def("attention_backward", &attention_backward, arg("dy"), arg("q"), arg("k"), arg("v"), arg("y"), arg("lse"),
+          py::kw_only(), arg("causal") = false, arg("mask") = py::none(), arg("scale") = py::none(),
           "Gradients (dq, dk, dv) of attention; y and lse are what it returned for the same arguments.");
 }
 

@@ -19,7 +19,8 @@ Reduction reduction_of(const char* function, const std::string& name) {
 }
 
 CrossEntropyOptions options_of(const char* function, Index ignore_index, double label_smoothing, double z_loss) {
-  require(label_smoothing >= 0 && label_smoothing <= 1, function, ": label_smoothing must be from 0 to 1, got ", label_smoothing);
+  require(label_smoothing >= 0 && label_smoothing <= 1, function, ": label_smoothing must be from 0 to 1, got ",
+          label_smoothing);
   require(z_loss >= 0 && std::isfinite(z_loss), function, ": z_loss must be a finite number >= 0, got ", z_loss);
   return {ignore_index, label_smoothing, z_loss};
 }
@@ -35,9 +36,10 @@ template <class T>
 Rows<T> rows_of(const char* function, const py::object& logits, const py::object& targets, Index ignore_index) {
   Rows<T> r{input<T>(function, "logits", logits, 2), integers(function, "targets", targets), 0, 0};
   r.rows = r.logits.shape[0], r.vocab = r.logits.shape[1];
-  require(r.targets.shape == Shape{r.rows}, function, ": targets must have shape ", text({r.rows}), " (one per row of logits ",
-          text(r.logits.shape), "), got ", text(r.targets.shape));
-  require(r.vocab > 0 || r.rows == 0, function, ": logits must have at least one class, got shape ", text(r.logits.shape));
+  require(r.targets.shape == Shape{r.rows}, function, ": targets must have shape ", text({r.rows}),
+          " (one per row of logits ", text(r.logits.shape), "), got ", text(r.targets.shape));
+  require(r.vocab > 0 || r.rows == 0, function, ": logits must have at least one class, got shape ",
+          text(r.logits.shape));
   check_targets(function, r.targets.data, r.rows, r.vocab, ignore_index);
   return r;
 }
@@ -55,7 +57,8 @@ py::tuple cross_entropy(const py::object& logits, const py::object& targets, Ind
     double total = 0;
     {
       py::gil_scoped_release unlocked;
-      count = cross_entropy_forward<T>(in.logits.data, in.targets.data, in.rows, in.vocab, options, losses.data(), nullptr);
+      count =
+          cross_entropy_forward<T>(in.logits.data, in.targets.data, in.rows, in.vocab, options, losses.data(), nullptr);
       for (Index r = 0; r < in.rows; ++r) total += losses.data()[r];
     }
     if (reduce != Reduction::none) {
@@ -69,8 +72,8 @@ py::tuple cross_entropy(const py::object& logits, const py::object& targets, Ind
   });
 }
 
-py::object cross_entropy_back(const py::object& dloss, const py::object& logits, const py::object& targets, Index ignore_index,
-                              double label_smoothing, double z_loss, const std::string& reduction) {
+py::object cross_entropy_back(const py::object& dloss, const py::object& logits, const py::object& targets,
+                              Index ignore_index, double label_smoothing, double z_loss, const std::string& reduction) {
   const char* name = "cross_entropy_backward";
   return by_dtype(name, "logits", logits, [&](auto t) -> py::object {
     using T = decltype(t);
@@ -91,8 +94,8 @@ py::object cross_entropy_back(const py::object& dloss, const py::object& logits,
     T* out = dlogits.mutable_data();
     py::gil_scoped_release unlocked;
     const bool none = reduce == Reduction::none;
-    cross_entropy_backward<T>(none ? each.data : &factor, none ? 1 : 0, in.logits.data, in.targets.data, nullptr, in.rows, in.vocab,
-                              options, out);
+    cross_entropy_backward<T>(none ? each.data : &factor, none ? 1 : 0, in.logits.data, in.targets.data, nullptr,
+                              in.rows, in.vocab, options, out);
     return std::move(dlogits);
   });
 }

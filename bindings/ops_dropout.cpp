@@ -9,7 +9,8 @@ namespace {
 /// A whole number from 0 to 2^64 - 1.
 std::uint64_t unsigned_number(const char* function, const char* argument, const py::object& value) {
   if (!PyIndex_Check(value.ptr()) || PyBool_Check(value.ptr()) || py::isinstance<py::array>(value))
-    throw py::type_error(cat(function, ": ", argument, " must be an int, got a ", std::string(py::str(py::type::of(value).attr("__name__")))));
+    throw py::type_error(cat(function, ": ", argument, " must be an int, got a ",
+                             std::string(py::str(py::type::of(value).attr("__name__")))));
   const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!number) throw py::error_already_set();
   const std::uint64_t result = PyLong_AsUnsignedLongLong(number.ptr());
@@ -27,7 +28,8 @@ py::object masked(const char* function, const char* argument, const py::object& 
     using T = decltype(t);
     const auto in = input<T>(function, argument, x);
     require(p >= 0 && p < 1, function, ": p must be at least 0 and below 1, got ", p);
-    const std::uint64_t key = unsigned_number(function, "seed", seed), start = unsigned_number(function, "offset", offset);
+    const std::uint64_t key = unsigned_number(function, "seed", seed),
+                        start = unsigned_number(function, "offset", offset);
     const Index n = in.size();
     require(start <= ~std::uint64_t{0} - static_cast<std::uint64_t>(n), function, ": offset + the size of ", argument,
             " must stay below 2**64, got offset ", start, " and size ", n);

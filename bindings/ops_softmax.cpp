@@ -12,8 +12,8 @@ namespace {
 template <class T>
 Array<T> row_input(const char* function, const char* argument, const py::object& value) {
   auto in = input<T>(function, argument, value, -1);
-  require(in.last() > 0 || in.leading() == 0, function, ": ", argument, " must have at least one element on its last axis, got shape ",
-          text(in.shape));
+  require(in.last() > 0 || in.leading() == 0, function, ": ", argument,
+          " must have at least one element on its last axis, got shape ", text(in.shape));
   return in;
 }
 
@@ -102,7 +102,8 @@ dy, y: (..., n), y as softmax returned it. Returns dx of the same shape.)");
 
 x: (..., n), n >= 1. Returns y of x's shape. A row that is all -inf gives -inf (the logarithm of softmax's zeros) and is counted
 (loopos.guard_counts()["log_softmax"]); a NaN or +inf makes its row NaN.)");
-  ops.def("log_softmax_backward", &log_softmax_back, arg("dy"), arg("y"), R"(Gradient of log_softmax: dx = dy - exp(y) sum(dy).
+  ops.def("log_softmax_backward", &log_softmax_back, arg("dy"), arg("y"),
+          R"(Gradient of log_softmax: dx = dy - exp(y) sum(dy).
 
 dy, y: (..., n), y as log_softmax returned it. Returns dx of the same shape.)");
   ops.def("logsumexp", &logsumexp, arg("x"), R"(Logarithm of the sum of exponentials over the last axis.

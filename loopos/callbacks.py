@@ -42,8 +42,9 @@ class Callback:
 class Hooks:
     """All callbacks as one, called in the order given. What they raise ends the run."""
 
-    def __init__(self, callbacks: Iterable[Any]):
-        """An object with none of the hooks: TypeError, because a hook misspelt would never be called."""
+    def __init__(self, callbacks: Iterable[Any], *, progress: bool = False):
+        """progress: show a ProgressBar too. An object with none of the hooks: TypeError, because a hook misspelt would
+        never be called."""
         if not isinstance(callbacks, Iterable):
             raise TypeError(f"train: callbacks must be a sequence of objects, got {checks.shown(callbacks)}")
         self._callbacks = list(callbacks)
@@ -53,6 +54,8 @@ class Hooks:
                     f"train: a callback must be an object with at least one of {', '.join(HOOKS)}, "
                     f"got {checks.shown(callback)}"
                 )
+        if progress:
+            self._callbacks.append(ProgressBar())
 
     def call(self, hook: str, info: dict[str, Any]) -> bool:
         """Call ``hook`` of each that has it, each with a dict of its own; True when any result is true."""

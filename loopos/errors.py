@@ -13,7 +13,7 @@ class Birth:
     step: updates counted from 1 as in ``history``; None outside :func:`loopos.train`.
     phase: "forward", "backward" or "update".
     layer: block number, None outside blocks.
-    op: the operation whose output is the first that is not finite, or "parameter" for a weight that was bad to begin with.
+    op: the operation whose output is the first that is not finite, or "parameter" for a weight that was bad before.
     tensor: the name of that output (or weight, or gradient).
     index: the element, as a tuple into that tensor.
     value: the offending value (NaN, inf or -inf).
@@ -40,7 +40,7 @@ class Birth:
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss, activation, gradient or update is NaN or infinite. Weights and optimizer are as they were before the step."""
+    """A loss, activation, gradient or update is NaN or infinite. Weights and optimizer are as before the step."""
 
     def __init__(self, birth: Birth, message: str | None = None):
         super().__init__(message or f"a number is not finite; nothing was updated. {birth}")

@@ -31,7 +31,7 @@ from .errors import CheckpointError
 
 MAX_JSON_DEPTH = 32
 MAX_JSON_BYTES = 100_000_000  # the safetensors library refuses larger headers too
-_MAX_JSON_NODES = 1_000_000  # objects and arrays: bounds the memory that a hostile file can ask for
+_MAX_JSON_NODES = 300_000  # objects and arrays: bounds the memory that a hostile file can ask for
 _MAX_DIGITS = 1000  # of an integer; beyond that int() is slow or, in newer Pythons, refuses
 _TOO_LARGE = 10**_MAX_DIGITS
 _CHUNK = 1 << 26

@@ -69,7 +69,9 @@ class Model:
 
         NonFiniteError when the loss, an activation or a gradient is NaN or infinite; its ``birth`` says where it arose.
         """
-        ignore_index = checks.integer("Model.loss_and_grads", "ignore_index", ignore_index, low=-(2**63), high=2**63 - 1)
+        ignore_index = checks.integer(
+            "Model.loss_and_grads", "ignore_index", ignore_index, low=-(2**63), high=2**63 - 1
+        )
         count = int(np.count_nonzero(np.asarray(targets) != ignore_index))
         scale = 1.0 / max(1, count)
         self._core.zero_grad()
@@ -93,7 +95,7 @@ class Model:
         """Continues each row of ids (B, T) by max_new_tokens tokens; (B, T + max_new_tokens) in the dtype of ids.
 
         temperature 0 is greedy (ties go to the lowest id); top_k keeps the k most likely tokens, top_p then the fewest
-        whose probabilities reach p. T + max_new_tokens may not exceed context_length. The same seed gives the same text.
+        whose probabilities reach p. T + max_new_tokens may not exceed context_length. One seed gives one text.
         """
         new = checks.integer("Model.generate", "max_new_tokens", max_new_tokens, low=0)
         temperature = checks.real("Model.generate", "temperature", temperature, low=0)
@@ -215,11 +217,13 @@ def birth_from(found: Mapping[str, Any], step: int | None) -> Birth:
 
 
 def _refuse_oversized(config: ModelConfig, dtype: str) -> None:
-    """The core checks again; here exact integers name the bytes of a size that no C++ integer holds."""
-    size = config.num_parameters() * np.dtype(dtype).itemsize
-    if size >= 2**48:
+    """MemoryError before anything is allocated. Exact integers here: these sizes may exceed what C++ can hold."""
+    per_block = 8192  # names, shapes and layers of one block, whatever its width
+    size = 2 * config.num_parameters() * np.dtype(dtype).itemsize + per_block * config.n_layer
+    available = _core.available_bytes()
+    if size > available:
         raise MemoryError(
-            f"Model: the weights of this configuration take {size} bytes, more than any machine has; check n_layer "
-            f"{config.n_layer}, d_model {config.d_model}, d_ff {config.d_ff}, vocab_size {config.vocab_size}, "
-            f"context_length {config.context_length}"
+            f"Model: weights and gradients of this configuration take {size} bytes, and {available:.0f} bytes are "
+            f"available; check n_layer {config.n_layer}, d_model {config.d_model}, d_ff {config.d_ff}, vocab_size "
+            f"{config.vocab_size}, context_length {config.context_length}"
         )

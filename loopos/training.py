@@ -13,7 +13,7 @@ from typing import Any
 
 from . import _core, checks, optim
 from . import resume as resuming
-from .callbacks import Hooks, ProgressBar
+from .callbacks import Hooks
 from .checkpoint import CheckpointStore
 from .config import ModelConfig
 from .data import IGNORE, Sources, open_sources
@@ -116,7 +116,7 @@ def train(
     settings = TrainSettings(**{each.name: given[each.name] for each in fields(TrainSettings)})
     if not isinstance(model, Model | ModelConfig):
         raise TypeError(f"train: model must be a Model or a ModelConfig, got {checks.shown(model)}")
-    hooks = Hooks([*callbacks, *([ProgressBar()] if progress else [])])
+    hooks = Hooks(callbacks, progress=progress)
     resuming.check_argument(resume, output_dir)
     config = model if isinstance(model, ModelConfig) else model.config
     sources = open_sources(

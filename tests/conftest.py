@@ -16,7 +16,13 @@ def thread_count():
     loopos.set_num_threads(before)
 
 
-GPT2_LIKE = {"norm": "layernorm", "position": "learned", "activation": "gelu_tanh", "bias": True, "tie_embeddings": True}
+GPT2_LIKE = {
+    "norm": "layernorm",
+    "position": "learned",
+    "activation": "gelu_tanh",
+    "bias": True,
+    "tie_embeddings": True,
+}
 LLAMA_LIKE = {
     "norm": "rmsnorm",
     "position": "rope",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -43,7 +44,9 @@ def test_both_programs_run_and_do_the_same_job(tmp_path):
     text = tmp_path / "text"
     text.write_text("to be or not to be, that is the question. " * 60, encoding="utf-8")
     command = [sys.executable, str(BENCHMARKS / "nano.py"), str(text), "--steps", "3", "--rounds", "1"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(loopos.__file__).parents[1])
+    beside = os.pathsep.join(filter(None, [str(Path(loopos.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": beside}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
     ours, theirs = (json.loads(line) for line in lines[:2])

@@ -130,6 +130,25 @@ def test_a_real_model_with_a_planted_error_is_caught(monkeypatch):
     assert failed == {f"{family}: {name}" for family in ("GPT-2", "Llama") for name in each}
 
 
+def test_the_kinks_of_relu_do_not_hide_the_slope():
+    """65,000 units: noise in all weights takes some over their kink at every step that rounding allows (3.7e-7)."""
+    config = loopos.ModelConfig(31, 64, 2, 4, 32, d_ff=512, activation="relu")
+    model = loopos.Model(config, dtype="float64")
+    ids, targets = np.random.default_rng(0).integers(0, 31, (2, 1, 64))
+    assert gradcheck(model, (ids, targets), directions=1, rtol=2e-7)
+    real = model.loss_and_grads
+
+    def planted(ids, targets):
+        loss, grads = real(ids, targets)
+        grads["blocks.0.mlp.up_proj.weight"] *= 1.0001
+        return loss, grads
+
+    model.loss_and_grads = planted
+    report = gradcheck(model, (ids, targets), directions=1, rtol=2e-7, raise_exception=False)
+    assert [r.name for r in report.results if not r.passed] == ["all parameters", "blocks.0.mlp.up_proj.weight"]
+    assert "the gradient is wrong" in str(report)
+
+
 def test_a_real_model_keeps_its_weights_and_a_nan_is_reported():
     model = loopos.Model(loopos.ModelConfig(5, 6, 1, 1, 4))
     before = {name: p.tobytes() for name, p in model.parameters().items()}

@@ -19,7 +19,14 @@ VARIANTS = [
     {"activation": "swiglu", "d_ff": 20},
     {"norm": "rmsnorm"},
     {"position": "rope", "n_kv_head": 1},
-    {"norm": "rmsnorm", "position": "rope", "activation": "swiglu", "bias": False, "tie_embeddings": False, "n_kv_head": 2},
+    {
+        "norm": "rmsnorm",
+        "position": "rope",
+        "activation": "swiglu",
+        "bias": False,
+        "tie_embeddings": False,
+        "n_kv_head": 2,
+    },
 ]
 
 
@@ -67,7 +74,7 @@ def test_known_initial_values():
     np.testing.assert_array_equal(first.view(np.uint32), np.array(KNOWN_BITS, np.uint32))
 
 
-KNOWN_BITS = [0, 0, 0, 0]
+KNOWN_BITS = [3145901384, 1025871308, 1017009416, 3140943783]
 
 
 @pytest.mark.parametrize("options", VARIANTS)
@@ -176,7 +183,7 @@ def test_load_state_dict_is_all_or_nothing(family):
     model = loopos.Model(family, seed=2)
     state = loopos.Model(family, seed=3).state_dict()
     before = model.state_dict()
-    first, last = list(state)[0], list(state)[-1]
+    first, last = next(iter(state)), list(state)[-1]
     wrong = {**state, last: state[last][:-1], "extra": state[first]}
     del wrong[first]
     with pytest.raises(ValueError, match="missing") as error:
@@ -261,7 +268,9 @@ def test_absurd_sizes_are_refused_in_bytes_before_allocating(field):
 
 
 def test_a_batch_that_does_not_fit_is_refused():
-    model = loopos.Model(loopos.ModelConfig(vocab_size=10, context_length=2**20, n_layer=1, n_head=1, d_model=8, position="rope"))
+    model = loopos.Model(
+        loopos.ModelConfig(vocab_size=10, context_length=2**20, n_layer=1, n_head=1, d_model=8, position="rope")
+    )
     ids = np.zeros((2**13, 2**16), np.int8)
     with pytest.raises(TypeError):
         model.forward(ids)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import pickle
 import zipfile
 
 import numpy as np
@@ -241,6 +242,9 @@ def test_a_pickle_is_never_opened(tmp_path):
     np.save(tmp_path / "evil.npy", np.array([Evil()], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"expected a \.npy file of integers"):
         read(tmp_path / "evil.npy")
+    (tmp_path / "raw.npy").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ValueError, match=r"expected a \.npy file of integers"):
+        read(tmp_path / "raw.npy")
     assert not (tmp_path / "ran").exists()
 
 
@@ -259,6 +263,8 @@ def test_check_ids_finds_the_first_one_in_any_piece(monkeypatch, dtype, at):
 def test_check_ids_signs_and_widths():
     with pytest.raises(IndexError, match=r"id -1 at position 1 is outside 0\.\.9"):
         check_ids(np.array([0, -1], np.int8), 10)
+    with pytest.raises(IndexError, match=r"id -1 at position 1 is outside 0\.\.199"):
+        check_ids(np.array([0, -1], np.int8), 200)
     with pytest.raises(IndexError, match=r"id 18446744073709551615 at position 0"):
         check_ids(np.array([2**64 - 1], np.uint64), 10)
     with pytest.raises(IndexError, match=r"id 255 at position 0 is outside 0\.\.254"):

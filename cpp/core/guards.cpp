@@ -10,7 +10,9 @@ std::array<std::atomic<Index>, kGuardNames.size()> counts{};
 void count_guard(Guard site, Index times) {
   if (times) counts[static_cast<std::size_t>(site)].fetch_add(times, std::memory_order_relaxed);
 }
-Index guard_count(Guard site) { return counts[static_cast<std::size_t>(site)].load(); }
+Index guard_count(Guard site) {
+  return counts[static_cast<std::size_t>(site)].load();
+}
 void reset_guard_counts() {
   for (auto& count : counts) count.store(0);
 }

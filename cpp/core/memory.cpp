@@ -47,7 +47,9 @@ double address_space_left() {
 
 }  // namespace
 
-double available_bytes() { return std::min({meminfo_available(), control_group_left(), address_space_left()}); }
+double available_bytes() {
+  return std::min({meminfo_available(), control_group_left(), address_space_left()});
+}
 
 void require_memory(const std::string& what, double bytes) {
   if (bytes < 64e6) return;  // not worth reading /proc for

@@ -21,7 +21,8 @@ class OutOfMemory : public std::bad_alloc {
 /// Bytes this process can still get: the least of free memory, what the control group leaves and RLIMIT_AS.
 double available_bytes();
 
-/// Throws OutOfMemory naming both numbers when `bytes` is more than there is. A double holds any product of sizes without wrapping.
+/// Throws OutOfMemory naming both numbers when `bytes` is more than there is. A double holds any product of sizes
+/// without wrapping.
 void require_memory(const std::string& what, double bytes);
 
 }  // namespace loopos

@@ -1,5 +1,5 @@
-// A model's parameters: named tensors in one flat buffer, their gradients in another of the same layout, so that optimizer, clipping,
-// checkpoint and health each need one traversal.
+// A model's parameters: named tensors in one flat buffer, their gradients in another of the same layout, so that
+// optimizer, clipping, checkpoint and health each need one traversal.
 #pragma once
 
 #include <cstring>
@@ -41,8 +41,8 @@ class ParameterSet {
     return &list_.back();
   }
 
-  /// Places every tensor (64-byte aligned) and draws initial values: element i of tensor j is a function of (seed, j, i) alone, drawn
-  /// as float32 for either dtype.
+  /// Places every tensor (64-byte aligned) and draws initial values: element i of tensor j is a function of (seed, j,
+  /// i) alone, drawn as float32 for either dtype.
   void allocate(std::uint64_t seed) {
     require_memory("a model of this configuration", 2 * bytes_);  // weights and gradients
     for (auto& p : list_) {
@@ -86,9 +86,11 @@ class ParameterSet {
   static void initialise(Parameter<T>& p, std::uint64_t seed, std::uint64_t tensor) {
     parallel_blocks(p.size, 1 << 14, [&](Index begin, Index end) {  // an even block, so that pairs stay whole
       for (Index i = begin; i < end; i += 2) {
-        const auto pair = p.init_std > 0 ? normal_pair(philox(seed, static_cast<std::uint64_t>(i / 2), tensor)) : std::array<double, 2>{};
+        const auto pair = p.init_std > 0 ? normal_pair(philox(seed, static_cast<std::uint64_t>(i / 2), tensor))
+                                         : std::array<double, 2>{};
         for (Index j = 0; j < 2 && i + j < end; ++j)
-          p.value[i + j] = static_cast<T>(static_cast<float>(p.init_mean + p.init_std * pair[static_cast<std::size_t>(j)]));
+          p.value[i + j] =
+              static_cast<T>(static_cast<float>(p.init_mean + p.init_std * pair[static_cast<std::size_t>(j)]));
       }
     });
   }

@@ -1,5 +1,6 @@
-// Philox4x32-10: a counter-based random generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). A number is a function
-// of (key, counter) alone, so it depends on no thread, no order and no earlier draw, and a run resumes by its counters.
+// Philox4x32-10: a counter-based random generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC
+// 2011). A number is a function of (key, counter) alone, so it depends on no thread, no order and no earlier draw, and
+// a run resumes by its counters.
 #pragma once
 
 #include <array>
@@ -27,7 +28,9 @@ inline Philox4 philox(std::uint64_t key, std::uint64_t counter_low, std::uint64_
 }
 
 /// Uniform in (0, 1): 2^-33 .. 1 - 2^-33, never 0, so that its logarithm is finite.
-inline double uniform_open(std::uint32_t bits) { return (bits + 0.5) * 0x1p-32; }
+inline double uniform_open(std::uint32_t bits) {
+  return (bits + 0.5) * 0x1p-32;
+}
 
 /// Two independent standard normal numbers from the four words of one counter (Box-Muller).
 inline std::array<double, 2> normal_pair(const Philox4& w) {

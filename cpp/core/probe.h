@@ -1,4 +1,5 @@
-// Tracing: the first tensor that is not finite, in the order of execution. A step that went bad is run again with a probe attached.
+// Tracing: the first tensor that is not finite, in the order of execution. A step that went bad is run again with a
+// probe attached.
 #pragma once
 
 #include <string>
@@ -20,7 +21,8 @@ class Probe {
  public:
   /// Looks at x of this shape unless a birth was found already.
   template <class T>
-  void see(const char* phase, Index layer, const char* op, const std::string& tensor, const T* x, const std::vector<Index>& shape) {
+  void see(const char* phase, Index layer, const char* op, const std::string& tensor, const T* x,
+           const std::vector<Index>& shape) {
     if (birth_.found) return;
     Index size = 1;
     for (Index n : shape) size *= n;
@@ -32,9 +34,11 @@ class Probe {
       return;
     }
   }
-  /// Looks at one row of a larger tensor whose leading indices are given; a row of one element adds no index of its own.
+  /// Looks at one row of a larger tensor whose leading indices are given; a row of one element adds no index of its
+  /// own.
   template <class T>
-  void see_row(const char* phase, const char* op, const char* tensor, const T* row, Index n, std::vector<Index> leading) {
+  void see_row(const char* phase, const char* op, const char* tensor, const T* row, Index n,
+               std::vector<Index> leading) {
     if (birth_.found) return;
     see(phase, Index{-1}, op, tensor, row, n == 1 ? std::vector<Index>{} : std::vector<Index>{n});
     if (birth_.found) birth_.index.insert(birth_.index.begin(), leading.begin(), leading.end());

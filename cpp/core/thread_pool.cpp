@@ -179,8 +179,8 @@ class Pool {
   std::condition_variable wake_;
 };
 
-// Never destroyed: workers may outlive static destructors. After a fork the child starts anew: the parent's threads do not exist there,
-// and its locks may be held for ever.
+// Never destroyed: workers may outlive static destructors. After a fork the child starts anew: the parent's threads do
+// not exist there, and its locks may be held for ever.
 std::mutex* g_mutex = new std::mutex;
 Pool* g_pool = nullptr;
 int g_threads = 0;
@@ -204,7 +204,9 @@ Pool& pool() {
 
 }  // namespace
 
-int num_threads() { return pool().threads(); }
+int num_threads() {
+  return pool().threads();
+}
 
 void set_num_threads(Index n) {
   require(n >= 1 && n <= kMaxThreads, "set_num_threads: n must be from 1 to ", kMaxThreads, ", got ", n);
@@ -214,7 +216,8 @@ void set_num_threads(Index n) {
   old.stop();
   std::lock_guard<std::mutex> lock(*g_mutex);
   g_threads = static_cast<int>(n);
-  g_pool = new Pool(g_threads);  // the old one is left behind, owned for ever: another thread may still hold a reference
+  g_pool =
+      new Pool(g_threads);  // the old one is left behind, owned for ever: another thread may still hold a reference
 }
 
 void detail::run_chunks(Index chunks, ChunkFn fn, void* body) {
@@ -246,6 +249,8 @@ FpWatch::~FpWatch() {
   std::fesetexceptflag(&flags, kWatched);
 }
 
-int FpWatch::raised() const { return std::fetestexcept(kWatched) | pool().take_flags(); }
+int FpWatch::raised() const {
+  return std::fetestexcept(kWatched) | pool().take_flags();
+}
 
 }  // namespace loopos

@@ -1,5 +1,5 @@
-// The one pool of worker threads. Work is cut into chunks fixed by the problem's size, never by the number of threads, and
-// every chunk writes only places of its own: so results have the same bits for any thread count.
+// The one pool of worker threads. Work is cut into chunks fixed by the problem's size, never by the number of threads,
+// and every chunk writes only places of its own: so results have the same bits for any thread count.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +18,9 @@ using ChunkFn = void (*)(void* body, Index chunk);
 void run_chunks(Index chunks, ChunkFn fn, void* body);
 }  // namespace detail
 
-/// Calls body(chunk) for every chunk in [0, chunks), on any thread, in any order, and returns when all are done. An exception
-/// from a chunk is thrown again here. A call from inside a chunk, or while another thread holds the pool, runs in place.
+/// Calls body(chunk) for every chunk in [0, chunks), on any thread, in any order, and returns when all are done. An
+/// exception from a chunk is thrown again here. A call from inside a chunk, or while another thread holds the pool,
+/// runs in place.
 template <class Body>
 void parallel_for(Index chunks, Body&& body) {
   using B = std::remove_reference_t<Body>;
@@ -45,8 +46,8 @@ inline Index row_grain(Index row_length, Index cost_per_element = 1) {
   return std::max<Index>(1, 32768 / std::max<Index>(1, row_length * cost_per_element));
 }
 
-/// Floating-point exception flags (FE_INVALID, FE_OVERFLOW, FE_DIVBYZERO) raised by the pool's workers and by the calling thread
-/// while this object lives. The caller's own flags are put back as they were.
+/// Floating-point exception flags (FE_INVALID, FE_OVERFLOW, FE_DIVBYZERO) raised by the pool's workers and by the
+/// calling thread while this object lives. The caller's own flags are put back as they were.
 class FpWatch {
  public:
   FpWatch();

@@ -22,8 +22,8 @@ IsaKernels isa_kernels();
 bool supported(Isa isa) {
 #if defined(LOOPOS_X86)
   if (isa == Isa::avx512)
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
   if (isa == Isa::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
   return isa == Isa::baseline;
@@ -65,9 +65,13 @@ const Active& active() {
 
 }  // namespace
 
-Isa active_isa() { return active().isa; }
+Isa active_isa() {
+  return active().isa;
+}
 
-const char* isa_name(Isa isa) { return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "baseline"; }
+const char* isa_name(Isa isa) {
+  return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "baseline";
+}
 
 template <>
 const Table<float>& table<float>() {
@@ -78,12 +82,20 @@ const Table<double>& table<double>() {
   return active().kernels.f64;
 }
 
-const GemmShape& gemm_shape() { return active().kernels.shape; }
+const GemmShape& gemm_shape() {
+  return active().kernels.shape;
+}
 void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed) {
   active().kernels.pack_b(b, ldb, transposed, k, n, packed);
 }
-void pack_a(const float* a, Index lda, Index k, Index m, float* packed) { active().kernels.pack_a(a, lda, k, m, packed); }
-void multiply_block(const FloatBlock& block) { active().kernels.multiply_f32(block); }
-void multiply_block(const GemmBlock<double>& block) { active().kernels.multiply_f64(block); }
+void pack_a(const float* a, Index lda, Index k, Index m, float* packed) {
+  active().kernels.pack_a(a, lda, k, m, packed);
+}
+void multiply_block(const FloatBlock& block) {
+  active().kernels.multiply_f32(block);
+}
+void multiply_block(const GemmBlock<double>& block) {
+  active().kernels.multiply_f64(block);
+}
 
 }  // namespace loopos::kernels

@@ -1,6 +1,7 @@
-// The double product, by Eigen: the reference that the float kernels are held against, and what float64 models run on. It shares
-// nothing with the float kernels, so an agreement of the two is evidence.
-#define EIGEN_GEMM_TO_COEFFBASED_PRODUCT_THRESHOLD 0  // small products too go the packed way: bits never depend on alignment
+// The double product, by Eigen: the reference that the float kernels are held against, and what float64 models run on.
+// It shares nothing with the float kernels, so an agreement of the two is evidence.
+#define EIGEN_GEMM_TO_COEFFBASED_PRODUCT_THRESHOLD \
+  0  // small products too go the packed way: bits never depend on alignment
 
 #include <Eigen/Core>
 
@@ -18,7 +19,8 @@ void multiply_vector(const GemmBlock<double>& g) {
     for (Index j = 0; j < g.n; ++j) {
       double s = 0;
       for (Index p = 0; p < g.k; ++p)
-        s += (g.transpose_a ? g.a[p * g.lda + i] : g.a[i * g.lda + p]) * (g.transpose_b ? g.b[j * g.ldb + p] : g.b[p * g.ldb + j]);
+        s += (g.transpose_a ? g.a[p * g.lda + i] : g.a[i * g.lda + p]) *
+             (g.transpose_b ? g.b[j * g.ldb + p] : g.b[p * g.ldb + j]);
       double& c = g.c[i * g.ldc + j];
       c = g.accumulate ? c + s : s;
     }

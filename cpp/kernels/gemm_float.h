@@ -1,6 +1,6 @@
-// The float product: packing into panels and a register-tiled micro-kernel, after the layering of Goto and van de Geijn ("Anatomy of
-// high-performance matrix multiplication", 2008) and BLIS. An element of C is one chain of multiply-adds over k in ascending order,
-// whatever tile it falls into, so its bits depend on k alone.
+// The float product: packing into panels and a register-tiled micro-kernel, after the layering of Goto and van de Geijn
+// ("Anatomy of high-performance matrix multiplication", 2008) and BLIS. An element of C is one chain of multiply-adds
+// over k in ascending order, whatever tile it falls into, so its bits depend on k alone.
 #pragma once
 
 #include "kernels/table.h"
@@ -9,15 +9,15 @@
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
 constexpr int kLanes = V<float>::N;
-constexpr int NV = 2;                                      // vectors per row of the register tile
-constexpr int MR = kVectorBytes == 64 ? 12 : 6;            // 24 accumulators of 32 registers, else 12 of 16
+constexpr int NV = 2;                            // vectors per row of the register tile
+constexpr int MR = kVectorBytes == 64 ? 12 : 6;  // 24 accumulators of 32 registers, else 12 of 16
 constexpr int NR = NV * kLanes;
-constexpr int KC = 256;                                    // a B panel of KC rows stays in the first-level cache
+constexpr int KC = 256;  // a B panel of KC rows stays in the first-level cache
 
 /// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C].
 template <int ROWS>
-inline void micro(Index k, const float* a, Index row_stride, Index column_stride, const float* b, float* c, Index ldc, int width,
-                  bool accumulate) {
+inline void micro(Index k, const float* a, Index row_stride, Index column_stride, const float* b, Index b_row, float* c,
+                  Index ldc, int width, bool accumulate) {
   V<float> acc[ROWS][NV];
 #pragma GCC unroll 12
   for (int i = 0; i < ROWS; ++i)
@@ -26,7 +26,7 @@ inline void micro(Index k, const float* a, Index row_stride, Index column_stride
   for (Index p = 0; p < k; ++p) {
     V<float> row[NV];
 #pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) row[j] = V<float>::load(b + p * NR + j * kLanes);
+    for (int j = 0; j < NV; ++j) row[j] = V<float>::load(b + p * b_row + j * kLanes);
     const float* column = a + p * column_stride;
 #pragma GCC unroll 12
     for (int i = 0; i < ROWS; ++i) {
@@ -54,13 +54,13 @@ inline void micro(Index k, const float* a, Index row_stride, Index column_stride
 }
 
 template <int ROWS>
-inline void call_micro(int rows, Index k, const float* a, Index row_stride, Index column_stride, const float* b, float* c, Index ldc,
-                       int width, bool accumulate) {
+inline void call_micro(int rows, Index k, const float* a, Index row_stride, Index column_stride, const float* b,
+                       Index b_row, float* c, Index ldc, int width, bool accumulate) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS)
-      micro<ROWS>(k, a, row_stride, column_stride, b, c, ldc, width, accumulate);
+      micro<ROWS>(k, a, row_stride, column_stride, b, b_row, c, ldc, width, accumulate);
     else
-      call_micro<ROWS - 1>(rows, k, a, row_stride, column_stride, b, c, ldc, width, accumulate);
+      call_micro<ROWS - 1>(rows, k, a, row_stride, column_stride, b, b_row, c, ldc, width, accumulate);
   }
 }
 
@@ -74,11 +74,11 @@ inline void multiply_float(const FloatBlock& g) {
       float* c = g.c + i * g.ldc + j;
       // The common full tile is called with constants, so that its addressing is folded into the instructions.
       if (rows == MR && g.column_stride == 1)
-        micro<MR>(g.k, a, g.row_stride, 1, b, c, g.ldc, width, g.accumulate);
-      else if (rows == MR && g.column_stride == MR)
-        micro<MR>(g.k, a, 1, MR, b, c, g.ldc, width, g.accumulate);
+        micro<MR>(g.k, a, g.row_stride, 1, b, g.b_row, c, g.ldc, width, g.accumulate);
+      else if (rows == MR && g.row_stride == 1)
+        micro<MR>(g.k, a, 1, g.column_stride, b, g.b_row, c, g.ldc, width, g.accumulate);
       else
-        call_micro<MR>(rows, g.k, a, g.row_stride, g.column_stride, b, c, g.ldc, width, g.accumulate);
+        call_micro<MR>(rows, g.k, a, g.row_stride, g.column_stride, b, g.b_row, c, g.ldc, width, g.accumulate);
     }
   }
 }
@@ -94,15 +94,16 @@ inline void transpose_rows4(const float* src, Index ld, Index columns, float* ds
     for (int i = 0; i < 4; ++i) std::memcpy(&r[i], src + i * ld + k, sizeof(quad));
     const quad a = __builtin_shuffle(r[0], r[1], low), b = __builtin_shuffle(r[0], r[1], high);
     const quad c = __builtin_shuffle(r[2], r[3], low), d = __builtin_shuffle(r[2], r[3], high);
-    const quad out[4] = {__builtin_shuffle(a, c, first), __builtin_shuffle(a, c, second), __builtin_shuffle(b, d, first),
-                         __builtin_shuffle(b, d, second)};
+    const quad out[4] = {__builtin_shuffle(a, c, first), __builtin_shuffle(a, c, second),
+                         __builtin_shuffle(b, d, first), __builtin_shuffle(b, d, second)};
     for (int i = 0; i < 4; ++i) std::memcpy(dst + (k + i) * dst_stride, &out[i], sizeof(quad));
   }
   for (; k < columns; ++k)
     for (int i = 0; i < 4; ++i) dst[k * dst_stride + i] = src[i * ld + k];
 }
 
-/// Panels of `width` numbers per step of k, zero padded; element (k, j) is at src[k * ld + j], or at src[j * ld + k] when transposed.
+/// Panels of `width` numbers per step of k, zero padded; element (k, j) is at src[k * ld + j], or at src[j * ld + k]
+/// when transposed.
 template <int WIDTH>
 inline void pack(const float* src, Index ld, bool transposed, Index k, Index n, float* dst) {
   for (Index j = 0; j < n; j += WIDTH, dst += k * WIDTH) {
@@ -129,6 +130,8 @@ inline void pack_b_float(const float* b, Index ldb, bool transposed, Index k, In
   pack<NR>(b, ldb, transposed, k, n, packed);
 }
 
-inline void pack_a_float(const float* a, Index lda, Index k, Index m, float* packed) { pack<MR>(a, lda, false, k, m, packed); }
+inline void pack_a_float(const float* a, Index lda, Index k, Index m, float* packed) {
+  pack<MR>(a, lda, false, k, m, packed);
+}
 
 }  // namespace loopos::kernels::LOOPOS_ISA_NAME

@@ -1,6 +1,7 @@
-// Row kernels of the activations and of log-softmax's second half; see table.h for what each does, ops/activation.h for the formulas.
-// A derivative is 0 or 1 long before its argument is infinite: `bounded` arguments keep inf * 0 and overflow out of the product there, and the
-// result is the limit, not a substitute.
+// Row kernels of the activations and of log-softmax's second half; see table.h for what each does, ops/activation.h for
+// the formulas. A derivative has reached its limit 0 or 1 long before its argument is infinite; the argument is clamped
+// beyond that point, so that no overflow or inf * 0 comes up on the way to the limit. The bounds are where the
+// exponential inside is 0.
 #pragma once
 
 #include "kernels/vecmath.h"
@@ -80,9 +81,8 @@ void activate_backward(const T* dy, const T* x, Index n, T* dx) {
 
 template <class T>
 void swiglu(const T* gate, const T* up, Index n, T* y) {
-  for_each_vector<T>(n, [&](Index i, auto count) {
-    store<T>(silu(load<T>(gate + i, count)) * load<T>(up + i, count), y + i, count);
-  });
+  for_each_vector<T>(
+      n, [&](Index i, auto count) { store<T>(silu(load<T>(gate + i, count)) * load<T>(up + i, count), y + i, count); });
 }
 
 template <class T>
@@ -98,9 +98,8 @@ void swiglu_backward(const T* dy, const T* gate, const T* up, Index n, T* dgate,
 
 template <class T>
 void subtract_twice(const T* x, Index n, T first, T second, T* y) {
-  for_each_vector<T>(n, [&](Index i, auto count) {
-    store<T>(load<T>(x + i, count) - V<T>(first) - V<T>(second), y + i, count);
-  });
+  for_each_vector<T>(
+      n, [&](Index i, auto count) { store<T>(load<T>(x + i, count) - V<T>(first) - V<T>(second), y + i, count); });
 }
 
 template <class T>
@@ -119,7 +118,8 @@ void scale_add(const T* x, Index n, T factor, T constant, T* y) {
 
 template <class T>
 void multiply(const T* a, const T* b, Index n, T* y) {
-  for_each_vector<T>(n, [&](Index i, auto count) { store<T>(load<T>(a + i, count) * load<T>(b + i, count), y + i, count); });
+  for_each_vector<T>(
+      n, [&](Index i, auto count) { store<T>(load<T>(a + i, count) * load<T>(b + i, count), y + i, count); });
 }
 
 }  // namespace loopos::kernels::LOOPOS_ISA_NAME

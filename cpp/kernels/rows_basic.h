@@ -13,30 +13,49 @@ constexpr T kNothing = -std::numeric_limits<T>::infinity();
 template <class T>
 T row_max(const T* x, Index n) {
   constexpr T lowest = kNothing<T>;
-  V<T> m(lowest);
+  constexpr int kParts = 4;  // independent maxima: one alone would wait for its own last comparison
+  V<T> m[kParts] = {lowest, lowest, lowest, lowest};
   Index i = 0;
-  for (; i + V<T>::N <= n; i += V<T>::N) {
-    const V<T> v = V<T>::load(x + i);
-    m = select(v > m, v, m);
-  }
+  for (; i + kParts * V<T>::N <= n; i += kParts * V<T>::N)
+    for (int part = 0; part < kParts; ++part) {
+      const V<T> v = V<T>::load(x + i + part * V<T>::N);
+      m[part] = select(v > m[part], v, m[part]);
+    }
   T lanes[V<T>::N];
-  m.store(lanes);
   T best = lowest;
-  for (T lane : lanes) best = lane > best ? lane : best;
+  for (const V<T>& part : m) {
+    part.store(lanes);
+    for (T lane : lanes) best = lane > best ? lane : best;
+  }
   for (; i < n; ++i) best = x[i] > best ? x[i] : best;
-  // Comparisons pass over NaN. Where a number remains, the NaN reaches the sum; where none does, it must not pass for a masked row.
+  // Comparisons pass over NaN. Where a number remains, the NaN reaches the sum; where none does, it must not pass for a
+  // masked row.
   if (best == lowest)
     for (i = 0; i < n; ++i)
       if (x[i] != x[i]) return x[i];
   return best;
 }
 
+/// e^(x - shift). Where that is 0 anyway the difference is not formed: for a large x of the other sign it would
+/// overflow and raise a flag.
+template <class T>
+struct ShiftedExp {
+  static constexpr T kBound = sizeof(T) == 4 ? 120 : 800;  // e^-bound = 0
+  V<T> shift, floor;
+  explicit ShiftedExp(T s)
+      : shift(s), floor(s - kBound) {}  // floor may round to shift: any x below is then further off than the bound
+  V<T> operator()(V<T> x) const {
+    const auto vanishes = x < floor;
+    return exp(select(vanishes, V<T>(-kBound), select(vanishes, shift, x) - shift));
+  }
+};
+
 template <class T, bool kStore>
 double exp_sum(const T* x, Index n, T shift, T* y) {
   WideSum<T> total;
-  const V<T> s(shift);
+  const ShiftedExp<T> shifted(shift);
   for_each_vector<T>(n, [&](Index i, auto count) {
-    const V<T> e = exp(load_filled<T>(x + i, count, kNothing<T>) - s);  // e^-inf = 0 adds nothing
+    const V<T> e = shifted(load_filled<T>(x + i, count, kNothing<T>));  // e^-inf = 0 adds nothing
     total.add(e);
     if (kStore) store<T>(e, y + i, count);
   });
@@ -55,14 +74,16 @@ double exp_sum_only(const T* x, Index n, T shift) {
 
 template <class T>
 void exp_shifted(const T* x, Index n, T shift, T factor, T* y) {
+  const ShiftedExp<T> shifted(shift);
   for_each_vector<T>(n, [&](Index i, auto count) {
-    store<T>(V<T>(factor) * exp(load_filled<T>(x + i, count, kNothing<T>) - V<T>(shift)), y + i, count);
+    store<T>(V<T>(factor) * shifted(load_filled<T>(x + i, count, kNothing<T>)), y + i, count);
   });
 }
 
 template <class T>
 void add(const T* a, const T* b, Index n, T* y) {
-  for_each_vector<T>(n, [&](Index i, auto count) { store<T>(load<T>(a + i, count) + load<T>(b + i, count), y + i, count); });
+  for_each_vector<T>(
+      n, [&](Index i, auto count) { store<T>(load<T>(a + i, count) + load<T>(b + i, count), y + i, count); });
 }
 
 template <class T>
@@ -125,8 +146,15 @@ Index first_nonfinite(const T* x, Index n) {
   constexpr Index kBlock = 256;
   for (Index start = 0; start < n; start += kBlock) {
     const Index end = start + kBlock < n ? start + kBlock : n;
+    V<T> probe(T(0));  // x - x is 0 for a finite x, NaN otherwise, and NaN stays in a sum
+    for_each_vector<T>(end - start, [&](Index i, auto count) {
+      const V<T> v = load<T>(x + start + i, count);
+      probe = probe + (v - v);
+    });
+    T lanes[V<T>::N];
+    probe.store(lanes);
     bool clean = true;
-    for (Index i = start; i < end; ++i) clean &= (x[i] - x[i] == T(0));
+    for (T lane : lanes) clean = clean && lane == T(0);
     if (clean) continue;
     for (Index i = start; i < end; ++i)
       if (!(x[i] - x[i] == T(0))) return i;

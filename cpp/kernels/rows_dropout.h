@@ -1,5 +1,6 @@
-// Philox4x32-10 (core/philox.h, which a file compiled per instruction set must not include) on as many counters at once as the registers hold, bit for bit the scalar generator. Each 64-bit lane carries one
-// 32-bit word in its low half; the high half is never read (mul_epu32 multiplies low halves).
+// Philox4x32-10 (core/philox.h, which a file compiled per instruction set must not include) on as many counters at once
+// as the registers hold, bit for bit the scalar generator. Each 64-bit lane carries one 32-bit word in its low half;
+// the high half is never read (mul_epu32 multiplies low halves).
 #pragma once
 
 #include "kernels/vec.h"
@@ -26,8 +27,8 @@ inline vlong multiply_low_halves(vlong a, std::uint32_t b) {
 #endif
 }
 
-/// The four words of the counters first, first + 1, ..., in order: words (kBatch kCounters 4). Two vectors of counters run side by side, for one alone
-/// would wait on its multiplications.
+/// The four words of the counters first, first + 1, ..., in order: words (kBatch kCounters 4). Two vectors of counters
+/// run side by side, for one alone would wait on its multiplications.
 constexpr int kBatch = 2;
 constexpr int kBatchWords = kBatch * kCounters * 4;
 
@@ -56,7 +57,8 @@ inline void philox_batch(std::uint64_t key, std::uint64_t first, std::uint32_t* 
     const vlong front = (c0[b] & 0xffffffffu) | (c1[b] << 32), back = (c2[b] & 0xffffffffu) | (c3[b] << 32);
     vlong low{}, high{};  // front[0] back[0] front[1] back[1] ...
 #if defined(__AVX512F__)
-    const __m512i even = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), odd = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+    const __m512i even = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
+                  odd = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
     low = (vlong)_mm512_permutex2var_epi64((__m512i)front, even, (__m512i)back);
     high = (vlong)_mm512_permutex2var_epi64((__m512i)front, odd, (__m512i)back);
 #else

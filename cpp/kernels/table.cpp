@@ -1,12 +1,13 @@
-// Compiled once per instruction set: instantiates every kernel and fills the tables. Adding a kernel: a line in table.h, a line here.
+// Compiled once per instruction set: instantiates every kernel and fills the tables. Adding a kernel: a line in
+// table.h, a line here.
 #include "kernels/table.h"
 
 #include "kernels/gemm_float.h"
 #include "kernels/rows_activation.h"
 #include "kernels/rows_basic.h"
+#include "kernels/rows_dropout.h"
 #include "kernels/rows_norm.h"
 #include "kernels/rows_update.h"
-#include "kernels/rows_dropout.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 

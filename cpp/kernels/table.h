@@ -1,4 +1,5 @@
-// The kernels of one instruction set: plain function pointers, one table per dtype. T is float or double; rows have n elements.
+// The kernels of one instruction set: plain function pointers, one table per dtype. T is float or double; rows have n
+// elements.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +33,8 @@ struct NormGrad {
   T rstd, mean_g, mean_gx;
 };
 
-/// Hyper-parameters of one update, ready for the kernel. The gradient is multiplied by power rest (the clip factor); move false keeps
-/// every weight's bits (learning rate 0).
+/// Hyper-parameters of one update, ready for the kernel. The gradient is multiplied by power rest (the clip factor);
+/// move false keeps every weight's bits (learning rate 0).
 template <class T>
 struct UpdateScale {
   T power, rest;
@@ -53,47 +54,51 @@ struct AdamUpdate {
 
 template <class T>
 struct Pointwise {
-  void (*forward)(const T* x, Index n, T* y);                     // y = f(x)
-  void (*backward)(const T* dy, const T* x, Index n, T* dx);      // dx = dy f'(x)
+  void (*forward)(const T* x, Index n, T* y);                 // y = f(x)
+  void (*backward)(const T* dy, const T* x, Index n, T* dx);  // dx = dy f'(x)
 };
 
 template <class T>
 struct Table {
   // softmax family
-  T (*max)(const T* x, Index n);                                  // NaN if any element is NaN
-  double (*exp_sum)(const T* x, Index n, T shift, T* y);          // y = e^(x - shift); returns the sum of y
-  double (*exp_sum_only)(const T* x, Index n, T shift);           // the same sum, nothing stored
+  T (*max)(const T* x, Index n);                                      // NaN if any element is NaN
+  double (*exp_sum)(const T* x, Index n, T shift, T* y);              // y = e^(x - shift); returns the sum of y
+  double (*exp_sum_only)(const T* x, Index n, T shift);               // the same sum, nothing stored
   void (*exp_shifted)(const T* x, Index n, T shift, T factor, T* y);  // y = factor e^(x - shift)
   // plain vectors
-  void (*add)(const T* a, const T* b, Index n, T* y);             // y = a + b
-  void (*scale)(const T* x, Index n, T factor, T* y);             // y = factor x
-  void (*axpy)(const T* x, Index n, T factor, T* y);              // y += factor x
+  void (*add)(const T* a, const T* b, Index n, T* y);  // y = a + b
+  void (*scale)(const T* x, Index n, T factor, T* y);  // y = factor x
+  void (*axpy)(const T* x, Index n, T factor, T* y);   // y += factor x
   double (*dot)(const T* a, const T* b, Index n);
   double (*sum)(const T* x, Index n);
   double (*sum_squares)(const T* x, Index n);
-  T (*max_abs)(const T* x, Index n);                              // inf or NaN if any element is
-  Index (*first_nonfinite)(const T* x, Index n);                  // n if all are finite
-  void (*scale_add)(const T* x, Index n, T factor, T constant, T* y);  // y = factor x + constant
-  void (*multiply)(const T* a, const T* b, Index n, T* y);        // y = a b
-  void (*subtract_twice)(const T* x, Index n, T first, T second, T* y);  // y = (x - first) - second
+  T (*max_abs)(const T* x, Index n);                                               // inf or NaN if any element is
+  Index (*first_nonfinite)(const T* x, Index n);                                   // n if all are finite
+  void (*scale_add)(const T* x, Index n, T factor, T constant, T* y);              // y = factor x + constant
+  void (*multiply)(const T* a, const T* b, Index n, T* y);                         // y = a b
+  void (*subtract_twice)(const T* x, Index n, T first, T second, T* y);            // y = (x - first) - second
   void (*log_softmax_backward)(const T* dy, const T* y, Index n, T total, T* dx);  // dx = dy - e^y total
   // activations; in place allowed
   Pointwise<T> relu, gelu, gelu_tanh, silu, sigmoid, tanh;
-  void (*swiglu)(const T* gate, const T* up, Index n, T* y);      // y = silu(gate) up
+  void (*swiglu)(const T* gate, const T* up, Index n, T* y);  // y = silu(gate) up
   void (*swiglu_backward)(const T* dy, const T* gate, const T* up, Index n, T* dgate, T* dup);
   // out[i] = scale where word i of Philox (key seed, counters from first_counter) exceeds limit, else 0
-  void (*dropout_scales)(std::uint64_t seed, std::uint64_t first_counter, Index n, std::uint32_t limit, T scale, T* out);
+  void (*dropout_scales)(std::uint64_t seed, std::uint64_t first_counter, Index n, std::uint32_t limit, T scale,
+                         T* out);
   // attention rows
   void (*softmax_backward)(const T* p, const T* dp, Index n, T delta, T scale, T* ds);  // ds = scale p (dp - delta)
   // norms; weight, bias, dskip and each output may be null
   void (*norm_stats)(const T* x, Index n, double* mean, double* squares);  // mean, and the sum of (x - mean)^2
   void (*norm_apply)(const T* x, const T* weight, const T* bias, Index n, double mean, T rstd, T* y);
-  void (*norm_grad_sums)(const T* dy, const T* x, const T* weight, Index n, double mean, double* sum_g, double* sum_gx);  // of g, g (x - mean)
-  void (*norm_grad_apply)(const T* dy, const T* x, const T* weight, Index n, const NormGrad<T>& row, const T* dskip, T* dx, T* dweight,
+  void (*norm_grad_sums)(const T* dy, const T* x, const T* weight, Index n, double mean, double* sum_g,
+                         double* sum_gx);  // of g, g (x - mean)
+  void (*norm_grad_apply)(const T* dy, const T* x, const T* weight, Index n, const NormGrad<T>& row, const T* dskip,
+                          T* dx, T* dweight,
                           T* dbias);  // dx = rstd (g - mean_g - xhat mean_gx) + dskip; dweight += dy xhat; dbias += dy
   // sums[c] = sum over r of x[row(r) stride + c], row(r) = order[r step], or r where order is null
   void (*column_sums)(const T* x, Index stride, const Index* order, Index step, Index rows, Index n, double* sums);
-  void (*rotate)(const T* x1, const T* x2, const T* cosine, const T* sine, T sign, Index n, T* y1, T* y2);  // (x1, x2) by sign times the angle
+  void (*rotate)(const T* x1, const T* x2, const T* cosine, const T* sine, T sign, Index n, T* y1,
+                 T* y2);  // (x1, x2) by sign times the angle
   // optimizer updates
   void (*sgd_update)(const SgdUpdate<T>& u, const T* grad, Index n, T* p, T* momentum);  // momentum may be null
   void (*adam_update)(const AdamUpdate<T>& u, const T* grad, Index n, T* p, T* exp_avg, T* exp_avg_sq);
@@ -103,17 +108,20 @@ template <class T>
 const Table<T>& table();  // of the active instruction set
 
 const GemmShape& gemm_shape();
-/// Packs rows [0, n) of the transposed or plain B (k, n) into panels of NR columns: panel p holds k rows of NR numbers, zero padded.
+/// Packs rows [0, n) of the transposed or plain B (k, n) into panels of NR columns: panel p holds k rows of NR numbers,
+/// zero padded.
 void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed);
 /// Packs a transposed A, stored (k, m), into panels of MR rows: panel p holds k columns of MR numbers, zero padded.
 void pack_a(const float* a, Index lda, Index k, Index m, float* packed);
-/// One block with k <= KC. Row panel p of A starts at a + p panel; element (i, j) of a panel is at i row_stride + j column_stride. B is packed.
+/// One block with k <= KC. Row panel p of A starts at a + p panel; element (i, j) of a panel is at i row_stride + j
+/// column_stride. Column panel p of B starts at b + p b_panel and has NR numbers per step of k, b_row apart: packed, or
+/// in place where n is a multiple of NR.
 struct FloatBlock {
   Index m, n, k;
   const float* a;
   Index panel, row_stride, column_stride;
   const float* b;
-  Index b_panel;  // distance of two panels of B
+  Index b_panel, b_row;
   float* c;
   Index ldc;
   bool accumulate;

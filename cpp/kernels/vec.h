@@ -1,5 +1,5 @@
-// V<float>: the widest vector of the instruction set this file is compiled for. V<double>: one number, so that the same kernel text
-// is both the fast float path and the plain double loop (the reference).
+// V<float>: the widest vector of the instruction set this file is compiled for. V<double>: one number, so that the same
+// kernel text is both the fast float path and the plain double loop (the reference).
 #pragma once
 
 #include <cmath>
@@ -77,7 +77,9 @@ struct V<float> {
   friend Mask operator>=(V a, V b) { return a.v >= b.v; }
 };
 
-inline V<float> select(vint m, V<float> yes, V<float> no) { return m ? yes.v : no.v; }
+inline V<float> select(vint m, V<float> yes, V<float> no) {
+  return m ? yes.v : no.v;
+}
 
 inline V<float> fma(V<float> a, V<float> b, V<float> c) {
 #if defined(__AVX512F__)
@@ -138,7 +140,8 @@ inline double sum(V<float> a) {
   return s;
 }
 
-/// A sum in double of float vectors, exact enough for statistics over rows of any length: every lane is widened before it is added.
+/// A sum in double of float vectors, exact enough for statistics over rows of any length: every lane is widened before
+/// it is added.
 template <class T>
 struct WideSum;
 
@@ -213,11 +216,21 @@ struct V<double> {
   friend Mask operator>=(V a, V b) { return a.v >= b.v; }
 };
 
-inline V<double> select(bool m, V<double> yes, V<double> no) { return m ? yes : no; }
-inline V<double> fma(V<double> a, V<double> b, V<double> c) { return a.v * b.v + c.v; }
-inline V<double> sqrt(V<double> a) { return std::sqrt(a.v); }
-inline V<double> abs(V<double> a) { return std::fabs(a.v); }
-inline double sum(V<double> a) { return a.v; }
+inline V<double> select(bool m, V<double> yes, V<double> no) {
+  return m ? yes : no;
+}
+inline V<double> fma(V<double> a, V<double> b, V<double> c) {
+  return a.v * b.v + c.v;
+}
+inline V<double> sqrt(V<double> a) {
+  return std::sqrt(a.v);
+}
+inline V<double> abs(V<double> a) {
+  return std::fabs(a.v);
+}
+inline double sum(V<double> a) {
+  return a.v;
+}
 
 template <>
 struct WideSum<double> {
@@ -245,7 +258,8 @@ template <class T>
 inline V<T> load(const T* p, int n) {
   return V<T>::load(p, n);
 }
-/// Like load, but the lanes beyond n hold `fill`: where zero would make a kernel raise a flag that no element of the row raises.
+/// Like load, but the lanes beyond n hold `fill`: where zero would make a kernel raise a flag that no element of the
+/// row raises.
 template <class T>
 inline V<T> load_filled(const T* p, std::integral_constant<int, V<T>::N>, T) {
   return V<T>::load(p);

@@ -1,14 +1,18 @@
-// exp, sigmoid, tanh and the Gaussian tail on vectors. Accuracy is gated through the ops in tests/ops/test_activation.py and test_softmax.py
-// (exp <= 2 ULP; tanh, sigmoid, silu <= 4 ULP). NaN goes through; a flag is raised only where the true result overflows or is undefined. double
-// uses the C library.
+// exp, sigmoid, tanh and the Gaussian tail on vectors. Accuracy is gated through the ops in
+// tests/ops/test_activation.py and test_softmax.py (exp <= 2 ULP; tanh, sigmoid, silu <= 4 ULP). NaN goes through; a
+// flag is raised only where the true result overflows or is undefined. double uses the C library.
 #pragma once
 
 #include "kernels/vec.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-inline V<double> exp(V<double> x) { return std::exp(x.v); }
-inline V<double> tanh(V<double> x) { return std::tanh(x.v); }
+inline V<double> exp(V<double> x) {
+  return std::exp(x.v);
+}
+inline V<double> tanh(V<double> x) {
+  return std::tanh(x.v);
+}
 
 /// x held in [-limit, limit]; NaN stays NaN.
 template <class T>
@@ -16,7 +20,8 @@ inline V<T> clamp(V<T> x, T limit) {
   return select(x > V<T>(limit), V<T>(limit), select(x < V<T>(-limit), V<T>(-limit), x));
 }
 
-/// 2^n * y for integral-valued n in [-160, 160], in two steps so that overflow and gradual underflow come out as they should.
+/// 2^n * y for integral-valued n in [-160, 160], in two steps so that overflow and gradual underflow come out as they
+/// should.
 inline V<float> scale_by_power(V<float> y, V<float> n) {
 #if defined(__AVX512F__)
   return V<float>((vfloat)_mm512_scalef_ps((__m512)y.v, (__m512)n.v));
@@ -31,7 +36,8 @@ inline V<float> scale_by_power(V<float> y, V<float> n) {
 #endif
 }
 
-/// e^(x + rest) = y 2^n, with y near 1; |rest| < 1/16 carries what x is too coarse to hold. x is taken within [-110, 90], where 2^n y is 0 or inf already.
+/// e^(x + rest) = y 2^n, with y near 1; |rest| < 1/16 carries what x is too coarse to hold. x is taken within [-110,
+/// 90], where 2^n y is 0 or inf already.
 struct ScaledExp {
   V<float> y, n;
 };
@@ -60,7 +66,8 @@ inline V<float> exp(V<float> x) {
   return scale_by_power(e.y, e.n);
 }
 
-/// e = e^-|x| and d = 1 + e: sigmoid(|x|) = 1/d, sigmoid(-|x|) = e/d, sigmoid' = e/d^2. No overflow for any x, accurate in both tails.
+/// e = e^-|x| and d = 1 + e: sigmoid(|x|) = 1/d, sigmoid(-|x|) = e/d, sigmoid' = e/d^2. No overflow for any x, accurate
+/// in both tails.
 template <class T>
 struct Logistic {
   V<T> e, d;
@@ -76,7 +83,8 @@ inline V<T> sigmoid(V<T> x) {
   return Logistic<T>(x).value();
 }
 
-/// x sigmoid(x). In the far negative tail x multiplies before the power of two is put in: e^x is subnormal there and has few bits left.
+/// x sigmoid(x). In the far negative tail x multiplies before the power of two is put in: e^x is subnormal there and
+/// has few bits left.
 inline V<float> silu(V<float> x) {
   const V<float> one(1.0f), zero(0.0f);
   ScaledExp e = scaled_exp(-abs(x), zero);
@@ -85,9 +93,12 @@ inline V<float> silu(V<float> x) {
   const V<float> y = select(x < V<float>(-110.0f), zero, select(positive, one, e.y));
   return scale_by_power(x * y / d, select(positive, zero, e.n));
 }
-inline V<double> silu(V<double> x) { return x * sigmoid(x); }
+inline V<double> silu(V<double> x) {
+  return x * sigmoid(x);
+}
 
-/// tanh: an odd polynomial near 0 (Cephes tanhf), else 1 - 2 / (e^2|x| + 1); the sign is put back at the end, so that -0 stays -0.
+/// tanh: an odd polynomial near 0 (Cephes tanhf), else 1 - 2 / (e^2|x| + 1); the sign is put back at the end, so that
+/// -0 stays -0.
 inline V<float> tanh(V<float> x) {
   const V<float> a = select(abs(x) > V<float>(20.0f), 20.0f, abs(x));
   const V<float> z = a * a;
@@ -101,14 +112,16 @@ inline V<float> tanh(V<float> x) {
   return copysign(select(a > V<float>(0.625f), far, near), x);
 }
 
-/// For a >= 0: bell = e^(-a^2/2) and tail = (1/sqrt(2 pi)) int_a^inf bell = erfc(a / sqrt 2) / 2, both with small relative error as long as they are normal numbers.
+/// For a >= 0: bell = e^(-a^2/2) and tail = (1/sqrt(2 pi)) int_a^inf bell = erfc(a / sqrt 2) / 2, both with small
+/// relative error as long as they are normal numbers.
 template <class T>
 struct Gauss {
   V<T> bell, tail;
 };
 
-/// a^2 is split in an exact part and a rest, for its rounding alone would cost a^2 ULP. tail / bell is t times a polynomial of degree 8 in
-/// t = 1 / (1 + 0.35 a), fitted for least relative error (3.3e-8) over a in [0, 16]; beyond 16 both are 0 in float.
+/// a^2 is split in an exact part and a rest, for its rounding alone would cost a^2 ULP. tail / bell is t times a
+/// polynomial of degree 8 in t = 1 / (1 + 0.35 a), fitted for least relative error (3.3e-8) over a in [0, 16]; beyond
+/// 16 both are 0 in float.
 inline Gauss<float> gauss(V<float> a) {
   a = select(a > V<float>(16.0f), 16.0f, a);
   const V<float> head = truncate(a), half(-0.5f);

@@ -29,7 +29,8 @@ class Embedding {
     if (positions_)
       parallel_blocks(pass.rows(), row_grain(width_), [&](Index begin, Index end) {
         for (Index r = begin; r < end; ++r)
-          kernels::table<T>().add(y + r * width_, positions_->value + (pass.start + r % pass.time) * width_, width_, y + r * width_);
+          kernels::table<T>().add(y + r * width_, positions_->value + (pass.start + r % pass.time) * width_, width_,
+                                  y + r * width_);
       });
     if (pass.dropout > 0) dropout_forward(y, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, y);
     site_.see(pass, "forward", "embedding", "y", y, {pass.batch, pass.time, width_});
@@ -47,7 +48,8 @@ class Embedding {
         for (Index b = 0; b < pass.batch; ++b)
           kernels::table<T>().axpy(dy + (b * pass.time + t) * width_, width_, T(1), positions_->grad + t * width_);
     });
-    if (pass.probe) pass.probe->see("backward", Index{-1}, "embedding", positions_->name, positions_->grad, positions_->shape);
+    if (pass.probe)
+      pass.probe->see("backward", Index{-1}, "embedding", positions_->name, positions_->grad, positions_->shape);
   }
 
  private:

@@ -1,5 +1,5 @@
-// The language-model head: logits = x Wᵀ (W tied to the token embedding, or its own), and its loss, fused over tiles of rows so that (N, V)
-// logits need not exist in training.
+// The language-model head: logits = x Wᵀ (W tied to the token embedding, or its own), and its loss, fused over tiles of
+// rows so that (N, V) logits need not exist in training.
 #pragma once
 
 #include <algorithm>
@@ -52,7 +52,8 @@ class Head {
       if (!dx) continue;
       cross_entropy_backward(&scale, Index{0}, logits_, targets + first, lse_, rows, vocab_, options, logits_);
       see(pass, "backward", "cross_entropy", "dlogits", logits_, first, rows);
-      linear_backward<T>(logits_, x + first * width_, weight_->value, rows, width_, vocab_, dx + first * width_, weight_->grad, nullptr);
+      linear_backward<T>(logits_, x + first * width_, weight_->value, rows, width_, vocab_, dx + first * width_,
+                         weight_->grad, nullptr);
     }
     if (pass.probe && dx) {
       pass.probe->see("backward", Index{-1}, "linear", "lm_head.dx", dx, {pass.batch, pass.time, width_});
@@ -65,10 +66,12 @@ class Head {
   static constexpr Index kTileElements = Index{1} << 24;  // 64 MB of float logits at most
 
   /// A tile is seen one row at a time, so that its index is (batch, time, token) like that of the whole.
-  void see(const Pass& pass, const char* phase, const char* op, const char* tensor, const T* x, Index first, Index rows) const {
+  void see(const Pass& pass, const char* phase, const char* op, const char* tensor, const T* x, Index first,
+           Index rows) const {
     if (!pass.probe || pass.probe->birth().found) return;
     for (Index r = 0; r < rows; ++r)
-      pass.probe->see_row(phase, op, tensor, x + r * vocab_, vocab_, {(first + r) / pass.time, (first + r) % pass.time});
+      pass.probe->see_row(phase, op, tensor, x + r * vocab_, vocab_,
+                          {(first + r) / pass.time, (first + r) % pass.time});
   }
   void see_losses(const Pass& pass, Index first, Index rows) const {
     if (!pass.probe) return;

@@ -11,7 +11,8 @@ template <class T>
 class Linear {
  public:
   Linear() = default;
-  Linear(ParameterSet<T>& set, Site site, Index in, Index out, bool bias, double std) : site_(std::move(site)), in_(in), out_(out) {
+  Linear(ParameterSet<T>& set, Site site, Index in, Index out, bool bias, double std)
+      : site_(std::move(site)), in_(in), out_(out) {
     weight_ = set.add(site_.name + ".weight", {out, in}, 0, std);
     if (bias) bias_ = set.add(site_.name + ".bias", {out}, 0, 0);
   }

@@ -1,5 +1,5 @@
-// The feed-forward part of a block: up projection, activation, down projection; or the gated form silu(gate) * up with gate and up
-// in one projection (gate rows first).
+// The feed-forward part of a block: up projection, activation, down projection; or the gated form silu(gate) * up with
+// gate and up in one projection (gate rows first).
 #pragma once
 
 #include <optional>
@@ -22,8 +22,11 @@ class Mlp {
  public:
   Mlp() = default;
   Mlp(ParameterSet<T>& set, Site site, const MlpConfig& config)
-      : site_(std::move(site)), config_(config), up_(config.activation ? config.hidden : 2 * config.hidden),
-        up_proj_(set, site_ / (config.activation ? "up_proj" : "gate_up_proj"), config.width, up_, config.bias, config.std),
+      : site_(std::move(site)),
+        config_(config),
+        up_(config.activation ? config.hidden : 2 * config.hidden),
+        up_proj_(set, site_ / (config.activation ? "up_proj" : "gate_up_proj"), config.width, up_, config.bias,
+                 config.std),
         down_proj_(set, site_ / "down_proj", config.hidden, config.width, config.bias, config.out_std) {}
 
   /// Columns of what the up projection gives: hidden, or twice that when gated.
@@ -50,7 +53,8 @@ class Mlp {
     if (config_.activation)
       activation_backward(*config_.activation, dafter, before_, pass.rows() * up_, dbefore);
     else
-      swiglu_backward(dafter, before_, before_ + config_.hidden, pass.rows(), config_.hidden, up_, dbefore, dbefore + config_.hidden);
+      swiglu_backward(dafter, before_, before_ + config_.hidden, pass.rows(), config_.hidden, up_, dbefore,
+                      dbefore + config_.hidden);
     site_.see(pass, "backward", op(), "dx", dbefore, {pass.batch, pass.time, up_});
     up_proj_.backward(pass, dbefore, dx);
   }

@@ -12,8 +12,8 @@ namespace loopos {
 
 struct Pass {
   Index batch = 0, time = 0;
-  Index start = 0;    // position of the first token: > 0 when generation continues from its cache
-  Index cached = 0;   // time axis of the key/value cache; 0: none
+  Index start = 0;   // position of the first token: > 0 when generation continues from its cache
+  Index cached = 0;  // time axis of the key/value cache; 0: none
   double dropout = 0;
   std::uint64_t seed = 0, step = 0, micro = 0;  // dropout is keyed by these and the site
   Probe* probe = nullptr;
@@ -33,7 +33,8 @@ struct Site {
 
   Site operator/(const char* part) const { return {name + "." + part, layer}; }
   template <class T>
-  void see(const Pass& pass, const char* phase, const char* op, const char* tensor, const T* x, const std::vector<Index>& shape) const {
+  void see(const Pass& pass, const char* phase, const char* op, const char* tensor, const T* x,
+           const std::vector<Index>& shape) const {
     if (pass.probe) pass.probe->see(phase, layer, op, *tensor ? name + "." + tensor : name, x, shape);
   }
 };

@@ -11,7 +11,8 @@ template <class T>
 class Residual {
  public:
   Residual() = default;
-  Residual(Site site, Index dropout_site, Index width) : site_(std::move(site)), dropout_site_(dropout_site), width_(width) {}
+  Residual(Site site, Index dropout_site, Index width)
+      : site_(std::move(site)), dropout_site_(dropout_site), width_(width) {}
 
   /// branch is changed in place; out may be branch.
   void forward(const Pass& pass, const T* x, T* branch, T* out) {

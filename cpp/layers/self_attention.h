@@ -28,7 +28,10 @@ class SelfAttention {
  public:
   SelfAttention() = default;
   SelfAttention(ParameterSet<T>& set, Site site, Index dropout_site, const AttentionConfig& config)
-      : site_(std::move(site)), dropout_site_(dropout_site), config_(config), head_width_(config.width / config.heads),
+      : site_(std::move(site)),
+        dropout_site_(dropout_site),
+        config_(config),
+        head_width_(config.width / config.heads),
         fused_((config.heads + 2 * config.kv_heads) * head_width_),
         qkv_proj_(set, site_ / "qkv_proj", config.width, fused_, config.bias, config.std),
         o_proj_(set, site_ / "o_proj", config.width, config.width, config.bias, config.out_std) {}
@@ -48,8 +51,8 @@ class SelfAttention {
     if (config_.rope) {
       // q and k lie side by side, so one call rotates the heads of both
       const auto qk = heads(pass, qkv_, 0);
-      rope_forward<T>(qk.data, qk.strides, positions, pass.batch, config_.heads + config_.kv_heads, pass.time, head_width_,
-                      config_.rope_theta, false, qk.data, qk.strides);
+      rope_forward<T>(qk.data, qk.strides, positions, pass.batch, config_.heads + config_.kv_heads, pass.time,
+                      head_width_, config_.rope_theta, false, qk.data, qk.strides);
       site_.see(pass, "forward", "rope", "qkv", qkv_, {pass.batch, pass.time, fused_});
     }
     AttentionShape shape = shape_of(pass);
@@ -71,14 +74,15 @@ class SelfAttention {
   /// dx is overwritten. dy_memory (rows, width) and dqkv (rows, fused) are scratch.
   void backward(const Pass& pass, const T* dout, const Index* positions, T* dy_memory, T* dqkv, T* dx) {
     o_proj_.backward(pass, dout, dy_memory);
-    attention_backward<T>(view(heads_of_y(pass, dy_memory)), view(heads(pass, qkv_, 0)), view(heads(pass, qkv_, key_offset())),
-                          view(heads(pass, qkv_, value_offset())), view(heads_of_y(pass, y_)), lse_, shape_of(pass), options_of(pass),
-                          heads(pass, dqkv, 0), heads(pass, dqkv, key_offset()), heads(pass, dqkv, value_offset()));
+    attention_backward<T>(view(heads_of_y(pass, dy_memory)), view(heads(pass, qkv_, 0)),
+                          view(heads(pass, qkv_, key_offset())), view(heads(pass, qkv_, value_offset())),
+                          view(heads_of_y(pass, y_)), lse_, shape_of(pass), options_of(pass), heads(pass, dqkv, 0),
+                          heads(pass, dqkv, key_offset()), heads(pass, dqkv, value_offset()));
     site_.see(pass, "backward", "attention", "dqkv", dqkv, {pass.batch, pass.time, fused_});
     if (config_.rope) {
       const auto dqk = heads(pass, dqkv, 0);
-      rope_backward<T>(dqk.data, dqk.strides, positions, pass.batch, config_.heads + config_.kv_heads, pass.time, head_width_,
-                       config_.rope_theta, false, dqk.data, dqk.strides);
+      rope_backward<T>(dqk.data, dqk.strides, positions, pass.batch, config_.heads + config_.kv_heads, pass.time,
+                       head_width_, config_.rope_theta, false, dqk.data, dqk.strides);
       site_.see(pass, "backward", "rope", "dqkv", dqkv, {pass.batch, pass.time, fused_});
     }
     qkv_proj_.backward(pass, dqkv, dx);
@@ -89,7 +93,9 @@ class SelfAttention {
   Heads<T> heads(const Pass& pass, T* fused, Index offset) const {
     return {fused + offset, {pass.time * fused_, head_width_, fused_}};
   }
-  Heads<T> heads_of_y(const Pass& pass, T* y) const { return {y, {pass.time * config_.width, head_width_, config_.width}}; }
+  Heads<T> heads_of_y(const Pass& pass, T* y) const {
+    return {y, {pass.time * config_.width, head_width_, config_.width}};
+  }
   Index key_offset() const { return config_.heads * head_width_; }
   Index value_offset() const { return key_offset() + kv_width(); }
   AttentionShape shape_of(const Pass& pass) const {

@@ -141,7 +141,8 @@ void Gpt<T>::start_generation(Index batch, Index length) {
   for (const auto& b : blocks_) kv = b.attn.kv_width();
   const Index size = batch * length * kv;
   const Index blocks = static_cast<Index>(blocks_.size());
-  require_memory("the key/value cache of generation", 2.0 * static_cast<double>(blocks) * static_cast<double>(size) * sizeof(T));
+  require_memory("the key/value cache of generation",
+                 2.0 * static_cast<double>(blocks) * static_cast<double>(size) * sizeof(T));
   cache_memory_.reserve(2 * blocks * size);
   for (Index i = 0; i < blocks; ++i) {
     T* base = cache_memory_.data() + 2 * i * size;

@@ -1,5 +1,5 @@
-// The decoder-only transformer: embedding, pre-norm blocks, final norm, head. It holds the order of layers and nothing numeric; forward and
-// backward are mirrored lists of calls.
+// The decoder-only transformer: embedding, pre-norm blocks, final norm, head. It holds the order of layers and nothing
+// numeric; forward and backward are mirrored lists of calls.
 #pragma once
 
 #include <vector>
@@ -28,7 +28,8 @@ struct Block {
   Norm<T> mlp_norm;
   Mlp<T> mlp;
   Residual<T> mlp_residual;
-  // activations (rows, C) kept for backward: the normed input, the stream after attention, its norm, and the stream at the end
+  // activations (rows, C) kept for backward: the normed input, the stream after attention, its norm, and the stream at
+  // the end
   T *normed = nullptr, *middle = nullptr, *normed_middle = nullptr, *out = nullptr;
   KeyValueCache<T> cache;
 };
@@ -50,7 +51,8 @@ class Gpt {
 
   /// Empties the cache for generation of up to `length` positions.
   void start_generation(Index batch, Index length);
-  /// logits (B, V) after the last of `time` further tokens ids (B, T): the whole prompt at first, then one token a call.
+  /// logits (B, V) after the last of `time` further tokens ids (B, T): the whole prompt at first, then one token a
+  /// call.
   void next_logits(Index time, const Index* ids, T* logits);
   Index cache_batch() const { return cache_batch_; }
   Index cache_left() const { return cache_length_ - cache_used_; }
@@ -73,8 +75,9 @@ class Gpt {
   Index planned_batch_ = -1, planned_time_ = -1;
   bool planned_training_ = false;
   std::vector<Index> positions_;
-  T *embedded_ = nullptr, *normed_ = nullptr;                                                    // activations
-  T *dstream_ = nullptr, *dbranch_ = nullptr, *dnormed_ = nullptr, *dwide_ = nullptr, *dhidden_ = nullptr;  // gradients, reused by every block
+  T *embedded_ = nullptr, *normed_ = nullptr;  // activations
+  T *dstream_ = nullptr, *dbranch_ = nullptr, *dnormed_ = nullptr, *dwide_ = nullptr,
+    *dhidden_ = nullptr;  // gradients, reused by every block
 
   Buffer<T> cache_memory_;
   Index cache_batch_ = 0, cache_length_ = 0, cache_used_ = 0;

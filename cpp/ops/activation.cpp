@@ -39,10 +39,11 @@ void activation_forward(Activation kind, const T* x, Index n, T* y) {
 template <class T>
 void activation_backward(Activation kind, const T* dy, const T* x, Index n, T* dx) {
   const auto& f = kernel<T>(kind);
-  parallel_blocks(n, kGrain, [&](Index begin, Index end) { f.backward(dy + begin, x + begin, end - begin, dx + begin); });
+  parallel_blocks(n, kGrain,
+                  [&](Index begin, Index end) { f.backward(dy + begin, x + begin, end - begin, dx + begin); });
 }
 
-#define LOOPOS_INSTANTIATE(T)                                         \
+#define LOOPOS_INSTANTIATE(T)                                        \
   template void activation_forward(Activation, const T*, Index, T*); \
   template void activation_backward(Activation, const T*, const T*, Index, T*);
 LOOPOS_INSTANTIATE(float)

@@ -5,9 +5,10 @@
 //   silu       x sigmoid(x)                                    slope s (1 + x (1 - s))
 //   sigmoid    1 / (1 + e^-x)                                  slope e^-|x| / (1 + e^-|x|)^2
 //   tanh                                                       slope 1 - tanh^2, from e^-2|x| without cancellation
-// Source of the two gelu: D. Hendrycks, K. Gimpel, arXiv:1606.08415; of silu: P. Ramachandran and others, arXiv:1710.05941.
-// Stability: erfc instead of 1 + erf keeps the digits of the negative tail; no exponential has a positive argument, so no finite x overflows.
-// A NaN in x or dy reaches the result (also at a slope of 0); gelu and silu of -inf are -inf * 0 = NaN, as in torch. Slopes at +-inf are their limits.
+// Source of the two gelu: D. Hendrycks, K. Gimpel, arXiv:1606.08415; of silu: P. Ramachandran and others,
+// arXiv:1710.05941. Stability: erfc instead of 1 + erf keeps the digits of the negative tail; no exponential has a
+// positive argument, so no finite x overflows. A NaN in x or dy reaches the result (also at a slope of 0); gelu and
+// silu of -inf are -inf * 0 = NaN, as in torch. Slopes at +-inf are their limits.
 #pragma once
 
 #include "core/check.h"

@@ -17,17 +17,26 @@ namespace {
 using kernels::gemm_serial;
 using kernels::Trans;
 
-/// Queries per tile, so that the scores of a tile stay in the second-level cache.
-Index tile_rows(const AttentionShape& s) { return std::clamp<Index>(65536 / std::max<Index>(1, s.keys), 16, 64); }
+/// Queries per tile, so that the scores of a tile stay in the second-level cache. Short sequences have smaller tiles,
+/// so that causal ones skip more of what is hidden.
+Index tile_rows(const AttentionShape& s) {
+  return s.keys <= 128 ? 32 : std::clamp<Index>(65536 / s.keys, 16, 64);
+}
 
-/// One head's tile of queries [first, first + rows) against keys [0, keys), of which row i sees the first visible(i), mask permitting.
+/// One head's tile of queries [first, first + rows) against keys [0, keys), of which row i sees the first visible(i),
+/// mask permitting.
 struct Tile {
   const AttentionShape& shape;
   const AttentionOptions& options;
   Index b, h, first, rows, keys;
 
   Tile(const AttentionShape& s, const AttentionOptions& o, Index batch, Index head, Index tile)
-      : shape(s), options(o), b(batch), h(head), first(tile * tile_rows(s)), rows(std::min(tile_rows(s), s.queries - first)) {
+      : shape(s),
+        options(o),
+        b(batch),
+        h(head),
+        first(tile * tile_rows(s)),
+        rows(std::min(tile_rows(s), s.queries - first)) {
     keys = visible(rows - 1);
   }
   Index visible(Index i) const { return options.causal ? std::min(shape.keys, first + i + 1) : shape.keys; }
@@ -63,8 +72,8 @@ struct Tile {
 
 template <class T>
 void scores(const Tile& t, Heads<const T> q, Heads<const T> k, Index kv, T* s) {
-  gemm_serial<T>(Trans::no, Trans::yes, t.rows, t.keys, t.shape.width, q.row(t.b, t.h, t.first), q.strides.time, k.row(t.b, kv, 0),
-                 k.strides.time, s, t.keys, false);
+  gemm_serial<T>(Trans::no, Trans::yes, t.rows, t.keys, t.shape.width, q.row(t.b, t.h, t.first), q.strides.time,
+                 k.row(t.b, kv, 0), k.strides.time, s, t.keys, false);
   const auto& kernel = kernels::table<T>();
   for (Index i = 0; i < t.rows; ++i) {
     kernel.scale(s + i * t.keys, t.visible(i), static_cast<T>(t.options.scale), s + i * t.keys);
@@ -95,7 +104,8 @@ template <class T>
 void visible_keys_product(const Tile& t, const T* p, Heads<const T> x, Index kv, Index width, Heads<T> out) {
   for (Index i = 0; i < t.rows; ++i)
     for (Index s = 0; s < t.keys; ++s)
-      if (t.sees(i, s)) kernels::table<T>().axpy(x.row(t.b, t.h, t.first + i), width, p[i * t.keys + s], out.row(t.b, kv, s));
+      if (t.sees(i, s))
+        kernels::table<T>().axpy(x.row(t.b, t.h, t.first + i), width, p[i * t.keys + s], out.row(t.b, kv, s));
 }
 
 struct ForwardScores;
@@ -127,9 +137,10 @@ void forward_tile(const Tile& t, Heads<const T> q, Heads<const T> k, Heads<const
     if (t.options.dropout > 0) t.drop(i, row);
   }
   count_guard(Guard::attention, masked);
-  gemm_serial<T>(Trans::no, Trans::no, t.rows, t.shape.value_width, t.keys, p, t.keys, v.row(t.b, kv, 0), v.strides.time,
-                 y.row(t.b, t.h, t.first), y.strides.time, false);
-  if (!all_finite(y, t.b, t.h, t.first, t.rows, t.shape.value_width)) visible_rows_product(t, p, v, kv, t.shape.value_width, y);
+  gemm_serial<T>(Trans::no, Trans::no, t.rows, t.shape.value_width, t.keys, p, t.keys, v.row(t.b, kv, 0),
+                 v.strides.time, y.row(t.b, t.h, t.first), y.strides.time, false);
+  if (!all_finite(y, t.b, t.h, t.first, t.rows, t.shape.value_width))
+    visible_rows_product(t, p, v, kv, t.shape.value_width, y);
 }
 
 /// Adds one tile's share to dk and dv and writes its dq. `careful`: every product over visible pairs alone.
@@ -143,8 +154,8 @@ void backward_tile(const Tile& t, bool careful, Heads<const T> dy, Heads<const T
   T* dp = scratch<T, Gradients>(t.rows * t.keys);
   T* dropped = dropping ? scratch<T, Dropped>(t.rows * t.keys) : p;
   scores(t, q, k, kv, p);
-  gemm_serial<T>(Trans::no, Trans::yes, t.rows, t.keys, value_width, dy.row(t.b, t.h, t.first), dy.strides.time, v.row(t.b, kv, 0),
-                 v.strides.time, dp, t.keys, false);
+  gemm_serial<T>(Trans::no, Trans::yes, t.rows, t.keys, value_width, dy.row(t.b, t.h, t.first), dy.strides.time,
+                 v.row(t.b, kv, 0), v.strides.time, dp, t.keys, false);
   for (Index i = 0; i < t.rows; ++i) {
     T* row = p + i * t.keys;
     T* grad = dp + i * t.keys;
@@ -160,7 +171,8 @@ void backward_tile(const Tile& t, bool careful, Heads<const T> dy, Heads<const T
       t.drop(i, dropped + i * t.keys);
       t.drop(i, grad);
     }
-    const T delta = static_cast<T>(kernel.dot(dy.row(t.b, t.h, t.first + i), y.row(t.b, t.h, t.first + i), value_width));
+    const T delta =
+        static_cast<T>(kernel.dot(dy.row(t.b, t.h, t.first + i), y.row(t.b, t.h, t.first + i), value_width));
     kernel.softmax_backward(row, grad, n, delta, static_cast<T>(t.options.scale), grad);
     t.fill_hidden(i, T(0), grad);
   }
@@ -170,8 +182,8 @@ void backward_tile(const Tile& t, bool careful, Heads<const T> dy, Heads<const T
     visible_rows_product(t, dp, k, kv, width, dq);
     return;
   }
-  gemm_serial<T>(Trans::yes, Trans::no, t.keys, value_width, t.rows, dropped, t.keys, dy.row(t.b, t.h, t.first), dy.strides.time,
-                 dv.row(t.b, kv, 0), dv.strides.time, true);
+  gemm_serial<T>(Trans::yes, Trans::no, t.keys, value_width, t.rows, dropped, t.keys, dy.row(t.b, t.h, t.first),
+                 dy.strides.time, dv.row(t.b, kv, 0), dv.strides.time, true);
   gemm_serial<T>(Trans::yes, Trans::no, t.keys, width, t.rows, dp, t.keys, q.row(t.b, t.h, t.first), q.strides.time,
                  dk.row(t.b, kv, 0), dk.strides.time, true);
   gemm_serial<T>(Trans::no, Trans::no, t.rows, width, t.keys, dp, t.keys, k.row(t.b, kv, 0), k.strides.time,
@@ -186,8 +198,8 @@ void clear_rows(Heads<T> x, Index b, Index h, Index rows, Index width) {
 }  // namespace
 
 template <class T>
-void attention_forward(Heads<const T> q, Heads<const T> k, Heads<const T> v, const AttentionShape& shape, const AttentionOptions& options,
-                       Heads<T> y, T* lse) {
+void attention_forward(Heads<const T> q, Heads<const T> k, Heads<const T> v, const AttentionShape& shape,
+                       const AttentionOptions& options, Heads<T> y, T* lse) {
   const Index rows = tile_rows(shape), tiles = (shape.queries + rows - 1) / rows;
   parallel_for(shape.batch * shape.heads * tiles, [&](Index task) {
     const Index head = task / tiles;
@@ -196,9 +208,11 @@ void attention_forward(Heads<const T> q, Heads<const T> k, Heads<const T> v, con
 }
 
 template <class T>
-void attention_backward(Heads<const T> dy, Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<const T> y, const T* lse,
-                        const AttentionShape& shape, const AttentionOptions& options, Heads<T> dq, Heads<T> dk, Heads<T> dv) {
-  const Index rows = tile_rows(shape), tiles = (shape.queries + rows - 1) / rows, group = shape.heads / std::max<Index>(1, shape.kv_heads);
+void attention_backward(Heads<const T> dy, Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<const T> y,
+                        const T* lse, const AttentionShape& shape, const AttentionOptions& options, Heads<T> dq,
+                        Heads<T> dk, Heads<T> dv) {
+  const Index rows = tile_rows(shape), tiles = (shape.queries + rows - 1) / rows,
+              group = shape.heads / std::max<Index>(1, shape.kv_heads);
   // One task owns a key/value head: its dk and dv are summed over the group's heads and tiles in a fixed order.
   parallel_for(shape.batch * shape.kv_heads, [&](Index task) {
     const Index b = task / shape.kv_heads, kv = task % shape.kv_heads;
@@ -212,17 +226,19 @@ void attention_backward(Heads<const T> dy, Heads<const T> q, Heads<const T> k, H
           backward_tile(t, careful, dy, q, k, v, y, lse, dq, dk, dv);
           finite = finite && all_finite(dq, b, h, t.first, t.rows, shape.width);
         }
-      return finite && all_finite(dk, b, kv, 0, shape.keys, shape.width) && all_finite(dv, b, kv, 0, shape.keys, shape.value_width);
+      return finite && all_finite(dk, b, kv, 0, shape.keys, shape.width) &&
+             all_finite(dv, b, kv, 0, shape.keys, shape.value_width);
     };
     if (!run(false)) run(true);
   });
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                                                   \
-  template void attention_forward(Heads<const T>, Heads<const T>, Heads<const T>, const AttentionShape&, const AttentionOptions&, \
-                                  Heads<T>, T*);                                                                                \
-  template void attention_backward(Heads<const T>, Heads<const T>, Heads<const T>, Heads<const T>, Heads<const T>, const T*,    \
-                                   const AttentionShape&, const AttentionOptions&, Heads<T>, Heads<T>, Heads<T>);
+#define LOOPOS_INSTANTIATE(T)                                                                                      \
+  template void attention_forward(Heads<const T>, Heads<const T>, Heads<const T>, const AttentionShape&,           \
+                                  const AttentionOptions&, Heads<T>, T*);                                          \
+  template void attention_backward(Heads<const T>, Heads<const T>, Heads<const T>, Heads<const T>, Heads<const T>, \
+                                   const T*, const AttentionShape&, const AttentionOptions&, Heads<T>, Heads<T>,   \
+                                   Heads<T>);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)
 

@@ -1,10 +1,10 @@
 // Scaled dot-product attention with grouped key/value heads.
 //   s = scale q kᵀ (masked: -inf),  p = softmax(s),  y = p v,  lse = log sum e^s
-// q (B, H, T, D), k (B, Hkv, S, D), v (B, Hkv, S, Dv), y like q with Dv, lse (B, H, T); head h reads key/value head h / (H / Hkv).
-// Scores exist only for one tile of queries of one head at a time. Backward recomputes p = e^(s - lse) from the saved lse (Dao et al.,
-// "FlashAttention", 2022), so forward saves y and lse alone.
-// A fully masked row gives y = 0, lse = -inf and is counted (Guard::attention). What a query may not see never reaches it, NaN included:
-// a product that met a number that is not finite is done again over the visible pairs alone (0 * NaN would leak).
+// q (B, H, T, D), k (B, Hkv, S, D), v (B, Hkv, S, Dv), y like q with Dv, lse (B, H, T); head h reads key/value head h /
+// (H / Hkv). Scores exist only for one tile of queries of one head at a time. Backward recomputes p = e^(s - lse) from
+// the saved lse (Dao et al., "FlashAttention", 2022), so forward saves y and lse alone. A fully masked row gives y = 0,
+// lse = -inf and is counted (Guard::attention). What a query may not see never reaches it, NaN included: a product that
+// met a number that is not finite is done again over the visible pairs alone (0 * NaN would leak).
 #pragma once
 
 #include "ops/heads.h"
@@ -37,12 +37,13 @@ struct Heads {
 };
 
 template <class T>
-void attention_forward(Heads<const T> q, Heads<const T> k, Heads<const T> v, const AttentionShape& shape, const AttentionOptions& options,
-                       Heads<T> y, T* lse);
+void attention_forward(Heads<const T> q, Heads<const T> k, Heads<const T> v, const AttentionShape& shape,
+                       const AttentionOptions& options, Heads<T> y, T* lse);
 
 /// Overwrites dq, dk, dv.
 template <class T>
-void attention_backward(Heads<const T> dy, Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<const T> y, const T* lse,
-                        const AttentionShape& shape, const AttentionOptions& options, Heads<T> dq, Heads<T> dk, Heads<T> dv);
+void attention_backward(Heads<const T> dy, Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<const T> y,
+                        const T* lse, const AttentionShape& shape, const AttentionOptions& options, Heads<T> dq,
+                        Heads<T> dk, Heads<T> dv);
 
 }  // namespace loopos

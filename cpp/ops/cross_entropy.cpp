@@ -14,13 +14,13 @@ namespace loopos {
 void check_targets(const char* function, const Index* targets, Index rows, Index vocab, Index ignore_index) {
   for (Index r = 0; r < rows; ++r)
     if (targets[r] != ignore_index && (targets[r] < 0 || targets[r] >= vocab))
-      throw std::out_of_range(cat(function, ": targets must be from 0 to ", vocab - 1, " or ignore_index (", ignore_index,
-                                  "), got ", targets[r], " at position ", r));
+      throw std::out_of_range(cat(function, ": targets must be from 0 to ", vocab - 1, " or ignore_index (",
+                                  ignore_index, "), got ", targets[r], " at position ", r));
 }
 
 template <class T>
-Index cross_entropy_forward(const T* logits, const Index* targets, Index rows, Index vocab, const CrossEntropyOptions& options,
-                            double* losses, T* lse) {
+Index cross_entropy_forward(const T* logits, const Index* targets, Index rows, Index vocab,
+                            const CrossEntropyOptions& options, double* losses, T* lse) {
   const auto& k = kernels::table<T>();
   const double s = options.label_smoothing, z = options.z_loss;
   std::atomic<Index> counted{0}, masked{0};
@@ -47,8 +47,8 @@ Index cross_entropy_forward(const T* logits, const Index* targets, Index rows, I
 }
 
 template <class T>
-void cross_entropy_backward(const T* dloss, Index dloss_stride, const T* logits, const Index* targets, const T* lse, Index rows,
-                            Index vocab, const CrossEntropyOptions& options, T* dlogits) {
+void cross_entropy_backward(const T* dloss, Index dloss_stride, const T* logits, const Index* targets, const T* lse,
+                            Index rows, Index vocab, const CrossEntropyOptions& options, T* dlogits) {
   const auto& k = kernels::table<T>();
   const double s = options.label_smoothing, z = options.z_loss;
   parallel_blocks(rows, row_grain(vocab, 4), [&](Index begin, Index end) {
@@ -75,9 +75,9 @@ void cross_entropy_backward(const T* dloss, Index dloss_stride, const T* logits,
   });
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                                                  \
-  template Index cross_entropy_forward(const T*, const Index*, Index, Index, const CrossEntropyOptions&, double*, T*);         \
-  template void cross_entropy_backward(const T*, Index, const T*, const Index*, const T*, Index, Index,                        \
+#define LOOPOS_INSTANTIATE(T)                                                                                          \
+  template Index cross_entropy_forward(const T*, const Index*, Index, Index, const CrossEntropyOptions&, double*, T*); \
+  template void cross_entropy_backward(const T*, Index, const T*, const Index*, const T*, Index, Index,                \
                                        const CrossEntropyOptions&, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

@@ -22,7 +22,8 @@ void dropout_scales(std::uint64_t seed, std::uint64_t offset, Index n, double p,
     const Philox4 words = philox(seed, offset / 4, 0);
     for (std::uint64_t w = offset % 4; w < 4 && done < n; ++w) scales[done++] = words[w] > limit ? scale : T(0);
   }
-  kernels::table<T>().dropout_scales(seed, (offset + static_cast<std::uint64_t>(done)) / 4, n - done, limit, scale, scales + done);
+  kernels::table<T>().dropout_scales(seed, (offset + static_cast<std::uint64_t>(done)) / 4, n - done, limit, scale,
+                                     scales + done);
 }
 
 template <class T>
@@ -44,9 +45,9 @@ void dropout_backward(const T* dy, Index n, double p, std::uint64_t seed, std::u
   dropout_forward(dy, n, p, seed, offset, dx);  // linear in x: the same product
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                        \
-  template void dropout_scales(std::uint64_t, std::uint64_t, Index, double, T*);                     \
-  template void dropout_forward(const T*, Index, double, std::uint64_t, std::uint64_t, T*);          \
+#define LOOPOS_INSTANTIATE(T)                                                               \
+  template void dropout_scales(std::uint64_t, std::uint64_t, Index, double, T*);            \
+  template void dropout_forward(const T*, Index, double, std::uint64_t, std::uint64_t, T*); \
   template void dropout_backward(const T*, Index, double, std::uint64_t, std::uint64_t, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

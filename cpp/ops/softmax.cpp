@@ -39,8 +39,8 @@ void softmax_backward(const T* dy, const T* y, Index rows, Index n, T* dx) {
   });
 }
 
-#define LOOPOS_INSTANTIATE(T)                                        \
-  template void softmax_forward(const T*, Index, Index, T*);         \
+#define LOOPOS_INSTANTIATE(T)                                \
+  template void softmax_forward(const T*, Index, Index, T*); \
   template void softmax_backward(const T*, const T*, Index, Index, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

@@ -37,8 +37,8 @@ void swiglu_backward(const T* dy, const T* gate, const T* up, Index rows, Index 
   });
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                     \
-  template void swiglu_forward(const T*, const T*, Index, Index, Index, T*);      \
+#define LOOPOS_INSTANTIATE(T)                                                \
+  template void swiglu_forward(const T*, const T*, Index, Index, Index, T*); \
   template void swiglu_backward(const T*, const T*, const T*, Index, Index, Index, T*, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

@@ -7,7 +7,8 @@
 
 namespace loopos {
 
-/// gate, up (rows, n) with row stride `stride`: they may be the halves of one (rows, 2n) matrix. y (rows, n) contiguous.
+/// gate, up (rows, n) with row stride `stride`: they may be the halves of one (rows, 2n) matrix. y (rows, n)
+/// contiguous.
 template <class T>
 void swiglu_forward(const T* gate, const T* up, Index rows, Index n, Index stride, T* y);
 

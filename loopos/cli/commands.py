@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def _model(
         if tokenizer is None:
             raise ValueError("vocab_size must be given (--vocab-size) when the data are token ids")
         shape["vocab_size"] = tokenizer.vocab_size
-    seed = settings.get("seed", inspect.signature(loopos.train).parameters["seed"].default)
+    seed = settings.get("seed", options.SEED)
     return loopos.Model(ModelConfig(**shape), seed=seed, dtype=dtype or "float32")
 
 

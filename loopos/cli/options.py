@@ -24,6 +24,7 @@ TRAIN_DEFAULTS = {
 }
 SMALL = {"vocab_size": 29, "context_length": 8, "n_layer": 2, "n_head": 2, "d_model": 16}  # for gradcheck
 NEW_TOKENS = 200
+SEED = inspect.signature(train).parameters["seed"].default
 STEPS = 2000  # unless max_steps or epochs say otherwise
 HELD_OUT = 0.1
 SAMPLE = 300

@@ -67,6 +67,10 @@ class Faults:
         with CheckpointStore(folder, keep=2) as store:
             newest = store.load_latest()
         assert not [name for name in os.listdir(folder) if ".tmp." in name or ".trash." in name]
+        for name in os.listdir(folder):
+            if name.startswith("step-"):
+                whole = CheckpointStore.load(folder / name)
+                assert self.same(whole, whole.step, whole.state["variant"])
         if newest is None:
             return None
         found = (newest.step, newest.state["variant"])

@@ -52,7 +52,8 @@ class Disk:
     def __init__(self, when: int, power: str):
         self.when, self.power, self.calls = when, power, 0
         self.dirty: set[int] = set()  # inodes
-        self.names: list[tuple[str, ...]] = []  # (path,) created or (old, new) renamed, and not yet synced
+        # (inode of the folder, name in it, former name or None if created): not yet synced
+        self.names: list[tuple[int, str, str | None]] = []
         self.real = {name: getattr(os, name) for name in CALLS}
         for name in CALLS:
             setattr(os, name, lambda *args, _name=name, **options: self.call(_name, *args, **options))
@@ -64,36 +65,41 @@ class Disk:
                 self.real["write"](args[0], args[1][: len(args[1]) // 2])
             self.die()
         result = self.real[name](*args, **options)
-        if name == "open" and args[1] & os.O_CREAT:
-            self.dirty.add(os.fstat(result).st_ino)
-            self.names.append((str(args[0]),))
-        elif name == "mkdir":
-            self.names.append((str(args[0]),))
-        elif name == "rename":
-            self.names.append((str(args[0]), str(args[1])))
-        elif name == "fsync":
-            self.dirty.discard(os.fstat(args[0]).st_ino)
-            synced = os.readlink(f"/proc/self/fd/{args[0]}")
-            self.names = [paths for paths in self.names if os.path.dirname(paths[-1]) != synced]
+        if name == "fsync":
+            synced = os.fstat(args[0]).st_ino
+            self.dirty.discard(synced)
+            self.names = [entry for entry in self.names if entry[0] != synced]
+        elif name in ("mkdir", "rename") or (name == "open" and args[1] & os.O_CREAT):
+            path = str(args[-1] if name == "rename" else args[0])
+            source = os.path.basename(args[0]) if name == "rename" else None
+            self.names.append((os.stat(os.path.dirname(path)).st_ino, os.path.basename(path), source))
+            if name == "open":
+                self.dirty.add(os.fstat(result).st_ino)
         return result
 
     def die(self):
+        self.cut_power()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def cut_power(self):
+        """Leave of the run folder what was synced."""
         for name, function in self.real.items():
             setattr(os, name, function)
         if self.power == "names":
-            for paths in reversed(self.names):
-                if not os.path.lexists(paths[-1]):
-                    continue
-                if len(paths) == 2:
-                    os.rename(paths[1], paths[0])
-                else:
-                    shutil.rmtree(paths[0]) if os.path.isdir(paths[0]) else os.unlink(paths[0])
+            for folder, name, source in reversed(self.names):
+                for top in [top for top, _, _ in os.walk(RUN) if os.stat(top).st_ino == folder]:
+                    path = os.path.join(top, name)
+                    if source is not None and os.path.lexists(path):
+                        os.rename(path, os.path.join(top, source))
+                    elif os.path.isdir(path):
+                        shutil.rmtree(path)
+                    elif os.path.lexists(path):
+                        os.unlink(path)
         if self.power:
             for top, _, names in os.walk(RUN):
                 for name in names:
                     if os.stat(os.path.join(top, name)).st_ino in self.dirty:
                         os.truncate(os.path.join(top, name), 0)
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def burn(syscall: str, count: int) -> None:
@@ -122,12 +128,14 @@ def attempt(job: dict, folder: str, ordinal: int, step: int, variant: int) -> di
         told = b""
         try:
             if job["mode"] == "disk":
-                Disk(ordinal, job["power"])
+                disk = Disk(ordinal, job["power"])
             elif job["mode"] == "strace":
                 burn(job["syscall"], job["when"] - ordinal)
             elif job["mode"] == "limit":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (job["bytes"], job["bytes"]))
             save(folder, step, variant)
+            if job["mode"] == "disk":
+                disk.cut_power()  # what save returned from must hold
         except OSError as error:
             told = json.dumps({"errno": error.errno, "filename": error.filename, "text": str(error)}).encode()
         os.writev(write, [told or b"{}"])  # not os.write, which is what may be counted

@@ -294,7 +294,7 @@ KEYS = sorted(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(data=st.data(), family=st.sampled_from(["gpt2", "llama"]))
 def test_any_values_are_translated_or_refused(data, family):
     """Whatever a file says, the outcome is a ModelConfig or a ValueError, which CheckpointError is too."""

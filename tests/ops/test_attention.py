@@ -55,7 +55,7 @@ SHAPES = [
 @pytest.mark.parametrize("masked", [False, True])
 def test_forward_is_the_formula(shape, causal, masked):
     q, k, v = make(shape)
-    b, h, _, t, s, _, _ = shape
+    b, _h, _, t, s, _, _ = shape
     mask = np.random.default_rng(1).random((b, 1, t, s)) > 0.4 if masked else None
     y, lse = ops.attention(q, k, v, causal=causal, mask=mask)
     want, want_lse = reference(q, k, v, causal, mask)
@@ -152,7 +152,8 @@ def test_what_is_masked_out_never_leaks(dtype, bad, where):
                                          *(np.ascontiguousarray(x[:, :, :5]) for x in clean), causal=True)  # fmt: skip
     {"k": k, "v": v}[where][0, 0, 5] = bad  # only query 5 may see key 5
     y, lse = ops.attention(q, k, v, causal=True)
-    np.testing.assert_array_equal(y[:, :, :5], clean[0][:, :, :5])
+    close = 1e-14 if dtype == np.float64 else 1e-6  # the sum over visible pairs alone is added up in another order
+    np.testing.assert_allclose(y[:, :, :5], clean[0][:, :, :5], rtol=0, atol=close)
     assert not np.isfinite(y[:, :, 5]).all()
     mask = np.ones((6, 6), bool)
     mask[:, 5] = False

@@ -1,0 +1,624 @@
+# Written by `python .ci/stubs.py` from the compiled extension; change the bindings, not this file.
+# ruff: noqa
+from __future__ import annotations
+import collections.abc
+import numpy
+import typing
+
+"\nThe C++ core of LoopOS.\n"
+
+class TransformerF32:
+    """
+    A decoder-only transformer of one dtype; loopos.Model is its public face.
+    """
+
+    def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def accumulate(
+        self,
+        ids: typing.Any,
+        targets: typing.Any,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> tuple:
+        """
+        Forward and backward; gradients += scale * d(sum of losses). Returns (sum, count, healthy); healthy False: ask trace().
+        """
+
+    def forward(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        Logits (B, T, V) of ids (B, T).
+        """
+
+    def grad_norm(self) -> float:
+        """
+        The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradients(self) -> dict:
+        """
+        Views of the gradients, like parameters().
+        """
+
+    def loss(
+        self, ids: typing.Any, targets: typing.Any, ignore_index: typing.SupportsInt | typing.SupportsIndex = -100
+    ) -> tuple:
+        """
+        (sum of losses, number of targets that count).
+        """
+
+    def next_logits(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        Logits (B, V) after further ids (B, T): the prompt first, then one a call.
+        """
+
+    def parameters(self) -> dict:
+        """
+        Writable views of the weights by name, in order of execution.
+        """
+
+    def start_generation(
+        self, batch: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex
+    ) -> None:
+        """
+        Empties the key/value cache.
+        """
+
+    def trace(
+        self,
+        ids: typing.Any,
+        targets: typing.Any,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> typing.Any:
+        """
+        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite; None if all are.
+        """
+
+    def zero_grad(self) -> None:
+        """
+        Sets every gradient to zero.
+        """
+
+class TransformerF64:
+    """
+    A decoder-only transformer of one dtype; loopos.Model is its public face.
+    """
+
+    def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def accumulate(
+        self,
+        ids: typing.Any,
+        targets: typing.Any,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> tuple:
+        """
+        Forward and backward; gradients += scale * d(sum of losses). Returns (sum, count, healthy); healthy False: ask trace().
+        """
+
+    def forward(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        Logits (B, T, V) of ids (B, T).
+        """
+
+    def grad_norm(self) -> float:
+        """
+        The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradients(self) -> dict:
+        """
+        Views of the gradients, like parameters().
+        """
+
+    def loss(
+        self, ids: typing.Any, targets: typing.Any, ignore_index: typing.SupportsInt | typing.SupportsIndex = -100
+    ) -> tuple:
+        """
+        (sum of losses, number of targets that count).
+        """
+
+    def next_logits(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        Logits (B, V) after further ids (B, T): the prompt first, then one a call.
+        """
+
+    def parameters(self) -> dict:
+        """
+        Writable views of the weights by name, in order of execution.
+        """
+
+    def start_generation(
+        self, batch: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex
+    ) -> None:
+        """
+        Empties the key/value cache.
+        """
+
+    def trace(
+        self,
+        ids: typing.Any,
+        targets: typing.Any,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+    ) -> typing.Any:
+        """
+        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite; None if all are.
+        """
+
+    def zero_grad(self) -> None:
+        """
+        Sets every gradient to zero.
+        """
+
+class Optimizer:
+    """
+    SGD, Adam or AdamW over arrays that it updates in place; see loopos.optim for the public classes.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        names: collections.abc.Sequence[str],
+        params: collections.abc.Sequence,
+        weight_decay: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+        *,
+        momentum: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        dampening: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        nesterov: bool = False,
+        beta1: typing.SupportsFloat | typing.SupportsIndex = 0.9,
+        beta2: typing.SupportsFloat | typing.SupportsIndex = 0.999,
+        eps: typing.SupportsFloat | typing.SupportsIndex = 1e-08,
+    ) -> None: ...
+    def state(self) -> dict:
+        """
+        Writable views of the moments, by '<moment>.<name>'. Write through freshly fetched views, between two steps.
+        """
+
+    def step(
+        self,
+        grads: collections.abc.Sequence,
+        lr: typing.SupportsFloat | typing.SupportsIndex,
+        scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    ) -> typing.Any:
+        """
+        One update with gradients multiplied by `scale`. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
+        (phase "update"), a dict of phase, tensor, index, value, cause, and nothing was changed.
+        """
+
+    @property
+    def count(self) -> int:
+        """
+        The number of updates done.
+        """
+
+    @count.setter
+    def count(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+
+def available_bytes() -> float:
+    """
+    Memory this process can still get: free memory, control group and address space limits.
+    """
+
+def available_isas() -> list[str]:
+    """
+    The instruction sets that this build and this processor both have.
+    """
+
+def build_info() -> dict:
+    """
+    How the extension was compiled.
+    """
+
+def get_num_threads() -> int:
+    """
+    The number of threads in use.
+    """
+
+def guard_counts() -> dict:
+    """
+    How often each operation's guard has fired (fully masked rows) since import or reset_guard_counts().
+    """
+
+def isa() -> str:
+    """
+    The instruction set in use: baseline, avx2 or avx512 (LOOPOS_ISA forces one).
+    """
+
+def reset_guard_counts() -> None:
+    """
+    Sets every guard count to zero.
+    """
+
+def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None:
+    """
+    Sets the number of threads (1 to 1024). Results have the same bits for any number.
+    """
+
+class ops:
+    """
+    Operations, forward and backward.
+    """
+
+    @staticmethod
+    def attention(
+        q: typing.Any,
+        k: typing.Any,
+        v: typing.Any,
+        *,
+        causal: bool = False,
+        mask: typing.Any = None,
+        scale: typing.Any = None,
+    ) -> tuple:
+        """
+        Scaled dot-product attention: y = softmax(scale q kᵀ) v.
+
+        q: (B, H, T, D), k: (B, Hkv, S, D), v: (B, Hkv, S, Dv), one dtype; H a multiple of Hkv (grouped heads: head h reads h // (H / Hkv)).
+        causal: query t sees keys 0..t (aligned top-left also when T != S). mask: bool, broadcastable to (B, H, T, S), True = may attend.
+        scale: defaults to 1 / sqrt(D). Returns y (B, H, T, Dv) and lse (B, H, T) = log sum exp of the visible scores. A fully masked row
+        gives y = 0 and lse = -inf and is counted (guard_counts()["attention"]). Scores are never held for more than a tile of queries.
+        """
+
+    @staticmethod
+    def attention_backward(
+        dy: typing.Any,
+        q: typing.Any,
+        k: typing.Any,
+        v: typing.Any,
+        y: typing.Any,
+        lse: typing.Any,
+        *,
+        causal: bool = False,
+        mask: typing.Any = None,
+        scale: typing.Any = None,
+    ) -> tuple:
+        """
+        Gradients (dq, dk, dv) of attention; y and lse are what it returned for the same arguments.
+        """
+
+    @staticmethod
+    def clip_grad_norm_(arrays: typing.Any, max_norm: typing.SupportsFloat | typing.SupportsIndex) -> float:
+        """
+        Scales all arrays in place by max_norm / norm when their global norm exceeds max_norm; else leaves every bit.
+
+        arrays: a list or dict of writeable float32 or float64 arrays; max_norm: above 0 (inf never clips). Returns the norm before clipping. An
+        entry that is not finite raises loopos.NonFiniteError (birth.tensor: key or position) and no array is changed.
+        """
+
+    @staticmethod
+    def cross_entropy(
+        logits: typing.Any,
+        targets: typing.Any,
+        *,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        z_loss: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        reduction: str = "mean",
+    ) -> tuple:
+        """
+        Cross-entropy of logits against class numbers: logsumexp(x) - x[target] per row. Returns (loss, count).
+
+        logits: (N, V), float32 or float64. targets: (N,), int32 or int64, each in 0..V-1 or ignore_index (an ignored row counts for nothing,
+        whatever it holds); all are checked first, IndexError otherwise. label_smoothing in [0, 1] is uniform over V as in torch; z_loss >= 0
+        adds z_loss * logsumexp(x)**2 to each counted row. reduction "mean" (over count; 0.0 when count is 0) and "sum" give a float, computed in
+        double; "none" gives an array (N,), 0 in ignored rows. A counted row that is all -inf has no distribution: its loss is NaN, and it is
+        counted (loopos.guard_counts()["cross_entropy"]).
+        """
+
+    @staticmethod
+    def cross_entropy_backward(
+        dloss: typing.Any,
+        logits: typing.Any,
+        targets: typing.Any,
+        *,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        z_loss: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        reduction: str = "mean",
+    ) -> typing.Any:
+        """
+        Gradient of cross_entropy with respect to logits, dlogits (N, V); the same options as cross_entropy.
+
+        dloss: a number for reduction "mean" and "sum", an array (N,) of the dtype of logits for "none". Ignored rows have gradient zero.
+        """
+
+    @staticmethod
+    def dropout(
+        x: typing.Any, p: typing.SupportsFloat | typing.SupportsIndex, *, seed: typing.Any, offset: typing.Any = 0
+    ) -> typing.Any:
+        """
+        Dropout: each element is zero with probability p, else multiplied by 1/(1-p).
+
+        x: any shape, float32 or float64; p in [0, 1); seed and offset in 0..2**64-1. The mask is a function of (seed, offset + flat index) alone
+        (Philox4x32-10), so a tensor cut in pieces with matching offsets gets the same mask. A dropped NaN or inf gives NaN.
+        """
+
+    @staticmethod
+    def dropout_backward(
+        dy: typing.Any, p: typing.SupportsFloat | typing.SupportsIndex, *, seed: typing.Any, offset: typing.Any = 0
+    ) -> typing.Any:
+        """
+        Gradient of dropout: dy times the same mask and scale. Returns dx of dy's shape.
+        """
+
+    @staticmethod
+    def embedding(ids: typing.Any, weight: typing.Any) -> typing.Any:
+        """
+        Rows of a table: y[i] = weight[ids[i]].
+
+        ids: (...), int32 or int64, from 0 to V - 1 (else IndexError with position and value); weight: (V, C). Returns y (..., C).
+        """
+
+    @staticmethod
+    def embedding_backward(
+        dy: typing.Any, ids: typing.Any, num_embeddings: typing.SupportsInt | typing.SupportsIndex
+    ) -> typing.Any:
+        """
+        dweight (num_embeddings, C): the rows of dy (..., C) summed by id, in one fixed order.
+        """
+
+    @staticmethod
+    def gelu(x: typing.Any, approximate: str = "none") -> typing.Any:
+        """
+        Gaussian error linear unit (arXiv:1606.08415).
+
+        approximate "none": x Phi(x), Phi the normal distribution function; "tanh": x (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3))) / 2.
+        x: any shape, float32 or float64. Returns y of x's shape.
+        """
+
+    @staticmethod
+    def gelu_backward(dy: typing.Any, x: typing.Any, approximate: str = "none") -> typing.Any:
+        """
+        Gradient of gelu with the same `approximate`.
+
+        dy, x: of one shape and dtype. Returns dx of that shape.
+        """
+
+    @staticmethod
+    def global_norm(arrays: typing.Any) -> float:
+        """
+        Euclidean norm over all numbers of a list or dict of arrays, in double.
+
+        Finite input gives the right finite norm (3e38 in float32, 1e300 in float64 too); an empty list gives 0.0. All arrays share one dtype.
+        """
+
+    @staticmethod
+    def layer_norm(
+        x: typing.Any,
+        weight: typing.Any = None,
+        bias: typing.Any = None,
+        eps: typing.SupportsFloat | typing.SupportsIndex = 1e-05,
+    ) -> tuple:
+        """
+        Layer norm over the last axis (Ba, Kiros, Hinton 2016), biased variance, eps inside the root.
+
+        x: (..., n); weight, bias: (n,) or None. Returns (y, mean, rstd), y of x's shape, mean and rstd of x.shape[:-1].
+        """
+
+    @staticmethod
+    def layer_norm_backward(
+        dy: typing.Any, x: typing.Any, weight: typing.Any, mean: typing.Any, rstd: typing.Any
+    ) -> tuple:
+        """
+        Gradients of layer_norm: (dx, dweight, dbias).
+
+        With a weight, dweight and dbias (n,) are both returned, for this call does not know whether there was a bias; with weight None both are None. The
+        mean is computed again from x, where the one handed in is rounded.
+        """
+
+    @staticmethod
+    def linear(x: typing.Any, weight: typing.Any, bias: typing.Any = None) -> typing.Any:
+        """
+        y = x weight^T + bias.
+
+        x: (..., I); weight: (O, I); bias: (O,) or None. Returns y (..., O).
+        """
+
+    @staticmethod
+    def linear_backward(dy: typing.Any, x: typing.Any, weight: typing.Any, has_bias: bool = True) -> tuple:
+        """
+        (dx, dweight, dbias) of linear for dy (..., O); dbias is None with has_bias=False.
+        """
+
+    @staticmethod
+    def log_softmax(x: typing.Any) -> typing.Any:
+        """
+        Logarithm of softmax over the last axis: x - logsumexp(x).
+
+        x: (..., n), n >= 1. Returns y of x's shape. A row that is all -inf gives -inf (the logarithm of softmax's zeros) and is counted
+        (loopos.guard_counts()["log_softmax"]); a NaN or +inf makes its row NaN.
+        """
+
+    @staticmethod
+    def log_softmax_backward(dy: typing.Any, y: typing.Any) -> typing.Any:
+        """
+        Gradient of log_softmax: dx = dy - exp(y) sum(dy).
+
+        dy, y: (..., n), y as log_softmax returned it. Returns dx of the same shape.
+        """
+
+    @staticmethod
+    def logsumexp(x: typing.Any) -> typing.Any:
+        """
+        Logarithm of the sum of exponentials over the last axis.
+
+        x: (..., n), n >= 1. Returns y of shape (...). A row that is all -inf gives -inf and is counted (loopos.guard_counts()["logsumexp"]).
+        """
+
+    @staticmethod
+    def logsumexp_backward(dy: typing.Any, x: typing.Any) -> typing.Any:
+        """
+        Gradient of logsumexp: dx = dy softmax(x).
+
+        dy: (...), x: (..., n); for a 1-D x, dy may be a number. Returns dx of x's shape; a row that is all -inf has gradient zero and is counted.
+        """
+
+    @staticmethod
+    def matmul(a: typing.Any, b: typing.Any) -> typing.Any:
+        """
+        Matrix product over the last two axes.
+
+        a: (..., M, K); b: (..., K, N) with the same leading axes, or one (K, N) for all. Returns c (..., M, N). K = 0 gives zeros.
+        """
+
+    @staticmethod
+    def matmul_backward(dc: typing.Any, a: typing.Any, b: typing.Any) -> tuple:
+        """
+        (da, db) = (dc b^T, a^T dc) for c = matmul(a, b); db is summed over the leading axes when b is (K, N).
+        """
+
+    @staticmethod
+    def relu(x: typing.Any) -> typing.Any:
+        """
+        y = max(x, 0), element by element.
+
+        x: any shape, float32 or float64. Returns y of x's shape.
+        """
+
+    @staticmethod
+    def relu_backward(dy: typing.Any, x: typing.Any) -> typing.Any:
+        """
+        Gradient of relu: dx = dy where x > 0, else 0.
+
+        dy, x: of one shape and dtype. Returns dx of that shape.
+        """
+
+    @staticmethod
+    def rms_norm(
+        x: typing.Any, weight: typing.Any = None, eps: typing.SupportsFloat | typing.SupportsIndex = 1e-06
+    ) -> tuple:
+        """
+        Root mean square norm over the last axis (Zhang, Sennrich 2019): y = x / sqrt(mean x^2 + eps) weight.
+
+        x: (..., n); weight: (n,) or None. Returns (y, rstd), rstd of x.shape[:-1].
+        """
+
+    @staticmethod
+    def rms_norm_backward(dy: typing.Any, x: typing.Any, weight: typing.Any, rstd: typing.Any) -> tuple:
+        """
+        Gradients of rms_norm: (dx, dweight); dweight is None when weight is None.
+        """
+
+    @staticmethod
+    def rope(
+        x: typing.Any,
+        positions: typing.Any,
+        *,
+        theta: typing.SupportsFloat | typing.SupportsIndex = 10000.0,
+        interleaved: bool = False,
+    ) -> typing.Any:
+        """
+        Rotary position embedding (Su et al. 2021).
+
+        x: (B, H, T, D), D even; positions: (T,), int32 or int64, any values. Pair i is turned by positions[t] theta^(-2i/D); interleaved=False pairs
+        element i with i + D/2, True 2i with 2i + 1. Returns y of x's shape.
+        """
+
+    @staticmethod
+    def rope_backward(
+        dy: typing.Any,
+        positions: typing.Any,
+        *,
+        theta: typing.SupportsFloat | typing.SupportsIndex = 10000.0,
+        interleaved: bool = False,
+    ) -> typing.Any:
+        """
+        dx of rope: dy turned back by the same angles.
+        """
+
+    @staticmethod
+    def sigmoid(x: typing.Any) -> typing.Any:
+        """
+        y = 1 / (1 + exp(-x)), element by element.
+
+        x: any shape, float32 or float64. Returns y of x's shape.
+        """
+
+    @staticmethod
+    def sigmoid_backward(dy: typing.Any, x: typing.Any) -> typing.Any:
+        """
+        Gradient of sigmoid: dx = dy s (1 - s) with s = sigmoid(x).
+
+        dy, x: of one shape and dtype. Returns dx of that shape.
+        """
+
+    @staticmethod
+    def silu(x: typing.Any) -> typing.Any:
+        """
+        y = x sigmoid(x), element by element.
+
+        x: any shape, float32 or float64. Returns y of x's shape.
+        """
+
+    @staticmethod
+    def silu_backward(dy: typing.Any, x: typing.Any) -> typing.Any:
+        """
+        Gradient of silu: dx = dy s (1 + x (1 - s)) with s = sigmoid(x).
+
+        dy, x: of one shape and dtype. Returns dx of that shape.
+        """
+
+    @staticmethod
+    def softmax(x: typing.Any) -> typing.Any:
+        """
+        Softmax over the last axis.
+
+        x: (..., n), float32 or float64, n >= 1. Returns y of x's shape. A row that is all -inf (fully masked) gives zeros and is counted
+        (loopos.guard_counts()["softmax"]); a NaN or +inf makes its row NaN.
+        """
+
+    @staticmethod
+    def softmax_backward(dy: typing.Any, y: typing.Any) -> typing.Any:
+        """
+        Gradient of softmax: dx = y (dy - sum(dy y)).
+
+        dy, y: (..., n), y as softmax returned it. Returns dx of the same shape.
+        """
+
+    @staticmethod
+    def swiglu(gate: typing.Any, up: typing.Any) -> typing.Any:
+        """
+        silu(gate) * up, element by element (arXiv:2002.05202).
+
+        gate, up: of one shape and dtype. Returns y of that shape.
+        """
+
+    @staticmethod
+    def swiglu_backward(dy: typing.Any, gate: typing.Any, up: typing.Any) -> tuple:
+        """
+        Gradients of swiglu: (dgate, dup).
+
+        dy, gate, up: of one shape and dtype.
+        """
+
+    @staticmethod
+    def tanh(x: typing.Any) -> typing.Any:
+        """
+        y = tanh(x), element by element.
+
+        x: any shape, float32 or float64. Returns y of x's shape.
+        """
+
+    @staticmethod
+    def tanh_backward(dy: typing.Any, x: typing.Any) -> typing.Any:
+        """
+        Gradient of tanh: dx = dy (1 - tanh(x)**2).
+
+        dy, x: of one shape and dtype. Returns dx of that shape.
+        """

@@ -1,0 +1,83 @@
+"""Shared by the tests of the operations: figures of each instruction set, central differences, threads."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import loopos
+
+
+@functools.cache
+def run_measurement(script: str, isa: str) -> dict | str:
+    env = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": str(Path(loopos.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name(script))], env=env, capture_output=True, text=True, timeout=120
+    )
+    if done.returncode and "does not have it" in done.stderr:
+        return done.stderr
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(params=["baseline", "avx2", "avx512"])
+def measured(request):
+    """What measure_elementwise.py printed, once for each instruction set that this machine has."""
+    figures = run_measurement("measure_elementwise.py", request.param)
+    if isinstance(figures, str):
+        pytest.skip(f"this machine or build has no {request.param}")
+    return figures
+
+
+def relative(got, want):
+    return float(np.linalg.norm(np.asarray(got, np.float64) - want) / max(np.linalg.norm(want), 1e-300))
+
+
+@pytest.fixture
+def check_gradient():
+    """check(f, gradient, x, seed=0): gradient(dy, x) against central differences of sum(dy f(x)) in float64.
+
+    It must be right to 1e-6 and, planted with an error of 0.1 %, must be found out.
+    """
+
+    def check(f, gradient, x, seed=0):
+        y = np.asarray(f(x))
+        dy = np.random.default_rng(seed).standard_normal(y.shape)
+        want = np.empty_like(x)
+        for i in np.ndindex(x.shape):
+            h = 1e-6 * max(1.0, abs(x[i]))
+            up, down = x.copy(), x.copy()
+            up[i] += h
+            down[i] -= h
+            want[i] = np.sum(dy * (np.asarray(f(up)) - np.asarray(f(down)))) / (up[i] - down[i])
+        got = np.asarray(gradient(dy, x))
+        assert got.shape == x.shape
+        assert np.any(got != 0)
+        assert relative(got, want) < 1e-6
+        assert relative(got * 1.001, want) > 1e-6  # a planted error of 0.1 %
+        planted = got.copy()
+        planted.flat[np.abs(got).argmax()] *= 1.001  # and in one element
+        assert relative(planted, want) > 1e-6
+
+    return check
+
+
+@pytest.fixture
+def check_threads(thread_count):
+    """check(f): f() gives the same bits for 1, 2, 3, 5 and 8 threads."""
+
+    def check(f):
+        thread_count(1)
+        first = [np.asarray(a).tobytes() for a in f()]
+        for n in (2, 3, 5, 8):
+            thread_count(n)
+            assert [np.asarray(a).tobytes() for a in f()] == first, f"{n} threads"
+
+    return check
