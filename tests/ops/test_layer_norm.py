@@ -86,34 +86,6 @@ def test_float_meets_the_accuracy_gates(ratio, gates, rows):
         assert np.linalg.norm(ours - want) <= gate * np.linalg.norm(want)
 
 
-def test_a_large_mean_does_not_drown_the_variance():
-    """The one-pass formula gives a negative variance here; and mean / sd = 1e6 leaves a float the last digits of x
-    alone."""
-    for x in ([1e6, 1e6 + 1, 1e6 + 2], [-11.000001, -11.0, -11.0], [16777216.0, 16777218.0, 16777216.0]):
-        x = np.array([x], np.float32)
-        np.testing.assert_allclose(ops.layer_norm(x)[0], reference(x)[0], rtol=3e-7, atol=1e-7)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_extreme_rows_are_right_and_finite(dtype):
-    top = dtype(3e38) if dtype == np.float32 else 1e308
-    rows = np.array([[1, -1, -1, -1], [1, 1, 1, -1], [0, 0, 0, 1], [1, 0.5, 0.25, -1]], dtype) * top
-    y, mean, rstd = ops.layer_norm(rows)
-    small = rows / top
-    np.testing.assert_allclose(y, reference(small, eps=0)[0], rtol=4e-7)
-    np.testing.assert_allclose(mean / top, small.mean(-1), rtol=4e-7)
-    dx, *_ = ops.layer_norm_backward(np.array([[1, 2, 3, 4]] * 4, dtype), rows, None, mean, rstd)
-    assert np.isfinite(dx).all()
-    for scale in (1e-30, 1e-45):
-        tiny = np.array([[1, 2, 3, 5]], dtype) * dtype(scale)
-        np.testing.assert_allclose(
-            ops.layer_norm(tiny, eps=0.0)[0], reference(tiny.astype(np.float64) * 1e30, eps=0)[0], rtol=4e-7
-        )
-    ones = np.ones((1, 5), dtype)
-    assert (ops.layer_norm(ones)[0] == 0).all()
-    assert (ops.layer_norm(np.full((1, 5), 1e4, dtype))[0] == 0).all()
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nan_and_inf_stay_in_their_row_and_show(dtype):
     for bad in (np.nan, np.inf, -np.inf):
