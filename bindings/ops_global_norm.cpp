@@ -76,8 +76,9 @@ template <class T>
         index.insert(0, rest % in.arrays[i].shape[axis]);
       const py::module_ errors = py::module_::import("loopos.errors");
       const py::object birth = errors.attr("Birth")(
-          py::arg("step") = py::none(), py::arg("phase") = "backward", py::arg("layer") = py::none(), py::arg("op") = "clip_grad_norm_",
-          py::arg("tensor") = list.names[i], py::arg("index") = py::tuple(index), py::arg("value") = static_cast<double>(in.spans[i].data[at]),
+          py::arg("step") = py::none(), py::arg("phase") = "backward", py::arg("layer") = py::none(),
+          py::arg("op") = "clip_grad_norm_", py::arg("tensor") = list.names[i], py::arg("index") = py::tuple(index),
+          py::arg("value") = static_cast<double>(in.spans[i].data[at]),
           py::arg("cause") = "an entry handed to clip_grad_norm_ is not finite; no array was changed");
       const py::object type = errors.attr("NonFiniteError");
       PyErr_SetObject(type.ptr(), type(birth).ptr());
@@ -94,7 +95,8 @@ double clip_grad_norm(const py::object& arrays, double max_norm) {
     using T = decltype(t);
     const auto in = inputs<T>(f, list);
     for (std::size_t i = 0; i < list.arrays.size(); ++i)
-      require(py::reinterpret_borrow<py::array>(list.arrays[i]).writeable(), f, ": arrays[", list.names[i], "] must be writeable (it is clipped in place)");
+      require(py::reinterpret_borrow<py::array>(list.arrays[i]).writeable(), f, ": arrays[", list.names[i],
+              "] must be writeable (it is clipped in place)");
     ScaledNorm norm;
     {
       py::gil_scoped_release unlocked;
@@ -105,7 +107,8 @@ double clip_grad_norm(const py::object& arrays, double max_norm) {
     if (!(value > max_norm)) return value;
     for (std::size_t i = 0; i < list.arrays.size(); ++i) {
       auto target = py::reinterpret_borrow<py::array>(list.arrays[i]);
-      // A view that is not contiguous was copied on the way in: the copy is scaled, then written back element by element.
+      // A view that is not contiguous was copied on the way in: the copy is scaled, then written back element by
+      // element.
       py::array_t<T> copy = in.arrays[i].array;
       T* out = const_cast<T*>(in.spans[i].data);
       {
@@ -121,11 +124,13 @@ double clip_grad_norm(const py::object& arrays, double max_norm) {
 }  // namespace
 
 void bind_global_norm(py::module_& ops) {
-  ops.def("global_norm", &global_norm_py, py::arg("arrays"), R"(Euclidean norm over all numbers of a list or dict of arrays, in double.
+  ops.def("global_norm", &global_norm_py, py::arg("arrays"),
+          R"(Euclidean norm over all numbers of a list or dict of arrays, in double.
 
 Finite input gives the right finite norm (3e38 in float32, 1e300 in float64 too); an empty list gives 0.0. All arrays share one dtype.)");
-  ops.def("clip_grad_norm_", &clip_grad_norm, py::arg("arrays"), py::arg("max_norm"),
-          R"(Scales all arrays in place by max_norm / norm when their global norm exceeds max_norm; else leaves every bit.
+  ops.def(
+      "clip_grad_norm_", &clip_grad_norm, py::arg("arrays"), py::arg("max_norm"),
+      R"(Scales all arrays in place by max_norm / norm when their global norm exceeds max_norm; else leaves every bit.
 
 arrays: a list or dict of writeable float32 or float64 arrays; max_norm: above 0 (inf never clips). Returns the norm before clipping. An
 entry that is not finite raises loopos.NonFiniteError (birth.tensor: key or position) and no array is changed.)");

@@ -24,9 +24,10 @@ Product product_of(const char* function, const Array<T>& a, const Array<T>& b) {
   const Index m = a.shape[a.shape.size() - 2], k = a.last(), n = b.last();
   const bool shared = b.ndim() == 2;
   require(shared || Shape(a.shape.begin(), a.shape.end() - 2) == Shape(b.shape.begin(), b.shape.end() - 2), function,
-          ": the leading axes of b must equal those of a (or b must be (K, N)), got a ", text(a.shape), " and b ", text(b.shape));
-  require(b.shape[b.shape.size() - 2] == k, function, ": the inner axes must agree: a ", text(a.shape), " has K = ", k, ", b ", text(b.shape),
-          " has K = ", b.shape[b.shape.size() - 2]);
+          ": the leading axes of b must equal those of a (or b must be (K, N)), got a ", text(a.shape), " and b ",
+          text(b.shape));
+  require(b.shape[b.shape.size() - 2] == k, function, ": the inner axes must agree: a ", text(a.shape), " has K = ", k,
+          ", b ", text(b.shape), " has K = ", b.shape[b.shape.size() - 2]);
   Product p{a.shape, 1, m, k, n, shared};
   p.c.back() = n;
   for (std::size_t i = 0; i + 2 < a.shape.size(); ++i) p.batch *= a.shape[i];
@@ -66,8 +67,8 @@ py::tuple matmul_backward_py(const py::object& dc_in, const py::object& a_in, co
 template <class T>
 Array<T> weight_for(const char* function, const py::object& weight_in, const Array<T>& x) {
   auto weight = input<T>(function, "weight", weight_in, 2);
-  require(weight.last() == x.last(), function, ": weight must be (O, I) with I the last axis of x, got weight ", text(weight.shape), " and x ",
-          text(x.shape));
+  require(weight.last() == x.last(), function, ": weight must be (O, I) with I the last axis of x, got weight ",
+          text(weight.shape), " and x ", text(x.shape));
   return weight;
 }
 
@@ -89,7 +90,8 @@ py::object linear(const py::object& x_in, const py::object& weight_in, const py:
   });
 }
 
-py::tuple linear_backward_py(const py::object& dy_in, const py::object& x_in, const py::object& weight_in, bool has_bias) {
+py::tuple linear_backward_py(const py::object& dy_in, const py::object& x_in, const py::object& weight_in,
+                             bool has_bias) {
   const char* f = "linear_backward";
   return by_dtype(f, "dy", dy_in, [&](auto t) -> py::tuple {
     using T = decltype(t);
@@ -100,7 +102,8 @@ py::tuple linear_backward_py(const py::object& dy_in, const py::object& x_in, co
     shape.back() = outs;
     const auto dy = input<T>(f, "dy", dy_in, shape);
     auto dx = output<T>(x.shape), dweight = zeros<T>(weight.shape), dbias = zeros<T>(Shape{has_bias ? outs : 0});
-    T *dx_out = dx.mutable_data(), *dw_out = dweight.mutable_data(), *db_out = has_bias ? dbias.mutable_data() : nullptr;
+    T *dx_out = dx.mutable_data(), *dw_out = dweight.mutable_data(),
+      *db_out = has_bias ? dbias.mutable_data() : nullptr;
     {
       py::gil_scoped_release unlocked;
       linear_backward(dy.data, x.data, weight.data, x.leading(), x.last(), outs, dx_out, dw_out, db_out);
@@ -131,8 +134,8 @@ py::object embedding_backward_py(const py::object& dy_in, const py::object& ids_
     using T = decltype(t);
     const auto ids = integers(f, "ids", ids_in);
     const auto dy = input<T>(f, "dy", dy_in, -1);
-    require(Shape(dy.shape.begin(), dy.shape.end() - 1) == ids.shape, f, ": dy must have shape ids.shape + (C,), got dy ", text(dy.shape),
-            " and ids ", text(ids.shape));
+    require(Shape(dy.shape.begin(), dy.shape.end() - 1) == ids.shape, f,
+            ": dy must have shape ids.shape + (C,), got dy ", text(dy.shape), " and ids ", text(ids.shape));
     require(num_embeddings >= 0, f, ": num_embeddings must not be negative, got ", num_embeddings);
     check_ids(f, "ids", ids.data, ids.size(), num_embeddings);
     auto dweight = zeros<T>(Shape{num_embeddings, dy.last()});
@@ -143,22 +146,24 @@ py::object embedding_backward_py(const py::object& dy_in, const py::object& ids_
   });
 }
 
-py::object turn(const char* f, const char* argument, const py::object& x_in, const py::object& positions_in, double theta, bool interleaved,
-                bool backward) {
+py::object turn(const char* f, const char* argument, const py::object& x_in, const py::object& positions_in,
+                double theta, bool interleaved, bool backward) {
   return by_dtype(f, argument, x_in, [&](auto t) -> py::object {
     using T = decltype(t);
     const auto x = input<T>(f, argument, x_in, 4);
     const auto positions = integers(f, "positions", positions_in);
     const Index batch = x.shape[0], heads = x.shape[1], time = x.shape[2], width = x.shape[3];
-    require(positions.shape == Shape{time}, f, ": positions must have shape (T,) = ", text(Shape{time}), ", got ", text(positions.shape));
-    require(width % 2 == 0, f, ": the head width D must be even, got ", width, " in ", argument, " of shape ", text(x.shape));
+    require(positions.shape == Shape{time}, f, ": positions must have shape (T,) = ", text(Shape{time}), ", got ",
+            text(positions.shape));
+    require(width % 2 == 0, f, ": the head width D must be even, got ", width, " in ", argument, " of shape ",
+            text(x.shape));
     require(std::isfinite(theta) && theta > 0, f, ": theta must be a finite number above 0, got ", theta);
     auto y = output<T>(x.shape);
     T* out = y.mutable_data();
     const HeadStrides strides = contiguous_heads(heads, time, width);
     py::gil_scoped_release unlocked;
-    (backward ? rope_backward<T> : rope_forward<T>)(x.data, strides, positions.data, batch, heads, time, width, theta, interleaved, out,
-                                                    strides);
+    (backward ? rope_backward<T> : rope_forward<T>)(x.data, strides, positions.data, batch, heads, time, width, theta,
+                                                    interleaved, out, strides);
     return std::move(y);
   });
 }

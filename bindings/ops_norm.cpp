@@ -27,14 +27,17 @@ void check_eps(const char* function, double eps) {
   require(std::isfinite(eps) && eps >= 0, function, ": eps must be a finite number, not negative, got ", eps);
 }
 
-Shape leading_axes(const Shape& shape) { return Shape(shape.begin(), shape.end() - 1); }
+Shape leading_axes(const Shape& shape) {
+  return Shape(shape.begin(), shape.end() - 1);
+}
 
 py::tuple layer_norm(const py::object& x_in, const py::object& weight_in, const py::object& bias_in, double eps) {
   const char* f = "layer_norm";
   return by_dtype(f, "x", x_in, [&](auto t) -> py::tuple {
     using T = decltype(t);
     const auto x = input<T>(f, "x", x_in, -1);
-    const auto weight = optional<T>(f, "weight", weight_in, Shape{x.last()}), bias = optional<T>(f, "bias", bias_in, Shape{x.last()});
+    const auto weight = optional<T>(f, "weight", weight_in, Shape{x.last()}),
+               bias = optional<T>(f, "bias", bias_in, Shape{x.last()});
     check_eps(f, eps);
     auto y = output<T>(x.shape), mean = output<T>(leading_axes(x.shape)), rstd = output<T>(leading_axes(x.shape));
     T *y_out = y.mutable_data(), *mean_out = mean.mutable_data(), *rstd_out = rstd.mutable_data();
@@ -47,8 +50,8 @@ py::tuple layer_norm(const py::object& x_in, const py::object& weight_in, const 
 }
 
 /// The backward of both norms; `mean` is null for rms.
-py::tuple backward(const char* f, const py::object& dy_in, const py::object& x_in, const py::object& weight_in, const py::object* mean_in,
-                   const py::object& rstd_in) {
+py::tuple backward(const char* f, const py::object& dy_in, const py::object& x_in, const py::object& weight_in,
+                   const py::object* mean_in, const py::object& rstd_in) {
   return by_dtype(f, "dy", dy_in, [&](auto t) -> py::tuple {
     using T = decltype(t);
     const auto x = input<T>(f, "x", x_in, -1);
@@ -62,17 +65,19 @@ py::tuple backward(const char* f, const py::object& dy_in, const py::object& x_i
     T* db_out = weight.data && mean_in ? dbias.mutable_data() : nullptr;
     {
       py::gil_scoped_release unlocked;
-      norm_backward(mean_in ? NormKind::layer : NormKind::rms, dy.data, x.data, weight.data, rstd.data, static_cast<const T*>(nullptr), x.leading(),
-                    x.last(), dx_out, dw_out, db_out);
+      norm_backward(mean_in ? NormKind::layer : NormKind::rms, dy.data, x.data, weight.data, rstd.data,
+                    static_cast<const T*>(nullptr), x.leading(), x.last(), dx_out, dw_out, db_out);
     }
-    const auto or_none = [&](py::array_t<T>& array, const T* data) { return data ? py::object(std::move(array)) : py::none(); };
+    const auto or_none = [&](py::array_t<T>& array, const T* data) {
+      return data ? py::object(std::move(array)) : py::none();
+    };
     if (!mean_in) return py::make_tuple(std::move(dx), or_none(dweight, dw_out));
     return py::make_tuple(std::move(dx), or_none(dweight, dw_out), or_none(dbias, db_out));
   });
 }
 
-py::tuple layer_norm_backward_py(const py::object& dy, const py::object& x, const py::object& weight, const py::object& mean,
-                                 const py::object& rstd) {
+py::tuple layer_norm_backward_py(const py::object& dy, const py::object& x, const py::object& weight,
+                                 const py::object& mean, const py::object& rstd) {
   return backward("layer_norm_backward", dy, x, weight, &mean, rstd);
 }
 
@@ -93,7 +98,8 @@ py::tuple rms_norm(const py::object& x_in, const py::object& weight_in, double e
   });
 }
 
-py::tuple rms_norm_backward_py(const py::object& dy, const py::object& x, const py::object& weight, const py::object& rstd) {
+py::tuple rms_norm_backward_py(const py::object& dy, const py::object& x, const py::object& weight,
+                               const py::object& rstd) {
   return backward("rms_norm_backward", dy, x, weight, nullptr, rstd);
 }
 

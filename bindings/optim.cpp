@@ -28,8 +28,8 @@ class Handle {
 template <class T>
 class HandleOf : public Handle {
  public:
-  HandleOf(OptimizerKind kind, std::vector<std::string> names, std::vector<py::array> arrays, std::vector<ParameterSlot<T>> slots,
-           const OptimizerOptions& options)
+  HandleOf(OptimizerKind kind, std::vector<std::string> names, std::vector<py::array> arrays,
+           std::vector<ParameterSlot<T>> slots, const OptimizerOptions& options)
       : names_(std::move(names)), arrays_(std::move(arrays)), optimizer_(kind, std::move(slots), options) {
     for (const auto& array : arrays_) shapes_.emplace_back(array.shape(), array.shape() + array.ndim());
   }
@@ -37,14 +37,16 @@ class HandleOf : public Handle {
   py::object step(const py::sequence& grads, double lr, double scale) override {
     require(std::isfinite(lr) && lr >= 0, "Optimizer.step: lr must be finite and not negative, got ", lr);
     require(std::isfinite(scale) && scale >= 0, "Optimizer.step: scale must be finite and not negative, got ", scale);
-    require(grads.size() == names_.size(), "Optimizer.step: expected ", names_.size(), " gradients, got ", grads.size());
+    require(grads.size() == names_.size(), "Optimizer.step: expected ", names_.size(), " gradients, got ",
+            grads.size());
     std::vector<Array<T>> kept;
     std::vector<const T*> pointers;
     kept.reserve(names_.size());
     for (std::size_t i = 0; i < names_.size(); ++i) {
       const py::object grad = grads[i];
       // The name is put into words only when there is something to say.
-      if (!fits(grad, shapes_[i])) input<T>("Optimizer.step", cat("the gradient of '", names_[i], "'").c_str(), grad, shapes_[i]);
+      if (!fits(grad, shapes_[i]))
+        input<T>("Optimizer.step", cat("the gradient of '", names_[i], "'").c_str(), grad, shapes_[i]);
       kept.push_back(input<T>("Optimizer.step", "gradient", grad));
       pointers.push_back(kept.back().data);
     }
@@ -58,7 +60,8 @@ class HandleOf : public Handle {
     const auto tensor = static_cast<std::size_t>(refusal->tensor);
     py::list index;
     Index rest = refusal->flat;
-    for (std::size_t axis = shapes_[tensor].size(); axis-- > 0; rest /= shapes_[tensor][axis]) index.insert(0, rest % shapes_[tensor][axis]);
+    for (std::size_t axis = shapes_[tensor].size(); axis-- > 0; rest /= shapes_[tensor][axis])
+      index.insert(0, rest % shapes_[tensor][axis]);
     py::dict birth;
     birth["phase"] = refusal->phase;
     birth["tensor"] = names_[tensor];
@@ -87,7 +90,8 @@ class HandleOf : public Handle {
   static bool fits(const py::object& grad, const Shape& shape) {
     if (!py::isinstance<py::array_t<T>>(grad)) return false;
     const auto array = py::reinterpret_borrow<py::array>(grad);
-    return static_cast<std::size_t>(array.ndim()) == shape.size() && std::equal(shape.begin(), shape.end(), array.shape());
+    return static_cast<std::size_t>(array.ndim()) == shape.size() &&
+           std::equal(shape.begin(), shape.end(), array.shape());
   }
 
   std::vector<std::string> names_;
@@ -98,8 +102,9 @@ class HandleOf : public Handle {
 };
 
 template <class T>
-std::unique_ptr<Handle> make_handle(OptimizerKind kind, const std::vector<std::string>& names, const py::sequence& params,
-                                    const std::vector<double>& decay, const OptimizerOptions& options) {
+std::unique_ptr<Handle> make_handle(OptimizerKind kind, const std::vector<std::string>& names,
+                                    const py::sequence& params, const std::vector<double>& decay,
+                                    const OptimizerOptions& options) {
   std::vector<py::array> arrays;
   std::vector<ParameterSlot<T>> slots;
   for (std::size_t i = 0; i < names.size(); ++i) {
@@ -107,9 +112,11 @@ std::unique_ptr<Handle> make_handle(OptimizerKind kind, const std::vector<std::s
     const py::object value = params[i];
     const auto checked = input<T>(kFunction, what.c_str(), value);
     auto array = py::reinterpret_borrow<py::array>(value);
-    require(checked.array.data() == array.data() || array.size() == 0, kFunction, ": ", what, " must be C-contiguous and aligned, to be updated in place");
+    require(checked.array.data() == array.data() || array.size() == 0, kFunction, ": ", what,
+            " must be C-contiguous and aligned, to be updated in place");
     require(array.writeable(), kFunction, ": ", what, " must be writeable: it is updated in place");
-    require(std::isfinite(decay[i]) && decay[i] >= 0, kFunction, ": weight_decay of ", what, " must be finite and not negative, got ", decay[i]);
+    require(std::isfinite(decay[i]) && decay[i] >= 0, kFunction, ": weight_decay of ", what,
+            " must be finite and not negative, got ", decay[i]);
     slots.push_back({static_cast<T*>(array.mutable_data()), array.size(), decay[i]});
     arrays.push_back(std::move(array));
   }
@@ -118,45 +125,54 @@ std::unique_ptr<Handle> make_handle(OptimizerKind kind, const std::vector<std::s
     if (slots[i].size > 0) order.push_back(i);
   std::sort(order.begin(), order.end(), [&](auto a, auto b) { return slots[a].data < slots[b].data; });
   for (std::size_t i = 1; i < order.size(); ++i)
-    require(slots[order[i - 1]].data + slots[order[i - 1]].size <= slots[order[i]].data, kFunction, ": the parameters '", names[order[i - 1]],
-            "' and '", names[order[i]], "' share memory: each number may be updated by one of them only");
+    require(slots[order[i - 1]].data + slots[order[i - 1]].size <= slots[order[i]].data, kFunction,
+            ": the parameters '", names[order[i - 1]], "' and '", names[order[i]],
+            "' share memory: each number may be updated by one of them only");
   return std::make_unique<HandleOf<T>>(kind, names, std::move(arrays), std::move(slots), options);
 }
 
 std::unique_ptr<Handle> make(const std::string& kind, const std::vector<std::string>& names, const py::sequence& params,
-                             const std::vector<double>& decay, double momentum, double dampening, bool nesterov, double beta1, double beta2,
-                             double eps) {
-  require(kind == "sgd" || kind == "adam" || kind == "adamw", kFunction, ": kind must be 'sgd', 'adam' or 'adamw', got '", kind, "'");
-  require(names.size() == params.size() && names.size() == decay.size(), kFunction, ": names, params and weight_decay must have one length, got ",
-          names.size(), ", ", params.size(), " and ", decay.size());
-  require(std::isfinite(momentum) && momentum >= 0, kFunction, ": momentum must be finite and not negative, got ", momentum);
+                             const std::vector<double>& decay, double momentum, double dampening, bool nesterov,
+                             double beta1, double beta2, double eps) {
+  require(kind == "sgd" || kind == "adam" || kind == "adamw", kFunction,
+          ": kind must be 'sgd', 'adam' or 'adamw', got '", kind, "'");
+  require(names.size() == params.size() && names.size() == decay.size(), kFunction,
+          ": names, params and weight_decay must have one length, got ", names.size(), ", ", params.size(), " and ",
+          decay.size());
+  require(std::isfinite(momentum) && momentum >= 0, kFunction, ": momentum must be finite and not negative, got ",
+          momentum);
   require(std::isfinite(dampening), kFunction, ": dampening must be finite, got ", dampening);
-  require(!nesterov || (momentum > 0 && dampening == 0), kFunction, ": nesterov needs momentum above 0 and dampening 0, got momentum ",
-          momentum, " and dampening ", dampening);
+  require(!nesterov || (momentum > 0 && dampening == 0), kFunction,
+          ": nesterov needs momentum above 0 and dampening 0, got momentum ", momentum, " and dampening ", dampening);
   require(beta1 >= 0 && beta1 < 1, kFunction, ": betas[0] must be in [0, 1), got ", beta1);
   require(beta2 >= 0 && beta2 < 1, kFunction, ": betas[1] must be in [0, 1), got ", beta2);
   require(std::isfinite(eps) && eps >= 0, kFunction, ": eps must be finite and not negative, got ", eps);
   const OptimizerOptions options{momentum, dampening, beta1, beta2, eps, nesterov};
   const auto which = kind == "sgd" ? OptimizerKind::sgd : kind == "adam" ? OptimizerKind::adam : OptimizerKind::adamw;
   if (names.empty()) return make_handle<float>(which, names, params, decay, options);
-  return by_dtype(kFunction, cat("the parameter '", names[0], "'").c_str(), params[0], [&](auto t) {
-    return make_handle<decltype(t)>(which, names, params, decay, options);
-  });
+  return by_dtype(kFunction, cat("the parameter '", names[0], "'").c_str(), params[0],
+                  [&](auto t) { return make_handle<decltype(t)>(which, names, params, decay, options); });
 }
 
 }  // namespace
 
 void bind_optim(py::module_& m) {
   using py::arg;
-  py::class_<Handle>(m, "Optimizer", R"(SGD, Adam or AdamW over arrays that it updates in place; see loopos.optim for the public classes.)")
-      .def(py::init(&make), arg("kind"), arg("names"), arg("params"), arg("weight_decay"), py::kw_only(), arg("momentum") = 0.0,
-           arg("dampening") = 0.0, arg("nesterov") = false, arg("beta1") = 0.9, arg("beta2") = 0.999, arg("eps") = 1e-8)
-      .def("step", &Handle::step, arg("grads"), arg("lr"), arg("scale") = 1.0,
-           R"(One update with gradients multiplied by `scale`. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
+  py::class_<Handle>(
+      m, "Optimizer",
+      R"(SGD, Adam or AdamW over arrays that it updates in place; see loopos.optim for the public classes.)")
+      .def(py::init(&make), arg("kind"), arg("names"), arg("params"), arg("weight_decay"), py::kw_only(),
+           arg("momentum") = 0.0, arg("dampening") = 0.0, arg("nesterov") = false, arg("beta1") = 0.9,
+           arg("beta2") = 0.999, arg("eps") = 1e-8)
+      .def(
+          "step", &Handle::step, arg("grads"), arg("lr"), arg("scale") = 1.0,
+          R"(One update with gradients multiplied by `scale`. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
 (phase "update"), a dict of phase, tensor, index, value, cause, and nothing was changed.)")
       .def_property("count", &Handle::count, &Handle::set_count, "The number of updates done.")
-      .def("state", [](const py::object& self) { return self.cast<Handle&>().state(self); },
-           "Writable views of the moments, by '<moment>.<name>'. Write through freshly fetched views, between two steps.");
+      .def(
+          "state", [](const py::object& self) { return self.cast<Handle&>().state(self); },
+          "Writable views of the moments, by '<moment>.<name>'. Write through freshly fetched views, between two "
+          "steps.");
 }
 
 }  // namespace loopos::bind

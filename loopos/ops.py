@@ -1,8 +1,9 @@
-"""Forward and backward of each operation on numpy arrays, float32 or float64; the formulas are in the docstrings and in ``cpp/ops``.
+"""Forward and backward of each operation on numpy arrays, float32 or float64.
 
-Functions are stateless, allocate their results and never change an input (a trailing ``_`` marks the exceptions). All float arguments of one
-call share one dtype and nothing is cast: a wrong dtype is a TypeError, a wrong shape or hyper-parameter a ValueError, an id out of range an
-IndexError, all before any arithmetic. Results have the same bits for any number of threads. NaN and inf go through as computed.
+Functions are stateless, allocate their results and never change an input (a trailing ``_`` marks the exceptions).
+All float arguments of one call share one dtype and nothing is cast: a wrong dtype is a TypeError, a wrong shape or
+hyper-parameter a ValueError, an id out of range an IndexError, all before any arithmetic. Results have the same bits
+for any number of threads. NaN and inf go through as computed. Formulas: ``cpp/ops``.
 """
 
 from __future__ import annotations

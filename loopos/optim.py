@@ -1,7 +1,7 @@
 """SGD, Adam and AdamW: the update rules of ``torch.optim``, in one fused pass per tensor, all or nothing.
 
-A step first proves that nothing it writes can become NaN or infinite (``cpp/optim/optimizer.h``); where it cannot, it raises
-:class:`loopos.NonFiniteError` and no weight, moment or count has changed.
+A step first proves that nothing it writes can become NaN or infinite (``cpp/optim/optimizer.h``); where it cannot,
+it raises :class:`loopos.NonFiniteError` and no weight, moment or count has changed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class _Optimizer:
             if not isinstance(array, np.ndarray):
                 raise TypeError(f"{self._name}: params[{name!r}] must be a numpy array, got {type(array).__name__}")
             if not array.flags.writeable:
-                raise ValueError(f"{self._name}: params[{name!r}] is read-only; it must be writeable, to be updated in place")
+                raise ValueError(
+                    f"{self._name}: params[{name!r}] is read-only; it must be writeable, to be updated in place"
+                )
         # A view with gaps is updated in a contiguous copy, which is taken from it before a step and put back after.
         self._copies = {
             name: np.ascontiguousarray(array)
@@ -80,15 +82,16 @@ class _Optimizer:
         """Updates every parameter in place, or none.
 
         grads: one array per parameter, same key, shape and dtype. lr: replaces the rate for this call only.
-        ValueError for keys or shapes that differ, TypeError for a dtype; NonFiniteError when a gradient is not finite (phase "backward") or the update
-        would make a weight or a moment not finite (phase "update").
+        ValueError for keys or shapes that differ, TypeError for a dtype; NonFiniteError when a gradient is not
+        finite (phase "backward") or the update would make a weight or a moment not finite (phase "update").
         """
         rate = self.lr if lr is None else _number(f"{self._name}.step", "lr", lr)
         if not isinstance(grads, Mapping):
             raise TypeError(f"{self._name}.step: grads must be a dict of arrays, got {type(grads).__name__}")
         if lines := _differences(self._params, grads):
             raise ValueError(f"{self._name}.step: the keys of grads must be those of params; {'; '.join(lines)}")
-        birth = self._step([grads[name] for name in self._params], rate, 1.0)
+        ordered = [grads[name] for name in self._params]
+        birth = self._step([np.asarray(g) if isinstance(g, np.generic) else g for g in ordered], rate, 1.0)
         if birth is not None:
             op = "gradient" if birth["phase"] == "backward" else self._kind
             raise NonFiniteError(Birth(step=None, layer=_layer_of(birth["tensor"]), op=op, **birth))
@@ -103,13 +106,15 @@ class _Optimizer:
         return birth
 
     def state_dict(self) -> dict[str, Any]:
-        """A flat dict: "step", the number of updates done, and copies of the moments ("exp_avg.<name>", "exp_avg_sq.<name>"; "momentum.<name>")."""
+        """A flat dict: "step", the number of updates done, and copies of the moments ("exp_avg.<name>",
+        "exp_avg_sq.<name>"; "momentum.<name>")."""
         return {"step": self._core.count, **{name: view.copy() for name, view in self._core.state().items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over a state_dict, or nothing at all.
 
-        ValueError listing all missing and unexpected keys and wrong shapes, TypeError for wrong dtypes, ValueError for a negative step or second moment.
+        ValueError listing all missing and unexpected keys and wrong shapes, TypeError for wrong dtypes, ValueError
+        for a negative step or second moment.
         """
         where = f"{self._name}.load_state_dict"
         if not isinstance(state, Mapping):
@@ -121,7 +126,7 @@ class _Optimizer:
             if name not in state:
                 continue
             value = state[name]
-            if not isinstance(value, np.ndarray):
+            if not isinstance(value, (np.ndarray, np.generic)):  # an array without axes easily becomes a numpy scalar
                 types.append(f"{name}: expected a numpy array, got {type(value).__name__}")
             elif value.dtype != view.dtype:
                 types.append(f"{name}: expected dtype {view.dtype}, got {value.dtype}")
@@ -149,8 +154,9 @@ class _Optimizer:
 class SGD(_Optimizer):
     """Stochastic gradient descent with momentum (Sutskever et al. 2013), as ``torch.optim.SGD``.
 
-    params: a Model or a dict of writeable float32 or float64 arrays (one dtype), updated in place. weight_decay is L2: it is added to the
-    gradient. nesterov needs momentum above 0 and dampening 0. ValueError for anything out of range.
+    params: a Model or a dict of writeable float32 or float64 arrays (one dtype), updated in place. weight_decay is
+    L2: it is added to the gradient. nesterov needs momentum above 0 and dampening 0. ValueError for anything out of
+    range.
     """
 
     _kind = "sgd"
@@ -175,7 +181,8 @@ class SGD(_Optimizer):
             raise ValueError(f"SGD: dampening must be finite, got {dampening}")
         if nesterov and (momentum == 0 or dampening != 0):
             raise ValueError(
-                f"SGD: nesterov needs momentum above 0 and dampening 0, got momentum {momentum} and dampening {dampening}"
+                "SGD: nesterov needs momentum above 0 and dampening 0, "
+                f"got momentum {momentum} and dampening {dampening}"
             )
         super().__init__(
             params,
@@ -191,7 +198,8 @@ class SGD(_Optimizer):
 class Adam(_Optimizer):
     """Adam (Kingma, Ba 2015), as ``torch.optim.Adam``: weight_decay is L2, added to the gradient.
 
-    params: a Model or a dict of writeable float32 or float64 arrays (one dtype), updated in place. betas in [0, 1), eps >= 0: ValueError otherwise.
+    params: a Model or a dict of writeable float32 or float64 arrays (one dtype), updated in place. betas in [0, 1),
+    eps >= 0: ValueError otherwise.
     """
 
     _kind = "adam"
@@ -215,9 +223,11 @@ class Adam(_Optimizer):
 
 
 class AdamW(Adam):
-    """AdamW (Loshchilov, Hutter 2019), as ``torch.optim.AdamW``: weights are multiplied by 1 - lr weight_decay, apart from the gradient.
+    """AdamW (Loshchilov, Hutter 2019), as ``torch.optim.AdamW``: weights are multiplied by 1 - lr weight_decay,
+    apart from the gradient.
 
-    params: a Model or a dict of writeable float32 or float64 arrays (one dtype), updated in place. betas in [0, 1), eps >= 0: ValueError otherwise.
+    params: a Model or a dict of writeable float32 or float64 arrays (one dtype), updated in place. betas in [0, 1),
+    eps >= 0: ValueError otherwise.
     """
 
     _kind = "adamw"
@@ -238,14 +248,16 @@ class AdamW(Adam):
 
 
 class _TrainingOptimizer:
-    """The optimizer of the training loop: reads the model's own gradient buffer and multiplies it by the clip factor inside the update."""
+    """The optimizer of the training loop: reads the model's own gradient buffer and multiplies it by the clip factor
+    inside the update."""
 
     def __init__(self, optimizer: _Optimizer, model: Any):
         self._optimizer = optimizer
         self._grads = list(model._core.gradients().values())
 
     def step_core(self, lr: float, scale: float) -> dict | None:
-        """None when every parameter was updated; else where the bad number is (phase, tensor, index, value, cause), and nothing was changed."""
+        """None when every parameter was updated; else where the bad number is (phase, tensor, index, value, cause),
+        and nothing was changed."""
         return self._optimizer._step(self._grads, lr, scale)
 
     def state_dict(self) -> dict[str, Any]:
@@ -256,7 +268,8 @@ class _TrainingOptimizer:
 
 
 def _for_training(kind: str, model: Any, *, betas=(0.9, 0.95), eps: float = 1e-8, weight_decay: float = 0.1):
-    """The optimizer that loopos.train uses ("sgd" without momentum): decay, L2 but for AdamW, acts on tensors of two or more dimensions."""
+    """The optimizer that loopos.train uses ("sgd" without momentum): decay, L2 but for AdamW, acts on tensors of two
+    or more dimensions."""
     if kind == "sgd":
         optimizer: _Optimizer = SGD(model, 0.0, weight_decay=weight_decay, _decay_matrices_only=True)
     elif kind in ("adam", "adamw"):

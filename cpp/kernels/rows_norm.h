@@ -5,8 +5,8 @@
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-/// x - mean with the mean in two parts: the first difference is exact where x and the mean are close (Sterbenz), so the result is as good as
-/// a subtraction in double and the mean's own rounding never shows.
+/// x - mean with the mean in two parts: the first difference is exact where x and the mean are close (Sterbenz), so the
+/// result is as good as a subtraction in double and the mean's own rounding never shows.
 template <class T>
 struct Centre {
   V<T> high, low;
@@ -69,8 +69,8 @@ void norm_grad_sums(const T* dy, const T* x, const T* weight, Index n, double me
 }
 
 template <class T>
-void norm_grad_apply(const T* dy, const T* x, const T* weight, Index n, const NormGrad<T>& s, const T* dskip, T* dx, T* dweight,
-                     T* dbias) {
+void norm_grad_apply(const T* dy, const T* x, const T* weight, Index n, const NormGrad<T>& s, const T* dskip, T* dx,
+                     T* dweight, T* dbias) {
   const Centre<T> centred(s.mean);
   const V<T> rstd(s.rstd), mean_g(s.mean_g), mean_gx(s.mean_gx);
   for_each_vector<T>(n, [&](Index i, auto count) {
@@ -97,9 +97,12 @@ inline void lanes(const WideSum<float>& w, double* out) {
   for (int i = 0; i < 4; ++i) out[i] = w.x[i];
 #endif
 }
-inline void lanes(const WideSum<double>& w, double* out) { *out = w.s; }
+inline void lanes(const WideSum<double>& w, double* out) {
+  *out = w.s;
+}
 
-/// Sums over rows with the sums of four vectors of columns in registers. Row r is `step` indices after row r - 1 in `order` (null: r itself).
+/// Sums over rows with the sums of four vectors of columns in registers. Row r is `step` indices after row r - 1 in
+/// `order` (null: r itself).
 template <class T>
 void column_sums(const T* x, Index stride, const Index* order, Index step, Index rows, Index n, double* sums) {
   constexpr int N = V<T>::N, kTile = 4;

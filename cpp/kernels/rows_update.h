@@ -1,5 +1,5 @@
-// Optimizer updates of one chunk of a tensor: one pass that reads gradient, weight and moments and writes weight and moments. The rules and
-// their order are those of torch.optim (SGD, Adam, AdamW); see optim/optimizer.h.
+// Optimizer updates of one chunk of a tensor: one pass that reads gradient, weight and moments and writes weight and
+// moments. The rules and their order are those of torch.optim (SGD, Adam, AdamW); see optim/optimizer.h.
 #pragma once
 
 #include "kernels/vec.h"
@@ -12,7 +12,8 @@ inline V<T> scaled(V<T> g, const UpdateScale<T>& s) {
   return (g * V<T>(s.power)) * V<T>(s.rest);
 }
 
-/// Lanes beyond the end set to one: they are divided by, and 0 / 0 would raise a flag that no element of the row raises.
+/// Lanes beyond the end set to one: they are divided by, and 0 / 0 would raise a flag that no element of the row
+/// raises.
 template <class T>
 inline V<T> ones_beyond(V<T> x, std::integral_constant<int, V<T>::N>) {
   return x;

@@ -16,8 +16,8 @@ void add_column_sums(const T* x, Index rows, Index n, Index stride, T* sums) {
   double* slots = scratch<double, Slots>(row_blocks * n);
   const auto sum_block = [&](Index task) {
     const Index row = task / column_blocks * kRows, column = task % column_blocks * kColumns;
-    k.column_sums(x + row * stride + column, stride, nullptr, 0, std::min(kRows, rows - row), std::min(kColumns, n - column),
-                  slots + task / column_blocks * n + column);
+    k.column_sums(x + row * stride + column, stride, nullptr, 0, std::min(kRows, rows - row),
+                  std::min(kColumns, n - column), slots + task / column_blocks * n + column);
   };
   const Index tasks = row_blocks * column_blocks;
   if (rows * n <= 16384)

@@ -1,5 +1,6 @@
-// Sums over the rows of a matrix, added into a parameter gradient: the bias gradients, and the last step of the norms' backward.
-// Rows are cut into blocks of a fixed size, each block sums into a slot of its own in double, the slots are added in order.
+// Sums over the rows of a matrix, added into a parameter gradient: the bias gradients, and the last step of the norms'
+// backward. Rows are cut into blocks of a fixed size, each block sums into a slot of its own in double, the slots are
+// added in order.
 #pragma once
 
 #include "core/check.h"

@@ -14,7 +14,8 @@ struct Entry {
   Index id, row;
 };
 
-/// The rows in order of their ids, equal ids in order of rows: a radix sort, 8 bits a pass, as many passes as the vocabulary has bytes.
+/// The rows in order of their ids, equal ids in order of rows: a radix sort, 8 bits a pass, as many passes as the
+/// vocabulary has bytes.
 const Entry* sort_by_id(const Index* ids, Index rows, Index vocab) {
   struct First;
   struct Second;
@@ -41,7 +42,8 @@ void add_wide(const double* sums, Index n, T* y) {
 void check_ids(const char* function, const char* argument, const Index* ids, Index rows, Index vocab) {
   for (Index r = 0; r < rows; ++r)
     if (ids[r] < 0 || ids[r] >= vocab)
-      throw std::out_of_range(cat(function, ": ", argument, " must be from 0 to ", vocab - 1, ", got ", ids[r], " at flat position ", r));
+      throw std::out_of_range(
+          cat(function, ": ", argument, " must be from 0 to ", vocab - 1, ", got ", ids[r], " at flat position ", r));
 }
 
 template <class T>
@@ -76,7 +78,8 @@ void embedding_backward(const T* dy, const Index* ids, Index rows, Index width, 
         k.add(out, dy + order[first].row * width, width, out);
         continue;
       }
-      k.column_sums(dy, width, &order[first].row, sizeof(Entry) / sizeof(Index), last - first, width, slot ? slot : sums);
+      k.column_sums(dy, width, &order[first].row, sizeof(Entry) / sizeof(Index), last - first, width,
+                    slot ? slot : sums);
       if (!slot) add_wide(sums, width, out);
     }
   });
@@ -93,8 +96,8 @@ void embedding_backward(const T* dy, const Index* ids, Index rows, Index width, 
   }
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                               \
-  template void embedding_forward(const Index*, const T*, Index, Index, T*);                \
+#define LOOPOS_INSTANTIATE(T)                                                \
+  template void embedding_forward(const Index*, const T*, Index, Index, T*); \
   template void embedding_backward(const T*, const Index*, Index, Index, Index, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

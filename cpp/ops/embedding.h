@@ -1,7 +1,8 @@
 // Table lookup: y[r] = weight[ids[r]]; dweight[ids[r]] += dy[r].
-// Backward sorts the rows by id (stable, so the order of addition is fixed), cuts the sorted list into pieces of fixed size and sums every run of equal
-// ids in double. A run that crosses a border keeps its part in a slot of its own, added afterwards in order. So the bits depend on no thread
-// and the work is even, with two ids and a million rows as with a large vocabulary of which few ids occur; no atomics.
+// Backward sorts the rows by id (stable, so the order of addition is fixed), cuts the sorted list into pieces of fixed
+// size and sums every run of equal ids in double. A run that crosses a border keeps its part in a slot of its own,
+// added afterwards in order. So the bits depend on no thread and the work is even, with two ids and a million rows as
+// with a large vocabulary of which few ids occur; no atomics.
 #pragma once
 
 #include "core/check.h"

@@ -38,7 +38,9 @@ double ordered_sum(const double* slots, Index n) {
 
 }  // namespace
 
-double ScaledNorm::value() const { return std::ldexp(mantissa, exponent); }
+double ScaledNorm::value() const {
+  return std::ldexp(mantissa, exponent);
+}
 
 template <class T>
 ScaledNorm scaled_norm(const Span<T>* arrays, Index count) {
@@ -52,15 +54,18 @@ ScaledNorm scaled_norm(const Span<T>* arrays, Index count) {
   // Squares that vanished are below 2^-1074, so they cannot matter to a sum of this size.
   if (total > 1e-250 && total < 1e300) return {std::sqrt(total), 0};
 
-  each_block(arrays, count, [&](Index slot, const T* x, Index n) { slots[slot] = static_cast<double>(k.max_abs(x, n)); });
+  each_block(arrays, count,
+             [&](Index slot, const T* x, Index n) { slots[slot] = static_cast<double>(k.max_abs(x, n)); });
   double top = 0;
   for (Index i = 0; i < blocks && !std::isnan(top); ++i) top = std::isnan(slots[i]) || slots[i] > top ? slots[i] : top;
   if (std::isinf(top))  // an infinity may hide a NaN
-    each_block(arrays, count, [&](Index slot, const T* x, Index n) {
-      slots[slot] = 0;
-      for (Index i = 0; i < n; ++i)
-        if (std::isnan(x[i])) slots[slot] = static_cast<double>(x[i]);
-    }), top += ordered_sum(slots, blocks);
+    each_block(arrays, count,
+               [&](Index slot, const T* x, Index n) {
+                 slots[slot] = 0;
+                 for (Index i = 0; i < n; ++i)
+                   if (std::isnan(x[i])) slots[slot] = static_cast<double>(x[i]);
+               }),
+        top += ordered_sum(slots, blocks);
   if (top == 0 || !std::isfinite(top)) return {top, 0};
   const int exponent = std::ilogb(top);
   each_block(arrays, count, [&](Index slot, const T* x, Index n) {
@@ -86,15 +91,16 @@ void scale_to_norm(const T* x, Index n, double max_norm, ScaledNorm norm, T* y) 
   const double ratio = std::frexp(max_norm / norm.mantissa, &shift);
   shift -= norm.exponent;
   const bool small = shift < -1000;
-  const double first = small ? std::ldexp(1.0, shift / 2) : 1.0, second = std::ldexp(ratio, small ? shift - shift / 2 : shift);
+  const double first = small ? std::ldexp(1.0, shift / 2) : 1.0,
+               second = std::ldexp(ratio, small ? shift - shift / 2 : shift);
   parallel_blocks(n, 32768, [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) y[i] = static_cast<T>(static_cast<double>(x[i]) * first * second);
   });
 }
 
-#define LOOPOS_INSTANTIATE(T)                                              \
-  template ScaledNorm scaled_norm(const Span<T>*, Index);                  \
-  template double global_norm(const Span<T>*, Index);                      \
+#define LOOPOS_INSTANTIATE(T)                             \
+  template ScaledNorm scaled_norm(const Span<T>*, Index); \
+  template double global_norm(const Span<T>*, Index);     \
   template void scale_to_norm(const T*, Index, double, ScaledNorm, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

@@ -20,14 +20,15 @@ void linear_forward(const T* x, const T* weight, const T* bias, Index rows, Inde
 }
 
 template <class T>
-void linear_backward(const T* dy, const T* x, const T* weight, Index rows, Index in, Index out, T* dx, T* dweight, T* dbias) {
+void linear_backward(const T* dy, const T* x, const T* weight, Index rows, Index in, Index out, T* dx, T* dweight,
+                     T* dbias) {
   if (dx) kernels::gemm(Trans::no, Trans::no, rows, in, out, dy, out, weight, in, dx, in, false);
   if (dweight) kernels::gemm(Trans::yes, Trans::no, out, in, rows, dy, out, x, in, dweight, in, true);
   if (dbias) add_column_sums(dy, rows, out, out, dbias);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                         \
-  template void linear_forward(const T*, const T*, const T*, Index, Index, Index, T*);                \
+#define LOOPOS_INSTANTIATE(T)                                                          \
+  template void linear_forward(const T*, const T*, const T*, Index, Index, Index, T*); \
   template void linear_backward(const T*, const T*, const T*, Index, Index, Index, T*, T*, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

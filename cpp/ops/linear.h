@@ -14,6 +14,7 @@ void linear_forward(const T* x, const T* weight, const T* bias, Index rows, Inde
 
 /// Overwrites dx, adds into dweight and dbias; a null output (frozen, or not wanted) skips its work.
 template <class T>
-void linear_backward(const T* dy, const T* x, const T* weight, Index rows, Index in, Index out, T* dx, T* dweight, T* dbias);
+void linear_backward(const T* dy, const T* x, const T* weight, Index rows, Index in, Index out, T* dx, T* dweight,
+                     T* dbias);
 
 }  // namespace loopos

@@ -8,13 +8,16 @@ namespace {
 
 using kernels::Trans;
 
-/// `batch` products of operands that lie one after another. Small ones are dealt out whole, large ones are cut up inside.
+/// `batch` products of operands that lie one after another. Small ones are dealt out whole, large ones are cut up
+/// inside.
 template <class T>
-void products(Trans ta, Trans tb, Index batch, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c) {
+void products(Trans ta, Trans tb, Index batch, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb,
+              T* c) {
   constexpr double kLarge = 1 << 24;  // multiply-adds: about a millisecond
   const bool whole = batch > 1 && static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) < kLarge;
   const auto one = [&](Index i) {
-    (whole ? kernels::gemm_serial<T> : kernels::gemm<T>)(ta, tb, m, n, k, a + i * m * k, lda, b + i * k * n, ldb, c + i * m * n, n, false);
+    (whole ? kernels::gemm_serial<T> : kernels::gemm<T>)(ta, tb, m, n, k, a + i * m * k, lda, b + i * k * n, ldb,
+                                                         c + i * m * n, n, false);
   };
   if (!whole)
     for (Index i = 0; i < batch; ++i) one(i);
@@ -35,7 +38,8 @@ void matmul_forward(const T* a, const T* b, Index batch, Index m, Index k, Index
 }
 
 template <class T>
-void matmul_backward(const T* dc, const T* a, const T* b, Index batch, Index m, Index k, Index n, bool b_shared, T* da, T* db) {
+void matmul_backward(const T* dc, const T* a, const T* b, Index batch, Index m, Index k, Index n, bool b_shared, T* da,
+                     T* db) {
   if (b_shared) {
     if (da) kernels::gemm(Trans::no, Trans::yes, batch * m, k, n, dc, n, b, n, da, k, false);
     if (db) kernels::gemm(Trans::yes, Trans::no, k, n, batch * m, a, k, dc, n, db, n, false);
@@ -45,8 +49,8 @@ void matmul_backward(const T* dc, const T* a, const T* b, Index batch, Index m, 
   if (db) products(Trans::yes, Trans::no, batch, k, n, m, a, k, dc, n, db);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                            \
-  template void matmul_forward(const T*, const T*, Index, Index, Index, Index, bool, T*);                \
+#define LOOPOS_INSTANTIATE(T)                                                             \
+  template void matmul_forward(const T*, const T*, Index, Index, Index, Index, bool, T*); \
   template void matmul_backward(const T*, const T*, const T*, Index, Index, Index, Index, bool, T*, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

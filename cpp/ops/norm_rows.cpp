@@ -16,7 +16,8 @@ using Wide = long double;
 /// False where the row kernels would leave the range of T (also for a row that is not finite).
 template <class T>
 bool in_range(double rstd) {
-  return rstd >= static_cast<double>(std::numeric_limits<T>::min()) && rstd <= static_cast<double>(std::numeric_limits<T>::max());
+  return rstd >= static_cast<double>(std::numeric_limits<T>::min()) &&
+         rstd <= static_cast<double>(std::numeric_limits<T>::max());
 }
 
 template <class T>
@@ -38,7 +39,8 @@ T wide_forward(const T* x, const T* weight, const T* bias, Index n, Wide mean, d
 }
 
 template <class T>
-void wide_backward(NormKind kind, const T* dy, const T* x, const T* weight, Wide rstd, Index n, const T* dskip, T* dx, T* dweight, T* dbias) {
+void wide_backward(NormKind kind, const T* dy, const T* x, const T* weight, Wide rstd, Index n, const T* dskip, T* dx,
+                   T* dweight, T* dbias) {
   const Wide mean = wide_mean(kind, x, n);
   Wide sum_g = 0, sum_gx = 0;
   for (Index i = 0; i < n; ++i) {
@@ -46,7 +48,8 @@ void wide_backward(NormKind kind, const T* dy, const T* x, const T* weight, Wide
     sum_g += g;
     sum_gx += g * ((x[i] - mean) * rstd);
   }
-  const Wide mean_g = kind == NormKind::layer ? sum_g / static_cast<Wide>(n) : Wide(0), mean_gx = sum_gx / static_cast<Wide>(n);
+  const Wide mean_g = kind == NormKind::layer ? sum_g / static_cast<Wide>(n) : Wide(0),
+             mean_gx = sum_gx / static_cast<Wide>(n);
   for (Index i = 0; i < n; ++i) {
     const Wide xhat = (x[i] - mean) * rstd, g = dy[i] * (weight ? weight[i] : Wide(1)), d = dy[i];
     if (dx) dx[i] = static_cast<T>(rstd * (g - mean_g - xhat * mean_gx) + (dskip ? dskip[i] : Wide(0)));
@@ -58,7 +61,8 @@ void wide_backward(NormKind kind, const T* dy, const T* x, const T* weight, Wide
 }  // namespace
 
 template <class T>
-void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y, T* mean, T* rstd) {
+void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y,
+                  T* mean, T* rstd) {
   const auto& k = kernels::table<T>();
   parallel_blocks(rows, row_grain(n, 3), [&](Index begin, Index end) {
     for (Index r = begin; r < end; ++r) {
@@ -84,10 +88,11 @@ void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Ind
 }
 
 template <class T>
-void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows, Index n, T* dx,
-                   T* dweight, T* dbias) {
+void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows,
+                   Index n, T* dx, T* dweight, T* dbias) {
   const auto& k = kernels::table<T>();
-  // Parameter gradients: a block of rows sums into a slot of its own. Few enough rows that float sums stay within a few ulp.
+  // Parameter gradients: a block of rows sums into a slot of its own. Few enough rows that float sums stay within a few
+  // ulp.
   const Index block = std::clamp<Index>(16384 / std::max<Index>(1, n), 16, 64), blocks = (rows + block - 1) / block;
   const Index width = ((dweight != nullptr) + (dbias != nullptr)) * n;
   struct Slots;
@@ -102,10 +107,12 @@ void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, cons
       double centre = kind == NormKind::layer ? k.sum(x + at, n) / static_cast<double>(n) : 0, sum_g, sum_gx;
       k.norm_grad_sums(dy + at, x + at, weight, n, centre, &sum_g, &sum_gx);
       const double scale = static_cast<double>(rstd[r]), count = static_cast<double>(n);
-      const T mean_g = kind == NormKind::layer ? static_cast<T>(sum_g / count) : T(0), mean_gx = static_cast<T>(sum_gx * scale / count);
+      const T mean_g = kind == NormKind::layer ? static_cast<T>(sum_g / count) : T(0),
+              mean_gx = static_cast<T>(sum_gx * scale / count);
       T* out = dx ? dx + at : nullptr;
       const T* skip = dskip ? dskip + at : nullptr;
-      if (std::isfinite(sum_g) && std::isfinite(sum_gx) && std::isfinite(mean_g) && std::isfinite(mean_gx) && in_range<T>(scale))
+      if (std::isfinite(sum_g) && std::isfinite(sum_gx) && std::isfinite(mean_g) && std::isfinite(mean_gx) &&
+          in_range<T>(scale))
         k.norm_grad_apply(dy + at, x + at, weight, n, {centre, rstd[r], mean_g, mean_gx}, skip, out, dw, db);
       else
         wide_backward(kind, dy + at, x + at, weight, static_cast<Wide>(rstd[r]), n, skip, out, dw, db);
@@ -115,8 +122,8 @@ void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, cons
   if (dbias) add_column_sums(slots + (dweight ? n : 0), blocks, n, width, dbias);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                                      \
-  template void norm_forward(NormKind, const T*, const T*, const T*, Index, Index, double, T*, T*, T*);                \
+#define LOOPOS_INSTANTIATE(T)                                                                           \
+  template void norm_forward(NormKind, const T*, const T*, const T*, Index, Index, double, T*, T*, T*); \
   template void norm_backward(NormKind, const T*, const T*, const T*, const T*, const T*, Index, Index, T*, T*, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

@@ -1,10 +1,12 @@
 // What layer norm and rms norm share: rms norm is layer norm with the mean held at zero.
 //   y = (x - mean) rstd weight + bias,  rstd = 1 / sqrt(mean of (x - mean)^2 + eps)
 //   with g = dy weight and xhat = (x - mean) rstd:
-//   dx = rstd (g - [mean g] - xhat mean(g xhat)) + dskip,  dweight += sum dy xhat,  dbias += sum dy      ([..] is absent in rms norm)
-// Stability: two passes with sums in double; the mean stays in double up to the subtraction, in backward too (it is computed again from x, where the
-// saved one is rounded). A row whose deviations or rstd leave the range of T is done again in long double, so that every finite row
-// gives the right finite result. xhat is never recovered by dividing by the weight, which may be zero.
+//   dx = rstd (g - [mean g] - xhat mean(g xhat)) + dskip,  dweight += sum dy xhat,  dbias += sum dy      ([..] is
+//   absent in rms norm)
+// Stability: two passes with sums in double; the mean stays in double up to the subtraction, in backward too (it is
+// computed again from x, where the saved one is rounded). A row whose deviations or rstd leave the range of T is done
+// again in long double, so that every finite row gives the right finite result. xhat is never recovered by dividing by
+// the weight, which may be zero.
 #pragma once
 
 #include "core/check.h"
@@ -15,10 +17,11 @@ enum class NormKind { layer, rms };
 
 /// x, y (rows, n); weight, bias (n) may be null; mean, rstd (rows), mean null for rms.
 template <class T>
-void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y, T* mean, T* rstd);
+void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y,
+                  T* mean, T* rstd);
 
 template <class T>
-void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows, Index n, T* dx,
-                   T* dweight, T* dbias);
+void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows,
+                   Index n, T* dx, T* dweight, T* dbias);
 
 }  // namespace loopos

@@ -10,7 +10,8 @@
 namespace loopos {
 namespace {
 
-/// cos and sin, (time, width / 2) each. A step asks for the same ones twice per layer, so the calling thread keeps the last.
+/// cos and sin, (time, width / 2) each. A step asks for the same ones twice per layer, so the calling thread keeps the
+/// last.
 template <class T>
 struct Angles {
   Buffer<T> cosine, sine;
@@ -19,7 +20,8 @@ struct Angles {
   double theta = 0;
 
   void prepare(const Index* wanted, Index rows, Index columns, double base) {
-    if (rows == time && columns == width && base == theta && std::equal(wanted, wanted + rows, positions.data())) return;
+    if (rows == time && columns == width && base == theta && std::equal(wanted, wanted + rows, positions.data()))
+      return;
     time = -1;  // nothing is kept should a reserve fail
     const Index half = columns / 2;
     std::copy(wanted, wanted + rows, positions.reserve(rows));
@@ -27,7 +29,8 @@ struct Angles {
     T* s = sine.reserve(rows * half);
     struct Frequency;
     double* frequency = scratch<double, Frequency>(half);
-    for (Index i = 0; i < half; ++i) frequency[i] = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(columns));
+    for (Index i = 0; i < half; ++i)
+      frequency[i] = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(columns));
     parallel_blocks(rows, row_grain(half, 32), [&](Index begin, Index end) {
       for (Index t = begin; t < end; ++t)
         for (Index i = 0; i < half; ++i) {
@@ -41,8 +44,8 @@ struct Angles {
 };
 
 template <class T>
-void turn(const T* x, HeadStrides sx, const Index* positions, Index batch, Index heads, Index time, Index width, double theta,
-          bool interleaved, T sign, T* y, HeadStrides sy) {
+void turn(const T* x, HeadStrides sx, const Index* positions, Index batch, Index heads, Index time, Index width,
+          double theta, bool interleaved, T sign, T* y, HeadStrides sy) {
   const Index half = width / 2;
   if (batch == 0 || heads == 0 || time == 0 || half == 0) return;
   thread_local Angles<T> kept;
@@ -71,20 +74,22 @@ void turn(const T* x, HeadStrides sx, const Index* positions, Index batch, Index
 }  // namespace
 
 template <class T>
-void rope_forward(const T* x, HeadStrides sx, const Index* positions, Index batch, Index heads, Index time, Index width, double theta,
-                  bool interleaved, T* y, HeadStrides sy) {
+void rope_forward(const T* x, HeadStrides sx, const Index* positions, Index batch, Index heads, Index time, Index width,
+                  double theta, bool interleaved, T* y, HeadStrides sy) {
   turn(x, sx, positions, batch, heads, time, width, theta, interleaved, T(1), y, sy);
 }
 
 template <class T>
-void rope_backward(const T* dy, HeadStrides sdy, const Index* positions, Index batch, Index heads, Index time, Index width, double theta,
-                   bool interleaved, T* dx, HeadStrides sdx) {
+void rope_backward(const T* dy, HeadStrides sdy, const Index* positions, Index batch, Index heads, Index time,
+                   Index width, double theta, bool interleaved, T* dx, HeadStrides sdx) {
   turn(dy, sdy, positions, batch, heads, time, width, theta, interleaved, T(-1), dx, sdx);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                                                       \
-  template void rope_forward(const T*, HeadStrides, const Index*, Index, Index, Index, Index, double, bool, T*, HeadStrides);       \
-  template void rope_backward(const T*, HeadStrides, const Index*, Index, Index, Index, Index, double, bool, T*, HeadStrides);
+#define LOOPOS_INSTANTIATE(T)                                                                                    \
+  template void rope_forward(const T*, HeadStrides, const Index*, Index, Index, Index, Index, double, bool, T*,  \
+                             HeadStrides);                                                                       \
+  template void rope_backward(const T*, HeadStrides, const Index*, Index, Index, Index, Index, double, bool, T*, \
+                              HeadStrides);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)
 

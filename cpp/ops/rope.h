@@ -1,7 +1,8 @@
-// Rotary position embedding (Su et al. 2021, RoFormer): pair i of a head's row at position p is turned by the angle p theta^(-2i / D).
+// Rotary position embedding (Su et al. 2021, RoFormer): pair i of a head's row at position p is turned by the angle p
+// theta^(-2i / D).
 //   y1 = x1 cos - x2 sin,  y2 = x2 cos + x1 sin;  backward turns dy by the negative angle.
-// Pairs are (i, i + D/2), or (2i, 2i + 1) when interleaved. Angles, sines and cosines are computed in double, once for all batches and heads, and
-// kept for the next call with the same positions. Backward needs the positions alone.
+// Pairs are (i, i + D/2), or (2i, 2i + 1) when interleaved. Angles, sines and cosines are computed in double, once for
+// all batches and heads, and kept for the next call with the same positions. Backward needs the positions alone.
 #pragma once
 
 #include "ops/heads.h"
@@ -10,11 +11,11 @@ namespace loopos {
 
 /// positions (time), any int64; width even; theta > 0. In place is allowed (same pointer, same strides).
 template <class T>
-void rope_forward(const T* x, HeadStrides sx, const Index* positions, Index batch, Index heads, Index time, Index width, double theta,
-                  bool interleaved, T* y, HeadStrides sy);
+void rope_forward(const T* x, HeadStrides sx, const Index* positions, Index batch, Index heads, Index time, Index width,
+                  double theta, bool interleaved, T* y, HeadStrides sy);
 
 template <class T>
-void rope_backward(const T* dy, HeadStrides sdy, const Index* positions, Index batch, Index heads, Index time, Index width, double theta,
-                   bool interleaved, T* dx, HeadStrides sdx);
+void rope_backward(const T* dy, HeadStrides sdy, const Index* positions, Index batch, Index heads, Index time,
+                   Index width, double theta, bool interleaved, T* dx, HeadStrides sdx);
 
 }  // namespace loopos

@@ -14,7 +14,9 @@ namespace {
 constexpr Index kChunk = 8192;  // four arrays of it fit the second-level cache
 
 /// max that keeps a NaN.
-double larger(double a, double b) { return std::isnan(a) || a > b ? a : b; }
+double larger(double a, double b) {
+  return std::isnan(a) || a > b ? a : b;
+}
 
 }  // namespace
 
@@ -63,8 +65,14 @@ typename Optimizer<T>::Prepared Optimizer<T>::prepare(std::size_t tensor, double
   const double power = scale != 0 && std::fabs(scale) < 0x1p-64 ? 0x1p-64 : 1.0;
   const kernels::UpdateScale<T> factor{static_cast<T>(power), static_cast<T>(scale / power)};
   Prepared u{};
-  u.sgd = {factor,     static_cast<T>(lr), static_cast<T>(l2), static_cast<T>(o.momentum), static_cast<T>(1 - o.dampening),
-           o.nesterov, count_ == 0,        lr != 0};
+  u.sgd = {factor,
+           static_cast<T>(lr),
+           static_cast<T>(l2),
+           static_cast<T>(o.momentum),
+           static_cast<T>(1 - o.dampening),
+           o.nesterov,
+           count_ == 0,
+           lr != 0};
   const double t = static_cast<double>(count_ + 1);
   const double correction1 = 1 - std::pow(o.beta1, t), correction2 = 1 - std::pow(o.beta2, t);
   u.adam.scale = factor;
@@ -94,24 +102,27 @@ std::optional<Refusal> Optimizer<T>::find_bad_gradient(const std::vector<const T
   for (std::size_t i = 0; i < grads.size(); ++i) {
     const Index at = kernels::table<T>().first_nonfinite(grads[i], parameters_[i].size);
     if (at < parameters_[i].size)
-      return Refusal{"backward", static_cast<Index>(i), at, static_cast<double>(grads[i][at]), "the gradient handed to the optimizer is not finite"};
+      return Refusal{"backward", static_cast<Index>(i), at, static_cast<double>(grads[i][at]),
+                     "the gradient handed to the optimizer is not finite"};
   }
   return std::nullopt;
 }
 
-/// The bounds, read from the moments themselves. A second moment below zero (it can only have been written by hand) has no bound.
+/// The bounds, read from the moments themselves. A second moment below zero (it can only have been written by hand) has
+/// no bound.
 template <class T>
 void Optimizer<T>::measure_moments() {
   const auto& k = kernels::table<T>();
   for (std::size_t w = 0; w < moment_names().size(); ++w) {
     const T* x = moments_[w].data();
     bounds_[w] = static_cast<double>(k.max_abs(x, moments_[w].size()));
-    if (w == 1 && std::any_of(x, x + moments_[w].size(), [](T v) { return v < T(0); })) bounds_[w] = std::numeric_limits<double>::quiet_NaN();
+    if (w == 1 && std::any_of(x, x + moments_[w].size(), [](T v) { return v < T(0); }))
+      bounds_[w] = std::numeric_limits<double>::quiet_NaN();
   }
 }
 
-/// Bounds of every intermediate and result, with a little more than rounding can add. True: no result can leave the range of T. Moves
-/// the bounds of the moments on by one step.
+/// Bounds of every intermediate and result, with a little more than rounding can add. True: no result can leave the
+/// range of T. Moves the bounds of the moments on by one step.
 template <class T>
 bool Optimizer<T>::proven_safe(double top_grad, double top_weight, double lr, double scale) {
   constexpr double kSlack = 1 + 1e-5, kLimit = static_cast<double>(std::numeric_limits<T>::max()) / 16;
@@ -163,7 +174,8 @@ std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads
       const double before = static_cast<double>(weights[at]);
       std::string cause = w > 0 ? cat("the update would make its ", names[w - 1], " leave the range of the dtype")
                           : std::isfinite(before)
-                              ? cat("the update would make the weight (now ", before, ") not finite: learning rate, gradient or moments are too large")
+                              ? cat("the update would make the weight (now ", before,
+                                    ") not finite: learning rate, gradient or moments are too large")
                               : std::string("the weight was not finite before the update");
       return Refusal{"update", c.tensor, c.begin + at, static_cast<double>(parts[w][at]), std::move(cause)};
     }
@@ -181,7 +193,8 @@ std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, do
       const Chunk& c = chunks_[static_cast<std::size_t>(i)];
       const auto tensor = static_cast<std::size_t>(c.tensor);
       tops_[static_cast<std::size_t>(2 * i)] = static_cast<double>(k.max_abs(grads[tensor] + c.begin, c.size));
-      tops_[static_cast<std::size_t>(2 * i + 1)] = static_cast<double>(k.max_abs(parameters_[tensor].data + c.begin, c.size));
+      tops_[static_cast<std::size_t>(2 * i + 1)] =
+          static_cast<double>(k.max_abs(parameters_[tensor].data + c.begin, c.size));
     }
   });
   double top_grad = 0, top_weight = 0;

@@ -1,11 +1,13 @@
-// SGD, Adam (L2) and AdamW (decoupled decay): the rules of torch.optim, in one pass over gradient, weight and moments, all or nothing.
+// SGD, Adam (L2) and AdamW (decoupled decay): the rules of torch.optim, in one pass over gradient, weight and moments,
+// all or nothing.
 //   g = scale grad (+ decay p for SGD and Adam)
-//   SGD    b = momentum b + (1 - dampening) g (b = g at the first step);  d = g + momentum b (Nesterov) or b;  p -= lr d
-//   Adam   m += (1 - beta1)(g - m);  v = beta2 v + (1 - beta2) g^2;  p -= lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
-//   AdamW  the same, after p *= 1 - lr decay
-// Kingma, Ba 2015; Loshchilov, Hutter 2019; Sutskever et al. 2013. Hyper-parameters and bias corrections are computed in double, the element
-// arithmetic in T. A step first reads gradients and weights: a number that is not finite is found before anything is written, and a bound on the
-// largest possible result is compared with the range of T. Only when the bound cannot prove the update safe is it tried on scratch copies.
+//   SGD    b = momentum b + (1 - dampening) g (b = g at the first step);  d = g + momentum b (Nesterov) or b;  p -= lr
+//   d Adam   m += (1 - beta1)(g - m);  v = beta2 v + (1 - beta2) g^2;  p -= lr / (1 - beta1^t) m / (sqrt(v / (1 -
+//   beta2^t)) + eps) AdamW  the same, after p *= 1 - lr decay
+// Kingma, Ba 2015; Loshchilov, Hutter 2019; Sutskever et al. 2013. Hyper-parameters and bias corrections are computed
+// in double, the element arithmetic in T. A step first reads gradients and weights: a number that is not finite is
+// found before anything is written, and a bound on the largest possible result is compared with the range of T. Only
+// when the bound cannot prove the update safe is it tried on scratch copies.
 #pragma once
 
 #include <optional>
@@ -31,7 +33,8 @@ struct ParameterSlot {
   double weight_decay;
 };
 
-/// Why a step was refused: phase "backward" (a gradient) or "update" (what would have been written), the element's flat place and value.
+/// Why a step was refused: phase "backward" (a gradient) or "update" (what would have been written), the element's flat
+/// place and value.
 struct Refusal {
   const char* phase;
   Index tensor, flat;
@@ -67,7 +70,9 @@ class Optimizer {
   void measure_moments();
   bool proven_safe(double top_grad, double top_weight, double lr, double scale);
   std::optional<Refusal> rehearse(const std::vector<const T*>& grads, double lr, double scale) const;
-  T* place(std::size_t which, const Chunk& c) { return moments_[which].data() + offsets_[static_cast<std::size_t>(c.tensor)] + c.begin; }
+  T* place(std::size_t which, const Chunk& c) {
+    return moments_[which].data() + offsets_[static_cast<std::size_t>(c.tensor)] + c.begin;
+  }
   const T* place(std::size_t which, const Chunk& c) const {
     return moments_[which].data() + offsets_[static_cast<std::size_t>(c.tensor)] + c.begin;
   }
@@ -77,9 +82,9 @@ class Optimizer {
   std::vector<ParameterSlot<T>> parameters_;
   std::vector<Index> offsets_;
   std::vector<Chunk> chunks_;
-  std::vector<double> tops_;       // per chunk: largest |gradient|, largest |weight|
+  std::vector<double> tops_;  // per chunk: largest |gradient|, largest |weight|
   Buffer<T> moments_[2];
-  double bounds_[2] = {0, 0};      // no moment is larger than this
+  double bounds_[2] = {0, 0};  // no moment is larger than this
   bool bounds_known_ = true;
   Index count_ = 0;
 };

@@ -30,13 +30,27 @@ def test_forward_is_a_lookup(shape, dtype, id_type):
 # Few ids with many rows, one id for all (runs over many pieces), every id once, ids of one, two and three bytes.
 @pytest.mark.parametrize(
     ("vocab", "rows", "width"),
-    [(1, 3000, 17), (2, 5000, 64), (5, 7, 3), (65, 768, 128), (300, 20000, 8), (50257, 300, 16), (70000, 5000, 7), (3, 9000, 40000 // 100)],
+    [
+        (1, 3000, 17),
+        (2, 5000, 64),
+        (5, 7, 3),
+        (65, 768, 128),
+        (300, 20000, 8),
+        (50257, 300, 16),
+        (70000, 5000, 7),
+        (3, 9000, 40000 // 100),
+    ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gradient_of_whole_numbers_is_exact(vocab, rows, width, dtype):
     rng = np.random.default_rng(1)
     dy = rng.integers(-9, 10, (rows, width)).astype(dtype)
-    for ids in (rng.integers(0, vocab, rows), np.full(rows, vocab - 1), np.arange(rows) % vocab, np.sort(rng.integers(0, vocab, rows))):
+    for ids in (
+        rng.integers(0, vocab, rows),
+        np.full(rows, vocab - 1),
+        np.arange(rows) % vocab,
+        np.sort(rng.integers(0, vocab, rows)),
+    ):
         np.testing.assert_array_equal(ops.embedding_backward(dy, ids, vocab), scattered(dy, ids, vocab))
 
 
@@ -57,7 +71,10 @@ def test_gradients_by_differences_and_a_planted_error():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bits_do_not_depend_on_threads(dtype, thread_count):
     rng = np.random.default_rng(3)
-    cases = [(v, rng.integers(0, v, n), rng.standard_normal((n, c)).astype(dtype)) for v, n, c in ((2, 3001, 65), (900, 1301, 33), (7, 40, 1000))]
+    cases = [
+        (v, rng.integers(0, v, n), rng.standard_normal((n, c)).astype(dtype))
+        for v, n, c in ((2, 3001, 65), (900, 1301, 33), (7, 40, 1000))
+    ]
     first = None
     for threads in (1, 2, 3, 5, 8):
         thread_count(threads)
@@ -94,7 +111,7 @@ def test_ids_out_of_range_are_named_with_their_position():
 def test_refusals():
     w, ids = np.zeros((5, 2)), np.zeros(3, np.int64)
     for bad in (ids.astype(float), ids.astype(bool), ids.astype(np.uint8), ids.astype(np.int16), [0, 1], 3):
-        with pytest.raises(TypeError, match="embedding: ids must be .*int32 or int64"):
+        with pytest.raises(TypeError, match=r"embedding: ids must be .*int32 or int64"):
             ops.embedding(bad, w)
     with pytest.raises(TypeError, match="embedding: weight"):
         ops.embedding(ids, w.astype(int))

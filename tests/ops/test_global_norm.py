@@ -1,4 +1,5 @@
-"""global_norm and clip_grad_norm_: the whole range of both dtypes, lists and dicts, arrays untouched on refusal, thread count."""
+"""global_norm and clip_grad_norm_: the whole range of both dtypes, lists and dicts, arrays untouched on refusal,
+thread count."""
 
 from __future__ import annotations
 
@@ -27,15 +28,29 @@ def test_nothing_is_zero():
 
 
 @pytest.mark.parametrize(
-    ("value", "dtype"), [(3e38, np.float32), (1e-45, np.float32), (1e300, np.float64), (1e-300, np.float64), (5e-324, np.float64), (1e308, np.float64)]
+    ("value", "dtype"),
+    [
+        (3e38, np.float32),
+        (1e-45, np.float32),
+        (1e300, np.float64),
+        (1e-300, np.float64),
+        (5e-324, np.float64),
+        (1e308, np.float64),
+    ],
 )
 def test_the_whole_range_of_both_dtypes(value, dtype):
-    arrays = [np.full(2, value, dtype), np.full((1, 2), -value, dtype)] if value < 1e308 else [np.array([value, 0.5 * value], dtype)]
+    arrays = (
+        [np.full(2, value, dtype), np.full((1, 2), -value, dtype)]
+        if value < 1e308
+        else [np.array([value, 0.5 * value], dtype)]
+    )
     top = float(np.abs(arrays[0]).max())
     want = top * np.sqrt(sum(((a.astype(np.float64) / top) ** 2).sum() for a in arrays))
     np.testing.assert_allclose(ops.global_norm(arrays), want, rtol=1e-14)
     # Beside a normal number, nothing is lost or gained.
-    np.testing.assert_allclose(ops.global_norm([np.array([3.0, 4.0], dtype), np.array([1e-30], dtype)]), 5.0, rtol=1e-15)
+    np.testing.assert_allclose(
+        ops.global_norm([np.array([3.0, 4.0], dtype), np.array([1e-30], dtype)]), 5.0, rtol=1e-15
+    )
 
 
 def test_nan_and_inf_show():
@@ -80,7 +95,8 @@ def test_below_the_limit_every_bit_stays():
 
 @pytest.mark.parametrize(("value", "dtype"), [(3e38, np.float32), (1.7e308, np.float64)])
 def test_huge_finite_gradients_survive(value, dtype):
-    """A million entries of 3e38: the factor is far below the smallest normal float; and a norm beyond double is no reason to zero."""
+    """A million entries of 3e38: the factor is far below the smallest normal float; and a norm beyond double is no
+    reason to zero."""
     a = np.full(1000000, value, dtype)
     norm = ops.clip_grad_norm_([a], 1.0)
     assert norm == (np.inf if dtype == np.float64 else pytest.approx(3e41, rel=1e-7))
@@ -107,7 +123,12 @@ def test_a_bad_entry_is_named_and_nothing_changes(bad, named):
     with pytest.raises(NonFiniteError) as caught:
         ops.clip_grad_norm_(given, 1.0)
     birth = caught.value.birth
-    assert (birth.phase, birth.tensor, birth.index, birth.step) == ("backward", "h.0.w" if named else "1", (2, 1, 3), None)
+    assert (birth.phase, birth.tensor, birth.index, birth.step) == (
+        "backward",
+        "h.0.w" if named else "1",
+        (2, 1, 3),
+        None,
+    )
     assert str(birth.value) == str(bad)
     assert before == [a.tobytes() for a in arrays]
 

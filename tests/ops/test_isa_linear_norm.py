@@ -1,4 +1,5 @@
-"""Float against double over input scales 1 to 512, on every instruction set: matmul, linear, the norms, embedding, rope and the optimizers.
+"""Float against double over input scales 1 to 512, on every instruction set: matmul, linear, the norms, embedding,
+rope and the optimizers.
 
 The instruction set is chosen once per process, so this file is also the program that each subprocess runs.
 """
@@ -13,7 +14,8 @@ import sys
 import numpy as np
 import pytest
 
-# Largest ||float - double|| / ||double|| that the arithmetic needs; the norms' gates are those of notes on accuracy (mean / sd 0).
+# Largest ||float - double|| / ||double|| that the arithmetic needs; the norms' gates are those of notes on accuracy
+# (mean / sd 0).
 GATES = {
     "matmul": 5e-7,
     "linear": 5e-7,
@@ -63,7 +65,10 @@ def results(dtype, scale):
     x, positions = draw(2, 3, 9, 34), np.arange(9) * 50
     out["rope"] = [ops.rope(x, positions), ops.rope(x, positions, interleaved=True)]
     out["rope_backward"] = [ops.rope_backward(x, positions)]
-    for name, make in (("adamw", optim.AdamW), ("sgd", lambda p: optim.SGD(p, 1e-3, momentum=0.9, nesterov=True, weight_decay=0.1))):
+    for name, make in (
+        ("adamw", optim.AdamW),
+        ("sgd", lambda p: optim.SGD(p, 1e-3, momentum=0.9, nesterov=True, weight_decay=0.1)),
+    ):
         p = {"w": draw(70, 3), "b": draw(5)}
         optimizer = make(p)
         for _ in range(3):
@@ -91,7 +96,9 @@ def run(isa):
 
     path = os.pathsep.join([os.path.dirname(os.path.dirname(loopos.__file__)), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": path}
-    return subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
@@ -135,7 +142,8 @@ def inexact_products():
 
 
 def error_over_bound():
-    """The largest error of an element of a product in units of 2^-24 (|a| |b|): the measure that cancellation cannot spoil."""
+    """The largest error of an element of a product in units of 2^-24 (|a| |b|): the measure that cancellation cannot
+    spoil."""
     from loopos import ops
 
     rng, worst = np.random.default_rng(1), 0.0
@@ -143,7 +151,11 @@ def error_over_bound():
         a, b = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (k, n)))
         wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
         unit = 2.0**-24 * (np.abs(wide_a) @ np.abs(wide_b))
-        for got in (ops.matmul(a, b), ops.linear(a, b.T), ops.linear_backward(a.T.copy(), b, np.zeros((m, n), np.float32))[1]):
+        for got in (
+            ops.matmul(a, b),
+            ops.linear(a, b.T),
+            ops.linear_backward(a.T.copy(), b, np.zeros((m, n), np.float32))[1],
+        ):
             worst = max(worst, float((np.abs(got - wide_a @ wide_b) / unit).max()))
     return worst
 
@@ -151,4 +163,6 @@ def error_over_bound():
 if __name__ == "__main__":
     from loopos import _core
 
-    print(json.dumps({"isa": _core.isa(), "worst": measure(), "exact": inexact_products(), "bound": error_over_bound()}))
+    print(
+        json.dumps({"isa": _core.isa(), "worst": measure(), "exact": inexact_products(), "bound": error_over_bound()})
+    )

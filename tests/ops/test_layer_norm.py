@@ -1,4 +1,5 @@
-"""layer_norm (and what ops/norm_rows.h shares with rms_norm): formula, differences, accuracy at a large mean, extreme rows, thread count."""
+"""layer_norm (and what ops/norm_rows.h shares with rms_norm): formula, differences, accuracy at a large mean,
+extreme rows, thread count."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ def test_float_meets_the_accuracy_gates(ratio, gates, rows):
 
 
 def test_a_large_mean_does_not_drown_the_variance():
-    """The one-pass formula gives a negative variance here; and mean / sd = 1e6 leaves a float the last digits of x alone."""
+    """The one-pass formula gives a negative variance here; and mean / sd = 1e6 leaves a float the last digits of x
+    alone."""
     for x in ([1e6, 1e6 + 1, 1e6 + 2], [-11.000001, -11.0, -11.0], [16777216.0, 16777218.0, 16777216.0]):
         x = np.array([x], np.float32)
         np.testing.assert_allclose(ops.layer_norm(x)[0], reference(x)[0], rtol=3e-7, atol=1e-7)
@@ -104,7 +106,9 @@ def test_extreme_rows_are_right_and_finite(dtype):
     assert np.isfinite(dx).all()
     for scale in (1e-30, 1e-45):
         tiny = np.array([[1, 2, 3, 5]], dtype) * dtype(scale)
-        np.testing.assert_allclose(ops.layer_norm(tiny, eps=0.0)[0], reference(tiny.astype(np.float64) * 1e30, eps=0)[0], rtol=4e-7)
+        np.testing.assert_allclose(
+            ops.layer_norm(tiny, eps=0.0)[0], reference(tiny.astype(np.float64) * 1e30, eps=0)[0], rtol=4e-7
+        )
     ones = np.ones((1, 5), dtype)
     assert (ops.layer_norm(ones)[0] == 0).all()
     assert (ops.layer_norm(np.full((1, 5), 1e4, dtype))[0] == 0).all()
@@ -188,6 +192,8 @@ def test_parity_with_torch():
     ty = torch.nn.functional.layer_norm(tx, (30,), tw, tb)
     ty.backward(torch.tensor(dy))
     y, mean, rstd = ops.layer_norm(x, w, b)
-    pairs = zip((y, *ops.layer_norm_backward(dy, x, w, mean, rstd)), (ty.detach(), tx.grad, tw.grad, tb.grad), strict=True)
+    pairs = zip(
+        (y, *ops.layer_norm_backward(dy, x, w, mean, rstd)), (ty.detach(), tx.grad, tw.grad, tb.grad), strict=True
+    )
     for ours, theirs in pairs:
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-11, atol=1e-13)

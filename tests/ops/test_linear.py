@@ -1,4 +1,5 @@
-"""linear: exact on integers, checked by differences, against torch, deaf to thread count; and ops/column_sums.h behind its bias gradient."""
+"""linear: exact on integers, checked by differences, against torch, deaf to thread count; and ops/column_sums.h
+behind its bias gradient."""
 
 from __future__ import annotations
 
@@ -16,7 +17,19 @@ def whole_numbers(rng, shape, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "shape",
-    [(1, 1, 1), (7, 3, 5), (13, 33, 17), (64, 128, 96), (1030, 65, 33), (2600, 9, 130), (40, 257, 260), (3, 300, 14011), (0, 3, 4), (3, 0, 4), (3, 4, 0)],
+    [
+        (1, 1, 1),
+        (7, 3, 5),
+        (13, 33, 17),
+        (64, 128, 96),
+        (1030, 65, 33),
+        (2600, 9, 130),
+        (40, 257, 260),
+        (3, 300, 14011),
+        (0, 3, 4),
+        (3, 0, 4),
+        (3, 4, 0),
+    ],
     ids=str,
 )
 def test_whole_numbers_are_exact(shape, dtype):
@@ -77,7 +90,10 @@ def test_gradients_by_differences_and_a_planted_error():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bits_do_not_depend_on_threads(dtype, thread_count):
     rng = np.random.default_rng(3)
-    cases = [[rng.standard_normal(s).astype(dtype) for s in ((r, i), (o, i), (o,), (r, o))] for r, i, o in ((1, 7, 3), (1301, 65, 131), (260, 270, 40))]
+    cases = [
+        [rng.standard_normal(s).astype(dtype) for s in ((r, i), (o, i), (o,), (r, o))]
+        for r, i, o in ((1, 7, 3), (1301, 65, 131), (260, 270, 40))
+    ]
     first = None
     for threads in (1, 2, 3, 5, 8):
         thread_count(threads)
@@ -111,12 +127,15 @@ def test_views_give_the_result_of_their_copies():
     rng = np.random.default_rng(5)
     x, w = rng.standard_normal((8, 6, 10)).astype(np.float32), rng.standard_normal((10, 7)).astype(np.float32)
     b = rng.standard_normal(14).astype(np.float32)[::2]
-    assert ops.linear(x.swapaxes(0, 1), w.T, b).tobytes() == ops.linear(x.swapaxes(0, 1).copy(), w.T.copy(), b.copy()).tobytes()
+    assert (
+        ops.linear(x.swapaxes(0, 1), w.T, b).tobytes()
+        == ops.linear(x.swapaxes(0, 1).copy(), w.T.copy(), b.copy()).tobytes()
+    )
 
 
 def test_refusals():
     x, w = np.zeros((2, 3)), np.zeros((4, 3))
-    with pytest.raises(TypeError, match="linear: weight .*float64"):
+    with pytest.raises(TypeError, match=r"linear: weight .*float64"):
         ops.linear(x, w.astype(np.float32))
     with pytest.raises(TypeError, match="linear: bias"):
         ops.linear(x, w, np.zeros(4, int))
@@ -142,6 +161,8 @@ def test_parity_with_torch():
     tx, tw, tb = (torch.tensor(v, requires_grad=True) for v in (x, w, b))
     ty = torch.nn.functional.linear(tx, tw, tb)
     ty.backward(torch.tensor(dy))
-    pairs = zip((ops.linear(x, w, b), *ops.linear_backward(dy, x, w)), (ty.detach(), tx.grad, tw.grad, tb.grad), strict=True)
+    pairs = zip(
+        (ops.linear(x, w, b), *ops.linear_backward(dy, x, w)), (ty.detach(), tx.grad, tw.grad, tb.grad), strict=True
+    )
     for ours, theirs in pairs:
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-12, atol=1e-13)

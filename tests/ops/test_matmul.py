@@ -1,4 +1,5 @@
-"""matmul: exact on integers at every kind of shape (so kernels::gemm too), within its error bound, checked by differences, deaf to thread count."""
+"""matmul: exact on integers at every kind of shape (so kernels::gemm too), within its error bound, checked by
+differences, deaf to thread count."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from loopos.gradcheck import GradcheckError, gradcheck
 
 
 def whole_numbers(rng, shape, dtype):
-    """Small enough that every partial sum is exact in float32: any order of addition must give the very same product."""
+    """Small enough that every partial sum is exact in float32: any order of addition must give the very same
+    product."""
     return rng.integers(-9, 10, shape).astype(dtype)
 
 
@@ -36,7 +38,17 @@ def test_whole_numbers_are_exact_at_every_small_shape(dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "shape",
-    [(3, 256, 5), (3, 257, 5), (13, 511, 33), (7, 513, 130), (239, 31, 40), (241, 70, 33), (500, 300, 65), (125, 64, 1030), (1, 900, 700)],
+    [
+        (3, 256, 5),
+        (3, 257, 5),
+        (13, 511, 33),
+        (7, 513, 130),
+        (239, 31, 40),
+        (241, 70, 33),
+        (500, 300, 65),
+        (125, 64, 1030),
+        (1, 900, 700),
+    ],
     ids=str,
 )
 def test_whole_numbers_are_exact_across_the_block_limits(shape, dtype):
@@ -149,12 +161,26 @@ def test_views_give_the_result_of_their_copies_and_inputs_stay(dtype):
 
 def test_refusals():
     f32, f64 = np.zeros((2, 3), np.float32), np.zeros((3, 4))
-    for bad in (np.zeros((2, 3), int), np.zeros((2, 3), bool), [[1.0]], None, np.zeros((2, 3), np.float16), np.zeros((2, 3), ">f4")):
+    for bad in (
+        np.zeros((2, 3), int),
+        np.zeros((2, 3), bool),
+        [[1.0]],
+        None,
+        np.zeros((2, 3), np.float16),
+        np.zeros((2, 3), ">f4"),
+    ):
         with pytest.raises(TypeError, match="matmul: a must be"):
             ops.matmul(bad, np.zeros((3, 4), np.float32))
-    with pytest.raises(TypeError, match="matmul: b .*float32"):
+    with pytest.raises(TypeError, match=r"matmul: b .*float32"):
         ops.matmul(f32, f64)
-    for a, b in [((3,), (3, 2)), ((2, 3), (3,)), ((2, 3), (4, 2)), ((2, 2, 3), (3, 3, 2)), ((2, 3), (1, 3, 2)), ((), ())]:
+    for a, b in [
+        ((3,), (3, 2)),
+        ((2, 3), (3,)),
+        ((2, 3), (4, 2)),
+        ((2, 2, 3), (3, 3, 2)),
+        ((2, 3), (1, 3, 2)),
+        ((), ()),
+    ]:
         with pytest.raises(ValueError, match="matmul: "):
             ops.matmul(np.zeros(a), np.zeros(b))
     with pytest.raises(ValueError, match=r"matmul_backward: dc must have shape \(2, 4\), got \(2, 3\)"):

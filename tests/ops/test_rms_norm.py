@@ -67,7 +67,9 @@ def test_extreme_rows_are_right_and_finite(dtype):
     dx, _ = ops.rms_norm_backward(np.ones_like(rows), rows * top, None, rstd)
     assert np.isfinite(dx).all()
     tiny = rows * dtype(1e-42)
-    np.testing.assert_allclose(ops.rms_norm(tiny, eps=0.0)[0], reference(tiny.astype(np.float64) * 1e42, eps=0)[0], rtol=4e-7)
+    np.testing.assert_allclose(
+        ops.rms_norm(tiny, eps=0.0)[0], reference(tiny.astype(np.float64) * 1e42, eps=0)[0], rtol=4e-7
+    )
     assert (ops.rms_norm(np.zeros((2, 5), dtype))[0] == 0).all()
     for bad in (np.nan, np.inf):
         x = np.ones((3, 9), dtype)

@@ -21,7 +21,11 @@ def reference(x, positions, theta=10000.0, interleaved=False, sign=1):
     return y
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 2), (2, 3, 5, 8), (1, 2, 70, 34), (2, 0, 3, 4), (0, 1, 3, 4), (2, 2, 0, 4), (1, 1, 3, 0)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1, 2), (2, 3, 5, 8), (1, 2, 70, 34), (2, 0, 3, 4), (0, 1, 3, 4), (2, 2, 0, 4), (1, 1, 3, 0)],
+    ids=str,
+)
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 3e-7)])
 @pytest.mark.parametrize("id_type", [np.int32, np.int64])
@@ -61,11 +65,22 @@ def test_it_turns_and_depends_on_distance_alone():
 def test_calls_with_other_positions_theta_and_width_do_not_mix():
     """The table of angles is kept between calls: anything that changes it must be seen."""
     rng = np.random.default_rng(3)
-    for positions, theta, width in [([0, 1], 1e4, 8), ([0, 2], 1e4, 8), ([0, 2], 1e3, 8), ([0, 2], 1e3, 4), ([0, 2, 5], 1e3, 4), ([0, 2], 1e3, 4)]:
+    for positions, theta, width in [
+        ([0, 1], 1e4, 8),
+        ([0, 2], 1e4, 8),
+        ([0, 2], 1e3, 8),
+        ([0, 2], 1e3, 4),
+        ([0, 2, 5], 1e3, 4),
+        ([0, 2], 1e3, 4),
+    ]:
         x, positions = rng.standard_normal((1, 2, len(positions), width)), np.array(positions)
-        np.testing.assert_allclose(ops.rope(x, positions, theta=theta), reference(x, positions, theta), rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(
+            ops.rope(x, positions, theta=theta), reference(x, positions, theta), rtol=1e-13, atol=1e-13
+        )
         single = x.astype(np.float32)
-        np.testing.assert_allclose(ops.rope(single, positions, theta=theta), reference(single, positions, theta), rtol=3e-7, atol=1e-6)
+        np.testing.assert_allclose(
+            ops.rope(single, positions, theta=theta), reference(single, positions, theta), rtol=3e-7, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -90,7 +105,9 @@ def test_bits_do_not_depend_on_threads(dtype, thread_count):
     first = None
     for threads in (1, 2, 3, 5, 8):
         thread_count(threads)
-        results = [ops.rope(x, np.arange(x.shape[2]) + threads * 0, interleaved=i) for x in cases for i in (False, True)]
+        results = [
+            ops.rope(x, np.arange(x.shape[2]) + threads * 0, interleaved=i) for x in cases for i in (False, True)
+        ]
         first = first or results
         for one, other in zip(first, results, strict=True):
             assert one.tobytes() == other.tobytes()

@@ -1,0 +1,194 @@
+"""The optimizers: state that continues bit for bit, and every refusal before anything is touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from loopos import NonFiniteError, optim
+
+MAKERS = {
+    "sgd": (optim.SGD, {"lr": 0.01}),
+    "momentum": (optim.SGD, {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1}),
+    "nesterov": (optim.SGD, {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    "adam": (optim.Adam, {"lr": 0.01}),
+    "adamw": (optim.AdamW, {"lr": 0.01, "weight_decay": 0.1, "betas": (0.0, 0.95), "eps": 1e-6}),
+}
+SHAPES = {"w": (5, 7), "big": (20011,), "scalar": (), "empty": (0, 3)}
+
+
+def draw(seed, dtype, shapes=SHAPES):
+    rng = np.random.default_rng(seed)
+    return {name: np.asarray(rng.standard_normal(shape), dtype) for name, shape in shapes.items()}
+
+
+def bits(optimizer, params):
+    state = optimizer.state_dict()
+    return (
+        [a.tobytes() for a in params.values()]
+        + [state["step"]]
+        + [v.tobytes() for k, v in state.items() if k != "step"]
+    )
+
+
+def make(kind, params):
+    cls, options = MAKERS[kind]
+    return cls(params, **options)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_state_continues_bit_for_bit(kind, dtype):
+    params = draw(0, dtype)
+    optimizer = make(kind, params)
+    for seed in (1, 2):
+        optimizer.step(draw(seed, dtype))
+    state = optimizer.state_dict()
+    assert all(isinstance(v, (np.ndarray, int)) for v in state.values())
+    copies = {n: p.copy() for n, p in params.items()}
+    other = make(kind, copies)
+    other.load_state_dict(state)
+    for seed in (3, 4):
+        optimizer.step(draw(seed, dtype))
+        other.step(draw(seed, dtype))
+    assert bits(optimizer, params) == bits(other, copies)
+    assert state["step"] == 2  # a copy: it did not move
+
+
+@pytest.mark.parametrize("kind", ["nesterov", "adamw"])
+def test_a_bad_state_is_refused_whole(kind):
+    params = draw(0, np.float32)
+    optimizer = make(kind, params)
+    optimizer.step(draw(1, np.float32))
+    before = bits(optimizer, params)
+    moment = next(k for k in optimizer.state_dict() if k.endswith(".w"))
+
+    def changed(**changes):
+        state = {k: v * 2 for k, v in optimizer.state_dict().items()}
+        for key, value in changes.items():
+            state[key] = value
+        return state
+
+    missing = changed(extra=1)
+    del missing[moment]
+    with pytest.raises(ValueError, match=rf"(?s)missing: \['{moment}'\].*unexpected: \['extra'\]"):
+        optimizer.load_state_dict(missing)
+    big = moment.replace(".w", ".big")
+    with pytest.raises(ValueError, match=rf"{moment}: expected shape \(5, 7\), got \(7, 5\); {big}: expected shape"):
+        optimizer.load_state_dict(changed(**{moment: np.zeros((7, 5), np.float32), big: np.zeros(3, np.float32)}))
+    for value in (np.zeros((5, 7)), [1.0], None):
+        with pytest.raises(TypeError, match=moment):
+            optimizer.load_state_dict(changed(**{moment: value}))
+    for step in (True, 1.5, "1", None, np.zeros(2)):
+        with pytest.raises(TypeError, match="step must be a whole number"):
+            optimizer.load_state_dict(changed(step=step))
+    with pytest.raises(ValueError, match="step must not be negative"):
+        optimizer.load_state_dict(changed(step=-1))
+    with pytest.raises(TypeError, match="state must be a dict"):
+        optimizer.load_state_dict([])
+    if kind == "adamw":
+        with pytest.raises(ValueError, match="second moment must not be negative"):
+            optimizer.load_state_dict(changed(**{"exp_avg_sq.w": np.full((5, 7), -1, np.float32)}))
+    assert before == bits(optimizer, params)
+
+
+def test_moments_written_by_hand_are_looked_at():
+    """Bounds know nothing of what is written through the core's views: the next step must measure again."""
+    params = {"w": np.ones(4, np.float32)}
+    for value in (np.float32(3e38), np.float32("nan"), np.float32("inf")):
+        optimizer = optim.SGD(params, 10.0, momentum=0.9)
+        optimizer.step({"w": np.zeros(4, np.float32)})
+        optimizer._core.state()["momentum.w"][2] = value
+        with pytest.raises(NonFiniteError):
+            optimizer.step({"w": np.zeros(4, np.float32)})
+        assert (params["w"] == 1).all()
+    optimizer = optim.Adam(params)
+    optimizer._core.state()["exp_avg_sq.w"][1] = -1
+    with pytest.raises(NonFiniteError):
+        optimizer.step({"w": np.ones(4, np.float32)})
+
+
+def test_keys_shapes_and_dtypes_are_checked_before_anything():
+    params = draw(0, np.float32)
+    optimizer = optim.AdamW(params)
+    before = bits(optimizer, params)
+    good = draw(1, np.float32)
+    with pytest.raises(ValueError, match=r"(?s)missing: \['big'\].*unexpected: \['other'\]"):
+        optimizer.step({**{k: v for k, v in good.items() if k != "big"}, "other": good["w"]})
+    with pytest.raises(ValueError, match=r"the gradient of 'w' must have shape \(5, 7\), got \(7, 5\)"):
+        optimizer.step({**good, "w": good["w"].T})
+    for bad in (good["w"].astype(np.float64), good["w"].astype(int), [[1.0]], None):
+        with pytest.raises(TypeError, match="the gradient of 'w' must be"):
+            optimizer.step({**good, "w": bad})
+    with pytest.raises(TypeError, match="grads must be a dict"):
+        optimizer.step(list(good.values()))
+    for lr in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="lr must be finite and not negative"):
+            optimizer.step(good, lr=lr)
+    assert before == bits(optimizer, params)
+
+
+@pytest.mark.parametrize("cls", [optim.SGD, optim.Adam, optim.AdamW])
+def test_hyper_parameters_out_of_range(cls):
+    params = {"w": np.ones(3)}
+    for bad in (-1e-3, float("nan"), float("inf")):
+        for name in ("lr", "weight_decay", *(("momentum",) if cls is optim.SGD else ("eps",))):
+            with pytest.raises(ValueError, match=f"{cls.__name__}: {name} must be"):
+                cls(params, **{"lr": 0.1, name: bad})
+    for bad in ("0.1", None, True):
+        with pytest.raises(TypeError, match="lr must be a number"):
+            cls(params, bad)
+    if cls is optim.SGD:
+        for options in ({"nesterov": True}, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}):
+            with pytest.raises(ValueError, match="nesterov needs"):
+                cls(params, 0.1, **options)
+        with pytest.raises(ValueError, match="dampening must be finite"):
+            cls(params, 0.1, dampening=float("nan"))
+    else:
+        for betas in ((1.0, 0.9), (0.9, 1.0), (-0.1, 0.9), (0.9, float("nan")), (0.9,), 0.9):
+            with pytest.raises(ValueError, match="betas"):
+                cls(params, betas=betas)
+
+
+def test_parameters_that_cannot_be_updated_in_place():
+    frozen = np.ones(3)
+    frozen.flags.writeable = False
+    whole = np.ones(6)
+    with pytest.raises(ValueError, match=r"params\['w'\] is read-only"):
+        optim.SGD({"w": frozen}, 0.1)
+    with pytest.raises(ValueError, match="'a' and 'b' share memory"):
+        optim.SGD({"a": whole[:4], "b": whole[3:]}, 0.1)
+    with pytest.raises(TypeError, match="all float arguments of one call share one dtype"):
+        optim.SGD({"a": np.ones(3), "b": np.ones(3, np.float32)}, 0.1)
+    for bad in (np.ones(3, int), np.ones(3, np.float16), [1.0]):
+        with pytest.raises(TypeError, match="'w'"):
+            optim.SGD({"w": bad}, 0.1)
+    for bad in ([np.ones(3)], np.ones(3), None):
+        with pytest.raises(TypeError, match="params must be a Model or a dict"):
+            optim.SGD(bad, 0.1)
+    empty = optim.AdamW({})
+    empty.step({})
+    assert empty.state_dict() == {"step": 1}
+
+
+def test_training_optimizer_decays_matrices_only():
+    class Core:
+        def gradients(self):
+            return {"w": np.zeros((2, 2)), "b": np.zeros(2)}
+
+    class Stub:
+        _core = Core()
+        weights = {"w": np.ones((2, 2)), "b": np.ones(2)}  # noqa: RUF012
+
+        def parameters(self):
+            return self.weights
+
+    for kind in ("adamw", "adam", "sgd"):
+        model = Stub()
+        model.weights = {"w": np.ones((2, 2)), "b": np.ones(2)}
+        optimizer = optim._for_training(kind, model, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.5)
+        assert optimizer.step_core(0.1, 1.0) is None
+        assert (model.weights["w"] < 1).all()
+        assert (model.weights["b"] == 1).all()
+    with pytest.raises(ValueError, match="'adamw', 'adam' or 'sgd', got 'lion'"):
+        optim._for_training("lion", Stub())
