@@ -1,7 +1,7 @@
 """LoopOS: a CPU training engine for transformers, in C++ with hand-written backward passes, driven from Python."""
 
 try:
-    import loopos._core
+    import loopos._core  # noqa: F401 (only to say it well when it is missing)
 except ModuleNotFoundError as error:  # a source folder without a build; an extension that fails to load says so itself
     if error.name != "loopos._core":
         raise

@@ -39,7 +39,7 @@ def sample(
 
 
 class UniformStream:
-    """Uniform numbers in [0, 1) of 53 bits, a function of the seed and how many were drawn (raw words of Philox4x64)."""
+    """Uniform numbers in [0, 1) of 53 bits, a function of the seed and of how many were drawn (raw Philox4x64)."""
 
     def __init__(self, seed: int):
         self._bits = np.random.Philox(key=seed)
