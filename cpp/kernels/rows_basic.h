@@ -117,28 +117,22 @@ double sum_squares(const T* x, Index n) {
   return dot(x, x, n);
 }
 
+/// As whole numbers, the bits of magnitudes are in the order of the magnitudes, inf above every number and NaN above
+/// inf. So one pass of integer comparisons (which a compiler may reorder, and does, into vectors) finds the largest and
+/// cannot pass over a NaN.
 template <class T>
 T max_abs(const T* x, Index n) {
-  V<T> m(T(0));
-  bool nan = false;
-  for_each_vector<T>(n, [&](Index i, auto count) {
-    const V<T> v = abs(load<T>(x + i, count));
-    m = select(v > m, v, m);
-  });
-  T lanes[V<T>::N];
-  m.store(lanes);
-  T best = 0;
-  for (T lane : lanes) best = lane > best ? lane : best;
-  // x - x is 0 for a finite x and NaN otherwise, so its sum tells of a NaN that the comparisons passed over.
-  V<T> probe(T(0));
-  for_each_vector<T>(n, [&](Index i, auto count) {
-    const V<T> v = load<T>(x + i, count);
-    probe = probe + (v - v);
-  });
-  probe.store(lanes);
-  for (T lane : lanes) nan = nan || lane != lane;
-  if (nan && best < std::numeric_limits<T>::infinity()) return std::numeric_limits<T>::quiet_NaN();
-  return best;
+  using Bits = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+  Bits top = 0;
+  for (Index i = 0; i < n; ++i) {
+    Bits bits;
+    std::memcpy(&bits, x + i, sizeof bits);
+    bits &= std::numeric_limits<Bits>::max();
+    top = bits > top ? bits : top;
+  }
+  T result;
+  std::memcpy(&result, &top, sizeof result);
+  return result;
 }
 
 template <class T>

@@ -72,7 +72,7 @@ struct Table {
   double (*dot)(const T* a, const T* b, Index n);
   double (*sum)(const T* x, Index n);
   double (*sum_squares)(const T* x, Index n);
-  T (*max_abs)(const T* x, Index n);                                               // inf or NaN if any element is
+  T (*max_abs)(const T* x, Index n);                                               // NaN if any is, else inf if any is
   Index (*first_nonfinite)(const T* x, Index n);                                   // n if all are finite
   void (*scale_add)(const T* x, Index n, T factor, T constant, T* y);              // y = factor x + constant
   void (*multiply)(const T* a, const T* b, Index n, T* y);                         // y = a b

@@ -58,14 +58,6 @@ ScaledNorm scaled_norm(const Span<T>* arrays, Index count) {
              [&](Index slot, const T* x, Index n) { slots[slot] = static_cast<double>(k.max_abs(x, n)); });
   double top = 0;
   for (Index i = 0; i < blocks && !std::isnan(top); ++i) top = std::isnan(slots[i]) || slots[i] > top ? slots[i] : top;
-  if (std::isinf(top))  // an infinity may hide a NaN
-    each_block(arrays, count,
-               [&](Index slot, const T* x, Index n) {
-                 slots[slot] = 0;
-                 for (Index i = 0; i < n; ++i)
-                   if (std::isnan(x[i])) slots[slot] = static_cast<double>(x[i]);
-               }),
-        top += ordered_sum(slots, blocks);
   if (top == 0 || !std::isfinite(top)) return {top, 0};
   const int exponent = std::ilogb(top);
   each_block(arrays, count, [&](Index slot, const T* x, Index n) {
