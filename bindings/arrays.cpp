@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "core/buffer.h"
+#include "core/memory.h"
 
 namespace loopos::bind {
 namespace {
@@ -27,7 +28,11 @@ Shape shape_of(const py::array& array) {
 
 template <class T>
 Array<T> wrap(const char* function, const char* argument, py::handle value) {
-  constexpr int flags = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  // Integers index memory: they are copied, so that what was checked is what is read, whatever another thread writes
+  // meanwhile.
+  constexpr int ensure_copy = std::is_integral<T>::value ? 0x0020 : 0;  // NPY_ARRAY_ENSURECOPY
+  constexpr int flags =
+      py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_ | ensure_copy;
   auto& api = py::detail::npy_api::get();
   auto array = py::reinterpret_steal<py::array>(
       api.PyArray_FromAny_(value.ptr(), py::dtype::of<T>().release().ptr(), 0, 0, flags, nullptr));
@@ -90,6 +95,19 @@ Array<std::int64_t> integers(const char* function, const char* argument, py::han
   return wrap<std::int64_t>(function, argument, value);
 }
 
+Index whole(const char* function, const char* argument, py::handle value) {
+  const bool boolean = PyBool_Check(value.ptr()) || py::isinstance<py::array>(value);
+  const auto number = py::reinterpret_steal<py::object>(boolean ? nullptr : PyNumber_Index(value.ptr()));
+  if (!number) {
+    PyErr_Clear();
+    throw py::type_error(cat(function, ": ", argument, " must be an integer, got ", describe(value)));
+  }
+  int overflow = 0;
+  const Index result = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+  require(overflow == 0, function, ": ", argument, " does not fit 64 bits");
+  return result;
+}
+
 double scalar(const char* function, const char* argument, py::handle value) {
   const bool number = PyFloat_Check(value.ptr()) || (PyLong_Check(value.ptr()) && !PyBool_Check(value.ptr()));
   const bool array = py::isinstance<py::array>(value);
@@ -120,6 +138,7 @@ py::array_t<T> output(const Shape& shape) {
   Index size = 1;
   for (py::ssize_t n : shape)
     if (__builtin_mul_overflow(size, static_cast<Index>(n), &size)) throw std::bad_alloc();
+  require_memory("the result of shape " + text(shape), static_cast<double>(size) * sizeof(T));
   auto* buffer = new Buffer<T>(size);
   py::capsule owner(buffer, [](void* p) { delete static_cast<Buffer<T>*>(p); });
   return py::array_t<T>(shape, buffer->data(), owner);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/thread_pool.h"
 
 namespace loopos::bind {
 
@@ -62,6 +63,16 @@ template <class Body>
 auto by_dtype(const char* function, const char* argument, py::handle value, Body&& body) {
   return is_double(function, argument, value) ? body(double{}) : body(float{});
 }
+
+/// What every call into the core holds: the GIL released, and the default floating-point mode.
+struct Computing {
+  py::gil_scoped_release unlocked;
+  DefaultFpMode mode;
+};
+
+/// A whole number (Python or numpy integer, not bool); TypeError for anything else, ValueError for one that 64 bits do
+/// not hold.
+Index whole(const char* function, const char* argument, py::handle value);
 
 /// A new C-contiguous array, 64-byte aligned, uninitialised. MemoryError when it cannot be had.
 template <class T>

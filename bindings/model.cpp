@@ -63,13 +63,13 @@ class Transformer {
   }
 
   void zero_grad() {
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
     gpt_.parameters().zero_gradients();
   }
 
   double grad_norm() {
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
     auto& set = gpt_.parameters();
     set.allocate_gradients();
@@ -81,7 +81,7 @@ class Transformer {
     const auto in = checked_ids("Model.forward", ids);
     auto logits = output<T>({in.shape[0], in.shape[1], gpt_.config().vocab_size});
     T* out = logits.mutable_data();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
     gpt_.forward(in.shape[0], in.shape[1], in.data, out);
     return std::move(logits);
@@ -92,7 +92,7 @@ class Transformer {
     const auto labels = checked_targets("Model.loss", targets, in.shape, ignore_index);
     LossSum result;
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
       result = gpt_.loss(in.shape[0], in.shape[1], in.data, labels.data, ignore_index);
     }
@@ -107,7 +107,7 @@ class Transformer {
     LossSum result;
     bool healthy = false;
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
       const FpWatch watch;
       result = gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale);
@@ -124,9 +124,8 @@ class Transformer {
     Probe probe;
     pass.probe = &probe;
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      const FpWatch watch;  // the caller's flags stay as they were
       auto& set = gpt_.parameters();
       set.allocate_gradients();
       Buffer<T> kept;
@@ -147,27 +146,27 @@ class Transformer {
   void start_generation(Index batch, Index length) {
     require(batch >= 0 && length >= 0 && length <= gpt_.config().context_length, "generate: batch ", batch,
             " and length ", length, " do not fit the context length ", gpt_.config().context_length);
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
     gpt_.start_generation(batch, length);
   }
 
   py::array next_logits(const py::object& ids) {
     const auto in = checked_ids("Model.generate", ids);
+    auto logits = output<T>({in.shape[0], gpt_.config().vocab_size});
+    T* out = logits.mutable_data();
+    const Computing computing;
+    std::lock_guard<std::mutex> lock(mutex_);
     require(in.shape[0] == gpt_.cache_batch() && gpt_.cache_left() >= in.shape[1] &&
                 (in.shape[1] == 1 || gpt_.cache_empty()),
             "generate: ids of shape ", text(in.shape), " do not continue the generation that was started");
-    auto logits = output<T>({in.shape[0], gpt_.config().vocab_size});
-    T* out = logits.mutable_data();
-    py::gil_scoped_release unlocked;
-    std::lock_guard<std::mutex> lock(mutex_);
     gpt_.next_logits(in.shape[1], in.data, out);
     return std::move(logits);
   }
 
  private:
   std::unique_lock<std::mutex> serialise() {
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     return std::unique_lock<std::mutex>(mutex_);
   }
 

@@ -18,8 +18,14 @@ PYBIND11_MODULE(_core, m) {
   num_threads();  // a bad LOOPOS_NUM_THREADS or LOOPOS_ISA is refused at import, not in the middle of a run
   kernels::active_isa();
 
-  m.def("set_num_threads", &set_num_threads, py::arg("n"), py::call_guard<py::gil_scoped_release>(),
-        "Sets the number of threads (1 to 1024). Results have the same bits for any number.");
+  m.def(
+      "set_num_threads",
+      [](const py::object& n) {
+        const Index count = bind::whole("set_num_threads", "n", n);
+        const py::gil_scoped_release unlocked;
+        set_num_threads(count);
+      },
+      py::arg("n"), "Sets the number of threads (1 to 1024). Results have the same bits for any number.");
   m.def("get_num_threads", &num_threads, "The number of threads in use.");
   m.def(
       "isa", [] { return kernels::isa_name(kernels::active_isa()); },

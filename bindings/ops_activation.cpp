@@ -14,7 +14,7 @@ py::object activate(const char* function, Activation kind, const py::object& x) 
     auto y = output<T>(in.shape);
     T* out = y.mutable_data();
     const Index n = in.size();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     activation_forward(kind, in.data, n, out);
     return std::move(y);
   });
@@ -28,7 +28,7 @@ py::object activate_back(const char* function, Activation kind, const py::object
     auto dx = output<T>(in.shape);
     T* out = dx.mutable_data();
     const Index n = in.size();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     activation_backward(kind, gradient.data, in.data, n, out);
     return std::move(dx);
   });
@@ -61,7 +61,7 @@ py::object swiglu(const py::object& gate, const py::object& up) {
     auto y = output<T>(g.shape);
     T* out = y.mutable_data();
     const Index n = g.size();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     swiglu_forward(g.data, u.data, 1, n, n, out);
     return std::move(y);
   });
@@ -78,7 +78,7 @@ py::tuple swiglu_back(const py::object& dy, const py::object& gate, const py::ob
     T *out_gate = dgate.mutable_data(), *out_up = dup.mutable_data();
     const Index n = g.size();
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       swiglu_backward(d.data, g.data, u.data, 1, n, n, out_gate, out_up);
     }
     return py::make_tuple(std::move(dgate), std::move(dup));

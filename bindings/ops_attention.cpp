@@ -66,7 +66,7 @@ py::tuple attention(const py::object& q, const py::object& k, const py::object& 
     const auto out = heads(y);
     T* lse_out = lse.mutable_data();
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       loopos::attention_forward<T>(heads(qa), heads(ka), heads(va), shape, options, out, lse_out);
     }
     return py::make_tuple(y, lse);
@@ -89,7 +89,7 @@ py::tuple attention_backward(const py::object& dy, const py::object& q, const py
     auto dq = output<T>(qa.shape), dk = output<T>(ka.shape), dv = output<T>(va.shape);
     const auto dq_out = heads(dq), dk_out = heads(dk), dv_out = heads(dv);
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       loopos::attention_backward<T>(heads(dya), heads(qa), heads(ka), heads(va), heads(ya), lsea.data, shape, options,
                                     dq_out, dk_out, dv_out);
     }

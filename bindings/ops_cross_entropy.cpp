@@ -56,7 +56,7 @@ py::tuple cross_entropy(const py::object& logits, const py::object& targets, Ind
     Index count = 0;
     double total = 0;
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       count =
           cross_entropy_forward<T>(in.logits.data, in.targets.data, in.rows, in.vocab, options, losses.data(), nullptr);
       for (Index r = 0; r < in.rows; ++r) total += losses.data()[r];
@@ -92,7 +92,7 @@ py::object cross_entropy_back(const py::object& dloss, const py::object& logits,
     }
     auto dlogits = output<T>(in.logits.shape);
     T* out = dlogits.mutable_data();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     const bool none = reduce == Reduction::none;
     cross_entropy_backward<T>(none ? each.data : &factor, none ? 1 : 0, in.logits.data, in.targets.data, nullptr,
                               in.rows, in.vocab, options, out);

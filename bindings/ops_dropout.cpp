@@ -35,7 +35,7 @@ py::object masked(const char* function, const char* argument, const py::object& 
             " must stay below 2**64, got offset ", start, " and size ", n);
     auto y = output<T>(in.shape);
     T* out = y.mutable_data();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     f(in.data, n, p, key, start, out);
     return std::move(y);
   });

@@ -60,7 +60,7 @@ double global_norm_py(const py::object& arrays) {
   return with_dtype("global_norm", list, [&](auto t) {
     using T = decltype(t);
     const auto in = inputs<T>("global_norm", list);
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     return global_norm(in.spans.data(), static_cast<Index>(in.spans.size()));
   });
 }
@@ -99,7 +99,7 @@ double clip_grad_norm(const py::object& arrays, double max_norm) {
               "] must be writeable (it is clipped in place)");
     ScaledNorm norm;
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       norm = scaled_norm(in.spans.data(), static_cast<Index>(in.spans.size()));
     }
     if (!std::isfinite(norm.mantissa)) throw_nonfinite(list, in);
@@ -112,7 +112,7 @@ double clip_grad_norm(const py::object& arrays, double max_norm) {
       py::array_t<T> copy = in.arrays[i].array;
       T* out = const_cast<T*>(in.spans[i].data);
       {
-        py::gil_scoped_release unlocked;
+        const Computing computing;
         scale_to_norm(in.spans[i].data, in.spans[i].size, max_norm, norm, out);
       }
       if (copy.data() != target.data()) target[py::ellipsis()] = copy;

@@ -41,7 +41,7 @@ py::object matmul(const py::object& a_in, const py::object& b_in) {
     const Product p = product_of("matmul", a, b);
     auto c = output<T>(p.c);
     T* out = c.mutable_data();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     matmul_forward(a.data, b.data, p.batch, p.m, p.k, p.n, p.b_shared, out);
     return std::move(c);
   });
@@ -57,7 +57,7 @@ py::tuple matmul_backward_py(const py::object& dc_in, const py::object& a_in, co
     auto da = output<T>(a.shape), db = output<T>(b.shape);
     T *da_out = da.mutable_data(), *db_out = db.mutable_data();
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       matmul_backward(dc.data, a.data, b.data, p.batch, p.m, p.k, p.n, p.b_shared, da_out, db_out);
     }
     return py::make_tuple(std::move(da), std::move(db));
@@ -84,7 +84,7 @@ py::object linear(const py::object& x_in, const py::object& weight_in, const py:
     shape.back() = outs;
     auto y = output<T>(shape);
     T* out = y.mutable_data();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     linear_forward(x.data, weight.data, bias_in.is_none() ? nullptr : bias.data, x.leading(), x.last(), outs, out);
     return std::move(y);
   });
@@ -105,7 +105,7 @@ py::tuple linear_backward_py(const py::object& dy_in, const py::object& x_in, co
     T *dx_out = dx.mutable_data(), *dw_out = dweight.mutable_data(),
       *db_out = has_bias ? dbias.mutable_data() : nullptr;
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       linear_backward(dy.data, x.data, weight.data, x.leading(), x.last(), outs, dx_out, dw_out, db_out);
     }
     return py::make_tuple(std::move(dx), std::move(dweight), has_bias ? py::object(std::move(dbias)) : py::none());
@@ -122,13 +122,13 @@ py::object embedding(const py::object& ids_in, const py::object& weight_in) {
     shape.push_back(weight.last());
     auto y = output<T>(shape);
     T* out = y.mutable_data();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     embedding_forward(ids.data, weight.data, ids.size(), weight.last(), out);
     return std::move(y);
   });
 }
 
-py::object embedding_backward_py(const py::object& dy_in, const py::object& ids_in, Index num_embeddings) {
+py::object embedding_backward_py(const py::object& dy_in, const py::object& ids_in, const py::object& count) {
   const char* f = "embedding_backward";
   return by_dtype(f, "dy", dy_in, [&](auto t) -> py::object {
     using T = decltype(t);
@@ -136,11 +136,12 @@ py::object embedding_backward_py(const py::object& dy_in, const py::object& ids_
     const auto dy = input<T>(f, "dy", dy_in, -1);
     require(Shape(dy.shape.begin(), dy.shape.end() - 1) == ids.shape, f,
             ": dy must have shape ids.shape + (C,), got dy ", text(dy.shape), " and ids ", text(ids.shape));
+    const Index num_embeddings = whole(f, "num_embeddings", count);
     require(num_embeddings >= 0, f, ": num_embeddings must not be negative, got ", num_embeddings);
     check_ids(f, "ids", ids.data, ids.size(), num_embeddings);
     auto dweight = zeros<T>(Shape{num_embeddings, dy.last()});
     T* out = dweight.mutable_data();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     embedding_backward(dy.data, ids.data, ids.size(), dy.last(), num_embeddings, out);
     return std::move(dweight);
   });
@@ -161,7 +162,7 @@ py::object turn(const char* f, const char* argument, const py::object& x_in, con
     auto y = output<T>(x.shape);
     T* out = y.mutable_data();
     const HeadStrides strides = contiguous_heads(heads, time, width);
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     (backward ? rope_backward<T> : rope_forward<T>)(x.data, strides, positions.data, batch, heads, time, width, theta,
                                                     interleaved, out, strides);
     return std::move(y);

@@ -42,7 +42,7 @@ py::tuple layer_norm(const py::object& x_in, const py::object& weight_in, const 
     auto y = output<T>(x.shape), mean = output<T>(leading_axes(x.shape)), rstd = output<T>(leading_axes(x.shape));
     T *y_out = y.mutable_data(), *mean_out = mean.mutable_data(), *rstd_out = rstd.mutable_data();
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       layer_norm_forward(x.data, weight.data, bias.data, x.leading(), x.last(), eps, y_out, mean_out, rstd_out);
     }
     return py::make_tuple(std::move(y), std::move(mean), std::move(rstd));
@@ -64,7 +64,7 @@ py::tuple backward(const char* f, const py::object& dy_in, const py::object& x_i
     T *dx_out = dx.mutable_data(), *dw_out = weight.data ? dweight.mutable_data() : nullptr;
     T* db_out = weight.data && mean_in ? dbias.mutable_data() : nullptr;
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       norm_backward(mean_in ? NormKind::layer : NormKind::rms, dy.data, x.data, weight.data, rstd.data,
                     static_cast<const T*>(nullptr), x.leading(), x.last(), dx_out, dw_out, db_out);
     }
@@ -91,7 +91,7 @@ py::tuple rms_norm(const py::object& x_in, const py::object& weight_in, double e
     auto y = output<T>(x.shape), rstd = output<T>(leading_axes(x.shape));
     T *y_out = y.mutable_data(), *rstd_out = rstd.mutable_data();
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       rms_norm_forward(x.data, weight.data, x.leading(), x.last(), eps, y_out, rstd_out);
     }
     return py::make_tuple(std::move(y), std::move(rstd));

@@ -25,7 +25,7 @@ py::object rows_to_rows(const char* function, const py::object& x, F&& f) {
     const auto in = row_input<T>(function, "x", x);
     auto y = output<T>(in.shape);
     T* out = y.mutable_data();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     f(in.data, in.rows(), in.last(), out);
     return std::move(y);
   });
@@ -40,7 +40,7 @@ py::object rows_backward(const char* function, const py::object& dy, const py::o
     const auto saved = input<T>(function, "y", y, gradient.shape);
     auto dx = output<T>(gradient.shape);
     T* out = dx.mutable_data();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     f(gradient.data, saved.data, gradient.rows(), gradient.last(), out);
     return std::move(dx);
   });
@@ -65,7 +65,7 @@ py::object logsumexp(const py::object& x) {
     const auto in = row_input<T>("logsumexp", "x", x);
     auto y = output<T>(Shape(in.shape.begin(), in.shape.end() - 1));
     T* out = y.mutable_data();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     logsumexp_forward(in.data, in.rows(), in.last(), out);
     return std::move(y);
   });
@@ -81,7 +81,7 @@ py::object logsumexp_back(const py::object& dy, const py::object& x) {
     if (!one) gradient = input<T>("logsumexp_backward", "dy", dy, Shape(in.shape.begin(), in.shape.end() - 1));
     auto dx = output<T>(in.shape);
     T* out = dx.mutable_data();
-    py::gil_scoped_release unlocked;
+    const Computing computing;
     logsumexp_backward(one ? &number : gradient.data, in.data, in.rows(), in.last(), out);
     return std::move(dx);
   });

@@ -31,7 +31,10 @@ class HandleOf : public Handle {
   HandleOf(OptimizerKind kind, std::vector<std::string> names, std::vector<py::array> arrays,
            std::vector<ParameterSlot<T>> slots, const OptimizerOptions& options)
       : names_(std::move(names)), arrays_(std::move(arrays)), optimizer_(kind, std::move(slots), options) {
-    for (const auto& array : arrays_) shapes_.emplace_back(array.shape(), array.shape() + array.ndim());
+    for (const auto& array : arrays_) {
+      shapes_.emplace_back(array.shape(), array.shape() + array.ndim());
+      addresses_.push_back(array.data());
+    }
   }
 
   py::object step(const py::sequence& grads, double lr, double scale) override {
@@ -39,6 +42,12 @@ class HandleOf : public Handle {
     require(std::isfinite(scale) && scale >= 0, "Optimizer.step: scale must be finite and not negative, got ", scale);
     require(grads.size() == names_.size(), "Optimizer.step: expected ", names_.size(), " gradients, got ",
             grads.size());
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      const auto& array = arrays_[i];
+      require(array.data() == addresses_[i] && static_cast<std::size_t>(array.ndim()) == shapes_[i].size() &&
+                  std::equal(shapes_[i].begin(), shapes_[i].end(), array.shape()),
+              "Optimizer.step: the parameter '", names_[i], "' was resized or moved since the optimizer was made");
+    }
     std::vector<Array<T>> kept;
     std::vector<const T*> pointers;
     kept.reserve(names_.size());
@@ -52,7 +61,7 @@ class HandleOf : public Handle {
     }
     std::optional<Refusal> refusal;
     {
-      py::gil_scoped_release unlocked;
+      const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
       refusal = optimizer_.step(pointers, lr, scale);
     }
@@ -97,6 +106,7 @@ class HandleOf : public Handle {
   std::vector<std::string> names_;
   std::vector<py::array> arrays_;
   std::vector<Shape> shapes_;
+  std::vector<const void*> addresses_;
   Optimizer<T> optimizer_;
   std::mutex mutex_;
 };

@@ -246,7 +246,7 @@ def reset_guard_counts() -> None:
     Sets every guard count to zero.
     """
 
-def set_num_threads(n: typing.SupportsInt | typing.SupportsIndex) -> None:
+def set_num_threads(n: typing.Any) -> None:
     """
     Sets the number of threads (1 to 1024). Results have the same bits for any number.
     """
@@ -366,9 +366,7 @@ class ops:
         """
 
     @staticmethod
-    def embedding_backward(
-        dy: typing.Any, ids: typing.Any, num_embeddings: typing.SupportsInt | typing.SupportsIndex
-    ) -> typing.Any:
+    def embedding_backward(dy: typing.Any, ids: typing.Any, num_embeddings: typing.Any) -> typing.Any:
         """
         dweight (num_embeddings, C): the rows of dy (..., C) summed by id, in one fixed order.
         """

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+import threading
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +20,18 @@ from loopos.sampling import UniformStream, sample
 
 _CLASSES = {"float32": _core.TransformerF32, "float64": _core.TransformerF64}
 _MAX_SEED = 2**64 - 1
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _serialised(method: _Method) -> _Method:
+    """One call at a time on one model: a method is several calls of the core, and they belong together."""
+
+    @wraps(method)
+    def locked(self: Model, *args: Any, **kwargs: Any) -> Any:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return locked  # type: ignore[return-value]
 
 
 class Model:
@@ -35,6 +50,8 @@ class Model:
         seed = checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED)
         _refuse_oversized(config, self._dtype)
         self._config = config
+        self.lock = threading.RLock()  # train and the optimizers take it too; a callback may call the model again
+        _MODELS.add(self)
         self._core = _CLASSES[self._dtype](asdict(config), seed)
 
     @property
@@ -50,10 +67,12 @@ class Model:
 
     # Computing
 
+    @_serialised
     def forward(self, ids: np.ndarray) -> np.ndarray:
         """Logits (B, T, V) of ids (B, T), int32 or int64, 1 <= T <= context_length. Dropout never acts here."""
         return self._core.forward(ids)
 
+    @_serialised
     def loss(self, ids: np.ndarray, targets: np.ndarray) -> float:
         """Mean cross-entropy in nats over the targets that are not -100; 0.0 when there is none.
 
@@ -62,6 +81,7 @@ class Model:
         total, count = self._core.loss(ids, targets)
         return total / count if count else 0.0
 
+    @_serialised
     def loss_and_grads(
         self, ids: np.ndarray, targets: np.ndarray, *, ignore_index: int = -100
     ) -> tuple[float, dict[str, np.ndarray]]:
@@ -82,6 +102,7 @@ class Model:
                 raise NonFiniteError(birth_from(found, step=None))
         return total * scale, {name: grad.copy() for name, grad in self._core.gradients().items()}
 
+    @_serialised
     def generate(
         self,
         ids: np.ndarray,
@@ -108,6 +129,13 @@ class Model:
             raise TypeError(f"Model.generate: ids must be a numpy array of int32 or int64, got {checks.shown(ids)}")
         if ids.ndim != 2 or ids.shape[1] < 1:
             raise ValueError(f"Model.generate: ids must have shape (B, T) with T >= 1, got {ids.shape}")
+        bad = np.argwhere((ids < 0) | (ids >= self._config.vocab_size))
+        if len(bad):
+            row, column = (int(i) for i in bad[0])
+            raise IndexError(
+                f"Model.generate: ids must be from 0 to {self._config.vocab_size - 1}, got {ids[row, column]} at "
+                f"position [{row}, {column}]"
+            )
         batch, length = ids.shape
         if length + new > self._config.context_length:
             raise ValueError(
@@ -149,15 +177,19 @@ class Model:
         """Writable views of the weights by name, in order of execution; they stay live through training and loading."""
         return self._core.parameters()
 
+    @_serialised
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of the weights, keyed as in :meth:`parameters`."""
         return {name: view.copy() for name, view in self.parameters().items()}
 
+    @_serialised
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Copies weights in, all or nothing.
 
         Missing or unexpected names and wrong shapes: ValueError listing all of them; another dtype: TypeError.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"Model.load_state_dict: state must be a dict of arrays, got {checks.shown(state)}")
         views = self.parameters()
         problems = [f"missing {name}" for name in views if name not in state]
         problems += [f"unexpected {name}" for name in state if name not in views]
@@ -192,6 +224,17 @@ class Model:
         configuration that is neither GPT-2 nor Llama."""
         hf.write_pretrained(folder, self._config, self.state_dict())
 
+
+_MODELS: weakref.WeakSet[Model] = weakref.WeakSet()
+
+
+def _unlock_in_child() -> None:
+    """In a forked child the thread that held a lock does not exist."""
+    for model in list(_MODELS):
+        model.lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_unlock_in_child)
 
 _CAUSES = {
     "parameter": "the weight itself is not finite: it was set, loaded or updated so before this step",

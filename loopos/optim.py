@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class _Optimizer:
         self._name = type(self).__name__
         self.lr = _number(self._name, "lr", lr)
         weight_decay = _number(self._name, "weight_decay", weight_decay)
+        self._owner = params if hasattr(params, "lock") else None  # a Model: one call at a time, its own included
         params = params.parameters() if hasattr(params, "parameters") else params
         if not isinstance(params, Mapping):
             raise TypeError(f"{self._name}: params must be a Model or a dict of arrays, got {type(params).__name__}")
@@ -97,13 +99,14 @@ class _Optimizer:
             raise NonFiniteError(Birth(step=None, layer=_layer_of(birth["tensor"]), op=op, **birth))
 
     def _step(self, grads: list[np.ndarray], lr: float, scale: float) -> dict | None:
-        for name, copy in self._copies.items():
-            copy[...] = self._params[name]
-        birth = self._core.step(grads, lr, scale)
-        if birth is None:
+        with self._owner.lock if self._owner is not None else nullcontext():
             for name, copy in self._copies.items():
-                self._params[name][...] = copy
-        return birth
+                copy[...] = self._params[name]
+            birth = self._core.step(grads, lr, scale)
+            if birth is None:
+                for name, copy in self._copies.items():
+                    self._params[name][...] = copy
+            return birth
 
     def state_dict(self) -> dict[str, Any]:
         """A flat dict: "step", the number of updates done, and copies of the moments ("exp_avg.<name>",

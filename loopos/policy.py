@@ -100,6 +100,10 @@ class _Snapshot:
         self.step, self.arrays, self.numbers = step, arrays or {}, numbers or {}
 
     def take(self, step: int, model: Any, optimizer: Any) -> None:
+        with model.lock:
+            self._take(step, model, optimizer)
+
+    def _take(self, step: int, model: Any, optimizer: Any) -> None:
         state = optimizer.state_dict()
         live = {f"weights.{name}": view for name, view in model.parameters().items()}
         live |= {f"moments.{name}": value for name, value in state.items() if isinstance(value, np.ndarray)}
@@ -110,6 +114,7 @@ class _Snapshot:
 
     def restore(self, model: Any, optimizer: Any) -> None:
         moments = {name[len("moments.") :]: a for name, a in self.arrays.items() if name.startswith("moments.")}
-        optimizer.load_state_dict(moments | self.numbers)
-        for name, view in model.parameters().items():
-            np.copyto(view, self.arrays[f"weights.{name}"])
+        with model.lock:
+            optimizer.load_state_dict(moments | self.numbers)
+            for name, view in model.parameters().items():
+                np.copyto(view, self.arrays[f"weights.{name}"])

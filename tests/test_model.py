@@ -189,6 +189,8 @@ def test_load_state_dict_is_all_or_nothing(family):
     with pytest.raises(ValueError, match="missing") as error:
         model.load_state_dict(wrong)
     assert all(word in str(error.value) for word in (first, "extra", last))
+    with pytest.raises(TypeError, match="dict of arrays"):
+        model.load_state_dict([1])
     with pytest.raises(TypeError, match="float32"):
         model.load_state_dict({**state, last: state[last].astype(np.float64)})
     assert all((before[n] == v).all() for n, v in model.parameters().items())
@@ -226,6 +228,7 @@ def test_generation_is_greedy_at_zero_and_agrees_with_forward(family):
         ({"ids": np.zeros((1, 4))}, TypeError),
         ({"ids": np.zeros(4, int)}, ValueError),
         ({"ids": np.full((1, 4), 31)}, IndexError),
+        ({"ids": np.full((1, 4), 31), "max_new_tokens": 0}, IndexError),
     ],
 )
 def test_generate_refuses(change, error, family):

@@ -38,9 +38,15 @@ def test_absurd_sizes_are_refused(n):
     assert loopos.get_num_threads() == before
 
 
-@pytest.mark.parametrize("n", [1.5, "2", None])
+@pytest.mark.parametrize("n", [1.5, "2", None, True])
 def test_a_wrong_type_is_refused(n):
     with pytest.raises(TypeError):
+        loopos.set_num_threads(n)
+
+
+@pytest.mark.parametrize("n", [2**70, -(2**70), 10**400])
+def test_a_number_beyond_64_bits_is_refused(n):
+    with pytest.raises(ValueError, match="64 bits"):
         loopos.set_num_threads(n)
 
 

@@ -11,6 +11,7 @@
 #include <exception>
 #include <fstream>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -80,6 +81,7 @@ struct Job {
 };
 
 thread_local bool inside_pool = false;
+thread_local int job_flags = 0;  // floating-point flags that workers raised in jobs of this thread
 
 class Pool {
  public:
@@ -114,10 +116,9 @@ class Pool {
         std::this_thread::yield();
       }
     }
+    job_flags |= flags_.exchange(0);
     if (job_.error) std::rethrow_exception(job_.error);
   }
-
-  int take_flags() { return flags_.exchange(0); }
 
   void stop() {
     stopping_.store(true);
@@ -132,14 +133,20 @@ class Pool {
 
  private:
   void spawn() {
-    while (static_cast<int>(workers_.size()) < threads_ - 1) {
+    while (!all_spawned_ && static_cast<int>(workers_.size()) < threads_ - 1) {
       const unsigned seen = generation_.load();
-      workers_.emplace_back([this, seen] { loop(seen); });
+      try {
+        workers_.emplace_back([this, seen] { loop(seen); });
+      } catch (const std::system_error&) {
+        break;  // the system gives no more threads: fewer do the same work, to the same bits
+      }
     }
+    all_spawned_ = true;
   }
 
   void loop(unsigned seen) {
     inside_pool = true;
+    std::fesetenv(FE_DFL_ENV);  // not the mode of whoever happened to start this thread
     for (;;) {
       seen = wait_for_news(seen);
       if (stopping_.load()) return;
@@ -169,6 +176,7 @@ class Pool {
   const int spins_;
   std::mutex owner_;  // held by the thread whose job is running
   std::vector<std::thread> workers_;
+  bool all_spawned_ = false;
   Job job_;
   std::atomic<unsigned> generation_{0};
   std::atomic<int> busy_{0};
@@ -182,11 +190,13 @@ class Pool {
 // Never destroyed: workers may outlive static destructors. After a fork the child starts anew: the parent's threads do
 // not exist there, and its locks may be held for ever.
 std::mutex* g_mutex = new std::mutex;
+std::mutex* g_resizing = new std::mutex;
 Pool* g_pool = nullptr;
 int g_threads = 0;
 
 void after_fork_in_child() {
   g_mutex = new std::mutex;
+  g_resizing = new std::mutex;
   g_pool = nullptr;
   inside_pool = false;
 }
@@ -210,6 +220,7 @@ int num_threads() {
 
 void set_num_threads(Index n) {
   require(n >= 1 && n <= kMaxThreads, "set_num_threads: n must be from 1 to ", kMaxThreads, ", got ", n);
+  std::lock_guard<std::mutex> one_at_a_time(*g_resizing);
   Pool& old = pool();
   if (old.threads() == n) return;
   while (!old.try_own()) std::this_thread::yield();  // wait for a job of another thread to end
@@ -235,22 +246,22 @@ void detail::run_chunks(Index chunks, ChunkFn fn, void* body) {
   for (Index chunk = 0; chunk < chunks; ++chunk) fn(body, chunk);
 }
 
-FpWatch::FpWatch() : before_(std::fetestexcept(kWatched)) {
-  std::feclearexcept(kWatched);
-  pool().take_flags();
+DefaultFpMode::DefaultFpMode() {
+  std::fegetenv(&before_);
+  std::fesetenv(FE_DFL_ENV);
 }
 
-FpWatch::~FpWatch() {
+DefaultFpMode::~DefaultFpMode() {
+  std::fesetenv(&before_);
+}
+
+FpWatch::FpWatch() {
   std::feclearexcept(kWatched);
-  // Raising a flag again by arithmetic would be visible to a trapping process; setting it is not.
-  std::fexcept_t flags;
-  std::fegetexceptflag(&flags, kWatched);
-  flags |= static_cast<std::fexcept_t>(before_);
-  std::fesetexceptflag(&flags, kWatched);
+  job_flags = 0;
 }
 
 int FpWatch::raised() const {
-  return std::fetestexcept(kWatched) | pool().take_flags();
+  return std::fetestexcept(kWatched) | job_flags;
 }
 
 }  // namespace loopos

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cfenv>
 #include <type_traits>
 
 #include "core/check.h"
@@ -46,18 +47,26 @@ inline Index row_grain(Index row_length, Index cost_per_element = 1) {
   return std::max<Index>(1, 32768 / std::max<Index>(1, row_length * cost_per_element));
 }
 
-/// Floating-point exception flags (FE_INVALID, FE_OVERFLOW, FE_DIVBYZERO) raised by the pool's workers and by the
-/// calling thread while this object lives. The caller's own flags are put back as they were.
+/// The default floating-point mode (round to nearest, denormals kept, nothing traps) while this object lives; then the
+/// caller's mode and flags are put back as they were. Every computation runs under it, so a caller's flush-to-zero
+/// changes no bit.
+class DefaultFpMode {
+ public:
+  DefaultFpMode();
+  ~DefaultFpMode();
+  DefaultFpMode(const DefaultFpMode&) = delete;
+  DefaultFpMode& operator=(const DefaultFpMode&) = delete;
+
+ private:
+  std::fenv_t before_;
+};
+
+/// Floating-point exception flags (FE_INVALID, FE_OVERFLOW, FE_DIVBYZERO) raised since it was made: by the calling
+/// thread, and by the pool's workers in jobs of the calling thread. Used under a DefaultFpMode.
 class FpWatch {
  public:
   FpWatch();
-  ~FpWatch();
-  FpWatch(const FpWatch&) = delete;
-  FpWatch& operator=(const FpWatch&) = delete;
   int raised() const;
-
- private:
-  int before_;
 };
 
 }  // namespace loopos
