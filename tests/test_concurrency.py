@@ -1,4 +1,4 @@
-"""Several Python threads at once: nothing wrong, nothing hangs, nothing crashes. Each case runs in a process of its own."""
+"""Several Python threads at once: nothing wrong, nothing hangs, nothing crashes. Each case is a process of its own."""
 
 from __future__ import annotations
 
