@@ -108,7 +108,10 @@ def test_a_config_file_and_flags_that_win(text, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("[train]\nlearning_rat = 1\n", "unknown setting 'learning_rat' in [train]; there are batch_size, betas"),
+        (
+            "[train]\nlearning_rat = 1\n",
+            "unknown setting 'learning_rat' in [train]; did you mean learning_rate? There are batch_size, betas",
+        ),
         ("n_layers = 2\n", "unknown setting 'n_layers' at the top level"),
         ("[model]\nmax_steps = 2\n", "unknown setting 'max_steps' in [model]"),
         ("max_steps = 2\n[train]\nmax_steps = 2\n", "max_steps is given twice"),
@@ -139,7 +142,10 @@ def test_a_bad_config_file_is_one_sentence(content, said, text, tmp_path, capsys
         (["train", "TEXT", "--n-head", "3"], "n_head must divide d_model"),
         (["train", "TEXT", "--resume", "auto"], "output_dir"),
         (["train", "TEXT", "--context-length", "100000"], "tokens are too few"),
-        (["train", "TEXT", "--held-out", "1.5"], "fraction"),
+        (
+            ["train", "TEXT", "--held-out", "1.5"],
+            "held_out must be a finite number at least 0 and less than 1, got 1.5",
+        ),
         (["train", "TEXT", "--init", "no-such-run"], "no-such-run"),
         (["eval", "no-such-run"], "no-such-run"),
         (["generate", "RUN", "--temperature", "-1"], "temperature"),

@@ -7,6 +7,7 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0; 1 a check th
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -34,7 +35,13 @@ COMMANDS = {  # name: what it does, its options, its arguments, in a line, in fu
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse whose errors are one sentence on stderr."""
+    """argparse whose errors are one sentence on stderr, each from the command that it is about."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # said here: the parser of all commands would point to its own help
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -63,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. ``argv`` is sys.argv[1:] unless given."""
     from loopos import NonFiniteError, __version__
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows another in its place
+        sys.stdout.reconfigure(errors="replace")
     parser = build_parser()
     given: dict[str, Any] = vars(parser.parse_args(argv))
     command = given.pop("command")

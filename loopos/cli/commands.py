@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import numpy as np
 import loopos
 from loopos import checks
 from loopos.config import ModelConfig
-from loopos.data import HeldOut, default_text, load_ids, train_eval_split
+from loopos.data import HeldOut, fingerprint, load_ids, train_eval_split
 from loopos.gradcheck import check_model
+from loopos.hf.settings import family_of
 from loopos.updates import evaluate as mean_loss
 
-from . import folders, options
+from . import folders, options, origin
+
+SIGTERM = 143  # what train ends with
 
 TRAIN = """Train a model on TEXT: a text, or token ids in a .npy or uint16 .bin file. Without TEXT, on the help texts
 that every Python carries, which takes about two minutes on two cores. The last tenth is held out; its loss and a sample
@@ -25,8 +29,10 @@ of what the model writes are printed at the end.
   loopos train novel.txt --output-dir runs/novel --save-every 500
   loopos train novel.txt --output-dir runs/novel --resume auto
   loopos train --config run.toml --max-steps 500"""
-EVAL = """Print the mean loss of the model in FOLDER over TEXT, every token but the first predicted once.
+EVAL = """Print the mean loss of the model in FOLDER over TEXT, every token but the first predicted once. Without
+TEXT, over what `loopos train` held out of the text it learned.
 
+  loopos eval runs/novel
   loopos eval runs/novel other.txt"""
 GENERATE = """Print a continuation of a prompt by the model in FOLDER.
 
@@ -39,6 +45,7 @@ INFO = """Print version, instruction set, threads and how the core was built; wi
 def train(given: dict[str, Any]) -> int:
     path = given.pop("config", None)
     asked = (options.read_config(path) if path is not None else {}) | given
+    options.check(asked)
     run = {name: asked.pop(name) for name in options.RUN if name in asked}
     shape = {name: asked.pop(name) for name in options.MODEL if name in asked}
     settings = options.TRAIN_DEFAULTS | asked
@@ -49,13 +56,23 @@ def train(given: dict[str, Any]) -> int:
 
     starting = folders.load(run["init"], run.get("dtype")) if run.get("init") is not None else None
     tokenizer = settings.pop("tokenizer", None) or (starting and starting.tokenizer)
-    ids, tokenizer = load_ids(default_text() if run.get("text") is None else Path(run["text"]), tokenizer)
-    if settings.get("eval_data") is not None:
-        settings["eval_data"], _ = load_ids(Path(settings["eval_data"]), tokenizer)
-    elif run.get("held_out", options.HELD_OUT) != 0:
-        ids, settings["eval_data"] = train_eval_split(ids, run.get("held_out", options.HELD_OUT))
+    held_out, scored = run.get("held_out", options.HELD_OUT), settings.get("eval_data")
+    learned = origin.Origin.of(run.get("text"), held_out if scored is None else 0, scored)
+    ids, tokenizer = load_ids(origin.source(learned.text), tokenizer)
+    if scored is not None:
+        settings["eval_data"], _ = load_ids(Path(scored), tokenizer)
+    elif held_out != 0:
+        ids, settings["eval_data"] = train_eval_split(ids, held_out)
     model = _model(shape, starting, tokenizer, settings, run.get("dtype"))
-    result = loopos.train(model, ids, tokenizer=tokenizer, **settings)
+    if run.get("export") is not None:
+        _check_export(run["export"], model.config)
+    companion = origin.Companion(learned)
+    try:
+        result = loopos.train(model, ids, tokenizer=tokenizer, callbacks=[companion], **settings)
+    except SystemExit as stopped:
+        if stopped.code == SIGTERM:
+            print(f"loopos train: {companion.farewell()}", file=sys.stderr)
+        raise
 
     print(_summary(result))
     if run.get("export") is not None:
@@ -68,6 +85,19 @@ def train(given: dict[str, Any]) -> int:
         )
         print(tokenizer.decode(written[1:]))
     return 0
+
+
+def _check_export(folder: str, config: ModelConfig) -> None:
+    """Refuse before the training what save_pretrained would refuse after it."""
+    try:
+        family_of(config)
+    except ValueError as error:
+        raise ValueError(f"export: {str(error).removeprefix('save_pretrained: ')}") from None
+    path = Path(folder).absolute()
+    while not path.is_dir():
+        if path.exists() or path.is_symlink():
+            raise ValueError(f"export: {folder!r} cannot be made a folder: {path} is not one")
+        path = path.parent
 
 
 def _model(
@@ -104,10 +134,12 @@ def evaluate(given: dict[str, Any]) -> int:
     loaded = folders.load(given["folder"])
     _threads(given)
     config = loaded.model.config
-    text, share = given.get("text"), given.get("held_out")
-    ids, _ = load_ids(default_text() if text is None else Path(text), given.get("tokenizer", loaded.tokenizer))
-    if text is None or share is not None:
-        _, ids = train_eval_split(ids, options.HELD_OUT if share is None else share)
+    for name in ("batch_size", "seq_len"):
+        if name in given:
+            checks.integer("eval", name, given[name], low=1)
+    if "held_out" in given:
+        checks.real("eval", "held_out", given["held_out"], above=0, below=1)
+    ids, what = _to_score(given, loaded)
     batches = HeldOut(
         ids,
         seq_len=given.get("seq_len", config.context_length),
@@ -116,8 +148,34 @@ def evaluate(given: dict[str, Any]) -> int:
         name="eval",
     )
     loss, count = mean_loss(loaded.model, batches)
-    print(f"loss {_in_words(loss)} over {count} tokens")
+    print(f"loss {_in_words(loss)} over {count} tokens: {what}")
     return 0
+
+
+def _to_score(given: dict[str, Any], loaded: folders.Loaded) -> tuple[np.ndarray, str]:
+    """The ids to score, and what they are in words: of TEXT, else of what the run's origin says was not learned."""
+    folder, text, share = given["folder"], given.get("text"), given.get("held_out")
+    tokenizer = given.get("tokenizer", loaded.tokenizer)
+    learned = None
+    if text is None:
+        learned = origin.Origin.read(folder)
+        if learned is None:
+            raise ValueError(f"{folder} does not say what it was trained on; pass the TEXT to score")
+        text = learned.eval_data or learned.text
+        if share is None and learned.eval_data is None:
+            if learned.held_out == 0:
+                raise ValueError(f"nothing was held out of {origin.named(text)}; pass the TEXT to score, or --held-out")
+            share = learned.held_out
+        if text != origin.DEFAULT and not Path(text).exists():
+            raise ValueError(f"{text}, which goes with {folder}, is gone; pass the TEXT to score")
+    ids, _ = load_ids(origin.source(text) if learned else Path(text), tokenizer)
+    if share is None:
+        return ids, origin.named(text)
+    rest, ids = train_eval_split(ids, share)
+    known = learned and text == learned.text and share == learned.held_out and "tokenizer" not in given
+    if known and fingerprint(rest) != loaded.state["data"]:  # what is now at the end may have been learned
+        raise ValueError(f"{origin.named(text)}: not what {folder} was trained on any more; pass the TEXT to score")
+    return ids, f"the last {share:g} of {origin.named(text)}"
 
 
 def generate(given: dict[str, Any]) -> int:

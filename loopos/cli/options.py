@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from loopos import checks
 from loopos.config import ACTIVATIONS, NORMS, POSITIONS, ModelConfig
 from loopos.schedules import SCHEDULES
 from loopos.settings import OPTIMIZERS, POLICIES
@@ -183,6 +185,23 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="a run, one of its checkpoints, or a Hugging Face folder")
 
 
+def check(settings: Mapping[str, Any]) -> None:
+    """Types and ranges of the settings that ModelConfig and loopos.train do not check by name before the training."""
+    for name in ("text", "init", "export", "eval_data", "output_dir", "resume"):
+        value = settings.get(name)
+        if value is not None and (not isinstance(value, str) or not value):
+            raise ValueError(f"train: {name} must be the name of a file or folder, got {checks.shown(value)}")
+    for name in ("tokenizer", "dtype"):
+        if settings.get(name) is not None:
+            checks.choice("train", name, settings[name], CHOICES[name])
+    if "progress" in settings:
+        checks.boolean("train", "progress", settings["progress"])
+    if "held_out" in settings:
+        checks.real("train", "held_out", settings["held_out"], low=0, below=1)
+    if "sample" in settings:
+        checks.integer("train", "sample", settings["sample"], low=0)
+
+
 def read_config(path: str) -> dict[str, Any]:
     """The settings of a run.toml: at the top level or in tables [run], [model] and [train]. A key that is no setting,
     one given twice, or a file that is not TOML: ValueError."""
@@ -207,7 +226,9 @@ def read_config(path: str) -> dict[str, Any]:
                 continue
             if key not in known:
                 place = f"in [{where}]" if where else "at the top level"
-                raise ValueError(f"{path}: unknown setting {key!r} {place}; there are {', '.join(sorted(known))}")
+                near = "".join(f"; did you mean {name}?" for name in difflib.get_close_matches(key, known, 1))
+                listed = f"{' There' if near else '; there'} are {', '.join(sorted(known))}"
+                raise ValueError(f"{path}: unknown setting {key!r} {place}{near}{listed}")
             if key in settings:
                 raise ValueError(f"{path}: {key} is given twice")
             settings[key] = None if value == "none" else value
