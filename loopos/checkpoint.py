@@ -31,18 +31,20 @@ from . import files
 from .checkpoint_folder import (
     NAME,
     OPTIMIZER,
+    RUN,
     Checkpoint,
     folder_name,
     is_checkpoint,
     read_folder,
     refuse_nonfinite,
+    runs_of,
     split_arrays,
     write_folder,
 )
 from .errors import CheckpointError
 from .runlock import RunLock
 
-__all__ = ["Checkpoint", "CheckpointStore", "load_checkpoint", "split_arrays"]
+__all__ = ["RUN", "Checkpoint", "CheckpointStore", "load_checkpoint", "split_arrays"]
 
 _LITTER = re.compile(r"(?:step-[0-9]{8,}|metrics\.jsonl)\.(?:tmp|trash)\.[0-9]+\.[0-9a-f]+")
 
@@ -85,6 +87,7 @@ class CheckpointStore:
 
         arrays: names that begin with "optimizer." go to optimizer.safetensors, all others to model.safetensors.
         state: what strict JSON can hold (see :func:`loopos.files.dump_json`); it comes back equal, tuples as lists.
+            Checkpoints of one run have the same string under "run".
 
         A checkpoint of the same step is replaced, later ones are set aside: they belong to a history that this run
         has left. Then the ``keep`` best remain. That an old one could not be removed is a RuntimeWarning.
@@ -110,10 +113,15 @@ class CheckpointStore:
         self._retire(step)
         return final
 
+    def runs(self) -> set[str | None]:
+        """The ids of the runs that have checkpoints here; None among them for one that names no run."""
+        return {run for found in _found(self.folder) for run in runs_of(found.path) or {None}}
+
     def load_latest(self) -> Checkpoint | None:
         """The newest checkpoint that verifies; None when there is none at all.
 
-        A damaged one is a RuntimeWarning that names the file and what is wrong with it, and the one before is tried.
+        A damaged one is a RuntimeWarning that names the file and what is wrong with it, and the one before is tried,
+        of the same run: one of another run that used the folder earlier is never taken for it.
         When all are damaged: CheckpointError.
         """
         return _newest_valid(self.folder)
@@ -218,7 +226,11 @@ def _found(folder: Path) -> list[_Found]:
 
 def _newest_valid(folder: Path) -> Checkpoint | None:
     failures: list[CheckpointError] = []
+    runs: set[str] = set()  # of the newest; empty when it names none
     for found in _found(folder):
+        if runs and not runs & runs_of(found.path):
+            continue
+        runs = runs or runs_of(found.path)
         try:
             checkpoint = read_folder(found.path)
         except CheckpointError as error:

@@ -5,11 +5,12 @@
     model.safetensors       the weights
     optimizer.safetensors   the optimizer's arrays
     state.json              {"step": updates done, "state": what else the caller needs to continue}
-    manifest.json           size and SHA-256 of the three; written last
+    manifest.json           size and SHA-256 of the three, and the id of the run; written last
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -28,6 +29,7 @@ from .tensorfile import parse_safetensors, serialize_safetensors
 FORMAT, VERSION = "loopos-checkpoint", 1
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 OPTIMIZER_PREFIX = "optimizer."
+RUN = "run"  # the key, in state and manifest, of the id that the checkpoints of one run share
 _MAX_MANIFEST = 1 << 16
 
 # The second group is that of a checkpoint set aside, which still counts (see checkpoint.py).
@@ -44,6 +46,12 @@ class Checkpoint:
     state: dict[str, Any]
 
     @property
+    def run(self) -> str | None:
+        """The id of its run, where the state has one."""
+        run = self.state.get(RUN)
+        return run if isinstance(run, str) else None
+
+    @property
     def weights(self) -> dict[str, np.ndarray]:
         """The arrays that are not the optimizer's."""
         return split_arrays(self.arrays)[0]
@@ -52,6 +60,18 @@ class Checkpoint:
     def optimizer(self) -> dict[str, np.ndarray]:
         """The arrays saved as ``optimizer.<name>``, by ``<name>``."""
         return split_arrays(self.arrays)[1]
+
+
+def runs_of(folder: Path) -> set[str]:
+    """The ids of the run that a checkpoint, sound or not, says it is of. It says so twice, so that damage to one file
+    does not hide it; what a damaged file says is harmless, as no other run has such an id."""
+    said = []
+    unreadable = (OSError, CheckpointError, LookupError, TypeError)  # the last two: JSON of another shape
+    with contextlib.suppress(*unreadable):
+        said.append(files.load_json(folder / MANIFEST, limit=_MAX_MANIFEST)[RUN])
+    with contextlib.suppress(*unreadable):
+        said.append(files.load_json(folder / STATE)["state"][RUN])
+    return {run for run in said if isinstance(run, str)}
 
 
 def folder_name(step: int) -> str:
@@ -110,7 +130,10 @@ def write_folder(folder: Path, step: int, arrays: Mapping[str, np.ndarray], stat
         data = described if name == STATE else serialize_safetensors(weights if name == MODEL else optimizer)
         files.create(folder / name, data)
         entries[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    files.create(folder / MANIFEST, files.dump_json({"format": FORMAT, "version": VERSION, "files": entries}, indent=1))
+    manifest = {"format": FORMAT, "version": VERSION, "files": entries}
+    if RUN in state:
+        manifest[RUN] = state[RUN]
+    files.create(folder / MANIFEST, files.dump_json(manifest, indent=1))
     files.sync_folder(folder)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+MAX_COUNT = 2**63 - 1  # of steps, sequences, epochs: beyond any use, and still an int64
+
 
 def shown(value: Any) -> str:
     """The value as it appears in an error: its type unless obvious, and a repr kept short."""
@@ -29,6 +31,14 @@ def integer(where: str, name: str, value: Any, *, low: int | None = None, high: 
     if (low is not None and value < low) or (high is not None and value > high):
         raise ValueError(f"{where}: {name} must be {expected}, got {shown(value)}")
     return int(value)
+
+
+def count(where: str, name: str, value: Any, *, low: int = 1, high: int = MAX_COUNT) -> int:
+    """``value`` as int, of at least ``low``. More than ``high``, which nobody means: ValueError."""
+    number = integer(where, name, value, low=low)
+    if number > high:
+        raise ValueError(f"{where}: {name} must be at most {high}, got {shown(number)}")
+    return number
 
 
 def real(

@@ -73,9 +73,9 @@ class TokenStream:
     ):
         """ids (N,): integers, N > seq_len (else ValueError), all within 0..vocab_size-1 (else IndexError)."""
         self.ids = token_array(ids, name)
-        self.seq_len = checks.integer("train", "seq_len", seq_len, low=1)
-        self.batch_size = checks.integer("train", "batch_size", batch_size, low=1)
-        self.grad_accum = checks.integer("train", "grad_accum", grad_accum, low=1)
+        self.seq_len = checks.count("train", "seq_len", seq_len)
+        self.batch_size = checks.count("train", "batch_size", batch_size)
+        self.grad_accum = checks.count("train", "grad_accum", grad_accum)
         seed = checks.integer("train", "seed", seed, low=0, high=2**64 - 1)
         require_length(Source(self.ids, name), len(self.ids), self.seq_len)
         check_ids(self.ids, vocab_size, name)
@@ -123,8 +123,8 @@ class HeldOut:
     def __init__(self, ids: Any, *, seq_len: int, batch_size: int, vocab_size: int, name: str = "eval_data"):
         """ids (N,): integers, N >= 2 (else ValueError), all within 0..vocab_size-1 (else IndexError)."""
         self.ids = token_array(ids, name)
-        self.seq_len = checks.integer("train", "seq_len", seq_len, low=1)
-        self.batch_size = checks.integer("train", "batch_size", batch_size, low=1)
+        self.seq_len = checks.count("train", "seq_len", seq_len)
+        self.batch_size = checks.count("train", "batch_size", batch_size)
         if len(self.ids) < 2:
             raise ValueError(
                 f"{name}: {len(self.ids)} tokens are too few, evaluation needs at least 2: one to read, one to predict"
@@ -233,9 +233,9 @@ def open_sources(
 
     With "chars" the vocabulary is made from data and eval_data together, so that a character which only the held-out
     part has can still be scored."""
-    length = context_length if seq_len is None else checks.integer("train", "seq_len", seq_len, low=1)
-    checks.integer("train", "batch_size", batch_size, low=1)
-    checks.integer("train", "grad_accum", grad_accum, low=1)
+    length = context_length if seq_len is None else checks.count("train", "seq_len", seq_len)
+    checks.count("train", "batch_size", batch_size)
+    checks.count("train", "grad_accum", grad_accum)
     checks.integer("train", "seed", seed, low=0, high=2**64 - 1)
     source = read(data, "data")
     held_out = None if eval_data is None else read(eval_data, "eval_data")

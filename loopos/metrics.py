@@ -18,6 +18,7 @@ import numpy as np
 from . import files
 from .errors import CheckpointError
 
+METRICS = "metrics.jsonl"
 _MAX_LINE = 1 << 20
 
 
@@ -87,6 +88,23 @@ class MetricsLog:
             self.note = f"{self.path.name}: {damaged} damaged lines were dropped"
         if damaged or later:
             files.write_bytes(self.path, b"".join(good))
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename a log with lines in it to ``<name>.old``, or to a free name like it; the new path, None when there is
+    no such log."""
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(info.st_mode) or info.st_size == 0:
+        return None
+    aside = path.with_name(f"{path.name}.old")
+    if os.path.lexists(aside):
+        aside = files.beside(path, "old")
+    with files.explained("move the log of another run aside", path):
+        os.rename(path, aside)
+    return aside
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ numbers and the count of refused updates are the whole state.
 from __future__ import annotations
 
 import os
+import uuid
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +17,17 @@ from typing import Any
 import numpy as np
 
 from . import _core, checks
-from .checkpoint import Checkpoint, CheckpointStore, load_checkpoint
+from .checkpoint import RUN, Checkpoint, CheckpointStore, load_checkpoint
 from .config import ModelConfig
 from .errors import CheckpointError
+from .metrics import METRICS, set_aside
 from .policy import Policy, SavedPolicy
 from .settings import TrainSettings
 from .tokenizer import tokenizer_to_dict
 
 AUTO = "auto"
 MUST_AGREE = ("batch_size", "grad_accum", "seed", "optimizer")
+TOLD = ("weight_decay", "betas", "eps", "max_grad_norm")  # may differ, but hardly on purpose
 _OPTIMIZER, _SNAPSHOT = "optimizer.", "optimizer.snapshot."  # the store files both beside the weights, not among them
 
 
@@ -63,6 +66,14 @@ class Identity:
                 f"train: this is not the run that {checkpoint.path} was saved from; {'; '.join(differing)}. "
                 "Give the same values, or start a new run in another output_dir"
             )
+        for name in TOLD:
+            ours, theirs = here["settings"][name], there["settings"].get(name)
+            if ours != theirs:
+                warnings.warn(
+                    f"train: {name} is {checks.shown(ours)} here, {checks.shown(theirs)} in {checkpoint.path}; the run "
+                    "goes on with the new value, and is no longer the one that would have come without a stop",
+                    stacklevel=3,
+                )
         if here["data"].get("sha256") != there["data"].get("sha256"):
             warnings.warn(
                 f"train: the data have the length of those {checkpoint.path} was trained on but not their content; the "
@@ -98,8 +109,36 @@ def check_argument(resume: Any, output_dir: Any) -> None:
         raise FileNotFoundError(2, "train: resume: there is no such folder", os.fspath(resume))
 
 
-def save(store: CheckpointStore, step: int, identity: Identity, model: Any, optimizer: Any, policy: Policy) -> Path:
-    """Write the checkpoint of ``step``; NonFiniteError when a number in it is not finite, OSError when it cannot be."""
+def begin(store: CheckpointStore, checkpoint: Checkpoint | None) -> str | None:
+    """The id of the run: that of the checkpoint it goes on from, else a new one.
+
+    A folder that holds checkpoints of other runs only is a UserWarning, and a log that is not this run's is moved
+    aside, for it would lose its lines."""
+    run = uuid.uuid4().hex if checkpoint is None else checkpoint.run
+    if run in (held := store.runs()):
+        return run
+    aside = set_aside(store.folder / METRICS)
+    if held:
+        moved = "" if aside is None else f", its log is now {aside.name}"
+        warnings.warn(
+            f"train: {store.folder} holds checkpoints of another run. They will be replaced by those of this "
+            f"one{moved}; to go on with the other run give resume='auto', to keep both give another output_dir",
+            stacklevel=3,
+        )
+    return run
+
+
+def save(
+    store: CheckpointStore,
+    step: int,
+    identity: Identity,
+    run: str | None,
+    model: Any,
+    optimizer: Any,
+    policy: Policy,
+) -> Path:
+    """Write the checkpoint of ``step`` of ``run``; NonFiniteError when a number in it is not finite, OSError when it
+    cannot be."""
     state = optimizer.state_dict()
     counts, snapshot = policy.state(step)
     arrays = dict(model.parameters())
@@ -107,6 +146,7 @@ def save(store: CheckpointStore, step: int, identity: Identity, model: Any, opti
     arrays |= {_SNAPSHOT + name: array for name, array in snapshot.items()}
     numbers = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
     about = {"dtype": model.dtype, "isa": instruction_set(), "numbers": numbers, "policy": counts}
+    about |= {} if run is None else {RUN: run}
     return store.save(step, arrays, identity.to_dict() | about)
 
 

@@ -19,7 +19,7 @@ def check_schedule(
     schedule is "constant", which has no use for it."""
     rate = checks.real("train", "learning_rate", learning_rate, low=0)
     schedule = checks.choice("train", "lr_schedule", lr_schedule, SCHEDULES)
-    warmup = checks.integer("train", "warmup_steps", warmup_steps, low=0)
+    warmup = checks.count("train", "warmup_steps", warmup_steps, low=0)
     floor = checks.real("train", "min_lr", min_lr, low=0)
     if schedule != "constant" and floor > rate:
         raise ValueError(
@@ -56,13 +56,20 @@ def learning_rate(
 def total_steps(max_steps: Any, epochs: Any, steps_per_epoch: int | None) -> int:
     """How many updates a run has: ``max_steps``, or ``epochs`` times ``steps_per_epoch``, whichever ends first; one
     epoch when both are None. ``steps_per_epoch`` is None for a dataset without len(): then ``max_steps`` must be
-    given. Settings below 1: ValueError."""
-    limit = None if max_steps is None else checks.integer("train", "max_steps", max_steps, low=1)
-    count = None if epochs is None else checks.integer("train", "epochs", epochs, low=1)
+    given. Settings below 1, or a run of more than
+    2**63 - 1 updates: ValueError."""
+    limit = None if max_steps is None else checks.count("train", "max_steps", max_steps)
+    count = None if epochs is None else checks.count("train", "epochs", epochs)
     if count is None and limit is not None:
         return limit
     if steps_per_epoch is None:
         asked = "one epoch (neither max_steps nor epochs is given)" if count is None else f"epochs {count}"
         raise ValueError(f"train: {asked} needs a dataset with len() = steps per epoch; give it one, or pass max_steps")
     whole = (count or 1) * steps_per_epoch
-    return whole if limit is None else min(limit, whole)
+    whole = whole if limit is None else min(limit, whole)
+    if whole > checks.MAX_COUNT:
+        raise ValueError(
+            f"train: epochs {count or 1} of {steps_per_epoch} steps are {whole} updates, more than {checks.MAX_COUNT}; "
+            "give fewer epochs, or max_steps"
+        )
+    return whole

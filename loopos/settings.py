@@ -12,6 +12,7 @@ from .schedules import check_schedule
 OPTIMIZERS = ("adamw", "adam", "sgd")
 POLICIES = ("halt", "skip", "rewind")
 MAX_SEED = 2**64 - 1
+MAX_THREADS = 1024
 
 
 class SettingError(TypeError, ValueError):
@@ -54,10 +55,11 @@ class TrainSettings:
 
     def _check(self) -> None:
         for name in ("batch_size", "grad_accum", "log_every"):
-            self._set(name, checks.integer("train", name, getattr(self, name), low=1))
+            self._set(name, checks.count("train", name, getattr(self, name)))
         for name in ("max_steps", "epochs", "seq_len", "threads", "eval_every", "save_every"):
             if getattr(self, name) is not None:
-                self._set(name, checks.integer("train", name, getattr(self, name), low=1))
+                high = MAX_THREADS if name == "threads" else checks.MAX_COUNT
+                self._set(name, checks.count("train", name, getattr(self, name), high=high))
         self._set("optimizer", checks.choice("train", "optimizer", self.optimizer, OPTIMIZERS))
         self._set("on_nonfinite", checks.choice("train", "on_nonfinite", self.on_nonfinite, POLICIES))
         self._set("seed", checks.integer("train", "seed", self.seed, low=0, high=MAX_SEED))

@@ -16,18 +16,16 @@ from . import resume as resuming
 from .callbacks import Hooks
 from .checkpoint import CheckpointStore
 from .config import ModelConfig
-from .data import IGNORE, Sources, open_sources
+from .data import IGNORE, Sources, TokenStream, open_sources
 from .errors import NonFiniteError
 from .interrupts import Interrupted, Interrupts
-from .metrics import MetricsLog
+from .metrics import METRICS, MetricsLog
 from .model import Model
 from .policy import Policy
 from .schedules import learning_rate as rate_of
 from .schedules import total_steps
 from .settings import TrainSettings
-from .updates import Update, Updater, evaluate
-
-METRICS = "metrics.jsonl"
+from .updates import Update, Updater, evaluate, refuse_oversized
 
 
 @dataclass
@@ -108,15 +106,16 @@ def train(
     says so.
 
     Raises before the first update: ValueError and TypeError for an argument, IndexError for an id out of range,
-    FileNotFoundError, OSError when output_dir cannot be written or another live process uses it, CheckpointError when a
-    checkpoint to resume is damaged. While training: NonFiniteError with the birth of the number, OSError when a
-    checkpoint cannot be written, KeyboardInterrupt. The model then holds the state after its last complete update.
+    MemoryError when one update is more than the memory left, FileNotFoundError, OSError when output_dir cannot be
+    written or another live process uses it, CheckpointError when a checkpoint to resume is damaged. While training:
+    NonFiniteError with the birth of the number, OSError when a checkpoint cannot be written, KeyboardInterrupt. The
+    model then holds the state after its last complete update.
     """
     given = dict(locals())
     settings = TrainSettings(**{each.name: given[each.name] for each in fields(TrainSettings)})
     if not isinstance(model, Model | ModelConfig):
         raise TypeError(f"train: model must be a Model or a ModelConfig, got {checks.shown(model)}")
-    hooks = Hooks(callbacks, progress=progress)
+    hooks = Hooks(callbacks, progress=checks.boolean("train", "progress", progress))
     resuming.check_argument(resume, output_dir)
     config = model if isinstance(model, ModelConfig) else model.config
     sources = open_sources(
@@ -131,6 +130,8 @@ def train(
         seed=seed,
     )
     total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
+    if isinstance(sources.train, TokenStream):  # a dataset's batches have the size it gives them
+        refuse_oversized(model, settings.batch_size, sources.train.seq_len, settings.grad_accum)
     settings.warn_of_idle(eval_data=eval_data, output_dir=output_dir)
     identity = resuming.Identity(
         config, settings, seq_len or config.context_length, sources.train.fingerprint(), sources.tokenizer
@@ -152,7 +153,8 @@ def train(
         interrupts = stack.enter_context(Interrupts(sigterm=store is not None))
         run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step)
         if store is not None:
-            run.store, run.metrics = store, stack.enter_context(_metrics(store.folder, step))
+            run.store, run.id = store, resuming.begin(store, checkpoint)
+            run.metrics = stack.enter_context(_metrics(store.folder, step))
             run.saved_step = step if checkpoint is not None and checkpoint.path.parent == store.folder else None
         stopped = run.whole()
         return TrainResult(model, run.history, run.step, None if output_dir is None else Path(output_dir), stopped)
@@ -173,6 +175,7 @@ class _Run:
     total: int  # updates of the whole run
     step: int  # updates done
     store: CheckpointStore | None = None
+    id: str | None = None  # kept over every resume
     metrics: MetricsLog | None = None
     saved_step: int | None = None  # of the newest checkpoint in the store that is of this run
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -276,7 +279,7 @@ class _Run:
         if self.store is None or self.saved_step == self.step:
             return
         try:
-            path = resuming.save(self.store, self.step, self.identity, self.model, self.optimizer, self.policy)
+            path = resuming.save(self.store, self.step, self.identity, self.id, self.model, self.optimizer, self.policy)
         except NonFiniteError:
             if final:
                 raise

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import gate
+from . import _core, gate
+from .config import ModelConfig
 from .data import IGNORE
 from .errors import Birth
 from .settings import TrainSettings
@@ -32,7 +33,7 @@ class Updater:
     """Takes update t = 0, 1, ...: batches, forward and backward, the gate, clipping, the optimizer.
 
     Weights and moments change in the optimizer's step only, which is all or nothing. ``check`` is called before each
-    micro-batch and may raise to abandon the update."""
+    micro-batch is fetched and before it is computed, and may raise to abandon the update."""
 
     def __init__(self, model: Any, optimizer: Any, source: Any, settings: TrainSettings, check: Callable[[], None]):
         self._core, self._optimizer, self._source = model._core, optimizer, source
@@ -40,7 +41,7 @@ class Updater:
 
     def __call__(self, t: int, rate: float) -> Update:
         settings, core = self._settings, self._core
-        batches = [self._source.batch(t, micro) for micro in range(settings.grad_accum)]
+        batches = [self._fetch(t, micro) for micro in range(settings.grad_accum)]
         counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in batches]
         valid, tokens = sum(counts), sum(ids.size for ids, _ in batches)
         if valid == 0:
@@ -64,6 +65,29 @@ class Updater:
             if refusal is not None:
                 birth = gate.refused_update(refusal, settings.optimizer, t + 1)
         return Update(loss, norm, valid, tokens, birth)
+
+    def _fetch(self, t: int, micro: int) -> tuple[np.ndarray, np.ndarray]:
+        self._check()
+        return self._source.batch(t, micro)
+
+
+def refuse_oversized(model: ModelConfig | Any, batch_size: int, seq_len: int, grad_accum: int) -> None:
+    """MemoryError when one update of ``model`` (a ModelConfig is built as float32 at least) cannot fit in the memory
+    that is left.
+
+    Counted, as a lower bound: ids and targets (int64) of all micro-batches, which are held together because the
+    gradient's scale is known only when all targets are counted; and, for a model yet to be built, what a forward keeps
+    for its backward, in each layer at least 6 d_model + 2 d_ff numbers a position. One that exists may hold that
+    already, and its core refuses what is too much."""
+    kept = 0
+    if isinstance(model, ModelConfig):
+        kept = 4 * model.n_layer * (6 * model.d_model + 2 * model.d_ff)
+    needed, available = batch_size * seq_len * (16 * grad_accum + kept), _core.available_bytes()
+    if needed > available:
+        raise MemoryError(
+            f"train: one update of batch_size {batch_size}, seq_len {seq_len} and grad_accum {grad_accum} needs at "
+            f"least {needed} bytes, about {available:.0f} are available; choose a smaller batch_size or grad_accum"
+        )
 
 
 def evaluate(

@@ -128,3 +128,10 @@ def test_total_steps_checks_what_it_is_given(name):
         arguments = {"max_steps": None, "epochs": None, name: value}
         with pytest.raises(error, match=f"train: {name} must be an integer of at least 1, got {value}"):
             total_steps(**arguments, steps_per_epoch=7)
+
+
+def test_more_updates_than_anyone_counts_are_refused():
+    assert total_steps(None, 2**40, 2**22) == 2**62
+    assert total_steps(7, 2**53, 2**53) == 7
+    with pytest.raises(ValueError, match=r"epochs 1099511627776 of 8388608 steps .* more than"):
+        total_steps(None, 2**40, 2**23)

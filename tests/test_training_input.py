@@ -165,4 +165,34 @@ def test_a_second_live_process_is_refused_at_once(tmp_path):
     train(output_dir=tmp_path / "run", callbacks=[Second()])
     assert said[0].startswith("refused:")
     assert "another live" in said[0]
-    assert train(output_dir=tmp_path / "run").step == 2  # and after its end it is free
+    with pytest.warns(UserWarning, match="another run"):
+        assert train(output_dir=tmp_path / "run").step == 2  # and after its end it is free
+
+
+@pytest.mark.parametrize("name", ["batch_size", "grad_accum"])
+@pytest.mark.parametrize("value", [10**11, 10**12, 2**62])
+@pytest.mark.parametrize("built", [True, False])
+def test_an_update_beyond_memory_is_refused_before_any_output(tmp_path, name, value, built):
+    model = loopos.Model(CONFIG) if built else CONFIG
+    with pytest.raises(MemoryError, match=rf"{name} {value}.* needs at least [0-9]+ bytes"):
+        loopos.train(model, IDS, output_dir=tmp_path / "run", max_steps=1, progress=False, **{name: value})
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_workspace_of_a_model_to_be_built_counts(monkeypatch):
+    from loopos import updates
+
+    shape, config = (4, 8, 2), loopos.ModelConfig(64, 8, 3, 2, 8)
+    batches, kept = 4 * 8 * 2 * 16, 4 * 8 * 4 * 3 * (6 * 8 + 2 * config.d_ff)
+    for model, needed in ((config, batches + kept), (loopos.Model(config), batches)):
+        monkeypatch.setattr(updates._core, "available_bytes", lambda needed=needed: float(needed))
+        updates.refuse_oversized(model, *shape)
+        monkeypatch.setattr(updates._core, "available_bytes", lambda needed=needed: float(needed - 1))
+        with pytest.raises(MemoryError, match=f"at least {needed} bytes"):
+            updates.refuse_oversized(model, *shape)
+
+
+@pytest.mark.parametrize("value", [None, 1, "no", []])
+def test_progress_is_true_or_false(value):
+    with pytest.raises(TypeError, match="progress must be True or False"):
+        train(progress=value)

@@ -90,7 +90,7 @@ def test_abandoned_between_micro_batches():
 
     def check():
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 4:  # two fetched, one computed
             raise Stop
 
     model = Model(CONFIG)
@@ -103,6 +103,28 @@ def test_abandoned_between_micro_batches():
     once(0, 1.0)  # what was abandoned leaves nothing behind
     updater(clean, some(2), some(2, seed=1))(0, 1.0)
     assert all(np.array_equal(view, model.parameters()[name]) for name, view in clean.parameters().items())
+
+
+def test_asked_before_each_micro_batch_is_fetched():
+    class Stop(Exception):
+        pass
+
+    fetched = []
+
+    class Endless:
+        def batch(self, step, micro):
+            fetched.append(micro)
+            return some(1)
+
+    def check():
+        if len(fetched) == 3:
+            raise Stop
+
+    model = Model(CONFIG)
+    optimizer = optim._for_training("sgd", model, weight_decay=0.0)
+    with pytest.raises(Stop):
+        Updater(model, optimizer, Endless(), Settings(grad_accum=50), check)(0, 1.0)
+    assert fetched == [0, 1, 2]
 
 
 def test_evaluate_is_the_mean_over_valid_tokens():
