@@ -67,7 +67,7 @@ auto by_dtype(const char* function, const char* argument, py::handle value, Body
 /// What every call into the core holds: the GIL released, and the default floating-point mode.
 struct Computing {
   py::gil_scoped_release unlocked;
-  DefaultFpMode mode;
+  FpScope fp;
 };
 
 /// A whole number (Python or numpy integer, not bool); TypeError for anything else, ValueError for one that 64 bits do

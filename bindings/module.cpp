@@ -50,6 +50,17 @@ PYBIND11_MODULE(_core, m) {
         return info;
       },
       "How the extension was compiled.");
+  m.def(
+      "raised_flags",
+      [] {
+        const int raised = FpScope::take();
+        py::dict flags;
+        flags["invalid"] = (raised & FE_INVALID) != 0;
+        flags["divide"] = (raised & FE_DIVBYZERO) != 0;
+        flags["overflow"] = (raised & FE_OVERFLOW) != 0;
+        return flags;
+      },
+      "Floating-point exceptions raised by computations of this Python thread, workers included, since the last call.");
   m.def("available_bytes", &available_bytes,
         "Memory this process can still get: free memory, control group and address space limits.");
   m.def(

@@ -241,6 +241,11 @@ def isa() -> str:
     The instruction set in use: baseline, avx2 or avx512 (LOOPOS_ISA forces one).
     """
 
+def raised_flags() -> dict:
+    """
+    Floating-point exceptions raised by computations of this Python thread, workers included, since the last call.
+    """
+
 def reset_guard_counts() -> None:
     """
     Sets every guard count to zero.

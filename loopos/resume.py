@@ -139,15 +139,16 @@ def save(
 ) -> Path:
     """Write the checkpoint of ``step`` of ``run``; NonFiniteError when a number in it is not finite, OSError when it
     cannot be."""
-    state = optimizer.state_dict()
-    counts, snapshot = policy.state(step)
-    arrays = dict(model.parameters())
-    arrays |= {_OPTIMIZER + name: value for name, value in state.items() if isinstance(value, np.ndarray)}
-    arrays |= {_SNAPSHOT + name: array for name, array in snapshot.items()}
-    numbers = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
-    about = {"dtype": model.dtype, "isa": instruction_set(), "numbers": numbers, "policy": counts}
-    about |= {} if run is None else {RUN: run}
-    return store.save(step, arrays, identity.to_dict() | about)
+    with model.lock:  # the arrays are the living weights until they are written
+        state = optimizer.state_dict()
+        counts, snapshot = policy.state(step)
+        arrays = dict(model.parameters())
+        arrays |= {_OPTIMIZER + name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+        arrays |= {_SNAPSHOT + name: array for name, array in snapshot.items()}
+        numbers = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
+        about = {"dtype": model.dtype, "isa": instruction_set(), "numbers": numbers, "policy": counts}
+        about |= {} if run is None else {RUN: run}
+        return store.save(step, arrays, identity.to_dict() | about)
 
 
 def restore(checkpoint: Checkpoint, model: Any, optimizer: Any) -> SavedPolicy:

@@ -36,17 +36,20 @@ class Updater:
     micro-batch is fetched and before it is computed, and may raise to abandon the update."""
 
     def __init__(self, model: Any, optimizer: Any, source: Any, settings: TrainSettings, check: Callable[[], None]):
-        self._core, self._optimizer, self._source = model._core, optimizer, source
+        self._model, self._optimizer, self._source = model, optimizer, source
         self._settings, self._check = settings, check
 
     def __call__(self, t: int, rate: float) -> Update:
-        settings, core = self._settings, self._core
-        batches = [self._fetch(t, micro) for micro in range(settings.grad_accum)]
+        batches = [self._fetch(t, micro) for micro in range(self._settings.grad_accum)]
         counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in batches]
         valid, tokens = sum(counts), sum(ids.size for ids, _ in batches)
         if valid == 0:
             return Update(0.0, 0.0, 0, tokens)
+        with self._model.lock:  # from zeroed gradients to new weights nobody else may use the model
+            return self._compute(t, rate, batches, counts, valid, tokens)
 
+    def _compute(self, t: int, rate: float, batches: list, counts: list[int], valid: int, tokens: int) -> Update:
+        settings, core = self._settings, self._model._core
         common = {"scale": 1 / valid, "ignore_index": IGNORE, "step": t, "seed": settings.seed}
         calls = [(*batches[m], {**common, "micro": m}) for m in range(len(batches)) if counts[m]]
         core.zero_grad()

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,8 @@ class Weights:
 
     def __init__(self):
         self.values, self.moments, self.count = np.zeros(3, np.float32), np.zeros(3, np.float32), 0
+
+    lock = nullcontext()
 
     def parameters(self):
         return {"w": self.values}

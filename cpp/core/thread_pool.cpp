@@ -13,6 +13,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace loopos {
@@ -81,6 +82,7 @@ struct Job {
 };
 
 thread_local bool inside_pool = false;
+thread_local int ended_flags = 0;
 thread_local int job_flags = 0;  // floating-point flags that workers raised in jobs of this thread
 
 class Pool {
@@ -246,22 +248,23 @@ void detail::run_chunks(Index chunks, ChunkFn fn, void* body) {
   for (Index chunk = 0; chunk < chunks; ++chunk) fn(body, chunk);
 }
 
-DefaultFpMode::DefaultFpMode() {
+FpScope::FpScope() {
   std::fegetenv(&before_);
   std::fesetenv(FE_DFL_ENV);
-}
-
-DefaultFpMode::~DefaultFpMode() {
-  std::fesetenv(&before_);
-}
-
-FpWatch::FpWatch() {
-  std::feclearexcept(kWatched);
   job_flags = 0;
 }
 
-int FpWatch::raised() const {
+FpScope::~FpScope() {
+  ended_flags |= raised();
+  std::fesetenv(&before_);
+}
+
+int FpScope::raised() const {
   return std::fetestexcept(kWatched) | job_flags;
+}
+
+int FpScope::take() {
+  return std::exchange(ended_flags, 0);
 }
 
 }  // namespace loopos

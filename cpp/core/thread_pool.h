@@ -48,25 +48,22 @@ inline Index row_grain(Index row_length, Index cost_per_element = 1) {
 }
 
 /// The default floating-point mode (round to nearest, denormals kept, nothing traps) while this object lives; then the
-/// caller's mode and flags are put back as they were. Every computation runs under it, so a caller's flush-to-zero
-/// changes no bit.
-class DefaultFpMode {
+/// caller's mode and flags are put back as they were. Every call into the core runs under one, so a caller's
+/// flush-to-zero changes no bit and no flag of ours reaches the caller.
+class FpScope {
  public:
-  DefaultFpMode();
-  ~DefaultFpMode();
-  DefaultFpMode(const DefaultFpMode&) = delete;
-  DefaultFpMode& operator=(const DefaultFpMode&) = delete;
+  FpScope();
+  ~FpScope();
+  FpScope(const FpScope&) = delete;
+  FpScope& operator=(const FpScope&) = delete;
+
+  /// FE_INVALID, FE_OVERFLOW, FE_DIVBYZERO as raised so far, here or by workers in jobs of this thread.
+  int raised() const;
+  /// What the scopes of this thread that ended had raised since the last call of this.
+  static int take();
 
  private:
   std::fenv_t before_;
-};
-
-/// Floating-point exception flags (FE_INVALID, FE_OVERFLOW, FE_DIVBYZERO) raised since it was made: by the calling
-/// thread, and by the pool's workers in jobs of the calling thread. Used under a DefaultFpMode.
-class FpWatch {
- public:
-  FpWatch();
-  int raised() const;
 };
 
 }  // namespace loopos
