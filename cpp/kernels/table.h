@@ -108,11 +108,12 @@ template <class T>
 const Table<T>& table();  // of the active instruction set
 
 const GemmShape& gemm_shape();
-/// Packs rows [0, n) of the transposed or plain B (k, n) into panels of NR columns: panel p holds k rows of NR numbers,
-/// zero padded.
+/// Packs B (k, n), or its transpose as stored, into panels of NR columns: panel p holds k rows of NR numbers, zero
+/// padded.
 void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed);
-/// Packs a transposed A, stored (k, m), into panels of MR rows: panel p holds k columns of MR numbers, zero padded.
-void pack_a(const float* a, Index lda, Index k, Index m, float* packed);
+/// Packs A (m, k), or its transpose as stored, into panels of MR rows: panel p holds k columns of MR numbers, zero
+/// padded.
+void pack_a(const float* a, Index lda, bool transposed, Index k, Index m, float* packed);
 /// One block with k <= KC. Row panel p of A starts at a + p panel; element (i, j) of a panel is at i row_stride + j
 /// column_stride. Column panel p of B starts at b + p b_panel and has NR numbers per step of k, b_row apart: packed, or
 /// in place where n is a multiple of NR.
@@ -125,6 +126,9 @@ struct FloatBlock {
   float* c;
   Index ldc;
   bool accumulate;
+  const float* bias;  // (n), or null
+  const float* residual;
+  Index ld_residual;  // (m, n), or null
 };
 void multiply_block(const FloatBlock& block);
 void multiply_block(const GemmBlock<double>& block);
@@ -140,7 +144,7 @@ struct IsaKernels {
   Table<double> f64;
   GemmShape shape;
   void (*pack_b)(const float*, Index, bool, Index, Index, float*);
-  void (*pack_a)(const float*, Index, Index, Index, float*);
+  void (*pack_a)(const float*, Index, bool, Index, Index, float*);
   void (*multiply_f32)(const FloatBlock&);
   void (*multiply_f64)(const GemmBlock<double>&);
 };
