@@ -145,9 +145,9 @@ Index pieces(Index units, Index most, Index wanted) {
 /// Tasks are at most 240 rows (a block of A then stays in the second-level cache) by 1024 columns (so does C) where B
 /// is packed, and the other way round where A is. There are enough of them to share evenly, if each is worth its
 /// hand-over.
-void multiply(const Operand& a, const Operand& b, Index k, float* c, Index ldc, const Extras<float>& extras) {
+void multiply(const Operand& a, const Operand& b, Index k, Index n, float* c, Index ldc, const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
-  const Index m = a.extent, n = b.extent;
+  const Index m = a.extent;
   const Index row_panels = ceil_div(m, s.rows), panels = ceil_div(n, s.columns);
   const Index worth = std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 8);
   Index row_tasks, column_tasks;
@@ -166,19 +166,22 @@ void multiply(const Operand& a, const Operand& b, Index k, float* c, Index ldc, 
   });
 }
 
-/// Packs the operand whole, as multiply_tile expects it, in parts of some tens of kilobytes.
-void pack_operand(const Operand& x, Index k, bool is_a, float* memory) {
+/// Packs [begin, end) of the operand's extent, as multiply_tile expects it in the whole; begin at a panel's border.
+void pack_some(const Operand& x, Index k, bool is_a, Index begin, Index end, float* memory) {
   const Index width = is_a ? gemm_shape().rows : gemm_shape().columns, depth = block_depth(k);
-  const Index columns = std::max<Index>(1, 16384 / (k * width)) * width;
-  parallel_blocks(x.extent, columns, [&](Index begin, Index end) {
-    for (Index p = 0; p < k; p += depth) {
-      const Index kk = std::min(depth, k - p);
-      const bool along = is_a == x.transposed;  // depth runs down the rows of what is stored
-      const float* from = along ? x.data + p * x.ld + begin : x.data + begin * x.ld + p;
-      float* to = memory + p * round_up(x.extent, width) + begin * kk;
-      (is_a ? pack_a : pack_b)(from, x.ld, x.transposed, kk, end - begin, to);
-    }
-  });
+  for (Index p = 0; p < k; p += depth) {
+    const Index kk = std::min(depth, k - p);
+    const bool down = is_a == x.transposed;  // depth runs down the rows of what is stored
+    const float* from = down ? x.data + p * x.ld + begin : x.data + begin * x.ld + p;
+    (is_a ? pack_a : pack_b)(from, x.ld, x.transposed, kk, end - begin,
+                             memory + p * round_up(x.extent, width) + begin * kk);
+  }
+}
+
+void pack_operand(const Operand& x, Index k, bool is_a, float* memory) {
+  const Index width = is_a ? gemm_shape().rows : gemm_shape().columns;
+  const Index step = std::max<Index>(1, 16384 / (k * width)) * width;  // some tens of kilobytes
+  parallel_blocks(x.extent, step, [&](Index begin, Index end) { pack_some(x, k, is_a, begin, end, memory); });
 }
 
 void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b,
@@ -201,7 +204,7 @@ void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float
     Extras<float> here;
     if (p + slice >= k) here = extras;
     here.accumulate = extras.accumulate || p > 0;
-    multiply(x, y, kk, c, ldc, here);
+    multiply(x, y, kk, n, c, ldc, here);
   }
 }
 
@@ -269,6 +272,42 @@ void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Inde
   Extras<T> extras;
   extras.accumulate = accumulate;
   checked_product(true, ta, tb, m, n, k, a, lda, b, ldb, c, ldc, extras);
+}
+
+template <>
+Index Panels<float>::size(Index n, Index k) {
+  return round_up(n, gemm_shape().columns) * k;
+}
+template <>
+Index Panels<double>::size(Index, Index) {
+  return 0;
+}
+template <>
+Index Panels<float>::pack_step() {
+  return gemm_shape().columns;
+}
+template <>
+Index Panels<double>::pack_step() {
+  return 1;
+}
+template <>
+void Panels<float>::pack(Index begin, Index end) const {
+  pack_some({b, ldb, tb == Trans::yes, n, false}, k, false, begin, end, memory);
+}
+template <>
+void Panels<double>::pack(Index, Index) const {}
+
+template <>
+void gemm_panels(Trans ta, Index m, Index n, const float* a, Index lda, const Panels<float>& b, float* c, Index ldc,
+                 const Extras<float>& extras) {
+  if (m == 0 || n == 0) return;
+  if (b.k == 0) return only_extras(m, n, c, ldc, extras);
+  multiply({a, lda, ta == Trans::yes, m, false}, {b.memory, 0, false, b.n, true}, b.k, n, c, ldc, extras);
+}
+template <>
+void gemm_panels(Trans ta, Index m, Index n, const double* a, Index lda, const Panels<double>& b, double* c, Index ldc,
+                 const Extras<double>& extras) {
+  checked_product(false, ta, b.tb, m, n, b.k, a, lda, b.b, b.ldb, c, ldc, extras);
 }
 
 #define LOOPOS_INSTANTIATE(T)                                                                        \

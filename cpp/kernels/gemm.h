@@ -37,4 +37,25 @@ template <class T>
 void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c,
                  Index ldc, bool accumulate);
 
+/// B packed once for several products. Packing writes panels_size(n, k) numbers, which must live as long as this; for
+/// double nothing is packed (size 0) and B itself is read.
+template <class T>
+struct Panels {
+  Trans tb;
+  Index n, k;
+  const T* b;
+  Index ldb;
+  T* memory;
+
+  static Index size(Index n, Index k);
+  /// Columns [begin, end) of B, begin at a multiple of pack_step(): on the calling thread alone.
+  void pack(Index begin, Index end) const;
+  static Index pack_step();
+};
+
+/// gemm with the first n columns of B.
+template <class T>
+void gemm_panels(Trans ta, Index m, Index n, const T* a, Index lda, const Panels<T>& b, T* c, Index ldc,
+                 const Extras<T>& extras);
+
 }  // namespace loopos::kernels

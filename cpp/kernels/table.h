@@ -61,10 +61,9 @@ struct Pointwise {
 template <class T>
 struct Table {
   // softmax family
-  T (*max)(const T* x, Index n);                                      // NaN if any element is NaN
-  double (*exp_sum)(const T* x, Index n, T shift, T* y);              // y = e^(x - shift); returns the sum of y
-  double (*exp_sum_only)(const T* x, Index n, T shift);               // the same sum, nothing stored
-  void (*exp_shifted)(const T* x, Index n, T shift, T factor, T* y);  // y = factor e^(x - shift)
+  T (*max)(const T* x, Index n);                          // NaN if any element is NaN
+  double (*exp_sum)(const T* x, Index n, T shift, T* y);  // y = e^(x - shift); returns the sum of y
+  double (*exp_sum_only)(const T* x, Index n, T shift);   // the same sum, nothing stored
   // plain vectors
   void (*add)(const T* a, const T* b, Index n, T* y);  // y = a + b
   void (*scale)(const T* x, Index n, T factor, T* y);  // y = factor x
@@ -85,7 +84,10 @@ struct Table {
   // out[i] = scale where word i of Philox (key seed, counters from first_counter) exceeds limit, else 0
   void (*dropout_scales)(std::uint64_t seed, std::uint64_t first_counter, Index n, std::uint32_t limit, T scale,
                          T* out);
-  // attention rows
+  // attention rows, padded: beyond n they are zeros up to `end`, whole vectors
+  T (*softmax_row)(T* row, Index n, Index end, T scale);           // scale > 0; returns the log-sum-exp, -inf for zeros
+  void (*exp_row)(T* row, Index n, Index end, T scale, T lse);     // row = e^(scale row - lse)
+  bool (*finite_rows)(const T* x, Index ld, Index rows, Index n);  // whether all of (rows, n) is finite
   void (*softmax_backward)(const T* p, const T* dp, Index n, T delta, T scale, T* ds);  // ds = scale p (dp - delta)
   // norms; weight, bias, dskip and each output may be null
   void (*norm_stats)(const T* x, Index n, double* mean, double* squares);  // mean, and the sum of (x - mean)^2
