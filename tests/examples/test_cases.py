@@ -21,7 +21,7 @@ CLAIMS = runpy.run_path(str(FOLDER / "claims.py"))
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     beside = os.pathsep.join(filter(None, [str(Path(loopos.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": beside, "LOOPOS_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": beside, "LOOPOS_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "error", str(FOLDER / arguments[0]), *arguments[1:]]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
