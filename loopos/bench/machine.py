@@ -70,18 +70,20 @@ class Limits:
     cache, or an eighth of the memory that is left where that is less."""
 
     def __init__(self, threads: int):
-        _core.set_num_threads(threads)
+        self._threads = threads
         size = min(max(SMALLEST, cache_bytes()), _core.available_bytes() / 8)
         self._numbers = max(1, int(size) // 4)
         self._peaks: list[float] = []
         self._bandwidths: list[float] = []
 
     def measure(self) -> None:
+        _core.set_num_threads(self._threads)
         self._peaks.append(_core.machine.multiply_add_rate(SECONDS))
         self._bandwidths.append(_core.machine.memory_rate(self._numbers, SECONDS))
 
     def result(self) -> dict[str, Any]:
         return {
+            "threads": self._threads,
             "flops_per_second": spread(self._peaks),
             "bytes_per_second": spread(self._bandwidths),
             "array_bytes": 4 * self._numbers,

@@ -59,7 +59,7 @@ class Process:
         peer = PEERS[name]
         if importlib.util.find_spec(peer.package) is None:
             raise PeerError(f"{peer.package} is not installed")
-        self.name = name
+        self.name, self.threads = name, threads
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
         path = [str(Path(loopos.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")]
         self._process = subprocess.Popen(

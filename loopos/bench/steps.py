@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 from .machine import Limits, spread
 from .process import SETTLE, PeerError, Process
@@ -18,6 +18,13 @@ WARM_UP = 2  # steps before anything is kept: the first compiles, allocates, fau
 SEED = 0
 
 
+class Entrant(NamedTuple):
+    """An engine with its number of threads."""
+
+    peer: str
+    threads: int
+
+
 def measure(
     settings: Sequence[Setting],
     peers: Sequence[str],
@@ -25,52 +32,53 @@ def measure(
     threads: int,
     rounds: int,
     steps: int | None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The step times of ``peers`` on each of ``settings``.
-
-    rounds: turns of each engine that are kept; steps: of one turn (None: as many as take about a second, from 2 to
-    50). Every engine keeps its process through the rounds of a setting, and the limits of the machine are measured in
-    each round. say: told what is being done."""
-    return {"settings": [_setting(each, peers, threads, rounds, steps, say) for each in settings]}
+    """The step times of ``peers`` on each of ``settings``; see :func:`compare`."""
+    entrants = [Entrant(peer, threads) for peer in peers]
+    return {"settings": [compare(each, entrants, rounds=rounds, steps=steps, say=say) for each in settings]}
 
 
-def _setting(
-    setting: Setting, peers: Sequence[str], threads: int, rounds: int, steps: int | None, say: Callable[[str], None]
+def compare(
+    setting: Setting, entrants: Sequence[Entrant], *, rounds: int, steps: int | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    results: dict[str, dict[str, Any]] = {}
-    absent: list[dict[str, str]] = []
-    limits = Limits(threads)
+    """The step times of ``entrants`` on one setting.
+
+    rounds: turns of each that are kept; steps: of one turn (None: as many as take about a second, from 2 to 50). Every
+    entrant keeps its process, and the limits of the machine are measured in each round, once for each number of
+    threads. say: told what is being done."""
+    results: dict[Entrant, dict[str, Any]] = {}
+    absent: list[dict[str, Any]] = []
+    limits = {threads: Limits(threads) for threads in sorted({each.threads for each in entrants})}
     with ExitStack() as stack:
-        running: list[tuple[Process, int]] = []
-        for name in peers:
-            say(f"{setting.name}: {name} starts")
+        running: dict[Entrant, tuple[Process, int]] = {}
+        for entrant in entrants:
+            say(f"{setting.name}: {entrant.peer} starts, threads {entrant.threads}")
             try:
-                process = stack.enter_context(Process(name, threads))
-                results[name], count = _start(process, setting, steps)
-                running.append((process, count))
+                process = stack.enter_context(Process(*entrant))
+                results[entrant], count = _start(process, setting, steps)
+                running[entrant] = process, count
             except PeerError as reason:
-                results.pop(name, None)
-                absent.append({"peer": name, "reason": str(reason)})
-        seconds: dict[str, list[float]] = {process.name: [] for process, _ in running}
+                absent.append(entrant._asdict() | {"reason": str(reason)})
+        seconds: dict[Entrant, list[float]] = {entrant: [] for entrant in running}
         for turn in range(rounds):
             say(f"{setting.name}: round {turn + 1} of {rounds}")
-            limits.measure()
+            for limit in limits.values():
+                limit.measure()
             time.sleep(SETTLE)
-            for process, count in list(running):
+            for entrant, (process, count) in list(running.items()):
                 try:
-                    seconds[process.name] += process.turn("steps", count=count)["seconds"]
+                    seconds[entrant] += process.turn("steps", count=count)["seconds"]
+                    results[entrant]["peak_rss"] = process.ask("memory")["peak_rss"]
                 except PeerError as reason:
-                    running.remove((process, count))
-                    absent.append({"peer": process.name, "reason": str(reason)})
-        for process, _ in running:
-            results[process.name] |= _figures(setting, seconds[process.name], limits.result())
-            results[process.name]["peak_rss"] = process.ask("memory")["peak_rss"]
-    kept = [results[process.name] for process, _ in running]
+                    del running[entrant]
+                    absent.append(entrant._asdict() | {"reason": str(reason)})
+    measured = {threads: limit.result() for threads, limit in limits.items()}
+    kept = [results[entrant] | _figures(setting, seconds[entrant], measured[entrant.threads]) for entrant in running]
     return {
         "setting": setting.to_dict() | {"tokens": setting.tokens, "parameters": setting.config.num_parameters()},
         "flops": step_flops(setting).to_dict(),
-        "limits": limits.result(),
+        "limits": list(measured.values()),
         "peers": kept,
         "absent": absent,
         "ratio": ratio(kept),
@@ -82,9 +90,10 @@ def _start(process: Process, setting: Setting, steps: int | None) -> tuple[dict[
     parameters = process.ask("prepare", setting=setting.to_dict(), seed=SEED)["parameters"]
     if parameters != setting.config.num_parameters():
         raise PeerError(f"built {parameters} parameters instead of {setting.config.num_parameters()}")
-    first = process.ask("steps", count=WARM_UP)
+    first = process.turn("steps", count=WARM_UP)
     result = {
         "peer": process.name,
+        "threads": process.threads,
         "engine": process.engine,
         "first_loss": first["losses"][0],
         "rss_before": process.rss,
@@ -108,7 +117,9 @@ def _figures(setting: Setting, seconds: list[float], limits: dict[str, Any]) -> 
 
 
 def ratio(peers: Sequence[dict[str, Any]]) -> float | None:
-    """Median step time of PyTorch, the better of eager and compiled, over ours; None where one of the two is absent."""
-    ours = [each["seconds"]["median"] for each in peers if each["peer"] == "loopos"]
-    theirs = [each["seconds"]["median"] for each in peers if each["peer"] in ("torch", "torch-compiled")]
-    return min(theirs) / ours[0] if ours and theirs else None
+    """Median step time of PyTorch, the better of eager and compiled, over ours, with the most threads that were
+    measured; None where one of the two is absent."""
+    most = max((each["threads"] for each in peers), default=0)
+    medians = {each["peer"]: each["seconds"]["median"] for each in peers if each["threads"] == most}
+    theirs = [medians[name] for name in ("torch", "torch-compiled") if name in medians]
+    return min(theirs) / medians["loopos"] if theirs and "loopos" in medians else None

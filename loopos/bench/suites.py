@@ -7,7 +7,7 @@ from typing import Any
 
 from loopos import _core, checks
 
-from . import machine, process, settings, steps
+from . import machine, ops, process, settings, steps
 
 FORMAT = 1  # of the JSON
 DEFAULT_ROUNDS = 5
@@ -48,6 +48,11 @@ def _steps(setting: str | None, peers: list[str], **how: Any) -> dict[str, Any]:
     return steps.measure(settings.named(setting), peers, **how)
 
 
+def _ops(setting: str | None, peers: list[str], **how: Any) -> dict[str, Any]:
+    return ops.measure(settings.named(setting or ",".join(ops.DEFAULT)), peers, **how)
+
+
 SUITES: dict[str, tuple[tuple[str, ...], Callable[..., dict[str, Any]]]] = {
     "steps": (steps.ENGINES, _steps),
+    "ops": (ops.ENGINES, _ops),
 }

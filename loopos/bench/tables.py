@@ -53,7 +53,7 @@ def limits(result: dict[str, Any]) -> str:
     """The machine's limits in a sentence."""
     peak, memory = result["flops_per_second"], result["bytes_per_second"]
     return (
-        f"multiply-add peak {_giga(peak)} GFLOP/s, memory {_giga(memory)} GB/s "
+        f"threads {result['threads']}: multiply-add peak {_giga(peak)} GFLOP/s, memory {_giga(memory)} GB/s "
         f"(y = a + b, {result['array_bytes'] / MEBI:.0f} MiB each)"
     )
 
@@ -103,7 +103,7 @@ def steps(result: dict[str, Any], markdown: bool) -> list[str]:
         rows = [_step_row(peer, ours[0] if ours else None) for peer in each["peers"]]
         work = number(each["flops"]["total"] / GIGA)
         title = f"{each['setting']['name']}: {_sizes(each['setting'])}, {work} GFLOP a step"
-        notes = [limits(each["limits"]), *absences(each["absent"])]
+        notes = [*map(limits, each["limits"]), *absences(each["absent"])]
         body = [table(STEP_HEADER, rows, markdown)] if rows else []
         blocks.append(_join([heading(title, markdown), *body, *notes], markdown))
     named = [(each["setting"]["name"], each["ratio"]) for each in result["settings"]]
@@ -148,4 +148,41 @@ def render(result: dict[str, Any], *, markdown: bool = False) -> str:
     return "\n\n".join([machine(result), *blocks])
 
 
-SUITES = {"steps": steps}
+OP_HEADER = ("operation", "shape", "limit", "engine", "µs", "min–max", "GFLOP/s", "GB/s", "of limit", "their/our time")
+
+
+def ops(result: dict[str, Any], markdown: bool) -> list[str]:
+    """Blocks of text for `loopos bench ops`: a table for each setting and direction."""
+    blocks = [_join([*map(limits, result["limits"]), *absences(result["absent"])], markdown)]
+    groups: dict[tuple[str, str], list[list[str]]] = {}
+    for each in result["operations"]:
+        groups.setdefault((each["setting"], each["direction"]), []).extend(_op_rows(each))
+    for (setting, direction), rows in groups.items():
+        title = heading(f"{setting}, {direction}", markdown)
+        blocks.append(_join([title, table(OP_HEADER, rows, markdown)] if rows else [title], markdown))
+    return blocks
+
+
+def _op_rows(each: dict[str, Any]) -> list[list[str]]:
+    ours = next((peer["seconds"]["median"] for peer in each["peers"] if peer["peer"] == "loopos"), None)
+    rows = []
+    for peer in each["peers"]:
+        micro = {key: number(1e6 * value) for key, value in peer["seconds"].items()}
+        rows.append(
+            [
+                each["operation"],
+                each["shape"],
+                each["limit"],
+                peer["peer"],
+                micro["median"],
+                f"{micro['min']}–{micro['max']}",
+                number(peer["flops_per_second"] / GIGA) if each["flops"] else "-",
+                number(peer["bytes_per_second"] / GIGA),
+                percent(peer["fraction_of_limit"]),
+                number(peer["seconds"]["median"] / ours if ours else None),
+            ]
+        )
+    return rows
+
+
+SUITES = {"steps": steps, "ops": ops}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
 import loopos
 from loopos import optim
 from loopos.bench import settings
+from loopos.bench.peers import ours_operations
 from loopos.bench.peers.serve import Engine, serve
 from loopos.bench.settings import Setting
 from loopos.settings import TrainSettings
@@ -53,6 +56,9 @@ class LoopOS(Engine):
         if not update.applied:
             raise FloatingPointError(f"the step was refused: {update.birth}")
         return update.loss
+
+    def operation(self, name: str, backward: bool, arrays: dict[str, np.ndarray], options: dict) -> Callable[[], Any]:
+        return ours_operations.operation(name, backward, arrays, options)
 
     def load(self, folder: str) -> None:
         self.model = loopos.Model.from_pretrained(folder)

@@ -84,8 +84,6 @@ class Server:
     def operation(self, name: str, backward: bool, arrays: list, options: dict) -> dict[str, Any]:
         from loopos.bench.operations import make_arrays
 
-        self._call = lambda: None  # the arrays of the one before go first
-        gc.collect()
         self._call = self._engine.operation(name, backward, make_arrays(arrays), options)
         return {}
 
@@ -95,6 +93,12 @@ class Server:
         for _ in range(count):
             self._call()
         return {"seconds": time.perf_counter() - start}
+
+    def forget(self) -> dict[str, Any]:
+        """Lets the arrays of the operation go."""
+        self._call = lambda: None
+        gc.collect()
+        return {}
 
     def load(self, folder: str) -> dict[str, Any]:
         self._engine.load(folder)

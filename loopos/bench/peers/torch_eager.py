@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn as nn
 
 from loopos.bench import settings
+from loopos.bench.peers import torch_operations
 from loopos.bench.peers.serve import Engine, serve
 from loopos.bench.peers.torch_model import Transformer, adamw
 from loopos.bench.settings import Setting
@@ -36,6 +40,9 @@ class Torch(Engine):
         nn.utils.clip_grad_norm_(self.model.parameters(), settings.CLIP)
         self.optimizer.step()
         return loss.item()
+
+    def operation(self, name: str, backward: bool, arrays: dict[str, np.ndarray], options: dict) -> Callable[[], Any]:
+        return torch_operations.operation(name, backward, arrays, options)
 
 
 if __name__ == "__main__":
