@@ -68,19 +68,27 @@ def _operation(
     }
     counts: dict[Process, int] = {}
     seconds: dict[Process, list[float]] = {}
+
+    def leave(process: Process, reason: PeerError) -> None:
+        counts.pop(process, None)
+        where = f"{setting}: {operation.name} {operation.direction}"
+        absent.append({"peer": process.name, "threads": process.threads, "reason": f"{where}: {reason}"})
+
     for process in running:
         try:
             process.ask("operation", **about)
             counts[process] = calls if calls is not None else _calls(process)
             seconds[process] = []
         except PeerError as reason:
-            where = f"{setting}: {operation.name} {operation.direction}"
-            absent.append({"peer": process.name, "threads": process.threads, "reason": f"{where}: {reason}"})
-    for _ in range(rounds):
-        for process, count in counts.items():
-            seconds[process].append(process.turn("calls", count=count)["seconds"] / count)
-    for process in counts:
-        process.ask("forget")
+            leave(process, reason)
+    for turn in range(rounds):
+        for process, count in list(counts.items()):
+            try:
+                seconds[process].append(process.turn("calls", count=count)["seconds"] / count)
+                if turn == rounds - 1:
+                    process.ask("forget")
+            except PeerError as reason:
+                leave(process, reason)
     return {
         "operation": operation.name,
         "direction": operation.direction,

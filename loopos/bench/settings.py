@@ -79,11 +79,8 @@ TINY = {  # for tests: a moment of each family
 }
 
 
-def named(names: str | None) -> list[Setting]:
-    """The settings of a list with commas between, each once and in that order; None: all of SETTINGS. ValueError for a
-    name that is none."""
-    if names is None:
-        return list(SETTINGS.values())
+def named(names: str) -> list[Setting]:
+    """The settings of a list with commas between, each once and in that order. ValueError for a name that is none."""
     known = SETTINGS | TINY
     for name in (chosen := names.split(",")):
         if name not in known:

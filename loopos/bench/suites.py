@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from loopos import _core, checks
 
-from . import machine, ops, process, settings, steps
+from . import generation, machine, ops, process, scaling, settings, steps
 
 FORMAT = 1  # of the JSON
 DEFAULT_ROUNDS = 5
@@ -29,30 +29,33 @@ def run(
     turns of each engine; steps: of one turn (None: by their length). ValueError or TypeError for a bad argument,
     before anything runs."""
     checks.choice("bench", "suite", suite, tuple(SUITES))
-    engines, measure = SUITES[suite]
-    chosen = process.chosen(peers, engines)
+    what = SUITES[suite]
+    models = settings.named(setting or ",".join(what.default))
+    engines = process.chosen(peers, what.engines)
     rounds = checks.count("bench", "rounds", rounds, high=10_000)
     if steps is not None:
         steps = checks.count("bench", "steps", steps, high=10_000)
     before = _core.get_num_threads()
     threads = before if threads is None else checks.count("bench", "threads", threads, high=1024)
     try:
-        measured = measure(setting, chosen, threads=threads, rounds=rounds, steps=steps, say=say)
+        measured = what.measure(models, engines, threads=threads, rounds=rounds, steps=steps, say=say)
     finally:
         _core.set_num_threads(before)
     about = {"suite": suite, "format": FORMAT, "machine": machine.describe(), "threads": threads, "rounds": rounds}
     return about | measured
 
 
-def _steps(setting: str | None, peers: list[str], **how: Any) -> dict[str, Any]:
-    return steps.measure(settings.named(setting), peers, **how)
+class Suite(NamedTuple):
+    """What it measures, which engines can take part, and which settings it takes unless told."""
+
+    measure: Callable[..., dict[str, Any]]
+    engines: tuple[str, ...]
+    default: tuple[str, ...]
 
 
-def _ops(setting: str | None, peers: list[str], **how: Any) -> dict[str, Any]:
-    return ops.measure(settings.named(setting or ",".join(ops.DEFAULT)), peers, **how)
-
-
-SUITES: dict[str, tuple[tuple[str, ...], Callable[..., dict[str, Any]]]] = {
-    "steps": (steps.ENGINES, _steps),
-    "ops": (ops.ENGINES, _ops),
+SUITES = {
+    "steps": Suite(steps.measure, steps.ENGINES, tuple(settings.SETTINGS)),
+    "ops": Suite(ops.measure, ops.ENGINES, ops.DEFAULT),
+    "scaling": Suite(scaling.measure, scaling.ENGINES, scaling.DEFAULT),
+    "generate": Suite(generation.measure, generation.ENGINES, generation.DEFAULT),
 }

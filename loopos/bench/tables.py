@@ -142,47 +142,107 @@ def _join(parts: Sequence[str], markdown: bool) -> str:
     return ("\n\n" if markdown else "\n").join(parts)
 
 
+def ops(result: dict[str, Any], markdown: bool) -> list[str]:
+    """Blocks of text for `loopos bench ops`: a table for each setting and direction, the engines side by side."""
+    engines = list(result["engines"])
+    columns = [f"{name} {what}" for name in engines for what in ("µs", "GFLOP/s", "GB/s", "of limit")]
+    header = ["operation", "shape", "limit", *columns, "torch / loopos"]
+    blocks = [_join([*map(limits, result["limits"]), *absences(result["absent"])], markdown)]
+    groups: dict[tuple[str, str], list[list[str]]] = {}
+    for each in result["operations"]:
+        groups.setdefault((each["setting"], each["direction"]), []).append(_op_row(each, engines))
+    for (setting, direction), rows in groups.items():
+        blocks.append(_join([heading(f"{setting}, {direction}", markdown), table(header, rows, markdown)], markdown))
+    return blocks
+
+
+def _op_row(each: dict[str, Any], engines: Sequence[str]) -> list[str]:
+    peers = {peer["peer"]: peer for peer in each["peers"]}
+    cells = [each["operation"], each["shape"], each["limit"]]
+    for name in engines:
+        peer = peers.get(name)
+        if peer is None:
+            cells += ["-"] * 4
+            continue
+        flops = number(peer["flops_per_second"] / GIGA) if each["flops"] else "-"
+        cells += [number(1e6 * peer["seconds"]["median"]), flops]
+        cells += [number(peer["bytes_per_second"] / GIGA), percent(peer["fraction_of_limit"])]
+    medians = {name: peer["seconds"]["median"] for name, peer in peers.items()}
+    return [*cells, number(medians["torch"] / medians["loopos"] if {"torch", "loopos"} <= medians.keys() else None)]
+
+
+def scaling(result: dict[str, Any], markdown: bool) -> list[str]:
+    """Blocks of text for `loopos bench scaling`."""
+    series = result["series"]
+    blocks = [_threads_table(each, markdown) for each in series["threads"]]
+    for name, title in (("length", "Length of a sequence, at a fixed number of tokens"), ("size", "Size of the model")):
+        blocks.append(_join([heading(title, markdown), _growth_table(series[name], markdown)], markdown))
+    return [*blocks, *absences(result["absent"])]
+
+
+def _threads_table(each: dict[str, Any], markdown: bool) -> str:
+    header = ("engine", "threads", "ms/step", "min–max", "GFLOP/s", "of their peak", "one thread's time / theirs")
+    single = {peer["peer"]: peer["seconds"]["median"] for peer in each["peers"] if peer["threads"] == 1}
+    rows = [
+        [
+            peer["engine"],
+            str(peer["threads"]),
+            *milliseconds(peer["seconds"]),
+            number(peer["flops_per_second"] / GIGA),
+            percent(peer["fraction_of_peak"]),
+            number(single[peer["peer"]] / peer["seconds"]["median"] if peer["peer"] in single else None),
+        ]
+        for peer in each["peers"]
+    ]
+    title = heading(f"Threads, {each['setting']['name']}: {_sizes(each['setting'])}", markdown)
+    return _join([title, table(header, rows, markdown), *map(limits, each["limits"])], markdown)
+
+
+def _growth_table(points: Sequence[dict[str, Any]], markdown: bool) -> str:
+    """Where the cost grows as the arithmetic says, the time of a GFLOP stays what it was at the first point."""
+    header = ("", "sizes", "engine", "GFLOP a step", "ms/step", "ms/GFLOP", "of the first")
+    rows: list[list[str]] = []
+    first: dict[str, float] = {}
+    for point in points:
+        work = point["flops"]["total"] / GIGA
+        for peer in point["peers"]:
+            cost = 1e3 * peer["seconds"]["median"] / work
+            share = cost / first.setdefault(peer["peer"], cost)
+            sizes = f"{point['setting']['parameters']:,} parameters, B {point['setting']['batch']}"
+            milli = number(1e3 * peer["seconds"]["median"])
+            rows.append(
+                [point["setting"]["name"], sizes, peer["peer"], number(work), milli, number(cost), number(share)]
+            )
+    return table(header, rows, markdown)
+
+
+def generate(result: dict[str, Any], markdown: bool) -> list[str]:
+    """Blocks of text for `loopos bench generate`."""
+    header = ("model", "engine", "tokens/s", "ms", "min–max", "peak RSS", "same tokens", "their/our time")
+    rows: list[list[str]] = []
+    for each in result["settings"]:
+        ours = next((peer["seconds"]["median"] for peer in each["peers"] if peer["peer"] == "loopos"), None)
+        rows += [
+            [
+                each["setting"]["name"],
+                peer["engine"],
+                number(peer["tokens_per_second"]),
+                *milliseconds(peer["seconds"]),
+                f"{peer['peak_rss'] / MEBI:,.0f} MiB",
+                f"{peer['agrees_for']} of {result['new_tokens']}",
+                number(peer["seconds"]["median"] / ours if ours else None),
+            ]
+            for peer in each["peers"]
+        ]
+    about = f"Greedy, batch 1, {result['new_tokens']} tokens after a prompt of {result['prompt']}, random weights:"
+    missing = {line: None for each in result["settings"] for line in absences(each["absent"])}
+    return [_join([about, table(header, rows, markdown), *missing], markdown)]
+
+
+SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate}
+
+
 def render(result: dict[str, Any], *, markdown: bool = False) -> str:
     """The whole result of a suite as text."""
     blocks = SUITES[result["suite"]](result, markdown)
     return "\n\n".join([machine(result), *blocks])
-
-
-OP_HEADER = ("operation", "shape", "limit", "engine", "µs", "min–max", "GFLOP/s", "GB/s", "of limit", "their/our time")
-
-
-def ops(result: dict[str, Any], markdown: bool) -> list[str]:
-    """Blocks of text for `loopos bench ops`: a table for each setting and direction."""
-    blocks = [_join([*map(limits, result["limits"]), *absences(result["absent"])], markdown)]
-    groups: dict[tuple[str, str], list[list[str]]] = {}
-    for each in result["operations"]:
-        groups.setdefault((each["setting"], each["direction"]), []).extend(_op_rows(each))
-    for (setting, direction), rows in groups.items():
-        title = heading(f"{setting}, {direction}", markdown)
-        blocks.append(_join([title, table(OP_HEADER, rows, markdown)] if rows else [title], markdown))
-    return blocks
-
-
-def _op_rows(each: dict[str, Any]) -> list[list[str]]:
-    ours = next((peer["seconds"]["median"] for peer in each["peers"] if peer["peer"] == "loopos"), None)
-    rows = []
-    for peer in each["peers"]:
-        micro = {key: number(1e6 * value) for key, value in peer["seconds"].items()}
-        rows.append(
-            [
-                each["operation"],
-                each["shape"],
-                each["limit"],
-                peer["peer"],
-                micro["median"],
-                f"{micro['min']}–{micro['max']}",
-                number(peer["flops_per_second"] / GIGA) if each["flops"] else "-",
-                number(peer["bytes_per_second"] / GIGA),
-                percent(peer["fraction_of_limit"]),
-                number(peer["seconds"]["median"] / ours if ours else None),
-            ]
-        )
-    return rows
-
-
-SUITES = {"steps": steps, "ops": ops}

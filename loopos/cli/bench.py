@@ -37,37 +37,59 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
 
 
 def bench(given: dict[str, Any]) -> int:
-    from loopos.bench import suites, tables
+    from loopos.bench import plots, suites, tables
 
     what, files = given.pop("what", "steps"), given.pop("files", [])
-    outputs = {name: given.pop(name, None) for name in ("json", "plot")}
+    json_file, picture = given.pop("json", None), given.pop("plot", None)
     markdown = given.pop("markdown", False)
-    for name, path in outputs.items():
+    for name, path in (("json", json_file), ("plot", picture)):
         _check_output(name, path)
+    if picture is not None:
+        plots.require()
     if what == "show":
-        return _show(files, given, outputs, markdown)
-    if files:
-        raise ValueError(f"files are for show, got {files[0]!r}")
-    result = suites.run(what, say=lambda text: print(text, file=sys.stderr), **given)
-    print(tables.render(result, markdown=markdown))
-    if outputs["json"] is not None:
-        Path(outputs["json"]).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        if json_file is not None:
+            raise ValueError("json: show measures nothing, so there is nothing to write")
+        results = _saved(files, given)
+    elif files:
+        raise ValueError(f"only show takes a FILE, got {files[0]!r}")
+    else:
+        results = [suites.run(what, say=lambda text: print(text, file=sys.stderr), **given)]
+    if json_file is not None:
+        Path(json_file).write_text(json.dumps(results[0], indent=1) + "\n", encoding="utf-8")
+    print("\n\n".join(tables.render(result, markdown=markdown) for result in results))
+    if picture is not None:
+        if len(results) != 1:
+            raise ValueError(f"plot: a picture shows one FILE, got {len(results)}")
+        plots.draw(results[0], picture)
     return 0
 
 
 def _check_output(name: str, path: str | None) -> None:
     """Refused before the measuring, not after it."""
-    if path is not None and not Path(path).absolute().parent.is_dir():
+    if path is None:
+        return
+    if not Path(path).absolute().parent.is_dir():
         raise ValueError(f"{name}: the folder of {path!r} does not exist")
+    if name == "plot" and Path(path).suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"plot: the name of the picture must end in .png, .svg or .pdf, got {path!r}")
 
 
-def _show(files: list[str], given: dict[str, Any], outputs: dict[str, str | None], markdown: bool) -> int:
-    from loopos.bench import tables
+def _saved(files: list[str], given: dict[str, Any]) -> list[dict[str, Any]]:
+    """The results in ``files``."""
+    from loopos.bench import suites
 
     if given:
-        raise ValueError(f"show measures nothing; got {', '.join(given)}")
+        raise ValueError(f"show measures nothing, so it takes no {', '.join(given)}")
     if not files:
         raise ValueError("show needs a FILE that --json wrote")
+    results = []
     for file in files:
-        print(tables.render(json.loads(Path(file).read_text(encoding="utf-8")), markdown=markdown))
-    return 0
+        try:
+            result = json.loads(Path(file).read_text(encoding="utf-8"))
+            known = result["format"] == suites.FORMAT and result["suite"] in suites.SUITES
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+            known = False
+        if not known:
+            raise ValueError(f"{file}: not results that this version's `loopos bench --json` wrote")
+        results.append(result)
+    return results
