@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,12 +84,13 @@ def scaling(result: dict[str, Any], figure: Any) -> None:
     series = result["series"]
     figure.set_size_inches(13, 4.2)
     threads, length, size = figure.subplots(1, 3)
-    for each in series["threads"]:
+    for style, each in zip(itertools.cycle(("-", "--", ":", "-.")), series["threads"], strict=False):
         for engine in dict.fromkeys(peer["peer"] for peer in each["peers"]):
             points = sorted((p["threads"], p["seconds"]["median"]) for p in each["peers"] if p["peer"] == engine)
             label = f"{engine}, {each['setting']['name']}"
             x, y = [n for n, _ in points], [points[0][1] / seconds for _, seconds in points]
-            threads.plot(x, y, marker="o", label=label, color=COLOURS[engine])
+            threads.plot(x, y, marker="o", label=label, color=COLOURS[engine], linestyle=style)
+            threads.set_xticks(x)
     threads.set_xlabel("threads")
     threads.set_ylabel("one thread's time / theirs")
     for axes, points, what in ((length, series["length"], "context_length"), (size, series["size"], "d_model")):

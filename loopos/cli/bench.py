@@ -24,7 +24,7 @@ programs first.
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", choices=WHAT, metavar="WHAT", help=" | ".join(WHAT))
+    parser.add_argument("what", nargs="?", default="steps", choices=WHAT, metavar="WHAT", help=" | ".join(WHAT))
     parser.add_argument("files", nargs="*", metavar="FILE", help="results to show")
     parser.add_argument("--setting", metavar="S,S", help="models to measure (default: all of the suite)")
     parser.add_argument("--peers", metavar="P,P", help="engines to measure (default: all of the suite)")
@@ -39,7 +39,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
 def bench(given: dict[str, Any]) -> int:
     from loopos.bench import plots, suites, tables
 
-    what, files = given.pop("what", "steps"), given.pop("files", [])
+    what, files = given.pop("what"), given.pop("files", [])
     json_file, picture = given.pop("json", None), given.pop("plot", None)
     markdown = given.pop("markdown", False)
     for name, path in (("json", json_file), ("plot", picture)):
@@ -76,7 +76,7 @@ def _check_output(name: str, path: str | None) -> None:
 
 def _saved(files: list[str], given: dict[str, Any]) -> list[dict[str, Any]]:
     """The results in ``files``."""
-    from loopos.bench import suites
+    from loopos.bench import suites, tables
 
     if given:
         raise ValueError(f"show measures nothing, so it takes no {', '.join(given)}")
@@ -86,10 +86,10 @@ def _saved(files: list[str], given: dict[str, Any]) -> list[dict[str, Any]]:
     for file in files:
         try:
             result = json.loads(Path(file).read_text(encoding="utf-8"))
-            known = result["format"] == suites.FORMAT and result["suite"] in suites.SUITES
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-            known = False
-        if not known:
-            raise ValueError(f"{file}: not results that this version's `loopos bench --json` wrote")
+            if result["format"] != suites.FORMAT:
+                raise KeyError(result["format"])
+            tables.render(result)
+        except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
+            raise ValueError(f"{file}: not results that this version's `loopos bench --json` wrote") from None
         results.append(result)
     return results
