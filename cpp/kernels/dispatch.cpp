@@ -88,8 +88,8 @@ const GemmShape& gemm_shape() {
 void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed) {
   active().kernels.pack_b(b, ldb, transposed, k, n, packed);
 }
-void pack_a(const float* a, Index lda, Index k, Index m, float* packed) {
-  active().kernels.pack_a(a, lda, k, m, packed);
+void pack_a(const float* a, Index lda, bool transposed, Index k, Index m, float* packed) {
+  active().kernels.pack_a(a, lda, transposed, k, m, packed);
 }
 void multiply_block(const FloatBlock& block) {
   active().kernels.multiply_f32(block);

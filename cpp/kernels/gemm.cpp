@@ -7,6 +7,7 @@
 #include "core/thread_pool.h"
 
 namespace loopos::kernels {
+
 namespace {
 
 Index ceil_div(Index a, Index b) {
@@ -16,62 +17,47 @@ Index round_up(Index a, Index b) {
   return ceil_div(a, b) * b;
 }
 
+/// Depth of the blocks that k is cut into: a function of k alone.
+Index block_depth(Index k) {
+  const Index blocks = std::max<Index>(1, ceil_div(k, gemm_shape().depth));
+  return round_up(ceil_div(k, blocks), 4);
+}
+
 template <class T>
-void clear(Index m, Index n, T* c, Index ldc) {
-  for (Index i = 0; i < m; ++i) std::memset(c + i * ldc, 0, sizeof(T) * static_cast<std::size_t>(n));
+void only_extras(Index m, Index n, T* c, Index ldc, const Extras<T>& extras) {
+  for (Index i = 0; i < m; ++i)
+    for (Index j = 0; j < n; ++j) {
+      T x = extras.accumulate ? c[i * ldc + j] : T(0);
+      if (extras.bias) x += extras.bias[j];
+      if (extras.residual) x += extras.residual[i * extras.ld_residual + j];
+      c[i * ldc + j] = x;
+    }
 }
 
 struct SerialB;
-struct SharedA;
-struct SharedB;
+struct BlockA;
+struct BlockB;
+struct Shared;
 
-/// Where the operands of one product lie, whether packed or in place. Row panel p of A starts at a + p a_panel, a step
-/// of k further at a + p a_panel + a_step; likewise for B and its column panels.
-struct Operands {
-  const float* a;
-  Index a_panel, a_step, row_stride, column_stride;
-  const float* b;
-  Index b_panel, b_row;
-  Index k;
-};
+/// Up to so many columns A is read in place, unless its rows lie a multiple of 4 KB apart and so fall into few sets of
+/// the cache: packing would cost more than it brings.
+constexpr Index kFewColumns = 512;
 
-/// C block [row, row + m) x [column, column + n), both at panel borders, over the whole depth in steps of KC.
-void multiply_tile(const Operands& x, Index row, Index m, Index column, Index n, float* c, Index ldc, bool accumulate) {
-  const GemmShape& s = gemm_shape();
-  for (Index p = 0; p < x.k; p += s.depth) {
-    FloatBlock block;
-    block.m = m;
-    block.n = n;
-    block.k = std::min(s.depth, x.k - p);
-    block.a = x.a + row / s.rows * x.a_panel + p * x.a_step;
-    block.panel = x.a_panel;
-    block.row_stride = x.row_stride;
-    block.column_stride = x.column_stride;
-    block.b = x.b + column / s.columns * x.b_panel + p * x.b_row;
-    block.b_panel = x.b_panel;
-    block.b_row = x.b_row;
-    block.c = c + row * ldc + column;
-    block.ldc = ldc;
-    block.accumulate = accumulate || p > 0;
-    multiply_block(block);
-  }
+FloatBlock start_block(Index m, Index n, float* c, Index ldc) {
+  FloatBlock g{};
+  g.m = m;
+  g.n = n;
+  g.c = c;
+  g.ldc = ldc;
+  return g;
 }
 
-Operands in_place_a(Trans ta, Index k, const float* a, Index lda) {
-  const Index rows = gemm_shape().rows;
-  Operands x{};
-  x.a = a;
-  x.k = k;
-  x.a_panel = ta == Trans::yes ? rows : rows * lda;
-  x.a_step = x.column_stride = ta == Trans::yes ? lda : 1;
-  x.row_stride = ta == Trans::yes ? 1 : lda;
-  return x;
-}
-
-void packed_b(Operands& x, const float* b) {
-  x.b = b;
-  x.b_row = gemm_shape().columns;
-  x.b_panel = x.k * x.b_row;
+/// A read where it lies: element (0, p) at a.
+void in_place_a(FloatBlock& g, Trans ta, const float* a, Index lda) {
+  g.a = a;
+  g.panel = ta == Trans::yes ? gemm_shape().rows : gemm_shape().rows * lda;
+  g.column_stride = ta == Trans::yes ? lda : 1;
+  g.row_stride = ta == Trans::yes ? 1 : lda;
 }
 
 /// Small products, such as those inside a tile of attention: A is read where it lies, and so is B when its panels are
@@ -79,78 +65,159 @@ void packed_b(Operands& x, const float* b) {
 void serial_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b, Index ldb,
                     float* c, Index ldc, bool accumulate) {
   const GemmShape& s = gemm_shape();
-  Operands x = in_place_a(ta, k, a, lda);
-  if (tb == Trans::no && n % s.columns == 0) {
-    x.b = b;
-    x.b_panel = s.columns;
-    x.b_row = ldb;
-  } else {
-    float* packed = scratch<float, SerialB>(round_up(n, s.columns) * k);
-    pack_b(b, ldb, tb == Trans::yes, k, n, packed);
-    packed_b(x, packed);
+  const bool in_place_b = tb == Trans::no && n % s.columns == 0;
+  const float* packed = b;
+  if (!in_place_b) {
+    float* memory = scratch<float, SerialB>(round_up(n, s.columns) * k);
+    pack_b(b, ldb, tb == Trans::yes, k, n, memory);
+    packed = memory;
   }
-  multiply_tile(x, 0, m, 0, n, c, ldc, accumulate);
+  FloatBlock g = start_block(m, n, c, ldc);
+  g.b_panel = in_place_b ? s.columns : k * s.columns;
+  g.b_row = in_place_b ? ldb : s.columns;
+  const Index depth = block_depth(k);
+  for (Index p = 0; p < k; p += depth) {
+    in_place_a(g, ta, ta == Trans::yes ? a + p * lda : a + p, lda);
+    g.k = std::min(depth, k - p);
+    g.b = packed + p * g.b_row;
+    g.accumulate = accumulate || p > 0;
+    multiply_block(g);
+  }
+}
+
+/// The operands of a product cut into register panels, block of depth by block of depth, wherever they are packed.
+struct Operand {
+  const float* data;  // as it came, or packed whole when `packed`
+  Index ld;
+  bool transposed;  // of the data as it came: depth runs along rows for A, along columns for B
+  Index extent;     // rows of A, columns of B
+  bool packed;
+};
+
+/// Rows [row, row + m) of C against columns [column, column + n), all at panel borders, over the whole depth. What is
+/// not packed yet is packed here, block by block, into memory of this thread.
+void multiply_tile(const Operand& a, const Operand& b, Index k, Index row, Index m, Index column, Index n, float* c,
+                   Index ldc, const Extras<float>& extras) {
+  const GemmShape& s = gemm_shape();
+  const Index depth = block_depth(k);
+  for (Index p = 0; p < k; p += depth) {
+    FloatBlock g = start_block(m, n, c + row * ldc + column, ldc);
+    g.k = std::min(depth, k - p);
+    if (a.packed) {
+      g.a = a.data + p * round_up(a.extent, s.rows) + row * g.k;
+    } else if (!a.transposed && n <= kFewColumns && a.ld % 1024 != 0) {
+      in_place_a(g, Trans::no, a.data + row * a.ld + p, a.ld);
+    } else {
+      float* memory = scratch<float, BlockA>(round_up(m, s.rows) * depth);
+      pack_a(a.transposed ? a.data + p * a.ld + row : a.data + row * a.ld + p, a.ld, a.transposed, g.k, m, memory);
+      g.a = memory;
+    }
+    if (!g.panel) {
+      g.panel = s.rows * g.k;
+      g.row_stride = 1;
+      g.column_stride = s.rows;
+    }
+    if (b.packed) {
+      g.b = b.data + p * round_up(b.extent, s.columns) + column * g.k;
+    } else {
+      float* memory = scratch<float, BlockB>(round_up(n, s.columns) * depth);
+      pack_b(b.transposed ? b.data + column * b.ld + p : b.data + p * b.ld + column, b.ld, b.transposed, g.k, n,
+             memory);
+      g.b = memory;
+    }
+    g.b_panel = s.columns * g.k;
+    g.b_row = s.columns;
+    g.accumulate = extras.accumulate || p > 0;
+    if (p + depth >= k) {
+      g.bias = extras.bias ? extras.bias + column : nullptr;
+      g.residual = extras.residual ? extras.residual + row * extras.ld_residual + column : nullptr;
+      g.ld_residual = extras.ld_residual;
+    }
+    multiply_block(g);
+  }
+}
+
+/// How many pieces of at most `most` units make up `units`, when there should be at least `wanted`.
+Index pieces(Index units, Index most, Index wanted) {
+  return std::clamp<Index>(wanted, ceil_div(units, most), std::max<Index>(1, units));
+}
+
+/// Tasks are at most 240 rows (a block of A then stays in the second-level cache) by 1024 columns (so does C) where B
+/// is packed, and the other way round where A is. There are enough of them to share evenly, if each is worth its
+/// hand-over.
+void multiply(const Operand& a, const Operand& b, Index k, Index n, float* c, Index ldc, const Extras<float>& extras) {
+  const GemmShape& s = gemm_shape();
+  const Index m = a.extent;
+  const Index row_panels = ceil_div(m, s.rows), panels = ceil_div(n, s.columns);
+  const Index worth = std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 8);
+  Index row_tasks, column_tasks;
+  if (b.packed) {
+    row_tasks = pieces(row_panels, 20, std::min<Index>(worth, ceil_div(row_panels, 4)));
+    column_tasks = pieces(panels, 32, ceil_div(worth, row_tasks));
+  } else {
+    column_tasks = pieces(panels, 8, std::min<Index>(worth, ceil_div(panels, 2)));
+    row_tasks = pieces(row_panels, 86, ceil_div(worth, column_tasks));
+  }
+  const Index rows = ceil_div(row_panels, row_tasks) * s.rows, columns = ceil_div(panels, column_tasks) * s.columns;
+  parallel_for(row_tasks * column_tasks, [&](Index task) {
+    const Index row = task % row_tasks * rows, column = task / row_tasks * columns;
+    if (row >= m || column >= n) return;
+    multiply_tile(a, b, k, row, std::min(rows, m - row), column, std::min(columns, n - column), c, ldc, extras);
+  });
+}
+
+/// Packs [begin, end) of the operand's extent, as multiply_tile expects it in the whole; begin at a panel's border.
+void pack_some(const Operand& x, Index k, bool is_a, Index begin, Index end, float* memory) {
+  const Index width = is_a ? gemm_shape().rows : gemm_shape().columns, depth = block_depth(k);
+  for (Index p = 0; p < k; p += depth) {
+    const Index kk = std::min(depth, k - p);
+    const bool down = is_a == x.transposed;  // depth runs down the rows of what is stored
+    const float* from = down ? x.data + p * x.ld + begin : x.data + begin * x.ld + p;
+    (is_a ? pack_a : pack_b)(from, x.ld, x.transposed, kk, end - begin,
+                             memory + p * round_up(x.extent, width) + begin * kk);
+  }
+}
+
+void pack_operand(const Operand& x, Index k, bool is_a, float* memory) {
+  const Index width = is_a ? gemm_shape().rows : gemm_shape().columns;
+  const Index step = std::max<Index>(1, 16384 / (k * width)) * width;  // some tens of kilobytes
+  parallel_blocks(x.extent, step, [&](Index begin, Index end) { pack_some(x, k, is_a, begin, end, memory); });
 }
 
 void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b,
-                      Index ldb, float* c, Index ldc, bool accumulate) {
+                      Index ldb, float* c, Index ldc, const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
-  // Columns in slices so that the packed B stays within 16 MB, whatever the vocabulary.
-  const Index slice =
-      std::min(round_up(n, s.columns), std::max(s.columns, (Index{4} << 20) / k / s.columns * s.columns));
-  float* shared_b = scratch<float, SharedB>(slice * k);
-  Operands x = in_place_a(ta, k, a, lda);
-  packed_b(x, shared_b);
-  float* shared_a = nullptr;
-  if (ta == Trans::yes) {  // read in place, its columns would fall into few sets of the cache
-    shared_a = scratch<float, SharedA>(round_up(m, s.rows) * k);
-    x.a = shared_a;
-    x.a_panel = s.rows * k;
-    x.a_step = x.column_stride = s.rows;
-    x.row_stride = 1;
-  }
-
-  // Tiles of about 240 rows (an A block of 240 x KC stays in the second-level cache) by as many panels as make a task
-  // worth its hand-over.
-  const Index row_blocks = ceil_div(m, 20 * s.rows);
-  const Index rows = round_up(ceil_div(m, row_blocks), s.rows);
-  const Index panels_per_task = std::clamp<Index>((Index{2} << 20) / std::max<Index>(1, rows * k * s.columns), 1, 8);
-  const Index panels_per_pack = std::max<Index>(1, 16384 / (k * s.columns));
-  const Index row_panels_per_pack = std::max<Index>(1, 16384 / (k * s.rows));
-
-  for (Index first = 0; first < n; first += slice) {
-    const Index width = std::min(slice, n - first);
-    const Index panels = ceil_div(width, s.columns);
-    const Index b_packs = ceil_div(panels, panels_per_pack);
-    const Index a_packs = shared_a && first == 0 ? ceil_div(ceil_div(m, s.rows), row_panels_per_pack) : 0;
-    parallel_for(b_packs + a_packs, [&](Index task) {
-      if (task < b_packs) {
-        const Index from = task * panels_per_pack * s.columns, to = std::min(width, from + panels_per_pack * s.columns);
-        const float* source = tb == Trans::yes ? b + (first + from) * ldb : b + first + from;
-        pack_b(source, ldb, tb == Trans::yes, k, to - from, shared_b + from * k);
-      } else {
-        const Index from = (task - b_packs) * row_panels_per_pack * s.rows,
-                    to = std::min(m, from + row_panels_per_pack * s.rows);
-        pack_a(a + from, lda, k, to - from, shared_a + from * k);
-      }
-    });
-    const Index column_tasks = ceil_div(panels, panels_per_task);
-    parallel_for(column_tasks * row_blocks, [&](Index task) {
-      const Index row = task % row_blocks * rows, column = task / row_blocks * panels_per_task * s.columns;
-      if (row >= m) return;
-      multiply_tile(x, row, std::min(rows, m - row), column, std::min(panels_per_task * s.columns, width - column),
-                    c + first, ldc, accumulate);
-    });
+  // The smaller operand is packed first and shared; each part of the larger one is packed by the task that needs it. In
+  // slices of the depth, so that what is shared stays within 16 MB (or one block of depth).
+  const bool share_a = m < n;
+  const Index extent = share_a ? round_up(m, s.rows) : round_up(n, s.columns), depth = block_depth(k);
+  const Index slice = std::min(k, std::max<Index>(1, (Index{4} << 20) / (extent * depth)) * depth);
+  float* shared = scratch<float, Shared>(extent * slice);
+  for (Index p = 0; p < k; p += slice) {
+    const Index kk = std::min(slice, k - p);
+    Operand x{ta == Trans::yes ? a + p * lda : a + p, lda, ta == Trans::yes, m, false};
+    Operand y{tb == Trans::yes ? b + p : b + p * ldb, ldb, tb == Trans::yes, n, false};
+    Operand& small = share_a ? x : y;
+    pack_operand(small, kk, share_a, shared);
+    small.data = shared;
+    small.packed = true;
+    Extras<float> here;
+    if (p + slice >= k) here = extras;
+    here.accumulate = extras.accumulate || p > 0;
+    multiply(x, y, kk, n, c, ldc, here);
   }
 }
 
 void product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b,
-             Index ldb, float* c, Index ldc, bool accumulate) {
-  (serial ? serial_product : parallel_product)(ta, tb, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+             Index ldb, float* c, Index ldc, const Extras<float>& extras) {
+  if (serial && !extras.bias && !extras.residual)
+    serial_product(ta, tb, m, n, k, a, lda, b, ldb, c, ldc, extras.accumulate);
+  else
+    parallel_product(ta, tb, m, n, k, a, lda, b, ldb, c, ldc, extras);
 }
 
 void product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const double* a, Index lda, const double* b,
-             Index ldb, double* c, Index ldc, bool accumulate) {
+             Index ldb, double* c, Index ldc, const Extras<double>& extras) {
   constexpr Index kRows = 64, kColumns = 256;
   const Index row_blocks = ceil_div(m, kRows), column_blocks = ceil_div(n, kColumns);
   const auto block = [&](Index task) {
@@ -167,8 +234,14 @@ void product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const d
     g.ldb = ldb;
     g.c = c + row * ldc + column;
     g.ldc = ldc;
-    g.accumulate = accumulate;
+    g.accumulate = extras.accumulate;
     multiply_block(g);
+    if (!extras.bias && !extras.residual) return;
+    Extras<double> rest = extras;
+    rest.accumulate = true;
+    if (rest.bias) rest.bias += column;
+    if (rest.residual) rest.residual += row * rest.ld_residual + column;
+    only_extras(g.m, g.n, g.c, ldc, rest);
   };
   if (serial)
     for (Index task = 0; task < row_blocks * column_blocks; ++task) block(task);
@@ -178,32 +251,68 @@ void product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const d
 
 template <class T>
 void checked_product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b,
-                     Index ldb, T* c, Index ldc, bool accumulate) {
+                     Index ldb, T* c, Index ldc, const Extras<T>& extras) {
   if (m == 0 || n == 0) return;
-  if (k == 0) {
-    if (!accumulate) clear(m, n, c, ldc);
-    return;
-  }
-  product(serial, ta, tb, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+  if (k == 0) return only_extras(m, n, c, ldc, extras);
+  product(serial, ta, tb, m, n, k, a, lda, b, ldb, c, ldc, extras);
 }
 
 }  // namespace
 
 template <class T>
 void gemm(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c, Index ldc,
-          bool accumulate) {
+          const Extras<T>& extras) {
   constexpr Index kSmall = 64 * 64 * 32;  // below this a second thread costs more than it brings
-  checked_product(m * n * k <= kSmall, ta, tb, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+  checked_product(m * n * k <= kSmall, ta, tb, m, n, k, a, lda, b, ldb, c, ldc, extras);
 }
 
 template <class T>
 void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c,
                  Index ldc, bool accumulate) {
-  checked_product(true, ta, tb, m, n, k, a, lda, b, ldb, c, ldc, accumulate);
+  Extras<T> extras;
+  extras.accumulate = accumulate;
+  checked_product(true, ta, tb, m, n, k, a, lda, b, ldb, c, ldc, extras);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                               \
-  template void gemm(Trans, Trans, Index, Index, Index, const T*, Index, const T*, Index, T*, Index, bool); \
+template <>
+Index Panels<float>::size(Index n, Index k) {
+  return round_up(n, gemm_shape().columns) * k;
+}
+template <>
+Index Panels<double>::size(Index, Index) {
+  return 0;
+}
+template <>
+Index Panels<float>::pack_step() {
+  return gemm_shape().columns;
+}
+template <>
+Index Panels<double>::pack_step() {
+  return 1;
+}
+template <>
+void Panels<float>::pack(Index begin, Index end) const {
+  pack_some({b, ldb, tb == Trans::yes, n, false}, k, false, begin, end, memory);
+}
+template <>
+void Panels<double>::pack(Index, Index) const {}
+
+template <>
+void gemm_panels(Trans ta, Index m, Index n, const float* a, Index lda, const Panels<float>& b, float* c, Index ldc,
+                 const Extras<float>& extras) {
+  if (m == 0 || n == 0) return;
+  if (b.k == 0) return only_extras(m, n, c, ldc, extras);
+  multiply({a, lda, ta == Trans::yes, m, false}, {b.memory, 0, false, b.n, true}, b.k, n, c, ldc, extras);
+}
+template <>
+void gemm_panels(Trans ta, Index m, Index n, const double* a, Index lda, const Panels<double>& b, double* c, Index ldc,
+                 const Extras<double>& extras) {
+  checked_product(false, ta, b.tb, m, n, b.k, a, lda, b.b, b.ldb, c, ldc, extras);
+}
+
+#define LOOPOS_INSTANTIATE(T)                                                                        \
+  template void gemm(Trans, Trans, Index, Index, Index, const T*, Index, const T*, Index, T*, Index, \
+                     const Extras<T>&);                                                              \
   template void gemm_serial(Trans, Trans, Index, Index, Index, const T*, Index, const T*, Index, T*, Index, bool);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

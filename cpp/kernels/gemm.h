@@ -1,5 +1,6 @@
 // Matrix products, row-major with leading dimensions. Only m and n are partitioned between threads, and k is walked in
-// one fixed order.
+// one fixed order, in blocks fixed by k alone: so the bits of an element depend on nothing but its row, its column and
+// k.
 #pragma once
 
 #include "core/check.h"
@@ -9,16 +10,52 @@ namespace loopos::kernels {
 
 enum class Trans { no, yes };
 
-/// C (m, n) = A (m, k) B (k, n), or += with accumulate. With Trans::yes the operand is stored transposed: A as (k, m),
-/// B as (n, k). lda, ldb, ldc are the distances of stored rows. C must not overlap A or B. k = 0 gives zeros (or leaves
-/// C with accumulate).
+/// What a product adds to C while it is at hand anyway.
+template <class T>
+struct Extras {
+  bool accumulate = false;      // C itself
+  const T* bias = nullptr;      // (n), to every row
+  const T* residual = nullptr;  // (m, n), rows ld_residual apart; not C
+  Index ld_residual = 0;
+};
+
+/// C (m, n) = A (m, k) B (k, n) + extras. With Trans::yes the operand is stored transposed: A as (k, m), B as (n, k).
+/// lda, ldb, ldc are the distances of stored rows. C must not overlap A or B. k = 0 gives the extras alone.
 template <class T>
 void gemm(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c, Index ldc,
-          bool accumulate);
+          const Extras<T>& extras);
+template <class T>
+void gemm(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c, Index ldc,
+          bool accumulate) {
+  Extras<T> extras;
+  extras.accumulate = accumulate;
+  gemm(ta, tb, m, n, k, a, lda, b, ldb, c, ldc, extras);
+}
 
 /// The same product, on the calling thread alone: for use inside a chunk of other work.
 template <class T>
 void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c,
                  Index ldc, bool accumulate);
+
+/// B packed once for several products. Packing writes panels_size(n, k) numbers, which must live as long as this; for
+/// double nothing is packed (size 0) and B itself is read.
+template <class T>
+struct Panels {
+  Trans tb;
+  Index n, k;
+  const T* b;
+  Index ldb;
+  T* memory;
+
+  static Index size(Index n, Index k);
+  /// Columns [begin, end) of B, begin at a multiple of pack_step(): on the calling thread alone.
+  void pack(Index begin, Index end) const;
+  static Index pack_step();
+};
+
+/// gemm with the first n columns of B.
+template <class T>
+void gemm_panels(Trans ta, Index m, Index n, const T* a, Index lda, const Panels<T>& b, T* c, Index ldc,
+                 const Extras<T>& extras);
 
 }  // namespace loopos::kernels

@@ -14,71 +14,92 @@ constexpr int MR = kVectorBytes == 64 ? 12 : 6;  // 24 accumulators of 32 regist
 constexpr int NR = NV * kLanes;
 constexpr int KC = 256;  // a B panel of KC rows stays in the first-level cache
 
-/// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C].
+constexpr int kPrefetchEvery = 4;  // steps of k for one cache line of the next panel
+
+/// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C] [+ bias] [+ residual]. Meanwhile `next`, the panel
+/// of B to come, is brought nearer line by line: without that, the first tile of each panel waits for the outer cache.
 template <int ROWS>
-inline void micro(Index k, const float* a, Index row_stride, Index column_stride, const float* b, Index b_row, float* c,
-                  Index ldc, int width, bool accumulate) {
+inline void micro(const FloatBlock& g, const float* a, Index row_stride, Index column_stride, const float* b,
+                  Index b_row, const float* next, Index row, Index column, int width) {
   V<float> acc[ROWS][NV];
+  float* c = g.c + row * g.ldc + column;
 #pragma GCC unroll 12
   for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) acc[i][j] = V<float>(0.0f);
-  for (Index p = 0; p < k; ++p) {
-    V<float> row[NV];
+  const auto step = [&](Index p) {
+    V<float> x[NV];
 #pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) row[j] = V<float>::load(b + p * b_row + j * kLanes);
-    const float* column = a + p * column_stride;
+    for (int j = 0; j < NV; ++j) x[j] = V<float>::load(b + p * b_row + j * kLanes);
+    const float* from = a + p * column_stride;
 #pragma GCC unroll 12
     for (int i = 0; i < ROWS; ++i) {
-      const V<float> x(column[i * row_stride]);
+      const V<float> factor(from[i * row_stride]);
 #pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) acc[i][j] = fma(x, row[j], acc[i][j]);
+      for (int j = 0; j < NV; ++j) acc[i][j] = fma(factor, x[j], acc[i][j]);
     }
+  };
+  if (g.accumulate)
+#pragma GCC unroll 12
+    for (int i = 0; i < ROWS; ++i) __builtin_prefetch(c + i * g.ldc, 1);
+  Index p = 0;
+  for (; p + kPrefetchEvery <= g.k; p += kPrefetchEvery) {
+    __builtin_prefetch(next, 0, 2);
+    next += 16;
+#pragma GCC unroll 4
+    for (int u = 0; u < kPrefetchEvery; ++u) step(p + u);
   }
+  for (; p < g.k; ++p) step(p);
+  const auto finish = [&](V<float> x, Index i, Index j, auto count) {
+    float* out = c + i * g.ldc + j;
+    if (g.accumulate) x = load<float>(out, count) + x;
+    if (g.bias) x = load<float>(g.bias + column + j, count) + x;
+    if (g.residual) x = load<float>(g.residual + (row + i) * g.ld_residual + column + j, count) + x;
+    store<float>(x, out, count);
+  };
   if (width == NR) {
 #pragma GCC unroll 12
     for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) {
-        float* out = c + i * ldc + j * kLanes;
-        (accumulate ? V<float>::load(out) + acc[i][j] : acc[i][j]).store(out);
-      }
+      for (int j = 0; j < NV; ++j) finish(acc[i][j], i, j * kLanes, std::integral_constant<int, kLanes>{});
     return;
   }
   for (int i = 0; i < ROWS; ++i)
     for (int j = 0; j * kLanes < width; ++j) {
-      float* out = c + i * ldc + j * kLanes;
       const int n = width - j * kLanes < kLanes ? width - j * kLanes : kLanes;
-      (accumulate ? V<float>::load(out, n) + acc[i][j] : acc[i][j]).store(out, n);
+      finish(acc[i][j], i, j * kLanes, n);
     }
 }
 
 template <int ROWS>
-inline void call_micro(int rows, Index k, const float* a, Index row_stride, Index column_stride, const float* b,
-                       Index b_row, float* c, Index ldc, int width, bool accumulate) {
+inline void call_micro(int rows, const FloatBlock& g, const float* a, const float* b, const float* next, Index row,
+                       Index column, int width) {
   if constexpr (ROWS > 0) {
     if (rows == ROWS)
-      micro<ROWS>(k, a, row_stride, column_stride, b, b_row, c, ldc, width, accumulate);
+      micro<ROWS>(g, a, g.row_stride, g.column_stride, b, g.b_row, next, row, column, width);
     else
-      call_micro<ROWS - 1>(rows, k, a, row_stride, column_stride, b, b_row, c, ldc, width, accumulate);
+      call_micro<ROWS - 1>(rows, g, a, b, next, row, column, width);
   }
 }
 
 inline void multiply_float(const FloatBlock& g) {
+  const Index lines = g.k / kPrefetchEvery * 16;  // of the next panel, brought in by one tile
   for (Index j = 0, panel = 0; j < g.n; j += NR, ++panel) {
     const int width = static_cast<int>(g.n - j < NR ? g.n - j : NR);
     const float* b = g.b + panel * g.b_panel;
+    const float* next = b + g.b_panel;
     for (Index i = 0, row_panel = 0; i < g.m; i += MR, ++row_panel) {
       const int rows = static_cast<int>(g.m - i < MR ? g.m - i : MR);
       const float* a = g.a + row_panel * g.panel;
-      float* c = g.c + i * g.ldc + j;
+      const Index ahead = g.b_row == NR ? row_panel * lines : g.b_panel;
+      const float* wanted = ahead < g.b_panel ? next + ahead : a;
       // The common full tile is called with constants, so that its addressing is folded into the instructions.
-      if (rows == MR && g.column_stride == 1)
-        micro<MR>(g.k, a, g.row_stride, 1, b, g.b_row, c, g.ldc, width, g.accumulate);
-      else if (rows == MR && g.row_stride == 1)
-        micro<MR>(g.k, a, 1, g.column_stride, b, g.b_row, c, g.ldc, width, g.accumulate);
+      if (rows == MR && g.column_stride == 1 && g.b_row == NR)
+        micro<MR>(g, a, g.row_stride, 1, b, NR, wanted, i, j, width);
+      else if (rows == MR && g.row_stride == 1 && g.column_stride == MR && g.b_row == NR)
+        micro<MR>(g, a, 1, MR, b, NR, wanted, i, j, width);
       else
-        call_micro<MR>(rows, g.k, a, g.row_stride, g.column_stride, b, g.b_row, c, g.ldc, width, g.accumulate);
+        call_micro<MR>(rows, g, a, b, wanted, i, j, width);
     }
   }
 }
@@ -102,36 +123,41 @@ inline void transpose_rows4(const float* src, Index ld, Index columns, float* ds
     for (int i = 0; i < 4; ++i) dst[k * dst_stride + i] = src[i * ld + k];
 }
 
-/// Panels of `width` numbers per step of k, zero padded; element (k, j) is at src[k * ld + j], or at src[j * ld + k]
-/// when transposed.
+/// Panels of WIDTH numbers per step of k, zero padded; element (k, j) is at src[k * ld + j], or at src[j * ld + k] when
+/// transposed.
 template <int WIDTH>
 inline void pack(const float* src, Index ld, bool transposed, Index k, Index n, float* dst) {
-  for (Index j = 0; j < n; j += WIDTH, dst += k * WIDTH) {
-    const int width = static_cast<int>(n - j < WIDTH ? n - j : WIDTH);
-    if (transposed) {
-      int i = 0;
-      for (; i + 4 <= width; i += 4) transpose_rows4(src + (j + i) * ld, ld, k, dst + i, WIDTH);
-      for (; i < width; ++i)
-        for (Index p = 0; p < k; ++p) dst[p * WIDTH + i] = src[(j + i) * ld + p];
-      for (; i < WIDTH; ++i)
-        for (Index p = 0; p < k; ++p) dst[p * WIDTH + i] = 0.0f;
-    } else if (width == WIDTH) {
-      for (Index p = 0; p < k; ++p) std::memcpy(dst + p * WIDTH, src + p * ld + j, sizeof(float) * WIDTH);
-    } else {
-      for (Index p = 0; p < k; ++p) {
-        std::memset(dst + p * WIDTH, 0, sizeof(float) * WIDTH);
-        std::memcpy(dst + p * WIDTH, src + p * ld + j, sizeof(float) * static_cast<unsigned>(width));
-      }
-    }
+  const Index whole = n / WIDTH * WIDTH;
+  if (transposed) {
+    for (Index j = 0; j < whole; j += WIDTH)
+      for (int i = 0; i < WIDTH; i += 4)
+        if (i + 4 <= WIDTH)
+          transpose_rows4(src + (j + i) * ld, ld, k, dst + j * k + i, WIDTH);
+        else
+          for (int rest = i; rest < WIDTH; ++rest)
+            for (Index p = 0; p < k; ++p) dst[j * k + p * WIDTH + rest] = src[(j + rest) * ld + p];
+  } else {
+    constexpr Index kRows = 8;  // so many rows at a time, that each of their cache lines is read once
+    for (Index p0 = 0; p0 < k; p0 += kRows)
+      for (Index j = 0; j < whole; j += WIDTH)
+        for (Index p = p0; p < k && p < p0 + kRows; ++p)
+          std::memcpy(dst + j * k + p * WIDTH, src + p * ld + j, sizeof(float) * WIDTH);
   }
+  if (whole == n) return;
+  dst += whole * k;
+  for (Index p = 0; p < k; ++p)
+    for (Index j = 0; j < WIDTH; ++j) {
+      const Index at = whole + j;
+      dst[p * WIDTH + j] = at < n ? transposed ? src[at * ld + p] : src[p * ld + at] : 0.0f;
+    }
 }
 
 inline void pack_b_float(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed) {
   pack<NR>(b, ldb, transposed, k, n, packed);
 }
 
-inline void pack_a_float(const float* a, Index lda, Index k, Index m, float* packed) {
-  pack<MR>(a, lda, false, k, m, packed);
+inline void pack_a_float(const float* a, Index lda, bool transposed, Index k, Index m, float* packed) {
+  pack<MR>(a, lda, !transposed, k, m, packed);
 }
 
 }  // namespace loopos::kernels::LOOPOS_ISA_NAME

@@ -21,13 +21,12 @@ T row_max(const T* x, Index n) {
       const V<T> v = V<T>::load(x + i + part * V<T>::N);
       m[part] = select(v > m[part], v, m[part]);
     }
-  T lanes[V<T>::N];
-  T best = lowest;
-  for (const V<T>& part : m) {
-    part.store(lanes);
-    for (T lane : lanes) best = lane > best ? lane : best;
+  for (; i < n; i += V<T>::N) {
+    const V<T> v = load_filled<T>(x + i, static_cast<int>(n - i < V<T>::N ? n - i : V<T>::N), lowest);
+    m[0] = select(v > m[0], v, m[0]);
   }
-  for (; i < n; ++i) best = x[i] > best ? x[i] : best;
+  for (int part = 1; part < kParts; ++part) m[0] = select(m[part] > m[0], m[part], m[0]);
+  const T best = max_lane(m[0]);
   // Comparisons pass over NaN. Where a number remains, the NaN reaches the sum; where none does, it must not pass for a
   // masked row.
   if (best == lowest)
@@ -70,14 +69,6 @@ double exp_sum_store(const T* x, Index n, T shift, T* y) {
 template <class T>
 double exp_sum_only(const T* x, Index n, T shift) {
   return exp_sum<T, false>(x, n, shift, nullptr);
-}
-
-template <class T>
-void exp_shifted(const T* x, Index n, T shift, T factor, T* y) {
-  const ShiftedExp<T> shifted(shift);
-  for_each_vector<T>(n, [&](Index i, auto count) {
-    store<T>(V<T>(factor) * shifted(load_filled<T>(x + i, count, kNothing<T>)), y + i, count);
-  });
 }
 
 template <class T>
@@ -154,13 +145,6 @@ Index first_nonfinite(const T* x, Index n) {
       if (!(x[i] - x[i] == T(0))) return i;
   }
   return n;
-}
-
-template <class T>
-void softmax_backward(const T* p, const T* dp, Index n, T delta, T scale, T* ds) {
-  for_each_vector<T>(n, [&](Index i, auto count) {
-    store<T>(V<T>(scale) * load<T>(p + i, count) * (load<T>(dp + i, count) - V<T>(delta)), ds + i, count);
-  });
 }
 
 }  // namespace loopos::kernels::LOOPOS_ISA_NAME

@@ -5,6 +5,7 @@
 #include "kernels/gemm_float.h"
 #include "kernels/peak.h"
 #include "kernels/rows_activation.h"
+#include "kernels/rows_attention.h"
 #include "kernels/rows_basic.h"
 #include "kernels/rows_dropout.h"
 #include "kernels/rows_norm.h"
@@ -20,7 +21,6 @@ Table<T> make_table() {
   t.max = row_max<T>;
   t.exp_sum = exp_sum_store<T>;
   t.exp_sum_only = exp_sum_only<T>;
-  t.exp_shifted = exp_shifted<T>;
   t.add = add<T>;
   t.scale = scale<T>;
   t.axpy = axpy<T>;
@@ -42,6 +42,9 @@ Table<T> make_table() {
   t.swiglu = swiglu<T>;
   t.swiglu_backward = swiglu_backward<T>;
   t.dropout_scales = dropout_scales<T>;
+  t.softmax_row = softmax_row<T>;
+  t.exp_row = exp_row<T>;
+  t.finite_rows = finite_rows<T>;
   t.softmax_backward = softmax_backward<T>;
   t.norm_stats = norm_stats<T>;
   t.norm_apply = norm_apply<T>;

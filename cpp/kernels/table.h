@@ -61,10 +61,9 @@ struct Pointwise {
 template <class T>
 struct Table {
   // softmax family
-  T (*max)(const T* x, Index n);                                      // NaN if any element is NaN
-  double (*exp_sum)(const T* x, Index n, T shift, T* y);              // y = e^(x - shift); returns the sum of y
-  double (*exp_sum_only)(const T* x, Index n, T shift);               // the same sum, nothing stored
-  void (*exp_shifted)(const T* x, Index n, T shift, T factor, T* y);  // y = factor e^(x - shift)
+  T (*max)(const T* x, Index n);                          // NaN if any element is NaN
+  double (*exp_sum)(const T* x, Index n, T shift, T* y);  // y = e^(x - shift); returns the sum of y
+  double (*exp_sum_only)(const T* x, Index n, T shift);   // the same sum, nothing stored
   // plain vectors
   void (*add)(const T* a, const T* b, Index n, T* y);  // y = a + b
   void (*scale)(const T* x, Index n, T factor, T* y);  // y = factor x
@@ -85,7 +84,10 @@ struct Table {
   // out[i] = scale where word i of Philox (key seed, counters from first_counter) exceeds limit, else 0
   void (*dropout_scales)(std::uint64_t seed, std::uint64_t first_counter, Index n, std::uint32_t limit, T scale,
                          T* out);
-  // attention rows
+  // attention rows, padded: beyond n they are zeros up to `end`, whole vectors
+  T (*softmax_row)(T* row, Index n, Index end, T scale);           // scale > 0; returns the log-sum-exp, -inf for zeros
+  void (*exp_row)(T* row, Index n, Index end, T scale, T lse);     // row = e^(scale row - lse)
+  bool (*finite_rows)(const T* x, Index ld, Index rows, Index n);  // whether all of (rows, n) is finite
   void (*softmax_backward)(const T* p, const T* dp, Index n, T delta, T scale, T* ds);  // ds = scale p (dp - delta)
   // norms; weight, bias, dskip and each output may be null
   void (*norm_stats)(const T* x, Index n, double* mean, double* squares);  // mean, and the sum of (x - mean)^2
@@ -108,11 +110,12 @@ template <class T>
 const Table<T>& table();  // of the active instruction set
 
 const GemmShape& gemm_shape();
-/// Packs rows [0, n) of the transposed or plain B (k, n) into panels of NR columns: panel p holds k rows of NR numbers,
-/// zero padded.
+/// Packs B (k, n), or its transpose as stored, into panels of NR columns: panel p holds k rows of NR numbers, zero
+/// padded.
 void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed);
-/// Packs a transposed A, stored (k, m), into panels of MR rows: panel p holds k columns of MR numbers, zero padded.
-void pack_a(const float* a, Index lda, Index k, Index m, float* packed);
+/// Packs A (m, k), or its transpose as stored, into panels of MR rows: panel p holds k columns of MR numbers, zero
+/// padded.
+void pack_a(const float* a, Index lda, bool transposed, Index k, Index m, float* packed);
 /// One block with k <= KC. Row panel p of A starts at a + p panel; element (i, j) of a panel is at i row_stride + j
 /// column_stride. Column panel p of B starts at b + p b_panel and has NR numbers per step of k, b_row apart: packed, or
 /// in place where n is a multiple of NR.
@@ -125,6 +128,9 @@ struct FloatBlock {
   float* c;
   Index ldc;
   bool accumulate;
+  const float* bias;  // (n), or null
+  const float* residual;
+  Index ld_residual;  // (m, n), or null
 };
 void multiply_block(const FloatBlock& block);
 void multiply_block(const GemmBlock<double>& block);
@@ -143,7 +149,7 @@ struct IsaKernels {
   Table<double> f64;
   GemmShape shape;
   void (*pack_b)(const float*, Index, bool, Index, Index, float*);
-  void (*pack_a)(const float*, Index, Index, Index, float*);
+  void (*pack_a)(const float*, Index, bool, Index, Index, float*);
   void (*multiply_f32)(const FloatBlock&);
   void (*multiply_f64)(const GemmBlock<double>&);
   Index (*multiply_adds)(Index rounds, float* out);

@@ -140,6 +140,20 @@ inline double sum(V<float> a) {
   return s;
 }
 
+/// The largest lane. A NaN may be passed over or come out.
+inline float max_lane(V<float> a) {
+#if defined(__AVX512F__)
+  const __m256 half = _mm256_max_ps(_mm512_castps512_ps256((__m512)a.v), _mm512_extractf32x8_ps((__m512)a.v, 1));
+  __m128 quarter = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  quarter = _mm_max_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)));
+#else
+  float best = a.v[0];
+  for (int i = 1; i < V<float>::N; ++i) best = a.v[i] > best ? a.v[i] : best;
+  return best;
+#endif
+}
+
 /// A sum in double of float vectors, exact enough for statistics over rows of any length: every lane is widened before
 /// it is added.
 template <class T>
@@ -228,6 +242,9 @@ inline V<double> sqrt(V<double> a) {
 inline V<double> abs(V<double> a) {
   return std::fabs(a.v);
 }
+inline double max_lane(V<double> a) {
+  return a.v;
+}
 inline double sum(V<double> a) {
   return a.v;
 }
@@ -266,6 +283,10 @@ inline V<T> load_filled(const T* p, std::integral_constant<int, V<T>::N>, T) {
 }
 template <class T>
 inline V<T> load_filled(const T* p, int n, T fill) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return V<T>((vfloat)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), static_cast<__mmask16>((1u << n) - 1), p));
+#endif
   T lanes[V<T>::N];
   for (int i = 0; i < V<T>::N; ++i) lanes[i] = i < n ? p[i] : fill;
   return V<T>::load(lanes);

@@ -15,6 +15,7 @@ namespace loopos {
 namespace {
 
 using kernels::gemm_serial;
+using kernels::Panels;
 using kernels::Trans;
 
 /// Queries per tile, so that the scores of a tile stay in the second-level cache. Short sequences have smaller tiles,
@@ -50,14 +51,16 @@ struct Tile {
   }
   Index lse_at(Index i) const { return (b * shape.heads + h) * shape.queries + first + i; }
 
-  /// row[s] = value for every key that query i may not see, up to the tile's last key.
+  /// row[s] = value for every key before visible(i) that the mask hides from query i.
   template <class T>
-  void fill_hidden(Index i, T value, T* row) const {
+  void fill_masked(Index i, T value, T* row) const {
     if (const bool* m = mask_row(i))
       for (Index s = 0; s < visible(i); ++s)
         if (!m[s * options.mask.key]) row[s] = value;
-    std::fill(row + visible(i), row + keys, value);
   }
+  /// Distance of the tile's rows of scores: whole vectors.
+  Index stride() const { return (keys + kPad - 1) / kPad * kPad; }
+  static constexpr Index kPad = 16;
 
   /// row *= the dropout scales of query i.
   template <class T>
@@ -70,22 +73,24 @@ struct Tile {
   }
 };
 
+/// s = q kᵀ over the tile. Returns what is still to be multiplied in: the scale, or 1 where a mask or the sign of the
+/// scale asks for it to be done here.
 template <class T>
-void scores(const Tile& t, Heads<const T> q, Heads<const T> k, Index kv, T* s) {
-  gemm_serial<T>(Trans::no, Trans::yes, t.rows, t.keys, t.shape.width, q.row(t.b, t.h, t.first), q.strides.time,
-                 k.row(t.b, kv, 0), k.strides.time, s, t.keys, false);
-  const auto& kernel = kernels::table<T>();
+T scores(const Tile& t, Heads<const T> q, const Panels<T>& k, T* s) {
+  kernels::gemm_panels<T>(Trans::no, t.rows, t.keys, q.row(t.b, t.h, t.first), q.strides.time, k, s, t.stride(), {});
+  const T scale = static_cast<T>(t.options.scale);
+  if (!t.options.mask.data && scale > 0) return scale;
   for (Index i = 0; i < t.rows; ++i) {
-    kernel.scale(s + i * t.keys, t.visible(i), static_cast<T>(t.options.scale), s + i * t.keys);
-    t.fill_hidden(i, -std::numeric_limits<T>::infinity(), s + i * t.keys);
+    T* row = s + i * t.stride();
+    kernels::table<T>().scale(row, t.visible(i), scale, row);
+    t.fill_masked(i, -std::numeric_limits<T>::infinity(), row);
   }
+  return T(1);
 }
 
 template <class T>
 bool all_finite(const Heads<T>& x, Index b, Index h, Index first, Index rows, Index width) {
-  for (Index i = 0; i < rows; ++i)
-    if (kernels::table<T>().first_nonfinite(x.row(b, h, first + i), width) < width) return false;
-  return true;
+  return rows == 0 || kernels::table<T>().finite_rows(x.row(b, h, first), x.strides.time, rows, width);
 }
 
 /// out (rows of the tile) = p x over the visible keys alone.
@@ -95,7 +100,7 @@ void visible_rows_product(const Tile& t, const T* p, Heads<const T> x, Index kv,
     T* row = out.row(t.b, t.h, t.first + i);
     std::fill(row, row + width, T(0));
     for (Index s = 0; s < t.keys; ++s)
-      if (t.sees(i, s)) kernels::table<T>().axpy(x.row(t.b, kv, s), width, p[i * t.keys + s], row);
+      if (t.sees(i, s)) kernels::table<T>().axpy(x.row(t.b, kv, s), width, p[i * t.stride() + s], row);
   }
 }
 
@@ -105,89 +110,93 @@ void visible_keys_product(const Tile& t, const T* p, Heads<const T> x, Index kv,
   for (Index i = 0; i < t.rows; ++i)
     for (Index s = 0; s < t.keys; ++s)
       if (t.sees(i, s))
-        kernels::table<T>().axpy(x.row(t.b, t.h, t.first + i), width, p[i * t.keys + s], out.row(t.b, kv, s));
+        kernels::table<T>().axpy(x.row(t.b, t.h, t.first + i), width, p[i * t.stride() + s], out.row(t.b, kv, s));
 }
 
 struct ForwardScores;
 struct Probabilities;
 struct Gradients;
 struct Dropped;
+struct Keys;
+struct Values;
+
+/// The first `rows` rows of one head of x, packed as the transposed right operand of a product.
+template <class T, class Tag>
+Panels<T> pack_transposed(Heads<const T> x, Index b, Index h, Index rows, Index width) {
+  Panels<T> panels{Trans::yes, rows, width, x.row(b, h, 0), x.strides.time, nullptr};
+  panels.memory = scratch<T, Tag>(Panels<T>::size(rows, width));
+  panels.pack(0, rows);
+  return panels;
+}
 
 template <class T>
-void forward_tile(const Tile& t, Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<T> y, T* lse) {
-  const Index kv = t.h / (t.shape.heads / t.shape.kv_heads);
-  const auto& kernel = kernels::table<T>();
-  T* p = scratch<T, ForwardScores>(t.rows * t.keys);
-  scores(t, q, k, kv, p);
+void forward_tile(const Tile& t, Heads<const T> q, const Panels<T>& k, Heads<const T> v, Heads<T> y, T* lse) {
+  const Index kv = t.h / (t.shape.heads / t.shape.kv_heads), stride = t.stride();
+  T* p = scratch<T, ForwardScores>(t.rows * stride);
+  const T scale = scores(t, q, k, p);
   Index masked = 0;
   for (Index i = 0; i < t.rows; ++i) {
-    T* row = p + i * t.keys;
-    const Index n = t.visible(i);
-    const T top = kernel.max(row, n);
-    if (top == -std::numeric_limits<T>::infinity()) {
-      std::fill(row, row + t.keys, T(0));
-      lse[t.lse_at(i)] = top;
-      ++masked;
-      continue;
-    }
-    const double total = kernel.exp_sum(row, n, top, row);
-    kernel.scale(row, n, static_cast<T>(1 / total), row);
-    std::fill(row + n, row + t.keys, T(0));
-    lse[t.lse_at(i)] = static_cast<T>(static_cast<double>(top) + std::log(total));
-    if (t.options.dropout > 0) t.drop(i, row);
+    const T norm = kernels::table<T>().softmax_row(p + i * stride, t.visible(i), stride, scale);
+    lse[t.lse_at(i)] = norm;
+    if (norm == -std::numeric_limits<T>::infinity()) ++masked;
+    if (t.options.dropout > 0) t.drop(i, p + i * stride);
   }
-  count_guard(Guard::attention, masked);
-  gemm_serial<T>(Trans::no, Trans::no, t.rows, t.shape.value_width, t.keys, p, t.keys, v.row(t.b, kv, 0),
+  if (masked > 0) count_guard(Guard::attention, masked);
+  gemm_serial<T>(Trans::no, Trans::no, t.rows, t.shape.value_width, t.keys, p, stride, v.row(t.b, kv, 0),
                  v.strides.time, y.row(t.b, t.h, t.first), y.strides.time, false);
   if (!all_finite(y, t.b, t.h, t.first, t.rows, t.shape.value_width))
     visible_rows_product(t, p, v, kv, t.shape.value_width, y);
 }
 
+template <class T>
+struct Backward {  // the operands of attention_backward, with the keys and values of one head packed
+  Heads<const T> dy, q, k, v, y;
+  const T* lse;
+  Panels<T> keys, values;
+  Heads<T> dq, dk, dv;
+};
+
 /// Adds one tile's share to dk and dv and writes its dq. `careful`: every product over visible pairs alone.
 template <class T>
-void backward_tile(const Tile& t, bool careful, Heads<const T> dy, Heads<const T> q, Heads<const T> k, Heads<const T> v,
-                   Heads<const T> y, const T* lse, Heads<T> dq, Heads<T> dk, Heads<T> dv) {
-  const Index kv = t.h / (t.shape.heads / t.shape.kv_heads), width = t.shape.width, value_width = t.shape.value_width;
+void backward_tile(const Tile& t, bool careful, const Backward<T>& o) {
+  const Index kv = t.h / (t.shape.heads / t.shape.kv_heads), width = t.shape.width, value_width = t.shape.value_width,
+              stride = t.stride();
   const auto& kernel = kernels::table<T>();
   const bool dropping = t.options.dropout > 0;
-  T* p = scratch<T, Probabilities>(t.rows * t.keys);
-  T* dp = scratch<T, Gradients>(t.rows * t.keys);
-  T* dropped = dropping ? scratch<T, Dropped>(t.rows * t.keys) : p;
-  scores(t, q, k, kv, p);
-  gemm_serial<T>(Trans::no, Trans::yes, t.rows, t.keys, value_width, dy.row(t.b, t.h, t.first), dy.strides.time,
-                 v.row(t.b, kv, 0), v.strides.time, dp, t.keys, false);
+  T* p = scratch<T, Probabilities>(t.rows * stride);
+  T* dp = scratch<T, Gradients>(t.rows * stride);
+  T* dropped = dropping ? scratch<T, Dropped>(t.rows * stride) : p;
+  const T* dy = o.dy.row(t.b, t.h, t.first);
+  const T scale = scores(t, o.q, o.keys, p);
+  kernels::gemm_panels<T>(Trans::no, t.rows, t.keys, dy, o.dy.strides.time, o.values, dp, stride, {});
   for (Index i = 0; i < t.rows; ++i) {
-    T* row = p + i * t.keys;
-    T* grad = dp + i * t.keys;
+    T* row = p + i * stride;
+    T* grad = dp + i * stride;
     const Index n = t.visible(i);
-    const T norm = lse[t.lse_at(i)];
-    if (norm == -std::numeric_limits<T>::infinity())
-      std::fill(row, row + n, T(0));
-    else
-      kernel.exp_shifted(row, n, norm, T(1), row);
-    std::fill(row + n, row + t.keys, T(0));
+    kernel.exp_row(row, n, stride, scale, o.lse[t.lse_at(i)]);
     if (dropping) {
-      std::copy(row, row + t.keys, dropped + i * t.keys);
-      t.drop(i, dropped + i * t.keys);
+      std::copy(row, row + stride, dropped + i * stride);
+      t.drop(i, dropped + i * stride);
       t.drop(i, grad);
     }
     const T delta =
-        static_cast<T>(kernel.dot(dy.row(t.b, t.h, t.first + i), y.row(t.b, t.h, t.first + i), value_width));
+        static_cast<T>(kernel.dot(o.dy.row(t.b, t.h, t.first + i), o.y.row(t.b, t.h, t.first + i), value_width));
     kernel.softmax_backward(row, grad, n, delta, static_cast<T>(t.options.scale), grad);
-    t.fill_hidden(i, T(0), grad);
+    t.fill_masked(i, T(0), grad);
+    std::fill(grad + n, grad + stride, T(0));
   }
   if (careful) {
-    visible_keys_product(t, dropped, dy, kv, value_width, dv);
-    visible_keys_product(t, dp, q, kv, width, dk);
-    visible_rows_product(t, dp, k, kv, width, dq);
+    visible_keys_product(t, dropped, o.dy, kv, value_width, o.dv);
+    visible_keys_product(t, dp, o.q, kv, width, o.dk);
+    visible_rows_product(t, dp, o.k, kv, width, o.dq);
     return;
   }
-  gemm_serial<T>(Trans::yes, Trans::no, t.keys, value_width, t.rows, dropped, t.keys, dy.row(t.b, t.h, t.first),
-                 dy.strides.time, dv.row(t.b, kv, 0), dv.strides.time, true);
-  gemm_serial<T>(Trans::yes, Trans::no, t.keys, width, t.rows, dp, t.keys, q.row(t.b, t.h, t.first), q.strides.time,
-                 dk.row(t.b, kv, 0), dk.strides.time, true);
-  gemm_serial<T>(Trans::no, Trans::no, t.rows, width, t.keys, dp, t.keys, k.row(t.b, kv, 0), k.strides.time,
-                 dq.row(t.b, t.h, t.first), dq.strides.time, false);
+  gemm_serial<T>(Trans::yes, Trans::no, t.keys, value_width, t.rows, dropped, stride, dy, o.dy.strides.time,
+                 o.dv.row(t.b, kv, 0), o.dv.strides.time, true);
+  gemm_serial<T>(Trans::yes, Trans::no, t.keys, width, t.rows, dp, stride, o.q.row(t.b, t.h, t.first), o.q.strides.time,
+                 o.dk.row(t.b, kv, 0), o.dk.strides.time, true);
+  gemm_serial<T>(Trans::no, Trans::no, t.rows, width, t.keys, dp, stride, o.k.row(t.b, kv, 0), o.k.strides.time,
+                 o.dq.row(t.b, t.h, t.first), o.dq.strides.time, false);
 }
 
 template <class T>
@@ -200,10 +209,15 @@ void clear_rows(Heads<T> x, Index b, Index h, Index rows, Index width) {
 template <class T>
 void attention_forward(Heads<const T> q, Heads<const T> k, Heads<const T> v, const AttentionShape& shape,
                        const AttentionOptions& options, Heads<T> y, T* lse) {
-  const Index rows = tile_rows(shape), tiles = (shape.queries + rows - 1) / rows;
-  parallel_for(shape.batch * shape.heads * tiles, [&](Index task) {
-    const Index head = task / tiles;
-    forward_tile(Tile(shape, options, head / shape.heads, head % shape.heads, task % tiles), q, k, v, y, lse);
+  constexpr Index kQueries = 256;  // per task: so many share one packing of the keys
+  const Index rows = tile_rows(shape), tiles = (shape.queries + rows - 1) / rows,
+              group = std::max<Index>(1, kQueries / rows), groups = (tiles + group - 1) / group;
+  parallel_for(shape.batch * shape.heads * groups, [&](Index task) {
+    const Index b = task / groups / shape.heads, h = task / groups % shape.heads;
+    const Index first = task % groups * group, last = std::min(tiles, first + group);
+    const Index visible = Tile(shape, options, b, h, last - 1).keys;
+    const auto keys = pack_transposed<T, Keys>(k, b, h / (shape.heads / shape.kv_heads), visible, shape.width);
+    for (Index tile = first; tile < last; ++tile) forward_tile(Tile(shape, options, b, h, tile), q, keys, v, y, lse);
   });
 }
 
@@ -216,6 +230,17 @@ void attention_backward(Heads<const T> dy, Heads<const T> q, Heads<const T> k, H
   // One task owns a key/value head: its dk and dv are summed over the group's heads and tiles in a fixed order.
   parallel_for(shape.batch * shape.kv_heads, [&](Index task) {
     const Index b = task / shape.kv_heads, kv = task % shape.kv_heads;
+    const Backward<T> operands{dy,
+                               q,
+                               k,
+                               v,
+                               y,
+                               lse,
+                               pack_transposed<T, Keys>(k, b, kv, shape.keys, shape.width),
+                               pack_transposed<T, Values>(v, b, kv, shape.keys, shape.value_width),
+                               dq,
+                               dk,
+                               dv};
     const auto run = [&](bool careful) {
       clear_rows(dk, b, kv, shape.keys, shape.width);
       clear_rows(dv, b, kv, shape.keys, shape.value_width);
@@ -223,7 +248,7 @@ void attention_backward(Heads<const T> dy, Heads<const T> q, Heads<const T> k, H
       for (Index h = kv * group; h < (kv + 1) * group; ++h)
         for (Index tile = 0; tile < tiles; ++tile) {
           const Tile t(shape, options, b, h, tile);
-          backward_tile(t, careful, dy, q, k, v, y, lse, dq, dk, dv);
+          backward_tile(t, careful, operands);
           finite = finite && all_finite(dq, b, h, t.first, t.rows, shape.width);
         }
       return finite && all_finite(dk, b, kv, 0, shape.keys, shape.width) &&

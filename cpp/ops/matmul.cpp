@@ -16,8 +16,12 @@ void products(Trans ta, Trans tb, Index batch, Index m, Index n, Index k, const 
   constexpr double kLarge = 1 << 24;  // multiply-adds: about a millisecond
   const bool whole = batch > 1 && static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) < kLarge;
   const auto one = [&](Index i) {
-    (whole ? kernels::gemm_serial<T> : kernels::gemm<T>)(ta, tb, m, n, k, a + i * m * k, lda, b + i * k * n, ldb,
-                                                         c + i * m * n, n, false);
+    const T *ai = a + i * m * k, *bi = b + i * k * n;
+    T* ci = c + i * m * n;
+    if (whole)
+      kernels::gemm_serial(ta, tb, m, n, k, ai, lda, bi, ldb, ci, n, false);
+    else
+      kernels::gemm(ta, tb, m, n, k, ai, lda, bi, ldb, ci, n, false);
   };
   if (!whole)
     for (Index i = 0; i < batch; ++i) one(i);
