@@ -53,7 +53,7 @@ def _by_engine(items: Sequence[dict[str, Any]], field: str, scale: float = 1) ->
 
 def steps(result: dict[str, Any], figure: Any) -> None:
     """Share of the multiply-add peak for each setting and engine; the ratio to PyTorch under each name."""
-    figure.set_size_inches(1.5 + 1.3 * len(result["settings"]), 4.2)
+    figure.set_size_inches(max(6.5, 1.5 + 1.3 * len(result["settings"])), 4.2)
     axes = figure.subplots()
     names = []
     for each in result["settings"]:
@@ -109,7 +109,7 @@ def scaling(result: dict[str, Any], figure: Any) -> None:
 
 
 def generate(result: dict[str, Any], figure: Any) -> None:
-    figure.set_size_inches(2 + 1.5 * len(result["settings"]), 4.2)
+    figure.set_size_inches(3 + 1.5 * len(result["settings"]), 4.2)
     axes = figure.subplots()
     names = [each["setting"]["name"] for each in result["settings"]]
     _bars(axes, names, _by_engine(result["settings"], "tokens_per_second"))

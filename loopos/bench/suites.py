@@ -30,7 +30,7 @@ def run(
     before anything runs."""
     checks.choice("bench", "suite", suite, tuple(SUITES))
     what = SUITES[suite]
-    models = settings.named(setting or ",".join(what.default))
+    models = settings.named(",".join(what.default) if setting is None else setting)
     engines = process.chosen(peers, what.engines)
     rounds = checks.count("bench", "rounds", rounds, high=10_000)
     if steps is not None:
