@@ -278,7 +278,7 @@ def _of_birth(op: str, tensor: str, phase: str, cause: str, evidence: tuple[str,
 
 
 _CHECKS = {
-    "weight-not-finite": "find who wrote it: look into the checkpoint that was loaded, and at the update before this step",
+    "weight-not-finite": "find who wrote it: the checkpoint that was loaded, or the update before this step",
     "label-out-of-range": "compare the smallest and largest id with vocab_size",
     "all-masked-row": "count what each query may attend to, padding included",
 }

@@ -92,8 +92,7 @@ def nonfinite_loss(log: Log) -> Iterator[Finding]:
     before = [r for r in records if r.line < first.line and math.isfinite(r.values["loss"])]
     if not before:
         if first.get("step") in (0, 1):
-            says = "the loss of the first step is not finite already, before any update: the learning rate is not to "
-            "blame."
+            says = "the loss of the first step is not finite: it is before any update, so the learning rate is not to blame."
         else:
             says = "the first loss in the log is not finite already."
         yield Finding(
@@ -220,10 +219,9 @@ def unequal_runs(log: Log) -> Iterator[Finding]:
     if not after:
         return
     differences = []
-    rates = [min((r.values["learning_rate"] for r in bad if r.values.get("learning_rate", 0) > 0), default=0.0)]
-    rates.append(max((r.values["learning_rate"] for r in after if r.values.get("learning_rate", 0) > 0), default=0.0))
-    if min(rates) > 0 and max(rates) > 1.2 * min(rates):
-        differences.append(f"learning rates of at most {rates[1]:g} against at least {rates[0]:g}")
+    rates = [[r.values["learning_rate"] for r in part if r.values.get("learning_rate", 0) > 0] for part in (bad, after)]
+    if all(rates) and max(rates[1]) < min(rates[0]):
+        differences.append(f"learning rates of at most {max(rates[1]):g} against at least {min(rates[0]):g}")
     for clock in ("epoch", "step"):
         times = [[r.values[clock] for r in part if clock in r.values] for part in (bad, after)]
         if all(times) and max(times[1]) < min(times[0]):
