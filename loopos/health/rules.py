@@ -92,7 +92,7 @@ def nonfinite_loss(log: Log) -> Iterator[Finding]:
     before = [r for r in records if r.line < first.line and math.isfinite(r.values["loss"])]
     if not before:
         if first.get("step") in (0, 1):
-            says = "the loss of the first step is not finite: it is before any update, so the learning rate is not to blame."
+            says = "the loss of the first step is not finite, before any update: the learning rate is not to blame."
         else:
             says = "the first loss in the log is not finite already."
         yield Finding(
