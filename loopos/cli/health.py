@@ -14,6 +14,14 @@ on and the check that would decide.
   loopos explain train.log
   loopos explain "{'loss': 0.0, 'grad_norm': nan, 'learning_rate': 0.00018, 'epoch': 0.31}"
   python train.py 2>&1 | loopos explain -"""
+DIFF = """Name the first step at which two runs do not have the same bits, and the steps that only one of them logged.
+Exit code 0 when they are the same, 1 when not.
+
+  loopos diff runs/a runs/b"""
+REPORT = """Write one HTML page about a run: curves, events, verdict. It needs no network.
+
+  loopos report runs/a
+  loopos report runs/a --output a.html"""
 _FILE_NAME = re.compile(r"[^\s:=]*/[^\s:=]+|[^\s:=/]+\.(?:log|txt|jsonl?|out|err|csv|md)", re.I)
 
 
@@ -30,4 +38,29 @@ def explain(given: dict[str, Any]) -> int:
     if what != "-" and _FILE_NAME.fullmatch(what) and not Path(what).exists():
         raise FileNotFoundError(2, "no such file", what)
     print(explain(sys.stdin.buffer if what == "-" else what))
+    return 0
+
+
+def add_diff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_a", metavar="RUN_A", help="the folder of a run, or its metrics.jsonl")
+    parser.add_argument("run_b", metavar="RUN_B", help="another")
+
+
+def diff(given: dict[str, Any]) -> int:
+    from loopos.health.diff import diff
+
+    found = diff(given["run_a"], given["run_b"])
+    print(found)
+    return 0 if found.same else 1
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="the folder of a run, or its metrics.jsonl")
+    parser.add_argument("--output", metavar="FILE", help="where to write it (default: report.html in the run's folder)")
+
+
+def report(given: dict[str, Any]) -> int:
+    from loopos.health.report import write_report
+
+    print(write_report(given["run"], given.get("output")))
     return 0
