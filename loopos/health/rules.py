@@ -199,7 +199,9 @@ def nonfinite_norm(log: Log) -> Iterator[Finding]:
 
 
 def refused(log: Log) -> Iterator[Finding]:
-    hits = [r for r in log.records if r.values.get("nonfinite", 0) > 0]
+    counted = [record for record in log.records if "nonfinite" in record.values]
+    before = [0.0, *(record.values["nonfinite"] for record in counted)]
+    hits = [record for record, count in zip(counted, before, strict=False) if record.values["nonfinite"] > count]
     if hits:
         yield Finding(
             "step-skipped",
