@@ -160,11 +160,12 @@ class _Reader:
         if " op " in low and (birth := _BIRTH.search(text)) and len(self.own) < 10:
             self.own.append(_of_birth(birth["op"], birth["tensor"], birth["phase"], birth["cause"], here))
         if (value := claims.exp_argument(text)) is not None:
-            says = f"exp({value:g}) is infinite in float32 (its limit is {claims.EXP_LIMIT:.2f}), in bfloat16 too."
+            says = f"exp({value:g}) is infinite in float32 (its limit is {claims.EXP_LIMIT:.2f}), in bfloat16 too: "
+            "NaN follows unless the row maximum is subtracted first."
             check = (
                 "subtract the row maximum before exp, as a fused log-softmax does; then ask why logits are that large"
             )
-            self._once(Finding("exp-overflow", CERTAIN, says, here, check))
+            self._once(Finding("exp-overflow", LIKELY, says, here, check))
         if (found := claims.gate(text)) is not None:
             check = "evaluate the gate at 0 and at its two ends; follow the size of the activations through the blocks"
             self._once(Finding(found[0], CERTAIN, found[1], here, check))

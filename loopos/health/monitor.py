@@ -126,16 +126,13 @@ class Monitor:
             lost = low < 0.8 * uniform and len(past) >= 16 and statistics.median(past[-16:]) > uniform
             text = f"it was as low as {low:.4g}, and {said}: what was learned is lost"
             found += self._band(step, name, value, "above ln V again", lost, f"near {low:.4g}", text)
-        if not found and len(past) >= FEWEST:
-            centre, width = self._centre(past)
-            limit = centre + SIGMAS * width
-            if value > limit:
-                found.append(_spike(step, name, value, centre, limit, len(past)))
-        if not found and past:
-            centre = statistics.median(past)
-            text = f"{LOSS_TIMES:g} times the median of the last {len(past)}, {centre:.4g}, is passed"
-            beyond = centre > 0 and value > LOSS_TIMES * max(centre, 1.0) and len(past) >= 8
-            found += self._band(step, name, value, "far above its past", beyond, f"near {centre:.4g}", text)
+        outside = any(f"{name} {what}" in self._raised for what in ("far above ln V", "negative", "above ln V again"))
+        centre, width = self._centre(past) if past else (value, 0.0)
+        text = f"{LOSS_TIMES:g} times the median of the last {len(past)}, {centre:.4g}, is passed"
+        beyond = not outside and len(past) >= 8 and centre > 0 and value > LOSS_TIMES * max(centre, 1.0)
+        found += self._band(step, name, value, "far above its past", beyond, f"near {centre:.4g}", text)
+        high = not outside and not beyond and len(past) >= FEWEST
+        found += self._spike(step, name, value, centre, centre + SIGMAS * width, high)
         self._remember(past, value)
         if len(past) >= 16:
             self._lowest[name] = min(self._lowest.get(name, math.inf), statistics.median(past[-16:]))
@@ -147,15 +144,13 @@ class Monitor:
         found: list[Finding] = []
         if value < 0:
             return [_finding(step, name, value, "at least 0", "a norm is never negative")]
-        if len(past) >= 8 and value > JUMP * math.exp(statistics.median(past)):
-            median = math.exp(statistics.median(past))
-            text = f"more than {JUMP:g} times the median of the last {len(past)}, {median:.4g}"
-            found.append(_finding(step, name, value, f"near {median:.4g}", text))
-        elif len(past) >= FEWEST and value > 0:
+        if past and value > 0:
             centre, width = self._centre(past, floor=0.05)
-            limit = centre + max(SIGMAS * width, math.log(SPIKE))
-            if math.log(value) > limit:
-                found.append(_spike(step, name, value, math.exp(centre), math.exp(limit), len(past)))
+            median, limit = _exp(centre), _exp(centre + max(SIGMAS * width, math.log(SPIKE)))
+            beyond = len(past) >= 8 and value > JUMP * median
+            text = f"more than {JUMP:g} times the median of the last {len(past)}, {median:.4g}"
+            found += self._band(step, name, value, "a jump", beyond, f"near {median:.4g}", text)
+            found += self._spike(step, name, value, median, limit, not beyond and len(past) >= FEWEST)
         if value > 0:
             self._remember(past, math.log(value))
         return found
@@ -171,6 +166,10 @@ class Monitor:
         expected = f"{RATIO_LOW:g} to {RATIO_HIGH:g}, most often near 1e-3"
         found = self._band(step, name, value, "too large", median > RATIO_HIGH, expected, high)
         return found + self._band(step, name, value, "too small", median < RATIO_LOW, expected, low)
+
+    def _spike(self, step: int, name: str, value: float, centre: float, limit: float, judged: bool) -> list[Finding]:
+        text = f"the median of the last {len(self._values[name])} is {centre:.4g}, and up to {limit:.4g} would be usual"
+        return self._band(step, name, value, "a spike", judged and value > limit, f"at most {limit:.4g}", text)
 
     def _centre(self, past: list[float], floor: float | None = None) -> tuple[float, float]:
         """Median, and a robust standard deviation with a floor, so that a window of equal values alarms at no
@@ -197,9 +196,8 @@ class Monitor:
         return [_finding(step, name, value, expected, f"{what}: {text}")]
 
 
-def _spike(step: int, name: str, value: float, centre: float, limit: float, count: int) -> Finding:
-    text = f"a spike: the median of the last {count} is {centre:.4g}, and up to {limit:.4g} would be usual"
-    return _finding(step, name, value, f"at most {limit:.4g}", text)
+def _exp(power: float) -> float:
+    return math.exp(power) if power < 709 else math.inf
 
 
 def _finding(step: int, name: str, value: float, expected: str, text: str) -> Finding:

@@ -98,7 +98,7 @@ def test_remedies_that_do_not_cure_are_named():
         "| Normalize eps | 1e-5 | 1e-8 | Better stability |\n# Or smaller batch\nSkips NaN batches\n"
         "Training loss becomes NaN at end of first epoch\nAggressive gradient clipping: Max norm of 0.5"
     )
-    assert finding(text, "exp-overflow").confidence == "certain"
+    assert finding(text, "exp-overflow").confidence == "likely"  # only if the softmax is naive
     assert finding(text, "last-batch").confidence == "possible"
     expected = ["bfloat16-overflow", "clamped-logits", "smaller-eps", "smaller-batch", "clipping", "skipped-batches"]
     assert doubts(text) == expected

@@ -147,6 +147,17 @@ def test_the_state_is_plain_numbers_and_goes_on_where_it_was():
     assert second.nonfinite == {"loss": 1}
 
 
+def test_a_band_that_was_left_before_a_restart_is_not_said_again():
+    first, second = Monitor(vocab_size=65), Monitor()
+    for t in range(8):
+        assert first.observe(t, loss=4.0) == []
+    assert len(first.observe(8, loss=50.0)) == 1
+    assert first.observe(9, loss=50.0) == []
+    second.load_state_dict(first.state_dict())
+    assert second.state_dict() == first.state_dict()
+    assert second.observe(10, loss=50.0) == first.observe(10, loss=50.0) == []
+
+
 @pytest.mark.parametrize(
     "change",
     [{"window": 3}, {"values": 5}, {"values": {"loss": [math.nan]}}, {"nonfinite": None}, {"lowest": {"a": math.inf}}],
@@ -158,6 +169,16 @@ def test_a_damaged_state_is_refused_and_changes_nothing(change):
     with pytest.raises(ValueError, match="Monitor"):
         monitor.load_state_dict(before | change)
     assert monitor.state_dict() == before
+
+
+def test_extreme_numbers_are_no_crash():
+    monitor = Monitor(vocab_size=256)
+    for t in range(200):
+        extreme = [1e308, -1e308, 5e-324, 0.0, 1e-300][t % 5]
+        numbers = {"loss": extreme, "grad_norm": abs(extreme), "update_ratio": extreme, "eval_loss": np.float32(t)}
+        for found in monitor.observe(t, **numbers):
+            assert str(found)
+    assert json.loads(json.dumps(monitor.state_dict())) == monitor.state_dict()
 
 
 def test_bad_arguments_are_refused():

@@ -111,6 +111,8 @@ def test_the_trend_is_mann_kendall_with_the_slope_of_theil_and_sen():
     assert found.p_falling == pytest.approx(0.5 * math.erfc(36 / math.sqrt(125) / math.sqrt(2)), rel=1e-12)
     slopes = [(b - a) / (j - i) for i, a in enumerate(values) for j, b in enumerate(values) if j > i]
     assert found.change == pytest.approx(9 * np.median(slopes))
+    tied = trend([2.0, 2.0, 1.0, 1.0, 0.0])  # 8 of 10 pairs fall, 2 tie; variance (300 - 18 - 18) / 18
+    assert tied.p_falling == pytest.approx(0.5 * math.erfc(7 / math.sqrt(264 / 18) / math.sqrt(2)), rel=1e-12)
     assert trend(values[::-1]).p_rising == pytest.approx(found.p_falling)
 
 
