@@ -32,6 +32,7 @@ __all__ = [
     "NonFiniteError",
     "TrainResult",
     "__version__",
+    "explain",
     "get_num_threads",
     "gradcheck",
     "guard_counts",
@@ -42,3 +43,12 @@ __all__ = [
     "show_config",
     "train",
 ]
+
+
+def __getattr__(name: str):  # loaded when first used: a training needs none of it
+    if name == "explain":
+        from loopos.health.explain import explain
+
+        globals()[name] = explain
+        return explain
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
