@@ -121,7 +121,7 @@ def test_counts_are_saved_and_snapshots_only_where_they_differ():
     rewind.accepted(SNAPSHOT_EVERY)
     rewind.refused(BIRTH)
     counts, arrays = rewind.state(SNAPSHOT_EVERY)
-    assert counts == {"refused_in_all": 1, "refused_in_a_row": 1}
+    assert counts == {"refused_in_all": 1, "refused_in_a_row": 1, "rewinds": 1}
     assert arrays == {}
     assert set(rewind.state(SNAPSHOT_EVERY + 1).arrays) == {"weights.w", "moments.momentum.w"}
     skip = Policy("skip", 100, weights, weights, saved=rewind.state(SNAPSHOT_EVERY))

@@ -22,6 +22,12 @@ REPORT = """Write one HTML page about a run: curves, events, verdict. It needs n
 
   loopos report runs/a
   loopos report runs/a --output a.html"""
+REPLAY = """Do the update again that ended a run, from the bundle that its error names, and compare loss, gradient norm
+and place of birth with what was recorded, bit for bit. With a run's folder, its newest bundle. Exit code 0 when it is
+reproduced, 1 when not.
+
+  loopos replay runs/a/bundles/step-00000120.safetensors
+  loopos replay runs/a --why"""
 _FILE_NAME = re.compile(r"[^\s:=]*/[^\s:=]+|[^\s:=/]+\.(?:log|txt|jsonl?|out|err|csv|md)", re.I)
 
 
@@ -64,3 +70,25 @@ def report(given: dict[str, Any]) -> int:
 
     print(write_report(given["run"], given.get("output")))
     return 0
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle, or the folder of a run")
+    parser.add_argument("--trace", action="store_true", help="describe every weight, moment and gradient")
+    parser.add_argument(
+        "--why", action="store_true", help="repeat it with one thing changed at a time and say which heals"
+    )
+    parser.add_argument("--threads", type=int, metavar="I", help="threads to compute with")
+
+
+def replay(given: dict[str, Any]) -> int:
+    from loopos.health.counterfactuals import counterfactuals
+    from loopos.health.replay import replay
+    from loopos.threads import threads
+
+    found = replay(given["bundle"], trace=given.get("trace", False), threads=given.get("threads"))
+    print(found)
+    if given.get("why", False):
+        with threads(given.get("threads")):
+            print(counterfactuals(given["bundle"]))
+    return 0 if found else 1
