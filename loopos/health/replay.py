@@ -14,7 +14,7 @@ from loopos import checks, optim
 from loopos.bundle import Batches, Bundle, Outcome, build, find_bundle, read_bundle
 from loopos.errors import Birth, CheckpointError
 from loopos.model import Model
-from loopos.settings import MAX_THREADS
+from loopos.settings import MAX_THREADS, TrainSettings
 from loopos.threads import threads as using_threads
 from loopos.updates import Update, Updater
 
@@ -121,6 +121,17 @@ def _apart(recorded: Mapping[str, Any]) -> tuple[str, ...]:
     names = [name for name in here | dict(recorded) if name != "threads"]
     pairs = [(name, recorded.get(name), here.get(name)) for name in names]
     return tuple(f"{name} {a} there, {b} here" for name, a, b in pairs if a != b)
+
+
+def record(
+    model: Model, optimizer: Any, settings: TrainSettings, batches: Batches, *, step: int, learning_rate: float
+) -> Bundle:
+    """The bundle of an update that has not been taken, healthy or not. It is done on a copy: model and optimizer (of
+    ``optim._for_training``) stay as they are."""
+    blank = Update(0.0, 0.0, 0, 0, batches=tuple(batches))
+    bundle = Bundle.of(model, optimizer, settings, blank, step=step, learning_rate=learning_rate)
+    bundle = dataclasses.replace(bundle, weights=model.state_dict())
+    return dataclasses.replace(bundle, outcome=Outcome.of(Repeater(bundle).update()))
 
 
 class Repeater:
