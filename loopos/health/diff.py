@@ -7,6 +7,7 @@ that is not finite, so that two nulls count as the same.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ class Comparison:
     """same: every step is in both runs and has the same bits. step: the first that differs, or None; fields: (name, in
     A, in B) of what differs at it; common: steps in both; only_a, only_b: steps that the other lacks; checkpoint: the
     newest step before the difference of which both runs have a checkpoint; weights_equal: whether those hold the same
-    weights, None when that cannot be told; damaged: sentences on lines that could not be read; causes: sentences on what
-    else differs, before and in that step."""
+    weights, None when that cannot be told; damaged: sentences on lines that could not be read; causes: sentences on
+    what else differs, before and in that step."""
 
     step: int | None
     fields: tuple[tuple[str, Any, Any], ...]
@@ -107,8 +108,8 @@ def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines:
         return ()
     at = [each[max(each) if checkpoint is None else checkpoint] for each in (of_a, of_b)]
     causes = parting.differing_settings(*at)
-    if data is None or checkpoint is None:
-        return causes
+    if data is None or checkpoint is None or any(cause.startswith(parting.DATA) for cause in causes):
+        return causes  # runs that learned different data have no step in common that could be done again
     return causes + parting.done_again(*at, step, data, lines)
 
 
@@ -124,10 +125,10 @@ def common_checkpoint(a: Run, b: Run, step: int) -> tuple[int | None, bool | Non
 
 
 def _differing(a: dict[str, Any], b: dict[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
-    """A field that one side lacks is not compared: it may have been written by another version."""
-    return tuple(
-        (name, a[name], b[name]) for name in FIELDS if name in a and name in b and not _equal(a[name], b[name])
-    )
+    """A field that one side lacks is not compared: it may have been written by another version. A number of which the
+    bits differ is named by them alone."""
+    names = [name for name in FIELDS if name in a and name in b and not _equal(a[name], b[name])]
+    return tuple((name, a[name], b[name]) for name in names if f"{name}_hex" not in names)
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -144,14 +145,25 @@ def _equal(a: Any, b: Any) -> bool:
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value!r} ({value.hex()})"
+    if isinstance(number := _number(value), float):
+        return f"{value} ({number!r})"
     return "not finite (null)" if value is None else str(value)[:80]
 
 
+def _number(value: Any) -> Any:
+    """A number that is written as ``float.hex`` as that number; all else as it is."""
+    try:
+        return float.fromhex(value) if isinstance(value, str) else value
+    except (ValueError, OverflowError):
+        return value
+
+
 def _apart(a: Any, b: Any) -> str:
+    a, b = _number(a), _number(b)
     if not (isinstance(a, float) and isinstance(b, float)):
         return ""
     size = max(abs(a), abs(b))
-    return f", {abs(a - b) / size:.1e} apart relatively" if size > 0 else ""
+    return f", {abs(a - b) / size:.1e} apart relatively" if 0 < size < math.inf else ""
 
 
 def _ranges(steps: tuple[int, ...]) -> str:

@@ -31,6 +31,7 @@ from loopos.updates import Updater
 
 from .replay import Repeater, record
 
+DATA = "the data's "
 IDLE = ("log_every", "eval_every", "save_every", "threads")  # settings that change no bit
 
 
@@ -38,7 +39,7 @@ def differing_settings(a: Path, b: Path) -> tuple[str, ...]:
     """A sentence for each setting that may change bits and is another one in the checkpoint ``b``."""
     states = [_state(path) for path in (a, b)]
     sentences = []
-    for part, what in (("config", "the model's "), ("settings", ""), ("data", "the data's ")):
+    for part, what in (("config", "the model's "), ("settings", ""), ("data", DATA)):
         x, y = (state.get(part) if isinstance(state.get(part), Mapping) else {} for state in states)
         names = [name for name in {**x, **y} if name not in IDLE and x.get(name) != y.get(name)]
         sentences += [f"{what}{name} is {x.get(name)} in A, {y.get(name)} in B" for name in names]
