@@ -160,10 +160,10 @@ def _number(value: Any) -> Any:
 
 def _apart(a: Any, b: Any) -> str:
     a, b = _number(a), _number(b)
-    if not (isinstance(a, float) and isinstance(b, float)):
+    if not (isinstance(a, float) and isinstance(b, float) and math.isfinite(a) and math.isfinite(b)):
         return ""
     size = max(abs(a), abs(b))
-    return f", {abs(a - b) / size:.1e} apart relatively" if 0 < size < math.inf else ""
+    return f", {abs(a - b) / size:.1e} apart relatively" if size > 0 else ""
 
 
 def _ranges(steps: tuple[int, ...]) -> str:

@@ -22,6 +22,12 @@ TEXT = b"she sells sea shells by the sea shore, and so on. " * 8
 SETTINGS = {"max_steps": 10, "batch_size": 3, "grad_accum": 2, "save_every": 3, "log_every": 100, "progress": False}
 
 
+class Spoil:
+    def on_step_end(self, info):
+        if info["step"] == 4:
+            info["model"].parameters()["pos_embed.weight"][...] = np.nan
+
+
 class Nudge:
     """Changes one weight by one unit in the last place after ``step``."""
 
@@ -109,6 +115,15 @@ def test_the_update_done_again_is_the_one_of_the_run(a):
             lines[step - 1]["loss_hex"],
             lines[step - 1]["grad_norm_hex"],
         )
+
+
+def test_so_is_that_of_a_run_whose_rate_was_cut(tmp_path):
+    folder = run(tmp_path / "r", on_nonfinite="rewind", callbacks=[Spoil()])
+    lines = [json.loads(line) for line in (folder / "bits.jsonl").read_text().splitlines()]
+    assert lines[4]["loss_hex"] == "nan"
+    for step in (7, 8, 10):
+        outcome = update_after(load_checkpoint(folder / "step-00000006"), step, TEXT).outcome
+        assert (outcome.loss, outcome.grad_norm) == (lines[step - 1]["loss_hex"], lines[step - 1]["grad_norm_hex"])
 
 
 @pytest.mark.parametrize(

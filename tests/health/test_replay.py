@@ -11,7 +11,7 @@ import pytest
 import loopos
 from loopos.bundle import read_bundle, write_bundle
 from loopos.cli import main
-from loopos.health.replay import TensorFacts
+from loopos.health.replay import Repeater, TensorFacts
 
 CONFIG = loopos.ModelConfig(vocab_size=32, context_length=8, n_layer=2, n_head=2, d_model=8, dropout=0.1)
 IDS = np.random.default_rng(0).integers(0, 32, 400)
@@ -91,6 +91,14 @@ def test_the_update_of_the_bundle_is_the_one_that_training_takes(bundled):
     line = loopos.train(model, Data(), progress=False, **settings).history[0]
     first = loopos.replay(dataclasses.replace(bundle, step=1))
     assert (first.loss.hex(), first.grad_norm.hex()) == (line["loss"].hex(), line["grad_norm"].hex())
+
+
+def test_every_repetition_begins_at_the_bundle(bundled):
+    repeater = Repeater(bundled())
+    first = repeater.update()
+    moved = repeater.model.state_dict()
+    assert repeater.update() == first
+    assert all(moved[name].tobytes() == view.tobytes() for name, view in repeater.model.parameters().items())
 
 
 def test_another_build_is_told(bundled):
