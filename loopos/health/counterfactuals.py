@@ -67,8 +67,8 @@ def counterfactuals(bundle: str | os.PathLike | Bundle) -> Counterfactuals:
     float64 and without dropout, and say what is to blame.
 
     A row that is left out is replaced by another of its micro-batch whose targets do not count, so that dropout acts on
-    the others as it did. Costs one update each for at most 2 log2(rows) + 1 repetitions for every row to blame, and
-    four more.
+    the others as it did. A single row to blame among n is found in about 2 log2(n) repetitions of the update.
+
     Raises FileNotFoundError and CheckpointError as replay does."""
     return _Inquiry(open_bundle(bundle)).verdict()
 
