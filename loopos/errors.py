@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,23 @@ class Birth:
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss, activation, gradient or update is NaN or infinite. Weights and optimizer are as before the step."""
+    """A loss, activation, gradient or update is NaN or infinite. Weights and optimizer are as before the step.
 
-    def __init__(self, birth: Birth, message: str | None = None):
+    birth: where it arose. bundle: the path of the file from which :func:`loopos.replay` repeats the step; None when
+    there is none (no output_dir, or the file could not be written: the message says why)."""
+
+    def __init__(self, birth: Birth, message: str | None = None, bundle: Path | None = None):
         super().__init__(message or f"a number is not finite; nothing was updated. {birth}")
         self.birth = birth
+        self.bundle = bundle
 
     def __reduce__(self):  # the default would call NonFiniteError(message) in the receiving process
-        return (type(self), (self.birth, str(self)))
+        return (type(self), (self.birth, str(self), self.bundle))
+
+    def add(self, sentence: str, bundle: Path | None = None) -> None:
+        """Say more, once more is known."""
+        self.args = (f"{self}. {sentence}",)
+        self.bundle = bundle
 
 
 class CheckpointError(ValueError):

@@ -1,4 +1,4 @@
-"""The command line: ``loopos train | eval | generate | gradcheck | explain | diff | report | bench | info``.
+"""The command line: ``loopos train | eval | generate | gradcheck | replay | diff | explain | report | bench | info``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0; 1 a check that failed; 2 bad input, in one sentence;
 3 a number that is not finite (NonFiniteError); 130 Ctrl-C; 143 SIGTERM.
@@ -31,6 +31,7 @@ COMMANDS = {  # name: what it does, its options, its arguments, in a line, in fu
         "why a run went wrong, from its log",
         health.EXPLAIN,
     ),
+    "replay": (health.replay, health.add_replay, "BUNDLE", "do the update again that ended a run", health.REPLAY),
     "diff": (health.diff, health.add_diff, "RUN_A RUN_B", "the first step at which two runs differ", health.DIFF),
     "report": (health.report, health.add_report, "RUN", "one HTML page about a run", health.REPORT),
     "bench": (bench.bench, bench.add_bench, "[WHAT] [FILE]", "measure how fast this machine trains", bench.BENCH),
