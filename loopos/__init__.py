@@ -32,6 +32,7 @@ __all__ = [
     "NonFiniteError",
     "TrainResult",
     "__version__",
+    "doctor",
     "get_num_threads",
     "gradcheck",
     "guard_counts",
@@ -42,3 +43,15 @@ __all__ = [
     "show_config",
     "train",
 ]
+
+_LATER = {"doctor": "loopos.health.doctor"}  # loaded when first used: a training needs none of it
+
+
+def __getattr__(name: str):
+    if name in _LATER:
+        import importlib
+
+        value = getattr(importlib.import_module(_LATER[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

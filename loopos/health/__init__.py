@@ -1,0 +1,1 @@
+"""Numerical health: what went wrong in a run, where, when and why."""
