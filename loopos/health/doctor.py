@@ -32,8 +32,8 @@ LOOKS: list[tuple[str, _Look]] = [  # in the order of what each rests on
     ("causality", doctor_forward.causality),
     ("growth forward", doctor_forward.growth),
     ("train and evaluation", doctor_forward.one_loss),
-    ("gradient reaches", doctor_gradient.reach),
     ("growth backward", doctor_gradient.backward_growth),
+    ("gradient reaches", doctor_gradient.reach),
     ("updates", doctor_update.moves),
     ("padding", doctor_forward.padding),
     ("generation", doctor_forward.cache),
@@ -78,8 +78,8 @@ def doctor(
     The batch is the run's first, cut down to what can be afforded. Checks of code rather than of weights are made on a
     small model of the same class and family. Weights and random generators are put back bit for bit, and no optimizer
     of yours is used. A verdict is "ok", "warn", "fail", or "skipped" with the reason; ``report.ok`` is that none
-    failed. What a batch holds that is out of range is a failed check; arguments that loopos.train refuses raise the same
-    TypeError, ValueError or OSError here. Sources of the single thresholds: the modules ``loopos.health.doctor_*``.
+    failed. A label or id out of range is a failed check; arguments that loopos.train refuses raise the same TypeError,
+    ValueError or OSError here. The thresholds stand at the head of the modules ``loopos.health.doctor_*``.
     """
     began = time.perf_counter()
     quick = checks.boolean("doctor", "quick", quick)

@@ -86,7 +86,7 @@ def agreement(pairs: list[tuple[np.ndarray, np.ndarray]], shift: int) -> tuple[f
 
 
 def alignment(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Check:
-    """The target of position t is the id at t + 1: not the one that is shown (a copy), nor two ahead (shifted twice)."""
+    """The target of position t is the id at t + 1: not the one shown (a copy), nor two ahead (shifted twice)."""
     name, expected = "shift", f"the next id in at least {AGREES:.0%}"
     shares = {shift: agreement(pairs, shift) for shift in SHIFTS}
     if shares[1][1] == 0:

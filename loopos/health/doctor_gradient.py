@@ -1,4 +1,4 @@
-"""What the doctor asks of the backward pass: that it reaches every parameter, is right, and neither dies nor explodes."""
+"""What the doctor asks of the backward pass: it reaches every parameter, is right, and neither dies nor explodes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def reach(patient: Patient) -> Check:
             "backward is missing there. A falling loss is no proof against it"
         )
         return Check(name, f"{measured}; none for {named}", expected, FAIL, advice)
-    later = [part for part in silent if part in _silent_after_a_step(patient)]
+    still = _silent_after_a_step(patient)
+    later = [part for part in silent if part in still]
     if later:
         advice = (
             f"nothing depends on {listed([shown(part) for part in later])}, before an update and after it: a scale or "

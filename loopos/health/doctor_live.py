@@ -124,7 +124,7 @@ def accumulation(patient: Patient) -> Check:
     plain = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.0, "max_grad_norm": None}
     after = {}
     for count in (1, 2):
-        model = patient.sibling()
+        model = patient.sibling(dropout=0.0)
         if getattr(model, "dtype", "float64") != "float64":
             raise Unfit("no float64 sibling can be built")
         before = {key: view.copy() for key, view in model.parameters().items()}

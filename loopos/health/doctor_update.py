@@ -9,16 +9,15 @@ import numpy as np
 
 from ..data import IGNORE
 from .doctor_gradient import shown, silent_parts
-from .doctor_patient import Batches, Patient, Unfit, listed, parts_of, rms
+from .doctor_patient import IN_PLACE, Batches, Patient, Unfit, listed, parts_of, rms
 from .doctor_report import FAIL, OK, WARN, Check
 
 STEPS = 3
 RATIO_LOW, RATIO_HIGH, RATIO_ABSURD = 1e-6, 0.3, 1.0  # size of an update over that of its weight
 STUCK = 0.5  # share of elements with a gradient whose bits did not change
-IN_PLACE = 20_000_000  # weights that the quick round updates; a larger model's moments alone would take seconds
 OVERFIT_TOKENS, OVERFIT_STEPS = 24, 40
-OVERFIT_RATES = (1e-2, 3e-3, 1e-3)  # one after the other, until the batch is learned
-OVERFIT_FLOPS = 2e11  # of all its steps; a larger model is tried as its small sibling
+OVERFIT_RATES = (1.0, 0.5, 0.25)  # of the rate, one after the other, until the batch is learned
+OVERFIT_FLOPS = 1e11  # of all its steps; a larger model is tried as its small sibling
 LEARNED, HARDLY = 0.05, 0.5  # nats left above the least possible; share of the way down
 
 
@@ -95,7 +94,8 @@ def overfit(patient: Patient) -> Check:
     settings = {"optimizer": "adamw", "weight_decay": 0.0, "betas": (0.9, 0.99), "max_grad_norm": 1.0}
     done, last = 0, first
     with patient.restored(model):
-        for rate in OVERFIT_RATES:
+        for part in OVERFIT_RATES:
+            rate = part * min(1e-2, 0.4 / getattr(model.config, "d_model", 128) if hasattr(model, "config") else 3e-3)
             patient.take_steps(model, Batches([[(ids, targets)]]), OVERFIT_STEPS, learning_rate=rate, **settings)
             done, last = done + OVERFIT_STEPS, float(model.loss(ids, targets))
             if last <= least + LEARNED:
