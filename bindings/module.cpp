@@ -6,6 +6,7 @@
 #include "core/memory.h"
 #include "core/thread_pool.h"
 #include "kernels/table.h"
+#include "machine.h"
 #include "model.h"
 #include "ops.h"
 #include "optim.h"
@@ -84,6 +85,7 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_norm(ops);
   bind::bind_global_norm(ops);
 
+  bind::bind_machine(m);
   bind::bind_model(m);
   bind::bind_optim(m);
 }

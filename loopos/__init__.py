@@ -33,6 +33,7 @@ __all__ = [
     "TrainResult",
     "__version__",
     "doctor",
+    "explain",
     "get_num_threads",
     "gradcheck",
     "guard_counts",
@@ -44,14 +45,14 @@ __all__ = [
     "train",
 ]
 
-_LATER = {"doctor": "loopos.health.doctor"}  # loaded when first used: a training needs none of it
+_LATER = ("doctor", "explain")  # in loopos.health, loaded when first used: a training needs none of it
 
 
 def __getattr__(name: str):
     if name in _LATER:
         import importlib
 
-        value = getattr(importlib.import_module(_LATER[name]), name)
+        value = getattr(importlib.import_module(f"loopos.health.{name}"), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

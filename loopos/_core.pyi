@@ -256,6 +256,23 @@ def set_num_threads(n: typing.Any) -> None:
     Sets the number of threads (1 to 1024). Results have the same bits for any number.
     """
 
+class machine:
+    """
+    The limits of this machine, measured.
+    """
+
+    @staticmethod
+    def memory_rate(numbers: typing.Any, seconds: typing.Any) -> float:
+        """
+        Bytes per second of y = a + b over arrays of so many float32 numbers, on all threads in use: 12 bytes counted for each number. MemoryError when three such arrays cannot be had.
+        """
+
+    @staticmethod
+    def multiply_add_rate(seconds: typing.Any) -> float:
+        """
+        Float32 additions and multiplications per second of multiply-adds in registers, on all threads in use, measured over about so many seconds (above 0, at most 60).
+        """
+
 class ops:
     """
     Operations, forward and backward.

@@ -30,6 +30,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 MACHINE_SPECIFIC = re.compile(
     r"\w*intrin\.h|arm_neon\.h|cpuid\.h|\b_mm\d*_\w+|\b__m(?:128|256|512)\w*|\b__(?:AVX|SSE|FMA|ARM_NEON)\w*"
 )
+ENGINES = {"torch", "jax", "transformers"}  # what is measured beside LoopOS: in loopos/bench/peers alone
 LINE_LIMIT = 400
 UNMIRRORED = {"__init__", "__main__", "ops"}  # tested by test_package.py, test_cli.py and tests/ops/
 
@@ -91,14 +92,36 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
             yield node.module or "", node.level
 
 
+def _more_packages(name: str) -> set[str]:
+    if name.startswith("bench/peers/"):
+        return ENGINES
+    return {"matplotlib"} if name == "bench/plots.py" else set()
+
+
 def imports_are_allowed(root: Path) -> list[str]:
-    """The package imports the standard library, itself and its run-time dependencies, wherever the import stands."""
+    """The package imports the standard library, itself and its run-time dependencies, wherever the import stands.
+
+    The benchmarks' programs for other engines are run in processes of their own and never imported: they import those
+    engines. matplotlib is what plots.py imports, when it is asked for a picture."""
     breaches = []
     for path in sorted((root / "loopos").rglob("*.py")):
         for module, level in _imports(ast.parse(path.read_text())):
             top = module.partition(".")[0]
-            if level == 0 and top not in RUNTIME_PACKAGES and top not in sys.stdlib_module_names:
+            allowed = RUNTIME_PACKAGES | _more_packages(path.relative_to(root / "loopos").as_posix())
+            if level == 0 and top not in allowed and top not in sys.stdlib_module_names:
                 breaches.append(f"{path.relative_to(root)} imports {module}, which is no run-time dependency")
+    return breaches
+
+
+def peers_stay_apart(root: Path) -> list[str]:
+    """Nothing outside loopos/bench/peers imports from it: an engine lives in a process of its own."""
+    breaches = []
+    for path in sorted((root / "loopos").rglob("*.py")):
+        if path.parent.name == "peers":
+            continue
+        for module, _ in _imports(ast.parse(path.read_text())):
+            if "peers" in module.split("."):
+                breaches.append(f"{path.relative_to(root)} imports {module}: engines are run, never imported")
     return breaches
 
 
@@ -199,6 +222,7 @@ RULES: list[Callable[[Path], list[str]]] = [
     includes_point_down,
     machine_code_stays_in_kernels,
     imports_are_allowed,
+    peers_stay_apart,
     imports_make_no_circle,
     files_are_small,
     sources_have_tests,
@@ -266,6 +290,10 @@ FAULTS = [
     (machine_code_stays_in_kernels, {"cpp/core/tensor.h": "#ifdef __AVX512F__\n#endif\n"}, "__AVX512F__"),
     (imports_are_allowed, {"loopos/a.py": "def f():\n    import torch\n"}, "torch"),
     (imports_are_allowed, {"loopos/a.py": "from transformers.models import x\n"}, "transformers"),
+    (imports_are_allowed, {"loopos/bench/steps.py": "import jax\n"}, "jax"),
+    (imports_are_allowed, {"loopos/bench/peers/jax_jit.py": "import matplotlib\n"}, "matplotlib"),
+    (peers_stay_apart, {"loopos/bench/steps.py": "def f():\n    from .peers import jax_jit\n"}, "never imported"),
+    (peers_stay_apart, {"loopos/a.py": "import loopos.bench.peers.ours\n"}, "never imported"),
     (imports_make_no_circle, {"loopos/a.py": "from . import b\n"}, "loopos/a.py imports itself"),
     (imports_make_no_circle, {"loopos/a.py": "if x:\n    import loopos.b\n"}, "loopos/b.py imports itself"),
     (files_are_small, {"tests/test_a.py": "\n" * 401}, "401 lines"),

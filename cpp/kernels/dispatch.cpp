@@ -98,4 +98,8 @@ void multiply_block(const GemmBlock<double>& block) {
   active().kernels.multiply_f64(block);
 }
 
+Index multiply_adds(Index rounds, float* out) {
+  return active().kernels.multiply_adds(rounds, out);
+}
+
 }  // namespace loopos::kernels

@@ -3,6 +3,7 @@
 #include "kernels/table.h"
 
 #include "kernels/gemm_float.h"
+#include "kernels/peak.h"
 #include "kernels/rows_activation.h"
 #include "kernels/rows_attention.h"
 #include "kernels/rows_basic.h"
@@ -65,6 +66,7 @@ IsaKernels isa_kernels() {
   k.pack_a = pack_a_float;
   k.multiply_f32 = multiply_float;
   k.multiply_f64 = multiply_double;
+  k.multiply_adds = multiply_adds;
   return k;
 }
 

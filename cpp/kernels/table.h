@@ -135,6 +135,9 @@ struct FloatBlock {
 void multiply_block(const FloatBlock& block);
 void multiply_block(const GemmBlock<double>& block);
 
+/// Independent multiply-adds in registers; returns how many additions and multiplications it did (see peak.h).
+Index multiply_adds(Index rounds, float* out);
+
 enum class Isa { baseline, avx2, avx512 };
 Isa active_isa();
 bool supported(Isa isa);  // by this build and this processor
@@ -149,6 +152,7 @@ struct IsaKernels {
   void (*pack_a)(const float*, Index, bool, Index, Index, float*);
   void (*multiply_f32)(const FloatBlock&);
   void (*multiply_f64)(const GemmBlock<double>&);
+  Index (*multiply_adds)(Index rounds, float* out);
 };
 
 }  // namespace loopos::kernels

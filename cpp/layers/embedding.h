@@ -24,7 +24,6 @@ class Embedding {
 
   /// ids (B, T), y (rows, width).
   void forward(const Pass& pass, const Index* ids, T* y) {
-    ids_ = ids;
     embedding_forward(ids, tokens_->value, pass.rows(), width_, y);
     if (positions_)
       parallel_blocks(pass.rows(), row_grain(width_), [&](Index begin, Index end) {
@@ -32,14 +31,16 @@ class Embedding {
           kernels::table<T>().add(y + r * width_, positions_->value + (pass.start + r % pass.time) * width_, width_,
                                   y + r * width_);
       });
-    if (pass.dropout > 0) dropout_forward(y, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, y);
+    if (pass.dropout > 0)
+      dropout_forward(y, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_),
+                      y);
     site_.see(pass, "forward", "embedding", "y", y, {pass.batch, pass.time, width_});
   }
 
-  /// dy is changed in place (dropout).
-  void backward(const Pass& pass, T* dy) {
+  /// Of the whole batch. dy is changed in place (dropout).
+  void parameter_gradients(const Pass& pass, const Index* ids, T* dy) {
     if (pass.dropout > 0) dropout_backward(dy, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, dy);
-    embedding_backward(dy, ids_, pass.rows(), width_, vocab_, tokens_->grad);
+    embedding_backward(dy, ids, pass.rows(), width_, vocab_, tokens_->grad);
     if (pass.probe) pass.probe->see("backward", Index{-1}, "embedding", tokens_->name, tokens_->grad, tokens_->shape);
     if (!positions_) return;
     // Position t collects row t of every sequence, in the order of the batch.
@@ -56,7 +57,6 @@ class Embedding {
   Site site_{"embed", -1};
   Index dropout_site_ = 0, vocab_ = 0, width_ = 0;
   Parameter<T>*tokens_ = nullptr, *positions_ = nullptr;
-  const Index* ids_ = nullptr;
 };
 
 }  // namespace loopos

@@ -25,45 +25,72 @@ class Head {
   Head(ParameterSet<T>& set, Parameter<T>* tied, Index vocab, Index width, double std)
       : vocab_(vocab), width_(width), weight_(tied ? tied : set.add("lm_head.weight", {vocab, width}, 0, std)) {}
 
+  void visit_weights(WeightVisitor<T>& visitor) { visitor(weight_, width_, vocab_, &panels_); }
+
+  /// Rows whose logits are held at once, of a pass over this many.
+  Index tile(Index rows) const { return std::min(rows, std::max<Index>(64, kTileElements / vocab_)); }
+
   void plan(Arena<T>& arena, const Pass& pass) {
-    tile_ = std::min(pass.rows(), std::max<Index>(64, kTileElements / vocab_));
-    logits_ = arena.take(tile_ * vocab_);
-    lse_ = arena.take(tile_);
-    losses_.resize(static_cast<std::size_t>(tile_));
+    logits_ = arena.take(tile(pass.rows()) * vocab_);
+    lse_ = arena.take(pass.rows());
+    losses_.resize(static_cast<std::size_t>(pass.rows()));
   }
 
   /// logits (rows, V).
   void forward(const Pass& pass, const T* x, T* logits) {
-    linear_forward<T>(x, weight_->value, nullptr, pass.rows(), width_, vocab_, logits);
+    linear_forward<T>(x, weight_->value, nullptr, pass.rows(), width_, vocab_, logits, nullptr, panels(pass));
   }
 
-  /// Targets (rows). With dx: also the gradients scale * d(sum)/dx (overwritten) and of the weight (accumulated).
-  LossSum loss(const Pass& pass, const T* x, const Index* targets, Index ignore_index, T scale, T* dx) {
+  /// Targets (rows); total() tells what came of it. With dx: also the gradient scale * d(sum)/dx (overwritten). Where
+  /// one tile holds the whole batch, as it must for a part, parameter_gradients is to follow; else that of the weight
+  /// is accumulated at once.
+  void loss(const Pass& pass, const T* x, const Index* targets, Index ignore_index, T scale, T* dx) {
     CrossEntropyOptions options;
     options.ignore_index = ignore_index;
-    LossSum result;
-    for (Index first = 0; first < pass.rows(); first += tile_) {
-      const Index rows = std::min(tile_, pass.rows() - first);
-      linear_forward<T>(x + first * width_, weight_->value, nullptr, rows, width_, vocab_, logits_);
-      see(pass, "forward", "linear", "logits", logits_, first, rows);
-      result.count += cross_entropy_forward(logits_, targets + first, rows, vocab_, options, losses_.data(), lse_);
-      for (Index r = 0; r < rows; ++r) result.sum += losses_[static_cast<std::size_t>(r)];
-      see_losses(pass, first, rows);
+    const Index begin = pass.first * pass.time;  // rows of the batch before this part
+    const bool keep = tile(begin + pass.rows()) == begin + pass.rows();
+    const Index step = keep ? pass.rows() : tile(pass.rows());
+    for (Index first = 0; first < pass.rows(); first += step) {
+      const Index rows = std::min(step, pass.rows() - first);
+      T* logits = keep ? logits_ + begin * vocab_ : logits_;
+      T* lse = lse_ + begin + first;
+      double* losses = losses_.data() + begin + first;
+      linear_forward<T>(x + first * width_, weight_->value, nullptr, rows, width_, vocab_, logits, nullptr,
+                        panels(pass));
+      see(pass, "forward", "linear", "logits", logits, first, rows);
+      cross_entropy_forward(logits, targets + first, rows, vocab_, options, losses, lse);
+      see_losses(pass, losses, first, rows);
       if (!dx) continue;
-      cross_entropy_backward(&scale, Index{0}, logits_, targets + first, lse_, rows, vocab_, options, logits_);
-      see(pass, "backward", "cross_entropy", "dlogits", logits_, first, rows);
-      linear_backward<T>(logits_, x + first * width_, weight_->value, rows, width_, vocab_, dx + first * width_,
-                         weight_->grad, nullptr);
+      cross_entropy_backward(&scale, Index{0}, logits, targets + first, lse, rows, vocab_, options, logits);
+      see(pass, "backward", "cross_entropy", "dlogits", logits, first, rows);
+      linear_backward<T>(logits, x + first * width_, weight_->value, rows, width_, vocab_, dx + first * width_,
+                         keep ? nullptr : weight_->grad, nullptr, panels(pass));
     }
-    if (pass.probe && dx) {
+    if (pass.probe && dx)
       pass.probe->see("backward", Index{-1}, "linear", "lm_head.dx", dx, {pass.batch, pass.time, width_});
-      pass.probe->see("backward", Index{-1}, "linear", weight_->name, weight_->grad, weight_->shape);
+  }
+
+  /// Of the whole batch, x as it was given to loss.
+  void parameter_gradients(const Pass& pass, const T* x) {
+    if (tile(pass.rows()) == pass.rows())
+      linear_backward<T>(logits_, x, weight_->value, pass.rows(), width_, vocab_, nullptr, weight_->grad, nullptr);
+    if (pass.probe) pass.probe->see("backward", Index{-1}, "linear", weight_->name, weight_->grad, weight_->shape);
+  }
+
+  /// Of the whole batch, in the order of its rows.
+  LossSum total(const Pass& pass, const Index* targets, Index ignore_index) const {
+    LossSum result;
+    for (Index r = 0; r < pass.rows(); ++r) {
+      result.sum += losses_[static_cast<std::size_t>(r)];
+      result.count += targets[r] != ignore_index;
     }
     return result;
   }
 
  private:
   static constexpr Index kTileElements = Index{1} << 24;  // 64 MB of float logits at most
+
+  const LinearPanels<T>* panels(const Pass& pass) const { return pass.packed ? &panels_ : nullptr; }
 
   /// A tile is seen one row at a time, so that its index is (batch, time, token) like that of the whole.
   void see(const Pass& pass, const char* phase, const char* op, const char* tensor, const T* x, Index first,
@@ -73,15 +100,16 @@ class Head {
       pass.probe->see_row(phase, op, tensor, x + r * vocab_, vocab_,
                           {(first + r) / pass.time, (first + r) % pass.time});
   }
-  void see_losses(const Pass& pass, Index first, Index rows) const {
+  void see_losses(const Pass& pass, const double* losses, Index first, Index rows) const {
     if (!pass.probe) return;
     for (Index r = 0; r < rows; ++r)
-      pass.probe->see_row("forward", "cross_entropy", "loss", &losses_[static_cast<std::size_t>(r)], 1,
+      pass.probe->see_row("forward", "cross_entropy", "loss", &losses[r], 1,
                           {(first + r) / pass.time, (first + r) % pass.time});
   }
 
-  Index vocab_ = 0, width_ = 0, tile_ = 0;
+  Index vocab_ = 0, width_ = 0;
   Parameter<T>* weight_ = nullptr;
+  LinearPanels<T> panels_;
   T *logits_ = nullptr, *lse_ = nullptr;
   std::vector<double> losses_;
 };

@@ -17,20 +17,26 @@ class Linear {
     if (bias) bias_ = set.add(site_.name + ".bias", {out}, 0, 0);
   }
 
-  Index out() const { return out_; }
-  Parameter<T>* weight() const { return weight_; }
+  void visit_weights(WeightVisitor<T>& visitor) { visitor(weight_, in_, out_, &panels_); }
 
-  /// x (rows, in) must stay as it is until backward; y (rows, out).
-  void forward(const Pass& pass, const T* x, T* y) {
-    x_ = x;
-    linear_forward(x, weight_->value, bias_ ? bias_->value : nullptr, pass.rows(), in_, out_, y);
+  /// x (rows, in); y (rows, out) = the projection + residual (rows, out), which may be null.
+  void forward(const Pass& pass, const T* x, const T* residual, T* y) {
+    linear_forward(x, weight_->value, bias_ ? bias_->value : nullptr, pass.rows(), in_, out_, y, residual,
+                   pass.packed ? &panels_ : nullptr);
     site_.see(pass, "forward", "linear", "y", y, {pass.batch, pass.time, out_});
   }
 
   /// dx (rows, in) is overwritten; it must not be dy.
   void backward(const Pass& pass, const T* dy, T* dx) {
-    linear_backward(dy, x_, weight_->value, pass.rows(), in_, out_, dx, weight_->grad, bias_ ? bias_->grad : nullptr);
+    linear_backward<T>(dy, nullptr, weight_->value, pass.rows(), in_, out_, dx, nullptr, nullptr,
+                       pass.packed ? &panels_ : nullptr);
     site_.see(pass, "backward", "linear", "dx", dx, {pass.batch, pass.time, in_});
+  }
+
+  /// Accumulates; x as it was given to forward.
+  void parameter_gradients(const Pass& pass, const T* dy, const T* x) {
+    linear_backward<T>(dy, x, weight_->value, pass.rows(), in_, out_, nullptr, weight_->grad,
+                       bias_ ? bias_->grad : nullptr);
     site_.see(pass, "backward", "linear", "weight", weight_->grad, weight_->shape);
     if (bias_) site_.see(pass, "backward", "linear", "bias", bias_->grad, bias_->shape);
   }
@@ -39,7 +45,7 @@ class Linear {
   Site site_;
   Index in_ = 0, out_ = 0;
   Parameter<T>*weight_ = nullptr, *bias_ = nullptr;
-  const T* x_ = nullptr;
+  LinearPanels<T> panels_;
 };
 
 }  // namespace loopos

@@ -37,26 +37,38 @@ class Mlp {
     after_ = arena.take(pass.rows() * config_.hidden);
   }
 
-  void forward(const Pass& pass, const T* x, T* out) {
-    up_proj_.forward(pass, x, before_);
-    if (config_.activation)
-      activation_forward(*config_.activation, before_, pass.rows() * up_, after_);
-    else
-      swiglu_forward(before_, before_ + config_.hidden, pass.rows(), config_.hidden, up_, after_);
-    site_.see(pass, "forward", op(), "y", after_, {pass.batch, pass.time, config_.hidden});
-    down_proj_.forward(pass, after_, out);
+  void visit_weights(WeightVisitor<T>& visitor) {
+    up_proj_.visit_weights(visitor);
+    down_proj_.visit_weights(visitor);
   }
 
-  /// dx is overwritten. dafter (rows, hidden) and dbefore (rows, up) are scratch.
+  void forward(const Pass& pass, const T* x, const T* residual, T* out) {
+    T *before = pass.at(before_, up_), *after = pass.at(after_, config_.hidden);
+    up_proj_.forward(pass, x, nullptr, before);
+    if (config_.activation)
+      activation_forward(*config_.activation, before, pass.rows() * up_, after);
+    else
+      swiglu_forward(before, before + config_.hidden, pass.rows(), config_.hidden, up_, after);
+    site_.see(pass, "forward", op(), "y", after, {pass.batch, pass.time, config_.hidden});
+    down_proj_.forward(pass, after, residual, out);
+  }
+
+  /// dx is overwritten. dafter (rows, hidden) is scratch; dbefore (rows, up) is kept for parameter_gradients.
   void backward(const Pass& pass, const T* dout, T* dafter, T* dbefore, T* dx) {
+    const T* before = pass.at(before_, up_);
     down_proj_.backward(pass, dout, dafter);
     if (config_.activation)
-      activation_backward(*config_.activation, dafter, before_, pass.rows() * up_, dbefore);
+      activation_backward(*config_.activation, dafter, before, pass.rows() * up_, dbefore);
     else
-      swiglu_backward(dafter, before_, before_ + config_.hidden, pass.rows(), config_.hidden, up_, dbefore,
+      swiglu_backward(dafter, before, before + config_.hidden, pass.rows(), config_.hidden, up_, dbefore,
                       dbefore + config_.hidden);
     site_.see(pass, "backward", op(), "dx", dbefore, {pass.batch, pass.time, up_});
     up_proj_.backward(pass, dbefore, dx);
+  }
+
+  void parameter_gradients(const Pass& pass, const T* x, const T* dout, const T* dbefore) {
+    down_proj_.parameter_gradients(pass, dout, after_);
+    up_proj_.parameter_gradients(pass, dbefore, x);
   }
 
  private:

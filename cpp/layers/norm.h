@@ -3,6 +3,7 @@
 
 #include "core/parameter.h"
 #include "layers/pass.h"
+#include "ops/column_sums.h"
 #include "ops/layer_norm.h"
 #include "ops/rms_norm.h"
 
@@ -23,37 +24,46 @@ class Norm {
     rstd_ = arena.take(pass.rows());
   }
 
-  /// x (rows, width) must stay as it is until backward.
   void forward(const Pass& pass, const T* x, T* y) {
-    x_ = x;
+    T *mean = pass.at(mean_, 1), *rstd = pass.at(rstd_, 1);
     if (rms_)
-      rms_norm_forward(x, weight_->value, pass.rows(), width_, eps_, y, rstd_);
+      rms_norm_forward(x, weight_->value, pass.rows(), width_, eps_, y, rstd);
     else
-      layer_norm_forward(x, weight_->value, bias_ ? bias_->value : nullptr, pass.rows(), width_, eps_, y, mean_, rstd_);
+      layer_norm_forward(x, weight_->value, bias_ ? bias_->value : nullptr, pass.rows(), width_, eps_, y, mean, rstd);
     site_.see(pass, "forward", op(), "y", y, {pass.batch, pass.time, width_});
   }
 
-  /// dx = the gradient through the norm + dskip, what comes around it (null: nothing; may be dx itself).
-  void backward(const Pass& pass, const T* dy, const T* dskip, T* dx) {
-    if (rms_)
-      rms_norm_backward(dy, x_, weight_->value, rstd_, dskip, pass.rows(), width_, dx, weight_->grad);
-    else
-      layer_norm_backward(dy, x_, weight_->value, mean_, rstd_, dskip, pass.rows(), width_, dx, weight_->grad,
-                          bias_ ? bias_->grad : nullptr);
+  /// Numbers of `slots`: what backward leaves there for parameter_gradients.
+  Index slots(const Pass& pass) const { return 2 * slot_rows(pass.rows(), pass.time) * width_; }
+
+  /// x as it was given to forward. dx = the gradient through the norm + dskip, what comes around it (null: nothing; may
+  /// be dx itself). slots: of the whole batch.
+  void backward(const Pass& pass, const T* x, const T* dy, const T* dskip, T* dx, T* slots) {
+    const Index begin = 2 * slot_rows(pass.first * pass.time, pass.time) * width_;
+    norm_backward_rows(kind(), dy, x, weight_->value, pass.at(rstd_, 1), dskip, pass.rows(), pass.time, width_, dx,
+                       slots + begin, bias_ ? slots + begin + width_ : nullptr, 2 * width_);
     site_.see(pass, "backward", op(), "dx", dx, {pass.batch, pass.time, width_});
+  }
+
+  void parameter_gradients(const Pass& pass, const T* slots) {
+    const Index rows = slot_rows(pass.rows(), pass.time);
+    add_column_sums(slots, rows, width_, 2 * width_, weight_->grad);
     site_.see(pass, "backward", op(), "weight", weight_->grad, weight_->shape);
-    if (bias_) site_.see(pass, "backward", op(), "bias", bias_->grad, bias_->shape);
+    if (!bias_) return;
+    add_column_sums(slots + width_, rows, width_, 2 * width_, bias_->grad);
+    site_.see(pass, "backward", op(), "bias", bias_->grad, bias_->shape);
   }
 
  private:
   const char* op() const { return rms_ ? "rms_norm" : "layer_norm"; }
+  NormKind kind() const { return rms_ ? NormKind::rms : NormKind::layer; }
+  Index slot_rows(Index rows, Index time) const { return norm_slots(rows, time, width_); }
 
   Site site_;
   Index width_ = 0;
   bool rms_ = false;
   double eps_ = 0;
   Parameter<T>*weight_ = nullptr, *bias_ = nullptr;
-  const T* x_ = nullptr;
   T *mean_ = nullptr, *rstd_ = nullptr;
 };
 

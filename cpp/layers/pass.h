@@ -1,6 +1,11 @@
 // What every layer is told about one pass through the model, and where its memory comes from.
+//
+// A pass may be over a part of the batch: whole sequences, so that several threads each take their own through all
+// layers. Pointers that a layer is given are those of the part; what it keeps itself is of the whole batch (Pass::at).
+// forward and backward of a layer run on parts; parameter_gradients runs on the whole, when every part is through.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "core/buffer.h"
@@ -12,13 +17,28 @@ namespace loopos {
 
 struct Pass {
   Index batch = 0, time = 0;
-  Index start = 0;   // position of the first token: > 0 when generation continues from its cache
-  Index cached = 0;  // time axis of the key/value cache; 0: none
+  Index first = 0;      // sequences of the whole batch before this part
+  bool packed = false;  // the weights' panels are packed
+  Index start = 0;      // position of the first token: > 0 when generation continues from its cache
+  Index cached = 0;     // time axis of the key/value cache; 0: none
   double dropout = 0;
   std::uint64_t seed = 0, step = 0, micro = 0;  // dropout is keyed by these and the site
   Probe* probe = nullptr;
 
   Index rows() const { return batch * time; }
+  /// Where this part begins in an array of the whole batch, of `width` numbers a row.
+  template <class T>
+  T* at(T* whole, Index width) const {
+    return whole ? whole + first * time * width : nullptr;
+  }
+  /// Elements of such an array before this part: where its dropout stream goes on.
+  std::uint64_t elements_before(Index width) const { return static_cast<std::uint64_t>(first * time * width); }
+  Pass part(Index begin, Index sequences) const {
+    Pass result = *this;
+    result.first = begin;
+    result.batch = sequences;
+    return result;
+  }
   /// The random stream of one dropout site.
   std::uint64_t stream(Index site) const {
     const Philox4 w = philox(seed, step, micro << 32 | static_cast<std::uint64_t>(site));
@@ -38,6 +58,14 @@ struct Site {
     if (pass.probe) pass.probe->see(phase, layer, op, *tensor ? name + "." + tensor : name, x, shape);
   }
 };
+
+template <class T>
+struct Parameter;
+template <class T>
+struct LinearPanels;
+/// Called with every weight (out, in) that is a factor of products: its parameter, in, out, and its panels.
+template <class T>
+using WeightVisitor = std::function<void(Parameter<T>*, Index, Index, LinearPanels<T>*)>;
 
 /// One block of memory dealt out in order. Planning runs twice: first to measure, then to hand out pointers.
 template <class T>

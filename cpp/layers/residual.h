@@ -14,10 +14,15 @@ class Residual {
   Residual(Site site, Index dropout_site, Index width)
       : site_(std::move(site)), dropout_site_(dropout_site), width_(width) {}
 
-  /// branch is changed in place; out may be branch.
+  /// Whether the branch's last projection adds x itself (the same bits): nothing lies between.
+  bool fused(const Pass& pass) const { return pass.dropout == 0 && !pass.probe; }
+
+  /// Unless fused: branch is changed in place; out may be branch.
   void forward(const Pass& pass, const T* x, T* branch, T* out) {
+    if (fused(pass)) return;
     const Index n = pass.rows() * width_;
-    if (pass.dropout > 0) dropout_forward(branch, n, pass.dropout, pass.stream(dropout_site_), 0, branch);
+    if (pass.dropout > 0)
+      dropout_forward(branch, n, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_), branch);
     parallel_blocks(n, 1 << 15, [&](Index begin, Index end) {
       kernels::table<T>().add(x + begin, branch + begin, end - begin, out + begin);
     });
@@ -27,7 +32,8 @@ class Residual {
   /// The gradient of the branch: dout itself, or its dropped copy in `memory`. The gradient of x is dout.
   const T* backward(const Pass& pass, const T* dout, T* memory) {
     if (pass.dropout == 0) return dout;
-    dropout_backward(dout, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, memory);
+    dropout_backward(dout, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_),
+                     memory);
     return memory;
   }
 

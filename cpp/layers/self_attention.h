@@ -45,18 +45,25 @@ class SelfAttention {
     lse_ = arena.take(pass.rows() * config_.heads);
   }
 
+  void visit_weights(WeightVisitor<T>& visitor) {
+    qkv_proj_.visit_weights(visitor);
+    o_proj_.visit_weights(visitor);
+  }
+
   /// positions (T). cache: null, or where this layer's keys and values are kept during generation.
-  void forward(const Pass& pass, const T* x, const Index* positions, const KeyValueCache<T>* cache, T* out) {
-    qkv_proj_.forward(pass, x, qkv_);
+  void forward(const Pass& pass, const T* x, const Index* positions, const KeyValueCache<T>* cache, const T* residual,
+               T* out) {
+    T *qkv = pass.at(qkv_, fused_), *y = pass.at(y_, config_.width);
+    qkv_proj_.forward(pass, x, nullptr, qkv);
     if (config_.rope) {
       // q and k lie side by side, so one call rotates the heads of both
-      const auto qk = heads(pass, qkv_, 0);
+      const auto qk = heads(pass, qkv, 0);
       rope_forward<T>(qk.data, qk.strides, positions, pass.batch, config_.heads + config_.kv_heads, pass.time,
                       head_width_, config_.rope_theta, false, qk.data, qk.strides);
-      site_.see(pass, "forward", "rope", "qkv", qkv_, {pass.batch, pass.time, fused_});
+      site_.see(pass, "forward", "rope", "qkv", qkv, {pass.batch, pass.time, fused_});
     }
     AttentionShape shape = shape_of(pass);
-    Heads<const T> k = view(heads(pass, qkv_, key_offset())), v = view(heads(pass, qkv_, value_offset()));
+    Heads<const T> k = view(heads(pass, qkv, key_offset())), v = view(heads(pass, qkv, value_offset()));
     if (cache) {
       append(pass, *cache);
       shape.keys = pass.start + pass.time;
@@ -66,17 +73,19 @@ class SelfAttention {
     }
     AttentionOptions options = options_of(pass);
     if (pass.start > 0) options.causal = false;  // one new token sees all that is cached
-    attention_forward<T>(view(heads(pass, qkv_, 0)), k, v, shape, options, heads_of_y(pass, y_), lse_);
-    site_.see(pass, "forward", "attention", "y", y_, {pass.batch, pass.time, config_.width});
-    o_proj_.forward(pass, y_, out);
+    attention_forward<T>(view(heads(pass, qkv, 0)), k, v, shape, options, heads_of_y(pass, y),
+                         pass.at(lse_, config_.heads));
+    site_.see(pass, "forward", "attention", "y", y, {pass.batch, pass.time, config_.width});
+    o_proj_.forward(pass, y, residual, out);
   }
 
-  /// dx is overwritten. dy_memory (rows, width) and dqkv (rows, fused) are scratch.
-  void backward(const Pass& pass, const T* dout, const Index* positions, T* dy_memory, T* dqkv, T* dx) {
-    o_proj_.backward(pass, dout, dy_memory);
-    attention_backward<T>(view(heads_of_y(pass, dy_memory)), view(heads(pass, qkv_, 0)),
-                          view(heads(pass, qkv_, key_offset())), view(heads(pass, qkv_, value_offset())),
-                          view(heads_of_y(pass, y_)), lse_, shape_of(pass), options_of(pass), heads(pass, dqkv, 0),
+  /// dx is overwritten. dy (rows, width) is scratch; dqkv (rows, fused) is kept for parameter_gradients.
+  void backward(const Pass& pass, const T* dout, const Index* positions, T* dy, T* dqkv, T* dx) {
+    T *qkv = pass.at(qkv_, fused_), *y = pass.at(y_, config_.width);
+    o_proj_.backward(pass, dout, dy);
+    attention_backward<T>(view(heads_of_y(pass, dy)), view(heads(pass, qkv, 0)), view(heads(pass, qkv, key_offset())),
+                          view(heads(pass, qkv, value_offset())), view(heads_of_y(pass, y)),
+                          pass.at(lse_, config_.heads), shape_of(pass), options_of(pass), heads(pass, dqkv, 0),
                           heads(pass, dqkv, key_offset()), heads(pass, dqkv, value_offset()));
     site_.see(pass, "backward", "attention", "dqkv", dqkv, {pass.batch, pass.time, fused_});
     if (config_.rope) {
@@ -86,6 +95,11 @@ class SelfAttention {
       site_.see(pass, "backward", "rope", "dqkv", dqkv, {pass.batch, pass.time, fused_});
     }
     qkv_proj_.backward(pass, dqkv, dx);
+  }
+
+  void parameter_gradients(const Pass& pass, const T* x, const T* dout, const T* dqkv) {
+    o_proj_.parameter_gradients(pass, dout, y_);
+    qkv_proj_.parameter_gradients(pass, dqkv, x);
   }
 
  private:
@@ -107,6 +121,7 @@ class SelfAttention {
     options.scale = 1 / std::sqrt(static_cast<double>(head_width_));
     options.dropout = pass.dropout;
     options.seed = pass.stream(dropout_site_);
+    options.first_batch = pass.first;
     return options;
   }
   void append(const Pass& pass, const KeyValueCache<T>& cache) const {

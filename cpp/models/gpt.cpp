@@ -24,115 +24,250 @@ Gpt<T>::Gpt(const GptConfig& c, std::uint64_t seed) : config_(c) {
   final_norm_ = Norm<T>(set_, {"final_norm", -1}, c.d_model, c.rms_norm, c.bias, c.norm_eps);
   head_ = Head<T>(set_, c.tie_embeddings ? embedding_.tokens() : nullptr, c.vocab_size, c.d_model, std);
   set_.allocate(seed);
+  each_weight([&](Parameter<T>*, Index in, Index out, LinearPanels<T>*) { panels_size_ += 2 * in * out; });
 }
 
-/// Deals out the workspace of one (B, T). Without training the blocks share one set of activations.
+template <class T>
+void Gpt<T>::each_weight(WeightVisitor<T> visitor) {
+  for (auto& b : blocks_) {
+    b.attn.visit_weights(visitor);
+    b.mlp.visit_weights(visitor);
+  }
+  head_.visit_weights(visitor);
+}
+
+/// Sequences per part, or 0 where the operations are to be cut: a pure function of the sizes, but for the number of
+/// threads, on which no bit depends.
+template <class T>
+Index Gpt<T>::sequences_per_part(const Pass& pass) const {
+  constexpr Index kRows = 64;                // of a part, about: its activations stay in the second-level cache
+  constexpr Index kPanels = Index{2} << 20;  // numbers in all packed weights: more and packing costs too much
+  const Index sequences = std::max<Index>(1, kRows / std::max<Index>(1, pass.time)),
+              parts = (pass.batch + sequences - 1) / sequences;
+  const bool small = panels_size_ <= kPanels && head_.tile(pass.rows()) == pass.rows();
+  return small && !pass.probe && pass.cached == 0 && parts >= 2 && parts >= num_threads() ? sequences : 0;
+}
+
+template <class T>
+void Gpt<T>::plan_panels(Arena<T>& arena) {
+  packing_.clear();
+  if (part_ == 0) return;
+  each_weight([&](Parameter<T>* weight, Index in, Index out, LinearPanels<T>* panels) {
+    panels->place(weight->value, in, out, arena.take(LinearPanels<T>::size(in, out)));
+    constexpr Index kColumns = 128;  // of one task
+    for (kernels::Panels<T>* side : {&panels->forward, &panels->backward})
+      for (Index begin = 0; side->memory && begin < side->n; begin += kColumns)
+        packing_.push_back({side, begin, std::min(side->n, begin + kColumns)});
+  });
+}
+
+/// Without training the blocks share one set of activations.
+template <class T>
+void Gpt<T>::plan_activations(Arena<T>& arena, const Pass& pass, bool training) {
+  const Index stream = pass.rows() * config_.d_model;
+  embedded_ = arena.take(stream);
+  T* shared_stream = training ? nullptr : arena.take(stream);
+  const Index mark = arena.mark();
+  for (auto& b : blocks_) {
+    if (!training) arena.release(mark);
+    b.attn_norm.plan(arena, pass);
+    b.normed = arena.take(stream);
+    b.attn.plan(arena, pass);
+    b.middle = arena.take(stream);
+    b.mlp_norm.plan(arena, pass);
+    b.normed_middle = arena.take(stream);
+    b.mlp.plan(arena, pass);
+    b.out = training ? arena.take(stream) : shared_stream;
+  }
+  if (!training && part_ == 0) arena.release(mark);  // one part may be here while another is among the blocks
+  final_norm_.plan(arena, pass);
+  normed_ = arena.take(stream);
+  head_.plan(arena, pass);
+}
+
+/// Parts keep what the parameters' gradients need until all are through; else one block's is enough.
+template <class T>
+void Gpt<T>::plan_gradients(Arena<T>& arena, const Pass& pass) {
+  const Index stream = pass.rows() * config_.d_model, dropped = pass.dropout > 0 ? stream : 0;
+  Index wide = 0, slots = final_norm_.slots(pass);
+  for (auto& b : blocks_) wide = std::max({wide, b.attn.fused(), b.mlp.up()});
+  dnormed_ = arena.take(stream);
+  dhidden_ = arena.take(pass.rows() * std::max(config_.d_ff, config_.d_model));
+  T *dstream = arena.take(stream), *dbranch = arena.take(part_ ? 0 : dropped),
+    *dwide = arena.take(part_ ? 0 : pass.rows() * wide);
+  final_slots_ = arena.take(slots);
+  dlast_ = dstream;
+  for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
+    auto& b = *block;
+    b.dout = dstream;
+    b.dmiddle = part_ ? arena.take(stream) : dstream;
+    b.dinput = part_ ? arena.take(stream) : dstream;
+    b.mlp_branch = part_ ? arena.take(dropped) : dbranch;
+    b.attn_branch = part_ ? arena.take(dropped) : dbranch;
+    b.dup = part_ ? arena.take(pass.rows() * b.mlp.up()) : dwide;
+    b.dqkv = part_ ? arena.take(pass.rows() * b.attn.fused()) : dwide;
+    b.mlp_slots = part_ ? arena.take(slots) : final_slots_;
+    b.attn_slots = part_ ? arena.take(slots) : final_slots_;
+    dstream = b.dinput;
+  }
+  dembedded_ = dstream;
+}
+
+/// Deals out the workspace of one (B, T).
 template <class T>
 void Gpt<T>::prepare(const Pass& pass, bool training) {
   positions_.resize(static_cast<std::size_t>(pass.time));
   for (Index t = 0; t < pass.time; ++t) positions_[static_cast<std::size_t>(t)] = pass.start + t;
-  if (planned_batch_ == pass.batch && planned_time_ == pass.time && planned_training_ == training) return;
+  const Index part = sequences_per_part(pass);
+  const bool dropout = pass.dropout > 0;
+  if (planned_batch_ == pass.batch && planned_time_ == pass.time && planned_training_ == training && part_ == part &&
+      planned_dropout_ == dropout)
+    return;
   planned_batch_ = -1;  // a plan that fails half-way leaves none
-  const Index stream = pass.rows() * config_.d_model;
+  part_ = part;
   arena_.arrange([&](Arena<T>& arena) {
-    embedded_ = arena.take(stream);
-    T* shared_stream = training ? nullptr : arena.take(stream);
-    const Index mark = arena.mark();
-    for (auto& b : blocks_) {
-      if (!training) arena.release(mark);
-      b.attn_norm.plan(arena, pass);
-      b.normed = arena.take(stream);
-      b.attn.plan(arena, pass);
-      b.middle = arena.take(stream);
-      b.mlp_norm.plan(arena, pass);
-      b.normed_middle = arena.take(stream);
-      b.mlp.plan(arena, pass);
-      b.out = training ? arena.take(stream) : shared_stream;
-    }
-    if (!training) arena.release(mark);
-    final_norm_.plan(arena, pass);
-    normed_ = arena.take(stream);
-    head_.plan(arena, pass);
-    if (!training) return;
-    Index wide = 0, hidden = config_.d_ff;
-    for (auto& b : blocks_) wide = std::max({wide, b.attn.fused(), b.mlp.up()});
-    dstream_ = arena.take(stream);
-    dbranch_ = arena.take(stream);
-    dnormed_ = arena.take(stream);
-    dwide_ = arena.take(pass.rows() * wide);
-    dhidden_ = arena.take(pass.rows() * std::max(hidden, config_.d_model));
+    plan_panels(arena);
+    plan_activations(arena, pass, training);
+    if (training) plan_gradients(arena, pass);
   });
   planned_batch_ = pass.batch;
   planned_time_ = pass.time;
   planned_training_ = training;
+  planned_dropout_ = dropout;
+}
+
+/// body(part) for every part of the batch, on several threads; or body(pass), whose operations use several.
+template <class T>
+template <class Body>
+void Gpt<T>::each_part(const Pass& pass, Body&& body) {
+  if (part_ == 0) return body(pass);
+  parallel_for(static_cast<Index>(packing_.size()), [&](Index i) {
+    const Packing& p = packing_[static_cast<std::size_t>(i)];
+    p.panels->pack(p.begin, p.end);
+  });
+  parallel_blocks(pass.batch, part_, [&](Index begin, Index end) {
+    Pass part = pass.part(begin, end - begin);
+    part.packed = true;
+    body(part);
+  });
 }
 
 template <class T>
 void Gpt<T>::run_forward(const Pass& pass, const Index* ids) {
-  embedding_.forward(pass, ids, embedded_);
-  const T* x = embedded_;
+  const Index width = config_.d_model;
+  const T* x = pass.at(embedded_, width);
+  embedding_.forward(pass, pass.at(ids, 1), pass.at(embedded_, width));
   for (auto& b : blocks_) {
-    b.attn_norm.forward(pass, x, b.normed);
-    b.attn.forward(pass, b.normed, positions_.data(), pass.cached ? &b.cache : nullptr, b.middle);
-    b.attn_residual.forward(pass, x, b.middle, b.middle);
-    b.mlp_norm.forward(pass, b.middle, b.normed_middle);
-    b.mlp.forward(pass, b.normed_middle, b.out);
-    b.mlp_residual.forward(pass, b.middle, b.out, b.out);
-    x = b.out;
+    T *normed = pass.at(b.normed, width), *middle = pass.at(b.middle, width),
+      *normed_middle = pass.at(b.normed_middle, width), *out = pass.at(b.out, width);
+    b.attn_norm.forward(pass, x, normed);
+    b.attn.forward(pass, normed, positions_.data(), pass.cached ? &b.cache : nullptr,
+                   b.attn_residual.fused(pass) ? x : nullptr, middle);
+    b.attn_residual.forward(pass, x, middle, middle);
+    b.mlp_norm.forward(pass, middle, normed_middle);
+    b.mlp.forward(pass, normed_middle, b.mlp_residual.fused(pass) ? middle : nullptr, out);
+    b.mlp_residual.forward(pass, middle, out, out);
+    x = out;
   }
-  final_norm_.forward(pass, x, normed_);
+  final_norm_.forward(pass, x, pass.at(normed_, width));
 }
 
-/// From dnormed_, the gradient of the head's input, down to the embeddings. dstream_ runs along the residual stream.
+/// From dnormed_, the gradient of the head's input, down to the embeddings.
 template <class T>
 void Gpt<T>::run_backward(const Pass& pass) {
-  final_norm_.backward(pass, dnormed_, nullptr, dstream_);
-  for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
-    auto& b = *block;
-    const T* dbranch = b.mlp_residual.backward(pass, dstream_, dbranch_);
-    b.mlp.backward(pass, dbranch, dhidden_, dwide_, dnormed_);
-    b.mlp_norm.backward(pass, dnormed_, dstream_, dstream_);
-    dbranch = b.attn_residual.backward(pass, dstream_, dbranch_);
-    b.attn.backward(pass, dbranch, positions_.data(), dhidden_, dwide_, dnormed_);
-    b.attn_norm.backward(pass, dnormed_, dstream_, dstream_);
-  }
-  embedding_.backward(pass, dstream_);
+  const Index width = config_.d_model;
+  T* dnormed = pass.at(dnormed_, width);
+  final_norm_.backward(pass, pass.at(input(blocks_.size()), width), dnormed, nullptr, pass.at(dlast_, width),
+                       final_slots_);
+  if (part_ == 0) final_norm_.parameter_gradients(pass, final_slots_);
+  for (std::size_t i = blocks_.size(); i-- > 0;) block_backward(blocks_[i], pass.at(input(i), width), pass);
+}
+
+/// The mirror of one block. A pass over the whole batch takes the parameters' gradients on the way, and the buffers are
+/// free again for the next block.
+template <class T>
+void Gpt<T>::block_backward(Block<T>& b, const T* x, const Pass& pass) {
+  const Index width = config_.d_model;
+  T *dout = pass.at(b.dout, width), *dmiddle = pass.at(b.dmiddle, width), *dinput = pass.at(b.dinput, width),
+    *dnormed = pass.at(dnormed_, width), *dhidden = pass.at(dhidden_, std::max(config_.d_ff, width));
+  const T* dbranch = b.mlp_residual.backward(pass, dout, pass.at(b.mlp_branch, width));
+  b.mlp.backward(pass, dbranch, dhidden, pass.at(b.dup, b.mlp.up()), dnormed);
+  if (part_ == 0) mlp_gradients(b, pass);
+  b.mlp_norm.backward(pass, pass.at(b.middle, width), dnormed, dout, dmiddle, b.mlp_slots);
+  if (part_ == 0) b.mlp_norm.parameter_gradients(pass, b.mlp_slots);
+  dbranch = b.attn_residual.backward(pass, dmiddle, pass.at(b.attn_branch, width));
+  b.attn.backward(pass, dbranch, positions_.data(), dhidden, pass.at(b.dqkv, b.attn.fused()), dnormed);
+  if (part_ == 0) attention_gradients(b, pass);
+  b.attn_norm.backward(pass, x, dnormed, dmiddle, dinput, b.attn_slots);
+  if (part_ == 0) b.attn_norm.parameter_gradients(pass, b.attn_slots);
+}
+
+template <class T>
+void Gpt<T>::mlp_gradients(Block<T>& b, const Pass& pass) {
+  b.mlp.parameter_gradients(pass, b.normed_middle, pass.dropout > 0 ? b.mlp_branch : b.dout, b.dup);
+}
+
+template <class T>
+void Gpt<T>::attention_gradients(Block<T>& b, const Pass& pass) {
+  b.attn.parameter_gradients(pass, b.normed, pass.dropout > 0 ? b.attn_branch : b.dmiddle, b.dqkv);
 }
 
 template <class T>
 void Gpt<T>::forward(Index batch, Index time, const Index* ids, T* logits) {
-  Pass pass;
-  pass.batch = batch;
-  pass.time = time;
-  prepare(pass, false);
-  run_forward(pass, ids);
-  head_.forward(pass, normed_, logits);
+  Pass whole;
+  whole.batch = batch;
+  whole.time = time;
+  prepare(whole, false);
+  each_part(whole, [&](const Pass& pass) {
+    run_forward(pass, ids);
+    head_.forward(pass, pass.at(normed_, config_.d_model), pass.at(logits, config_.vocab_size));
+  });
 }
 
 template <class T>
 LossSum Gpt<T>::loss(Index batch, Index time, const Index* ids, const Index* targets, Index ignore_index) {
-  Pass pass;
-  pass.batch = batch;
-  pass.time = time;
-  prepare(pass, false);
-  run_forward(pass, ids);
-  return head_.loss(pass, normed_, targets, ignore_index, T(0), nullptr);
+  Pass whole;
+  whole.batch = batch;
+  whole.time = time;
+  prepare(whole, false);
+  each_part(whole, [&](const Pass& pass) {
+    run_forward(pass, ids);
+    head_.loss(pass, pass.at(normed_, config_.d_model), pass.at(targets, 1), ignore_index, T(0), nullptr);
+  });
+  return head_.total(whole, targets, ignore_index);
 }
 
 template <class T>
-LossSum Gpt<T>::accumulate(Pass pass, const Index* ids, const Index* targets, Index ignore_index, double scale) {
+LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* targets, Index ignore_index,
+                           double scale) {
   set_.allocate_gradients();
-  prepare(pass, true);
-  if (pass.probe)
+  prepare(whole, true);
+  if (whole.probe)
     for (const auto& p : set_.list()) {  // a weight that is not finite is itself the birth
       const std::size_t digits = p.name.rfind("blocks.", 0) == 0 ? 7 : std::string::npos;
       const Index layer = digits == std::string::npos ? -1 : std::stoll(p.name.substr(digits));
-      pass.probe->see("forward", layer, "parameter", p.name, p.value, p.shape);
+      whole.probe->see("forward", layer, "parameter", p.name, p.value, p.shape);
     }
-  run_forward(pass, ids);
-  const LossSum result = head_.loss(pass, normed_, targets, ignore_index, static_cast<T>(scale), dnormed_);
-  run_backward(pass);
-  return result;
+  each_part(whole, [&](const Pass& pass) {
+    const Index width = config_.d_model;
+    run_forward(pass, ids);
+    head_.loss(pass, pass.at(normed_, width), pass.at(targets, 1), ignore_index, static_cast<T>(scale),
+               pass.at(dnormed_, width));
+    if (part_ == 0) head_.parameter_gradients(pass, normed_);
+    run_backward(pass);
+  });
+  if (part_ > 0) {
+    head_.parameter_gradients(whole, normed_);
+    final_norm_.parameter_gradients(whole, final_slots_);
+    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
+      mlp_gradients(*block, whole);
+      block->mlp_norm.parameter_gradients(whole, block->mlp_slots);
+      attention_gradients(*block, whole);
+      block->attn_norm.parameter_gradients(whole, block->attn_slots);
+    }
+  }
+  embedding_.parameter_gradients(whole, ids, dembedded_);
+  return head_.total(whole, targets, ignore_index);
 }
 
 template <class T>

@@ -31,6 +31,10 @@ struct Block {
   // activations (rows, C) kept for backward: the normed input, the stream after attention, its norm, and the stream at
   // the end
   T *normed = nullptr, *middle = nullptr, *normed_middle = nullptr, *out = nullptr;
+  // gradients kept for the parameters: of `out`, `middle` and the block's input (rows, C); of the two branches (rows,
+  // C), with dropout; of the up projection's and the qkv projection's results; what the norms leave
+  T *dout = nullptr, *dmiddle = nullptr, *dinput = nullptr, *mlp_branch = nullptr, *attn_branch = nullptr,
+    *dup = nullptr, *dqkv = nullptr, *mlp_slots = nullptr, *attn_slots = nullptr;
   KeyValueCache<T> cache;
 };
 
@@ -47,7 +51,7 @@ class Gpt {
   /// Sum of the losses of ids (B, T) against targets (B, T), and how many count.
   LossSum loss(Index batch, Index time, const Index* ids, const Index* targets, Index ignore_index);
   /// Forward and backward: gradients += scale * d(sum of losses). `pass` brings batch, time, dropout, keys and probe.
-  LossSum accumulate(Pass pass, const Index* ids, const Index* targets, Index ignore_index, double scale);
+  LossSum accumulate(const Pass& pass, const Index* ids, const Index* targets, Index ignore_index, double scale);
 
   /// Empties the cache for generation of up to `length` positions.
   void start_generation(Index batch, Index length);
@@ -59,10 +63,22 @@ class Gpt {
   bool cache_empty() const { return cache_used_ == 0; }
 
  private:
+  void each_weight(WeightVisitor<T> visitor);
+  Index sequences_per_part(const Pass& pass) const;
   void prepare(const Pass& pass, bool training);
+  void plan_activations(Arena<T>& arena, const Pass& pass, bool training);
+  void plan_gradients(Arena<T>& arena, const Pass& pass);
+  void plan_panels(Arena<T>& arena);
+  template <class Body>
+  void each_part(const Pass& pass, Body&& body);
+
   void run_forward(const Pass& pass, const Index* ids);
   void run_backward(const Pass& pass);
-  const T* stream() const { return config_.n_layer ? blocks_.back().out : embedded_; }
+  void block_backward(Block<T>& block, const T* input, const Pass& pass);
+  void mlp_gradients(Block<T>& block, const Pass& pass);
+  void attention_gradients(Block<T>& block, const Pass& pass);
+  /// What flows into block i, and where its gradient goes.
+  const T* input(std::size_t i) const { return i == 0 ? embedded_ : blocks_[i - 1].out; }
 
   GptConfig config_;
   ParameterSet<T> set_;
@@ -73,11 +89,20 @@ class Gpt {
 
   Arena<T> arena_;
   Index planned_batch_ = -1, planned_time_ = -1;
-  bool planned_training_ = false;
+  bool planned_training_ = false, planned_dropout_ = false;
+  // Small models: the batch is cut into parts of so many sequences, each of which one thread takes through all layers,
+  // forward and backward, and the weights are packed beforehand. 0: the operations are cut instead. Same bits.
+  Index part_ = 0;
+  struct Packing {
+    kernels::Panels<T>* panels;
+    Index begin, end;
+  };
+  std::vector<Packing> packing_;
+  Index panels_size_ = 0;
   std::vector<Index> positions_;
   T *embedded_ = nullptr, *normed_ = nullptr;  // activations
-  T *dstream_ = nullptr, *dbranch_ = nullptr, *dnormed_ = nullptr, *dwide_ = nullptr,
-    *dhidden_ = nullptr;  // gradients, reused by every block
+  T *dnormed_ = nullptr, *dhidden_ = nullptr;  // gradients that no parameter needs
+  T *dlast_ = nullptr, *dembedded_ = nullptr, *final_slots_ = nullptr;
 
   Buffer<T> cache_memory_;
   Index cache_batch_ = 0, cache_length_ = 0, cache_used_ = 0;

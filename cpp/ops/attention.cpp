@@ -62,14 +62,15 @@ struct Tile {
   Index stride() const { return (keys + kPad - 1) / kPad * kPad; }
   static constexpr Index kPad = 16;
 
-  /// row *= the dropout scales of query i.
+  /// p *= the dropout scales of query i.
   template <class T>
-  void drop(Index i, T* row) const {
+  void drop(Index i, T* p) const {
     struct Scales;
     T* scales = scratch<T, Scales>(keys);
-    const auto offset = static_cast<std::uint64_t>(lse_at(i)) * static_cast<std::uint64_t>(shape.keys);
+    const auto row = static_cast<std::uint64_t>(lse_at(i) + options.first_batch * shape.heads * shape.queries);
+    const std::uint64_t offset = row * static_cast<std::uint64_t>(shape.keys);
     dropout_scales(options.seed, offset, visible(i), options.dropout, scales);
-    for (Index s = 0; s < visible(i); ++s) row[s] *= scales[s];
+    for (Index s = 0; s < visible(i); ++s) p[s] *= scales[s];
   }
 };
 

@@ -25,7 +25,8 @@ struct AttentionOptions {
   bool causal = false;  // query t sees keys 0..t, also when T != S
   double scale = 1;
   AttentionMask mask;
-  double dropout = 0;  // on p; element ((b H + h) T + t) S + s of the stream `seed`
+  double dropout = 0;     // on p; element (((first_batch + b) H + h) T + t) S + s of the stream `seed`
+  Index first_batch = 0;  // where these are part of a larger batch
   std::uint64_t seed = 0;
 };
 

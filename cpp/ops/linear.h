@@ -1,20 +1,36 @@
 // Linear layer.
-//   y = x weight^T + bias,  x (rows, in), weight (out, in), bias (out), y (rows, out)
+//   y = x weight^T + bias [+ residual],  x (rows, in), weight (out, in), bias (out), y and residual (rows, out)
 //   dx = dy weight,  dweight += dy^T x,  dbias += column sums of dy
 // Backward needs x and weight. The bias gradient is summed in double over fixed blocks of rows (ops/column_sums.h).
 #pragma once
 
-#include "core/check.h"
+#include "kernels/gemm.h"
 
 namespace loopos {
 
-/// bias may be null.
+/// A weight (out, in) packed for y = x weight^T and for dx = dy weight. The bits of the products are those without it.
 template <class T>
-void linear_forward(const T* x, const T* weight, const T* bias, Index rows, Index in, Index out, T* y);
+struct LinearPanels {
+  kernels::Panels<T> forward{}, backward{};
+
+  static Index size(Index in, Index out) {
+    return kernels::Panels<T>::size(out, in) + kernels::Panels<T>::size(in, out);
+  }
+  /// memory: size(in, out) numbers, written by pack() of both.
+  void place(const T* weight, Index in, Index out, T* memory) {
+    forward = {kernels::Trans::yes, out, in, weight, in, memory};
+    backward = {kernels::Trans::no, in, out, weight, in, memory + kernels::Panels<T>::size(out, in)};
+  }
+};
+
+/// bias, residual and panels (of this weight, packed since it last changed) may be null. y must not be residual.
+template <class T>
+void linear_forward(const T* x, const T* weight, const T* bias, Index rows, Index in, Index out, T* y,
+                    const T* residual = nullptr, const LinearPanels<T>* panels = nullptr);
 
 /// Overwrites dx, adds into dweight and dbias; a null output (frozen, or not wanted) skips its work.
 template <class T>
 void linear_backward(const T* dy, const T* x, const T* weight, Index rows, Index in, Index out, T* dx, T* dweight,
-                     T* dbias);
+                     T* dbias, const LinearPanels<T>* panels = nullptr);
 
 }  // namespace loopos

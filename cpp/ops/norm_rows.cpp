@@ -58,6 +58,11 @@ void wide_backward(NormKind kind, const T* dy, const T* x, const T* weight, Wide
   }
 }
 
+/// Rows that sum into one slot of the parameter gradients: few enough that float sums stay within a few ulp.
+Index slot_rows(Index n) {
+  return std::clamp<Index>(16384 / std::max<Index>(1, n), 16, 64);
+}
+
 }  // namespace
 
 template <class T>
@@ -87,22 +92,25 @@ void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Ind
   });
 }
 
+Index norm_slots(Index rows, Index sequence, Index n) {
+  if (rows == 0) return 0;
+  const Index block = slot_rows(n);
+  return rows / sequence * ((sequence + block - 1) / block) + (rows % sequence + block - 1) / block;
+}
+
 template <class T>
-void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows,
-                   Index n, T* dx, T* dweight, T* dbias) {
+void norm_backward_rows(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip,
+                        Index rows, Index sequence, Index n, T* dx, T* dweight, T* dbias, Index stride) {
   const auto& k = kernels::table<T>();
-  // Parameter gradients: a block of rows sums into a slot of its own. Few enough rows that float sums stay within a few
-  // ulp.
-  const Index block = std::clamp<Index>(16384 / std::max<Index>(1, n), 16, 64), blocks = (rows + block - 1) / block;
-  const Index width = ((dweight != nullptr) + (dbias != nullptr)) * n;
-  struct Slots;
-  T* slots = scratch<T, Slots>(blocks * width);
-  parallel_for(blocks, [&](Index b) {
-    T* slot = slots + b * width;
-    std::fill(slot, slot + width, T(0));
-    T* dw = dweight ? slot : nullptr;
-    T* db = dbias ? slot + (dweight ? n : 0) : nullptr;
-    for (Index r = b * block; r < std::min(rows, (b + 1) * block); ++r) {
+  const Index block = slot_rows(n);
+  parallel_for(norm_slots(rows, sequence, n), [&](Index slot) {
+    T* dw = dweight ? dweight + slot * stride : nullptr;
+    T* db = dbias ? dbias + slot * stride : nullptr;
+    if (dw) std::fill(dw, dw + n, T(0));
+    if (db) std::fill(db, db + n, T(0));
+    const Index per_sequence = (sequence + block - 1) / block, start = slot / per_sequence * sequence,
+                begin = start + slot % per_sequence * block, end = std::min({rows, start + sequence, begin + block});
+    for (Index r = begin; r < end; ++r) {
       const Index at = r * n;
       double centre = kind == NormKind::layer ? k.sum(x + at, n) / static_cast<double>(n) : 0, sum_g, sum_gx;
       k.norm_grad_sums(dy + at, x + at, weight, n, centre, &sum_g, &sum_gx);
@@ -118,12 +126,24 @@ void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, cons
         wide_backward(kind, dy + at, x + at, weight, static_cast<Wide>(rstd[r]), n, skip, out, dw, db);
     }
   });
-  if (dweight) add_column_sums(slots, blocks, n, width, dweight);
-  if (dbias) add_column_sums(slots + (dweight ? n : 0), blocks, n, width, dbias);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                           \
-  template void norm_forward(NormKind, const T*, const T*, const T*, Index, Index, double, T*, T*, T*); \
+template <class T>
+void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows,
+                   Index n, T* dx, T* dweight, T* dbias) {
+  struct Slots;
+  const Index slots = norm_slots(rows, rows, n);
+  T* memory = scratch<T, Slots>(2 * slots * n);
+  norm_backward_rows(kind, dy, x, weight, rstd, dskip, rows, rows, n, dx, dweight ? memory : nullptr,
+                     dbias ? memory + n : nullptr, 2 * n);
+  if (dweight) add_column_sums(memory, slots, n, 2 * n, dweight);
+  if (dbias) add_column_sums(memory + n, slots, n, 2 * n, dbias);
+}
+
+#define LOOPOS_INSTANTIATE(T)                                                                                       \
+  template void norm_forward(NormKind, const T*, const T*, const T*, Index, Index, double, T*, T*, T*);             \
+  template void norm_backward_rows(NormKind, const T*, const T*, const T*, const T*, const T*, Index, Index, Index, \
+                                   T*, T*, T*, Index);                                                              \
   template void norm_backward(NormKind, const T*, const T*, const T*, const T*, const T*, Index, Index, T*, T*, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

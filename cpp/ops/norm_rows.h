@@ -20,8 +20,17 @@ template <class T>
 void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y,
                   T* mean, T* rstd);
 
+/// Adds into dweight and dbias; a null output skips its work.
 template <class T>
 void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip, Index rows,
                    Index n, T* dx, T* dweight, T* dbias);
+
+/// The same for a part of the rows, without the sums over all: each block of rows, which never crosses a multiple of
+/// `sequence`, overwrites a slot of its own in dweight and dbias (null: skipped), `stride` apart; norm_slots tells how
+/// many there are. Their column sums are the gradients.
+Index norm_slots(Index rows, Index sequence, Index n);
+template <class T>
+void norm_backward_rows(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip,
+                        Index rows, Index sequence, Index n, T* dx, T* dweight, T* dbias, Index stride);
 
 }  // namespace loopos

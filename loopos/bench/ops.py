@@ -1,0 +1,121 @@
+"""Single operations of two engines at the shapes of the models, by turns, beside the limits of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from . import operations
+from .machine import Limits, spread
+from .operations import Operation
+from .process import PeerError, Process
+from .settings import Setting
+
+ENGINES = ("loopos", "torch")
+DEFAULT = ("nano", "baby", "wide", "gpt2", "llama")
+TURN = 0.05  # seconds of one turn, when the number of calls is not given
+MOST = 10_000
+
+
+def measure(
+    settings: Sequence[Setting],
+    peers: Sequence[str],
+    *,
+    threads: int,
+    rounds: int,
+    steps: int | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The time of a call of each operation at the shapes of ``settings``; ``steps``: calls of one turn (None: as many
+    as take a twentieth of a second)."""
+    absent: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []
+    limits = Limits(threads)
+    with ExitStack() as stack:
+        running = []
+        for name in peers:
+            try:
+                running.append(stack.enter_context(Process(name, threads)))
+            except PeerError as reason:
+                absent.append({"peer": name, "threads": threads, "reason": str(reason)})
+        for setting in settings:
+            limits.measure()
+            for each in operations.of(setting):
+                say(f"{setting.name}: {each.name} {each.direction}")
+                measured.append(_operation(each, setting.name, running, rounds, steps, absent))
+        limits.measure()
+        engines = {process.name: process.engine for process in running}
+    result = limits.result()
+    for each in measured:
+        _add_speeds(each, result)
+    return {"limits": [result], "engines": engines, "operations": measured, "absent": absent}
+
+
+def _operation(
+    operation: Operation,
+    setting: str,
+    running: Sequence[Process],
+    rounds: int,
+    calls: int | None,
+    absent: list[dict[str, Any]],
+) -> dict[str, Any]:
+    about = {
+        "name": operation.name,
+        "backward": operation.backward,
+        "arrays": operation.arrays,
+        "options": operation.options,
+    }
+    counts: dict[Process, int] = {}
+    seconds: dict[Process, list[float]] = {}
+
+    def leave(process: Process, reason: PeerError) -> None:
+        counts.pop(process, None)
+        where = f"{setting}: {operation.name} {operation.direction}"
+        absent.append({"peer": process.name, "threads": process.threads, "reason": f"{where}: {reason}"})
+
+    for process in running:
+        try:
+            process.ask("operation", **about)
+            counts[process] = calls if calls is not None else _calls(process)
+            seconds[process] = []
+        except PeerError as reason:
+            leave(process, reason)
+    for turn in range(rounds):
+        for process, count in list(counts.items()):
+            try:
+                seconds[process].append(process.turn("calls", count=count)["seconds"] / count)
+                if turn == rounds - 1:
+                    process.ask("forget")
+            except PeerError as reason:
+                leave(process, reason)
+    return {
+        "operation": operation.name,
+        "direction": operation.direction,
+        "setting": setting,
+        "shape": operation.shape,
+        "flops": operation.flops,
+        "bytes": operation.bytes,
+        "peers": [{"peer": process.name, "seconds": spread(seconds[process])} for process in counts],
+    }
+
+
+def _calls(process: Process) -> int:
+    """How many fill a turn; the first call is not counted, nor the pause that the second is measured after."""
+    process.turn("calls", count=1)
+    once = process.turn("calls", count=2)["seconds"] / 2
+    return max(1, min(MOST, round(TURN / max(once, 1e-9))))
+
+
+def _add_speeds(measured: dict[str, Any], limits: dict[str, Any]) -> None:
+    """The least time the machine's limits allow is that of its arithmetic or that of its bytes, whichever is longer:
+    that limit is the relevant one, and its share is least time over time. Data that stay in a cache may exceed the
+    memory's limit."""
+    arithmetic = measured["flops"] / limits["flops_per_second"]["median"]
+    memory = measured["bytes"] / limits["bytes_per_second"]["median"]
+    measured["limit"] = "arithmetic" if arithmetic >= memory else "memory"
+    for peer in measured["peers"]:
+        median = peer["seconds"]["median"]
+        peer["flops_per_second"] = measured["flops"] / median
+        peer["bytes_per_second"] = measured["bytes"] / median
+        peer["fraction_of_limit"] = max(arithmetic, memory) / median

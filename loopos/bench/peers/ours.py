@@ -1,0 +1,71 @@
+"""LoopOS, by the way that loopos.train goes: :class:`loopos.updates.Updater` and the training optimizer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+import loopos
+from loopos import optim
+from loopos.bench import settings
+from loopos.bench.peers import ours_operations
+from loopos.bench.peers.serve import Engine, serve
+from loopos.bench.settings import Setting
+from loopos.settings import TrainSettings
+from loopos.updates import Updater
+
+
+class _Source:
+    """The batches in turn, as loopos.train takes them."""
+
+    def __init__(self, data: list[tuple[np.ndarray, np.ndarray]]):
+        self._data = data
+
+    def batch(self, step: int, micro: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._data[step % len(self._data)]
+
+
+class LoopOS(Engine):
+    name = f"loopos {loopos.__version__}"
+
+    def use_threads(self, threads: int) -> None:
+        loopos.set_num_threads(threads)
+
+    def prepare(self, setting: Setting, data: list[tuple[np.ndarray, np.ndarray]]) -> int:
+        defaults = {name: each.default for name, each in inspect.signature(loopos.train).parameters.items()}
+        wanted = {
+            "betas": settings.BETAS,
+            "eps": settings.EPS,
+            "weight_decay": settings.WEIGHT_DECAY,
+            "max_grad_norm": settings.CLIP,
+        }
+        given = TrainSettings(**({each.name: defaults[each.name] for each in fields(TrainSettings)} | wanted))
+        self.model = loopos.Model(setting.config, seed=0)
+        optimizer = optim._for_training(
+            "adamw", self.model, betas=given.betas, eps=given.eps, weight_decay=given.weight_decay
+        )
+        self._update = Updater(self.model, optimizer, _Source(data), given, check=lambda: None)
+        return sum(each.size for each in self.model.parameters().values())
+
+    def step(self, index: int) -> float:
+        update = self._update(index, settings.LEARNING_RATE)
+        if not update.applied:
+            raise FloatingPointError(f"the step was refused: {update.birth}")
+        return update.loss
+
+    def operation(self, name: str, backward: bool, arrays: dict[str, np.ndarray], options: dict) -> Callable[[], Any]:
+        return ours_operations.operation(name, backward, arrays, options)
+
+    def load(self, folder: str) -> None:
+        self.model = loopos.Model.from_pretrained(folder)
+
+    def generate(self, prompt: np.ndarray, count: int) -> np.ndarray:
+        return self.model.generate(prompt, count, temperature=0)
+
+
+if __name__ == "__main__":
+    serve(LoopOS())

@@ -1,0 +1,121 @@
+"""Results as a picture. matplotlib is imported when one is asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+COLOURS = {
+    "loopos": "#c8553d",
+    "torch": "#4f6d7a",
+    "torch-compiled": "#8ba6b3",
+    "jax": "#b8b08d",
+    "transformers": "#4f6d7a",
+}
+
+
+def require() -> None:
+    """ValueError, in a sentence, when there is no matplotlib."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("plot: matplotlib is not installed; pip install matplotlib, or leave --plot out")
+
+
+def draw(result: dict[str, Any], path: str) -> None:
+    """Write a picture of the result of any suite to ``path``, in the format that its ending names."""
+    require()
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained")
+    SUITES[result["suite"]](result, figure)
+    figure.savefig(path, dpi=120)
+
+
+def _bars(axes: Any, groups: Sequence[str], heights: dict[str, list[float | None]]) -> None:
+    """A group of bars for each of ``groups``, one bar for each engine; None leaves a gap."""
+    width = 0.8 / max(1, len(heights))
+    for number, (engine, values) in enumerate(heights.items()):
+        places = [at + (number + 0.5) * width - 0.4 for at in range(len(groups))]
+        shown = [(place, value) for place, value in zip(places, values, strict=True) if value is not None]
+        axes.bar([p for p, _ in shown], [v for _, v in shown], width * 0.92, label=engine, color=COLOURS[engine])
+    axes.set_xticks(range(len(groups)), groups)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+
+
+def _by_engine(items: Sequence[dict[str, Any]], field: str, scale: float = 1) -> dict[str, list[float | None]]:
+    """The values of a field for each engine that appears anywhere, in order of appearance."""
+    engines = dict.fromkeys(peer["peer"] for each in items for peer in each["peers"])
+    found = [{peer["peer"]: scale * peer[field] for peer in each["peers"]} for each in items]
+    return {engine: [values.get(engine) for values in found] for engine in engines}
+
+
+def steps(result: dict[str, Any], figure: Any) -> None:
+    """Share of the multiply-add peak for each setting and engine; the ratio to PyTorch under each name."""
+    figure.set_size_inches(max(6.5, 1.5 + 1.3 * len(result["settings"])), 4.2)
+    axes = figure.subplots()
+    names = []
+    for each in result["settings"]:
+        ratio = "" if each["ratio"] is None else f"\n× {each['ratio']:.2f}"
+        names.append(each["setting"]["name"] + ratio)
+    _bars(axes, names, _by_engine(result["settings"], "fraction_of_peak", 100))
+    axes.set_ylabel("% of the multiply-add peak")
+    axes.set_title("A training step (×: step time of PyTorch over that of LoopOS)", fontsize=11)
+
+
+def ops(result: dict[str, Any], figure: Any) -> None:
+    """Share of the relevant limit, a panel for each setting and direction."""
+    panels: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for each in result["operations"]:
+        panels.setdefault((each["setting"], each["direction"]), []).append(each)
+    figure.set_size_inches(11, 3.4 * max(1, len(panels)))
+    column = figure.subplots(len(panels), squeeze=False)[:, 0]
+    for axes, ((setting, direction), items) in zip(column, panels.items(), strict=True):
+        names = [each["operation"].replace(" (", "\n(") for each in items]
+        _bars(axes, names, _by_engine(items, "fraction_of_limit", 100))
+        axes.tick_params(axis="x", labelsize=8)
+        axes.set_ylabel("% of the limit")
+        axes.set_title(f"{setting}, {direction}", fontsize=11)
+
+
+def scaling(result: dict[str, Any], figure: Any) -> None:
+    """Speed-up by threads; milliseconds a GFLOP by length and by size: level where cost grows as the arithmetic."""
+    series = result["series"]
+    figure.set_size_inches(13, 4.2)
+    threads, length, size = figure.subplots(1, 3)
+    for style, each in zip(itertools.cycle(("-", "--", ":", "-.")), series["threads"], strict=False):
+        for engine in dict.fromkeys(peer["peer"] for peer in each["peers"]):
+            points = sorted((p["threads"], p["seconds"]["median"]) for p in each["peers"] if p["peer"] == engine)
+            label = f"{engine}, {each['setting']['name']}"
+            x, y = [n for n, _ in points], [points[0][1] / seconds for _, seconds in points]
+            threads.plot(x, y, marker="o", label=label, color=COLOURS[engine], linestyle=style)
+            threads.set_xticks(x)
+    threads.set_xlabel("threads")
+    threads.set_ylabel("one thread's time / theirs")
+    for axes, points, what in ((length, series["length"], "context_length"), (size, series["size"], "d_model")):
+        for engine in dict.fromkeys(peer["peer"] for each in points for peer in each["peers"]):
+            found = [(each, peer) for each in points for peer in each["peers"] if peer["peer"] == engine]
+            x = [each["setting"]["config"][what] for each, _ in found]
+            y = [1e12 * peer["seconds"]["median"] / each["flops"]["total"] for each, peer in found]
+            axes.plot(x, y, marker="o", label=engine, color=COLOURS[engine])
+        axes.set_xscale("log", base=2)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(what)
+        axes.set_ylabel("ms a GFLOP")
+    for axes in (threads, length, size):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+
+
+def generate(result: dict[str, Any], figure: Any) -> None:
+    figure.set_size_inches(3 + 1.5 * len(result["settings"]), 4.2)
+    axes = figure.subplots()
+    names = [each["setting"]["name"] for each in result["settings"]]
+    _bars(axes, names, _by_engine(result["settings"], "tokens_per_second"))
+    axes.set_yscale("log")
+    axes.set_ylabel("tokens a second")
+    axes.set_title(f"Greedy generation of {result['new_tokens']} tokens, batch 1", fontsize=11)
+
+
+SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate}

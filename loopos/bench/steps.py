@@ -1,0 +1,125 @@
+"""Training steps of several engines on the same data, by turns: A B A B."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from .machine import Limits, spread
+from .process import SETTLE, PeerError, Process
+from .settings import Setting, step_flops
+
+ENGINES = ("loopos", "torch", "torch-compiled", "jax")
+TURN = 1.0  # seconds of one turn, when the number of steps is not given
+MOST, LEAST = 50, 2  # steps of one turn then
+WARM_UP = 2  # steps before anything is kept: the first compiles, allocates, faults pages in
+SEED = 0
+
+
+class Entrant(NamedTuple):
+    """An engine with its number of threads."""
+
+    peer: str
+    threads: int
+
+
+def measure(
+    settings: Sequence[Setting],
+    peers: Sequence[str],
+    *,
+    threads: int,
+    rounds: int,
+    steps: int | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The step times of ``peers`` on each of ``settings``; see :func:`compare`."""
+    entrants = [Entrant(peer, threads) for peer in peers]
+    return {"settings": [compare(each, entrants, rounds=rounds, steps=steps, say=say) for each in settings]}
+
+
+def compare(
+    setting: Setting, entrants: Sequence[Entrant], *, rounds: int, steps: int | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """The step times of ``entrants`` on one setting.
+
+    rounds: turns of each that are kept; steps: of one turn (None: as many as take about a second, from 2 to 50). Every
+    entrant keeps its process, and the limits of the machine are measured in each round, once for each number of
+    threads. say: told what is being done."""
+    results: dict[Entrant, dict[str, Any]] = {}
+    absent: list[dict[str, Any]] = []
+    limits = {threads: Limits(threads) for threads in sorted({each.threads for each in entrants})}
+    with ExitStack() as stack:
+        running: dict[Entrant, tuple[Process, int]] = {}
+        for entrant in entrants:
+            say(f"{setting.name}: {entrant.peer} starts, threads {entrant.threads}")
+            try:
+                process = stack.enter_context(Process(*entrant))
+                results[entrant], count = _start(process, setting, steps)
+                running[entrant] = process, count
+            except PeerError as reason:
+                absent.append(entrant._asdict() | {"reason": str(reason)})
+        seconds: dict[Entrant, list[float]] = {entrant: [] for entrant in running}
+        for turn in range(rounds):
+            say(f"{setting.name}: round {turn + 1} of {rounds}")
+            for limit in limits.values():
+                limit.measure()
+            time.sleep(SETTLE)
+            for entrant, (process, count) in list(running.items()):
+                try:
+                    seconds[entrant] += process.turn("steps", count=count)["seconds"]
+                    results[entrant]["peak_rss"] = process.ask("memory")["peak_rss"]
+                except PeerError as reason:
+                    del running[entrant]
+                    absent.append(entrant._asdict() | {"reason": str(reason)})
+    measured = {threads: limit.result() for threads, limit in limits.items()}
+    kept = [results[entrant] | _figures(setting, seconds[entrant], measured[entrant.threads]) for entrant in running]
+    return {
+        "setting": setting.to_dict() | {"tokens": setting.tokens, "parameters": setting.config.num_parameters()},
+        "flops": step_flops(setting).to_dict(),
+        "limits": list(measured.values()),
+        "peers": kept,
+        "absent": absent,
+        "ratio": ratio(kept),
+    }
+
+
+def _start(process: Process, setting: Setting, steps: int | None) -> tuple[dict[str, Any], int]:
+    """Builds the model, warms up, and settles how many steps a turn has."""
+    parameters = process.ask("prepare", setting=setting.to_dict(), seed=SEED)["parameters"]
+    if parameters != setting.config.num_parameters():
+        raise PeerError(f"built {parameters} parameters instead of {setting.config.num_parameters()}")
+    first = process.turn("steps", count=WARM_UP)
+    result = {
+        "peer": process.name,
+        "threads": process.threads,
+        "engine": process.engine,
+        "first_loss": first["losses"][0],
+        "rss_before": process.rss,
+    }
+    if steps is not None:
+        return result, steps
+    second = process.turn("steps", count=1)["seconds"][0]
+    return result, max(LEAST, min(MOST, round(TURN / second)))
+
+
+def _figures(setting: Setting, seconds: list[float], limits: dict[str, Any]) -> dict[str, Any]:
+    step = spread(seconds)
+    speed = step_flops(setting).total / step["median"]
+    return {
+        "seconds": step,
+        "steps": len(seconds),
+        "tokens_per_second": setting.tokens / step["median"],
+        "flops_per_second": speed,
+        "fraction_of_peak": speed / limits["flops_per_second"]["median"],
+    }
+
+
+def ratio(peers: Sequence[dict[str, Any]]) -> float | None:
+    """Median step time of PyTorch, the better of eager and compiled, over ours, with the most threads that were
+    measured; None where one of the two is absent."""
+    most = max((each["threads"] for each in peers), default=0)
+    medians = {each["peer"]: each["seconds"]["median"] for each in peers if each["threads"] == most}
+    theirs = [medians[name] for name in ("torch", "torch-compiled") if name in medians]
+    return min(theirs) / medians["loopos"] if theirs and "loopos" in medians else None

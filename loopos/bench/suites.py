@@ -1,0 +1,61 @@
+"""The suites by name: what `loopos bench` runs, and the shape of what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from loopos import _core, checks
+
+from . import generation, machine, ops, process, scaling, settings, steps
+
+FORMAT = 1  # of the JSON
+DEFAULT_ROUNDS = 5
+
+
+def run(
+    suite: str,
+    *,
+    setting: str | None = None,
+    peers: str | None = None,
+    threads: int | None = None,
+    rounds: int = DEFAULT_ROUNDS,
+    steps: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Runs a suite; the result is plain data, safe for JSON.
+
+    setting, peers: names with commas between, None: all; threads: of every engine (None: as many as in use); rounds:
+    turns of each engine; steps: of one turn (None: by their length). ValueError or TypeError for a bad argument,
+    before anything runs."""
+    checks.choice("bench", "suite", suite, tuple(SUITES))
+    what = SUITES[suite]
+    models = settings.named(",".join(what.default) if setting is None else setting)
+    engines = process.chosen(peers, what.engines)
+    rounds = checks.count("bench", "rounds", rounds, high=10_000)
+    if steps is not None:
+        steps = checks.count("bench", "steps", steps, high=10_000)
+    before = _core.get_num_threads()
+    threads = before if threads is None else checks.count("bench", "threads", threads, high=1024)
+    try:
+        measured = what.measure(models, engines, threads=threads, rounds=rounds, steps=steps, say=say)
+    finally:
+        _core.set_num_threads(before)
+    about = {"suite": suite, "format": FORMAT, "machine": machine.describe(), "threads": threads, "rounds": rounds}
+    return about | measured
+
+
+class Suite(NamedTuple):
+    """What it measures, which engines can take part, and which settings it takes unless told."""
+
+    measure: Callable[..., dict[str, Any]]
+    engines: tuple[str, ...]
+    default: tuple[str, ...]
+
+
+SUITES = {
+    "steps": Suite(steps.measure, steps.ENGINES, tuple(settings.SETTINGS)),
+    "ops": Suite(ops.measure, ops.ENGINES, ops.DEFAULT),
+    "scaling": Suite(scaling.measure, scaling.ENGINES, scaling.DEFAULT),
+    "generate": Suite(generation.measure, generation.ENGINES, generation.DEFAULT),
+}

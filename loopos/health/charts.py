@@ -1,0 +1,184 @@
+"""Curves and heat maps as inline SVG: no library, no script, no network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+WIDTH, HEIGHT = 860, 250
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 14, 30
+MOST_POINTS = 1200  # of one curve; beyond, the lowest and highest of each part are drawn
+MOST_CELLS = 160  # columns of a heat map
+COLOURS = ("#2563a8", "#c2571a", "#2b7a4b", "#7a4b9e")
+Points = Sequence[tuple[float, float | None]]
+
+
+def chart(title: str, curves: Mapping[str, Points], *, logarithmic: bool = False, marks: Iterable[float] = ()) -> str:
+    """Curves of (x, y) by name over one x axis. A y of None or not finite (or not positive on a logarithmic axis)
+    breaks the line, and is marked in red at the top; ``marks`` are vertical lines at these x."""
+    drawn = {name: [(x, _height(y, logarithmic)) for x, y in points] for name, points in curves.items() if points}
+    xs = [x for points in drawn.values() for x, _ in points]
+    ys = [y for points in drawn.values() for _, y in points if y is not None]
+    if not xs:
+        return ""
+    x_low, x_high = _span(min(xs), max(xs))
+    y_low, y_high = _span(min(ys), max(ys)) if ys else (0.0, 1.0)
+    margin = 0.04 * (y_high - y_low)
+    y_low, y_high = y_low - margin, y_high + margin
+
+    def at(x: float, y: float) -> str:
+        across = LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+        down = TOP + (y_high - y) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
+        return f"{across:.1f},{down:.1f}"
+
+    def place(x: float, y: float) -> list[str]:
+        return at(x, y).split(",")
+
+    parts = [_opening(title, HEIGHT)]
+    for value in ticks(y_low, y_high, logarithmic):
+        down = place(x_low, value)[1]
+        label = number(10**value if logarithmic else value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down}" y2="{down}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{down}" dy="4" text-anchor="end">{label}</text>')
+    parts += _x_axis(x_low, x_high, place, HEIGHT)
+    for x in marks:
+        if x_low <= x <= x_high:
+            across = place(x, y_low)[0]
+            parts.append(f'<line class="mark" x1="{across}" x2="{across}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+    for i, (name, points) in enumerate(drawn.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        for piece in _pieces(_thinned(points)):
+            if len(piece) == 1:
+                across, down = place(*piece[0])
+                parts.append(f'<circle cx="{across}" cy="{down}" r="2.2" fill="{colour}"/>')
+            else:
+                line = " ".join(at(x, y) for x, y in piece)
+                parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{line}"/>')
+        bad = [x for x, y in points if y is None][:MOST_POINTS]
+        parts += [f'<circle class="bad" cx="{place(x, y_low)[0]}" cy="{TOP - 5}" r="3"/>' for x in bad]
+        if len(drawn) > 1:
+            parts.append(
+                f'<text x="{LEFT + 10 + 130 * i}" y="{TOP + 8}" fill="{colour}" class="key">{escape(name)}</text>'
+            )
+    parts.append("</svg></figure>")
+    return "\n".join(parts)
+
+
+def heat_map(title: str, rows: Mapping[str, Points], low: float, high: float) -> str:
+    """A row for each name, a column for each part of the x axis; colour by log10 of the median positive y between
+    ``low`` and ``high``. Grey: no value."""
+    xs = sorted({x for points in rows.values() for x, _ in points})
+    if not xs:
+        return ""
+    x_low, x_high = _span(xs[0], xs[-1])
+    columns = min(len(xs), MOST_CELLS)
+    left, row_height = 200, 14
+    height = TOP + row_height * len(rows) + BOTTOM
+    cell = (WIDTH - left - RIGHT) / columns
+    parts = [_opening(title, height)]
+    for r, (name, points) in enumerate(rows.items()):
+        down = TOP + r * row_height
+        shown = name if len(name) <= 30 else f"…{name[-29:]}"
+        label = f"{escape(shown)}<title>{escape(name)}</title>"
+        parts.append(f'<text x="{left - 6}" y="{down + 11}" text-anchor="end">{label}</text>')
+        cells: dict[int, list[float]] = {}
+        for x, y in points:
+            column = min(int((x - x_low) / (x_high - x_low) * columns), columns - 1)
+            cells.setdefault(column, []).append(math.nan if y is None else y)
+        for column, values in cells.items():
+            colour, said = _shade(values, low, high)
+            box = f'x="{left + column * cell:.2f}" y="{down}" width="{cell + 0.3:.2f}" height="{row_height - 1}"'
+            parts.append(f'<rect {box} fill="{colour}"><title>{escape(name)}: {said}</title></rect>')
+    for value in ticks(x_low, x_high, False):
+        across = left + (value - x_low) / (x_high - x_low) * (WIDTH - left - RIGHT)
+        parts.append(f'<text x="{across:.1f}" y="{height - 10}" text-anchor="middle">{number(value)}</text>')
+    parts.append("</svg></figure>")
+    return "\n".join(parts)
+
+
+def ticks(low: float, high: float, logarithmic: bool) -> list[float]:
+    """Round values between two others, about five; on a logarithmic axis (given as powers) whole powers if there are
+    two."""
+    if logarithmic:
+        powers = range(math.ceil(low), math.floor(high) + 1)
+        if len(powers) >= 2:
+            return [float(power) for power in powers][:: max(1, len(powers) // 6)]
+    raw = (high - low) / 5
+    if not raw > 0 or not math.isfinite(raw):
+        return []
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next((m * unit for m in (1, 2, 5) if m * unit >= raw), 10 * unit)
+    first = math.ceil(low / step)
+    return [step * (first + i) for i in range(8) if step * (first + i) <= high]
+
+
+def number(value: float) -> str:
+    """As an axis shows it."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
+
+
+def _opening(title: str, height: float) -> str:
+    box = f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}"'
+    return f"<figure><figcaption>{escape(title)}</figcaption>\n<svg {box}>"
+
+
+def _x_axis(low: float, high: float, place, height: float) -> list[str]:
+    parts = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height - BOTTOM}" y2="{height - BOTTOM}"/>']
+    for value in ticks(low, high, False):
+        across = place(value, 0)[0]
+        parts.append(f'<text x="{across}" y="{height - 12}" text-anchor="middle">{number(value)}</text>')
+    return parts
+
+
+def _height(y: float | None, logarithmic: bool) -> float | None:
+    if y is None or not math.isfinite(y) or (logarithmic and y <= 0):
+        return None
+    return math.log10(y) if logarithmic else y
+
+
+def _span(low: float, high: float) -> tuple[float, float]:
+    """Never empty, and never so wide that its length overflows."""
+    low, high = max(low, -1e300), min(high, 1e300)
+    pad = 0.0 if high > low else max(abs(low) * 0.05, 0.5)
+    return low - pad, high + pad
+
+
+def _thinned(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, float | None]]:
+    if len(points) <= MOST_POINTS:
+        return list(points)
+    kept: list[tuple[float, float | None]] = []
+    size = math.ceil(2 * len(points) / MOST_POINTS)
+    for start in range(0, len(points), size):
+        part = points[start : start + size]
+        finite = [point for point in part if point[1] is not None]
+        broken = next((point for point in part if point[1] is None), None)
+        ends = {min(finite, key=lambda p: p[1]), max(finite, key=lambda p: p[1])} if finite else set()
+        kept += sorted(ends | ({broken} if broken else set()), key=lambda p: p[0])
+    return kept
+
+
+def _pieces(points: Iterable[tuple[float, float | None]]) -> Iterable[list[tuple[float, float]]]:
+    piece: list[tuple[float, float]] = []
+    for x, y in points:
+        if y is not None:
+            piece.append((x, y))
+        elif piece:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+def _shade(values: Sequence[float], low: float, high: float) -> tuple[str, str]:
+    """(colour, what it is): blue for small, white between, red for large; black for not finite, grey for 0."""
+    if not all(math.isfinite(value) for value in values):
+        return "#000000", "not finite"
+    middle = sorted(values)[len(values) // 2]
+    if middle <= 0:
+        return "#9a9a9a", number(middle)
+    share = (math.log10(middle) - math.log10(low)) / (math.log10(high) - math.log10(low))
+    share = min(1.0, max(0.0, share))
+    ends = ((37, 99, 168), (244, 240, 232), (190, 50, 40))
+    from_, to, part = (ends[0], ends[1], share * 2) if share < 0.5 else (ends[1], ends[2], share * 2 - 1)
+    return "#" + "".join(f"{round(a + (b - a) * part):02x}" for a, b in zip(from_, to, strict=True)), number(middle)

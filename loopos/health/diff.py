@@ -1,0 +1,129 @@
+"""Where two runs part: the first step whose numbers are not the same bits.
+
+metrics.jsonl holds float64 in the shortest digits that give the same bits back, so equal text is equal bits. A number
+that is not finite is null there: two nulls count as the same unless a ``<name>_hex`` field tells them apart.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from .runs import Run, checkpoints, read_run, weights_digest
+
+# In the order of one update: what differs first in it is nearest to the cause.
+FIELDS = ("learning_rate", "valid_tokens", "loss_hex", "loss", "grad_norm_hex", "grad_norm", "nonfinite", "eval_loss")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """same: every step is in both runs and has the same bits. step: the first that differs, or None; fields: (name, in
+    A, in B) of what differs at it; common: steps in both; only_a, only_b: steps that the other lacks; checkpoint: the
+    newest step before the difference of which both runs have a checkpoint; weights_equal: whether those hold the same
+    weights, None when that cannot be told; damaged: sentences on lines that could not be read."""
+
+    step: int | None
+    fields: tuple[tuple[str, Any, Any], ...]
+    common: int
+    only_a: tuple[int, ...]
+    only_b: tuple[int, ...]
+    checkpoint: int | None
+    weights_equal: bool | None
+    damaged: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        return self.step is None and not self.only_a and not self.only_b
+
+    def __str__(self) -> str:
+        lines = []
+        if self.step is None:
+            lines.append(f"the same bits at all {self.common} steps that both runs logged")
+        else:
+            lines.append(f"the first step that differs is {self.step}, of {self.common} that both runs logged")
+            lines += [f"  {name}: {_shown(a)} in A, {_shown(b)} in B{_apart(a, b)}" for name, a, b in self.fields]
+            if self.checkpoint is None:
+                lines.append(
+                    "neither pair of checkpoints is from the same step before it: there is nothing to replay from"
+                )
+            else:
+                equal = {True: "the same weights", False: "weights that differ already", None: "weights not compared"}
+                said = equal[self.weights_equal]
+                lines.append(f"both runs have a checkpoint of step {self.checkpoint} before it ({said})")
+        for name, steps in (("A", self.only_a), ("B", self.only_b)):
+            if steps:
+                lines.append(f"only in {name}: {_ranges(steps)}")
+        return "\n".join([*lines, *self.damaged])
+
+
+def diff(run_a: str | os.PathLike, run_b: str | os.PathLike) -> Comparison:
+    """Compare two runs (their folders, or metrics.jsonl files) step by step.
+
+    ValueError when they have no step in common; OSError and CheckpointError when one cannot be read."""
+    a, b = read_run(run_a), read_run(run_b)
+    of_a, of_b = a.by_step(), b.by_step()
+    common = [step for step in of_a if step in of_b]
+    if not common:
+        raise ValueError(
+            f"diff: {run_a} and {run_b} have no step in common: {_extent(of_a)} against {_extent(of_b)}; "
+            "compare runs that were logged at the same steps (log_every)"
+        )
+    first = next((step for step in common if _differing(of_a[step], of_b[step])), None)
+    found = () if first is None else _differing(of_a[first], of_b[first])
+    checkpoint, equal = (None, None) if first is None else common_checkpoint(a, b, first)
+    damaged = [f"{name}: {text}" for name, run in (("A", a), ("B", b)) for text in run.damaged]
+    only = [tuple(step for step in x if step not in y) for x, y in ((of_a, of_b), (of_b, of_a))]
+    return Comparison(first, found, len(common), only[0], only[1], checkpoint, equal, tuple(damaged))
+
+
+def common_checkpoint(a: Run, b: Run, step: int) -> tuple[int | None, bool | None]:
+    """(the newest step before ``step`` of which both have a checkpoint, whether its weights are the same). From here a
+    replay of both can find the first operation that differs."""
+    of_a, of_b = checkpoints(a.folder), checkpoints(b.folder)
+    both = [each for each in of_a if each in of_b and each < step]
+    if not both:
+        return None, None
+    digests = [weights_digest(each[max(both)]) for each in (of_a, of_b)]
+    return max(both), None if None in digests else digests[0] == digests[1]
+
+
+def _differing(a: dict[str, Any], b: dict[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
+    """A field that one side lacks is not compared: it may have been written by another version."""
+    return tuple(
+        (name, a[name], b[name]) for name in FIELDS if name in a and name in b and not _equal(a[name], b[name])
+    )
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if (
+        isinstance(a, (int, float))
+        and isinstance(b, (int, float))
+        and not isinstance(a, bool)
+        and not isinstance(b, bool)
+    ):
+        return float(a).hex() == float(b).hex()  # -0.0 is not 0.0
+    return type(a) is type(b) and a == b
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value!r} ({value.hex()})"
+    return "not finite (null)" if value is None else str(value)[:80]
+
+
+def _apart(a: Any, b: Any) -> str:
+    if not (isinstance(a, float) and isinstance(b, float)):
+        return ""
+    size = max(abs(a), abs(b))
+    return f", {abs(a - b) / size:.1e} apart relatively" if size > 0 else ""
+
+
+def _ranges(steps: tuple[int, ...]) -> str:
+    count = f"{len(steps)} step{'s' if len(steps) != 1 else ''}"
+    listed = ", ".join(map(str, steps)) if len(steps) <= 8 else f"{steps[0]}, {steps[1]}, ..., {steps[-1]}"
+    return f"{count} ({listed})"
+
+
+def _extent(records: dict[int, Any]) -> str:
+    return f"steps {min(records)} to {max(records)}" if records else "no sound line"

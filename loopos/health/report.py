@@ -1,0 +1,195 @@
+"""loopos report: one self-contained HTML page about a run, from what its folder holds."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from loopos import files
+from loopos.errors import CheckpointError
+
+from .charts import chart, heat_map
+from .explain import explain
+from .runs import Run, checkpoints, read_run
+from .verdict import verdict
+
+REPORT, DOCTOR = "report.html", "doctor.json"
+MOST_EVENTS = 200
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2em auto; padding: 0 1em; color: #1c1c1c;
+background: #fff } h1 { font-size: 1.4em; overflow-wrap: anywhere } h2 { font-size: 1.1em; margin-top: 2em }
+figure { margin: 1.2em 0 } figcaption { font-weight: 600 }
+svg { width: 100%; height: auto } svg text { font: 11px system-ui, sans-serif; fill: #555 } svg text.key { font-weight:
+600 } .grid { stroke: #e3e3e3 } .axis { stroke: #888 } .mark { stroke: #c0392b; stroke-dasharray: 3 3 } .bad { fill:
+#c0392b } table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .2em .8em .2em 0;
+vertical-align: top } td { border-top: 1px solid #e3e3e3; overflow-wrap: anywhere } pre { white-space: pre-wrap;
+overflow-wrap: anywhere } .note { color: #8a3b12 }
+"""
+_CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "tokens_per_second")
+
+
+def write_report(run: str | os.PathLike, output: str | os.PathLike | None = None) -> Path:
+    """Write the page (``report.html`` in the run's folder unless ``output`` says otherwise); its path.
+
+    OSError when the run cannot be read or the page not written, CheckpointError when the log is no regular file."""
+    found = read_run(run)
+    path = found.folder / REPORT if output is None else Path(output)
+    files.write_bytes(path, page(found).encode("utf-8", "replace"))
+    return path
+
+
+def page(run: Run) -> str:
+    """The whole page. Everything that comes from a file is escaped."""
+    records = run.records
+    events = list(_events(records))
+    marks = [step for step, _ in events][:MOST_EVENTS]
+    curves = {name: _curve(records, name) for name in _CURVES}
+    parts = [
+        f"<h1>{escape(str(run.folder))}</h1>",
+        _summary(run),
+        *(f'<p class="note">metrics.jsonl: {escape(text)}</p>' for text in run.damaged),
+        _verdict(records),
+        chart("loss (nats a token)", {"train": curves["loss"], "eval": curves["eval_loss"]}, marks=marks),
+        chart("gradient norm, before clipping", {"gradient norm": curves["grad_norm"]}, logarithmic=True, marks=marks),
+        chart("learning rate", {"learning rate": curves["learning_rate"]}, marks=marks),
+        chart("tokens per second", {"tokens per second": curves["tokens_per_second"]}),
+        _ratios(records),
+        _event_table(events),
+        _doctor(run),
+        _explained(run),
+    ]
+    head = f'<meta charset="utf-8"><title>{escape(run.folder.name)}: LoopOS report</title><style>{_STYLE}</style>'
+    body = "\n".join(part for part in parts if part)
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None for null and for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def _curve(records: list[dict[str, Any]], name: str) -> list[tuple[float, float | None]]:
+    return [(float(record["step"]), _number(record[name])) for record in _dated(records) if name in record]
+
+
+def _dated(records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (record for record in records if abs(record["step"]) < 10**15)
+
+
+def _summary(run: Run) -> str:
+    if not run.records:
+        return '<p class="note">There is no sound line in metrics.jsonl: nothing to draw.</p>'
+    last = run.records[-1]
+    rows = {"steps": f"{run.records[0]['step']} to {last['step']}, {len(run.records)} lines"}
+    for name in (*_CURVES, "epoch"):
+        given = [record[name] for record in run.records if name in record]
+        if given:
+            value = _number(given[-1])
+            rows[f"{name}, last"] = "not finite" if value is None else f"{value:.6g}"
+    saved = sorted(checkpoints(run.folder))
+    rows["checkpoints"] = ", ".join(map(str, saved[-8:])) if saved else "none in this folder"
+    lines = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(str(value)[:200])}</td></tr>" for name, value in rows.items()
+    )
+    return f"<table>{lines}</table>"
+
+
+def _verdict(records: list[dict[str, Any]]) -> str:
+    scored = [record for record in records if "loss" in record and record.get("valid_tokens") != 0]
+    if not scored:
+        return ""
+    rates = [_number(record.get("learning_rate")) for record in scored]
+    found = verdict([_number(record["loss"]) for record in scored], None if None in rates else rates)
+    return f"<h2>Verdict</h2><p>{escape(str(found))}</p>"
+
+
+def _ratios(records: list[dict[str, Any]]) -> str:
+    rows: dict[str, list[tuple[float, float | None]]] = {}
+    for record in _dated(records):
+        ratios = record.get("update_ratio")
+        for name, value in ratios.items() if isinstance(ratios, Mapping) else ():
+            rows.setdefault(str(name), []).append((float(record["step"]), _number(value)))
+    if not rows:
+        return ""
+    title = "update to weight ratio, by tensor (blue: 1e-6 and less, pale: 1e-3, red: near 1; grey: 0)"
+    return heat_map(title, dict(list(rows.items())[:200]), 1e-6, 1.0)
+
+
+def _events(records: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
+    """(step, what happened), in the order of the log."""
+    refused, before = 0, None
+    for record in records:
+        step = record["step"]
+        if before is not None and step <= before:
+            yield step, f"the log goes back from step {before} to {step}"
+        before = step
+        count = _number(record.get("nonfinite"))
+        if count is not None and count > refused:
+            yield step, f"{count - refused:g} update(s) refused: a number was not finite ({count:g} in all)"
+        refused = max(refused, count or 0)
+        bad = [name for name in ("loss", "grad_norm", "eval_loss") if name in record and _number(record[name]) is None]
+        if bad:
+            yield step, f"not finite: {', '.join(bad)}"
+        if record.get("valid_tokens") == 0:
+            yield step, "no target was left to score; nothing was updated"
+        for name in ("event", "events", "skipped", "rewind", "birth", "findings"):
+            if record.get(name):
+                for each in record[name] if isinstance(record[name], list) else [record[name]]:
+                    yield step, f"{name}: {each if isinstance(each, str) else json.dumps(each)}"
+
+
+def _event_table(events: list[tuple[int, str]]) -> str:
+    if not events:
+        return "<h2>Events</h2><p>None: every number in the log is finite and no update was refused.</p>"
+    rows = "".join(f"<tr><td>{step}</td><td>{escape(text[:500])}</td></tr>" for step, text in events[:MOST_EVENTS])
+    more = f"<p>and {len(events) - MOST_EVENTS} more</p>" if len(events) > MOST_EVENTS else ""
+    return f"<h2>Events</h2><table><tr><th>step</th><th>what</th></tr>{rows}</table>{more}"
+
+
+def _doctor(run: Run) -> str:
+    """What ``loopos doctor`` left: doctor.json (an object with a list of lines, or any JSON), or a record that has
+    one."""
+    found: Any = next((record["doctor"] for record in run.records if record.get("doctor")), None)
+    path = run.folder / DOCTOR
+    if path.exists():
+        try:
+            found = files.load_json(path, limit=1 << 22)
+        except (OSError, CheckpointError) as error:
+            return f'<h2>Doctor</h2><p class="note">{escape(str(error))}</p>'
+    if found is None:
+        return ""
+    lines = (
+        next((value for value in found.values() if isinstance(value, list)), None) if isinstance(found, dict) else found
+    )
+    if isinstance(lines, list) and lines and all(isinstance(line, dict) for line in lines):
+        names = list(dict.fromkeys(str(name) for line in lines for name in line))[:8]
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        cells = ("".join(f"<td>{escape(_text(line.get(name)))}</td>" for name in names) for line in lines[:MOST_EVENTS])
+        return f"<h2>Doctor</h2><table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+    return f"<h2>Doctor</h2><pre>{escape(_text(found)[:20_000])}</pre>"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, indent=1 if isinstance(value, dict) else None)
+
+
+def _explained(run: Run) -> str:
+    flat = ({name: value for name, value in r.items() if not isinstance(value, (dict, list))} for r in run.records)
+    text = "\n".join(map(json.dumps, flat))
+    found = explain(text.encode()) if text else None
+    if found is None or not found.findings:
+        return ""
+    lines = "".join(f"<li><pre>{escape(str(finding))}</pre></li>" for finding in found.findings)
+    return f"<h2>Explanation</h2><ol>{lines}</ol>"

@@ -1,0 +1,71 @@
+"""A run as its folder tells it: the records of metrics.jsonl, and what is wrong with the file."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loopos import files
+from loopos.checkpoint_folder import MANIFEST, MODEL, NAME
+from loopos.errors import CheckpointError
+from loopos.metrics import METRICS
+
+_MAX_LINE = 1 << 20
+_MOST_SAID = 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """folder; records: the sound lines, in order; damaged: a sentence for each line that is not sound."""
+
+    folder: Path
+    records: list[dict[str, Any]]
+    damaged: list[str]
+
+    def by_step(self) -> dict[int, dict[str, Any]]:
+        """The last record of each step, in the order of steps."""
+        return dict(sorted({record["step"]: record for record in self.records}.items()))
+
+
+def read_run(path: str | os.PathLike) -> Run:
+    """Of a run's folder, or of a metrics.jsonl. Damaged and half lines are named and left out.
+
+    FileNotFoundError when there is none, CheckpointError when it is no regular file."""
+    path = Path(path)
+    log = path / METRICS if path.is_dir() else path
+    records, damaged, count = [], [], 0
+    with files.open_regular(log) as (raw, _), files.explained("read", log):
+        file = io.BufferedReader(raw)
+        while line := file.readline(_MAX_LINE):
+            count += 1
+            try:
+                record = files.parse_json(line, log.name)
+                if not isinstance(record, dict) or type(record.get("step")) is not int:
+                    raise CheckpointError(log.name, "no object with an integer step")
+                records.append(record)
+            except CheckpointError as error:
+                half = "" if line.endswith(b"\n") else "it ends in the middle: "
+                damaged.append(f"line {count}: {half}{error.what}")
+    if len(damaged) > _MOST_SAID:
+        damaged[_MOST_SAID:] = [f"and {len(damaged) - _MOST_SAID} more damaged lines"]
+    return Run(log.parent, records, damaged)
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The checkpoints in a run's folder by step, unverified."""
+    if not folder.is_dir():
+        return {}
+    named = ((NAME.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
+    return {int(match[1]): path for match, path in named if match and not match[2]}
+
+
+def weights_digest(checkpoint: Path) -> str | None:
+    """SHA-256 of a checkpoint's weights, as its manifest says; None when it does not."""
+    try:
+        digest = files.load_json(checkpoint / MANIFEST, limit=1 << 16)["files"][MODEL]["sha256"]
+    except (OSError, CheckpointError, LookupError, TypeError):
+        return None
+    return digest if isinstance(digest, str) else None

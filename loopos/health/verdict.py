@@ -1,0 +1,249 @@
+"""Is it learning? A trend test on a series of losses, and the entropy ladder that says what is dead where it is stuck.
+
+Trend: Mann-Kendall (Mann 1945, Econometrica 13:245; Kendall 1975) with the variance corrected for autocorrelation after
+Hamed and Rao (1998, J. Hydrology 204:182), and the slope of Theil and Sen (Sen 1968, JASA 63:1379). Both go by ranks
+and medians: one outlier decides nothing, and no shape of the curve is assumed.
+
+Ladder: ln V (a uniform guess), the entropy of the unigram frequencies, of the bigrams, and below. A loss that stays on
+a rung has learned what that rung needs and nothing more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEARNING, FLAT, DIVERGING, INSUFFICIENT = "learning", "flat", "diverging", "insufficient evidence"
+FEWEST = 8  # entries; of fewer even a perfect order is too likely by chance among runs that are looked at
+FEWEST_FLAT = 20  # below, no trend is no evidence of none
+ALPHA = 0.001  # one-sided: a flat run is called learning once in a thousand
+_BINS = 120  # longer series are reduced to medians of consecutive parts
+
+
+@dataclass(frozen=True)
+class Trend:
+    """p_falling, p_rising: one-sided; change: Theil-Sen slope times length, in nats; count: values that were tested."""
+
+    p_falling: float
+    p_rising: float
+    change: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """In nats a token. bigram is the plug-in conditional entropy: of few data it is too low."""
+
+    uniform: float
+    unigram: float
+    bigram: float
+
+    def rung(self, loss: float, tolerance: float = 0.02) -> tuple[str, str]:
+        """(rung, what it says) for a loss that has stopped falling; within ``tolerance`` (relative) of a rung is on
+        it."""
+
+        def at(value: float) -> bool:
+            return abs(loss - value) <= tolerance * max(value, 0.1)
+
+        if not math.isfinite(loss):
+            return "none", "the loss is not finite"
+        if at(self.bigram):
+            return "bigram", "only the present token is used: attention, or what comes before it, is dead"
+        if at(self.unigram):
+            return (
+                "unigram",
+                "only the frequencies of tokens were learned: gradients reach the output, not what is below it",
+            )
+        if at(self.uniform):
+            return (
+                "uniform",
+                "a uniform guess: nothing has been learned (no update, a rate of 0, labels without relation)",
+            )
+        if loss > self.uniform:
+            return (
+                "above uniform",
+                "worse than a uniform guess: too large an initialisation, shifted labels or divergence",
+            )
+        if loss > self.unigram:
+            return "below uniform", "between a uniform guess and the frequencies of tokens"
+        if loss > self.bigram:
+            return "below unigram", "between the frequencies of tokens and those of pairs"
+        return "below bigram", "more than the present token is used: the context counts"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """kind: LEARNING, FLAT, DIVERGING or INSUFFICIENT; says: a sentence with the numbers; counts are of entries given:
+    used in the test, not finite, and of the warm-up (left out); rung: of the ladder, when one was given and it is
+    flat."""
+
+    kind: str
+    says: str
+    trend: Trend | None
+    used: int
+    nonfinite: int
+    warmup: int
+    rung: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.says}"
+
+
+def ladder(ids: np.ndarray, vocab_size: int) -> Ladder:
+    """The rungs of a stream of token ids (N,), N >= 2, of which each is predicted from what is before it.
+
+    ValueError for fewer, IndexError for an id outside 0..vocab_size-1."""
+    ids = np.asarray(ids)
+    if ids.ndim != 1 or len(ids) < 2 or ids.dtype.kind not in "iu":
+        raise ValueError(f"ladder: ids must be at least 2 integers in a row, got {ids.dtype} of shape {ids.shape}")
+    if isinstance(vocab_size, bool) or not isinstance(vocab_size, (int, np.integer)) or vocab_size < 1:
+        raise ValueError(f"ladder: vocab_size must be a positive integer, got {vocab_size!r}")
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocab_size:
+        raise IndexError(f"ladder: ids must be in 0..{vocab_size - 1}, got {low if low < 0 else high}")
+    tokens, ranks = np.unique(ids, return_inverse=True)
+    unigram = _entropy(np.bincount(ranks[1:]))
+    pairs = np.unique(ranks[:-1].astype(np.int64) * len(tokens) + ranks[1:], return_counts=True)[1]
+    bigram = _entropy(pairs) - _entropy(np.bincount(ranks[:-1]))
+    return Ladder(math.log(vocab_size), unigram, max(bigram, 0.0))
+
+
+def _entropy(counts: np.ndarray) -> float:
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def trend(values: Sequence[float] | np.ndarray) -> Trend:
+    """Of finite values in order; needs at least 3. More than 120 are first reduced to medians of consecutive parts."""
+    values = np.asarray(values, np.float64)
+    if len(values) > _BINS:
+        values = np.array([np.median(part) for part in np.array_split(values, _BINS)])
+    n = len(values)
+    later, earlier = np.tril_indices(n, -1)
+    differences = values[later] - values[earlier]
+    score = float(np.sign(differences).sum())
+    slope = float(np.median(differences / (later - earlier)))
+    _, ties = np.unique(values, return_counts=True)
+    variance = (n * (n - 1) * (2 * n + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
+    if variance <= 0:  # all equal
+        return Trend(1.0, 1.0, 0.0, n)
+    variance *= _correction(values)
+    z = (score - math.copysign(1, score)) / math.sqrt(variance) if score else 0.0
+    return Trend(_upper(-z), _upper(z), slope * (n - 1), n)
+
+
+def _correction(values: np.ndarray) -> float:
+    """Hamed and Rao: by how much autocorrelation of what is left of the trend widens the score; at least 1.
+
+    The trend is taken out of the ranks: the score knows only ranks, and a curve that falls without noise, however bent,
+    leaves nothing there."""
+    n = len(values)
+    ranks, time = _ranks(values), np.arange(n)
+    later, earlier = np.tril_indices(n, -1)
+    ranks -= float(np.median((ranks[later] - ranks[earlier]) / (later - earlier))) * time
+    ranks -= ranks.mean()
+    power = float((ranks**2).sum())
+    if power < 1e-6 * n:
+        return 1.0
+    total = 0.0
+    for lag in range(1, n - 2):
+        correlation = float((ranks[:-lag] * ranks[lag:]).sum()) / power
+        if correlation <= 1.96 / math.sqrt(n):  # not told from none: the longer lags are noise
+            break
+        total += (n - lag) * (n - lag - 1) * (n - lag - 2) * correlation
+    return max(1.0, 1 + 2 * total / (n * (n - 1) * (n - 2)))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """From 0; equal values share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts + 1) / 2)[place]
+
+
+def _upper(z: float) -> float:
+    return 0.5 * math.erfc(z / math.sqrt(2))
+
+
+def verdict(
+    losses: Sequence[float | None],
+    learning_rates: Sequence[float | None] | None = None,
+    *,
+    rungs: Ladder | None = None,
+) -> Verdict:
+    """Whether these losses, in order, show learning.
+
+    losses: None (null in metrics.jsonl), NaN and inf are counted and left out. learning_rates: of the same entries;
+    those before the peak are warm-up, in which losses say little of the run, and are left out. A few entries are no
+    evidence: the verdict is then "insufficient evidence". ValueError when the lengths differ."""
+    values = np.array([math.nan if loss is None else float(loss) for loss in losses], np.float64)
+    warmup = np.zeros(len(values), bool)
+    if learning_rates is not None:
+        rates = np.array([math.nan if rate is None else float(rate) for rate in learning_rates], np.float64)
+        if len(rates) != len(values):
+            raise ValueError(f"verdict: expected as many learning_rates as losses, got {len(rates)} and {len(values)}")
+        if np.isfinite(rates).any():
+            warmup[: int(np.nanargmax(rates))] = np.nanmax(rates) > np.nanmin(rates)
+    finite = np.isfinite(values)
+    used = values[finite & ~warmup]
+    left_out = int((finite & warmup).sum())
+    bad = int((~finite).sum())
+    told = [_losses(len(used))]
+    told += [f"{left_out} of the warm-up left out"] if left_out else []
+    told += [f"{bad} not finite"] if bad else []
+    counted = ", ".join(told)
+
+    def result(kind: str, says: str, found: Trend | None = None, rung: str | None = None) -> Verdict:
+        return Verdict(kind, f"{says} ({counted})", found, len(used), bad, left_out, rung)
+
+    if bad >= 3 and not finite[-3:].any():
+        return result(DIVERGING, "the last losses are not finite")
+    if len(used) < FEWEST:
+        return result(
+            INSUFFICIENT, f"{_losses(len(used))} cannot show a trend; at least {FEWEST} after the warm-up are needed"
+        )
+    found = trend(used)
+    recent = used[len(used) // 2 :]
+    level = float(np.median(recent[-max(3, len(recent) // 3) :]))
+    if _rises(used, found):
+        return result(DIVERGING, f"the loss rises, to {level:.4g} from a best of {_best(used):.4g}", found)
+    if found.p_falling < ALPHA and found.change < 0:
+        now = trend(recent) if len(recent) >= FEWEST_FLAT else None
+        still = "" if now is None or now.p_falling < 0.05 else "; in its second half it no longer does"
+        rung = None
+        if still and rungs is not None:
+            rung, meaning = rungs.rung(level)
+            still += f", at {level:.4g}: {meaning}"
+        return result(LEARNING, f"the loss falls, p = {found.p_falling:.1g}, now {level:.4g}{still}", found, rung)
+    if len(used) < FEWEST_FLAT and np.ptp(used) > 0:
+        return result(
+            INSUFFICIENT,
+            f"no trend shows (p = {found.p_falling:.2g}), and {_losses(len(used))} are too few to say",
+            found,
+        )
+    rung, meaning = rungs.rung(level) if rungs is not None else (None, "")
+    says = "the loss does not move at all" if np.ptp(used) == 0 else f"no fall shows, p = {found.p_falling:.2g}"
+    return result(FLAT, f"{says}, at {level:.4g}" + (f": {meaning}" if meaning else ""), found, rung)
+
+
+def _losses(count: int) -> str:
+    return f"{count} loss{'es' if count != 1 else ''}"
+
+
+def _best(used: np.ndarray) -> float:
+    """The lowest median of an eighth of the series."""
+    return float(min(np.median(part) for part in np.array_split(used, 8)))
+
+
+def _rises(used: np.ndarray, found: Trend) -> bool:
+    """A significant rise, of the whole or since its best part, that is also large beside the noise."""
+    parts = np.array_split(used, 8)
+    best = int(np.argmin([np.median(part) for part in parts]))
+    since = np.concatenate(parts[best:])
+    noise = 1.4826 * float(np.median(np.abs(np.diff(used)))) / math.sqrt(2)
+    lifted = float(np.median(parts[-1])) - float(np.median(parts[best])) > max(4 * noise, 0.02 * abs(_best(used)))
+    if not lifted:
+        return False
+    return found.p_rising < ALPHA or (len(since) >= FEWEST and trend(since).p_rising < ALPHA)

@@ -1,0 +1,183 @@
+"""Tables and pictures of the results of every suite, and `loopos bench` as people type it."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from loopos.bench import plots, suites, tables
+from loopos.cli import main
+
+
+@pytest.fixture(scope="module")
+def results():
+    """One result of each suite, measured once."""
+    return {}
+
+
+@pytest.fixture(params=list(suites.SUITES))
+def result(request, results, quick):
+    if request.param not in results:
+        how = {"setting": "tiny", "peers": "loopos", "threads": 2, "rounds": 1, "steps": 1}
+        measured = suites.run(request.param, **how)
+        results[request.param] = _with_torch(measured)
+    return copy.deepcopy(results[request.param])
+
+
+def _with_torch(result):
+    """The same, as if torch had taken three times as long: so that no engine has to be installed."""
+
+    def visit(value):
+        if isinstance(value, dict):
+            for each in value.values():
+                visit(each)
+            if isinstance(value.get("peers"), list):
+                for peer in list(value["peers"]):
+                    slower = {key: 3 * seconds for key, seconds in peer["seconds"].items()}
+                    value["peers"].append(peer | {"peer": "torch", "engine": "torch 9.9 eager", "seconds": slower})
+        elif isinstance(value, list):
+            for each in value:
+                visit(each)
+
+    visit(result)
+    if "engines" in result:
+        result["engines"]["torch"] = "torch 9.9 eager"
+    for each in result.get("settings", []):
+        if "ratio" in each:
+            each["ratio"] = 3.0
+    return result
+
+
+def test_the_text_holds_the_figures(result):
+    text = tables.render(result)
+    assert "GFLOP/s" in text or result["suite"] == "generate"
+    assert "torch" in text
+    if result["suite"] != "scaling":  # which compares an engine with itself
+        assert "3.00" in text
+    assert result["machine"]["processor"] in text
+    assert "2 threads" in text
+
+
+def test_columns_of_a_terminal_are_aligned(result):
+    lines = [line for line in tables.render(result).splitlines() if line]
+    headers = [
+        at for at, line in enumerate(lines) if any(word in line for word in ("ms/step  ", "tokens/s  ", "limit  "))
+    ]
+    assert headers
+    for at in headers:
+        assert len(lines[at + 1]) == len(lines[at])
+
+
+def test_markdown_tables_are_tables(result):
+    text = tables.render(result, markdown=True)
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert blocks
+    for block in blocks:
+        widths = {line.count("|") for line in block}
+        assert len(widths) == 1, block
+        assert set(block[1]) <= set("|-: ")
+
+
+def test_every_result_can_be_drawn(result, tmp_path):
+    pytest.importorskip("matplotlib")
+    plots.draw(result, str(tmp_path / "a.png"))
+    assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_absent_engines_are_in_the_table(without):
+    without("torch", "jax")
+    text = tables.render(suites.run("steps", setting="tiny", rounds=1, steps=1))
+    for name in ("torch", "torch-compiled", "jax"):
+        assert f"absent: {name} ({name.partition('-')[0]} is not installed)" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.0, "0.00"),
+        (123456.7, "123,457"),
+        (99.96, "100.0"),
+        (12.34, "12.3"),
+        (9.876, "9.88"),
+        (0.1234, "0.12"),
+        (0.01234, "0.012"),
+        (0.0001234, "0.00012"),
+    ],
+)
+def test_numbers(value, text):
+    assert tables.number(value) == text
+
+
+def test_percents():
+    assert [tables.percent(share) for share in (0.01234, 0.0999, 0.5, 1.234)] == ["1.2 %", "10.0 %", "50 %", "123 %"]
+
+
+# The command
+
+
+def test_the_command_prints_writes_and_shows_again(tmp_path, capsys):
+    file = tmp_path / "steps.json"
+    run = ["bench", "--setting", "tiny", "--peers", "loopos", "--threads", "1", "--rounds", "1", "--steps", "2"]
+    assert main([*run, "--json", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert "tiny: V 17, T 8, layers 1, heads 2, C 16, B 2" in out
+    assert "1 thread." in out
+    assert "tiny: round 1 of 1" in err
+    assert json.loads(file.read_text())["settings"][0]["peers"][0]["steps"] == 2
+    assert main(["bench", "show", str(file)]) == 0
+    assert capsys.readouterr().out == out
+    assert main(["bench", "show", str(file), str(file), "--markdown"]) == 0
+    assert capsys.readouterr().out.count("### tiny") == 2
+
+
+def test_a_picture_without_matplotlib_is_refused_before_the_measuring(without, tmp_path, capsys):
+    without("matplotlib")
+    assert main(["bench", "--setting", "tiny", "--plot", str(tmp_path / "a.png")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        "loopos bench: plot: matplotlib is not installed; pip install matplotlib, or leave --plot out\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fast"], "invalid choice: 'fast'"),
+        (["steps", "file.json"], "only show takes a FILE, got 'file.json'"),
+        (["--setting", "nana"], "setting must be names with commas between"),
+        (["--setting", ""], "setting must be names with commas between"),
+        (["ops", "--peers", "jax"], "peers must be names with commas between, out of loopos, torch, got 'jax'"),
+        (["--rounds", "0"], "rounds must be an integer of at least 1, got 0"),
+        (["--rounds", "many"], "invalid int value: 'many'"),
+        (["--json", "no/such/folder/a.json"], "json: the folder of 'no/such/folder/a.json' does not exist"),
+        (["--plot", "a.txt"], "plot: the name of the picture must end in .png"),
+        (["show"], "show needs a FILE that --json wrote"),
+        (["show", "README.md", "--rounds", "2"], "show measures nothing, so it takes no rounds"),
+        (["show", "a.json", "--json", "b.json"], "json: show measures nothing"),
+        (["show", "no-such.json"], "No such file or directory: no-such.json"),
+    ],
+)
+def test_bad_commands_are_one_sentence(arguments, said, capsys):
+    try:
+        code = main(["bench", *arguments])
+    except SystemExit as stopped:
+        code = stopped.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "suite": "steps"}', '{"format": 2}']
+)
+def test_a_file_that_is_no_result_is_refused(content, tmp_path, capsys):
+    (tmp_path / "a.json").write_text(content)
+    assert main(["bench", "show", str(tmp_path / "a.json")]) == 2
+    assert "not results that this version's `loopos bench --json` wrote" in capsys.readouterr().err

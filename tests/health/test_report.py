@@ -1,0 +1,199 @@
+"""loopos report: a whole, well-formed, self-contained page, whatever the folder holds."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import loopos
+from loopos.cli import main
+from loopos.health.charts import chart, heat_map, ticks
+from loopos.health.report import page, write_report
+from loopos.health.runs import read_run
+
+VOID = {"meta", "line", "circle", "rect", "polyline"}  # the SVG ones are written closed: <line .../>
+
+
+class Page(HTMLParser):
+    """The tree of a page: every tag closed in order; text by tag; attributes of each tag."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        assert tag in VOID
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def write(folder, records, tail=""):
+    folder.mkdir(exist_ok=True)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records) + tail)
+    return folder
+
+
+def entry(t, **changes):
+    return {
+        "step": t,
+        "loss": 1.5 + 2 * math.exp(-t / 40) + t % 3 / 50,
+        "grad_norm": 1 + t % 5 / 5,
+        "learning_rate": 1e-3,
+        "tokens_per_second": 2e4,
+        "valid_tokens": 64,
+        "nonfinite": 0,
+    } | changes
+
+
+def html_of(folder):
+    html = page(read_run(folder))
+    return html, Page(html)
+
+
+def test_a_real_run_makes_a_whole_page(tmp_path):
+    config = loopos.ModelConfig(vocab_size=13, context_length=8, n_layer=1, n_head=2, d_model=8)
+    ids = np.arange(400) * 7 % 13
+    loopos.train(
+        config, ids, eval_data=ids, eval_every=10, max_steps=30, log_every=1, output_dir=tmp_path, progress=False
+    )
+    path = write_report(tmp_path)
+    html, parsed = path.read_text(), Page(path.read_text())
+    assert path == tmp_path / "report.html"
+    titles = [attributes["aria-label"] for tag, attributes in parsed.tags if tag == "svg"]
+    assert len(titles) == 4
+    assert "learning: the loss falls" in html
+    assert "every number in the log is finite" in html
+    assert not re.search(r"https?:|<script|<link|<img|@import|url\(", html)  # nothing is fetched, nothing runs
+
+
+def test_curves_are_drawn_where_the_numbers_are():
+    html = chart("t", {"a": [(0, 0.0), (1, 10.0), (2, None), (3, 5.0), (4, 5.0)]})
+    lines = re.findall(r'points="([^"]+)"', html)
+    first, second = [[tuple(map(float, point.split(","))) for point in line.split()] for line in lines]
+    assert len(first) == len(second) == 2  # broken at the bad number
+    assert first[0][0] < first[1][0] < second[0][0]
+    assert first[1][1] < second[0][1] < first[0][1]  # 10 above 5 above 0
+    assert second[0][1] == second[1][1]
+    assert html.count('class="bad"') == 1
+
+
+def test_a_logarithmic_axis_is_even_in_powers():
+    html = chart("t", {"a": [(0, 1.0), (1, 10.0), (2, 100.0), (3, 0.0)]}, logarithmic=True)
+    (line,) = re.findall(r'points="([^"]+)"', html)
+    heights = [float(point.split(",")[1]) for point in line.split()]
+    assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.11)
+    assert html.count('class="bad"') == 1  # 0 has no logarithm
+
+
+def test_long_curves_keep_their_extremes():
+    points = [(t, 1.0 if t != 7777 else 99.0) for t in range(20_000)]
+    html = chart("t", {"a": points})
+    heights = [float(point.split(",")[1]) for point in re.findall(r'points="([^"]+)"', html)[0].split()]
+    assert len(heights) < 2500
+    assert min(heights) < 30 < 150 < max(heights)
+
+
+def test_a_heat_map_shows_zero_nan_small_and_large():
+    rows = {"a": [(0, 1e-6), (1, 1e-3), (2, 1.0), (3, 0.0), (4, None)]}
+    fills = re.findall(r'fill="(#\w+)"', heat_map("t", rows, 1e-6, 1.0))
+    assert fills == ["#2563a8", "#f4f0e8", "#be3228", "#9a9a9a", "#000000"]
+    assert heat_map("t", {}, 1e-6, 1.0) == ""
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (1.5, 4.2), (-1e300, 1e300), (5, 5.000001), (0, 2000)])
+def test_ticks_are_round_and_inside(low, high):
+    found = ticks(low, high, False)
+    assert 2 <= len(found) <= 8
+    assert all(low - 1e-9 * abs(low) <= tick <= high * (1 + 1e-9) for tick in found)
+
+
+def test_events_ratios_and_doctor_are_shown_and_escaped(tmp_path):
+    evil = "<script>alert(1)</script>"
+    ratios = {evil: 1e-3, "blocks.0.weight": 1e-9}
+    records = [entry(t, update_ratio=ratios) for t in range(1, 30)]
+    records[9] = entry(10, loss=None, grad_norm=None, nonfinite=1)
+    records[14] = entry(15, valid_tokens=0, loss=0.0)
+    records[19] = entry(20, event=evil, events=[{"rewind": 10}])
+    records.append(entry(25, nonfinite=1))
+    folder = write(tmp_path / "a&b<c>", records)
+    (folder / "doctor.json").write_text(json.dumps({"lines": [{"check": evil, "verdict": "fail"}]}))
+    html, parsed = html_of(folder)
+    text = " ".join(parsed.text)
+    assert "<script" not in html
+    assert text.count(evil) >= 3
+    for said in (
+        "1 update(s) refused",
+        "not finite: loss, grad_norm",
+        "no target was left",
+        '{"rewind": 10}',
+        "goes back from step 29 to 25",
+    ):
+        assert said in text
+    assert "a&b<c>" in text
+    assert sum(tag == "svg" for tag, _ in parsed.tags) == 5
+
+
+def test_damaged_lines_are_named_and_the_rest_is_drawn(tmp_path):
+    folder = write(tmp_path, [entry(t) for t in range(1, 20)], 'no json\n[1]\n{"step": true}\n\x00\n{"step": 20, "lo')
+    _, parsed = html_of(folder)
+    text = " ".join(parsed.text)
+    for line in (20, 21, 22, 23):
+        assert f"line {line}: " in text
+    assert "line 24: it ends in the middle" in text
+    assert "learning" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": "2.0"},
+        {"loss": [1], "update_ratio": 3},
+        {"update_ratio": {"a": "b", "c": None, "d": -1.0}},
+        {"learning_rate": None},
+        {"step": 10**300},
+        {"step": -5},
+        {"loss": 1e308, "grad_norm": -1e308},
+        {"loss": -1e308},
+        {"nonfinite": "x", "events": 3, "valid_tokens": {}},
+        {"doctor": {"a": [1, 2]}},
+        {"loss": 10**400},
+    ],
+)
+def test_odd_values_are_no_crash(tmp_path, change):
+    html_of(write(tmp_path, [entry(t) for t in range(1, 12)] + [entry(12, **change)]))
+
+
+@pytest.mark.parametrize("content", ["", "\n", '{"step": 1}\n', '{"step": 1, "loss": null}\n'])
+def test_little_or_nothing_is_a_page_too(tmp_path, content):
+    (tmp_path / "metrics.jsonl").write_text(content)
+    html_of(tmp_path)
+    (tmp_path / "doctor.json").write_text("{damaged")
+    assert "not valid JSON" in page(read_run(tmp_path))
+
+
+def test_the_command(tmp_path, capsys):
+    folder = write(tmp_path / "run", [entry(t) for t in range(1, 30)])
+    assert main(["report", str(folder), "--output", str(tmp_path / "out.html")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out.html")
+    Page((tmp_path / "out.html").read_text())
+    for bad in ([str(tmp_path / "gone")], [str(folder), "--output", str(tmp_path / "no" / "such" / "folder.html")]):
+        assert main(["report", *bad]) == 2
+        assert capsys.readouterr().err.startswith("loopos report: ")
