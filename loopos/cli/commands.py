@@ -30,7 +30,8 @@ of what the model writes are printed at the end.
   loopos train novel.txt --output-dir runs/novel --resume auto
   loopos train --config run.toml --max-steps 500
 
-Before the first update come the quick checks of `loopos doctor`; what they find is told, and the training goes on."""
+Before the first update come the quick checks of `loopos doctor`, unless --no-doctor or --no-progress; what they find is
+told on stderr, and the training goes on."""
 EVAL = """Print the mean loss of the model in FOLDER over TEXT, every token but the first predicted once. Without
 TEXT, over what `loopos train` held out of the text it learned.
 
@@ -88,7 +89,7 @@ def train(given: dict[str, Any]) -> int:
         _check_export(run["export"], model.config)
     companion = origin.Companion(learned)
     callbacks: list[Any] = [companion]
-    if run.get("doctor", True):
+    if run.get("doctor", True) and settings.get("progress", True):  # without progress nothing is printed, so not looked
         callbacks.append(doctor.Checkup(ids, settings))
     try:
         result = loopos.train(model, ids, tokenizer=tokenizer, callbacks=callbacks, **settings)

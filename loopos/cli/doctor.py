@@ -1,4 +1,4 @@
-"""The doctor on the command line: ``loopos doctor``, and the quick round before the first update of ``loopos train``."""
+"""The doctor on the command line: ``loopos doctor``, and the quick round that ``loopos train`` makes first."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def doctor(given: dict[str, Any]) -> int:
 
 class Checkup(Callback):
     """The quick round, once train has checked its arguments and put the weights of a resumed run in place. It prints
-    failures, and with the progress bar warnings and a line about all; the training goes on in any case."""
+    what failed or is remarkable, and a line about all of it; the training goes on in any case."""
 
     def __init__(self, ids: np.ndarray, settings: dict[str, Any]):
         self._ids, self._settings = ids, settings
@@ -54,8 +54,5 @@ class Checkup(Callback):
         if info["step"] >= info["max_steps"]:  # a finished run that is resumed: nothing will be trained
             return
         report = examine(info["model"], self._ids, quick=True, **self._settings)
-        talking = self._settings.get("progress", True)
-        for check in report.problems if talking else report.failures:
-            print(check, file=sys.stderr)
-        if talking:
-            print(report.summary, file=sys.stderr)
+        for line in (*report.problems, report.summary):
+            print(line, file=sys.stderr)

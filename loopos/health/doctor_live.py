@@ -21,6 +21,7 @@ from .doctor_report import FAIL, OK, Check, skipped
 STEPS = 3
 CLIP = 1e-2  # far below any gradient's norm
 ROWS = 2
+RATES = (1e-4, 1e-2)
 _ADVICE = "the setting is not used: look where the trainer drops it"
 Weights = dict[str, np.ndarray]
 
@@ -37,7 +38,8 @@ class _Bench:
         if not (patient.plain or patient.own_trainer):
             raise Unfit("the model is trained by hand here; pass trainer= to have its settings tried")
         self.patient = patient
-        self.rate = patient.settings["learning_rate"] or 1e-3
+        low, high = RATES  # beyond them other checks speak: of updates that are lost, or that explode
+        self.rate = min(max(patient.settings["learning_rate"], low), high)
         try:
             config = patient.sibling_config
             patient.sibling("float32")
