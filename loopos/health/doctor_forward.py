@@ -16,6 +16,7 @@ from .doctor_stream import stream
 
 WIDE, FAR_TOO_WIDE = 1.0, 3.0  # nats that var(logits)/2 adds to the loss
 ROUNDING = {"float32": 2e-5, "float64": 1e-12}  # relative to the largest logit, or to the loss
+ENOUGH = 3  # steps from block to block that make a rate
 SHRINKS, DIES, GROWS, EXPLODES = 0.8, 1e-2, 1e3, 1e4  # per block; first to last
 
 
@@ -219,6 +220,6 @@ def judge_growth(name: str, sizes: list[float]) -> Check:
             else "the signal explodes: look at the scale of the output matrices (usual: 0.02 / sqrt(2 n_layer))"
         )
         return Check(name, measured, expected, FAIL, advice)
-    if each < SHRINKS or total > GROWS:
+    if (each < SHRINKS and steps >= ENOUGH) or total > GROWS:
         return Check(name, measured, expected, WARN, "more blocks of this kind will let the signal die or explode")
     return Check(name, measured, expected, OK)

@@ -18,7 +18,7 @@ STUCK = 0.5  # share of elements with a gradient whose bits did not change
 OVERFIT_TOKENS, OVERFIT_STEPS = 24, 40
 OVERFIT_RATES = (1.0, 0.5, 0.25)  # of the rate, one after the other, until the batch is learned
 OVERFIT_FLOPS = 1e11  # of all its steps; a larger model is tried as its small sibling
-LEARNED, HARDLY = 0.05, 0.5  # nats left above the least possible; share of the way down
+LEARNED, HARDLY = 0.05, 0.3  # nats left above the least possible; share of the way down
 
 
 def moves(patient: Patient) -> Check:
@@ -95,7 +95,9 @@ def overfit(patient: Patient) -> Check:
     done, last = 0, first
     with patient.restored(model):
         for part in OVERFIT_RATES:
-            rate = part * min(1e-2, 0.4 / getattr(model.config, "d_model", 128) if hasattr(model, "config") else 3e-3)
+            rate = part * min(
+                3e-2, 0.4 / getattr(getattr(model, "config", None), "d_model", 1)
+            )  # wider models want smaller ones
             patient.take_steps(model, Batches([[(ids, targets)]]), OVERFIT_STEPS, learning_rate=rate, **settings)
             done, last = done + OVERFIT_STEPS, float(model.loss(ids, targets))
             if last <= least + LEARNED:
