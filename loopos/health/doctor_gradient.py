@@ -104,10 +104,10 @@ def _loss_moves(patient: Patient, part: tuple[str, str]) -> bool:
         view = parts_of(patient.config, part[0], patient.model.parameters()[part[0]])[part[1]]
         noise = patient.rng.standard_normal(view.shape)
         for times in (1.0, 30.0):  # a table of positions may be hardly felt at first
-            size = times * NUDGE * max(rms(saved[part[0]]), 0.02)
+            size = times * NUDGE * min(max(rms(saved[part[0]]), 0.02), 1.0)  # no leap over what is far away
             view += (size * noise).astype(view.dtype)
             moved = abs(patient.model.loss(ids, targets) - before)
-            if moved > 64 * np.finfo(view.dtype).eps * max(1.0, abs(before)):
+            if moved > 16 * np.finfo(view.dtype).eps * max(1.0, abs(before)):
                 return True
     return False
 

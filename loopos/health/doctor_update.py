@@ -14,6 +14,7 @@ from .doctor_report import FAIL, OK, WARN, Check
 
 STEPS = 3
 RATIO_LOW, RATIO_HIGH, RATIO_ABSURD = 1e-6, 0.3, 1.0  # size of an update over that of its weight
+LEAVING = 0.05  # of the typical size of a matrix; what is smaller is just leaving zero
 STUCK = 0.5  # share of elements with a gradient whose bits did not change
 OVERFIT_TOKENS, OVERFIT_STEPS = 24, 40
 OVERFIT_RATES = (1.0, 0.5, 0.25)  # of the rate, one after the other, until the batch is learned
@@ -32,9 +33,10 @@ def moves(patient: Patient) -> Check:
         raise Unfit("no target counts")
     silent = set(silent_parts(patient.config, patient.loss_and_grads[1])[0])
     with patient.restored() as before:
-        patient.take_steps(patient.model, Batches([[patient.batch]]), STEPS, weight_decay=0.0, max_grad_norm=None)
+        patient.take_steps(patient.model, Batches([[patient.batch]]), STEPS, weight_decay=0.0)
         after = {key: view.copy() for key, view in patient.model.parameters().items()}
-    still, stuck, ratios = [], [], {}
+    farthest = max(float(np.max(np.abs(after[key] - old), initial=0.0)) for key, old in before.items())
+    still, stuck = [], []
     for key, old in before.items():
         gradient = patient.loss_and_grads[1][key]
         olds, news, slopes = (parts_of(patient.config, key, array) for array in (old, after[key], gradient))
@@ -42,14 +44,14 @@ def moves(patient: Patient) -> Check:
             if olds[part].size == 0 or (key, part) in silent or not slopes[part].any():
                 continue
             changed = olds[part] != news[part]
-            if not changed.any():
+            felt = not farthest or float(np.min(np.spacing(np.abs(olds[part])))) / 2 < farthest
+            if felt and not changed.any():
                 still.append(shown((key, part)))
             elif np.count_nonzero(~changed & (slopes[part] != 0)) > STUCK * np.count_nonzero(slopes[part]):
                 stuck.append(shown((key, part)))
-        if (size := rms(old)) > 0:  # a tensor that starts at zero has no ratio
-            ratios[key] = rms(after[key].astype(np.float64) - old) / size / STEPS
+    ratios = update_ratios(before, after)
     if not ratios:
-        raise Unfit("every tensor is zero")
+        raise Unfit("every matrix is zero")
     low, high = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
     measured = f"an update is {ratios[low]:.1e} ({low}) to {ratios[high]:.1e} ({high}) of its tensor"
     if still:
@@ -59,13 +61,22 @@ def moves(patient: Patient) -> Check:
         advice = "updates of less than half a unit in the last place are lost: a larger rate, or float64 weights"
         return Check(name, f"{measured}; most elements stay in {listed(stuck)}", expected, WARN, advice)
     moved = {key: ratio for key, ratio in ratios.items() if ratio > 0}
-    if ratios[high] > RATIO_HIGH:
+    if ratios[high] > (RATIO_ABSURD if patient.settings["warmup_steps"] else RATIO_HIGH):
         absurd = ratios[high] > RATIO_ABSURD
         advice = "one update replaces what is there: a smaller learning_rate" + ("" if absurd else ", or warm-up steps")
         return Check(name, measured, expected, FAIL if absurd else WARN, advice)
     if moved and min(moved.values()) < RATIO_LOW:
         return Check(name, measured, expected, WARN, "hardly anything is learned so: a larger learning_rate")
     return Check(name, measured, expected, OK)
+
+
+def update_ratios(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict[str, float]:
+    """rms of an update over rms of its tensor, for the matrices that have a size: not for biases, nor for what is just
+    leaving zero, where any update is large."""
+    sizes = {key: rms(old) for key, old in before.items() if old.ndim >= 2 and old.size}
+    typical = float(np.median(list(sizes.values()))) if sizes else 0.0
+    moved = {key: rms(after[key].astype(np.float64) - before[key]) / STEPS for key in sizes}
+    return {key: moved[key] / size for key, size in sizes.items() if size > LEAVING * typical}
 
 
 def least_loss(ids: np.ndarray, targets: np.ndarray) -> float:
