@@ -14,6 +14,7 @@ from .doctor_forward import judge_growth
 from .doctor_patient import Patient, Unfit, blocks_of, listed, parts_of, rms
 from .doctor_report import FAIL, OK, WARN, Check
 
+FADES = 0.6  # of a gradient from block to block; it varies more than the signal does
 NUDGE = 0.03  # of a tensor, relative to its size: how far it is moved to see whether the loss moves
 
 
@@ -135,7 +136,7 @@ def backward_growth(patient: Patient) -> Check:
     for names in blocks.values():
         total = sum(float(np.vdot(gradients[key], gradients[key])) for key in names)
         sizes.append(math.sqrt(total / max(1, sum(gradients[key].size for key in names))))
-    return judge_growth("growth backward", sizes[::-1])
+    return judge_growth("growth backward", sizes[::-1], FADES)
 
 
 def whole_model(patient: Patient) -> Check:

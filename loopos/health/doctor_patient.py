@@ -163,15 +163,16 @@ class Patient:
 
     @cached_property
     def sibling_config(self) -> Any:
-        """The model's config, with everything that only makes it large made small."""
+        """The model's config, with everything that is only a size made small; and no size so small that it hides what
+        is looked for, as a context of one token would."""
         if not hasattr(self.config, "d_model"):
             raise Unfit("the model has no config to build a small sibling from")
         c = self.config
         grouped = 2 if c.n_kv_head < c.n_head else 1
         return replace(
             c,
-            vocab_size=min(c.vocab_size, 29),
-            context_length=min(c.context_length, 12),
+            vocab_size=29,
+            context_length=12,
             n_layer=min(c.n_layer, 2),
             n_head=2 if c.n_head > 1 else 1,
             n_kv_head=2 // grouped if c.n_head > 1 else 1,

@@ -14,10 +14,13 @@ from .doctor_report import FAIL, OK, WARN, Check
 
 STEPS = 3
 RATIO_LOW, RATIO_HIGH, RATIO_ABSURD = 1e-6, 0.3, 1.0  # size of an update over that of its weight
+FAINT = 1e-6  # of the largest gradient; what is smaller is rounding where there should be none
 LEAVING = 0.05  # of the typical size of a matrix; what is smaller is just leaving zero
 STUCK = 0.5  # share of elements with a gradient whose bits did not change
 OVERFIT_TOKENS, OVERFIT_STEPS = 24, 40
-OVERFIT_RATES = (1.0, 0.5, 0.25)  # of the rate, one after the other, until the batch is learned
+OVERFIT_RATES = (1.0, 0.5, 0.25)  # of the rate, in turn, until the batch is learned or the turns are over
+OVERFIT_TURNS = (3, 15)  # at least, and at most where the model is so small that they cost nothing
+TOO_SMALL = 16  # a narrower model may lack the room for a batch
 OVERFIT_FLOPS = 1e11  # of all its steps; a larger model is tried as its small sibling
 LEARNED, HARDLY = 0.05, 0.3  # nats left above the least possible; share of the way down
 
@@ -36,12 +39,13 @@ def moves(patient: Patient) -> Check:
         patient.take_steps(patient.model, Batches([[patient.batch]]), STEPS, weight_decay=0.0)
         after = {key: view.copy() for key, view in patient.model.parameters().items()}
     farthest = max(float(np.max(np.abs(after[key] - old), initial=0.0)) for key, old in before.items())
+    loudest = max(float(np.max(np.abs(g), initial=0.0)) for g in patient.loss_and_grads[1].values())
     still, stuck = [], []
     for key, old in before.items():
         gradient = patient.loss_and_grads[1][key]
         olds, news, slopes = (parts_of(patient.config, key, array) for array in (old, after[key], gradient))
         for part in olds:
-            if olds[part].size == 0 or (key, part) in silent or not slopes[part].any():
+            if olds[part].size == 0 or (key, part) in silent or np.max(np.abs(slopes[part])) <= FAINT * loudest:
                 continue
             changed = olds[part] != news[part]
             felt = not farthest or float(np.min(np.spacing(np.abs(olds[part])))) / 2 < farthest
@@ -79,13 +83,18 @@ def update_ratios(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -
     return {key: moved[key] / size for key, size in sizes.items() if size > LEAVING * typical}
 
 
-def least_loss(ids: np.ndarray, targets: np.ndarray) -> float:
-    """The mean loss of a model that knows this batch by heart: not 0 where equal beginnings go on differently."""
+def least_loss(ids: np.ndarray, targets: np.ndarray, *, positions: bool = True) -> float:
+    """The mean loss of a model that knows this batch by heart: not 0 where equal beginnings go on differently.
+
+    positions False: of a model with rotary positions, which cannot count how often one token was repeated from the
+    start: attention over equal values is that value."""
     seen: defaultdict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
     for row, labels in zip(ids.tolist(), targets.tolist(), strict=True):
         for t, label in enumerate(labels):
             if label != IGNORE:
-                seen[tuple(row[: t + 1])][label] += 1
+                beginning = tuple(row[: t + 1])
+                alike = not positions and len(set(beginning)) == 1
+                seen[beginning[:1] if alike else beginning][label] += 1
     total = sum(n * math.log(sum(counts.values()) / n) for counts in seen.values() for n in counts.values())
     return total / max(1, sum(sum(counts.values()) for counts in seen.values()))
 
@@ -97,18 +106,21 @@ def overfit(patient: Patient) -> Check:
     if not (targets != IGNORE).any():
         raise Unfit("no target counts")
     model = patient.model
-    big = 6 * patient.size * ids.size * OVERFIT_STEPS * len(OVERFIT_RATES) > OVERFIT_FLOPS
-    if big or getattr(patient.config, "dropout", 0) > 0:  # dropout would only be in the way
-        model = patient.sibling("float32", warm=False, dropout=0.0)
+    few, many = OVERFIT_TURNS
+    turns = int(min(many, OVERFIT_FLOPS / (6 * max(1, patient.size) * ids.size * OVERFIT_STEPS)))
+    narrow = getattr(patient.config, "d_model", TOO_SMALL) < TOO_SMALL
+    if turns < few or narrow or getattr(patient.config, "dropout", 0) > 0:  # dropout would only be in the way
+        model, turns = patient.sibling("float32", warm=False, dropout=0.0), many
         ids, targets = patient.sibling_batch(rows=2)
-    least, first = least_loss(ids, targets), float(model.loss(ids, targets))
+    config = getattr(model, "config", None)
+    least = least_loss(ids, targets, positions=getattr(config, "position", "learned") == "learned")
+    first = float(model.loss(ids, targets))
+    top_rate = min(3e-2, 0.4 / getattr(config, "d_model", 128))  # wider models want smaller ones
     settings = {"optimizer": "adamw", "weight_decay": 0.0, "betas": (0.9, 0.99), "max_grad_norm": 1.0}
     done, last = 0, first
     with patient.restored(model):
-        for part in OVERFIT_RATES:
-            rate = part * min(
-                3e-2, 0.4 / getattr(getattr(model, "config", None), "d_model", 1)
-            )  # wider models want smaller ones
+        for turn in range(turns):
+            rate = top_rate * OVERFIT_RATES[turn % len(OVERFIT_RATES)]
             patient.take_steps(model, Batches([[(ids, targets)]]), OVERFIT_STEPS, learning_rate=rate, **settings)
             done, last = done + OVERFIT_STEPS, float(model.loss(ids, targets))
             if last <= least + LEARNED:

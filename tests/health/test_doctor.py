@@ -179,3 +179,9 @@ def test_the_report_reads_well_and_is_plain_data():
         report["e"]
     with pytest.raises(ValueError, match="verdict"):
         Check("a", "", "", "fine")
+
+
+@pytest.mark.parametrize("context", [1, 2, 3])
+def test_the_shortest_contexts(context, text):
+    report = loopos.doctor(loopos.ModelConfig(256, context, 1, 1, 16), text)
+    assert report.problems == (), report

@@ -141,9 +141,10 @@ def test_training_and_evaluation_are_one(config, patient, batch):
     assert doctor_forward.one_loss(patient(Other(config()), [pair])).verdict == FAIL
 
 
-def test_what_is_ignored_changes_nothing(config, patient):
-    assert doctor_forward.padding(patient()).verdict == OK
-    assert doctor_forward.padding(patient(Other(config()))).verdict == FAIL
+@pytest.mark.parametrize("context", [1, 16])
+def test_what_is_ignored_changes_nothing(context, config, patient):
+    assert doctor_forward.padding(patient(loopos.Model(config(context_length=context)))).verdict == OK
+    assert doctor_forward.padding(patient(Other(config(context_length=context)))).verdict == FAIL
 
 
 class Forgetful(loopos.Model):

@@ -117,6 +117,16 @@ def test_the_least_loss_of_a_batch():
     assert doctor_update.least_loss(np.array([[1, 2], [1, 3]]), np.array([[-100, 5], [3, 5]])) == 0
 
 
+def test_rotary_positions_do_not_count_a_token_repeated_from_the_start(config):
+    """What least_loss says of them, asked of a model: the same logits after x and after x x."""
+    logits = loopos.Model(config(position="rope"), dtype="float64").forward(np.array([[7, 7, 7, 8, 8]]))[0]
+    assert np.abs(logits[0] - logits[2]).max() < 1e-14
+    assert np.abs(logits[3] - logits[4]).max() > 1e-6
+    ids, targets = np.array([[7, 7]]), np.array([[7, 5]])
+    assert doctor_update.least_loss(ids, targets) == 0
+    assert doctor_update.least_loss(ids, targets, positions=False) == pytest.approx(math.log(2))
+
+
 def test_a_batch_is_learned(family, patient, batch):
     check = doctor_update.overfit(patient(loopos.Model(family), [batch(family)]))
     assert check.verdict == OK
