@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import loopos
 from loopos.health import doctor_data
 from loopos.health.doctor_report import FAIL, OK, SKIPPED, WARN
 
@@ -119,8 +120,22 @@ class Cursor:
         return rows(np.roll(self.stream, self.at), 2)
 
 
-def test_the_checks_come_through_the_whole(config, stream):
-    import loopos
+class Leaky:
+    """Every target stands in the input already, at its own place."""
 
+    def __init__(self, stream):
+        self.stream = stream
+
+    def batch(self, step, micro):
+        return rows(np.roll(self.stream, step), 0)
+
+
+def test_a_leaky_source_is_found(config, stream):
+    report = loopos.doctor(config(), Leaky(stream), quick=True)
+    assert [check.name for check in report.failures] == ["shift"]
+    assert "the answer is in the question" in report["shift"].advice
+
+
+def test_the_checks_come_through_the_whole(config, stream):
     report = loopos.doctor(config(), Cursor(stream), quick=True)
     assert {check.name for check in report.failures} == {"batches", "shift"}
