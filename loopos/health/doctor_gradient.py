@@ -15,6 +15,7 @@ from .doctor_patient import Patient, Unfit, blocks_of, listed, parts_of, rms
 from .doctor_report import FAIL, OK, WARN, Check
 
 FADES = 0.6  # of a gradient from block to block; it varies more than the signal does
+SMALL = 300_000  # weights of a model that may be checked itself
 NUDGE = 0.03  # of a tensor, relative to its size: how far it is moved to see whether the loss moves
 
 
@@ -140,12 +141,18 @@ def backward_growth(patient: Patient) -> Check:
 
 
 def whole_model(patient: Patient) -> Check:
-    """loopos.gradcheck of a small sibling in float64, along random directions; the weights are warmed up with noise."""
-    name = "gradcheck"
-    model = patient.sibling()
+    """loopos.gradcheck of a small sibling in float64, along random directions; the weights are warmed up with noise. A
+    model that has no sibling, is small, and in float64 itself, is checked as it is."""
+    name, own = "gradcheck", patient.model
+    try:
+        model, pair = patient.sibling(), patient.sibling_batch()
+    except Unfit:
+        if getattr(own, "dtype", "") != "float64" or patient.size > SMALL or not hasattr(own, "state_dict"):
+            raise
+        model, pair = own, patient.cut(*patient.batch, 32)
     if getattr(model, "dtype", "float64") != "float64":
         raise Unfit("no float64 sibling can be built")
-    report = gradcheck(model, patient.sibling_batch(), directions=1, raise_exception=False)
+    report = gradcheck(model, pair, directions=1, raise_exception=False)
     size = sum(view.size for view in model.parameters().values())
     measured = f"largest relative error {report.max_error:.1e} over {len(report.results)} groups of {size} weights"
     expected = f"at most {report.rtol:.0e} in float64"

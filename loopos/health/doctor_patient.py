@@ -67,7 +67,9 @@ def steps_by_hand(model: Any, data: Any, **settings: Any) -> None:
 def _is_plain(model: Any) -> bool:
     """Whether loopos.train goes through this model's own forward and backward: it calls the core."""
     methods = ("forward", "loss", "loss_and_grads")
-    return isinstance(model, Model) and all(getattr(type(model), name) is getattr(Model, name) for name in methods)
+    return isinstance(model, Model) and not any(
+        name in vars(model) or getattr(type(model), name) is not getattr(Model, name) for name in methods
+    )
 
 
 class Patient:

@@ -7,6 +7,7 @@ import pytest
 
 import loopos
 from loopos.health import doctor_gradient
+from loopos.health.doctor_patient import Unfit
 from loopos.health.doctor_report import FAIL, OK, WARN
 
 
@@ -141,6 +142,44 @@ def test_a_gradient_that_is_a_thousandth_wrong_is_named(name, config, patient):
     check = doctor_gradient.whole_model(patient(broken(change)(config())))
     assert check.verdict == FAIL
     assert name in check.advice
+
+
+class Wrapped:
+    """A model around a model, of which no sibling can be built."""
+
+    def __init__(self, model, times):
+        self.model, self.times = model, times
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def loss_and_grads(self, ids, targets):
+        loss, grads = self.model.loss_and_grads(ids, targets)
+        return loss, {name: grad * self.times for name, grad in grads.items()}
+
+
+def test_a_wrapped_model_is_checked_itself(config, patient):
+    model = loopos.Model(config(), dtype="float64")
+    before = {name: view.tobytes() for name, view in model.parameters().items()}
+    assert doctor_gradient.whole_model(patient(Wrapped(model, 1.0))).verdict == OK
+    assert doctor_gradient.whole_model(patient(Wrapped(model, 1.001))).verdict == FAIL
+    assert {name: view.tobytes() for name, view in model.parameters().items()} == before
+    with pytest.raises(Unfit, match="no small sibling"):
+        doctor_gradient.whole_model(patient(Wrapped(loopos.Model(config()), 1.0)))
+
+
+def test_a_method_replaced_on_one_model_is_seen(config, patient):
+    model = loopos.Model(config())
+    assert patient(model).plain
+    sound = model.loss_and_grads
+
+    def broken_here(ids, targets):
+        loss, grads = sound(ids, targets)
+        return loss, grads | {"final_norm.bias": np.zeros(32, np.float32)}
+
+    model.loss_and_grads = broken_here
+    assert not patient(model).plain
+    assert "final_norm.bias" in doctor_gradient.reach(patient(model)).advice
 
 
 def test_gradients_that_die_on_the_way_back(config, patient):
