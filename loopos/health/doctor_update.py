@@ -20,7 +20,7 @@ STUCK = 0.5  # share of elements with a gradient whose bits did not change
 OVERFIT_TOKENS, OVERFIT_STEPS = 24, 40
 OVERFIT_RATES = (1.0, 0.5, 0.25)  # of the rate, in turn, until the batch is learned or the turns are over
 OVERFIT_TURNS = (3, 15)  # at least, and at most where the model is so small that they cost nothing
-TOO_SMALL = 16  # a narrower model may lack the room for a batch
+TOO_SMALL = 32  # a narrower model may lack the room for a batch
 OVERFIT_FLOPS = 1e11  # of all its steps; a larger model is tried as its small sibling
 LEARNED, HARDLY = 0.05, 0.3  # nats left above the least possible; share of the way down
 
@@ -115,7 +115,7 @@ def overfit(patient: Patient) -> Check:
     config = getattr(model, "config", None)
     least = least_loss(ids, targets, positions=getattr(config, "position", "learned") == "learned")
     first = float(model.loss(ids, targets))
-    top_rate = min(3e-2, 0.4 / getattr(config, "d_model", 128))  # wider models want smaller ones
+    top_rate = min(1e-2, 0.1 / getattr(config, "d_model", 10))  # wider models want smaller ones
     settings = {"optimizer": "adamw", "weight_decay": 0.0, "betas": (0.9, 0.99), "max_grad_norm": 1.0}
     done, last = 0, first
     with patient.restored(model):
