@@ -35,6 +35,7 @@ __all__ = [
     "TrainResult",
     "__version__",
     "counterfactuals",
+    "doctor",
     "explain",
     "get_num_threads",
     "gradcheck",
@@ -48,9 +49,9 @@ __all__ = [
     "train",
 ]
 
-
 _LATER = {  # loaded when first used: a training needs none of it
     "counterfactuals": "loopos.health.counterfactuals",
+    "doctor": "loopos.health.doctor",
     "explain": "loopos.health.explain",
     "replay": "loopos.health.replay",
 }
