@@ -195,10 +195,10 @@ void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float
                       Index ldb, float* c, Index ldc, const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
   // The smaller operand is packed first and shared; each part of the larger one is packed by the task that needs it. In
-  // slices of the depth, so that what is shared stays within 16 MB (or one block of depth).
+  // slices of the depth, so that what is shared stays within 8 MB (or one block of depth).
   const bool share_a = m < n;
   const Index extent = share_a ? round_up(m, s.rows) : round_up(n, s.columns), depth = block_depth(k);
-  const Index slice = std::min(k, std::max<Index>(1, (Index{4} << 20) / (extent * depth)) * depth);
+  const Index slice = std::min(k, std::max<Index>(1, (Index{2} << 20) / (extent * depth)) * depth);
   float* shared = scratch<float, Shared>(extent * slice);
   for (Index p = 0; p < k; p += slice) {
     const Index kk = std::min(slice, k - p);
