@@ -246,7 +246,7 @@ LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* tar
     for (const auto& p : set_.list()) {  // a weight that is not finite is itself the birth
       const std::size_t digits = p.name.rfind("blocks.", 0) == 0 ? 7 : std::string::npos;
       const Index layer = digits == std::string::npos ? -1 : std::stoll(p.name.substr(digits));
-      whole.probe->see("forward", layer, "parameter", p.name, p.value, p.shape);
+      whole.probe->see("forward", layer, "parameter", p.name, static_cast<const T*>(p.value), p.shape);
     }
   each_part(whole, [&](const Pass& pass) {
     const Index width = config_.d_model;
