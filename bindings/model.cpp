@@ -7,8 +7,8 @@
 #include <cfenv>
 #include <cmath>
 #include <deque>
+#include <map>
 #include <mutex>
-#include <optional>
 
 #include "core/thread_pool.h"
 #include "models/gpt.h"
@@ -148,8 +148,8 @@ class Transformer {
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
-    Probe planting(plant_at(step, micro), false, 0);
-    if (plant_at(step, micro)) pass.probe = &planting;
+    Probe planting(plants_at(step, micro), false, 0);
+    if (planting.plants()) pass.probe = &planting;
     LossSum result;
     bool healthy = false;
     {
@@ -166,7 +166,7 @@ class Transformer {
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
-    Probe probe(plant_at(step, micro), true, frames);
+    Probe probe(plants_at(step, micro), true, frames);
     pass.probe = &probe;
     {
       const Computing computing;
@@ -197,17 +197,21 @@ class Transformer {
     return result;
   }
 
-  /// A fault in one tensor of every step, or of one; null: none. Returns how often the one before has fired.
-  Index plant(const py::object& fault) {
+  /// Puts a fault into a tensor of every step, or of one, until it is taken out by the number that comes back.
+  Index add_plant(const py::dict& d) {
     const auto lock = serialise();
-    const Index fired = plant_ ? plant_->fault.fired : 0;
-    plant_.reset();
-    if (fault.is_none()) return fired;
-    const auto d = fault.cast<py::dict>();
-    plant_ = Planted{{d["phase"].cast<std::string>(), d["op"].cast<std::string>(), d["tensor"].cast<std::string>(),
-                      d["index"].cast<std::vector<Index>>(), d["value"].cast<double>()},
-                     d["step"],
-                     d["micro"]};
+    const Index number = plants_.empty() ? 0 : plants_.rbegin()->first + 1;
+    plants_[number] = {{d["phase"].cast<std::string>(), d["op"].cast<std::string>(), d["tensor"].cast<std::string>(),
+                        d["index"].cast<std::vector<Index>>(), d["value"].cast<double>(), d["flag"].cast<bool>()},
+                       d["step"],
+                       d["micro"]};
+    return number;
+  }
+  /// How often it has fired.
+  Index remove_plant(Index number) {
+    const auto lock = serialise();
+    const Index fired = plants_.at(number).fault.fired;
+    plants_.erase(number);
     return fired;
   }
 
@@ -265,11 +269,13 @@ class Transformer {
     return labels;
   }
 
-  Plant* plant_at(const py::object& step, std::uint64_t micro) {
-    if (!plant_) return nullptr;
-    const bool here = (plant_->step.is_none() || plant_->step.equal(step)) &&
-                      (plant_->micro.is_none() || plant_->micro.cast<std::uint64_t>() == micro);
-    return here ? &plant_->fault : nullptr;
+  std::vector<Plant*> plants_at(const py::object& step, std::uint64_t micro) {
+    std::vector<Plant*> here;
+    for (auto& [number, planted] : plants_)
+      if ((planted.step.is_none() || planted.step.equal(step)) &&
+          (planted.micro.is_none() || planted.micro.equal(py::int_(micro))))
+        here.push_back(&planted.fault);
+    return here;
   }
 
   Pass pass_of(const Shape& shape, const py::object& step, std::uint64_t micro, std::uint64_t seed) const {
@@ -287,7 +293,7 @@ class Transformer {
   Gpt<T> gpt_;
   std::mutex mutex_;
   std::deque<Frame> frames_;  // of the last trace
-  std::optional<Planted> plant_;
+  std::map<Index, Planted> plants_;
 };
 
 template <class T>
@@ -316,9 +322,11 @@ void bind_transformer(py::module_& m, const char* name) {
            "Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with "
            "what made that element; None if all are. ledger() then has the last `frames` tensors up to there.")
       .def("ledger", &Class::ledger, "The tensors of the last trace(), in the order of execution, as dicts.")
-      .def("_plant", &Class::plant, arg("fault"),
-           "Puts a fault (a dict of phase, op, tensor, index, value, step, micro) into accumulate and trace, or None; "
-           "returns how often the fault before it has fired.")
+      .def("_add_plant", &Class::add_plant, arg("fault"),
+           "Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; "
+           "returns "
+           "its number.")
+      .def("_remove_plant", &Class::remove_plant, arg("number"), "Takes it out; returns how often it has fired.")
       .def("start_generation", &Class::start_generation, arg("batch"), arg("length"), "Empties the key/value cache.")
       .def("next_logits", &Class::next_logits, arg("ids"),
            "Logits (B, V) after further ids (B, T): the prompt first, then one a call.");

@@ -1,5 +1,7 @@
 """LoopOS: a CPU training engine for transformers, in C++ with hand-written backward passes, driven from Python."""
 
+from importlib import import_module
+
 try:
     import loopos._core  # noqa: F401 (only to say it well when it is missing)
 except ModuleNotFoundError as error:  # a source folder without a build; an extension that fails to load says so itself
@@ -41,14 +43,19 @@ __all__ = [
     "reset_guard_counts",
     "set_num_threads",
     "show_config",
+    "trace_step",
     "train",
 ]
 
 
-def __getattr__(name: str):  # loaded when first used: a training needs none of it
-    if name == "explain":
-        from loopos.health.explain import explain
+_LATER = {  # loaded when first used: a training needs none of it
+    "explain": "loopos.health.explain",
+    "trace_step": "loopos.health.ledger",
+}
 
-        globals()[name] = explain
-        return explain
+
+def __getattr__(name: str):
+    if name in _LATER:
+        globals()[name] = getattr(import_module(_LATER[name]), name)
+        return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,9 +13,14 @@ class TransformerF32:
     """
 
     def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex) -> None: ...
-    def _plant(self, fault: typing.Any) -> int:
+    def _add_plant(self, fault: dict) -> int:
         """
-        Puts a fault (a dict of phase, op, tensor, index, value, step, micro) into accumulate and trace, or None; returns how often the fault before it has fired.
+        Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; returns its number.
+        """
+
+    def _remove_plant(self, number: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Takes it out; returns how often it has fired.
         """
 
     def accumulate(
@@ -104,9 +109,14 @@ class TransformerF64:
     """
 
     def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex) -> None: ...
-    def _plant(self, fault: typing.Any) -> int:
+    def _add_plant(self, fault: dict) -> int:
         """
-        Puts a fault (a dict of phase, op, tensor, index, value, step, micro) into accumulate and trace, or None; returns how often the fault before it has fired.
+        Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; returns its number.
+        """
+
+    def _remove_plant(self, number: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Takes it out; returns how often it has fired.
         """
 
     def accumulate(

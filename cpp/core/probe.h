@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cfenv>
 #include <cmath>
 #include <deque>
 #include <initializer_list>
@@ -92,19 +93,20 @@ struct Frame {
   void merge(const Frame& next);
 };
 
-/// A fault: `value` in one element, or in all (flat < 0), of the tensor of this name.
+/// A fault: `value` in one element, or in all, of the tensor of this name.
 struct Plant {
   std::string phase, op, tensor;  // op empty: any
   std::vector<Index> index;       // empty: every element
   double value = 0;
+  bool flagged = true;  // raises the floating-point flag that such a value is born with
   Index fired = 0;
 };
 
 class Probe {
  public:
-  /// plant: may be null. looks: whether tensors are described and a birth is sought. frames: how many to keep, the last
-  /// ones.
-  Probe(Plant* plant, bool looks, std::size_t frames) : plant_(plant), looks_(looks), most_(frames) {}
+  /// looks: whether tensors are described and a birth is sought. frames: how many to keep, the last ones.
+  Probe(std::vector<Plant*> plants, bool looks, std::size_t frames)
+      : plants_(std::move(plants)), looks_(looks), most_(frames) {}
 
   /// x is a tensor of this shape, or elements `first` to `first` + `count` of one. A plant that is meant for it acts
   /// (not on a const x); then it is described, unless a birth was found already. take(operands) is called for the
@@ -114,7 +116,7 @@ class Probe {
            const Take& take = {}, Index first = 0, Index count = -1) {
     if (count < 0) count = shape.size();
     if constexpr (!std::is_const_v<T>)
-      if (plant_) plant(phase, op, tensor, x, shape, first, count);
+      for (Plant* p : plants_) plant(*p, phase, op, tensor, x, shape, first, count);
     if (!looking()) return;
     Frame frame = described(x, first, count);
     frame.phase = phase;
@@ -144,14 +146,14 @@ class Probe {
     if (looking() && !frames_.empty()) frames_.back().eps_rows = rows;
   }
   bool looking() const { return looks_ && !birth_.found; }
+  bool plants() const { return !plants_.empty(); }
   const Birth& birth() const { return birth_; }
   std::deque<Frame>& frames() { return frames_; }
 
  private:
   template <class T>
-  void plant(const char* phase, const char* op, const std::string& tensor, T* x, const Extents& shape, Index first,
-             Index count) {
-    Plant& p = *plant_;
+  static void plant(Plant& p, const char* phase, const char* op, const std::string& tensor, T* x, const Extents& shape,
+                    Index first, Index count) {
     if (p.tensor != tensor || p.phase != phase || !(p.op.empty() || p.op == op)) return;
     Index begin = first, end = first + count;
     if (!p.index.empty()) {
@@ -166,6 +168,7 @@ class Probe {
       end = flat + 1;
     }
     for (Index i = begin; i < end; ++i) x[i - first] = static_cast<T>(p.value);
+    if (p.flagged && !std::isfinite(p.value)) std::feraiseexcept(std::isnan(p.value) ? FE_INVALID : FE_OVERFLOW);
     ++p.fired;
   }
 
@@ -202,7 +205,7 @@ class Probe {
 
   void keep(Frame frame);
 
-  Plant* plant_;
+  std::vector<Plant*> plants_;
   bool looks_;
   std::size_t most_;
   Birth birth_;
