@@ -32,6 +32,7 @@ class Numbers:
     def __init__(self, operands: Mapping[str, Any], dtype: str, value: float):
         self.dtype, self.value = dtype, value
         self.limit, self.tiny = np.longdouble(np.finfo(dtype).max), np.longdouble(np.finfo(dtype).smallest_subnormal)
+        self.eps = np.longdouble(np.finfo(dtype).eps)
         self._vectors = {name: np.asarray(v, np.longdouble) for name, v in operands.items() if np.ndim(v)}
         self._numbers = {name: v for name, v in operands.items() if not np.ndim(v)}
 
@@ -77,6 +78,18 @@ class Numbers:
             words = f"{len(products)} products of at most {short(abs(top))} in magnitude, {self.beyond()} in sum"
             return Evidence("sum overflow", words, operands)
         return self._not_its_own(products.sum() + more, operands)
+
+    def rounding(self, what: str, magnitude: Any, factor_name: str, factor: Any) -> Evidence | None:
+        """Where the exact ``what`` is a small difference of numbers of this magnitude: rounding alone leaves up to eps
+        times it, and that times a factor may overflow."""
+        left = self.eps * magnitude
+        if not left * abs(factor) > self.limit:
+            return None
+        words = (
+            f"{what} is a difference of numbers of {short(magnitude)}, of which rounding leaves up to {short(left)}; "
+            f"times {factor_name} {short(factor)} that is {self.beyond()}"
+        )
+        return Evidence("product overflow", words, {what: float(magnitude), factor_name: float(factor)})
 
     def total(self, name: str) -> Evidence:
         """Sum of all numbers of one operand."""

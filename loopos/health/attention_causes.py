@@ -59,7 +59,7 @@ class _Sequence:
         """dq or dk: the sum over (query, key, head) of dscore times the other side's number."""
         shape = (self.time, self.heads, self.width)
         dy, y = n["dy"].reshape(shape), n["y"].reshape(shape)
-        dscores = []
+        dscores, magnitude = [], np.longdouble(0)
         for query, key, head in pairs:
             p = self.probabilities(query, head)[key]
             row, v = dy[query, head], self.v[key, head // self.group]
@@ -67,9 +67,13 @@ class _Sequence:
             if abs(dp) > n.limit or np.abs(row * v).max() > n.limit:
                 return self._overflow_of_dp(n, row, v, float(p), dp, delta)
             dscores.append(p * (dp - delta) / np.sqrt(np.longdouble(self.width)))
+            magnitude = max(magnitude, p * (np.abs(row * v).sum() / self.keep + np.abs(row * y[query, head]).sum()))
         side = self.k[:, :, number] if other == "k" else self.q[:, :, number]
         numbers = [side[key, h // self.group] if other == "k" else side[query, h] for query, key, h in pairs]
-        return n.dot(("dscore", np.array(dscores, np.longdouble)), (other, np.array(numbers, np.longdouble)))
+        evidence = n.dot(("dscore", np.array(dscores, np.longdouble)), (other, np.array(numbers, np.longdouble)))
+        if evidence.kind == "unknown":
+            return n.rounding("dscore", magnitude, other, max(numbers, key=abs)) or evidence
+        return evidence
 
     def _overflow_of_dp(self, n: Numbers, row: np.ndarray, v: np.ndarray, p: float, dp: Any, delta: Any) -> Evidence:
         products = row * v

@@ -77,12 +77,18 @@ def _norm(found: Mapping[str, Any], n: Numbers) -> Evidence:
         return n.dot("dy", ("normed x", normed))
     gradient = n["dy"] * n["weight"]
     at = int(found["index"][-1])
-    if (worst := int(np.argmax(np.abs(gradient)))) is not None and abs(gradient[worst]) > n.limit:
+    worst = int(np.argmax(np.abs(gradient)))
+    if abs(gradient[worst]) > n.limit:
         return n.product({"dy": n["dy"][worst], "weight": n["weight"][worst]})
     centred = gradient[at] - normed[at] * np.mean(gradient * normed)
     if found["op"] == "layer_norm":
         centred -= np.mean(gradient)
-    return n.product({"centred dy times weight": centred, "1 / deviation of the row": rstd[0]}, plus="dskip")
+    factors = {"centred dy times weight": centred, "1 / deviation of the row": rstd[0]}
+    evidence = n.product(factors, plus="dskip")
+    if evidence.kind == "unknown":
+        names = list(factors)
+        return n.rounding(names[0], np.abs(gradient).max(), names[1], rstd[0]) or evidence
+    return evidence
 
 
 def _add(found: Mapping[str, Any], n: Numbers) -> Evidence:
