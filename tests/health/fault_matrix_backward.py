@@ -119,8 +119,8 @@ def flat_stream(dtype, scale, only_one):
 
 
 def scaled_to_overflow(table, only_one, dtype="float32", top=5e38):
-    """In float64 the gradient is measured, which is linear in the scale: then it is scaled to be ``top``. The terms of a
-    sum of 5e38 fit into float32, the sum does not."""
+    """In float64 the gradient is measured, which is linear in the scale: then it is scaled to be ``top``. The terms of
+    a sum of 5e38 fit into float32, the sum does not."""
     stage = flat_stream("float64", 1e33, only_one)
     measured = abs(stage.model.loss_and_grads(stage.ids, stage.targets)[1][table]).max()
     return flat_stream(dtype, 1e33 / measured * top, only_one)

@@ -36,7 +36,7 @@ def random_fault(seed, family, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_natural_fault_is_never_of_unknown_cause(family, dtype):
-    births = [birth for seed in range(60) if (birth := random_fault(seed, family, dtype)) is not None]
+    births = [birth for seed in range(120) if (birth := random_fault(seed, family, dtype)) is not None]
     assert len(births) >= 20
     unknown = [birth for birth in births if birth.cause_class == "unknown"]
     assert not unknown, f"{len(unknown)} of {len(births)}: {unknown[0]}"
