@@ -34,12 +34,15 @@ __all__ = [
     "NonFiniteError",
     "TrainResult",
     "__version__",
+    "counterfactuals",
+    "doctor",
     "explain",
     "get_num_threads",
     "gradcheck",
     "guard_counts",
     "ops",
     "optim",
+    "replay",
     "reset_guard_counts",
     "set_num_threads",
     "show_config",
@@ -47,9 +50,11 @@ __all__ = [
     "train",
 ]
 
-
 _LATER = {  # loaded when first used: a training needs none of it
+    "counterfactuals": "loopos.health.counterfactuals",
+    "doctor": "loopos.health.doctor",
     "explain": "loopos.health.explain",
+    "replay": "loopos.health.replay",
     "trace_step": "loopos.health.ledger",
 }
 

@@ -106,7 +106,7 @@ def _warn_of_flags(frames: Sequence[Mapping[str, Any]], step: int | None) -> Non
         also = f" and in {len(raised) - 1} more" if len(raised) > 1 else ""
         text = (
             f"a number left the range {where}{also} (floating-point flags: {', '.join(first['flags'])}), and every "
-            "number that the step keeps is finite all the same: its result was used"
+            "number that the step keeps is finite all the same: its result was used. Such a step costs twice the time"
         )
     warnings.warn(f"{when}{text}. loopos.trace_step shows each tensor", RuntimeWarning, stacklevel=4)
 

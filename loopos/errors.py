@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 CAUSES = (
@@ -78,15 +79,19 @@ class Birth:
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss, activation, gradient or update is NaN or infinite. Weights and optimizer are as before the step."""
+    """A loss, activation, gradient or update is NaN or infinite. Weights and optimizer are as before the step.
 
-    def __init__(self, birth: Birth, message: str | None = None):
+    birth: where it arose. bundle: the path of the file from which :func:`loopos.replay` repeats the step; None when
+    there is none (no output_dir, or the file could not be written: the message says why)."""
+
+    def __init__(self, birth: Birth, message: str | None = None, bundle: Path | None = None):
         where = f". That is {birth.place}" if birth.place else ""
         if birth.micro_batch is not None:
             where += f"{',' if where else '. That is in'} micro-batch {birth.micro_batch}"
         advice = f". What to do: {birth.advice}" if birth.advice else ""
         super().__init__(message or f"a number is not finite; nothing was updated. {birth}{where}{advice}")
         self.birth = birth
+        self.bundle = bundle
 
     @property
     def ledger(self) -> list[Mapping[str, Any]]:
@@ -95,7 +100,12 @@ class NonFiniteError(FloatingPointError):
         return list(self.birth.ledger)
 
     def __reduce__(self):  # the default would call NonFiniteError(message) in the receiving process
-        return (type(self), (self.birth, str(self)))
+        return (type(self), (self.birth, str(self), self.bundle))
+
+    def add(self, sentence: str, bundle: Path | None = None) -> None:
+        """Say more, once more is known."""
+        self.args = (f"{self}. {sentence}",)
+        self.bundle = bundle
 
 
 class CheckpointError(ValueError):

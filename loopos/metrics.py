@@ -1,4 +1,5 @@
-"""metrics.jsonl: one strict JSON object a line, in the order of the run."""
+"""The logs of a run, one strict JSON object a line, in its order: metrics.jsonl holds the history, bits.jsonl the loss
+and gradient norm of every step, each as ``float.hex``, so that two runs can be compared bit by bit."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ import numpy as np
 from . import files
 from .errors import CheckpointError
 
-METRICS = "metrics.jsonl"
+METRICS, BITS = "metrics.jsonl", "bits.jsonl"
 _MAX_LINE = 1 << 20
 
 

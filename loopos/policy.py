@@ -11,6 +11,7 @@ from .errors import Birth, NonFiniteError
 
 SNAPSHOT_EVERY = 10  # steps between two snapshots of "rewind"
 MOST_IN_A_ROW = 2  # refused updates; the third raises
+LEAST_RATE = 1 / 8  # of the schedule's, however often a run was rewound
 
 
 def most_in_all(total_steps: int) -> float:
@@ -32,7 +33,8 @@ class Policy:
     "skip"    it changes nothing; the step number, its batch and its learning rate are spent.
     "rewind"  weights, moments and the optimizer's count return to the last snapshot, and training goes on with the next
               step: the steps since the snapshot are spent, their updates undone. Snapshots are taken in memory at the
-              start and after every SNAPSHOT_EVERY-th step whose update was applied.
+              start and after every SNAPSHOT_EVERY-th step whose update was applied. From then on the learning rate is
+              half of what it would have been, but never less than LEAST_RATE of the schedule's.
     With skip and rewind the third refused update in a row raises, and so do more than ``most_in_all``; model and
     optimizer are then as they were before that update.
     """
@@ -52,6 +54,7 @@ class Policy:
         counts = {} if saved is None else saved.counts
         self.refused_in_all = int(counts.get("refused_in_all", 0))
         self.refused_in_a_row = int(counts.get("refused_in_a_row", 0))
+        self.rewinds = int(counts.get("rewinds", 0))
         self._model, self._optimizer = model, optimizer
         self._snapshot = _Snapshot(step)
         if kind == "rewind" and saved is not None and saved.arrays:
@@ -76,7 +79,13 @@ class Policy:
         self.refused_in_all += 1
         self.refused_in_a_row += 1
         if self.kind == "rewind":
+            self.rewinds += 1
             self._snapshot.restore(self._model, self._optimizer)
+
+    @property
+    def rate_factor(self) -> float:
+        """What the schedule's learning rate is multiplied by: a power of two, so that 1.0 and every cut are exact."""
+        return max(LEAST_RATE, 0.5 ** min(self.rewinds, 64))
 
     def _exhausted(self, birth: Birth, what: str) -> NonFiniteError:
         why = f"on_nonfinite='{self.kind}': {what} had to be refused, so what is wrong repeats itself"
@@ -86,6 +95,7 @@ class Policy:
         """What a run continued from the checkpoint of ``step`` needs: without the snapshot it would rewind to another
         place than the uninterrupted run. A snapshot of this very step is the checkpoint itself and is left out."""
         counts = {"refused_in_all": self.refused_in_all, "refused_in_a_row": self.refused_in_a_row}
+        counts |= {"rewinds": self.rewinds} if self.rewinds else {}
         if self.kind != "rewind" or self._snapshot.step == step:
             return SavedPolicy(counts, {})
         return SavedPolicy(

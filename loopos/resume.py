@@ -20,9 +20,10 @@ from . import _core, checks
 from .checkpoint import RUN, Checkpoint, CheckpointStore, load_checkpoint
 from .config import ModelConfig
 from .errors import CheckpointError
-from .metrics import METRICS, set_aside
+from .metrics import BITS, METRICS, set_aside
 from .policy import Policy, SavedPolicy
 from .settings import TrainSettings
+from .tally import Tally
 from .tokenizer import tokenizer_to_dict
 
 AUTO = "auto"
@@ -117,7 +118,7 @@ def begin(store: CheckpointStore, checkpoint: Checkpoint | None) -> str | None:
     run = uuid.uuid4().hex if checkpoint is None else checkpoint.run
     if run in (held := store.runs()):
         return run
-    aside = set_aside(store.folder / METRICS)
+    aside, _ = set_aside(store.folder / METRICS), set_aside(store.folder / BITS)
     if held:
         moved = "" if aside is None else f", its log is now {aside.name}"
         warnings.warn(
@@ -136,6 +137,7 @@ def save(
     model: Any,
     optimizer: Any,
     policy: Policy,
+    tally: Tally,
 ) -> Path:
     """Write the checkpoint of ``step`` of ``run``; NonFiniteError when a number in it is not finite, OSError when it
     cannot be."""
@@ -147,6 +149,7 @@ def save(
         arrays |= {_SNAPSHOT + name: array for name, array in snapshot.items()}
         numbers = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
         about = {"dtype": model.dtype, "isa": instruction_set(), "numbers": numbers, "policy": counts}
+        about["tally"] = tally.to_dict()
         about |= {} if run is None else {RUN: run}
         return store.save(step, arrays, identity.to_dict() | about)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from . import _core, checks, optim
+from . import bundle as bundles
+from . import checks, optim
 from . import resume as resuming
 from .callbacks import Hooks
 from .checkpoint import CheckpointStore
@@ -19,12 +21,14 @@ from .config import ModelConfig
 from .data import IGNORE, Sources, TokenStream, open_sources
 from .errors import NonFiniteError
 from .interrupts import Interrupted, Interrupts
-from .metrics import METRICS, MetricsLog
+from .metrics import BITS, METRICS, MetricsLog
 from .model import Model
 from .policy import Policy
 from .schedules import learning_rate as rate_of
 from .schedules import total_steps
 from .settings import TrainSettings
+from .tally import Tally
+from .threads import threads as using_threads
 from .updates import Update, Updater, evaluate, refuse_oversized
 
 
@@ -34,8 +38,9 @@ class TrainResult:
 
     model: the Model given, trained in place, or the one built from a ModelConfig.
     history: a dict of plain numbers for step 1, every log_every-th, the last, and every step that was evaluated or
-        refused: step, loss, grad_norm, learning_rate, epoch, tokens_per_second, valid_tokens, nonfinite, and eval_loss
-        where there is one. Only the steps of this call; all of a run's are in output_dir/metrics.jsonl.
+        refused: step, loss, grad_norm, learning_rate, epoch, tokens_per_second, valid_tokens, eval_loss where there is
+        one, and counts of the whole run: nonfinite (updates refused for a number that is not finite), attempted =
+        applied + skipped, and clipped. Only the steps of this call; all of a run's are in output_dir/metrics.jsonl.
     step: updates done, those of an earlier call included.
     output_dir: as a Path, or None.
     stopped: None when all updates are done; "callback" when a callback ended the run before.
@@ -96,7 +101,8 @@ def train(
     on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see loopos.policy.Policy
     threads          for this call; None leaves the number as it is
     callbacks        see loopos.callbacks. They, logging, evaluating, saving and threads never change a weight's bits
-    output_dir       where checkpoints (after every save_every-th update and at the end) and metrics.jsonl are written
+    output_dir       where checkpoints (after every save_every-th update and at the end), metrics.jsonl, bits.jsonl and,
+                     when a number that is not finite ends the run, a bundle for loopos.replay are written
     resume           "auto": from the newest good checkpoint in output_dir, if any; or a folder: an output_dir or one
                      checkpoint
     progress         False prints nothing
@@ -137,7 +143,7 @@ def train(
         config, settings, seq_len or config.context_length, sources.train.fingerprint(), sources.tokenizer
     )
     with ExitStack() as stack:
-        stack.enter_context(_threads(settings.threads))
+        stack.enter_context(using_threads(settings.threads))
         store = None if output_dir is None else stack.enter_context(CheckpointStore(output_dir))
         checkpoint = resuming.find(resume, store)
         if checkpoint is not None:
@@ -151,10 +157,12 @@ def train(
         step = 0 if checkpoint is None else checkpoint.step
         policy = Policy(settings.on_nonfinite, total, model, updating, step=step, saved=saved)
         interrupts = stack.enter_context(Interrupts(sigterm=store is not None))
-        run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step)
+        tally = Tally() if checkpoint is None else Tally.resumed(checkpoint.state, step)
+        run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, tally)
         if store is not None:
             run.store, run.id = store, resuming.begin(store, checkpoint)
-            run.metrics = stack.enter_context(_metrics(store.folder, step))
+            run.metrics = stack.enter_context(_log(store.folder / METRICS, step))
+            run.bits = stack.enter_context(_log(store.folder / BITS, step))
             run.saved_step = step if checkpoint is not None and checkpoint.path.parent == store.folder else None
         stopped = run.whole()
         return TrainResult(model, run.history, run.step, None if output_dir is None else Path(output_dir), stopped)
@@ -174,11 +182,14 @@ class _Run:
     interrupts: Interrupts
     total: int  # updates of the whole run
     step: int  # updates done
+    tally: Tally
     store: CheckpointStore | None = None
     id: str | None = None  # kept over every resume
     metrics: MetricsLog | None = None
+    bits: MetricsLog | None = None
     saved_step: int | None = None  # of the newest checkpoint in the store that is of this run
     history: list[dict[str, Any]] = field(default_factory=list)
+    refused: tuple[Update, float] | None = None  # the latest, and its learning rate
     valid_tokens: int = 0  # of this call
     _seconds: float = 0.0  # spent in updates, and the tokens of those, since the last entry of the history
     _tokens: int = 0
@@ -195,13 +206,16 @@ class _Run:
         update_once = Updater(self.model, self.optimizer, self.sources.train, settings, self.interrupts.check)
         for t in range(self.step, self.total):
             began = time.perf_counter()
-            rate = rate_of(t, self.total, **schedule)
+            rate = rate_of(t, self.total, **schedule) * self.policy.rate_factor
             update = update_once(t, rate)  # forward, backward, gate, clip, optimizer
             if update.birth is not None:
+                self.refused = update, rate
                 self.policy.refused(update.birth)
             elif update.applied:
                 self.policy.accepted(t + 1)
             self.step = t + 1
+            self.tally.count(update)
+            self.log_bits(update)
 
             entry = self.entry(update, rate, time.perf_counter() - began)
             stopping = self.call("on_step_end", **entry)
@@ -230,10 +244,12 @@ class _Run:
             stopped = self.interrupts.pending.name
             message = self.farewell(stopped)
             raise SystemExit(143) if stopped == "SIGTERM" else KeyboardInterrupt(message) from None
-        except (KeyboardInterrupt, NonFiniteError):
+        except (KeyboardInterrupt, NonFiniteError) as error:
             if not self.interrupts.insisted:  # what was learned before is worth keeping
                 with suppress(OSError, NonFiniteError):
                     self.save(final=True)
+                if isinstance(error, NonFiniteError):
+                    self.keep_bundle(error)
             raise
         finally:
             self.call("on_train_end", history=self.history, stopped=stopped)
@@ -259,6 +275,7 @@ class _Run:
             "tokens_per_second": self._tokens / self._seconds if self._seconds > 0 else 0.0,
             "valid_tokens": update.valid_tokens,
             "nonfinite": self.policy.refused_in_all,
+            **self.tally.to_dict(),
         }
 
     def due(self, every: int | None, anyway: bool) -> bool:
@@ -274,12 +291,40 @@ class _Run:
             self.metrics.write(entry)
         self.call("on_log", **entry)
 
+    def log_bits(self, update: Update, step: int | None = None) -> None:
+        if self.bits is not None:
+            loss, norm = float(update.loss).hex(), float(update.grad_norm).hex()
+            self.bits.write({"step": step or self.step, "loss_hex": loss, "grad_norm_hex": norm})
+
+    def keep_bundle(self, error: NonFiniteError) -> None:
+        """Write what repeats the update that ended the run, and say in ``error`` where it is. That it cannot be
+        written is told there too, and hides nothing."""
+        update, rate = self.refused or (None, 0.0)
+        if self.store is None or update is None or update.birth is not error.birth:
+            return  # a weight that was not finite when a checkpoint was due is no update's doing
+        with suppress(OSError):
+            self.log_bits(update, self.step + 1)
+        try:
+            with self.model.lock:  # the arrays are the living weights until they are written
+                path = bundles.keep(
+                    self.store.folder,
+                    bundles.Bundle.of(
+                        self.model, self.optimizer, self.settings, update, step=self.step + 1, learning_rate=rate
+                    ),
+                )
+        except (OSError, MemoryError) as failure:
+            error.add(f"No bundle to repeat the step from could be written: {failure}")
+        else:
+            error.add(f"To repeat this step: loopos replay {shlex.quote(str(path))}", path)
+
     def save(self, final: bool) -> None:
         """Write a checkpoint, unless the newest is already of this step."""
         if self.store is None or self.saved_step == self.step:
             return
         try:
-            path = resuming.save(self.store, self.step, self.identity, self.id, self.model, self.optimizer, self.policy)
+            path = resuming.save(
+                self.store, self.step, self.identity, self.id, self.model, self.optimizer, self.policy, self.tally
+            )
         except NonFiniteError:
             if final:
                 raise
@@ -300,20 +345,8 @@ class _Run:
         return text + f"To go on: the same call with output_dir={os.fspath(self.store.folder)!r}, resume='auto'"
 
 
-def _metrics(folder: Path, step: int) -> MetricsLog:
-    log = MetricsLog(folder / METRICS, step)
+def _log(path: Path, step: int) -> MetricsLog:
+    log = MetricsLog(path, step)
     if log.note is not None:
         warnings.warn(f"train: {log.note}", RuntimeWarning, stacklevel=3)
     return log
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = _core.get_num_threads()
-    if count is not None:
-        _core.set_num_threads(count)
-    try:
-        yield
-    finally:
-        if count is not None:
-            _core.set_num_threads(before)

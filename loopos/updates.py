@@ -23,6 +23,8 @@ class Update(NamedTuple):
     valid_tokens: int
     tokens: int  # positions that went through the model
     birth: Birth | None = None  # why it was refused
+    clipped: bool = False  # its gradient was scaled down
+    batches: tuple[tuple[np.ndarray, np.ndarray], ...] = ()  # of a refused update: the (ids, targets) it was made of
 
     @property
     def applied(self) -> bool:
@@ -60,14 +62,17 @@ class Updater:
             loss, healthy = loss + part, healthy and sound
         loss, norm = loss / valid, core.grad_norm()
 
-        birth = None
+        birth, factor = None, 1.0
         if not (healthy and math.isfinite(loss) and math.isfinite(norm)):
             birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1)
         if birth is None:
-            refusal = self._optimizer.step_core(rate, gate.clip_factor(norm, settings.max_grad_norm))
+            factor = gate.clip_factor(norm, settings.max_grad_norm)
+            refusal = self._optimizer.step_core(rate, factor)
             if refusal is not None:
                 birth = gate.refused_update(refusal, settings.optimizer, t + 1)
-        return Update(loss, norm, valid, tokens, birth)
+        if birth is not None:
+            return Update(loss, norm, valid, tokens, birth, batches=tuple(batches))
+        return Update(loss, norm, valid, tokens, clipped=factor != 1.0)
 
     def _fetch(self, t: int, micro: int) -> tuple[np.ndarray, np.ndarray]:
         self._check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -60,10 +61,23 @@ def test_checkpoint_error_is_a_value_error_with_path_what_and_offset():
 
 @pytest.mark.parametrize(
     "error",
-    [NonFiniteError(BIRTH), NonFiniteError(BIRTH, "words"), CheckpointError("a", "b", 3), CheckpointError("a", "b")],
+    [
+        NonFiniteError(BIRTH),
+        NonFiniteError(BIRTH, "words", Path("b")),
+        CheckpointError("a", "b", 3),
+        CheckpointError("a", "b"),
+    ],
 )
 def test_errors_survive_pickling(error):
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert str(again) == str(error)
     assert again.__dict__ == error.__dict__
+
+
+def test_more_is_said_once_more_is_known():
+    error = NonFiniteError(BIRTH)
+    before = str(error)
+    error.add("It is kept", Path("b"))
+    assert str(error) == f"{before}. It is kept"
+    assert (error.birth, error.bundle) == (BIRTH, Path("b"))

@@ -121,8 +121,23 @@ def test_counts_are_saved_and_snapshots_only_where_they_differ():
     rewind.accepted(SNAPSHOT_EVERY)
     rewind.refused(BIRTH)
     counts, arrays = rewind.state(SNAPSHOT_EVERY)
-    assert counts == {"refused_in_all": 1, "refused_in_a_row": 1}
+    assert counts == {"refused_in_all": 1, "refused_in_a_row": 1, "rewinds": 1}
     assert arrays == {}
     assert set(rewind.state(SNAPSHOT_EVERY + 1).arrays) == {"weights.w", "moments.momentum.w"}
     skip = Policy("skip", 100, weights, weights, saved=rewind.state(SNAPSHOT_EVERY))
     assert (skip.refused_in_all, skip.refused_in_a_row) == (1, 1)
+
+
+def test_each_rewind_halves_the_rate_down_to_an_eighth():
+    rewind, weights = policy("rewind", total=10_000)
+    seen = [rewind.rate_factor]
+    for step in range(1, 6):
+        rewind.refused(BIRTH)
+        rewind.accepted(step)
+        seen.append(rewind.rate_factor)
+    assert seen == [1.0, 0.5, 0.25, 0.125, 0.125, 0.125]
+    resumed = Policy("rewind", 10_000, weights, weights, saved=rewind.state(7))
+    assert (resumed.rewinds, resumed.rate_factor) == (5, 0.125)
+    skip, _ = policy("skip")
+    skip.refused(BIRTH)
+    assert skip.rate_factor == 1.0

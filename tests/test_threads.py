@@ -15,6 +15,7 @@ import pytest
 
 import loopos
 from loopos import ops
+from loopos.threads import threads
 
 
 def in_new_process(code, **environment):
@@ -28,6 +29,17 @@ def test_set_and_get(thread_count):
     for n in (1, 3, 8, 64):
         loopos.set_num_threads(n)
         assert loopos.get_num_threads() == n
+
+
+def test_for_the_length_of_a_call(thread_count):
+    thread_count(2)
+    with threads(5):
+        assert loopos.get_num_threads() == 5
+    with pytest.raises(ZeroDivisionError), threads(5):
+        print(1 / 0)
+    assert loopos.get_num_threads() == 2
+    with threads(None):
+        assert loopos.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("n", [0, -1, 1025, 2**40])

@@ -10,7 +10,8 @@ import loopos
 CONFIG = loopos.ModelConfig(vocab_size=256, context_length=16, n_layer=2, n_head=2, d_model=16, dropout=0.1)
 TEXT = b"the quick brown fox jumps over the lazy dog, and again. " * 40
 KEYS = {"step", "loss", "grad_norm", "learning_rate", "epoch", "tokens_per_second", "valid_tokens", "nonfinite"}
-PLAIN = {"step": int, "valid_tokens": int, "nonfinite": int}
+COUNTS = {"attempted", "applied", "skipped", "clipped"}
+PLAIN = {name: int for name in ("step", "valid_tokens", "nonfinite", *COUNTS)}
 
 
 def train(model=CONFIG, data=TEXT, **kwargs):
@@ -38,7 +39,7 @@ def test_history_has_the_lines_and_the_numbers_it_promises():
     history = train(log_every=5, warmup_steps=4, learning_rate=1e-3, grad_accum=2).history
     assert [line["step"] for line in history] == [1, 5, 10, 12]
     for line in history:
-        assert set(line) == KEYS
+        assert set(line) == KEYS | COUNTS
         assert all(type(value) is PLAIN.get(key, float) for key, value in line.items())
         assert line["valid_tokens"] == 2 * 4 * 16
         assert line["tokens_per_second"] > 0

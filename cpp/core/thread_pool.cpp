@@ -220,6 +220,10 @@ int num_threads() {
   return pool().threads();
 }
 
+bool alone() {
+  return inside_pool || num_threads() == 1;
+}
+
 void set_num_threads(Index n) {
   require(n >= 1 && n <= kMaxThreads, "set_num_threads: n must be from 1 to ", kMaxThreads, ", got ", n);
   std::lock_guard<std::mutex> one_at_a_time(*g_resizing);

@@ -14,6 +14,9 @@ int num_threads();
 /// 1 <= n <= 1024; more than there are cores is legal.
 void set_num_threads(Index n);
 
+/// Whether parallel_for would run in place here: inside a chunk, or with one thread.
+bool alone();
+
 namespace detail {
 using ChunkFn = void (*)(void* body, Index chunk);
 void run_chunks(Index chunks, ChunkFn fn, void* body);

@@ -39,10 +39,6 @@ struct BlockA;
 struct BlockB;
 struct Shared;
 
-/// Up to so many columns A is read in place, unless its rows lie a multiple of 4 KB apart and so fall into few sets of
-/// the cache: packing would cost more than it brings.
-constexpr Index kFewColumns = 512;
-
 FloatBlock start_block(Index m, Index n, float* c, Index ldc) {
   FloatBlock g{};
   g.m = m;
@@ -105,7 +101,8 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index row, Index
     g.k = std::min(depth, k - p);
     if (a.packed) {
       g.a = a.data + p * round_up(a.extent, s.rows) + row * g.k;
-    } else if (!a.transposed && n <= kFewColumns && a.ld % 1024 != 0) {
+    } else if (!a.transposed && a.ld % 1024 != 0) {
+      // Rows a multiple of 4 KB apart would fall into few sets of the cache.
       in_place_a(g, Trans::no, a.data + row * a.ld + p, a.ld);
     } else {
       float* memory = scratch<float, BlockA>(round_up(m, s.rows) * depth);
@@ -149,7 +146,7 @@ void multiply(const Operand& a, const Operand& b, Index k, Index n, float* c, In
   const GemmShape& s = gemm_shape();
   const Index m = a.extent;
   const Index row_panels = ceil_div(m, s.rows), panels = ceil_div(n, s.columns);
-  const Index worth = std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 8);
+  const Index worth = alone() ? 1 : std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 8);
   Index row_tasks, column_tasks;
   if (b.packed) {
     row_tasks = pieces(row_panels, 20, std::min<Index>(worth, ceil_div(row_panels, 4)));

@@ -12,7 +12,7 @@ constexpr int kLanes = V<float>::N;
 constexpr int NV = 2;                            // vectors per row of the register tile
 constexpr int MR = kVectorBytes == 64 ? 12 : 6;  // 24 accumulators of 32 registers, else 12 of 16
 constexpr int NR = NV * kLanes;
-constexpr int KC = 256;  // a B panel of KC rows stays in the first-level cache
+constexpr int KC = 512;  // depth of a block: its panels of A and B pass through the first-level cache
 
 constexpr int kPrefetchEvery = 4;  // steps of k for one cache line of the next panel
 
@@ -39,9 +39,10 @@ inline void micro(const FloatBlock& g, const float* a, Index row_stride, Index c
       for (int j = 0; j < NV; ++j) acc[i][j] = fma(factor, x[j], acc[i][j]);
     }
   };
-  if (g.accumulate)
+  if (g.k >= 128)  // else C is needed before it could have come
 #pragma GCC unroll 12
-    for (int i = 0; i < ROWS; ++i) __builtin_prefetch(c + i * g.ldc, 1);
+    for (int i = 0; i < ROWS; ++i)
+      for (int j = 0; j < NR; j += 16) __builtin_prefetch(c + i * g.ldc + j, 1);
   Index p = 0;
   for (; p + kPrefetchEvery <= g.k; p += kPrefetchEvery) {
     __builtin_prefetch(next, 0, 2);

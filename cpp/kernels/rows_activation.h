@@ -39,7 +39,8 @@ struct GeluTanh {
   static V<T> slope(V<T> x) {
     const V<T> b = clamp(x, kGeluTanhBound<T>);
     const Logistic<T> s(twice_u(b));
-    return fma(b * s.slope(), V<T>(kTwice) * fma(V<T>(3 * kCube) * b, b, V<T>(T(1))), s.value());
+    const V<T> inverse = V<T>(T(1)) / s.d, value = select(s.positive, V<T>(T(1)), s.e) * inverse;
+    return fma(b * (s.e * inverse * inverse), V<T>(kTwice) * fma(V<T>(3 * kCube) * b, b, V<T>(T(1))), value);
   }
 };
 

@@ -54,7 +54,7 @@ class Mlp {
     down_proj_.forward(pass, after, residual, out);
   }
 
-  /// dx is overwritten. dafter (rows, hidden) is scratch; dbefore (rows, up) is kept for parameter_gradients.
+  /// dx is overwritten. dafter (rows, hidden) is scratch; dbefore (rows, up) is kept for up_gradients.
   void backward(const Pass& pass, const T* dout, T* dafter, T* dbefore, T* dx) {
     const T* before = pass.at(before_, up_);
     down_proj_.backward(pass, dout, dafter);
@@ -70,10 +70,8 @@ class Mlp {
     up_proj_.backward(pass, dbefore, dx);
   }
 
-  void parameter_gradients(const Pass& pass, const T* x, const T* dout, const T* dbefore) {
-    down_proj_.parameter_gradients(pass, dout, after_);
-    up_proj_.parameter_gradients(pass, dbefore, x);
-  }
+  void down_gradients(const Pass& pass, const T* dout) { down_proj_.parameter_gradients(pass, dout, after_); }
+  void up_gradients(const Pass& pass, const T* x, const T* dbefore) { up_proj_.parameter_gradients(pass, dbefore, x); }
 
  private:
   const char* op() const {

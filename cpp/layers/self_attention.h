@@ -83,7 +83,7 @@ class SelfAttention {
     o_proj_.forward(pass, y, residual, out);
   }
 
-  /// dx is overwritten. dy (rows, width) is scratch; dqkv (rows, fused) is kept for parameter_gradients.
+  /// dx is overwritten. dy (rows, width) is scratch; dqkv (rows, fused) is kept for qkv_gradients.
   void backward(const Pass& pass, const T* dout, const Index* positions, T* dy, T* dqkv, T* dx) {
     T *qkv = pass.at(qkv_, fused_), *y = pass.at(y_, config_.width);
     o_proj_.backward(pass, dout, dy);
@@ -107,10 +107,8 @@ class SelfAttention {
     qkv_proj_.backward(pass, dqkv, dx);
   }
 
-  void parameter_gradients(const Pass& pass, const T* x, const T* dout, const T* dqkv) {
-    o_proj_.parameter_gradients(pass, dout, y_);
-    qkv_proj_.parameter_gradients(pass, dqkv, x);
-  }
+  void output_gradients(const Pass& pass, const T* dout) { o_proj_.parameter_gradients(pass, dout, y_); }
+  void qkv_gradients(const Pass& pass, const T* x, const T* dqkv) { qkv_proj_.parameter_gradients(pass, dqkv, x); }
 
  private:
   static Heads<const T> view(Heads<T> x) { return {x.data, x.strides}; }

@@ -192,24 +192,56 @@ void Gpt<T>::block_backward(Block<T>& b, const T* x, const Pass& pass) {
     *dnormed = pass.at(dnormed_, width), *dhidden = pass.at(dhidden_, std::max(config_.d_ff, width));
   const T* dbranch = b.mlp_residual.backward(pass, dout, pass.at(b.mlp_branch, width));
   b.mlp.backward(pass, dbranch, dhidden, pass.at(b.dup, b.mlp.up()), dnormed);
-  if (part_ == 0) mlp_gradients(b, pass);
+  for (int which = 0; part_ == 0 && which < 2; ++which) mlp_gradients(b, pass, which);
   b.mlp_norm.backward(pass, pass.at(b.middle, width), dnormed, dout, dmiddle, b.mlp_slots);
   if (part_ == 0) b.mlp_norm.parameter_gradients(pass, b.mlp_slots);
   dbranch = b.attn_residual.backward(pass, dmiddle, pass.at(b.attn_branch, width));
   b.attn.backward(pass, dbranch, positions_.data(), dhidden, pass.at(b.dqkv, b.attn.fused()), dnormed);
-  if (part_ == 0) attention_gradients(b, pass);
+  for (int which = 0; part_ == 0 && which < 2; ++which) attention_gradients(b, pass, which);
   b.attn_norm.backward(pass, x, dnormed, dmiddle, dinput, b.attn_slots);
   if (part_ == 0) b.attn_norm.parameter_gradients(pass, b.attn_slots);
 }
 
+/// 0 and 1: those of the two projections, last first.
 template <class T>
-void Gpt<T>::mlp_gradients(Block<T>& b, const Pass& pass) {
-  b.mlp.parameter_gradients(pass, b.normed_middle, pass.dropout > 0 ? b.mlp_branch : b.dout, b.dup);
+void Gpt<T>::mlp_gradients(Block<T>& b, const Pass& pass, int which) {
+  if (which == 0)
+    b.mlp.down_gradients(pass, pass.dropout > 0 ? b.mlp_branch : b.dout);
+  else
+    b.mlp.up_gradients(pass, b.normed_middle, b.dup);
 }
 
 template <class T>
-void Gpt<T>::attention_gradients(Block<T>& b, const Pass& pass) {
-  b.attn.parameter_gradients(pass, b.normed, pass.dropout > 0 ? b.attn_branch : b.dmiddle, b.dqkv);
+void Gpt<T>::attention_gradients(Block<T>& b, const Pass& pass, int which) {
+  if (which == 0)
+    b.attn.output_gradients(pass, pass.dropout > 0 ? b.attn_branch : b.dmiddle);
+  else
+    b.attn.qkv_gradients(pass, b.normed, b.dqkv);
+}
+
+/// What the parts have left for the parameters: each tensor's gradient is the work of one thread.
+template <class T>
+void Gpt<T>::kept_gradients(const Pass& pass) {
+  constexpr Index kTasks = 5;  // of a block
+  const Index count = static_cast<Index>(blocks_.size());
+  parallel_for(kTasks * count + 2, [&](Index task) {
+    if (task == kTasks * count) return head_.parameter_gradients(pass, normed_);
+    if (task > kTasks * count) return final_norm_.parameter_gradients(pass, final_slots_);
+    auto& b = blocks_[static_cast<std::size_t>(count - 1 - task % count)];
+    switch (task / count) {  // the largest first
+      case 0:
+        return mlp_gradients(b, pass, 1);
+      case 1:
+        return mlp_gradients(b, pass, 0);
+      case 2:
+        return attention_gradients(b, pass, 1);
+      case 3:
+        return attention_gradients(b, pass, 0);
+      default:
+        b.mlp_norm.parameter_gradients(pass, b.mlp_slots);
+        b.attn_norm.parameter_gradients(pass, b.attn_slots);
+    }
+  });
 }
 
 template <class T>
@@ -256,16 +288,7 @@ LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* tar
     if (part_ == 0) head_.parameter_gradients(pass, normed_);
     run_backward(pass);
   });
-  if (part_ > 0) {
-    head_.parameter_gradients(whole, normed_);
-    final_norm_.parameter_gradients(whole, final_slots_);
-    for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
-      mlp_gradients(*block, whole);
-      block->mlp_norm.parameter_gradients(whole, block->mlp_slots);
-      attention_gradients(*block, whole);
-      block->attn_norm.parameter_gradients(whole, block->attn_slots);
-    }
-  }
+  if (part_ > 0) kept_gradients(whole);
   embedding_.parameter_gradients(whole, ids, dembedded_);
   return head_.total(whole, targets, ignore_index);
 }

@@ -75,8 +75,9 @@ class Gpt {
   void run_forward(const Pass& pass, const Index* ids);
   void run_backward(const Pass& pass);
   void block_backward(Block<T>& block, const T* input, const Pass& pass);
-  void mlp_gradients(Block<T>& block, const Pass& pass);
-  void attention_gradients(Block<T>& block, const Pass& pass);
+  void mlp_gradients(Block<T>& block, const Pass& pass, int which);
+  void attention_gradients(Block<T>& block, const Pass& pass, int which);
+  void kept_gradients(const Pass& pass);
   /// What flows into block i, and where its gradient goes.
   const T* input(std::size_t i) const { return i == 0 ? embedded_ : blocks_[i - 1].out; }
 

@@ -1,4 +1,5 @@
-"""The command line: ``loopos train | eval | generate | gradcheck | explain | diff | report | bench | info``.
+"""The command line: ``loopos train | eval | generate | gradcheck | doctor | replay | diff | explain | report | bench |
+info``.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0; 1 a check that failed; 2 bad input, in one sentence;
 3 a number that is not finite (NonFiniteError); 130 Ctrl-C; 143 SIGTERM.
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import bench, commands, health, options
+from . import bench, commands, doctor, health, options
 
 SUMMARY = "Train transformers on a CPU."
 BAD_INPUT, NOT_FINITE, CTRL_C = 2, 3, 130
@@ -24,6 +25,7 @@ COMMANDS = {  # name: what it does, its options, its arguments, in a line, in fu
     "eval": (commands.evaluate, options.add_eval, "FOLDER [TEXT]", "loss of a trained model on a text", commands.EVAL),
     "generate": (commands.generate, options.add_generate, "FOLDER", "continue a prompt", commands.GENERATE),
     "gradcheck": (commands.gradcheck, options.add_gradcheck, "", "check the backward pass", commands.GRADCHECK),
+    "doctor": (doctor.doctor, doctor.add_doctor, "[TEXT]", "check a training before it begins", doctor.DOCTOR),
     "explain": (
         health.explain,
         health.add_explain,
@@ -31,6 +33,7 @@ COMMANDS = {  # name: what it does, its options, its arguments, in a line, in fu
         "why a run went wrong, from its log",
         health.EXPLAIN,
     ),
+    "replay": (health.replay, health.add_replay, "BUNDLE", "do the update again that ended a run", health.REPLAY),
     "diff": (health.diff, health.add_diff, "RUN_A RUN_B", "the first step at which two runs differ", health.DIFF),
     "report": (health.report, health.add_report, "RUN", "one HTML page about a run", health.REPORT),
     "bench": (bench.bench, bench.add_bench, "[WHAT] [FILE]", "measure how fast this machine trains", bench.BENCH),

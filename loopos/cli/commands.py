@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from loopos.gradcheck import check_model
 from loopos.hf.settings import family_of
 from loopos.updates import evaluate as mean_loss
 
-from . import folders, options, origin
+from . import doctor, folders, options, origin
 
 SIGTERM = 143  # what train ends with
 
@@ -28,7 +28,10 @@ of what the model writes are printed at the end.
   loopos train
   loopos train novel.txt --output-dir runs/novel --save-every 500
   loopos train novel.txt --output-dir runs/novel --resume auto
-  loopos train --config run.toml --max-steps 500"""
+  loopos train --config run.toml --max-steps 500
+
+Before the first update come the quick checks of `loopos doctor`, unless --no-doctor or --no-progress; what they find is
+told on stderr, and the training goes on."""
 EVAL = """Print the mean loss of the model in FOLDER over TEXT, every token but the first predicted once. Without
 TEXT, over what `loopos train` held out of the text it learned.
 
@@ -42,7 +45,20 @@ size given. Exit code 1 when they disagree."""
 INFO = """Print version, instruction set, threads and how the core was built; with FOLDER, what that folder holds."""
 
 
-def train(given: dict[str, Any]) -> int:
+class Prepared(NamedTuple):
+    """What a training is to be: the model before it, the ids to learn, the keywords of loopos.train, and the options
+    that are about the run as a whole."""
+
+    model: loopos.Model
+    ids: np.ndarray
+    tokenizer: Any
+    settings: dict[str, Any]
+    run: dict[str, Any]
+    learned: origin.Origin
+
+
+def prepare(given: dict[str, Any]) -> Prepared:
+    """From the options of ``loopos train``, those of a run.toml included."""
     path = given.pop("config", None)
     asked = (options.read_config(path) if path is not None else {}) | given
     options.check(asked)
@@ -64,11 +80,19 @@ def train(given: dict[str, Any]) -> int:
     elif held_out != 0:
         ids, settings["eval_data"] = train_eval_split(ids, held_out)
     model = _model(shape, starting, tokenizer, settings, run.get("dtype"))
+    return Prepared(model, ids, tokenizer, settings, run, learned)
+
+
+def train(given: dict[str, Any]) -> int:
+    model, ids, tokenizer, settings, run, learned = prepare(given)
     if run.get("export") is not None:
         _check_export(run["export"], model.config)
     companion = origin.Companion(learned)
+    callbacks: list[Any] = [companion]
+    if run.get("doctor", True) and settings.get("progress", True):  # without progress nothing is printed, so not looked
+        callbacks.append(doctor.Checkup(ids, settings))
     try:
-        result = loopos.train(model, ids, tokenizer=tokenizer, callbacks=[companion], **settings)
+        result = loopos.train(model, ids, tokenizer=tokenizer, callbacks=callbacks, **settings)
     except SystemExit as stopped:
         if stopped.code == SIGTERM:
             print(f"loopos train: {companion.farewell()}", file=sys.stderr)

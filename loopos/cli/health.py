@@ -8,20 +8,33 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from loopos.checkpoint import load_checkpoint
+from loopos.data import load_ids, train_eval_split
+from loopos.tokenizer import tokenizer_from_dict
+
+from . import origin
+
 EXPLAIN = """Read a log or an error of any trainer and print the likely causes in order, each with the lines it rests
 on and the check that would decide.
 
   loopos explain train.log
   loopos explain "{'loss': 0.0, 'grad_norm': nan, 'learning_rate': 0.00018, 'epoch': 0.31}"
   python train.py 2>&1 | loopos explain -"""
-DIFF = """Name the first step at which two runs do not have the same bits, and the steps that only one of them logged.
-Exit code 0 when they are the same, 1 when not.
+DIFF = """Name the first step at which two runs do not have the same bits, the settings that differ, and the steps that
+only one of them logged. With --data, and a checkpoint of the same step in both, that step is done again from each and
+the first thing that differs in it is named. Exit code 0 when they are the same, 1 when not.
 
   loopos diff runs/a runs/b"""
 REPORT = """Write one HTML page about a run: curves, events, verdict. It needs no network.
 
   loopos report runs/a
   loopos report runs/a --output a.html"""
+REPLAY = """Do the update again that ended a run, from the bundle that its error names, and compare loss, gradient norm
+and place of birth with what was recorded, bit for bit. With a run's folder, its newest bundle. Exit code 0 when it is
+reproduced, 1 when not.
+
+  loopos replay runs/a/bundles/step-00000120.safetensors
+  loopos replay runs/a --why"""
 _FILE_NAME = re.compile(r"[^\s:=]*/[^\s:=]+|[^\s:=/]+\.(?:log|txt|jsonl?|out|err|csv|md)", re.I)
 
 
@@ -44,14 +57,33 @@ def explain(given: dict[str, Any]) -> int:
 def add_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_a", metavar="RUN_A", help="the folder of a run, or its metrics.jsonl")
     parser.add_argument("run_b", metavar="RUN_B", help="another")
+    parser.add_argument(
+        "--data", metavar="TEXT", help="what both learned (default: what `loopos train` noted, if the same)"
+    )
 
 
 def diff(given: dict[str, Any]) -> int:
     from loopos.health.diff import diff
 
-    found = diff(given["run_a"], given["run_b"])
+    found = diff(given["run_a"], given["run_b"], data=_learned(given))
     print(found)
     return 0 if found.same else 1
+
+
+def _learned(given: dict[str, Any]) -> Any:
+    """The data of both runs: those given, or the part of a text that `loopos train` let both learn; else None."""
+    if "data" in given:
+        return Path(given["data"])
+    runs = [given["run_a"], given["run_b"]]
+    try:
+        noted, other = (origin.Origin.read(run) for run in runs)
+        if noted is None or noted != other:
+            return None
+        saved = load_checkpoint(runs[0]).state["tokenizer"]
+        ids, _ = load_ids(origin.source(noted.text), None if saved is None else tokenizer_from_dict(saved))
+    except (OSError, ValueError, LookupError, TypeError):  # the text is gone, say: there is a comparison without it
+        return None
+    return ids if noted.held_out == 0 else train_eval_split(ids, noted.held_out)[0]
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -64,3 +96,25 @@ def report(given: dict[str, Any]) -> int:
 
     print(write_report(given["run"], given.get("output")))
     return 0
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle, or the folder of a run")
+    parser.add_argument("--trace", action="store_true", help="describe every weight, moment and gradient")
+    parser.add_argument(
+        "--why", action="store_true", help="repeat it with one thing changed at a time and say which heals"
+    )
+    parser.add_argument("--threads", type=int, metavar="I", help="threads to compute with")
+
+
+def replay(given: dict[str, Any]) -> int:
+    from loopos.health.counterfactuals import counterfactuals
+    from loopos.health.replay import replay
+    from loopos.threads import threads
+
+    found = replay(given["bundle"], trace=given.get("trace", False), threads=given.get("threads"))
+    print(found)
+    if given.get("why", False):
+        with threads(given.get("threads")):
+            print(counterfactuals(given["bundle"]))
+    return 0 if found else 1

@@ -93,6 +93,7 @@ RUN = {
     "export": "at the end, write a Hugging Face folder here",
     "sample": "tokens of text to print at the end; 0: none",
     "dtype": "of the weights",
+    "doctor": "the quick checks before the first update",
 }
 
 
@@ -140,6 +141,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     _add(run, "export", RUN["export"], "str")
     _add(run, "sample", RUN["sample"], "int", SAMPLE)
     _add(run, "dtype", RUN["dtype"], "str", "float32")
+    _add(run, "doctor", RUN["doctor"], "bool", True)
     training = parser.add_argument_group("training")
     for name, help_text in TRAIN.items():
         _add(training, name, help_text, *settings[name])
@@ -194,8 +196,9 @@ def check(settings: Mapping[str, Any]) -> None:
     for name in ("tokenizer", "dtype"):
         if settings.get(name) is not None:
             checks.choice("train", name, settings[name], CHOICES[name])
-    if "progress" in settings:
-        checks.boolean("train", "progress", settings["progress"])
+    for name in ("progress", "doctor"):
+        if name in settings:
+            checks.boolean("train", name, settings[name])
     if "held_out" in settings:
         checks.real("train", "held_out", settings["held_out"], low=0, below=1)
     if "sample" in settings:

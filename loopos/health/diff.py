@@ -1,16 +1,21 @@
-"""Where two runs part: the first step whose numbers are not the same bits.
+"""Where two runs part: the first step whose numbers are not the same bits, and what is different there.
 
-metrics.jsonl holds float64 in the shortest digits that give the same bits back, so equal text is equal bits. A number
-that is not finite is null there: two nulls count as the same unless a ``<name>_hex`` field tells them apart.
+bits.jsonl holds loss and gradient norm of every step in full. A run that has none is compared by its metrics.jsonl: it
+holds float64 in the shortest digits that give the same bits back, so equal text is equal bits, and null for a number
+that is not finite, so that two nulls count as the same.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from .runs import Run, checkpoints, read_run, weights_digest
+from loopos.metrics import BITS
+
+from .runs import Run, checkpoints, read_bits, read_run, weights_digest
 
 # In the order of one update: what differs first in it is nearest to the cause.
 FIELDS = ("learning_rate", "valid_tokens", "loss_hex", "loss", "grad_norm_hex", "grad_norm", "nonfinite", "eval_loss")
@@ -21,7 +26,8 @@ class Comparison:
     """same: every step is in both runs and has the same bits. step: the first that differs, or None; fields: (name, in
     A, in B) of what differs at it; common: steps in both; only_a, only_b: steps that the other lacks; checkpoint: the
     newest step before the difference of which both runs have a checkpoint; weights_equal: whether those hold the same
-    weights, None when that cannot be told; damaged: sentences on lines that could not be read."""
+    weights, None when that cannot be told; damaged: sentences on lines that could not be read; causes: sentences on
+    what else differs, before and in that step."""
 
     step: int | None
     fields: tuple[tuple[str, Any, Any], ...]
@@ -31,6 +37,7 @@ class Comparison:
     checkpoint: int | None
     weights_equal: bool | None
     damaged: tuple[str, ...]
+    causes: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -51,18 +58,28 @@ class Comparison:
                 equal = {True: "the same weights", False: "weights that differ already", None: "weights not compared"}
                 said = equal[self.weights_equal]
                 lines.append(f"both runs have a checkpoint of step {self.checkpoint} before it ({said})")
+        lines += self.causes
         for name, steps in (("A", self.only_a), ("B", self.only_b)):
             if steps:
                 lines.append(f"only in {name}: {_ranges(steps)}")
         return "\n".join([*lines, *self.damaged])
 
 
-def diff(run_a: str | os.PathLike, run_b: str | os.PathLike) -> Comparison:
+def diff(run_a: str | os.PathLike, run_b: str | os.PathLike, *, data: Any = None) -> Comparison:
     """Compare two runs (their folders, or metrics.jsonl files) step by step.
 
-    ValueError when they have no step in common; OSError and CheckpointError when one cannot be read."""
+    data: what both learned, as :func:`loopos.train` takes it. With it, and a checkpoint of the same step before the
+    difference in both, the step is done again from each, and what comes first in which they differ is named.
+
+    ValueError when they have no step in common, or the data are not those of the runs; OSError and CheckpointError when
+    one cannot be read."""
     a, b = read_run(run_a), read_run(run_b)
+    damaged = [f"{name}: {text}" for name, run in (("A", a), ("B", b)) for text in run.damaged]
     of_a, of_b = a.by_step(), b.by_step()
+    whole = [None if Path(given).is_file() else read_bits(run) for given, run in ((run_a, a), (run_b, b))]
+    if all(whole):  # one that has bits is not compared by them with one that has none
+        damaged += [f"{name}: {BITS}: {t}" for name, run in zip("AB", whole, strict=True) for t in run.damaged]
+        of_a, of_b = (_joined(bits.by_step(), logged) for bits, logged in zip(whole, (of_a, of_b), strict=True))
     common = [step for step in of_a if step in of_b]
     if not common:
         raise ValueError(
@@ -70,11 +87,30 @@ def diff(run_a: str | os.PathLike, run_b: str | os.PathLike) -> Comparison:
             "compare runs that were logged at the same steps (log_every)"
         )
     first = next((step for step in common if _differing(of_a[step], of_b[step])), None)
-    found = () if first is None else _differing(of_a[first], of_b[first])
-    checkpoint, equal = (None, None) if first is None else common_checkpoint(a, b, first)
-    damaged = [f"{name}: {text}" for name, run in (("A", a), ("B", b)) for text in run.damaged]
     only = [tuple(step for step in x if step not in y) for x, y in ((of_a, of_b), (of_b, of_a))]
-    return Comparison(first, found, len(common), only[0], only[1], checkpoint, equal, tuple(damaged))
+    if first is None:
+        return Comparison(None, (), len(common), only[0], only[1], None, None, tuple(damaged))
+    checkpoint, equal = common_checkpoint(a, b, first)
+    causes = _causes(a, b, first, checkpoint, data, (of_a[first], of_b[first]))
+    found = _differing(of_a[first], of_b[first])
+    return Comparison(first, found, len(common), only[0], only[1], checkpoint, equal, tuple(damaged), causes)
+
+
+def _joined(bits: dict[int, dict[str, Any]], logged: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    return {step: bits.get(step, {}) | logged.get(step, {}) for step in sorted(bits.keys() | logged.keys())}
+
+
+def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines: tuple[Any, Any]) -> tuple[str, ...]:
+    from . import parting  # here, because only this needs a model
+
+    of_a, of_b = checkpoints(a.folder), checkpoints(b.folder)
+    if not of_a or not of_b:
+        return ()
+    at = [each[max(each) if checkpoint is None else checkpoint] for each in (of_a, of_b)]
+    causes = parting.differing_settings(*at)
+    if data is None or checkpoint is None or any(cause.startswith(parting.DATA) for cause in causes):
+        return causes  # runs that learned different data have no step in common that could be done again
+    return causes + parting.done_again(*at, step, data, lines)
 
 
 def common_checkpoint(a: Run, b: Run, step: int) -> tuple[int | None, bool | None]:
@@ -89,10 +125,10 @@ def common_checkpoint(a: Run, b: Run, step: int) -> tuple[int | None, bool | Non
 
 
 def _differing(a: dict[str, Any], b: dict[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
-    """A field that one side lacks is not compared: it may have been written by another version."""
-    return tuple(
-        (name, a[name], b[name]) for name in FIELDS if name in a and name in b and not _equal(a[name], b[name])
-    )
+    """A field that one side lacks is not compared: it may have been written by another version. A number of which the
+    bits differ is named by them alone."""
+    names = [name for name in FIELDS if name in a and name in b and not _equal(a[name], b[name])]
+    return tuple((name, a[name], b[name]) for name in names if f"{name}_hex" not in names)
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -109,11 +145,22 @@ def _equal(a: Any, b: Any) -> bool:
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value!r} ({value.hex()})"
+    if isinstance(number := _number(value), float):
+        return f"{value} ({number!r})"
     return "not finite (null)" if value is None else str(value)[:80]
 
 
+def _number(value: Any) -> Any:
+    """A number that is written as ``float.hex`` as that number; all else as it is."""
+    try:
+        return float.fromhex(value) if isinstance(value, str) else value
+    except (ValueError, OverflowError):
+        return value
+
+
 def _apart(a: Any, b: Any) -> str:
-    if not (isinstance(a, float) and isinstance(b, float)):
+    a, b = _number(a), _number(b)
+    if not (isinstance(a, float) and isinstance(b, float) and math.isfinite(a) and math.isfinite(b)):
         return ""
     size = max(abs(a), abs(b))
     return f", {abs(a - b) / size:.1e} apart relatively" if size > 0 else ""

@@ -11,7 +11,7 @@ from typing import Any
 from loopos import files
 from loopos.checkpoint_folder import MANIFEST, MODEL, NAME
 from loopos.errors import CheckpointError
-from loopos.metrics import METRICS
+from loopos.metrics import BITS, METRICS
 
 _MAX_LINE = 1 << 20
 _MOST_SAID = 20
@@ -36,6 +36,17 @@ def read_run(path: str | os.PathLike) -> Run:
     FileNotFoundError when there is none, CheckpointError when it is no regular file."""
     path = Path(path)
     log = path / METRICS if path.is_dir() else path
+    return Run(log.parent, *_read_log(log))
+
+
+def read_bits(run: Run) -> Run | None:
+    """The same of the run's bits.jsonl, which has a record of every step; None when there is none."""
+    log = run.folder / BITS
+    return Run(run.folder, *_read_log(log)) if log.is_file() else None
+
+
+def _read_log(log: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """(the sound records, a sentence for each line that is not sound)."""
     records, damaged, count = [], [], 0
     with files.open_regular(log) as (raw, _), files.explained("read", log):
         file = io.BufferedReader(raw)
@@ -51,7 +62,7 @@ def read_run(path: str | os.PathLike) -> Run:
                 damaged.append(f"line {count}: {half}{error.what}")
     if len(damaged) > _MOST_SAID:
         damaged[_MOST_SAID:] = [f"and {len(damaged) - _MOST_SAID} more damaged lines"]
-    return Run(log.parent, records, damaged)
+    return records, damaged
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:

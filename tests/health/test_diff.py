@@ -92,6 +92,7 @@ def test_real_runs_with_checkpoints(tmp_path, capsys):
     assert main(["diff", a, str(tmp_path / "b")]) == 1
     assert "a checkpoint of step 6 before it (the same weights)" in capsys.readouterr().out
     (tmp_path / "c/metrics.jsonl").write_text(changed)
+    (tmp_path / "c/bits.jsonl").write_bytes((tmp_path / "b/bits.jsonl").read_bytes())
     assert "weights that differ already" in str(diff(a, tmp_path / "c"))
 
 
@@ -102,3 +103,30 @@ def test_bad_input_is_exit_code_two(tmp_path, capsys):
         assert capsys.readouterr().err.startswith("loopos diff: ")
     (tmp_path / "folder" / "metrics.jsonl").mkdir(parents=True)
     assert main(["diff", a, str(tmp_path / "folder")]) == 2
+
+
+def test_bits_are_compared_at_steps_that_were_not_logged(tmp_path):
+    def bits(folder, changed=None):
+        lines = [{"step": t, "loss_hex": (3 / (t + 1)).hex(), "grad_norm_hex": "nan"} for t in range(1, 30)]
+        lines = [line | {"loss_hex": "0x1.8p-1"} if line["step"] == changed else line for line in lines]
+        (folder / "bits.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    a, b = (write(tmp_path / name, records([1, 10, 20])) for name in "ab")
+    bits(a)
+    assert diff(a, b).common == 3  # B has none, so that it is compared by what it has
+    bits(b)
+    assert (diff(a, b).same, diff(a, b).common) == (True, 29)
+    bits(b, changed=7)
+    found = diff(a, b)
+    assert (found.step, [name for name, _, _ in found.fields]) == (7, ["loss_hex"])
+    assert "loss_hex: 0x1.8000000000000p-2 (0.375) in A, 0x1.8p-1 (0.75) in B, 5.0e-01 apart" in str(found)
+    assert diff(a / "metrics.jsonl", b).same, "a file that is named is what is compared"
+    with open(a / "bits.jsonl", "a") as file:
+        file.write("{")
+    assert "A: bits.jsonl: line 30: it ends in the middle" in str(diff(a, b))
+
+
+def test_a_number_is_named_once(tmp_path):
+    lines = [{"step": 1, "loss": x, "loss_hex": x.hex()} for x in (1.0, 2.0)]
+    found = diff(write(tmp_path / "a", lines[:1]), write(tmp_path / "b", lines[1:]))
+    assert [name for name, _, _ in found.fields] == ["loss_hex"]

@@ -1,0 +1,99 @@
+"""Updates to bundle, healthy and sick, for the tests of replay and of what rests on it; small models, text as ids and a
+patient made of both for the doctor's."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import loopos
+from loopos import optim
+from loopos.data import TokenStream
+from loopos.health.doctor import _settings
+from loopos.health.doctor_patient import Batches, Patient
+from loopos.health.replay import record
+from loopos.settings import TrainSettings
+
+CONFIG = loopos.ModelConfig(
+    vocab_size=32, context_length=8, n_layer=2, n_head=2, d_model=8, dropout=0.1, tie_embeddings=False
+)
+SETTINGS = TrainSettings(
+    max_steps=20,
+    epochs=None,
+    batch_size=4,
+    seq_len=None,
+    grad_accum=2,
+    optimizer="adamw",
+    learning_rate=1e-2,
+    lr_schedule="constant",
+    warmup_steps=0,
+    min_lr=0.0,
+    weight_decay=0.1,
+    betas=(0.9, 0.95),
+    eps=1e-8,
+    max_grad_norm=1.0,
+    on_nonfinite="halt",
+    seed=11,
+    threads=None,
+    log_every=1,
+    eval_every=None,
+    save_every=None,
+)
+
+
+@pytest.fixture
+def bundled():
+    """bundled(spoil, learning_rate=, dtype=, dropout=, batches=, **settings): the bundle of update 7 of a small model;
+    ``spoil(parameters)`` changes its weights before."""
+
+    def make(spoil=None, *, learning_rate=1e-2, dtype="float32", dropout=0.1, ids=None, **changed):
+        model = loopos.Model(dataclasses.replace(CONFIG, dropout=dropout), seed=3, dtype=dtype)
+        settings = dataclasses.replace(SETTINGS, **changed)
+        shape = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
+        optimizer = optim._for_training(settings.optimizer, model, **shape)
+        if spoil is not None:
+            spoil(model.parameters())
+        if ids is None:
+            ids = np.random.default_rng(0).integers(0, 31, (settings.grad_accum, 4, 9))
+        batches = [(part[:, :-1].copy(), part[:, 1:].copy()) for part in ids]
+        return record(model, optimizer, settings, batches, step=7, learning_rate=learning_rate)
+
+    return make
+
+
+TEXT = "to be, or not to be, that is the question: whether 'tis nobler in the mind to suffer\n" * 6
+
+
+@pytest.fixture
+def text():
+    return TEXT
+
+
+@pytest.fixture
+def config():
+    """config(**changed): a GPT-2-like one for bytes."""
+
+    def make(**changed):
+        fields = dict(vocab_size=256, context_length=16, n_layer=2, n_head=2, d_model=32) | changed
+        return loopos.ModelConfig(**fields)
+
+    return make
+
+
+@pytest.fixture
+def patient(config):
+    """patient(model, pairs=None, trainer=None, quick=False, **settings): on TEXT, or on given (ids, targets)."""
+
+    def make(model=None, pairs=None, trainer=None, quick=False, **settings):
+        model = loopos.Model(config()) if model is None else model
+        kept = _settings({"learning_rate": 1e-3} | settings)
+        if pairs is None:
+            ids = np.frombuffer(TEXT.encode(), np.uint8)
+            source = TokenStream(ids, seq_len=16, batch_size=kept.batch_size, vocab_size=256, seed=kept.seed)
+        else:
+            source = Batches([[pair] for pair in pairs])
+        return Patient(model, source, dataclasses.asdict(kept), trainer, quick)
+
+    return make
