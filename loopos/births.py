@@ -73,7 +73,7 @@ def find_birth(
         frames += core.ledger()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         return birth_from(_found_in_the_sum(core, loss, norm), step)
-    _warn_of_flags(frames, step)
+    _warn_of_flags(frames)
     return None
 
 
@@ -94,10 +94,10 @@ def _found(phase: str, op: str, tensor: str, index: tuple[int, ...], value: floa
     return {"phase": phase, "layer": None, "op": op, "tensor": tensor, "index": index, "value": value}
 
 
-def _warn_of_flags(frames: Sequence[Mapping[str, Any]], step: int | None) -> None:
-    """Inside an operation something left the range, and its result is finite all the same."""
+def _warn_of_flags(frames: Sequence[Mapping[str, Any]]) -> None:
+    """Inside an operation something left the range, and its result is finite all the same. The text names no step, so
+    that a run in which it happens in every step is told once for each place."""
     raised = [frame for frame in frames if frame["flags"]]
-    when = "" if step is None else f"step {step}: "
     if not raised:
         text = "the processor's floating-point flags were up after the step, and in its repetition they are not"
     else:
@@ -108,7 +108,7 @@ def _warn_of_flags(frames: Sequence[Mapping[str, Any]], step: int | None) -> Non
             f"a number left the range {where}{also} (floating-point flags: {', '.join(first['flags'])}), and every "
             "number that the step keeps is finite all the same: its result was used. Such a step costs twice the time"
         )
-    warnings.warn(f"{when}{text}. loopos.trace_step shows each tensor", RuntimeWarning, stacklevel=4)
+    warnings.warn(f"{text}. loopos.trace_step shows each tensor", RuntimeWarning, stacklevel=4)
 
 
 def refused_update(found: Mapping[str, Any], optimizer: str, step: int | None) -> Birth:

@@ -40,7 +40,7 @@ def test_clip_factor(norm, most, factor):
 
 def test_a_flag_without_a_bad_number_is_no_birth_and_is_told():
     core = Core()
-    with pytest.warns(RuntimeWarning, match="step 5: a number left the range in computing blocks.0.mlp.y .op gelu"):
+    with pytest.warns(RuntimeWarning, match="^a number left the range in computing blocks.0.mlp.y .op gelu"):
         assert find_birth(core, CALLS, loss=2.0, norm=1.0, step=5) is None
     assert core.traced == [0, 1, 2]
 
