@@ -94,6 +94,9 @@ void pack_a(const float* a, Index lda, bool transposed, Index k, Index m, float*
 void multiply_block(const FloatBlock& block) {
   active().kernels.multiply_f32(block);
 }
+void multiply_row(const float* x, const float* w, Index ld, Index n, Index k, float* y) {
+  active().kernels.multiply_row(x, w, ld, n, k, y);
+}
 void multiply_block(const GemmBlock<double>& block) {
   active().kernels.multiply_f64(block);
 }

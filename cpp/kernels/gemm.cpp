@@ -218,17 +218,18 @@ void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float
 /// One row against a weight stored (n, k), as in generation: bound by reading the weight, which is read once, as it
 /// lies.
 void row_product(Index n, Index k, const float* a, const float* b, Index ldb, float* c, const Extras<float>& extras) {
-  parallel_blocks(n, std::max<Index>(4, 65536 / k / 4 * 4), [&](Index begin, Index end) {
+  const Index depth = block_depth(k), step = std::max<Index>(1, 4096 / k) * 16;
+  parallel_blocks(n, step, [&](Index begin, Index end) {
     struct Products;
     float* sums = scratch<float, Products>(end - begin);
-    table<float>().row_products(b + begin * ldb, ldb, end - begin, k, a, sums);
-    for (Index j = begin; j < end; ++j) {
-      float x = sums[j - begin];
-      if (extras.accumulate) x = c[j] + x;
-      if (extras.bias) x = extras.bias[j] + x;
-      if (extras.residual) x = extras.residual[j] + x;
-      c[j] = x;
+    for (Index p = 0; p < k; p += depth) {
+      multiply_row(a + p, b + begin * ldb + p, ldb, end - begin, std::min(depth, k - p), sums);
+      for (Index j = begin; j < end; ++j) c[j] = extras.accumulate || p > 0 ? c[j] + sums[j - begin] : sums[j - begin];
     }
+    if (extras.bias)
+      for (Index j = begin; j < end; ++j) c[j] = extras.bias[j] + c[j];
+    if (extras.residual)
+      for (Index j = begin; j < end; ++j) c[j] = extras.residual[j] + c[j];
   });
 }
 

@@ -161,4 +161,51 @@ inline void pack_a_float(const float* a, Index lda, bool transposed, Index k, In
   pack<MR>(a, lda, !transposed, k, m, packed);
 }
 
+/// One exchange of a transposition by halves: of a and b, lanes `step` apart change places. kHigh: the second result.
+template <int kStep, bool kHigh>
+inline vfloat exchange(vfloat a, vfloat b) {
+  vint from;
+  for (int lane = 0; lane < kLanes; ++lane)
+    from[lane] = (lane & kStep ? kLanes + lane - (kHigh ? 0 : kStep) : lane + (kHigh ? kStep : 0));
+  return __builtin_shuffle(a, b, from);
+}
+template <int kStep>
+inline void transpose_square(vfloat* rows) {
+  if constexpr (kStep < kLanes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i)
+      if (!(i & kStep)) {
+        const vfloat a = rows[i], b = rows[i + kStep];
+        rows[i] = exchange<kStep, false>(a, b);
+        rows[i + kStep] = exchange<kStep, true>(a, b);
+      }
+    transpose_square<2 * kStep>(rows);
+  }
+}
+
+/// The rows of w are turned in registers, so that each lane is the same chain over k as in `micro`.
+inline void multiply_row_float(const float* x, const float* w, Index ld, Index n, Index k, float* y) {
+  for (Index j = 0; j < n; j += kLanes) {
+    const float* row[kLanes];
+    for (int i = 0; i < kLanes; ++i) row[i] = w + (j + i < n ? j + i : n - 1) * ld;
+    V<float> sum(0.0f);
+    Index p = 0;
+    for (; p + kLanes <= k; p += kLanes) {
+      vfloat square[kLanes];
+      for (int i = 0; i < kLanes; ++i) square[i] = V<float>::load(row[i] + p).v;
+      transpose_square<1>(square);
+      for (int i = 0; i < kLanes; ++i) sum = fma(V<float>(x[p + i]), V<float>(square[i]), sum);
+    }
+    for (; p < k; ++p) {
+      float lanes[kLanes];
+      for (int i = 0; i < kLanes; ++i) lanes[i] = row[i][p];
+      sum = fma(V<float>(x[p]), V<float>::load(lanes), sum);
+    }
+    if (n - j >= kLanes)
+      sum.store(y + j);
+    else
+      sum.store(y + j, static_cast<int>(n - j));
+  }
+}
+
 }  // namespace loopos::kernels::LOOPOS_ISA_NAME

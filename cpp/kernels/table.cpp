@@ -25,7 +25,6 @@ Table<T> make_table() {
   t.scale = scale<T>;
   t.axpy = axpy<T>;
   t.dot = dot<T>;
-  t.row_products = row_products<T>;
   t.sum = sum<T>;
   t.sum_squares = sum_squares<T>;
   t.max_abs = max_abs<T>;
@@ -66,6 +65,7 @@ IsaKernels isa_kernels() {
   k.pack_b = pack_b_float;
   k.pack_a = pack_a_float;
   k.multiply_f32 = multiply_float;
+  k.multiply_row = multiply_row_float;
   k.multiply_f64 = multiply_double;
   k.multiply_adds = multiply_adds;
   return k;

@@ -69,8 +69,6 @@ struct Table {
   void (*scale)(const T* x, Index n, T factor, T* y);  // y = factor x
   void (*axpy)(const T* x, Index n, T factor, T* y);   // y += factor x
   double (*dot)(const T* a, const T* b, Index n);
-  // y[r] = the product of row r of w (rows, n), ld apart, and x (n)
-  void (*row_products)(const T* w, Index ld, Index rows, Index n, const T* x, T* y);
   double (*sum)(const T* x, Index n);
   double (*sum_squares)(const T* x, Index n);
   T (*max_abs)(const T* x, Index n);                                               // NaN if any is, else inf if any is
@@ -135,6 +133,8 @@ struct FloatBlock {
   Index ld_residual;  // (m, n), or null
 };
 void multiply_block(const FloatBlock& block);
+/// y[j] = the product of x (k) and row j of w (n, k), ld apart: the bits of multiply_block for one row.
+void multiply_row(const float* x, const float* w, Index ld, Index n, Index k, float* y);
 void multiply_block(const GemmBlock<double>& block);
 
 /// Independent multiply-adds in registers; returns how many additions and multiplications it did (see peak.h).
@@ -153,6 +153,7 @@ struct IsaKernels {
   void (*pack_b)(const float*, Index, bool, Index, Index, float*);
   void (*pack_a)(const float*, Index, bool, Index, Index, float*);
   void (*multiply_f32)(const FloatBlock&);
+  void (*multiply_row)(const float*, const float*, Index, Index, Index, float*);
   void (*multiply_f64)(const GemmBlock<double>&);
   Index (*multiply_adds)(Index rounds, float* out);
 };
