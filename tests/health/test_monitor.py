@@ -81,7 +81,7 @@ def test_a_nan_neither_enters_nor_blinds_nor_freezes():
     broken = {t: {"loss": math.nan, "grad_norm": math.inf} for t in range(100, 260)}  # more than a window
     monitor, clean = Monitor(vocab_size=256), Monitor(vocab_size=256)
     found = run(monitor, healthy(4, 300), broken | {290: {"loss": 9.0}})
-    assert [each.step for each in found if each.name == "loss"] == [*range(100, 260), 290]
+    assert [each.step for each in found if each.name == "loss"] == [100, 290]  # one excursion, then another
     assert monitor.nonfinite == {"loss": 160, "grad_norm": 160}
     for t, numbers in enumerate(healthy(4, 100)):
         clean.observe(t, **numbers)
