@@ -23,7 +23,6 @@ from .errors import CheckpointError
 from .metrics import BITS, METRICS, set_aside
 from .policy import Policy, SavedPolicy
 from .settings import TrainSettings
-from .tally import Tally
 from .tokenizer import tokenizer_to_dict
 
 AUTO = "auto"
@@ -137,10 +136,10 @@ def save(
     model: Any,
     optimizer: Any,
     policy: Policy,
-    tally: Tally,
+    counted: Mapping[str, Any],
 ) -> Path:
-    """Write the checkpoint of ``step`` of ``run``; NonFiniteError when a number in it is not finite, OSError when it
-    cannot be."""
+    """Write the checkpoint of ``step`` of ``run``, with what was ``counted`` in its state; NonFiniteError when a number
+    in it is not finite, OSError when it cannot be."""
     with model.lock:  # the arrays are the living weights until they are written
         state = optimizer.state_dict()
         counts, snapshot = policy.state(step)
@@ -149,7 +148,7 @@ def save(
         arrays |= {_SNAPSHOT + name: array for name, array in snapshot.items()}
         numbers = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
         about = {"dtype": model.dtype, "isa": instruction_set(), "numbers": numbers, "policy": counts}
-        about["tally"] = tally.to_dict()
+        about |= counted
         about |= {} if run is None else {RUN: run}
         return store.save(step, arrays, identity.to_dict() | about)
 

@@ -24,6 +24,8 @@ RATIO_HIGH, RATIO_LOW = 0.1, 1e-8  # of update to weight; 6e-8 is half a unit in
 WIDTH_FLOOR = 0.02  # of the median: a window without spread is no reason to alarm at the first change
 _LOG_JUMP, _LOG_SPIKE = math.log(JUMP), math.log(SPIKE)
 LATEST = 16  # values whose median is where a loss stands now
+_OUTSIDE = ("far above ln V", "negative", "above ln V again")
+_FAR, _JUMPED = "far above its past", "a jump"
 LOSSES = ("loss", "eval_loss")
 
 
@@ -151,6 +153,7 @@ class Monitor:
         past = self._window(name)
         count = len(past)
         found: list[Finding] = []
+        known = self._is_out(name, _FAR, *_OUTSIDE)
         if self.vocab_size is not None:
             uniform = self._uniform
             far = value > (LOSS_TIMES if count else 3.0) * uniform
@@ -159,28 +162,24 @@ class Monitor:
             if far or value < 0 or lost or self._raised:
                 said = f"ln {self.vocab_size} = {uniform:.4g} is a uniform guess"
                 first = "; the first loss: look at the initialisation and the labels" if not count else ""
-                found += self._band(
-                    step, name, value, "far above ln V", far, f"near or below {uniform:.4g}", said + first
-                )
+                found += self._band(step, name, value, _OUTSIDE[0], far, f"near or below {uniform:.4g}", said + first)
                 text = "a cross-entropy is never negative"
-                found += self._band(step, name, value, "negative", value < 0, "at least 0", text)
+                found += self._band(step, name, value, _OUTSIDE[1], value < 0, "at least 0", text)
                 text = f"it was as low as {low:.4g}, and {said}: what was learned is lost"
-                found += self._band(step, name, value, "above ln V again", lost, f"near {low:.4g}", text)
-        outside = bool(self._raised) and any(
-            f"{name} {what}" in self._raised for what in ("far above ln V", "negative", "above ln V again")
-        )
+                found += self._band(step, name, value, _OUTSIDE[2], lost, f"near {low:.4g}", text)
+        outside = self._is_out(name, *_OUTSIDE)
         centre = past.median() if count else value
         beyond = not outside and count >= 8 and centre > 0 and value > LOSS_TIMES * max(centre, 1.0)
         if beyond or self._raised:
             text = f"{LOSS_TIMES:g} times the median of the last {count}, {centre:.4g}, is passed"
-            found += self._band(step, name, value, "far above its past", beyond, f"near {centre:.4g}", text)
+            found += self._band(step, name, value, _FAR, beyond, f"near {centre:.4g}", text, known)
         judged = not outside and not beyond and count >= FEWEST
         limit = math.inf
         floor = WIDTH_FLOOR * abs(centre)
         if judged and value > centre + SIGMAS * floor:  # else no spread of the window makes it a spike
             limit = centre + SIGMAS * max(past.deviation(), floor)
         if self._raised or value > limit:
-            found += self._spike(step, name, value, centre, limit, count)
+            found += self._spike(step, name, value, centre, limit, count, known)
         past.add(value)
         if count + 1 >= LATEST:
             self._lowest[name] = min(self._lowest.get(name, math.inf), past.latest())
@@ -196,17 +195,18 @@ class Monitor:
             return found
         power, count = math.log(value), len(past)
         if count:
+            known = self._is_out(name, _JUMPED)
             centre = past.median()
             beyond = count >= 8 and power > centre + _LOG_JUMP
             if beyond or self._raised:
                 median = _exp(centre)
                 text = f"more than {JUMP:g} times the median of the last {count}, {median:.4g}"
-                found += self._band(step, name, value, "a jump", beyond, f"near {median:.4g}", text)
+                found += self._band(step, name, value, _JUMPED, beyond, f"near {median:.4g}", text)
             limit = math.inf
             if not beyond and count >= FEWEST and power > centre + _LOG_SPIKE:
                 limit = _exp(centre + max(SIGMAS * past.deviation(), _LOG_SPIKE))
             if self._raised or value > limit:
-                found += self._spike(step, name, value, _exp(centre), limit, count)
+                found += self._spike(step, name, value, _exp(centre), limit, count, known)
         past.add(power)
         return found
 
@@ -225,9 +225,14 @@ class Monitor:
         found = self._band(step, name, value, "too large", high, expected, rewritten)
         return found + self._band(step, name, value, "too small", low, expected, said + "the weights do not move")
 
-    def _spike(self, step: int, name: str, value: float, centre: float, limit: float, count: int) -> list[Finding]:
+    def _spike(
+        self, step: int, name: str, value: float, centre: float, limit: float, count: int, known: bool
+    ) -> list[Finding]:
         text = f"the median of the last {count} is {centre:.4g}, and up to {limit:.4g} would be usual"
-        return self._band(step, name, value, "a spike", value > limit, f"at most {limit:.4g}", text)
+        return self._band(step, name, value, "a spike", value > limit, f"at most {limit:.4g}", text, known)
+
+    def _is_out(self, name: str, *bands: str) -> bool:
+        return bool(self._raised) and any(f"{name} {band}" in self._raised for band in bands)
 
     def _window(self, name: str) -> _Window:
         window = self._windows.get(name)
@@ -240,9 +245,10 @@ class Monitor:
         return _Window(FEWEST if name.startswith("update_ratio") else self.window, values)
 
     def _band(
-        self, step: int, name: str, value: float, what: str, out: bool, expected: str, text: str
+        self, step: int, name: str, value: float, what: str, out: bool, expected: str, text: str, known: bool = False
     ) -> list[Finding]:
-        """A finding when a band is left; no other until the number was back in it."""
+        """A finding when a band is left; no other until the number was back in it. known: it is coming back from
+        farther out, which has been said."""
         key = f"{name} {what}"
         if not out:
             self._raised.discard(key)
@@ -250,7 +256,7 @@ class Monitor:
         if key in self._raised:
             return []
         self._raised.add(key)
-        return [_finding(step, name, value, expected, f"{what}: {text}" if text else what)]
+        return [] if known else [_finding(step, name, value, expected, f"{what}: {text}" if text else what)]
 
 
 def _middle(ordered: list[float]) -> float:

@@ -16,7 +16,7 @@ from loopos.errors import CheckpointError
 from .charts import chart, heat_map
 from .explain import explain
 from .runs import Run, checkpoints, read_run
-from .verdict import verdict
+from .verdict import of_history
 
 REPORT, DOCTOR = "report.html", "doctor.json"
 MOST_EVENTS = 200
@@ -105,12 +105,9 @@ def _summary(run: Run) -> str:
 
 
 def _verdict(records: list[dict[str, Any]]) -> str:
-    scored = [record for record in records if "loss" in record and record.get("valid_tokens") != 0]
-    if not scored:
+    if not any("loss" in record for record in records):
         return ""
-    rates = [_number(record.get("learning_rate")) for record in scored]
-    found = verdict([_number(record["loss"]) for record in scored], None if None in rates else rates)
-    return f"<h2>Verdict</h2><p>{escape(str(found))}</p>"
+    return f"<h2>Verdict</h2><p>{escape(str(of_history(records)))}</p>"
 
 
 def _ratios(records: list[dict[str, Any]]) -> str:

@@ -188,3 +188,19 @@ def test_bad_arguments_are_refused():
         Monitor(vocab_size=1)
     with pytest.raises(TypeError, match="loss must be a number"):
         Monitor().observe(1, loss="2.0")
+
+
+def test_the_way_back_from_far_out_is_no_second_excursion():
+    def names(losses):
+        monitor = Monitor(vocab_size=256)
+        found = [each for t in range(60) for each in monitor.observe(t, loss=1.0 + t % 3 / 50, grad_norm=1.0)]
+        assert found == []
+        return [
+            (f.step, f.sentence.split("(")[1].split(":")[0])
+            for t, value in enumerate(losses)
+            for f in monitor.observe(t, loss=value)
+        ]
+
+    assert names([80.0, 12.0, 3.0, 2.0, 1.0]) == [(0, "far above ln V")]
+    assert names([12.0, 3.0, 1.0, 3.0]) == [(0, "far above its past"), (3, "a spike")]
+    assert names([3.0, 12.0]) == [(0, "a spike"), (1, "far above its past")]  # worse than was said
