@@ -81,6 +81,8 @@ void serial_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* 
   }
 }
 
+constexpr Index kRowPanels = 16;  // 192 rows with AVX-512
+
 /// The operands of a product cut into register panels, block of depth by block of depth, wherever they are packed.
 struct Operand {
   const float* data;  // as it came, or packed whole when `packed`
@@ -130,7 +132,15 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index row, Index
       g.residual = extras.residual ? extras.residual + row * extras.ld_residual + column : nullptr;
       g.ld_residual = extras.ld_residual;
     }
-    multiply_block(g);
+    // A block of A stays in the second-level cache while the panels of B go by.
+    for (Index i = 0; i < m; i += kRowPanels * s.rows) {
+      FloatBlock part = g;
+      part.m = std::min(kRowPanels * s.rows, m - i);
+      part.a += i / s.rows * g.panel;
+      part.c += i * ldc;
+      if (part.residual) part.residual += i * part.ld_residual;
+      multiply_block(part);
+    }
   }
 }
 
@@ -146,10 +156,10 @@ void multiply(const Operand& a, const Operand& b, Index k, Index n, float* c, In
   const GemmShape& s = gemm_shape();
   const Index m = a.extent;
   const Index row_panels = ceil_div(m, s.rows), panels = ceil_div(n, s.columns);
-  const Index worth = alone() ? 1 : std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 8);
+  const Index worth = alone() ? 1 : std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 3 * num_threads());
   Index row_tasks, column_tasks;
   if (b.packed) {
-    row_tasks = pieces(row_panels, 20, std::min<Index>(worth, ceil_div(row_panels, 4)));
+    row_tasks = pieces(row_panels, kRowPanels, std::min<Index>(worth, ceil_div(row_panels, 4)));
     column_tasks = pieces(panels, 32, ceil_div(worth, row_tasks));
   } else {
     column_tasks = pieces(panels, 8, std::min<Index>(worth, ceil_div(panels, 2)));
@@ -185,10 +195,10 @@ void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float
                       Index ldb, float* c, Index ldc, const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
   // The smaller operand is packed first and shared; each part of the larger one is packed by the task that needs it. In
-  // slices of the depth, so that what is shared stays within 16 MB (or one block of depth).
+  // slices of the depth, so that what is shared stays within 8 MB (or one block of depth).
   const bool share_a = m < n;
   const Index extent = share_a ? round_up(m, s.rows) : round_up(n, s.columns), depth = block_depth(k);
-  const Index slice = std::min(k, std::max<Index>(1, (Index{4} << 20) / (extent * depth)) * depth);
+  const Index slice = std::min(k, std::max<Index>(1, (Index{2} << 20) / (extent * depth)) * depth);
   float* shared = scratch<float, Shared>(extent * slice);
   for (Index p = 0; p < k; p += slice) {
     const Index kk = std::min(slice, k - p);

@@ -32,9 +32,10 @@ class Mlp {
   /// Columns of what the up projection gives: hidden, or twice that when gated.
   Index up() const { return up_; }
 
-  void plan(Arena<T>& arena, const Pass& pass) {
+  /// after (rows, hidden): where the activation's result goes; null: into memory of its own, kept for down_gradients.
+  void plan(Arena<T>& arena, const Pass& pass, T* after) {
     before_ = arena.take(pass.rows() * up_);
-    after_ = arena.take(pass.rows() * config_.hidden);
+    after_ = after ? after : arena.take(pass.rows() * config_.hidden);
   }
 
   void visit_weights(WeightVisitor<T>& visitor) {
@@ -45,15 +46,13 @@ class Mlp {
   void forward(const Pass& pass, const T* x, const T* residual, T* out) {
     T *before = pass.at(before_, up_), *after = pass.at(after_, config_.hidden);
     up_proj_.forward(pass, x, nullptr, before);
-    if (config_.activation)
-      activation_forward(*config_.activation, before, pass.rows() * up_, after);
-    else
-      swiglu_forward(before, before + config_.hidden, pass.rows(), config_.hidden, up_, after);
+    activate(pass, before, after);
     site_.see(pass, "forward", op(), "y", after, {pass.batch, pass.time, config_.hidden});
     down_proj_.forward(pass, after, residual, out);
   }
 
-  /// dx is overwritten. dafter (rows, hidden) is scratch; dbefore (rows, up) is kept for up_gradients.
+  /// dx is overwritten. dafter (rows, hidden) is scratch; dbefore (rows, up) is kept for up_gradients,
+  /// and may be dafter where up is hidden.
   void backward(const Pass& pass, const T* dout, T* dafter, T* dbefore, T* dx) {
     const T* before = pass.at(before_, up_);
     down_proj_.backward(pass, dout, dafter);
@@ -66,10 +65,20 @@ class Mlp {
     up_proj_.backward(pass, dbefore, dx);
   }
 
-  void down_gradients(const Pass& pass, const T* dout) { down_proj_.parameter_gradients(pass, dout, after_); }
+  /// again: the activation's result was not kept and is computed once more.
+  void down_gradients(const Pass& pass, const T* dout, bool again) {
+    if (again) activate(pass, before_, after_);
+    down_proj_.parameter_gradients(pass, dout, after_);
+  }
   void up_gradients(const Pass& pass, const T* x, const T* dbefore) { up_proj_.parameter_gradients(pass, dbefore, x); }
 
  private:
+  void activate(const Pass& pass, const T* before, T* after) const {
+    if (config_.activation)
+      activation_forward(*config_.activation, before, pass.rows() * up_, after);
+    else
+      swiglu_forward(before, before + config_.hidden, pass.rows(), config_.hidden, up_, after);
+  }
   const char* op() const {
     if (!config_.activation) return "swiglu";
     return *config_.activation == Activation::relu ? "relu" : "gelu";

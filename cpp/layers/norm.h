@@ -24,13 +24,14 @@ class Norm {
     rstd_ = arena.take(pass.rows());
   }
 
-  void forward(const Pass& pass, const T* x, T* y) {
+  /// again: once more, to the same bits, where y was not kept.
+  void forward(const Pass& pass, const T* x, T* y, bool again = false) {
     T *mean = pass.at(mean_, 1), *rstd = pass.at(rstd_, 1);
     if (rms_)
       rms_norm_forward(x, weight_->value, pass.rows(), width_, eps_, y, rstd);
     else
       layer_norm_forward(x, weight_->value, bias_ ? bias_->value : nullptr, pass.rows(), width_, eps_, y, mean, rstd);
-    site_.see(pass, "forward", op(), "y", y, {pass.batch, pass.time, width_});
+    if (!again) site_.see(pass, "forward", op(), "y", y, {pass.batch, pass.time, width_});
   }
 
   /// Numbers of `slots`: what backward leaves there for parameter_gradients.

@@ -61,27 +61,44 @@ void Gpt<T>::plan_panels(Arena<T>& arena) {
   });
 }
 
-/// Without training the blocks share one set of activations.
+/// Width of dhidden_: what a branch needs at one time. A whole pass keeps the gradients of one branch in it at most:
+/// that of an ungated activation in place, those of attention's qkv behind that of its y.
+template <class T>
+Index Gpt<T>::wide() const {
+  const Index passing = std::max(config_.d_ff, config_.d_model);
+  if (part_ > 0) return passing;
+  Index all = passing;
+  for (const auto& b : blocks_)
+    all =
+        std::max({all, config_.activation ? b.mlp.up() : config_.d_ff + b.mlp.up(), config_.d_model + b.attn.fused()});
+  return all;
+}
+
+/// Without training the blocks share one set of activations. In training they share those that are cheap to compute
+/// again: what the norms and the activation give. Parts keep them all: such models are small.
 template <class T>
 void Gpt<T>::plan_activations(Arena<T>& arena, const Pass& pass, bool training) {
   const Index stream = pass.rows() * config_.d_model;
+  const bool again = training && part_ == 0;
   embedded_ = arena.take(stream);
   T* shared_stream = training ? nullptr : arena.take(stream);
+  T* shared_normed = again ? arena.take(stream) : nullptr;
+  dhidden_ = training ? arena.take(pass.rows() * wide()) : nullptr;
   const Index mark = arena.mark();
   for (auto& b : blocks_) {
     if (!training) arena.release(mark);
     b.attn_norm.plan(arena, pass);
-    b.normed = arena.take(stream);
+    b.normed = again ? shared_normed : arena.take(stream);
     b.attn.plan(arena, pass);
     b.middle = arena.take(stream);
     b.mlp_norm.plan(arena, pass);
-    b.normed_middle = arena.take(stream);
-    b.mlp.plan(arena, pass);
+    b.normed_middle = again ? shared_normed : arena.take(stream);
+    b.mlp.plan(arena, pass, again ? dhidden_ : nullptr);  // free whenever the activation's result is wanted
     b.out = training ? arena.take(stream) : shared_stream;
   }
   if (!training && part_ == 0) arena.release(mark);  // one part may be here while another is among the blocks
   final_norm_.plan(arena, pass);
-  normed_ = arena.take(stream);
+  normed_ = again ? shared_normed : arena.take(stream);
   head_.plan(arena, pass);
 }
 
@@ -89,14 +106,12 @@ void Gpt<T>::plan_activations(Arena<T>& arena, const Pass& pass, bool training) 
 template <class T>
 void Gpt<T>::plan_gradients(Arena<T>& arena, const Pass& pass) {
   const Index stream = pass.rows() * config_.d_model, dropped = pass.dropout > 0 ? stream : 0;
-  Index wide = 0, slots = final_norm_.slots(pass);
-  for (auto& b : blocks_) wide = std::max({wide, b.attn.fused(), b.mlp.up()});
+  const Index slots = final_norm_.slots(pass), rows = pass.rows();
   dnormed_ = arena.take(stream);
-  dhidden_ = arena.take(pass.rows() * std::max(config_.d_ff, config_.d_model));
-  T *dstream = arena.take(stream), *dbranch = arena.take(part_ ? 0 : dropped),
-    *dwide = arena.take(part_ ? 0 : pass.rows() * wide);
+  T *dstream = arena.take(stream), *dbranch = arena.take(part_ ? 0 : dropped);
   final_slots_ = arena.take(slots);
   dlast_ = dstream;
+  const auto behind = [&](Index width) { return dhidden_ ? dhidden_ + rows * width : nullptr; };  // null: measuring
   for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
     auto& b = *block;
     b.dout = dstream;
@@ -104,8 +119,8 @@ void Gpt<T>::plan_gradients(Arena<T>& arena, const Pass& pass) {
     b.dinput = part_ ? arena.take(stream) : dstream;
     b.mlp_branch = part_ ? arena.take(dropped) : dbranch;
     b.attn_branch = part_ ? arena.take(dropped) : dbranch;
-    b.dup = part_ ? arena.take(pass.rows() * b.mlp.up()) : dwide;
-    b.dqkv = part_ ? arena.take(pass.rows() * b.attn.fused()) : dwide;
+    b.dup = part_ ? arena.take(rows * b.mlp.up()) : behind(config_.activation ? 0 : config_.d_ff);
+    b.dqkv = part_ ? arena.take(rows * b.attn.fused()) : behind(config_.d_model);
     b.mlp_slots = part_ ? arena.take(slots) : final_slots_;
     b.attn_slots = part_ ? arena.take(slots) : final_slots_;
     dstream = b.dinput;
@@ -189,10 +204,11 @@ template <class T>
 void Gpt<T>::block_backward(Block<T>& b, const T* x, const Pass& pass) {
   const Index width = config_.d_model;
   T *dout = pass.at(b.dout, width), *dmiddle = pass.at(b.dmiddle, width), *dinput = pass.at(b.dinput, width),
-    *dnormed = pass.at(dnormed_, width), *dhidden = pass.at(dhidden_, std::max(config_.d_ff, width));
+    *dnormed = pass.at(dnormed_, width), *dhidden = pass.at(dhidden_, wide());
   const T* dbranch = b.mlp_residual.backward(pass, dout, pass.at(b.mlp_branch, width));
+  if (part_ == 0) mlp_gradients(b, pass, 0);
   b.mlp.backward(pass, dbranch, dhidden, pass.at(b.dup, b.mlp.up()), dnormed);
-  for (int which = 0; part_ == 0 && which < 2; ++which) mlp_gradients(b, pass, which);
+  if (part_ == 0) mlp_gradients(b, pass, 1);
   b.mlp_norm.backward(pass, pass.at(b.middle, width), dnormed, dout, dmiddle, b.mlp_slots);
   if (part_ == 0) b.mlp_norm.parameter_gradients(pass, b.mlp_slots);
   dbranch = b.attn_residual.backward(pass, dmiddle, pass.at(b.attn_branch, width));
@@ -205,18 +221,16 @@ void Gpt<T>::block_backward(Block<T>& b, const T* x, const Pass& pass) {
 /// 0 and 1: those of the two projections, last first.
 template <class T>
 void Gpt<T>::mlp_gradients(Block<T>& b, const Pass& pass, int which) {
-  if (which == 0)
-    b.mlp.down_gradients(pass, pass.dropout > 0 ? b.mlp_branch : b.dout);
-  else
-    b.mlp.up_gradients(pass, b.normed_middle, b.dup);
+  if (which == 0) return b.mlp.down_gradients(pass, pass.dropout > 0 ? b.mlp_branch : b.dout, part_ == 0);
+  if (part_ == 0) b.mlp_norm.forward(pass, b.middle, b.normed_middle, true);
+  b.mlp.up_gradients(pass, b.normed_middle, b.dup);
 }
 
 template <class T>
 void Gpt<T>::attention_gradients(Block<T>& b, const Pass& pass, int which) {
-  if (which == 0)
-    b.attn.output_gradients(pass, pass.dropout > 0 ? b.attn_branch : b.dmiddle);
-  else
-    b.attn.qkv_gradients(pass, b.normed, b.dqkv);
+  if (which == 0) return b.attn.output_gradients(pass, pass.dropout > 0 ? b.attn_branch : b.dmiddle);
+  if (part_ == 0) b.attn_norm.forward(pass, input(static_cast<std::size_t>(&b - blocks_.data())), b.normed, true);
+  b.attn.qkv_gradients(pass, b.normed, b.dqkv);
 }
 
 /// What the parts have left for the parameters: each tensor's gradient is the work of one thread.

@@ -28,8 +28,7 @@ struct Block {
   Norm<T> mlp_norm;
   Mlp<T> mlp;
   Residual<T> mlp_residual;
-  // activations (rows, C) kept for backward: the normed input, the stream after attention, its norm, and the stream at
-  // the end
+  // activations (rows, C): the normed input, the stream after attention, its norm, and the stream at the end
   T *normed = nullptr, *middle = nullptr, *normed_middle = nullptr, *out = nullptr;
   // gradients kept for the parameters: of `out`, `middle` and the block's input (rows, C); of the two branches (rows,
   // C), with dropout; of the up projection's and the qkv projection's results; what the norms leave
@@ -67,6 +66,7 @@ class Gpt {
   Index sequences_per_part(const Pass& pass) const;
   void prepare(const Pass& pass, bool training);
   void plan_activations(Arena<T>& arena, const Pass& pass, bool training);
+  Index wide() const;
   void plan_gradients(Arena<T>& arena, const Pass& pass);
   void plan_panels(Arena<T>& arena);
   template <class Body>
