@@ -16,7 +16,7 @@ import numpy as np
 
 from .health.monitor import Finding, Monitor
 
-SAMPLED = 4096  # elements, to twice as many, of a matrix that are looked at; of one with fewer, all
+SAMPLED = 1024  # elements, to twice as many, of a matrix that are looked at; of one with fewer, all
 
 
 class UpdateRatios:
@@ -39,15 +39,17 @@ class UpdateRatios:
             np.concatenate(self._samples, out=self._before)
 
     def measure(self) -> dict[str, float]:
-        """Since ``remember``, by name. A matrix of zeros has no ratio."""
+        """Since ``remember``, by name; once. A matrix of zeros has no ratio."""
         if not self._names:
             return {}
         with np.errstate(all="ignore"):  # float64 weights may be so large that their squares are infinite
-            np.concatenate(self._samples, out=self._after)
-            moved = np.add.reduceat(np.square(self._after - self._before), self._starts)
-            size = np.add.reduceat(np.square(self._before), self._starts)
-            ratios = np.sqrt(moved / size).tolist()
-        return {name: ratio for name, ratio, whole in zip(self._names, ratios, size, strict=True) if whole > 0}
+            before, after = self._before, np.concatenate(self._samples, out=self._after)
+            after -= before
+            after *= after
+            before *= before
+            size = np.add.reduceat(before, self._starts)
+            ratios = np.sqrt(np.add.reduceat(after, self._starts) / size).tolist()
+        return {n: ratio for n, ratio, whole in zip(self._names, ratios, size.tolist(), strict=True) if whole > 0}
 
 
 def _sample(view: np.ndarray) -> np.ndarray:

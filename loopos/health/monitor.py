@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 WINDOW = 128
@@ -103,7 +103,9 @@ class Monitor:
         idle = numbers.get("valid_tokens") == 0  # a loss of 0.0 by definition
         rate = numbers.get("learning_rate")
         for name, given in numbers.items():
-            parts = {f"{name}[{key}]": v for key, v in given.items()} if isinstance(given, Mapping) else {name: given}
+            many = isinstance(given, Mapping)
+            parts = {f"{name}[{key}]": v for key, v in given.items()} if many else {name: given}
+            before = len(found)
             for label, number in parts.items():
                 if isinstance(number, bool) or not (number is None or hasattr(number, "__float__")):
                     raise TypeError(f"Monitor.observe: {label} must be a number, got {type(number).__name__}")
@@ -121,6 +123,8 @@ class Monitor:
                     found += self._norm(step, label, value)
                 elif name == "update_ratio" and rate != 0:
                     found += self._ratio(step, label, value)
+            if many:
+                found[before:] = _as_one(found[before:])
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -213,16 +217,21 @@ class Monitor:
     def _ratio(self, step: int, name: str, value: float) -> list[Finding]:
         past = self._window(name)
         past.add(value)
+        absurd = value > JUMP
+        found: list[Finding] = []
+        if absurd or self._raised:
+            text = f"one update is more than {JUMP:g} times its weights"
+            found = self._band(step, name, value, "absurd", absurd, f"at most {RATIO_HIGH:g}", text)
         if len(past) < FEWEST:
-            return []
+            return found
         median = past.median()
         high, low = median > RATIO_HIGH, median < RATIO_LOW
         if not (high or low or self._raised):
-            return []
+            return found
         said = f"the median of {FEWEST} steps is {median:.3g}: "
         expected = f"{RATIO_LOW:g} to {RATIO_HIGH:g}, most often near 1e-3"
         rewritten = said + "weights are rewritten rather than adjusted"
-        found = self._band(step, name, value, "too large", high, expected, rewritten)
+        found += self._band(step, name, value, "too large", high, expected, rewritten)
         return found + self._band(step, name, value, "too small", low, expected, said + "the weights do not move")
 
     def _spike(
@@ -257,6 +266,14 @@ class Monitor:
             return []
         self._raised.add(key)
         return [] if known else [_finding(step, name, value, expected, f"{what}: {text}" if text else what)]
+
+
+def _as_one(found: list[Finding]) -> list[Finding]:
+    """What many tensors have in common is said once, with the first of them."""
+    if len(found) < 2:
+        return found
+    first = found[0]
+    return [replace(first, sentence=f"{first.sentence}; {len(found) - 1} more tensors leave their bounds in this step")]
 
 
 def _middle(ordered: list[float]) -> float:

@@ -127,7 +127,16 @@ def test_update_ratios_are_judged_by_the_median_of_many_steps():
     assert "do not move" in over(1e-9)[0].sentence
     assert "rewritten" in over(0.5)[0].sentence
     assert over(1e-2) == []
+    assert [(each.step, each.name) for each in over(1e15)] == [(0, "update_ratio[a]"), (31, "update_ratio[a]")]
     assert over(0.0, rate=0.0) == []  # nothing else is to be expected of a rate of 0
+
+
+def test_many_tensors_that_leave_their_bounds_at_once_are_one_finding():
+    monitor = Monitor()
+    ratios = {f"blocks.{n}": 0.5 for n in range(48)} | {"head": 1e-3}
+    found = [each for t in range(60) for each in monitor.observe(t, learning_rate=1e-3, update_ratio=ratios)]
+    assert [(each.step, each.name) for each in found] == [(31, "update_ratio[blocks.0]")]
+    assert "47 more tensors" in found[0].sentence
 
 
 def test_an_update_without_targets_says_nothing_of_the_loss():
