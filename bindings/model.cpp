@@ -2,6 +2,12 @@
 // model.
 #include "model.h"
 
+#include <pybind11/stl.h>
+
+#include <cfenv>
+#include <cmath>
+#include <deque>
+#include <map>
 #include <mutex>
 
 #include "core/thread_pool.h"
@@ -35,18 +41,57 @@ GptConfig config_from(const py::dict& d) {
   return c;
 }
 
-py::dict birth_to_dict(const Birth& birth) {
+template <class X>
+py::dict place_to_dict(const X& x) {
   py::dict d;
-  d["phase"] = birth.phase;
-  d["layer"] = birth.layer < 0 ? py::object(py::none()) : py::object(py::int_(birth.layer));
-  d["op"] = birth.op;
-  d["tensor"] = birth.tensor;
-  py::tuple index(birth.index.size());
-  for (std::size_t i = 0; i < birth.index.size(); ++i) index[i] = birth.index[i];
-  d["index"] = index;
-  d["value"] = birth.value;
+  d["phase"] = x.phase;
+  d["layer"] = x.layer < 0 ? py::object(py::none()) : py::object(py::int_(x.layer));
+  d["op"] = x.op;
+  d["tensor"] = x.tensor;
   return d;
 }
+
+py::dict birth_to_dict(const Birth& birth) {
+  py::dict d = place_to_dict(birth), operands;
+  d["index"] = py::tuple(py::cast(birth.index));
+  d["value"] = birth.value;
+  for (const auto& [name, value] : birth.numbers) operands[name] = value;
+  for (const auto& [name, values] : birth.vectors)
+    operands[name] = py::array_t<double>(static_cast<py::ssize_t>(values.size()), values.data());
+  d["operands"] = operands;
+  return d;
+}
+
+/// Shares are of the elements that were looked at; min, max and rms are None where none is finite.
+py::dict frame_to_dict(const Frame& frame) {
+  py::dict d = place_to_dict(frame);
+  const Index finite = frame.seen - frame.nonfinite;
+  const auto number = [&](double value) { return finite ? py::object(py::float_(value)) : py::object(py::none()); };
+  const auto share = [&](Index n) {
+    return frame.seen ? static_cast<double>(n) / static_cast<double>(frame.seen) : 0.0;
+  };
+  py::list shape;
+  for (std::size_t axis = 0; axis < frame.shape.rank; ++axis) shape.append(frame.shape.n[axis]);
+  d["shape"] = py::tuple(shape);
+  d["min"] = number(frame.min);
+  d["max"] = number(frame.max);
+  d["rms"] =
+      number(static_cast<double>(std::sqrt(frame.squares / static_cast<long double>(std::max<Index>(1, finite)))));
+  d["zeros"] = share(frame.zeros);
+  d["nonfinite"] = share(frame.nonfinite);
+  py::list flags;
+  for (const auto& [flag, name] :
+       {std::pair{FE_INVALID, "invalid"}, {FE_DIVBYZERO, "divide"}, {FE_OVERFLOW, "overflow"}})
+    if (frame.flags & flag) flags.append(name);
+  d["flags"] = py::tuple(flags);
+  if (frame.eps_rows >= 0) d["eps_rows"] = frame.eps_rows;
+  return d;
+}
+
+struct Planted {
+  Plant fault;
+  py::object step, micro;  // None: every
+};
 
 template <class T>
 class Transformer {
@@ -102,7 +147,9 @@ class Transformer {
                        const py::object& step, std::uint64_t micro, std::uint64_t seed) {
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
-    const Pass pass = pass_of(in.shape, step, micro, seed);
+    Pass pass = pass_of(in.shape, step, micro, seed);
+    Probe planting(plants_at(step, micro), false, 0);
+    if (planting.plants()) pass.probe = &planting;
     LossSum result;
     bool healthy = false;
     {
@@ -115,11 +162,11 @@ class Transformer {
   }
 
   py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
-                   const py::object& step, std::uint64_t micro, std::uint64_t seed) {
+                   const py::object& step, std::uint64_t micro, std::uint64_t seed, std::size_t frames) {
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
-    Probe probe;
+    Probe probe(plants_at(step, micro), true, frames);
     pass.probe = &probe;
     {
       const Computing computing;
@@ -137,8 +184,35 @@ class Transformer {
       }
       set.swap_gradients(kept);
     }
+    frames_.swap(probe.frames());
     if (!probe.birth().found) return py::none();
-    return birth_to_dict(probe.birth());
+    py::dict found = birth_to_dict(probe.birth());
+    found["dtype"] = dtype_name<T>();
+    return std::move(found);
+  }
+
+  py::list ledger() const {
+    py::list result;
+    for (const Frame& frame : frames_) result.append(frame_to_dict(frame));
+    return result;
+  }
+
+  /// Puts a fault into a tensor of every step, or of one, until it is taken out by the number that comes back.
+  Index add_plant(const py::dict& d) {
+    const auto lock = serialise();
+    const Index number = plants_.empty() ? 0 : plants_.rbegin()->first + 1;
+    plants_[number] = {{d["phase"].cast<std::string>(), d["op"].cast<std::string>(), d["tensor"].cast<std::string>(),
+                        d["index"].cast<std::vector<Index>>(), d["value"].cast<double>(), d["flag"].cast<bool>()},
+                       d["step"],
+                       d["micro"]};
+    return number;
+  }
+  /// How often it has fired.
+  Index remove_plant(Index number) {
+    const auto lock = serialise();
+    const Index fired = plants_.at(number).fault.fired;
+    plants_.erase(number);
+    return fired;
   }
 
   void start_generation(Index batch, Index length) {
@@ -195,6 +269,15 @@ class Transformer {
     return labels;
   }
 
+  std::vector<Plant*> plants_at(const py::object& step, std::uint64_t micro) {
+    std::vector<Plant*> here;
+    for (auto& [number, planted] : plants_)
+      if ((planted.step.is_none() || planted.step.equal(step)) &&
+          (planted.micro.is_none() || planted.micro.equal(py::int_(micro))))
+        here.push_back(&planted.fault);
+    return here;
+  }
+
   Pass pass_of(const Shape& shape, const py::object& step, std::uint64_t micro, std::uint64_t seed) const {
     Pass pass;
     pass.batch = shape[0];
@@ -209,6 +292,8 @@ class Transformer {
 
   Gpt<T> gpt_;
   std::mutex mutex_;
+  std::deque<Frame> frames_;  // of the last trace
+  std::map<Index, Planted> plants_;
 };
 
 template <class T>
@@ -233,9 +318,15 @@ void bind_transformer(py::module_& m, const char* name) {
            "Forward and backward; gradients += scale * d(sum of losses). Returns (sum, count, healthy); healthy False: "
            "ask trace().")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
-           arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
-           "Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite; None "
-           "if all are.")
+           arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("frames") = std::size_t{1} << 16,
+           "Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with "
+           "what made that element; None if all are. ledger() then has the last `frames` tensors up to there.")
+      .def("ledger", &Class::ledger, "The tensors of the last trace(), in the order of execution, as dicts.")
+      .def("_add_plant", &Class::add_plant, arg("fault"),
+           "Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; "
+           "returns "
+           "its number.")
+      .def("_remove_plant", &Class::remove_plant, arg("number"), "Takes it out; returns how often it has fired.")
       .def("start_generation", &Class::start_generation, arg("batch"), arg("length"), "Empties the key/value cache.")
       .def("next_logits", &Class::next_logits, arg("ids"),
            "Logits (B, V) after further ids (B, T): the prompt first, then one a call.");

@@ -72,7 +72,8 @@ PYBIND11_MODULE(_core, m) {
           counts[kGuardNames[i]] = guard_count(static_cast<Guard>(i));
         return counts;
       },
-      "How often each operation's guard has fired (fully masked rows) since import or reset_guard_counts().");
+      "How often each operation's guard has decided a row since import or reset_guard_counts(): fully masked rows; for "
+      "layer_norm_eps and rms_norm_eps, rows whose variance is below eps.");
   m.def("reset_guard_counts", &reset_guard_counts, "Sets every guard count to zero.");
 
   py::module_ ops = m.def_submodule("ops", "Operations, forward and backward.");

@@ -79,7 +79,8 @@ template <class T>
           py::arg("step") = py::none(), py::arg("phase") = "backward", py::arg("layer") = py::none(),
           py::arg("op") = "clip_grad_norm_", py::arg("tensor") = list.names[i], py::arg("index") = py::tuple(index),
           py::arg("value") = static_cast<double>(in.spans[i].data[at]),
-          py::arg("cause") = "an entry handed to clip_grad_norm_ is not finite; no array was changed");
+          py::arg("cause") =
+              "input not finite: an entry handed to clip_grad_norm_ is not finite; no array was changed");
       const py::object type = errors.attr("NonFiniteError");
       PyErr_SetObject(type.ptr(), type(birth).ptr());
       throw py::error_already_set();

@@ -76,7 +76,11 @@ class HandleOf : public Handle {
     birth["tensor"] = names_[tensor];
     birth["index"] = py::tuple(index);
     birth["value"] = refusal->value;
-    birth["cause"] = refusal->cause;
+    birth["result"] = refusal->result;
+    birth["dtype"] = dtype_name<T>();
+    py::dict operands;
+    for (const auto& [name, value] : refusal->operands) operands[py::str(name)] = value;
+    birth["operands"] = operands;
     return std::move(birth);
   }
 
@@ -177,7 +181,7 @@ void bind_optim(py::module_& m) {
       .def(
           "step", &Handle::step, arg("grads"), arg("lr"), arg("scale") = 1.0,
           R"(One update with gradients multiplied by `scale`. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
-(phase "update"), a dict of phase, tensor, index, value, cause, and nothing was changed.)")
+(phase "update"), a dict of phase, tensor, index, value, result, operands, and nothing was changed.)")
       .def_property("count", &Handle::count, &Handle::set_count, "The number of updates done.")
       .def(
           "state", [](const py::object& self) { return self.cast<Handle&>().state(self); },

@@ -46,6 +46,7 @@ __all__ = [
     "reset_guard_counts",
     "set_num_threads",
     "show_config",
+    "trace_step",
     "train",
 ]
 
@@ -54,6 +55,7 @@ _LATER = {  # loaded when first used: a training needs none of it
     "doctor": "loopos.health.doctor",
     "explain": "loopos.health.explain",
     "replay": "loopos.health.replay",
+    "trace_step": "loopos.health.ledger",
 }
 
 

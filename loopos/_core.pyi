@@ -13,6 +13,16 @@ class TransformerF32:
     """
 
     def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def _add_plant(self, fault: dict) -> int:
+        """
+        Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; returns its number.
+        """
+
+    def _remove_plant(self, number: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Takes it out; returns how often it has fired.
+        """
+
     def accumulate(
         self,
         ids: typing.Any,
@@ -41,6 +51,11 @@ class TransformerF32:
     def gradients(self) -> dict:
         """
         Views of the gradients, like parameters().
+        """
+
+    def ledger(self) -> list:
+        """
+        The tensors of the last trace(), in the order of execution, as dicts.
         """
 
     def loss(
@@ -77,9 +92,10 @@ class TransformerF32:
         step: typing.Any = None,
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        frames: typing.SupportsInt | typing.SupportsIndex = 65536,
     ) -> typing.Any:
         """
-        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite; None if all are.
+        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there.
         """
 
     def zero_grad(self) -> None:
@@ -93,6 +109,16 @@ class TransformerF64:
     """
 
     def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def _add_plant(self, fault: dict) -> int:
+        """
+        Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; returns its number.
+        """
+
+    def _remove_plant(self, number: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Takes it out; returns how often it has fired.
+        """
+
     def accumulate(
         self,
         ids: typing.Any,
@@ -121,6 +147,11 @@ class TransformerF64:
     def gradients(self) -> dict:
         """
         Views of the gradients, like parameters().
+        """
+
+    def ledger(self) -> list:
+        """
+        The tensors of the last trace(), in the order of execution, as dicts.
         """
 
     def loss(
@@ -157,9 +188,10 @@ class TransformerF64:
         step: typing.Any = None,
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        frames: typing.SupportsInt | typing.SupportsIndex = 65536,
     ) -> typing.Any:
         """
-        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite; None if all are.
+        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there.
         """
 
     def zero_grad(self) -> None:
@@ -199,7 +231,7 @@ class Optimizer:
     ) -> typing.Any:
         """
         One update with gradients multiplied by `scale`. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
-        (phase "update"), a dict of phase, tensor, index, value, cause, and nothing was changed.
+        (phase "update"), a dict of phase, tensor, index, value, result, operands, and nothing was changed.
         """
 
     @property
@@ -233,7 +265,7 @@ def get_num_threads() -> int:
 
 def guard_counts() -> dict:
     """
-    How often each operation's guard has fired (fully masked rows) since import or reset_guard_counts().
+    How often each operation's guard has decided a row since import or reset_guard_counts(): fully masked rows; for layer_norm_eps and rms_norm_eps, rows whose variance is below eps.
     """
 
 def isa() -> str:

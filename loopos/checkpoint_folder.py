@@ -105,7 +105,7 @@ def refuse_nonfinite(step: int, arrays: Mapping[str, np.ndarray]) -> None:
         index = tuple(int(i) for i in np.unravel_index(np.argmin(finite), array.shape))
         layer = next((int(part) for part in name.split(".") if part.isascii() and part.isdigit()), None)
         moment = name.startswith(OPTIMIZER_PREFIX)
-        cause = f"it was not finite when the checkpoint of step {step} was due"
+        cause = f"weight not finite: it was not finite when the checkpoint of step {step} was due"
         birth = Birth(
             step=step,
             phase="update" if moment else "forward",

@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+CAUSES = (
+    "exp overflow",
+    "product overflow",
+    "sum overflow",
+    "norm overflow",
+    "inf - inf",
+    "0*inf",
+    "0/0",
+    "log 0",
+    "negative root",
+    "all-masked row",
+    "label out of range",
+    "input not finite",
+    "weight not finite",
+    "learning rate too large",
+    "eps floor active",
+    "unknown",
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +39,13 @@ class Birth:
     tensor: the name of that output (or weight, or gradient).
     index: the element, as a tuple into that tensor.
     value: the offending value (NaN, inf or -inf).
-    cause: a sentence on how such a value comes about.
+    cause: one of CAUSES, a colon, and how the value came about in words and numbers.
+    micro_batch: which of the step's, from 0; None where there is only one or none is to blame.
+    place: ``index`` in words: row and token of the batch, head, channel.
+    operands: what the operation read for this element, before: a number by its name, or for a row of numbers their
+        count, least, greatest, and the decisive one ("value") with its place in the row ("at").
+    advice: what to do next.
+    ledger: the last tensors up to this one, in the order of execution: see :func:`loopos.trace_step`.
     """
 
     step: int | None
@@ -29,6 +56,17 @@ class Birth:
     index: tuple[int, ...]
     value: float
     cause: str
+    micro_batch: int | None = None
+    place: str = ""
+    operands: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    advice: str = ""
+    ledger: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, hash=False)
+
+    @property
+    def cause_class(self) -> str:
+        """The one of CAUSES that ``cause`` begins with; "unknown" for other words."""
+        begins = self.cause.partition(":")[0]
+        return begins if begins in CAUSES else "unknown"
 
     def __str__(self) -> str:
         where = [f"step {self.step}"] if self.step is not None else []
@@ -47,9 +85,19 @@ class NonFiniteError(FloatingPointError):
     there is none (no output_dir, or the file could not be written: the message says why)."""
 
     def __init__(self, birth: Birth, message: str | None = None, bundle: Path | None = None):
-        super().__init__(message or f"a number is not finite; nothing was updated. {birth}")
+        where = f". That is {birth.place}" if birth.place else ""
+        if birth.micro_batch is not None:
+            where += f"{',' if where else '. That is in'} micro-batch {birth.micro_batch}"
+        advice = f". What to do: {birth.advice}" if birth.advice else ""
+        super().__init__(message or f"a number is not finite; nothing was updated. {birth}{where}{advice}")
         self.birth = birth
         self.bundle = bundle
+
+    @property
+    def ledger(self) -> list[Mapping[str, Any]]:
+        """The last tensors up to the birth, with their least, greatest, root mean square, share of zeros and of
+        numbers that are not finite."""
+        return list(self.birth.ledger)
 
     def __reduce__(self):  # the default would call NonFiniteError(message) in the receiving process
         return (type(self), (self.birth, str(self), self.bundle))

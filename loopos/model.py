@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from loopos import _core, checks, hf
+from loopos.births import birth_from, find_birth
 from loopos.config import ModelConfig
-from loopos.errors import Birth, NonFiniteError
+from loopos.errors import NonFiniteError
 from loopos.sampling import UniformStream, sample
 
 _CLASSES = {"float32": _core.TransformerF32, "float64": _core.TransformerF64}
@@ -94,13 +95,15 @@ class Model:
         )
         count = int(np.count_nonzero(np.asarray(targets) != ignore_index))
         scale = 1.0 / max(1, count)
+        keywords = {"scale": scale, "ignore_index": ignore_index}
         self._core.zero_grad()
-        total, count, healthy = self._core.accumulate(ids, targets, scale=scale, ignore_index=ignore_index)
-        if not (healthy and math.isfinite(self._core.grad_norm())):
-            found = self._core.trace(ids, targets, scale=scale, ignore_index=ignore_index)
-            if found is not None:
-                raise NonFiniteError(birth_from(found, step=None))
-        return total * scale, {name: grad.copy() for name, grad in self._core.gradients().items()}
+        total, _, healthy = self._core.accumulate(ids, targets, **keywords)
+        loss, norm = total * scale, self._core.grad_norm()
+        if not (healthy and math.isfinite(loss) and math.isfinite(norm)):
+            birth = find_birth(self._core, [(ids, targets, keywords)], loss=loss, norm=norm, step=None)
+            if birth is not None:
+                raise NonFiniteError(birth)
+        return loss, {name: grad.copy() for name, grad in self._core.gradients().items()}
 
     @_serialised
     def generate(
@@ -168,7 +171,7 @@ class Model:
                 "index": (row, ids.shape[1] - 1, token),
                 "value": float(logits[row, token]),
             }
-        birth = birth_from(found, step=None)
+        birth = birth_from(found, None, core=self._core)
         raise NonFiniteError(birth, f"generate: a logit is not finite, so no token can be chosen. {birth}")
 
     # Weights
@@ -235,28 +238,6 @@ def _unlock_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_unlock_in_child)
-
-_CAUSES = {
-    "parameter": "the weight itself is not finite: it was set, loaded or updated so before this step",
-    "inf": "overflow: finite inputs whose result is beyond the largest number of this dtype",
-    "nan": "an invalid operation: inf - inf, 0 * inf or 0 / 0",
-}
-
-
-def birth_from(found: Mapping[str, Any], step: int | None) -> Birth:
-    """The Birth of what the core's trace found."""
-    value = float(found["value"])
-    kind = "parameter" if found["op"] == "parameter" else "nan" if math.isnan(value) else "inf"
-    return Birth(
-        step=step,
-        phase=found["phase"],
-        layer=found.get("layer"),
-        op=found["op"],
-        tensor=found["tensor"],
-        index=tuple(found["index"]),
-        value=value,
-        cause=found.get("cause") or _CAUSES[kind],
-    )
 
 
 def _refuse_oversized(config: ModelConfig, dtype: str) -> None:

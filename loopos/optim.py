@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from loopos import _core
-from loopos.errors import Birth, NonFiniteError
+from loopos.births import refused_update
+from loopos.errors import NonFiniteError
 
 __all__ = ["SGD", "Adam", "AdamW"]
 
@@ -42,11 +43,6 @@ def _differences(expected, got) -> list[str]:
     if unexpected := [k for k in got if k not in expected]:
         lines.append(f"unexpected: {unexpected}")
     return lines
-
-
-def _layer_of(name: str) -> int | None:
-    """The block number in a parameter's name: its first all-digit component."""
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
 class _Optimizer:
@@ -95,8 +91,7 @@ class _Optimizer:
         ordered = [grads[name] for name in self._params]
         birth = self._step([np.asarray(g) if isinstance(g, np.generic) else g for g in ordered], rate, 1.0)
         if birth is not None:
-            op = "gradient" if birth["phase"] == "backward" else self._kind
-            raise NonFiniteError(Birth(step=None, layer=_layer_of(birth["tensor"]), op=op, **birth))
+            raise NonFiniteError(refused_update(birth, self._kind, None))
 
     def _step(self, grads: list[np.ndarray], lr: float, scale: float) -> dict | None:
         with self._owner.lock if self._owner is not None else nullcontext():
@@ -259,8 +254,8 @@ class _TrainingOptimizer:
         self._grads = list(model._core.gradients().values())
 
     def step_core(self, lr: float, scale: float) -> dict | None:
-        """None when every parameter was updated; else where the bad number is (phase, tensor, index, value, cause),
-        and nothing was changed."""
+        """None when every parameter was updated; else where the bad number is and of what it was made (phase, tensor,
+        index, value, result, operands), and nothing was changed."""
         return self._optimizer._step(self._grads, lr, scale)
 
     def state_dict(self) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def test_a_weight_is_its_own_birth(family, batch, bad):
         assert birth.layer == (numbers[0] if numbers else None)
         assert birth.step is None
         assert np.array_equal(birth.value, bad, equal_nan=True)
-        assert birth.cause
+        assert birth.cause_class == "weight not finite"
+        assert birth.advice
 
 
 def test_of_two_bad_weights_the_first_in_execution_order_is_named(family, batch):
@@ -49,7 +50,7 @@ def test_an_overflow_is_born_in_the_op_whose_output_is_first_not_finite(family, 
     birth = birth_of(model, *batch(family))
     assert (birth.phase, birth.layer, birth.op) == ("forward", 1, "linear")
     assert "qkv_proj" in birth.tensor
-    assert "overflow" in birth.cause or np.isnan(birth.value)
+    assert "overflow" in birth.cause_class
 
 
 def test_an_activation_that_a_later_op_hides_is_still_reported(batch):
@@ -110,3 +111,78 @@ def test_the_processes_floating_point_flags_are_left_alone(family, batch):
         with pytest.raises(loopos.NonFiniteError):
             model.loss_and_grads(*batch(family))
         assert np.float32(1) + np.float32(1) == 2
+
+
+def huge_scores(sign, place=(1, 4), n_head=4):
+    """A model and a batch in which one query times its own key is sign * 3e41; nothing else is large."""
+    config = loopos.ModelConfig(
+        vocab_size=31, context_length=16, n_layer=2, n_head=n_head, d_model=32, norm="rmsnorm", bias=False, d_ff=48
+    )
+    model = loopos.Model(config, seed=1)
+    weights, rng = model.parameters(), np.random.default_rng(0)
+    ids, targets = rng.integers(8, 31, (2, 6)), rng.integers(8, 31, (2, 6))
+    ids[place] = 7
+    weights["tok_embed.weight"][:, 3] = weights["pos_embed.weight"][:, 3] = 0
+    weights["tok_embed.weight"][7] = np.eye(32)[3]
+    weights["blocks.0.attn.o_proj.weight"][3] = weights["blocks.0.mlp.down_proj.weight"][3] = 0
+    qkv = weights["blocks.1.attn.qkv_proj.weight"]
+    qkv[[0, 32]] = 0
+    qkv[0, 3], qkv[32, 3] = 1e20, sign * 1e20
+    return model, ids, targets
+
+
+@pytest.mark.parametrize("place", [(1, 4), (1, 0)])  # among other keys, and the only one
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_score_that_overflows_is_no_mask(sign, place):
+    birth = birth_of(*huge_scores(sign, place))
+    row, token = place
+    assert (birth.phase, birth.layer, birth.op, birth.tensor) == ("forward", 1, "attention", "blocks.1.attn.scores")
+    assert birth.index == (row, 0, token, token)
+    assert birth.place == f"row {row}, head 0, query token {token}, key token {token}"
+    assert birth.value == sign * np.inf
+    assert birth.cause_class == "product overflow"
+    assert birth.operands["q"]["value"] * birth.operands["k"]["value"] == pytest.approx(sign * 3.1e41, rel=0.05)
+
+
+def test_a_number_that_leaves_the_range_and_is_not_used_is_told():
+    """A query times a key after it, which it does not see, overflows: nothing that the step keeps is touched."""
+    model, ids, targets = huge_scores(0, place=(1, 1))
+    weights = model.parameters()
+    ids[1, 4] = 6
+    for name in ("tok_embed", "pos_embed"):
+        weights[f"{name}.weight"][:, 5] = 0
+    weights["tok_embed.weight"][6] = np.eye(32)[5]
+    for name in ("attn.o_proj", "mlp.down_proj"):
+        weights[f"blocks.0.{name}.weight"][5] = 0
+    weights["blocks.1.attn.qkv_proj.weight"][32, 5] = 1e20
+    with pytest.warns(RuntimeWarning, match="in computing blocks.1.attn.*op attention.*overflow.*finite all the same"):
+        loss, _ = model.loss_and_grads(ids, targets)
+    assert np.isfinite(loss)
+
+
+def test_the_message_says_where_why_and_what_to_do(family, batch):
+    model = loopos.Model(family, seed=1)
+    model.parameters()["blocks.1.attn.qkv_proj.weight"][...] = 3e38
+    with pytest.raises(loopos.NonFiniteError) as error:
+        model.loss_and_grads(*batch(family))
+    said, birth = str(error.value), error.value.birth
+    for part in (birth.tensor, birth.place, birth.cause, birth.advice):
+        assert part
+        assert part in said
+    x, weight = birth.operands["x"], birth.operands["weight"]
+    assert x["count"] == weight["count"] == 32
+    assert abs(x["value"] * weight["value"]) > 3.4e38
+    assert loopos.explain(error.value).causes[0] == "product-overflow"
+    assert loopos.explain(said).causes[0] == "product-overflow"
+
+
+def test_the_ledger_ends_with_the_birth(family, batch):
+    model = loopos.Model(family, seed=1)
+    model.parameters()["blocks.1.attn.qkv_proj.weight"][...] = 3e38
+    with pytest.raises(loopos.NonFiniteError) as error:
+        model.loss_and_grads(*batch(family))
+    ledger = error.value.ledger
+    assert 20 < len(ledger) <= 64
+    assert ledger[-1]["tensor"] == error.value.birth.tensor
+    assert ledger[-1]["nonfinite"] > 0
+    assert all(frame["nonfinite"] == 0 for frame in ledger[:-1])

@@ -20,6 +20,12 @@ class Core:
     def gradients(self):
         return self._gradients
 
+    def parameters(self):
+        return {}
+
+    def ledger(self):
+        return [{"phase": "forward", "op": "gelu", "tensor": "blocks.0.mlp.y", "flags": ("overflow",)}]
+
 
 CALLS = [(None, None, {"micro": micro}) for micro in range(3)]
 
@@ -32,9 +38,10 @@ def test_clip_factor(norm, most, factor):
     assert clip_factor(norm, most) == factor
 
 
-def test_a_false_alarm_is_none():
+def test_a_flag_without_a_bad_number_is_no_birth_and_is_told():
     core = Core()
-    assert find_birth(core, CALLS, loss=2.0, norm=1.0, step=5) is None
+    with pytest.warns(RuntimeWarning, match="^a number left the range in computing blocks.0.mlp.y .op gelu"):
+        assert find_birth(core, CALLS, loss=2.0, norm=1.0, step=5) is None
     assert core.traced == [0, 1, 2]
 
 
@@ -45,6 +52,7 @@ def test_the_first_micro_batch_with_a_birth_is_reported():
     assert (birth.step, birth.phase, birth.layer, birth.op, birth.tensor) == (5, "forward", 1, "linear", "fc")
     assert (birth.index, birth.value) == ((0, 2), np.inf)
     assert birth.cause
+    assert birth.micro_batch == 1
     assert core.traced == [0, 1]
 
 
@@ -76,10 +84,22 @@ def test_accumulated_overflow_in_the_engine_itself():
 
 
 def test_refused_update():
-    found = {"phase": "update", "tensor": "h.0.ln.weight", "index": [3], "value": np.nan, "cause": "0 / 0"}
+    operands = {"weight": 1.0, "gradient": 0.0, "clip_factor": 1.0, "learning_rate": 0.1, "eps": 0.0}
+    operands |= {"new exp_avg": 0.0, "new exp_avg_sq": 0.0, "1 - beta1^t": 0.1, "1 - beta2^t": 0.1}
+    found = {"phase": "update", "tensor": "h.0.ln.weight", "index": [3], "value": np.nan, "result": "weight"}
+    found |= {"dtype": "float32", "operands": operands}
     birth = refused_update(found, "adamw", 8)
     assert (birth.step, birth.phase, birth.layer, birth.op, birth.index) == (8, "update", 0, "adamw", (3,))
-    assert birth.cause == "0 / 0"
+    assert birth.cause_class == "0/0"
+    assert birth.operands["learning_rate"] == 0.1
+    operands["weight"] = np.inf
+    spoilt = refused_update(found, "adamw", 8)
+    assert (spoilt.phase, spoilt.op, spoilt.value, spoilt.cause_class) == (
+        "forward",
+        "parameter",
+        np.inf,
+        "weight not finite",
+    )
 
 
 def test_layer_of():

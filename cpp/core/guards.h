@@ -1,5 +1,5 @@
-// Guards that fired. An operation whose eps guard acts (only a fully masked softmax row can make one act) says so here,
-// and Python reads the counts: a guard is never silent.
+// Guards that fired. An operation whose guard decides a row says so here (a fully masked softmax row; a norm's row
+// whose variance is below eps, so that eps sets its scale), and Python reads the counts: a guard is never silent.
 #pragma once
 
 #include <array>
@@ -8,9 +8,9 @@
 
 namespace loopos {
 
-enum class Guard { softmax, log_softmax, logsumexp, cross_entropy, attention };
-constexpr std::array<const char*, 5> kGuardNames = {"softmax", "log_softmax", "logsumexp", "cross_entropy",
-                                                    "attention"};
+enum class Guard { softmax, log_softmax, logsumexp, cross_entropy, attention, layer_norm_eps, rms_norm_eps };
+constexpr std::array<const char*, 7> kGuardNames = {"softmax",   "log_softmax",    "logsumexp",   "cross_entropy",
+                                                    "attention", "layer_norm_eps", "rms_norm_eps"};
 
 void count_guard(Guard site, Index times = 1);
 Index guard_count(Guard site);

@@ -1,13 +1,72 @@
-// Tracing: the first tensor that is not finite, in the order of execution. A step that went bad is run again with a
-// probe attached.
+// Tracing: what every tensor of a pass holds, in the order of execution, up to the first number that is not finite; and
+// planting: a fault written into a tensor on the way, to test what notices it. A step that went bad is run again with a
+// probe that looks. A pass without a probe pays one pointer test for each tensor.
 #pragma once
 
+#include <array>
+#include <cfenv>
+#include <cmath>
+#include <deque>
+#include <initializer_list>
+#include <limits>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
-#include "core/check.h"
+#include "core/thread_pool.h"
 
 namespace loopos {
+
+/// A shape or an index of up to four axes, without a memory allocation.
+struct Extents {
+  std::array<Index, 4> n{};
+  std::size_t rank = 0;
+
+  Extents() = default;
+  Extents(std::initializer_list<Index> list) : rank(list.size()) { std::copy(list.begin(), list.end(), n.begin()); }
+  Extents(const std::vector<Index>& list) : rank(list.size()) { std::copy(list.begin(), list.end(), n.begin()); }
+  Index size() const {
+    Index product = 1;
+    for (std::size_t axis = 0; axis < rank; ++axis) product *= n[axis];
+    return product;
+  }
+  Index last() const { return n[rank - 1]; }
+  Extents place(Index flat) const {
+    Extents index = *this;
+    for (std::size_t axis = rank; axis-- > 0; flat /= n[axis]) index.n[axis] = flat % n[axis];
+    return index;
+  }
+};
+
+/// What one element was made of: the numbers that its operation read, by name.
+class Operands {
+ public:
+  Operands(const Extents& shape, Index flat) : index(shape.place(flat)), flat_(flat), width_(shape.last()) {}
+
+  const Extents index;
+  Index row() const { return flat_ / width_; }  // all axes but the last as one
+  Index column() const { return flat_ % width_; }
+  /// n numbers, `stride` apart; nothing for a null pointer.
+  template <class T>
+  void take(const char* name, const T* x, Index n, Index stride = 1) {
+    if (!x) return;
+    std::vector<double> values(static_cast<std::size_t>(n));
+    for (Index i = 0; i < n; ++i) values[static_cast<std::size_t>(i)] = static_cast<double>(x[i * stride]);
+    vectors.emplace_back(name, std::move(values));
+  }
+  void set(const char* name, double value) { numbers.emplace_back(name, value); }
+
+  std::vector<std::pair<const char*, std::vector<double>>> vectors;
+  std::vector<std::pair<const char*, double>> numbers;  // sizes and attributes
+
+ private:
+  Index flat_, width_;
+};
+
+struct NoOperands {
+  void operator()(Operands&) const {}
+};
 
 struct Birth {
   bool found = false;
@@ -15,38 +74,142 @@ struct Birth {
   Index layer = -1;  // -1: outside blocks
   std::vector<Index> index;
   double value = 0;
+  std::vector<std::pair<const char*, std::vector<double>>> vectors;
+  std::vector<std::pair<const char*, double>> numbers;
+};
+
+/// One tensor: of its finite elements the smallest, largest and root mean square; how many are zero, and not finite;
+/// and the floating-point flags raised since the tensor before.
+struct Frame {
+  std::string phase, op, tensor;
+  Index layer = -1;
+  Extents shape;
+  double min = std::numeric_limits<double>::infinity(), max = -min;
+  long double squares = 0;
+  Index seen = 0, zeros = 0, nonfinite = 0, first_bad = -1;
+  int flags = 0;
+  Index eps_rows = -1;  // of a norm: rows whose variance is below its eps
+
+  void merge(const Frame& next);
+};
+
+/// A fault: `value` in one element, or in all, of the tensor of this name.
+struct Plant {
+  std::string phase, op, tensor;  // op empty: any
+  std::vector<Index> index;       // empty: every element
+  double value = 0;
+  bool flagged = true;  // raises the floating-point flag that such a value is born with
+  Index fired = 0;
 };
 
 class Probe {
  public:
-  /// Looks at x of this shape unless a birth was found already.
-  template <class T>
-  void see(const char* phase, Index layer, const char* op, const std::string& tensor, const T* x,
-           const std::vector<Index>& shape) {
-    if (birth_.found) return;
-    Index size = 1;
-    for (Index n : shape) size *= n;
-    for (Index i = 0; i < size; ++i) {
-      if (x[i] - x[i] == T(0)) continue;
-      birth_ = {true, phase, op, tensor, layer, {}, static_cast<double>(x[i])};
-      birth_.index.resize(shape.size());
-      for (std::size_t axis = shape.size(); axis-- > 0; i /= shape[axis]) birth_.index[axis] = i % shape[axis];
-      return;
-    }
+  /// looks: whether tensors are described and a birth is sought. frames: how many to keep, the last ones.
+  Probe(std::vector<Plant*> plants, bool looks, std::size_t frames)
+      : plants_(std::move(plants)), looks_(looks), most_(frames) {}
+
+  /// x is a tensor of this shape, or elements `first` to `first` + `count` of one. A plant that is meant for it acts
+  /// (not on a const x); then it is described, unless a birth was found already. take(operands) is called for the
+  /// first element that is not finite.
+  template <class T, class Take = NoOperands>
+  void see(const char* phase, Index layer, const char* op, const std::string& tensor, T* x, const Extents& shape,
+           const Take& take = {}, Index first = 0, Index count = -1) {
+    if (count < 0) count = shape.size();
+    if constexpr (!std::is_const_v<T>)
+      for (Plant* p : plants_) plant(*p, phase, op, tensor, x, shape, first, count);
+    if (!looking()) return;
+    Frame frame = described(x, first, count);
+    frame.phase = phase;
+    frame.op = op;
+    frame.tensor = tensor;
+    frame.layer = layer;
+    frame.shape = shape;
+    const Index bad = frame.first_bad;
+    keep(std::move(frame));
+    if (bad < 0) return;
+    Operands operands(shape, bad);
+    take(operands);
+    const auto begin = operands.index.n.begin();
+    birth_ = {true,
+              phase,
+              op,
+              tensor,
+              layer,
+              {begin, begin + static_cast<std::ptrdiff_t>(shape.rank)},
+              static_cast<double>(x[bad - first]),
+              std::move(operands.vectors),
+              std::move(operands.numbers)};
   }
-  /// Looks at one row of a larger tensor whose leading indices are given; a row of one element adds no index of its
-  /// own.
-  template <class T>
-  void see_row(const char* phase, const char* op, const char* tensor, const T* row, Index n,
-               std::vector<Index> leading) {
-    if (birth_.found) return;
-    see(phase, Index{-1}, op, tensor, row, n == 1 ? std::vector<Index>{} : std::vector<Index>{n});
-    if (birth_.found) birth_.index.insert(birth_.index.begin(), leading.begin(), leading.end());
+
+  /// Of the norm that was shown last.
+  void count_eps_rows(Index rows) {
+    if (looking() && !frames_.empty()) frames_.back().eps_rows = rows;
   }
+  bool looking() const { return looks_ && !birth_.found; }
+  bool plants() const { return !plants_.empty(); }
   const Birth& birth() const { return birth_; }
+  std::deque<Frame>& frames() { return frames_; }
 
  private:
+  template <class T>
+  static void plant(Plant& p, const char* phase, const char* op, const std::string& tensor, T* x, const Extents& shape,
+                    Index first, Index count) {
+    if (p.tensor != tensor || p.phase != phase || !(p.op.empty() || p.op == op)) return;
+    Index begin = first, end = first + count;
+    if (!p.index.empty()) {
+      if (p.index.size() != shape.rank) return;
+      Index flat = 0;
+      for (std::size_t axis = 0; axis < shape.rank; ++axis) {
+        if (p.index[axis] < 0 || p.index[axis] >= shape.n[axis]) return;
+        flat = flat * shape.n[axis] + p.index[axis];
+      }
+      if (flat < begin || flat >= end) return;
+      begin = flat;
+      end = flat + 1;
+    }
+    for (Index i = begin; i < end; ++i) x[i - first] = static_cast<T>(p.value);
+    if (p.flagged && !std::isfinite(p.value)) std::feraiseexcept(std::isnan(p.value) ? FE_INVALID : FE_OVERFLOW);
+    ++p.fired;
+  }
+
+  /// Chunks are fixed by the size and merged in order: the same numbers on any number of threads.
+  template <class T>
+  static Frame described(const T* x, Index first, Index count) {
+    const int flags = FpScope::fresh();
+    constexpr Index kChunk = 1 << 16;
+    std::vector<Frame> parts(static_cast<std::size_t>((count + kChunk - 1) / kChunk));
+    parallel_blocks(count, kChunk, [&](Index begin, Index end) {
+      Frame& part = parts[static_cast<std::size_t>(begin / kChunk)];
+      using Wide = std::conditional_t<std::is_same_v<std::remove_const_t<T>, float>, double, long double>;
+      Wide squares = 0;
+      for (Index i = begin; i < end; ++i) {
+        if (!std::isfinite(x[i])) {
+          if (part.nonfinite++ == 0) part.first_bad = first + i;
+          continue;
+        }
+        const double value = static_cast<double>(x[i]);
+        part.min = std::min(part.min, value);
+        part.max = std::max(part.max, value);
+        part.zeros += value == 0;
+        squares += static_cast<Wide>(value) * static_cast<Wide>(value);
+      }
+      part.squares = squares;
+      part.seen = end - begin;
+    });
+    Frame whole;
+    for (const Frame& part : parts) whole.merge(part);
+    whole.flags = flags;
+    FpScope::fresh();  // whatever describing raised is not the operation's
+    return whole;
+  }
+
+  void keep(Frame frame);
+
+  std::vector<Plant*> plants_;
+  bool looks_;
+  std::size_t most_;
   Birth birth_;
+  std::deque<Frame> frames_;
 };
 
 }  // namespace loopos

@@ -267,6 +267,13 @@ int FpScope::raised() const {
   return std::fetestexcept(kWatched) | job_flags;
 }
 
+int FpScope::fresh() {
+  const int now = std::fetestexcept(kWatched) | std::exchange(job_flags, 0);
+  std::feclearexcept(kWatched);
+  ended_flags |= now;
+  return now;
+}
+
 int FpScope::take() {
   return std::exchange(ended_flags, 0);
 }

@@ -64,6 +64,8 @@ class FpScope {
   int raised() const;
   /// What the scopes of this thread that ended had raised since the last call of this.
   static int take();
+  /// What was raised since the last call of this within the scope of this thread; raised() forgets it, take() does not.
+  static int fresh();
 
  private:
   std::fenv_t before_;

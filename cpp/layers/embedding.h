@@ -34,14 +34,27 @@ class Embedding {
     if (pass.dropout > 0)
       dropout_forward(y, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_),
                       y);
-    site_.see(pass, "forward", "embedding", "y", y, {pass.batch, pass.time, width_});
+    site_.see(pass, "forward", "embedding", "y", y, {pass.batch, pass.time, width_}, [&](Operands& o) {
+      o.set("id", static_cast<double>(ids[o.row()]));
+      o.set("dropout", pass.dropout);
+      o.take("token", tokens_->value + ids[o.row()] * width_ + o.column(), 1);
+      if (positions_)
+        o.take("position", positions_->value + (pass.start + o.row() % pass.time) * width_ + o.column(), 1);
+    });
   }
 
   /// Of the whole batch. dy is changed in place (dropout).
   void parameter_gradients(const Pass& pass, const Index* ids, T* dy) {
     if (pass.dropout > 0) dropout_backward(dy, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, dy);
     embedding_backward(dy, ids, pass.rows(), width_, vocab_, tokens_->grad);
-    if (pass.probe) pass.probe->see("backward", Index{-1}, "embedding", tokens_->name, tokens_->grad, tokens_->shape);
+    if (pass.probe)
+      pass.probe->see("backward", Index{-1}, "embedding", tokens_->name, tokens_->grad, tokens_->shape,
+                      [&](Operands& o) {
+                        std::vector<T> terms;  // of every place where the token stands
+                        for (Index r = 0; r < pass.rows(); ++r)
+                          if (ids[r] == o.row()) terms.push_back(dy[r * width_ + o.column()]);
+                        o.take("dy", terms.data(), static_cast<Index>(terms.size()));
+                      });
     if (!positions_) return;
     // Position t collects row t of every sequence, in the order of the batch.
     parallel_blocks(pass.time, row_grain(width_ * pass.batch), [&](Index begin, Index end) {
@@ -50,7 +63,9 @@ class Embedding {
           kernels::table<T>().axpy(dy + (b * pass.time + t) * width_, width_, T(1), positions_->grad + t * width_);
     });
     if (pass.probe)
-      pass.probe->see("backward", Index{-1}, "embedding", positions_->name, positions_->grad, positions_->shape);
+      pass.probe->see(
+          "backward", Index{-1}, "embedding", positions_->name, positions_->grad, positions_->shape,
+          [&](Operands& o) { o.take("dy", dy + o.row() * width_ + o.column(), pass.batch, pass.time * width_); });
   }
 
  private:

@@ -57,24 +57,50 @@ class Head {
       double* losses = losses_.data() + begin + first;
       linear_forward<T>(x + first * width_, weight_->value, nullptr, rows, width_, vocab_, logits, nullptr,
                         panels(pass));
-      see(pass, "forward", "linear", "logits", logits, first, rows);
+      see(pass, "forward", "linear", "logits", logits, first, rows, [&](Operands& o) {
+        o.take("x", x + o.row() * width_, width_);
+        o.take("weight", weight_->value + o.column() * width_, width_);
+      });
       cross_entropy_forward(logits, targets + first, rows, vocab_, options, losses, lse);
-      see_losses(pass, losses, first, rows);
+      if (pass.probe)
+        pass.probe->see(
+            "forward", Index{-1}, "cross_entropy", "loss", losses, {pass.batch, pass.time},
+            [&](Operands& o) {
+              const Index r = o.row() * pass.time + o.column();
+              o.set("target", static_cast<double>(targets[r]));
+              o.take("logits", logits + (r - first) * vocab_, vocab_);
+            },
+            first, rows);
       if (!dx) continue;
       cross_entropy_backward(&scale, Index{0}, logits, targets + first, lse, rows, vocab_, options, logits);
-      see(pass, "backward", "cross_entropy", "dlogits", logits, first, rows);
+      see(pass, "backward", "cross_entropy", "dlogits", logits, first, rows, [&](Operands& o) {
+        o.set("scale", static_cast<double>(scale));
+        o.set("target", static_cast<double>(targets[o.row()]));
+        o.take("log_sum_exp", lse_ + o.row(), 1);
+      });
       linear_backward<T>(logits, x + first * width_, weight_->value, rows, width_, vocab_, dx + first * width_,
                          keep ? nullptr : weight_->grad, nullptr, panels(pass));
+      if (pass.probe)
+        pass.probe->see(
+            "backward", Index{-1}, "linear", "lm_head.dx", dx + first * width_, {pass.batch, pass.time, width_},
+            [&](Operands& o) {
+              o.take("dy", logits + (o.row() - first) * vocab_, vocab_);
+              o.take("weight", weight_->value + o.column(), vocab_, width_);
+            },
+            first * width_, rows * width_);
     }
-    if (pass.probe && dx)
-      pass.probe->see("backward", Index{-1}, "linear", "lm_head.dx", dx, {pass.batch, pass.time, width_});
   }
 
   /// Of the whole batch, x as it was given to loss.
   void parameter_gradients(const Pass& pass, const T* x) {
     if (tile(pass.rows()) == pass.rows())
       linear_backward<T>(logits_, x, weight_->value, pass.rows(), width_, vocab_, nullptr, weight_->grad, nullptr);
-    if (pass.probe) pass.probe->see("backward", Index{-1}, "linear", weight_->name, weight_->grad, weight_->shape);
+    if (pass.probe)
+      pass.probe->see("backward", Index{-1}, "linear", weight_->name, weight_->grad, weight_->shape, [&](Operands& o) {
+        if (tile(pass.rows()) != pass.rows()) return;  // the gradients of the logits are no longer there
+        o.take("dy", logits_ + o.row(), pass.rows(), vocab_);
+        o.take("x", x + o.column(), pass.rows(), width_);
+      });
   }
 
   /// Of the whole batch, in the order of its rows.
@@ -92,19 +118,13 @@ class Head {
 
   const LinearPanels<T>* panels(const Pass& pass) const { return pass.packed ? &panels_ : nullptr; }
 
-  /// A tile is seen one row at a time, so that its index is (batch, time, token) like that of the whole.
-  void see(const Pass& pass, const char* phase, const char* op, const char* tensor, const T* x, Index first,
-           Index rows) const {
-    if (!pass.probe || pass.probe->birth().found) return;
-    for (Index r = 0; r < rows; ++r)
-      pass.probe->see_row(phase, op, tensor, x + r * vocab_, vocab_,
-                          {(first + r) / pass.time, (first + r) % pass.time});
-  }
-  void see_losses(const Pass& pass, const double* losses, Index first, Index rows) const {
-    if (!pass.probe) return;
-    for (Index r = 0; r < rows; ++r)
-      pass.probe->see_row("forward", "cross_entropy", "loss", &losses[r], 1,
-                          {(first + r) / pass.time, (first + r) % pass.time});
+  /// Rows `first` to `first` + `rows` of a tensor (batch, time, V).
+  template <class Take>
+  void see(const Pass& pass, const char* phase, const char* op, const char* tensor, T* x, Index first, Index rows,
+           const Take& take) const {
+    if (pass.probe)
+      pass.probe->see(phase, Index{-1}, op, tensor, x, {pass.batch, pass.time, vocab_}, take, first * vocab_,
+                      rows * vocab_);
   }
 
   Index vocab_ = 0, width_ = 0;

@@ -23,22 +23,34 @@ class Linear {
   void forward(const Pass& pass, const T* x, const T* residual, T* y) {
     linear_forward(x, weight_->value, bias_ ? bias_->value : nullptr, pass.rows(), in_, out_, y, residual,
                    pass.packed ? &panels_ : nullptr);
-    site_.see(pass, "forward", "linear", "y", y, {pass.batch, pass.time, out_});
+    site_.see(pass, "forward", "linear", "y", y, {pass.batch, pass.time, out_}, [&](Operands& o) {
+      o.take("x", x + o.row() * in_, in_);
+      o.take("weight", weight_->value + o.column() * in_, in_);
+      if (bias_) o.take("bias", bias_->value + o.column(), 1);
+    });
   }
 
   /// dx (rows, in) is overwritten; it must not be dy.
   void backward(const Pass& pass, const T* dy, T* dx) {
     linear_backward<T>(dy, nullptr, weight_->value, pass.rows(), in_, out_, dx, nullptr, nullptr,
                        pass.packed ? &panels_ : nullptr);
-    site_.see(pass, "backward", "linear", "dx", dx, {pass.batch, pass.time, in_});
+    site_.see(pass, "backward", "linear", "dx", dx, {pass.batch, pass.time, in_}, [&](Operands& o) {
+      o.take("dy", dy + o.row() * out_, out_);
+      o.take("weight", weight_->value + o.column(), out_, in_);
+    });
   }
 
   /// Accumulates; x as it was given to forward.
   void parameter_gradients(const Pass& pass, const T* dy, const T* x) {
     linear_backward<T>(dy, x, weight_->value, pass.rows(), in_, out_, nullptr, weight_->grad,
                        bias_ ? bias_->grad : nullptr);
-    site_.see(pass, "backward", "linear", "weight", weight_->grad, weight_->shape);
-    if (bias_) site_.see(pass, "backward", "linear", "bias", bias_->grad, bias_->shape);
+    site_.see(pass, "backward", "linear", "weight", weight_->grad, weight_->shape, [&](Operands& o) {
+      o.take("dy", dy + o.row(), pass.rows(), out_);
+      o.take("x", x + o.column(), pass.rows(), in_);
+    });
+    if (bias_)
+      site_.see(pass, "backward", "linear", "bias", bias_->grad, bias_->shape,
+                [&](Operands& o) { o.take("dy", dy + o.column(), pass.rows(), out_); });
   }
 
  private:

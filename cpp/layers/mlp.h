@@ -47,7 +47,8 @@ class Mlp {
     T *before = pass.at(before_, up_), *after = pass.at(after_, config_.hidden);
     up_proj_.forward(pass, x, nullptr, before);
     activate(pass, before, after);
-    site_.see(pass, "forward", op(), "y", after, {pass.batch, pass.time, config_.hidden});
+    site_.see(pass, "forward", op(), "y", after, {pass.batch, pass.time, config_.hidden},
+              [&](Operands& o) { take_inputs(o, before); });
     down_proj_.forward(pass, after, residual, out);
   }
 
@@ -61,7 +62,10 @@ class Mlp {
     else
       swiglu_backward(dafter, before, before + config_.hidden, pass.rows(), config_.hidden, up_, dbefore,
                       dbefore + config_.hidden);
-    site_.see(pass, "backward", op(), "dx", dbefore, {pass.batch, pass.time, up_});
+    site_.see(pass, "backward", op(), "dx", dbefore, {pass.batch, pass.time, up_}, [&](Operands& o) {
+      take_inputs(o, before);
+      o.take("dy", dafter + o.row() * config_.hidden + o.column() % config_.hidden, 1);
+    });
     up_proj_.backward(pass, dbefore, dx);
   }
 
@@ -82,6 +86,14 @@ class Mlp {
   const char* op() const {
     if (!config_.activation) return "swiglu";
     return *config_.activation == Activation::relu ? "relu" : "gelu";
+  }
+
+  void take_inputs(Operands& o, const T* before) const {
+    const T* at = before + o.row() * up_ + o.column() % config_.hidden;
+    if (config_.activation) return o.take("x", at, 1);
+    o.set("hidden", static_cast<double>(config_.hidden));
+    o.take("gate", at, 1);
+    o.take("up", at + config_.hidden, 1);
   }
 
   Site site_;

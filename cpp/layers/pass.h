@@ -23,9 +23,10 @@ struct Pass {
   Index cached = 0;     // time axis of the key/value cache; 0: none
   double dropout = 0;
   std::uint64_t seed = 0, step = 0, micro = 0;  // dropout is keyed by these and the site
-  Probe* probe = nullptr;
+  Probe* probe = nullptr;  // with one, the batch is one part and nothing is fused: every tensor exists
 
   Index rows() const { return batch * time; }
+  bool looking() const { return probe && probe->looking(); }
   /// Where this part begins in an array of the whole batch, of `width` numbers a row.
   template <class T>
   T* at(T* whole, Index width) const {
@@ -52,10 +53,11 @@ struct Site {
   Index layer = -1;
 
   Site operator/(const char* part) const { return {name + "." + part, layer}; }
-  template <class T>
-  void see(const Pass& pass, const char* phase, const char* op, const char* tensor, const T* x,
-           const std::vector<Index>& shape) const {
-    if (pass.probe) pass.probe->see(phase, layer, op, *tensor ? name + "." + tensor : name, x, shape);
+  /// Shows a tensor to the pass's probe, if there is one; take(operands) says what made an element.
+  template <class T, class Take = NoOperands>
+  void see(const Pass& pass, const char* phase, const char* op, const char* tensor, T* x, const Extents& shape,
+           const Take& take = {}) const {
+    if (pass.probe) pass.probe->see(phase, layer, op, name + "." + tensor, x, shape, take);
   }
 };
 

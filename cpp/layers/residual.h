@@ -21,12 +21,19 @@ class Residual {
   void forward(const Pass& pass, const T* x, T* branch, T* out) {
     if (fused(pass)) return;
     const Index n = pass.rows() * width_;
+    std::vector<T> before;  // for a trace: out may take the place of branch
+    if (pass.looking()) before.assign(branch, branch + n);
     if (pass.dropout > 0)
       dropout_forward(branch, n, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_), branch);
     parallel_blocks(n, 1 << 15, [&](Index begin, Index end) {
       kernels::table<T>().add(x + begin, branch + begin, end - begin, out + begin);
     });
-    site_.see(pass, "forward", "add", "y", out, {pass.batch, pass.time, width_});
+    site_.see(pass, "forward", "add", "y", out, {pass.batch, pass.time, width_}, [&](Operands& o) {
+      const Index at = o.row() * width_ + o.column();
+      o.set("dropout", pass.dropout);
+      o.take("x", x + at, 1);
+      o.take("branch", before.data() + at, 1);
+    });
   }
 
   /// The gradient of the branch: dout itself, or its dropped copy in `memory`. The gradient of x is dout.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/gemm.h"
 #include "layers/linear.h"
 #include "ops/attention.h"
 #include "ops/rope.h"
@@ -58,9 +59,10 @@ class SelfAttention {
     if (config_.rope) {
       // q and k lie side by side, so one call rotates the heads of both
       const auto qk = heads(pass, qkv, 0);
+      const auto before = traced_copy(pass, qkv);
       rope_forward<T>(qk.data, qk.strides, positions, pass.batch, config_.heads + config_.kv_heads, pass.time,
                       head_width_, config_.rope_theta, false, qk.data, qk.strides);
-      site_.see(pass, "forward", "rope", "qkv", qkv, {pass.batch, pass.time, fused_});
+      see_rope(pass, "forward", "qkv", qkv, before);
     }
     AttentionShape shape = shape_of(pass);
     Heads<const T> k = view(heads(pass, qkv, key_offset())), v = view(heads(pass, qkv, value_offset()));
@@ -73,9 +75,11 @@ class SelfAttention {
     }
     AttentionOptions options = options_of(pass);
     if (pass.start > 0) options.causal = false;  // one new token sees all that is cached
+    if (pass.looking()) see_scores(pass, qkv);
     attention_forward<T>(view(heads(pass, qkv, 0)), k, v, shape, options, heads_of_y(pass, y),
                          pass.at(lse_, config_.heads));
-    site_.see(pass, "forward", "attention", "y", y, {pass.batch, pass.time, config_.width});
+    site_.see(pass, "forward", "attention", "y", y, {pass.batch, pass.time, config_.width},
+              [&](Operands& o) { take_sequence(pass, o, qkv); });
     o_proj_.forward(pass, y, residual, out);
   }
 
@@ -87,12 +91,18 @@ class SelfAttention {
                           view(heads(pass, qkv, value_offset())), view(heads_of_y(pass, y)),
                           pass.at(lse_, config_.heads), shape_of(pass), options_of(pass), heads(pass, dqkv, 0),
                           heads(pass, dqkv, key_offset()), heads(pass, dqkv, value_offset()));
-    site_.see(pass, "backward", "attention", "dqkv", dqkv, {pass.batch, pass.time, fused_});
+    site_.see(pass, "backward", "attention", "dqkv", dqkv, {pass.batch, pass.time, fused_}, [&](Operands& o) {
+      const Index begin = o.index.n[0] * pass.time * config_.width, n = pass.time * config_.width;
+      take_sequence(pass, o, qkv);
+      o.take("y", y + begin, n);
+      o.take("dy", dy + begin, n);
+    });
     if (config_.rope) {
       const auto dqk = heads(pass, dqkv, 0);
+      const auto before = traced_copy(pass, dqkv);
       rope_backward<T>(dqk.data, dqk.strides, positions, pass.batch, config_.heads + config_.kv_heads, pass.time,
                        head_width_, config_.rope_theta, false, dqk.data, dqk.strides);
-      site_.see(pass, "backward", "rope", "dqkv", dqkv, {pass.batch, pass.time, fused_});
+      see_rope(pass, "backward", "dqkv", dqkv, before);
     }
     qkv_proj_.backward(pass, dqkv, dx);
   }
@@ -129,6 +139,56 @@ class SelfAttention {
         const Index at = (b * pass.cached + pass.start + t) * kv_width();
         std::copy(row + key_offset(), row + value_offset(), cache.keys + at);
         std::copy(row + value_offset(), row + fused_, cache.values + at);
+      }
+  }
+
+  // For a trace
+
+  /// What rope is about to turn in place; empty unless a trace looks.
+  std::vector<T> traced_copy(const Pass& pass, const T* fused) const {
+    return pass.looking() ? std::vector<T>(fused, fused + pass.rows() * fused_) : std::vector<T>();
+  }
+  void see_rope(const Pass& pass, const char* phase, const char* tensor, T* fused, const std::vector<T>& before) const {
+    site_.see(pass, phase, "rope", tensor, fused, {pass.batch, pass.time, fused_}, [&](Operands& o) {
+      set_sizes(pass, o);
+      o.take("x", before.data() + o.row() * fused_ + o.column() / head_width_ * head_width_, head_width_);
+    });
+  }
+  void set_sizes(const Pass& pass, Operands& o) const {
+    o.set("heads", static_cast<double>(config_.heads));
+    o.set("kv_heads", static_cast<double>(config_.kv_heads));
+    o.set("head_width", static_cast<double>(head_width_));
+    o.set("dropout", pass.dropout);
+  }
+  /// One sequence's queries, keys and values (time, fused).
+  void take_sequence(const Pass& pass, Operands& o, const T* qkv) const {
+    set_sizes(pass, o);
+    o.take("qkv", qkv + o.index.n[0] * pass.time * fused_, pass.time * fused_);
+  }
+  /// The scores never exist as a whole: they are made again, one head at a time, and shown row by row as far as a
+  /// causal query sees. One that overflowed to -inf would pass for a mask, and nothing after it would tell.
+  void see_scores(const Pass& pass, T* qkv) const {
+    const Index time = pass.time;
+    const T scale = static_cast<T>(options_of(pass).scale);
+    std::vector<T> scores(static_cast<std::size_t>(time * time));
+    const auto q = heads(pass, qkv, 0), k = heads(pass, qkv, key_offset());
+    for (Index b = 0; b < pass.batch; ++b)
+      for (Index h = 0; h < config_.heads; ++h) {
+        const Index kv = h / (config_.heads / config_.kv_heads);
+        kernels::gemm_serial<T>(kernels::Trans::no, kernels::Trans::yes, time, time, head_width_, q.row(b, h, 0),
+                                fused_, k.row(b, kv, 0), fused_, scores.data(), time, false);
+        for (T& score : scores) score *= scale;
+        for (Index t = 0; t < time; ++t) {
+          const T* row = scores.data() + t * time;
+          pass.probe->see(
+              "forward", site_.layer, "attention", site_.name + ".scores", row, {pass.batch, config_.heads, time, time},
+              [&](Operands& o) {
+                set_sizes(pass, o);
+                o.take("q", q.row(b, h, t), head_width_);
+                o.take("k", k.row(b, kv, o.column()), head_width_);
+              },
+              ((b * config_.heads + h) * time + t) * time, t + 1);
+        }
       }
   }
 

@@ -62,15 +62,15 @@ void Gpt<T>::plan_panels(Arena<T>& arena) {
 }
 
 /// Width of dhidden_: what a branch needs at one time. A whole pass keeps the gradients of one branch in it at most:
-/// that of an ungated activation in place, those of attention's qkv behind that of its y.
+/// that of an ungated activation in place (a probe wants to see what it was made of), those of attention's qkv behind
+/// that of its y.
 template <class T>
-Index Gpt<T>::wide() const {
+Index Gpt<T>::wide(const Pass& pass) const {
   const Index passing = std::max(config_.d_ff, config_.d_model);
   if (part_ > 0) return passing;
   Index all = passing;
   for (const auto& b : blocks_)
-    all =
-        std::max({all, config_.activation ? b.mlp.up() : config_.d_ff + b.mlp.up(), config_.d_model + b.attn.fused()});
+    all = std::max({all, in_place(pass) ? b.mlp.up() : config_.d_ff + b.mlp.up(), config_.d_model + b.attn.fused()});
   return all;
 }
 
@@ -83,7 +83,7 @@ void Gpt<T>::plan_activations(Arena<T>& arena, const Pass& pass, bool training) 
   embedded_ = arena.take(stream);
   T* shared_stream = training ? nullptr : arena.take(stream);
   T* shared_normed = again ? arena.take(stream) : nullptr;
-  dhidden_ = training ? arena.take(pass.rows() * wide()) : nullptr;
+  dhidden_ = training ? arena.take(pass.rows() * wide(pass)) : nullptr;
   const Index mark = arena.mark();
   for (auto& b : blocks_) {
     if (!training) arena.release(mark);
@@ -119,7 +119,7 @@ void Gpt<T>::plan_gradients(Arena<T>& arena, const Pass& pass) {
     b.dinput = part_ ? arena.take(stream) : dstream;
     b.mlp_branch = part_ ? arena.take(dropped) : dbranch;
     b.attn_branch = part_ ? arena.take(dropped) : dbranch;
-    b.dup = part_ ? arena.take(rows * b.mlp.up()) : behind(config_.activation ? 0 : config_.d_ff);
+    b.dup = part_ ? arena.take(rows * b.mlp.up()) : behind(in_place(pass) ? 0 : config_.d_ff);
     b.dqkv = part_ ? arena.take(rows * b.attn.fused()) : behind(config_.d_model);
     b.mlp_slots = part_ ? arena.take(slots) : final_slots_;
     b.attn_slots = part_ ? arena.take(slots) : final_slots_;
@@ -134,9 +134,9 @@ void Gpt<T>::prepare(const Pass& pass, bool training) {
   positions_.resize(static_cast<std::size_t>(pass.time));
   for (Index t = 0; t < pass.time; ++t) positions_[static_cast<std::size_t>(t)] = pass.start + t;
   const Index part = sequences_per_part(pass);
-  const bool dropout = pass.dropout > 0;
+  const bool dropout = pass.dropout > 0, probed = pass.probe != nullptr;
   if (planned_batch_ == pass.batch && planned_time_ == pass.time && planned_training_ == training && part_ == part &&
-      planned_dropout_ == dropout)
+      planned_dropout_ == dropout && planned_probe_ == probed)
     return;
   planned_batch_ = -1;  // a plan that fails half-way leaves none
   part_ = part;
@@ -149,6 +149,7 @@ void Gpt<T>::prepare(const Pass& pass, bool training) {
   planned_time_ = pass.time;
   planned_training_ = training;
   planned_dropout_ = dropout;
+  planned_probe_ = probed;
 }
 
 /// body(part) for every part of the batch, on several threads; or body(pass), whose operations use several.
@@ -204,7 +205,7 @@ template <class T>
 void Gpt<T>::block_backward(Block<T>& b, const T* x, const Pass& pass) {
   const Index width = config_.d_model;
   T *dout = pass.at(b.dout, width), *dmiddle = pass.at(b.dmiddle, width), *dinput = pass.at(b.dinput, width),
-    *dnormed = pass.at(dnormed_, width), *dhidden = pass.at(dhidden_, wide());
+    *dnormed = pass.at(dnormed_, width), *dhidden = pass.at(dhidden_, wide(pass));
   const T* dbranch = b.mlp_residual.backward(pass, dout, pass.at(b.mlp_branch, width));
   if (part_ == 0) mlp_gradients(b, pass, 0);
   b.mlp.backward(pass, dbranch, dhidden, pass.at(b.dup, b.mlp.up()), dnormed);
@@ -292,7 +293,7 @@ LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* tar
     for (const auto& p : set_.list()) {  // a weight that is not finite is itself the birth
       const std::size_t digits = p.name.rfind("blocks.", 0) == 0 ? 7 : std::string::npos;
       const Index layer = digits == std::string::npos ? -1 : std::stoll(p.name.substr(digits));
-      whole.probe->see("forward", layer, "parameter", p.name, p.value, p.shape);
+      whole.probe->see("forward", layer, "parameter", p.name, static_cast<const T*>(p.value), p.shape);
     }
   each_part(whole, [&](const Pass& pass) {
     const Index width = config_.d_model;

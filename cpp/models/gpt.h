@@ -66,7 +66,8 @@ class Gpt {
   Index sequences_per_part(const Pass& pass) const;
   void prepare(const Pass& pass, bool training);
   void plan_activations(Arena<T>& arena, const Pass& pass, bool training);
-  Index wide() const;
+  bool in_place(const Pass& pass) const { return config_.activation && !pass.probe; }
+  Index wide(const Pass& pass) const;
   void plan_gradients(Arena<T>& arena, const Pass& pass);
   void plan_panels(Arena<T>& arena);
   template <class Body>
@@ -90,7 +91,7 @@ class Gpt {
 
   Arena<T> arena_;
   Index planned_batch_ = -1, planned_time_ = -1;
-  bool planned_training_ = false, planned_dropout_ = false;
+  bool planned_training_ = false, planned_dropout_ = false, planned_probe_ = false;
   // Small models: the batch is cut into parts of so many sequences, each of which one thread takes through all layers,
   // forward and backward, and the weights are packed beforehand. 0: the operations are cut instead. Same bits.
   Index part_ = 0;

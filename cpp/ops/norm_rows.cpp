@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/buffer.h"
+#include "core/guards.h"
 #include "core/thread_pool.h"
 #include "kernels/table.h"
 #include "ops/column_sums.h"
@@ -70,6 +71,7 @@ void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Ind
                   T* mean, T* rstd) {
   const auto& k = kernels::table<T>();
   parallel_blocks(rows, row_grain(n, 3), [&](Index begin, Index end) {
+    Index floored = 0;
     for (Index r = begin; r < end; ++r) {
       const T* row = x + r * n;
       double centre = 0, squares;
@@ -77,7 +79,9 @@ void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Ind
         k.norm_stats(row, n, &centre, &squares);
       else
         squares = k.sum_squares(row, n);
-      const double variance = squares / static_cast<double>(n) + eps, inverse = 1 / std::sqrt(variance);
+      const double spread = squares / static_cast<double>(n), variance = spread + eps,
+                   inverse = 1 / std::sqrt(variance);
+      floored += spread < eps;
       T saved_mean = static_cast<T>(centre), saved = static_cast<T>(inverse);
       if (std::isfinite(squares) && variance > 1e-250 && in_range<T>(inverse)) {
         k.norm_apply(row, weight, bias, n, centre, saved, y + r * n);
@@ -89,6 +93,7 @@ void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Ind
       if (mean) mean[r] = saved_mean;
       if (rstd) rstd[r] = saved;
     }
+    if (floored > 0) count_guard(kind == NormKind::rms ? Guard::rms_norm_eps : Guard::layer_norm_eps, floored);
   });
 }
 

@@ -102,8 +102,7 @@ std::optional<Refusal> Optimizer<T>::find_bad_gradient(const std::vector<const T
   for (std::size_t i = 0; i < grads.size(); ++i) {
     const Index at = kernels::table<T>().first_nonfinite(grads[i], parameters_[i].size);
     if (at < parameters_[i].size)
-      return Refusal{"backward", static_cast<Index>(i), at, static_cast<double>(grads[i][at]),
-                     "the gradient handed to the optimizer is not finite"};
+      return Refusal{"backward", static_cast<Index>(i), at, static_cast<double>(grads[i][at]), "gradient", {}};
   }
   return std::nullopt;
 }
@@ -171,13 +170,24 @@ std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads
     for (std::size_t w = 0; w <= names.size(); ++w) {
       const Index at = k.first_nonfinite(parts[w], c.size);
       if (at == c.size) continue;
-      const double before = static_cast<double>(weights[at]);
-      std::string cause = w > 0 ? cat("the update would make its ", names[w - 1], " leave the range of the dtype")
-                          : std::isfinite(before)
-                              ? cat("the update would make the weight (now ", before,
-                                    ") not finite: learning rate, gradient or moments are too large")
-                              : std::string("the weight was not finite before the update");
-      return Refusal{"update", c.tensor, c.begin + at, static_cast<double>(parts[w][at]), std::move(cause)};
+      const auto number = [&](const T* x) { return static_cast<double>(x[at]); };
+      Refusal refusal{"update", c.tensor, c.begin + at, number(parts[w]), w > 0 ? names[w - 1] : "weight", {}};
+      refusal.operands = {{"weight", number(weights)},
+                          {"gradient", number(grads[i] + c.begin)},
+                          {"clip_factor", scale},
+                          {"learning_rate", lr},
+                          {"weight_decay", parameters_[i].weight_decay}};
+      for (std::size_t m = 0; m < names.size(); ++m) {
+        refusal.operands.emplace_back(names[m], number(place(m, c)));
+        refusal.operands.emplace_back("new " + names[m], number(parts[m + 1]));
+      }
+      if (kind_ != OptimizerKind::sgd) {
+        const double t = static_cast<double>(count_ + 1);
+        refusal.operands.emplace_back("eps", options_.eps);
+        refusal.operands.emplace_back("1 - beta1^t", 1 - std::pow(options_.beta1, t));
+        refusal.operands.emplace_back("1 - beta2^t", 1 - std::pow(options_.beta2, t));
+      }
+      return refusal;
     }
   }
   return std::nullopt;

@@ -12,6 +12,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/buffer.h"
@@ -34,12 +35,13 @@ struct ParameterSlot {
 };
 
 /// Why a step was refused: phase "backward" (a gradient) or "update" (what would have been written), the element's flat
-/// place and value.
+/// place and value; what would have held it (the weight or a moment); and what it was to be computed from, by name.
 struct Refusal {
   const char* phase;
   Index tensor, flat;
   double value;
-  std::string cause;
+  std::string result;
+  std::vector<std::pair<std::string, double>> operands;
 };
 
 template <class T>

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from loopos.errors import Birth, CheckpointError, NonFiniteError
+from loopos.errors import CAUSES, Birth, CheckpointError, NonFiniteError
 from loopos.metrics import METRICS
 
 from . import claims, curves, rules
@@ -47,6 +47,13 @@ _NEGATED = re.compile(
 )
 _FLOOR = re.compile(r"clamp_min\(\s?(1e-\d+)\s?\)|max\([^()]{1,60},\s?(1e-\d+)\)", re.I)
 _TOTAL = re.compile(r"(?:\bN\s?=\s?|trace ?(?:=|→|to N=?|-normali[sz]ed? to N=?)\s?)(\d{1,6})\b", re.I)
+_KEYS = {  # of a cause's class, where it is not the class itself with hyphens
+    "inf - inf": "inf-minus-inf",
+    "0*inf": "zero-times-inf",
+    "0/0": "zero-over-zero",
+    "log 0": "log-zero",
+    "eps floor active": "eps-floor",
+}
 _CAUSES = {  # words of a Birth's cause, the first that fits: the key
     "learning rate": "learning-rate-too-large",
     "label": "label-out-of-range",
@@ -269,8 +276,11 @@ def _rank(finding: Finding) -> tuple[bool, bool, int]:
 
 
 def _of_birth(op: str, tensor: str, phase: str, cause: str, evidence: tuple[str, ...]) -> Finding:
-    low = cause.lower()
-    key = next((key for words, key in _CAUSES.items() if words in low), None)
+    low, kind = cause.lower(), cause.partition(":")[0]
+    if kind in CAUSES:
+        key = _KEYS.get(kind, kind.replace(" ", "-")) if kind != "unknown" else None
+    else:  # of an earlier version
+        key = next((key for words, key in _CAUSES.items() if words in low), None)
     if op == "parameter":
         key = "weight-not-finite"
     says = f"born in {op} ({phase.removesuffix(' pass')}), in {tensor}: {cause}."

@@ -124,6 +124,6 @@ def _check_arrays(expected: dict[str, tuple[int, ...]], arrays: Mapping[str, np.
         if len(bad):
             index = tuple(int(i) for i in bad[0])
             layer = next((int(part) for part in name.split(".") if part.isdigit()), None)
-            cause = "the weight was not finite when the model was about to be saved"
+            cause = "weight not finite: it was not finite when the model was about to be saved"
             birth = Birth(None, "forward", layer, "parameter", name, index, float(array[index]), cause)
             raise NonFiniteError(birth, f"save_pretrained: nothing was written. {birth}")

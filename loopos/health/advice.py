@@ -1,0 +1,41 @@
+"""What to do next, by the class of a cause."""
+
+from __future__ import annotations
+
+_ADVICE = {
+    "exp overflow": "subtract the row's maximum before exp",
+    "product overflow": "look at the larger factor: if it is a weight or an activation that grew over many steps "
+    "(loopos.trace_step shows each layer), lower the learning rate or clip gradients; if it was large from the start, "
+    "the data or the initialisation made it so",
+    "sum overflow": "the terms are finite but too large: look at how they grew over the steps before "
+    "(loopos.trace_step), lower the learning rate, or check the scale of the data and the initialisation",
+    "norm overflow": "gradients of this size are no direction to follow: look for the tensor with the largest one "
+    "(loopos.trace_step), and at the batch",
+    "inf - inf": "find the two numbers that overflowed: loopos.trace_step shows the tensors before this one",
+    "0*inf": "one factor overflowed and the other vanished: find what made the first so large (loopos.trace_step)",
+    "0/0": "give the optimizer an eps above 0, or do not step parameters that have no gradient",
+    "log 0": "a probability of exactly 0 was scored: compute the loss from logits",
+    "negative root": "a variance or second moment below 0 was written or loaded: check where it came from",
+    "all-masked row": "give every row at least one key it may attend to",
+    "label out of range": "compare the labels with vocab_size; targets that are to be left out are -100",
+    "input not finite": "check what was handed in; the engine had no part in it",
+    "weight not finite": "find who wrote it: loading, own code between steps, or an update of another program; restore "
+    "the weights from an earlier checkpoint",
+    "learning rate too large": "lower the learning rate (by 10 at least), lengthen the warm-up, and clip gradients; "
+    "go on from a checkpoint before the weights grew",
+    "eps floor active": "the variance is below eps: look at why the rows are constant, or lower eps",
+    "unknown": "repeat the step (loopos.replay, if there is a bundle): if it is healthy then, suspect memory or the "
+    "processor; else report it with the bundle",
+}
+
+
+def advice(kind: str, op: str, tensor: str) -> str:
+    """A sentence, without a full stop."""
+    if kind == "product overflow" and tensor.endswith(".scores"):
+        return (
+            "queries and keys have grown too large for their product: lower the learning rate, or decay their weights; "
+            "loopos.trace_step shows the scores of each layer"
+        )
+    if kind == "sum overflow" and op == "accumulate":
+        return "take fewer or smaller micro-batches, or look at why each one's gradient is so large (loopos.trace_step)"
+    return _ADVICE[kind]

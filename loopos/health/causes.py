@@ -1,0 +1,261 @@
+"""How a number that is not finite came about: from the operands of the operation that gave it, computed again without
+the limits of its dtype.
+
+A class of ``loopos.errors.CAUSES`` is claimed only when the operands bear it out. "unknown" says what the exact result
+would have been: then the operation did not compute what it was given (a planted fault, memory, the processor).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .advice import advice
+from .arithmetic import Evidence, Numbers, short
+from .attention_causes import attention
+
+_OVERFLOWS = {"product overflow", "sum overflow", "inf - inf", "0*inf"}
+
+
+class Told(NamedTuple):
+    """cause: "class: words"; operands: as Birth.operands has them; advice: what to do next."""
+
+    cause: str
+    operands: Mapping[str, Any]
+    advice: str
+
+
+def told(found: Mapping[str, Any], exploded: tuple[str, float] | None = None) -> Told:
+    """What is known of the birth ``found`` (phase, op, tensor, index, value, and the core's operands and dtype).
+
+    exploded: a weight matrix and the median of its magnitudes, where that is beyond what training leaves."""
+    op, operands = found["op"], found.get("operands", {})
+    numbers = Numbers(operands, found.get("dtype", "float64"), float(found["value"]))
+    updating = found["phase"] == "update"
+    evidence = _update(found, operands) if updating else _OPS.get(op, _by_operands)(found, numbers)
+    kind, words = evidence.kind, evidence.words
+    if exploded is not None and kind in _OVERFLOWS:
+        name, median = exploded
+        words = (
+            f"half of {name} is larger than {short(median)} in magnitude, so earlier updates made the weights explode; "
+            f"here the {kind} that followed: {words}"
+        )
+        kind = "learning rate too large"
+    return Told(f"{kind}: {words}", evidence.operands, advice(kind, op, found["tensor"]))
+
+
+def _parameter(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    return Evidence("weight not finite", "it was set, loaded or updated so before this step", {})
+
+
+def _gradient(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    return Evidence("input not finite", "the gradient handed to the optimizer is not finite", {})
+
+
+def _by_operands(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    """Products and sums, by what went into them."""
+    names = [name for name in ("dy", "x", "q", "weight", "k") if name in n]
+    if len(names) == 2:
+        return n.dot(*names, plus="bias")
+    if names == ["dy"]:
+        return n.total("dy")
+    return n.unknown("its operands are no longer held")
+
+
+def _norm(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    if "rstd" not in n:
+        return _by_operands(found, n)
+    mean, rstd = n["mean"] if "mean" in n else np.longdouble(0), n["rstd"]
+    normed = (n["x"] - mean) * rstd
+    if found["phase"] == "forward":
+        at = found["index"][-1]
+        return n.product({"normed x": normed[at], "weight": n["weight"][0]}, plus="bias")
+    if found["tensor"].endswith(".weight"):
+        return n.dot("dy", ("normed x", normed))
+    gradient = n["dy"] * n["weight"]
+    at = int(found["index"][-1])
+    worst = int(np.argmax(np.abs(gradient)))
+    if abs(gradient[worst]) > n.limit:
+        return n.product({"dy": n["dy"][worst], "weight": n["weight"][worst]})
+    centred = gradient[at] - normed[at] * np.mean(gradient * normed)
+    if found["op"] == "layer_norm":
+        centred -= np.mean(gradient)
+    factors = {"centred dy times weight": centred, "1 / deviation of the row": rstd[0]}
+    evidence = n.product(factors, plus="dskip")
+    if evidence.kind == "unknown":
+        names = list(factors)
+        return n.rounding(names[0], np.abs(gradient).max(), names[1], rstd[0]) or evidence
+    return evidence
+
+
+def _add(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    names = ("token", "position") if "token" in n else ("x", "branch")
+    keep = 1 - float(n.number("dropout", 0.0))
+    parts = {name: n[name][0] for name in names if name in n}
+    dropped = "branch" if names[0] == "x" else None
+    scaled = {name: value / keep if dropped in (None, name) else value for name, value in parts.items()}
+    for name, value in scaled.items():
+        if abs(value) > n.limit:
+            return n.product({name: parts[name], "1 / (1 - dropout)": np.longdouble(1 / keep)})
+    return n.addition(parts, sum(scaled.values()))
+
+
+def _rope(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    row, half = n["x"], len(n["x"]) // 2
+    at = int(found["index"][-1]) % len(row) % half
+    pair = {"first of the pair": row[at], "second": row[at + half]}
+    return n.addition(pair, np.hypot(*pair.values()), "turned by an angle they reach up to")
+
+
+def _activation(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    if found["op"] == "swiglu":
+        gate, up = n["gate"][0], n["up"][0]
+        sigmoid = 1 / (1 + np.exp(-gate))
+        if found["phase"] == "forward":
+            return n.product({"silu(gate)": gate * sigmoid, "up": up})
+        dy = n["dy"][0]
+        if found["index"][-1] >= n.number("hidden", math.inf):
+            return n.product({"dy": dy, "silu(gate)": gate * sigmoid})
+        slope = sigmoid * (1 + gate * (1 - sigmoid))
+        if abs(dy * up) > n.limit and abs(slope) < n.tiny:
+            factors = {"dy": float(dy), "up": float(up), "slope of silu": float(slope)}
+            return Evidence("0*inf", f"a slope of {short(slope)} times dy times up, which is {short(dy * up)}", factors)
+        return n.product({"dy": dy, "up": up, "slope of silu": slope})
+    x = n["x"][0]
+    if found["phase"] == "forward":
+        return n.addition({"x": x}, x, "the exact result is at most")
+    return n.product({"dy": n["dy"][0], "slope (at most)": np.longdouble(1.13)})
+
+
+def _cross_entropy(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    if found["phase"] == "backward":
+        return n.product(
+            {"scale of the loss": np.longdouble(n.number("scale", 1.0)), "p - 1 (at most)": np.longdouble(1)}
+        )
+    if "logits" not in n:  # the sum over tokens and micro-batches
+        words = "the loss of every token is finite, and so is that of each micro-batch, but not their sum"
+        return Evidence("sum overflow", words, {})
+    logits, target = n["logits"], int(n.number("target", 0))
+    top = logits.max()
+    log_sum = top + np.log(np.exp(logits - top).sum())
+    parts = {"log-sum-exp of the logits": log_sum, "logit of the target": logits[target]}
+    return n.addition(parts, log_sum - logits[target], "their difference is", limit=np.finfo(np.float64).max)
+
+
+def _accumulate(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    words = "the gradients of the micro-batches are finite, their sum is too large for the dtype"
+    return Evidence("sum overflow", words, {})
+
+
+def _global_norm(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    words = "every gradient is finite, the root of the sum of their squares is not"
+    return Evidence("norm overflow", words, {})
+
+
+_OPS = {
+    "parameter": _parameter,
+    "gradient": _gradient,
+    "rms_norm": _norm,
+    "layer_norm": _norm,
+    "add": _add,
+    "rope": _rope,
+    "swiglu": _activation,
+    "gelu": _activation,
+    "relu": _activation,
+    "cross_entropy": _cross_entropy,
+    "accumulate": _accumulate,
+    "global_norm": _global_norm,
+    "attention": attention,
+}
+
+
+def _embedding(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    return _add(found, n) if found["phase"] == "forward" else n.total("dy")
+
+
+_OPS["embedding"] = _embedding
+
+
+def _update(found: Mapping[str, Any], operands: Mapping[str, float]) -> Evidence:
+    """Of what an optimizer's rule makes a weight or a moment (formulas: cpp/optim/optimizer.h)."""
+    limit = float(np.finfo(found.get("dtype", "float64")).max)
+    wide = {name: np.longdouble(value) for name, value in operands.items()}
+    shown = dict(operands)
+    weight, gradient, rate = wide["weight"], wide["gradient"] * wide["clip_factor"], wide["learning_rate"]
+    if not np.isfinite(weight):
+        return Evidence("weight not finite", "the weight was not finite before the update", shown)
+    result = found["result"]
+    if result != "weight":
+        if result == "exp_avg_sq" and gradient * gradient > limit:
+            words = f"the square of the gradient {short(gradient)} is beyond {short(limit)}, and with it {result}"
+            return Evidence("product overflow", words, shown)
+        return Evidence("sum overflow", f"the new {result} is beyond {short(limit)}", shown)
+    direction, why = _direction(wide, gradient)
+    if direction is None:
+        return Evidence("0/0", why, shown)
+    if not abs(direction) <= limit:
+        return Evidence(
+            "product overflow", f"the step before the rate, {short(direction)}, is beyond {short(limit)}", shown
+        )
+    if rate > limit:
+        words = f"the rate {short(rate)} is itself beyond {short(limit)}, the largest number of the weights"
+        return Evidence("learning rate too large", words, shown)
+    move = f"a rate of {short(rate)} times a step of {short(direction)}"
+    if rate > 1 and not abs(rate) * max(abs(direction), 1) + abs(weight) <= limit:
+        return Evidence(
+            "learning rate too large", f"{move} takes the weight {short(weight)} beyond {short(limit)}", shown
+        )
+    if abs(rate * direction) > limit:
+        return Evidence("product overflow", f"{move} is beyond {short(limit)}", shown)
+    return Evidence("sum overflow", f"{move}, added to the weight {short(weight)}, is beyond {short(limit)}", shown)
+
+
+def _direction(wide: Mapping[str, Any], gradient: Any) -> tuple[Any, str]:
+    """The step before the rate, or None and why a denominator of 0 leaves none."""
+    if "eps" not in wide:
+        return wide.get("new momentum", gradient), ""
+    first, second = wide["new exp_avg"], wide["new exp_avg_sq"]
+    root = np.sqrt(second / wide["1 - beta2^t"]) if second >= 0 else np.longdouble(math.nan)
+    if root + wide["eps"] == 0:
+        return (
+            None,
+            f"exp_avg {short(first)} over the root of exp_avg_sq, which is 0, plus eps, which is {short(wide['eps'])}",
+        )
+    return first / wide["1 - beta1^t"] / (root + wide["eps"]), ""
+
+
+def place(found: Mapping[str, Any]) -> str:
+    """The index in words."""
+    index, tensor, operands = found["index"], found["tensor"], found.get("operands", {})
+    if not index:
+        return ""
+    if tensor.endswith(".scores"):
+        names = ("row", "head", "query token", "key token")
+    elif tensor in ("logits", "dlogits"):
+        names = ("row", "token", "vocabulary entry")
+    elif len(index) == 3 or tensor == "loss":
+        names = ("row", "token", "channel")
+    elif tensor in ("tok_embed.weight", "pos_embed.weight", "lm_head.weight"):
+        names = ("position" if tensor[0] == "p" else "vocabulary entry", "channel")
+    else:
+        names = ("output", "input") if len(index) == 2 else ("channel",) if len(index) == 1 else ()
+    words = [f"{name} {at}" for name, at in zip(names, index, strict=False)]
+    if "head_width" in operands and len(index) == 3:
+        words[-1] += f" ({_head(int(index[-1]), operands)})"
+    return ", ".join(words)
+
+
+def _head(channel: int, operands: Mapping[str, Any]) -> str:
+    head, number = divmod(channel, int(operands["head_width"]))
+    for name, count in (
+        ("q", int(operands["heads"])),
+        ("k", int(operands["kv_heads"])),
+        ("v", int(operands["kv_heads"])),
+    ):
+        if head < count:
+            return f"head {head} of {name}, number {number}"
+        head -= count
+    return f"number {number}"
