@@ -13,7 +13,7 @@ from typing import Any
 
 from loopos import files
 from loopos.bundle import bundles, read_birth
-from loopos.errors import CheckpointError
+from loopos.errors import CheckpointError, NonFiniteError
 from loopos.metrics import BITS, DOCTOR
 
 from .charts import chart, heat_map
@@ -185,7 +185,7 @@ def _bundles(run: Run) -> str:
     for path in bundles(run.folder)[-MOST_EVENTS:]:
         try:
             step, birth = read_birth(path)
-            said = str(birth or "every number of it was finite")
+            said = str(NonFiniteError(birth) if birth else "every number of it was finite")  # where, why, what to do
         except (OSError, CheckpointError) as error:
             step, said = "", str(error)
         command = f"loopos replay {shlex.quote(str(path))}"
