@@ -20,7 +20,8 @@ SIGMAS = 6.0
 JUMP = 1e3  # a norm this many times its median
 SPIKE = 10.0  # a norm at least this many times its median, besides being SIGMAS out
 LOSS_TIMES = 10.0  # a loss this many times ln V, or its own median
-RATIO_HIGH, RATIO_LOW = 0.1, 1e-8  # of update to weight; 6e-8 is half a unit in the last place of float32
+RATIO_HIGH = 0.3  # of update to weight; the doctor draws its line there too
+RATIO_LOW = 1e-8  # 6e-8 is half a unit in the last place of float32
 WIDTH_FLOOR = 0.02  # of the median: a window without spread is no reason to alarm at the first change
 _LOG_JUMP, _LOG_SPIKE = math.log(JUMP), math.log(SPIKE)
 LATEST = 16  # values whose median is where a loss stands now
@@ -225,7 +226,9 @@ class Monitor:
         if len(past) < FEWEST:
             return found
         median = past.median()
-        high, low = median > RATIO_HIGH, median < RATIO_LOW
+        # One that wanders about a bound is one excursion: back is half or double of it.
+        high = median > (RATIO_HIGH / 2 if self._is_out(name, "too large") else RATIO_HIGH)
+        low = median < (RATIO_LOW * 2 if self._is_out(name, "too small") else RATIO_LOW)
         if not (high or low or self._raised):
             return found
         said = f"the median of {FEWEST} steps is {median:.3g}: "

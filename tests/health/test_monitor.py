@@ -131,6 +131,14 @@ def test_update_ratios_are_judged_by_the_median_of_many_steps():
     assert over(0.0, rate=0.0) == []  # nothing else is to be expected of a rate of 0
 
 
+def test_a_ratio_that_wanders_about_its_bound_is_one_excursion():
+    monitor, rng = Monitor(), np.random.default_rng(0)
+    found = [f for t in range(2000) for f in monitor.observe(t, update_ratio=0.3 * math.exp(rng.normal(0, 0.3)))]
+    assert len(found) == 1
+    assert [f for t in range(100) for f in monitor.observe(t, update_ratio=1e-3)] == []
+    assert len([f for t in range(100) for f in monitor.observe(t, update_ratio=0.9)]) == 1
+
+
 def test_many_tensors_that_leave_their_bounds_at_once_are_one_finding():
     monitor = Monitor()
     ratios = {f"blocks.{n}": 0.5 for n in range(48)} | {"head": 1e-3}
