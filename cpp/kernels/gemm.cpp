@@ -215,9 +215,28 @@ void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float
   }
 }
 
+/// One row against a weight stored (n, k), as in generation: bound by reading the weight, which is read once, as it
+/// lies.
+void row_product(Index n, Index k, const float* a, const float* b, Index ldb, float* c, const Extras<float>& extras) {
+  parallel_blocks(n, std::max<Index>(4, 65536 / k / 4 * 4), [&](Index begin, Index end) {
+    struct Products;
+    float* sums = scratch<float, Products>(end - begin);
+    table<float>().row_products(b + begin * ldb, ldb, end - begin, k, a, sums);
+    for (Index j = begin; j < end; ++j) {
+      float x = sums[j - begin];
+      if (extras.accumulate) x = c[j] + x;
+      if (extras.bias) x = extras.bias[j] + x;
+      if (extras.residual) x = extras.residual[j] + x;
+      c[j] = x;
+    }
+  });
+}
+
 void product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b,
              Index ldb, float* c, Index ldc, const Extras<float>& extras) {
-  if (serial && !extras.bias && !extras.residual)
+  if (m == 1 && tb == Trans::yes && (ta == Trans::no || lda == 1))
+    row_product(n, k, a, b, ldb, c, extras);
+  else if (serial && !extras.bias && !extras.residual)
     serial_product(ta, tb, m, n, k, a, lda, b, ldb, c, ldc, extras.accumulate);
   else
     parallel_product(ta, tb, m, n, k, a, lda, b, ldb, c, ldc, extras);

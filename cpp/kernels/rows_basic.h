@@ -96,6 +96,22 @@ double dot(const T* a, const T* b, Index n) {
   return total.total();
 }
 
+/// Four rows at a time, so that x is read once for them and their sums do not wait for each other.
+template <class T>
+void row_products(const T* w, Index ld, Index rows, Index n, const T* x, T* y) {
+  constexpr int kRows = 4;
+  for (Index r = 0; r < rows; r += kRows) {
+    const T* row[kRows];
+    for (int i = 0; i < kRows; ++i) row[i] = w + (r + i < rows ? r + i : rows - 1) * ld;
+    V<T> sums[kRows] = {T(0), T(0), T(0), T(0)};
+    for_each_vector<T>(n, [&](Index at, auto count) {
+      const V<T> v = load<T>(x + at, count);
+      for (int i = 0; i < kRows; ++i) sums[i] = fma(load<T>(row[i] + at, count), v, sums[i]);
+    });
+    for (int i = 0; i < kRows && r + i < rows; ++i) y[r + i] = add_lanes(sums[i]);
+  }
+}
+
 template <class T>
 double sum(const T* x, Index n) {
   WideSum<T> total;

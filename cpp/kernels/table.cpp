@@ -25,6 +25,7 @@ Table<T> make_table() {
   t.scale = scale<T>;
   t.axpy = axpy<T>;
   t.dot = dot<T>;
+  t.row_products = row_products<T>;
   t.sum = sum<T>;
   t.sum_squares = sum_squares<T>;
   t.max_abs = max_abs<T>;

@@ -69,6 +69,8 @@ struct Table {
   void (*scale)(const T* x, Index n, T factor, T* y);  // y = factor x
   void (*axpy)(const T* x, Index n, T factor, T* y);   // y += factor x
   double (*dot)(const T* a, const T* b, Index n);
+  // y[r] = the product of row r of w (rows, n), ld apart, and x (n)
+  void (*row_products)(const T* w, Index ld, Index rows, Index n, const T* x, T* y);
   double (*sum)(const T* x, Index n);
   double (*sum_squares)(const T* x, Index n);
   T (*max_abs)(const T* x, Index n);                                               // NaN if any is, else inf if any is

@@ -154,6 +154,15 @@ inline float max_lane(V<float> a) {
 #endif
 }
 
+/// Sum of the lanes, by halves.
+inline float add_lanes(V<float> a) {
+  float lanes[V<float>::N];
+  a.store(lanes);
+  for (int half = V<float>::N / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
 /// A sum in double of float vectors, exact enough for statistics over rows of any length: every lane is widened before
 /// it is added.
 template <class T>
@@ -241,6 +250,9 @@ inline V<double> sqrt(V<double> a) {
 }
 inline V<double> abs(V<double> a) {
   return std::fabs(a.v);
+}
+inline double add_lanes(V<double> a) {
+  return a.v;
 }
 inline double max_lane(V<double> a) {
   return a.v;
