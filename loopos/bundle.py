@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from .config import ModelConfig
 from .data import check_batch
 from .errors import Birth, CheckpointError
 from .settings import TrainSettings
-from .tensorfile import parse_safetensors, serialize_safetensors
+from .tensorfile import parse_safetensors, read_metadata, serialize_safetensors
 
 FORMAT, VERSION = "loopos-bundle", "1"
 FOLDER = "bundles"  # in the output_dir of a run
@@ -180,14 +180,19 @@ def _back(value: Any) -> Any:
 # Reading
 
 
+def bundles(folder: Path) -> list[Path]:
+    """Those in a run's folder, or in its folder of bundles, in the order of their steps."""
+    folder = folder / FOLDER if (folder / FOLDER).is_dir() else folder
+    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=lambda p: (len(p.name), p.name))
+
+
 def find_bundle(path: str | os.PathLike) -> Path:
     """The file itself; of a run's folder, or of its bundles, the bundle with the highest step. FileNotFoundError when
     there is none."""
     path = Path(path)
     if not path.is_dir():
         return path
-    folder = path / FOLDER if (path / FOLDER).is_dir() else path
-    found = sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=lambda p: (len(p.name), p.name))
+    found = bundles(path)
     if not found:
         raise FileNotFoundError(2, "there is no bundle in this folder", str(path))
     return found[-1]
@@ -197,18 +202,42 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
     """Read and verify a bundle. OSError when there is no such file, CheckpointError for whatever is wrong in it."""
     path = find_bundle(path)
     tensors, metadata = parse_safetensors(files.read_bytes(path), path)
+    about = _about(metadata, path)
+    arrays = {name: tensor.array for name, tensor in tensors.items()}
+    if _digest(metadata["about"], arrays) != metadata.get("sha256"):
+        raise CheckpointError(path, "its SHA-256 is not the one it was written with: the bytes have changed")
+    with _usable(path):
+        return _bundle_of(about, arrays)
+
+
+def read_birth(path: str | os.PathLike) -> tuple[int, Birth | None]:
+    """(step, birth) of a bundle, of which only the header is read: its SHA-256 is not verified. Errors as above."""
+    about = _about(read_metadata(path), path)
+    with _usable(path):
+        return int(about["step"]), _birth_of(about["outcome"]["birth"])
+
+
+def _about(metadata: Mapping[str, str], path: Any) -> Any:
     if metadata.get("format") != FORMAT:
         raise CheckpointError(path, "this is not a bundle that loopos.train wrote")
     if metadata.get("version") != VERSION:
         raise CheckpointError(path, f"bundle version {metadata.get('version')!r}; this LoopOS reads {VERSION}")
-    arrays, text = {name: tensor.array for name, tensor in tensors.items()}, metadata.get("about", "")
-    if _digest(text, arrays) != metadata.get("sha256"):
-        raise CheckpointError(path, "its SHA-256 is not the one it was written with: the bytes have changed")
-    about = files.parse_json(text.encode(), path)
+    return files.parse_json(metadata.get("about", "").encode(), path)
+
+
+@contextlib.contextmanager
+def _usable(path: Any) -> Iterator[None]:
     try:
-        return _bundle_of(about, arrays)
+        yield
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise CheckpointError(path, f"it cannot be used: {type(error).__name__}: {error}") from error
+
+
+def _birth_of(saved: Mapping[str, Any] | None) -> Birth | None:
+    if saved is None:
+        return None
+    names = {field.name for field in dataclasses.fields(Birth)}
+    return Birth(**{name: _back(value) for name, value in saved.items() if name in names})
 
 
 def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
@@ -227,10 +256,7 @@ def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
     if about["dtype"] not in _DTYPES or type(about["step"]) is not int or about["step"] < 1:
         raise ValueError(f"dtype {about['dtype']!r}, step {about['step']!r}")
     outcome = about["outcome"]
-    birth = outcome["birth"]
-    if birth is not None:
-        names = {field.name for field in dataclasses.fields(Birth)}
-        birth = Birth(**{name: _back(value) for name, value in birth.items() if name in names})
+    birth = _birth_of(outcome["birth"])
     for number in (outcome["loss"], outcome["grad_norm"]):
         float.fromhex(number)
     return Bundle(

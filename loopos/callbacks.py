@@ -8,6 +8,8 @@ Callbacks see the run; they cannot change its bits. Each hook gets one dict, ``i
     on_step_end     + the numbers of the step: loss, grad_norm, learning_rate, epoch, tokens_per_second, valid_tokens,
                       nonfinite. Also called for a step whose update was refused. A true result stops after this step.
     on_evaluate     + eval_loss
+    on_alarm        + name, value, expected, sentence of a number of the step that is implausible (a call for each; the
+                      next of its kind only after the number was back where it belongs). Nothing else depends on it.
     on_log          + the numbers of the step, and eval_loss where there is one: the entry of the history
     on_save         + path, the checkpoint's folder
     on_train_end    + history, stopped ("error" when an exception ends the run); always called
@@ -15,12 +17,13 @@ Callbacks see the run; they cannot change its bits. Each hook gets one dict, ``i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from . import checks
 
-HOOKS = ("on_train_begin", "on_step_end", "on_log", "on_evaluate", "on_save", "on_train_end")
+HOOKS = ("on_train_begin", "on_step_end", "on_alarm", "on_log", "on_evaluate", "on_save", "on_train_end")
 
 
 class Callback:
@@ -29,6 +32,8 @@ class Callback:
     def on_train_begin(self, info: dict[str, Any]) -> None: ...
 
     def on_step_end(self, info: dict[str, Any]) -> bool | None: ...
+
+    def on_alarm(self, info: dict[str, Any]) -> None: ...
 
     def on_log(self, info: dict[str, Any]) -> None: ...
 
@@ -64,7 +69,8 @@ class Hooks:
 
 
 class ProgressBar(Callback):
-    """A tqdm bar on stderr: steps, time gone and left, loss, gradient norm, learning rate, tokens per second."""
+    """A tqdm bar on stderr: steps, time gone and left, loss, gradient norm, learning rate, tokens per second; and a
+    line for each alarm."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -90,6 +96,9 @@ class ProgressBar(Callback):
     def on_evaluate(self, info: dict[str, Any]) -> None:
         self._shown["eval_loss"] = f"{info['eval_loss']:.4f}"
         self._bar.set_postfix(self._shown)
+
+    def on_alarm(self, info: dict[str, Any]) -> None:
+        self._bar.write(f"step {info['step']}: {info['sentence']}", file=sys.stderr)
 
     def on_train_end(self, info: dict[str, Any]) -> None:
         if self._bar is not None:

@@ -46,7 +46,9 @@ from .runlock import RunLock
 
 __all__ = ["RUN", "Checkpoint", "CheckpointStore", "load_checkpoint", "split_arrays"]
 
-_LITTER = re.compile(r"(?:step-[0-9]{8,}|(?:metrics|bits)\.jsonl)\.(?:tmp|trash)\.[0-9]+\.[0-9a-f]+")
+_LITTER = re.compile(
+    r"(?:step-[0-9]{8,}|(?:metrics|bits)\.jsonl|(?:cli|doctor)\.json)\.(?:tmp|trash)\.[0-9]+\.[0-9a-f]+"
+)
 
 
 class CheckpointStore:

@@ -20,6 +20,7 @@ from . import files
 from .errors import CheckpointError
 
 METRICS, BITS = "metrics.jsonl", "bits.jsonl"
+DOCTOR = "doctor.json"  # what the doctor said before the run
 _MAX_LINE = 1 << 20
 
 
@@ -92,8 +93,8 @@ class MetricsLog:
 
 
 def set_aside(path: Path) -> Path | None:
-    """Rename a log with lines in it to ``<name>.old``, or to a free name like it; the new path, None when there is
-    no such log."""
+    """Rename a file with something in it to ``<name>.old``, or to a free name like it; the new path, None when there is
+    no such file."""
     try:
         info = os.lstat(path)
     except OSError:
@@ -103,7 +104,7 @@ def set_aside(path: Path) -> Path | None:
     aside = path.with_name(f"{path.name}.old")
     if os.path.lexists(aside):
         aside = files.beside(path, "old")
-    with files.explained("move the log of another run aside", path):
+    with files.explained("move aside what another run left", path):
         os.rename(path, aside)
     return aside
 

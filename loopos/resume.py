@@ -20,10 +20,9 @@ from . import _core, checks
 from .checkpoint import RUN, Checkpoint, CheckpointStore, load_checkpoint
 from .config import ModelConfig
 from .errors import CheckpointError
-from .metrics import BITS, METRICS, set_aside
+from .metrics import BITS, DOCTOR, METRICS, set_aside
 from .policy import Policy, SavedPolicy
 from .settings import TrainSettings
-from .tally import Tally
 from .tokenizer import tokenizer_to_dict
 
 AUTO = "auto"
@@ -113,12 +112,12 @@ def check_argument(resume: Any, output_dir: Any) -> None:
 def begin(store: CheckpointStore, checkpoint: Checkpoint | None) -> str | None:
     """The id of the run: that of the checkpoint it goes on from, else a new one.
 
-    A folder that holds checkpoints of other runs only is a UserWarning, and a log that is not this run's is moved
-    aside, for it would lose its lines."""
+    A folder that holds checkpoints of other runs only is a UserWarning, and a log or a doctor's report that
+    is not this run's is moved aside."""
     run = uuid.uuid4().hex if checkpoint is None else checkpoint.run
     if run in (held := store.runs()):
         return run
-    aside, _ = set_aside(store.folder / METRICS), set_aside(store.folder / BITS)
+    aside, _, _ = (set_aside(store.folder / name) for name in (METRICS, BITS, DOCTOR))
     if held:
         moved = "" if aside is None else f", its log is now {aside.name}"
         warnings.warn(
@@ -137,10 +136,10 @@ def save(
     model: Any,
     optimizer: Any,
     policy: Policy,
-    tally: Tally,
+    counted: Mapping[str, Any],
 ) -> Path:
-    """Write the checkpoint of ``step`` of ``run``; NonFiniteError when a number in it is not finite, OSError when it
-    cannot be."""
+    """Write the checkpoint of ``step`` of ``run``, with what was ``counted`` in its state; NonFiniteError when a number
+    in it is not finite, OSError when it cannot be."""
     with model.lock:  # the arrays are the living weights until they are written
         state = optimizer.state_dict()
         counts, snapshot = policy.state(step)
@@ -149,7 +148,7 @@ def save(
         arrays |= {_SNAPSHOT + name: array for name, array in snapshot.items()}
         numbers = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
         about = {"dtype": model.dtype, "isa": instruction_set(), "numbers": numbers, "policy": counts}
-        about["tally"] = tally.to_dict()
+        about |= counted
         about |= {} if run is None else {RUN: run}
         return store.save(step, arrays, identity.to_dict() | about)
 

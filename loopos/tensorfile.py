@@ -57,6 +57,13 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
     return _tensors(slots, data, 8 + length, path), metadata
 
 
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The metadata of a file, whose header is checked and whose data are not read."""
+    with files.open_regular(path) as (file, size):
+        length = _header_length(files.read_exactly(file, min(size, 8), path), size, path)
+        return _layout(files.read_exactly(file, length, path), size - 8 - length, path)[1]
+
+
 def parse_safetensors(data: np.ndarray, path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The same of a file's bytes in memory, a uint8 array of which the tensors are views; path is for the messages."""
     length = _header_length(data[:8], data.size, path)

@@ -24,33 +24,14 @@ from .interrupts import Interrupted, Interrupts
 from .metrics import BITS, METRICS, MetricsLog
 from .model import Model
 from .policy import Policy
+from .result import TrainResult, sample_of
 from .schedules import learning_rate as rate_of
 from .schedules import total_steps
 from .settings import TrainSettings
 from .tally import Tally
 from .threads import threads as using_threads
 from .updates import Update, Updater, evaluate, refuse_oversized
-
-
-@dataclass
-class TrainResult:
-    """What :func:`train` returns.
-
-    model: the Model given, trained in place, or the one built from a ModelConfig.
-    history: a dict of plain numbers for step 1, every log_every-th, the last, and every step that was evaluated or
-        refused: step, loss, grad_norm, learning_rate, epoch, tokens_per_second, valid_tokens, eval_loss where there is
-        one, and counts of the whole run: nonfinite (updates refused for a number that is not finite), attempted =
-        applied + skipped, and clipped. Only the steps of this call; all of a run's are in output_dir/metrics.jsonl.
-    step: updates done, those of an earlier call included.
-    output_dir: as a Path, or None.
-    stopped: None when all updates are done; "callback" when a callback ended the run before.
-    """
-
-    model: Model
-    history: list[dict[str, Any]]
-    step: int
-    output_dir: Path | None
-    stopped: str | None
+from .watch import Watch
 
 
 def train(
@@ -158,14 +139,16 @@ def train(
         policy = Policy(settings.on_nonfinite, total, model, updating, step=step, saved=saved)
         interrupts = stack.enter_context(Interrupts(sigterm=store is not None))
         tally = Tally() if checkpoint is None else Tally.resumed(checkpoint.state, step)
-        run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, tally)
+        watch = Watch(model, settings.log_every, None if checkpoint is None else checkpoint.state.get("watch"))
+        run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, tally, watch)
         if store is not None:
             run.store, run.id = store, resuming.begin(store, checkpoint)
             run.metrics = stack.enter_context(_log(store.folder / METRICS, step))
             run.bits = stack.enter_context(_log(store.folder / BITS, step))
             run.saved_step = step if checkpoint is not None and checkpoint.path.parent == store.folder else None
         stopped = run.whole()
-        return TrainResult(model, run.history, run.step, None if output_dir is None else Path(output_dir), stopped)
+        folder = None if output_dir is None else Path(output_dir)
+        return TrainResult(model, run.history, run.step, folder, stopped, watch.findings, sample_of(sources.train))
 
 
 @dataclass
@@ -183,6 +166,7 @@ class _Run:
     total: int  # updates of the whole run
     step: int  # updates done
     tally: Tally
+    watch: Watch
     store: CheckpointStore | None = None
     id: str | None = None  # kept over every resume
     metrics: MetricsLog | None = None
@@ -207,6 +191,7 @@ class _Run:
         for t in range(self.step, self.total):
             began = time.perf_counter()
             rate = rate_of(t, self.total, **schedule) * self.policy.rate_factor
+            self.watch.before(t + 1)
             update = update_once(t, rate)  # forward, backward, gate, clip, optimizer
             if update.birth is not None:
                 self.refused = update, rate
@@ -215,6 +200,7 @@ class _Run:
                 self.policy.accepted(t + 1)
             self.step = t + 1
             self.tally.count(update)
+            alarms = self.watch.after(self.step, update, rate)
             self.log_bits(update)
 
             entry = self.entry(update, rate, time.perf_counter() - began)
@@ -223,6 +209,10 @@ class _Run:
             if self.sources.eval is not None and self.due(settings.eval_every, last and not self.interrupts.pending):
                 entry["eval_loss"], _ = evaluate(self.model, self.sources.eval, self.interrupts.check)
                 self.call("on_evaluate", eval_loss=entry["eval_loss"])
+                if self.due(settings.eval_every, False):
+                    alarms += self.watch.evaluated(self.step, entry["eval_loss"])
+            for finding in alarms:
+                self.call("on_alarm", **vars(finding))
             notable = update.birth is not None or "eval_loss" in entry or self.step == 1
             if self.due(settings.log_every, last or notable):
                 self.log(entry)
@@ -288,7 +278,7 @@ class _Run:
         self.history.append(entry)
         self._seconds, self._tokens = 0.0, 0
         if self.metrics is not None:
-            self.metrics.write(entry)
+            self.metrics.write(entry | self.watch.notes())
         self.call("on_log", **entry)
 
     def log_bits(self, update: Update, step: int | None = None) -> None:
@@ -321,9 +311,18 @@ class _Run:
         """Write a checkpoint, unless the newest is already of this step."""
         if self.store is None or self.saved_step == self.step:
             return
+        if self.metrics is not None and (notes := self.watch.notes()):  # since the last line: no checkpoint is ahead of
+            self.metrics.write({"step": self.step} | notes)  # what the log tells
         try:
             path = resuming.save(
-                self.store, self.step, self.identity, self.id, self.model, self.optimizer, self.policy, self.tally
+                self.store,
+                self.step,
+                self.identity,
+                self.id,
+                self.model,
+                self.optimizer,
+                self.policy,
+                {"tally": self.tally.to_dict(), "watch": self.watch.state()},
             )
         except NonFiniteError:
             if final:

@@ -12,7 +12,7 @@ import pytest
 
 import loopos
 from loopos import files, optim
-from loopos.bundle import Bundle, Outcome, build, find_bundle, keep, read_bundle, write_bundle
+from loopos.bundle import Bundle, Outcome, build, find_bundle, keep, read_birth, read_bundle, write_bundle
 from loopos.errors import Birth
 from loopos.settings import TrainSettings
 from loopos.tensorfile import parse_safetensors, serialize_safetensors
@@ -177,3 +177,17 @@ def test_a_failed_write_leaves_what_was_there(bundle, tmp_path, monkeypatch, cal
     assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == first
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_the_birth_is_read_from_the_header_alone(bundle, tmp_path):
+    path = keep(tmp_path, bundle)
+    whole = path.read_bytes()
+    assert read_birth(path) == (7, BIRTH)
+    path.write_bytes(whole[:-8] + bytes(8))  # the data are not what it is about
+    assert read_birth(path) == (7, BIRTH)
+    for damaged in (b"", whole[:-1], whole.replace(b"loopos-bundle", b"loopos-bungle"), b"x" * 5000):
+        path.write_bytes(damaged)
+        with pytest.raises(loopos.CheckpointError):
+            read_birth(path)
+    write_bundle(path, dataclasses.replace(bundle, outcome=dataclasses.replace(bundle.outcome, birth=None)))
+    assert read_birth(path) == (7, None)

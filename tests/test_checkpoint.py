@@ -104,7 +104,12 @@ def test_a_checkpoint_set_aside_still_counts(tmp_path):
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path):
-    litter = ["step-00000010.tmp.1.0a", "step-00000010.trash.999999.ffffffff", "metrics.jsonl.tmp.12.00"]
+    litter = [
+        "step-00000010.tmp.1.0a",
+        "step-00000010.trash.999999.ffffffff",
+        "metrics.jsonl.tmp.12.00",
+        "doctor.json.tmp.12.00",
+    ]
     for name in litter[:2]:
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text("{}")

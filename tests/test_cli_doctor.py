@@ -70,6 +70,19 @@ def test_train_tells_problems_and_goes_on(text, capsys):
     assert "updates 3" in out
 
 
+def test_train_keeps_the_report_in_the_folder_of_the_run(text, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", text, *TRAIN, "--output-dir", str(run)]) == 0
+    kept = json.loads((run / "doctor.json").read_text())
+    assert kept["summary"] in capsys.readouterr().err
+    assert kept["quick"] is True
+    assert len(kept["checks"]) > 10
+    with pytest.warns(UserWarning, match="another run"):  # whose report is not this run's
+        loopos.train(loopos.ModelConfig(256, 16, 1, 2, 16), text, max_steps=1, output_dir=run, progress=False)
+    assert not (run / "doctor.json").exists()
+    assert json.loads((run / "doctor.json.old").read_text()) == kept
+
+
 @pytest.mark.parametrize("flag", ["--no-doctor", "--no-progress"])
 def test_train_without_the_doctor(flag, text, capsys):
     assert main(["train", text, *TRAIN, flag]) == 0

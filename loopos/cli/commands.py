@@ -99,6 +99,10 @@ def train(given: dict[str, Any]) -> int:
         raise
 
     print(_summary(result))
+    if result.history:
+        print(f"verdict: {result.verdict}")
+    if result.findings:
+        print(f"alarms: {len(result.findings)}, the first at {result.findings[0]}")
     if run.get("export") is not None:
         result.model.save_pretrained(run["export"])
         print(f"Hugging Face folder: {run['export']}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loopos import files, metrics
 from loopos.callbacks import Callback
 
 from . import options
@@ -43,7 +45,8 @@ def doctor(given: dict[str, Any]) -> int:
 
 class Checkup(Callback):
     """The quick round, once train has checked its arguments and put the weights of a resumed run in place. It prints
-    what failed or is remarkable, and a line about all of it; the training goes on in any case."""
+    what failed or is remarkable, and a line about all of it, and keeps the whole in the run's folder; the training
+    goes on in any case."""
 
     def __init__(self, ids: np.ndarray, settings: dict[str, Any]):
         self._ids, self._settings = ids, settings
@@ -56,3 +59,5 @@ class Checkup(Callback):
         report = examine(info["model"], self._ids, quick=True, **self._settings)
         for line in (*report.problems, report.summary):
             print(line, file=sys.stderr)
+        if info["output_dir"] is not None:
+            files.write_json(Path(info["output_dir"]) / metrics.DOCTOR, report.to_dict())

@@ -85,6 +85,7 @@ class DoctorReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, safe for JSON."""
         return {
+            "summary": self.summary,
             "ok": self.ok,
             "quick": self.quick,
             "seconds": self.seconds,

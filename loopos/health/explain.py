@@ -14,7 +14,7 @@ from loopos.metrics import METRICS
 
 from . import claims, curves, rules
 from .findings import CERTAIN, CONFIDENCE, LIKELY, UNKNOWN, Explanation, Finding
-from .logs import Log, Record, Table, is_path, lines_of, records_of_json, shown, values_of
+from .logs import Log, Record, Table, is_path, lines_of, records_of_json, shown, values_of, without_notes
 from .symptoms import SYMPTOMS, Symptom
 
 RULES: tuple[Callable[[Log], Iterator[Finding]], ...] = (
@@ -156,7 +156,7 @@ class _Reader:
 
     def line(self, text: str, numbers: bool = True) -> None:
         self.log.lines += 1
-        n, text = self.log.lines, text[:_LONGEST]
+        n, text = self.log.lines, without_notes(text)[:_LONGEST]
         if numbers:
             self.entry(n, text)
         low = text.lower()

@@ -59,6 +59,7 @@ _NORM = re.compile(
     rf"(?P<key>\|\|\s?[\w.]{{1,40}}\s?\|\|(?:_\w{{1,6}})?|\b[A-Za-z]\w{{0,40}} norm){_BETWEEN}{_NUMBER}", re.I
 )
 _TIMES_TEN = re.compile(r"\s?[×x*]\s?10\s?(?:\^|\*\*)\s?\{?([-+]?\d+)\}?", re.I)
+_NOTES = ("findings", "update_ratio")
 _INTERESTING = re.compile(r"\d|nan|inf|null", re.I)
 _SPLIT = re.compile(r"[\r\n]+")
 _MOJIBAKE = re.compile("Ã.|â(?:€|œ|†|Œ|š)|ðŸ|ï»¿")
@@ -147,6 +148,18 @@ def values_of(line: str) -> list[dict[str, float]]:
             found.append({})
         found[-1][name] = number(text)
     return [values for values in found if values]
+
+
+def without_notes(line: str) -> str:
+    """A line of metrics.jsonl without what the monitor said in it: findings are no lines of a log, though they quote
+    numbers, and ratios would bury the rest."""
+    if not line.startswith('{"step": ') or not any(f'"{name}": ' in line for name in _NOTES):
+        return line
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    return json.dumps({name: value for name, value in record.items() if name not in _NOTES})
 
 
 def shown(line: str, most: int = 160) -> str:

@@ -9,9 +9,9 @@ deviation, with 1.4826 to estimate a standard deviation: Hampel 1974, JASA 69:38
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 WINDOW = 128
@@ -20,8 +20,13 @@ SIGMAS = 6.0
 JUMP = 1e3  # a norm this many times its median
 SPIKE = 10.0  # a norm at least this many times its median, besides being SIGMAS out
 LOSS_TIMES = 10.0  # a loss this many times ln V, or its own median
-RATIO_HIGH, RATIO_LOW = 0.1, 1e-8  # of update to weight; 6e-8 is half a unit in the last place of float32
+RATIO_HIGH = 0.3  # of update to weight; the doctor draws its line there too
+RATIO_LOW = 1e-8  # 6e-8 is half a unit in the last place of float32
 WIDTH_FLOOR = 0.02  # of the median: a window without spread is no reason to alarm at the first change
+_LOG_JUMP, _LOG_SPIKE = math.log(JUMP), math.log(SPIKE)
+LATEST = 16  # values whose median is where a loss stands now
+_OUTSIDE = ("far above ln V", "negative", "above ln V again")
+_FAR, _JUMPED = "far above its past", "a jump"
 LOSSES = ("loss", "eval_loss")
 
 
@@ -39,6 +44,37 @@ class Finding:
         return f"step {self.step}: {self.sentence}"
 
 
+class _Window:
+    """The last ``size`` values in the order they came, and sorted: a median costs nothing, a step two bisections."""
+
+    __slots__ = ("_size", "_sorted", "values")
+
+    def __init__(self, size: int, values: Iterable[float] = ()):
+        self._size, self.values = size, [float(value) for value in values][-size:]
+        self._sorted = sorted(self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def add(self, value: float) -> None:
+        self.values.append(value)
+        insort(self._sorted, value)
+        if len(self.values) > self._size:
+            del self._sorted[bisect_left(self._sorted, self.values.pop(0))]
+
+    def median(self) -> float:
+        return _middle(self._sorted)
+
+    def latest(self) -> float:
+        """Median of the last LATEST."""
+        return _middle(sorted(self.values[-LATEST:]))
+
+    def deviation(self) -> float:
+        """Of a normal distribution with the same median absolute deviation."""
+        centre = _middle(self._sorted)
+        return 1.4826 * _middle(sorted([abs(value - centre) for value in self._sorted]))
+
+
 class Monitor:
     """Tell it the numbers of each step; it says which are implausible.
 
@@ -51,8 +87,9 @@ class Monitor:
         if vocab_size is not None and (type(vocab_size) is not int or vocab_size < 2):
             raise ValueError(f"Monitor: vocab_size must be None or an integer of at least 2, got {vocab_size!r}")
         self.window, self.vocab_size = window, vocab_size
+        self._uniform = math.inf if vocab_size is None else math.log(vocab_size)
         self.nonfinite: dict[str, int] = {}  # how many values of each name were not finite
-        self._values: dict[str, list[float]] = {}
+        self._windows: dict[str, _Window] = {}
         self._lowest: dict[str, float] = {}  # the lowest median of a loss so far
         self._raised: set[str] = set()  # bands that are being left: said once, until it is back
 
@@ -67,20 +104,28 @@ class Monitor:
         idle = numbers.get("valid_tokens") == 0  # a loss of 0.0 by definition
         rate = numbers.get("learning_rate")
         for name, given in numbers.items():
-            parts = {f"{name}[{key}]": v for key, v in given.items()} if isinstance(given, Mapping) else {name: given}
+            many = isinstance(given, Mapping)
+            parts = {f"{name}[{key}]": v for key, v in given.items()} if many else {name: given}
+            before = len(found)
             for label, number in parts.items():
                 if isinstance(number, bool) or not (number is None or hasattr(number, "__float__")):
                     raise TypeError(f"Monitor.observe: {label} must be a number, got {type(number).__name__}")
                 value = math.nan if number is None else float(number)
-                if not math.isfinite(value):
+                bad = not math.isfinite(value)
+                if bad:
                     self.nonfinite[label] = self.nonfinite.get(label, 0) + 1
-                    found.append(_finding(step, label, value, "a finite number", "not finite"))
-                elif name in LOSSES and not idle:
+                if bad or self._raised:
+                    found += self._band(step, label, value, "not finite", bad, "a finite number", "")
+                if bad:
+                    continue
+                if name in LOSSES and not idle:
                     found += self._loss(step, label, value)
                 elif name.endswith("norm") and not idle:
                     found += self._norm(step, label, value)
                 elif name == "update_ratio" and rate != 0:
                     found += self._ratio(step, label, value)
+            if many:
+                found[before:] = _as_one(found[before:])
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -89,7 +134,7 @@ class Monitor:
             "window": self.window,
             "vocab_size": self.vocab_size,
             "nonfinite": dict(self.nonfinite),
-            "values": {name: list(values) for name, values in self._values.items()},
+            "values": {name: list(window.values) for name, window in self._windows.items()},
             "lowest": dict(self._lowest),
             "raised": sorted(self._raised),
         }
@@ -99,93 +144,123 @@ class Monitor:
         try:
             fresh = Monitor(window=state["window"], vocab_size=state["vocab_size"])
             fresh.nonfinite = {str(name): int(count) for name, count in state["nonfinite"].items()}
-            fresh._values = {n: [float(v) for v in values][-fresh.window :] for n, values in state["values"].items()}
+            fresh._windows = {str(name): fresh._new(name, values) for name, values in state["values"].items()}
             fresh._lowest = {str(name): float(value) for name, value in state["lowest"].items()}
             fresh._raised = {str(name) for name in state["raised"]}
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"Monitor.load_state_dict: this is no state of a Monitor: {error!r}") from None
-        if not all(math.isfinite(v) for values in (*fresh._values.values(), fresh._lowest.values()) for v in values):
+        windows = (window.values for window in fresh._windows.values())
+        if not all(math.isfinite(value) for values in (*windows, fresh._lowest.values()) for value in values):
             raise ValueError("Monitor.load_state_dict: a remembered value is not finite")
         self.__dict__.update(fresh.__dict__)
 
     def _loss(self, step: int, name: str, value: float) -> list[Finding]:
-        past = self._values.setdefault(name, [])
+        past = self._window(name)
+        count = len(past)
         found: list[Finding] = []
+        known = self._is_out(name, _FAR, *_OUTSIDE)
         if self.vocab_size is not None:
-            uniform = math.log(self.vocab_size)
-            said = f"ln {self.vocab_size} = {uniform:.4g} is a uniform guess"
-            first = "; the first loss: look at the initialisation and the labels" if not past else ""
-            far = 3.0 if not past else LOSS_TIMES
-            found += self._band(
-                step, name, value, "far above ln V", value > far * uniform, f"near or below {uniform:.4g}", said + first
-            )
-            found += self._band(
-                step, name, value, "negative", value < 0, "at least 0", "a cross-entropy is never negative"
-            )
+            uniform = self._uniform
+            far = value > (LOSS_TIMES if count else 3.0) * uniform
             low = self._lowest.get(name, math.inf)
-            lost = low < 0.8 * uniform and len(past) >= 16 and statistics.median(past[-16:]) > uniform
-            text = f"it was as low as {low:.4g}, and {said}: what was learned is lost"
-            found += self._band(step, name, value, "above ln V again", lost, f"near {low:.4g}", text)
-        outside = any(f"{name} {what}" in self._raised for what in ("far above ln V", "negative", "above ln V again"))
-        centre, width = self._centre(past) if past else (value, 0.0)
-        text = f"{LOSS_TIMES:g} times the median of the last {len(past)}, {centre:.4g}, is passed"
-        beyond = not outside and len(past) >= 8 and centre > 0 and value > LOSS_TIMES * max(centre, 1.0)
-        found += self._band(step, name, value, "far above its past", beyond, f"near {centre:.4g}", text)
-        high = not outside and not beyond and len(past) >= FEWEST
-        found += self._spike(step, name, value, centre, centre + SIGMAS * width, high)
-        self._remember(past, value)
-        if len(past) >= 16:
-            self._lowest[name] = min(self._lowest.get(name, math.inf), statistics.median(past[-16:]))
+            lost = low < 0.8 * uniform and count >= LATEST and past.latest() > uniform
+            if far or value < 0 or lost or self._raised:
+                said = f"ln {self.vocab_size} = {uniform:.4g} is a uniform guess"
+                first = "; the first loss: look at the initialisation and the labels" if not count else ""
+                found += self._band(step, name, value, _OUTSIDE[0], far, f"near or below {uniform:.4g}", said + first)
+                text = "a cross-entropy is never negative"
+                found += self._band(step, name, value, _OUTSIDE[1], value < 0, "at least 0", text)
+                text = f"it was as low as {low:.4g}, and {said}: what was learned is lost"
+                found += self._band(step, name, value, _OUTSIDE[2], lost, f"near {low:.4g}", text)
+        outside = self._is_out(name, *_OUTSIDE)
+        centre = past.median() if count else value
+        beyond = not outside and count >= 8 and centre > 0 and value > LOSS_TIMES * max(centre, 1.0)
+        if beyond or self._raised:
+            text = f"{LOSS_TIMES:g} times the median of the last {count}, {centre:.4g}, is passed"
+            found += self._band(step, name, value, _FAR, beyond, f"near {centre:.4g}", text, known)
+        judged = not outside and not beyond and count >= FEWEST
+        limit = math.inf
+        floor = WIDTH_FLOOR * abs(centre)
+        if judged and value > centre + SIGMAS * floor:  # else no spread of the window makes it a spike
+            limit = centre + SIGMAS * max(past.deviation(), floor)
+        if self._raised or value > limit:
+            found += self._spike(step, name, value, centre, limit, count, known)
+        past.add(value)
+        if count + 1 >= LATEST:
+            self._lowest[name] = min(self._lowest.get(name, math.inf), past.latest())
         return found
 
     def _norm(self, step: int, name: str, value: float) -> list[Finding]:
         """Norms live on a logarithmic scale."""
-        past = self._values.setdefault(name, [])
+        past = self._window(name)
         found: list[Finding] = []
         if value < 0:
             return [_finding(step, name, value, "at least 0", "a norm is never negative")]
-        if past and value > 0:
-            centre, width = self._centre(past, floor=0.05)
-            median, limit = _exp(centre), _exp(centre + max(SIGMAS * width, math.log(SPIKE)))
-            beyond = len(past) >= 8 and value > JUMP * median
-            text = f"more than {JUMP:g} times the median of the last {len(past)}, {median:.4g}"
-            found += self._band(step, name, value, "a jump", beyond, f"near {median:.4g}", text)
-            found += self._spike(step, name, value, median, limit, not beyond and len(past) >= FEWEST)
-        if value > 0:
-            self._remember(past, math.log(value))
+        if value == 0:
+            return found
+        power, count = math.log(value), len(past)
+        if count:
+            known = self._is_out(name, _JUMPED)
+            centre = past.median()
+            beyond = count >= 8 and power > centre + _LOG_JUMP
+            if beyond or self._raised:
+                median = _exp(centre)
+                text = f"more than {JUMP:g} times the median of the last {count}, {median:.4g}"
+                found += self._band(step, name, value, _JUMPED, beyond, f"near {median:.4g}", text)
+            limit = math.inf
+            if not beyond and count >= FEWEST and power > centre + _LOG_SPIKE:
+                limit = _exp(centre + max(SIGMAS * past.deviation(), _LOG_SPIKE))
+            if self._raised or value > limit:
+                found += self._spike(step, name, value, _exp(centre), limit, count, known)
+        past.add(power)
         return found
 
     def _ratio(self, step: int, name: str, value: float) -> list[Finding]:
-        past = self._values.setdefault(name, [])
-        self._remember(past, value)
+        past = self._window(name)
+        past.add(value)
+        absurd = value > JUMP
+        found: list[Finding] = []
+        if absurd or self._raised:
+            text = f"one update is more than {JUMP:g} times its weights"
+            found = self._band(step, name, value, "absurd", absurd, f"at most {RATIO_HIGH:g}", text)
         if len(past) < FEWEST:
-            return []
-        median = statistics.median(past[-FEWEST:])
-        high = f"the median of {FEWEST} steps is {median:.3g}: weights are rewritten rather than adjusted"
-        low = f"the median of {FEWEST} steps is {median:.3g}: the weights do not move"
+            return found
+        median = past.median()
+        # One that wanders about a bound is one excursion: back is half or double of it.
+        high = median > (RATIO_HIGH / 2 if self._is_out(name, "too large") else RATIO_HIGH)
+        low = median < (RATIO_LOW * 2 if self._is_out(name, "too small") else RATIO_LOW)
+        if not (high or low or self._raised):
+            return found
+        said = f"the median of {FEWEST} steps is {median:.3g}: "
         expected = f"{RATIO_LOW:g} to {RATIO_HIGH:g}, most often near 1e-3"
-        found = self._band(step, name, value, "too large", median > RATIO_HIGH, expected, high)
-        return found + self._band(step, name, value, "too small", median < RATIO_LOW, expected, low)
+        rewritten = said + "weights are rewritten rather than adjusted"
+        found += self._band(step, name, value, "too large", high, expected, rewritten)
+        return found + self._band(step, name, value, "too small", low, expected, said + "the weights do not move")
 
-    def _spike(self, step: int, name: str, value: float, centre: float, limit: float, judged: bool) -> list[Finding]:
-        text = f"the median of the last {len(self._values[name])} is {centre:.4g}, and up to {limit:.4g} would be usual"
-        return self._band(step, name, value, "a spike", judged and value > limit, f"at most {limit:.4g}", text)
+    def _spike(
+        self, step: int, name: str, value: float, centre: float, limit: float, count: int, known: bool
+    ) -> list[Finding]:
+        text = f"the median of the last {count} is {centre:.4g}, and up to {limit:.4g} would be usual"
+        return self._band(step, name, value, "a spike", value > limit, f"at most {limit:.4g}", text, known)
 
-    def _centre(self, past: list[float], floor: float | None = None) -> tuple[float, float]:
-        """Median, and a robust standard deviation with a floor, so that a window of equal values alarms at no
-        trifle."""
-        centre = statistics.median(past)
-        width = 1.4826 * statistics.median(abs(value - centre) for value in past)
-        return centre, max(width, WIDTH_FLOOR * abs(centre) if floor is None else floor)
+    def _is_out(self, name: str, *bands: str) -> bool:
+        return bool(self._raised) and any(f"{name} {band}" in self._raised for band in bands)
 
-    def _remember(self, past: list[float], value: float) -> None:
-        past.append(value)
-        del past[: -self.window]
+    def _window(self, name: str) -> _Window:
+        window = self._windows.get(name)
+        if window is None:
+            window = self._windows[name] = self._new(name)
+        return window
+
+    def _new(self, name: str, values: Iterable[float] = ()) -> _Window:
+        """Of ratios there may be one for every tensor of a large model: as many are kept as are judged."""
+        return _Window(FEWEST if name.startswith("update_ratio") else self.window, values)
 
     def _band(
-        self, step: int, name: str, value: float, what: str, out: bool, expected: str, text: str
+        self, step: int, name: str, value: float, what: str, out: bool, expected: str, text: str, known: bool = False
     ) -> list[Finding]:
-        """A finding when a band is left; no other until the number was back in it."""
+        """A finding when a band is left; no other until the number was back in it. known: it is coming back from
+        farther out, which has been said."""
         key = f"{name} {what}"
         if not out:
             self._raised.discard(key)
@@ -193,7 +268,24 @@ class Monitor:
         if key in self._raised:
             return []
         self._raised.add(key)
-        return [_finding(step, name, value, expected, f"{what}: {text}")]
+        return [] if known else [_finding(step, name, value, expected, f"{what}: {text}" if text else what)]
+
+
+def _as_one(found: list[Finding]) -> list[Finding]:
+    """What many tensors have in common is said once, with the first of them."""
+    if len(found) < 2:
+        return found
+    first = found[0]
+    return [replace(first, sentence=f"{first.sentence}; {len(found) - 1} more tensors leave their bounds in this step")]
+
+
+def _middle(ordered: list[float]) -> float:
+    """Median of sorted values; finite when they are."""
+    half = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[half]
+    middle = (ordered[half - 1] + ordered[half]) / 2
+    return middle if math.isfinite(middle) else ordered[half - 1] / 2 + ordered[half] / 2
 
 
 def _exp(power: float) -> float:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from loopos import files
-from loopos.errors import CheckpointError
+from loopos.bundle import bundles, read_birth
+from loopos.errors import CheckpointError, NonFiniteError
+from loopos.metrics import BITS, DOCTOR
 
 from .charts import chart, heat_map
 from .explain import explain
-from .runs import Run, checkpoints, read_run
-from .verdict import verdict
+from .runs import Run, checkpoints, count_lines, read_run
+from .verdict import of_history
 
-REPORT, DOCTOR = "report.html", "doctor.json"
+REPORT = "report.html"
 MOST_EVENTS = 200
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2em auto; padding: 0 1em; color: #1c1c1c;
@@ -60,6 +63,7 @@ def page(run: Run) -> str:
         chart("tokens per second", {"tokens per second": curves["tokens_per_second"]}),
         _ratios(records),
         _event_table(events),
+        _bundles(run),
         _doctor(run),
         _explained(run),
     ]
@@ -96,6 +100,9 @@ def _summary(run: Run) -> str:
         if given:
             value = _number(given[-1])
             rows[f"{name}, last"] = "not finite" if value is None else f"{value:.6g}"
+    rows["updates"] = _counts(run.records)
+    lines = count_lines(run.folder / BITS)
+    rows["bits of every step"] = f"none: there is no {BITS}" if lines is None else f"{BITS}, {lines} lines"
     saved = sorted(checkpoints(run.folder))
     rows["checkpoints"] = ", ".join(map(str, saved[-8:])) if saved else "none in this folder"
     lines = "".join(
@@ -104,13 +111,20 @@ def _summary(run: Run) -> str:
     return f"<table>{lines}</table>"
 
 
+def _counts(records: list[dict[str, Any]]) -> str:
+    """What became of the updates, as the last line that counts them says."""
+    names = ("attempted", "applied", "skipped", "clipped")
+    for record in reversed(records):
+        counts = [_number(record.get(name)) for name in names]
+        if None not in counts:
+            return ", ".join(f"{count:g} {name}" for count, name in zip(counts, names, strict=True))
+    return "not counted in this log"
+
+
 def _verdict(records: list[dict[str, Any]]) -> str:
-    scored = [record for record in records if "loss" in record and record.get("valid_tokens") != 0]
-    if not scored:
+    if not any("loss" in record for record in records):
         return ""
-    rates = [_number(record.get("learning_rate")) for record in scored]
-    found = verdict([_number(record["loss"]) for record in scored], None if None in rates else rates)
-    return f"<h2>Verdict</h2><p>{escape(str(found))}</p>"
+    return f"<h2>Verdict</h2><p>{escape(str(of_history(records)))}</p>"
 
 
 def _ratios(records: list[dict[str, Any]]) -> str:
@@ -142,10 +156,19 @@ def _events(records: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
             yield step, f"not finite: {', '.join(bad)}"
         if record.get("valid_tokens") == 0:
             yield step, "no target was left to score; nothing was updated"
-        for name in ("event", "events", "skipped", "rewind", "birth", "findings"):
+        for name in ("event", "events", "rewind", "birth", "findings"):
             if record.get(name):
                 for each in record[name] if isinstance(record[name], list) else [record[name]]:
-                    yield step, f"{name}: {each if isinstance(each, str) else json.dumps(each)}"
+                    yield _told(step, name, each)
+
+
+def _told(step: int, name: str, event: Any) -> tuple[int, str]:
+    """(step, sentence) of what a line of the log has beside its numbers. A finding knows its own step: it may be
+    earlier than that of its line."""
+    if isinstance(event, dict) and isinstance(event.get("sentence"), str):
+        own = event.get("step")
+        return own if type(own) is int and abs(own) <= abs(step) else step, f"implausible: {event['sentence']}"
+    return step, f"{name}: {event if isinstance(event, str) else json.dumps(event)}"
 
 
 def _event_table(events: list[tuple[int, str]]) -> str:
@@ -156,9 +179,26 @@ def _event_table(events: list[tuple[int, str]]) -> str:
     return f"<h2>Events</h2><table><tr><th>step</th><th>what</th></tr>{rows}</table>{more}"
 
 
+def _bundles(run: Run) -> str:
+    """The updates that ended the run, each with the birth of its number."""
+    rows = []
+    for path in bundles(run.folder)[-MOST_EVENTS:]:
+        try:
+            step, birth = read_birth(path)
+            said = str(NonFiniteError(birth) if birth else "every number of it was finite")  # where, why, what to do
+        except (OSError, CheckpointError) as error:
+            step, said = "", str(error)
+        command = f"loopos replay {shlex.quote(str(path))}"
+        rows.append(f"<tr><td>{step}</td><td>{escape(said)}</td><td><code>{escape(command)}</code></td></tr>")
+    if not rows:
+        return ""
+    head = "<tr><th>step</th><th>birth</th><th>to repeat it</th></tr>"
+    return f"<h2>Bundles</h2><table>{head}{''.join(rows)}</table>"
+
+
 def _doctor(run: Run) -> str:
-    """What ``loopos doctor`` left: doctor.json (an object with a list of lines, or any JSON), or a record that has
-    one."""
+    """What ``loopos train`` or ``loopos doctor --json`` left: doctor.json (an object with a list of lines, or any
+    JSON), or a record that has one."""
     found: Any = next((record["doctor"] for record in run.records if record.get("doctor")), None)
     path = run.folder / DOCTOR
     if path.exists():
@@ -175,7 +215,10 @@ def _doctor(run: Run) -> str:
         names = list(dict.fromkeys(str(name) for line in lines for name in line))[:8]
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
         cells = ("".join(f"<td>{escape(_text(line.get(name)))}</td>" for name in names) for line in lines[:MOST_EVENTS])
-        return f"<h2>Doctor</h2><table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+        summary = (
+            f"<p>{escape(_text(found['summary'])[:500])}</p>" if isinstance(found, dict) and "summary" in found else ""
+        )
+        return f"<h2>Doctor</h2>{summary}<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
     return f"<h2>Doctor</h2><pre>{escape(_text(found)[:20_000])}</pre>"
 
 

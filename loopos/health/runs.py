@@ -65,6 +65,15 @@ def _read_log(log: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return records, damaged
 
 
+def count_lines(path: Path) -> int | None:
+    """Of a log that may be long, without a look at what they say; None when there is none or it cannot be read."""
+    try:
+        with files.open_regular(path) as (file, _):
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    except (OSError, CheckpointError):
+        return None
+
+
 def checkpoints(folder: Path) -> dict[int, Path]:
     """The checkpoints in a run's folder by step, unverified."""
     if not folder.is_dir():

@@ -11,8 +11,9 @@ a rung has learned what that rung needs and nothing more.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ LEARNING, FLAT, DIVERGING, INSUFFICIENT = "learning", "flat", "diverging", "insu
 FEWEST = 8  # entries; of fewer even a perfect order is too likely by chance among runs that are looked at
 FEWEST_FLAT = 20  # below, no trend is no evidence of none
 ALPHA = 0.001  # one-sided: a flat run is called learning once in a thousand
+KNOWN = 0.05  # nats by which few data may make the entropy of pairs too low
 _BINS = 120  # longer series are reduced to medians of consecutive parts
 
 
@@ -35,11 +37,17 @@ class Trend:
 
 @dataclass(frozen=True)
 class Ladder:
-    """In nats a token. bigram is the plug-in conditional entropy: of few data it is too low."""
+    """In nats a token. bigram is the plug-in conditional entropy: of few data it is too low, by about (pairs - tokens)
+    / (2 length) where those are counts of different ones (Miller 1955). pairs_known: that is no more than KNOWN."""
 
     uniform: float
     unigram: float
     bigram: float
+    pairs_known: bool = True
+
+    def __str__(self) -> str:
+        pairs = f", pairs {self.bigram:.4g}" if self.pairs_known else ", too few data to know pairs"
+        return f"ln V {self.uniform:.4g}, tokens {self.unigram:.4g}{pairs}"
 
     def rung(self, loss: float, tolerance: float = 0.02) -> tuple[str, str]:
         """(rung, what it says) for a loss that has stopped falling; within ``tolerance`` (relative) of a rung is on
@@ -50,7 +58,7 @@ class Ladder:
 
         if not math.isfinite(loss):
             return "none", "the loss is not finite"
-        if at(self.bigram):
+        if at(self.bigram) and self.pairs_known:
             return "bigram", "only the present token is used: attention, or what comes before it, is dead"
         if at(self.unigram):
             return (
@@ -69,6 +77,8 @@ class Ladder:
             )
         if loss > self.unigram:
             return "below uniform", "between a uniform guess and the frequencies of tokens"
+        if not self.pairs_known:
+            return "below unigram", "below the frequencies of tokens; the data are too few to know those of pairs"
         if loss > self.bigram:
             return "below unigram", "between the frequencies of tokens and those of pairs"
         return "below bigram", "more than the present token is used: the context counts"
@@ -77,8 +87,8 @@ class Ladder:
 @dataclass(frozen=True)
 class Verdict:
     """kind: LEARNING, FLAT, DIVERGING or INSUFFICIENT; says: a sentence with the numbers; counts are of entries given:
-    used in the test, not finite, and of the warm-up (left out); rung: of the ladder, when one was given and it is
-    flat."""
+    used in the test, not finite, and of the warm-up (left out); rung: where the loss is on the ladder, when one was
+    given and it is flat or learning."""
 
     kind: str
     says: str
@@ -108,7 +118,8 @@ def ladder(ids: np.ndarray, vocab_size: int) -> Ladder:
     unigram = _entropy(np.bincount(ranks[1:]))
     pairs = np.unique(ranks[:-1].astype(np.int64) * len(tokens) + ranks[1:], return_counts=True)[1]
     bigram = _entropy(pairs) - _entropy(np.bincount(ranks[:-1]))
-    return Ladder(math.log(vocab_size), unigram, max(bigram, 0.0))
+    known = len(pairs) - len(tokens) <= 2 * KNOWN * len(ids)
+    return Ladder(math.log(vocab_size), unigram, max(bigram, 0.0), known)
 
 
 def _entropy(counts: np.ndarray) -> float:
@@ -211,12 +222,15 @@ def verdict(
         return result(DIVERGING, f"the loss rises, to {level:.4g} from a best of {_best(used):.4g}", found)
     if found.p_falling < ALPHA and found.change < 0:
         now = trend(recent) if len(recent) >= FEWEST_FLAT else None
-        still = "" if now is None or now.p_falling < 0.05 else "; in its second half it no longer does"
-        rung = None
-        if still and rungs is not None:
-            rung, meaning = rungs.rung(level)
-            still += f", at {level:.4g}: {meaning}"
-        return result(LEARNING, f"the loss falls, p = {found.p_falling:.1g}, now {level:.4g}{still}", found, rung)
+        says = f"the loss falls, p = {found.p_falling:.1g}, now {level:.4g}"
+        stopped = now is not None and now.p_falling >= 0.05
+        if stopped:
+            says += "; in its second half it no longer does"
+        if rungs is None:
+            return result(LEARNING, says, found)
+        rung, meaning = rungs.rung(level)
+        says += f", at {level:.4g}: {meaning}" if stopped else f", {rung} on the entropy ladder: {rungs}"
+        return result(LEARNING, says, found, rung)
     if len(used) < FEWEST_FLAT and np.ptp(used) > 0:
         return result(
             INSUFFICIENT,
@@ -226,6 +240,24 @@ def verdict(
     rung, meaning = rungs.rung(level) if rungs is not None else (None, "")
     says = "the loss does not move at all" if np.ptp(used) == 0 else f"no fall shows, p = {found.p_falling:.2g}"
     return result(FLAT, f"{says}, at {level:.4g}" + (f": {meaning}" if meaning else ""), found, rung)
+
+
+def of_history(entries: Iterable[Mapping[str, Any]], rungs: Ladder | None = None) -> Verdict:
+    """The verdict on the entries of a history, or the records of metrics.jsonl: those that scored any target."""
+    scored = [entry for entry in entries if "loss" in entry and entry.get("valid_tokens") != 0]
+    rates = [_number(entry.get("learning_rate")) for entry in scored]
+    losses = [_number(entry["loss"]) for entry in scored]
+    return verdict(losses, None if None in rates else rates, rungs=rungs)
+
+
+def _number(value: Any) -> float | None:
+    """None for null, and for what is no number or not finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _losses(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import random
 
@@ -261,6 +262,20 @@ def test_a_run_folder_is_read(tmp_path):
     )
     for source in (tmp_path, str(tmp_path), tmp_path / "metrics.jsonl"):
         assert "step-skipped" in explain(source).causes
+
+
+def test_what_the_monitor_noted_in_a_log_is_no_line_of_it(tmp_path):
+    lines = [{"step": i, "loss": 3 - i / 20, "grad_norm": 1.0} for i in range(1, 31)]
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plain = explain(log)
+    noted = [{"step": 9, "name": "loss", "value": None, "sentence": "loss = nan (not finite), loss = 1e+30"}]
+    for line in lines:
+        line |= {"update_ratio": {"head.norm": 1e9}, "findings": noted}
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert str(explain(log)) == str(plain)
+    log.write_text(json.dumps(lines[0])[:-1])  # cut short: read as it stands
+    explain(log)
 
 
 def test_wrong_sources_are_refused_in_a_sentence(tmp_path):

@@ -81,7 +81,7 @@ def test_a_nan_neither_enters_nor_blinds_nor_freezes():
     broken = {t: {"loss": math.nan, "grad_norm": math.inf} for t in range(100, 260)}  # more than a window
     monitor, clean = Monitor(vocab_size=256), Monitor(vocab_size=256)
     found = run(monitor, healthy(4, 300), broken | {290: {"loss": 9.0}})
-    assert [each.step for each in found if each.name == "loss"] == [*range(100, 260), 290]
+    assert [each.step for each in found if each.name == "loss"] == [100, 290]  # one excursion, then another
     assert monitor.nonfinite == {"loss": 160, "grad_norm": 160}
     for t, numbers in enumerate(healthy(4, 100)):
         clean.observe(t, **numbers)
@@ -127,7 +127,24 @@ def test_update_ratios_are_judged_by_the_median_of_many_steps():
     assert "do not move" in over(1e-9)[0].sentence
     assert "rewritten" in over(0.5)[0].sentence
     assert over(1e-2) == []
+    assert [(each.step, each.name) for each in over(1e15)] == [(0, "update_ratio[a]"), (31, "update_ratio[a]")]
     assert over(0.0, rate=0.0) == []  # nothing else is to be expected of a rate of 0
+
+
+def test_a_ratio_that_wanders_about_its_bound_is_one_excursion():
+    monitor, rng = Monitor(), np.random.default_rng(0)
+    found = [f for t in range(2000) for f in monitor.observe(t, update_ratio=0.3 * math.exp(rng.normal(0, 0.3)))]
+    assert len(found) == 1
+    assert [f for t in range(100) for f in monitor.observe(t, update_ratio=1e-3)] == []
+    assert len([f for t in range(100) for f in monitor.observe(t, update_ratio=0.9)]) == 1
+
+
+def test_many_tensors_that_leave_their_bounds_at_once_are_one_finding():
+    monitor = Monitor()
+    ratios = {f"blocks.{n}": 0.5 for n in range(48)} | {"head": 1e-3}
+    found = [each for t in range(60) for each in monitor.observe(t, learning_rate=1e-3, update_ratio=ratios)]
+    assert [(each.step, each.name) for each in found] == [(31, "update_ratio[blocks.0]")]
+    assert "47 more tensors" in found[0].sentence
 
 
 def test_an_update_without_targets_says_nothing_of_the_loss():
@@ -188,3 +205,19 @@ def test_bad_arguments_are_refused():
         Monitor(vocab_size=1)
     with pytest.raises(TypeError, match="loss must be a number"):
         Monitor().observe(1, loss="2.0")
+
+
+def test_the_way_back_from_far_out_is_no_second_excursion():
+    def names(losses):
+        monitor = Monitor(vocab_size=256)
+        found = [each for t in range(60) for each in monitor.observe(t, loss=1.0 + t % 3 / 50, grad_norm=1.0)]
+        assert found == []
+        return [
+            (f.step, f.sentence.split("(")[1].split(":")[0])
+            for t, value in enumerate(losses)
+            for f in monitor.observe(t, loss=value)
+        ]
+
+    assert names([80.0, 12.0, 3.0, 2.0, 1.0]) == [(0, "far above ln V")]
+    assert names([12.0, 3.0, 1.0, 3.0]) == [(0, "far above its past"), (3, "a spike")]
+    assert names([3.0, 12.0]) == [(0, "a spike"), (1, "far above its past")]  # worse than was said

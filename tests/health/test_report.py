@@ -71,17 +71,84 @@ def html_of(folder):
 def test_a_real_run_makes_a_whole_page(tmp_path):
     config = loopos.ModelConfig(vocab_size=13, context_length=8, n_layer=1, n_head=2, d_model=8)
     ids = np.arange(400) * 7 % 13
-    loopos.train(
+    result = loopos.train(
         config, ids, eval_data=ids, eval_every=10, max_steps=30, log_every=1, output_dir=tmp_path, progress=False
     )
     path = write_report(tmp_path)
     html, parsed = path.read_text(), Page(path.read_text())
     assert path == tmp_path / "report.html"
     titles = [attributes["aria-label"] for tag, attributes in parsed.tags if tag == "svg"]
-    assert len(titles) == 4
+    assert len(titles) == 5
+    assert titles[-1].startswith("update to weight ratio")
+    clipped = result.history[-1]["clipped"]
+    assert f"30 attempted, 30 applied, 0 skipped, {clipped} clipped" in html
+    assert "bits.jsonl, 30 lines" in html
     assert "learning: the loss falls" in html
     assert "every number in the log is finite" in html
     assert not re.search(r"https?:|<script|<link|<img|@import|url\(", html)  # nothing is fetched, nothing runs
+
+
+class Poison:
+    """Weights that are NaN after a step."""
+
+    def on_step_end(self, info):
+        if info["step"] == 60:
+            next(iter(info["model"].parameters().values()))[...] = math.nan
+
+
+class Spiked:
+    """A token that is soon learned, and another in one step."""
+
+    def batch(self, step, micro):
+        return np.full((2, 8), 3), np.full((2, 8), 9 if step == 49 else 3)
+
+
+def test_findings_bundles_and_the_doctor_of_a_run_that_failed(tmp_path):
+    config = loopos.ModelConfig(vocab_size=32, context_length=8, n_layer=1, n_head=2, d_model=8)
+    run = tmp_path / "run"
+    with pytest.raises(loopos.NonFiniteError) as caught:
+        loopos.train(
+            config,
+            Spiked(),
+            max_steps=99,
+            learning_rate=1e-2,
+            lr_schedule="constant",
+            output_dir=run,
+            callbacks=[Poison()],
+            progress=False,
+        )
+    checks = loopos.doctor(config, np.arange(400) % 32, quick=True)
+    (run / "doctor.json").write_text(json.dumps(checks.to_dict()))
+    html, parsed = html_of(run)
+    text = " ".join(parsed.text)
+    assert str(caught.value.birth) in text
+    assert f"loopos replay {caught.value.bundle}" in text
+    assert "implausible: loss = " in text
+    rows = re.findall(r"<tr><td>(\d+)</td><td>implausible: ", html)
+    assert rows
+    assert set(rows) == {"50"}  # its own step
+    assert checks.summary in text
+    assert all(check.measured in text for check in checks.checks)
+    (run / "bundles" / "step-00000070.safetensors").write_bytes(b"damaged")
+    assert "7 bytes are too few" in html_of(run)[0]
+
+
+def test_a_count_of_skipped_updates_is_no_event(tmp_path):
+    counts = {"attempted": 9, "applied": 6, "skipped": 3, "clipped": 2}
+    _, parsed = html_of(write(tmp_path, [entry(t, **counts) for t in range(1, 10)]))
+    text = " ".join(parsed.text)
+    assert "9 attempted, 6 applied, 3 skipped, 2 clipped" in text
+    assert "None: every number in the log is finite" in text
+
+
+@pytest.mark.parametrize(
+    "findings",
+    [3, "x", [1], [{}], [{"sentence": 1}], [{"sentence": "<b>", "step": 10**9}], [[["x"]]], {"sentence": "s"}],
+)
+def test_odd_findings_are_no_crash(tmp_path, findings):
+    html, _ = html_of(write(tmp_path, [entry(t) for t in range(1, 12)] + [entry(12, findings=findings)]))
+    assert "<tr><td>12</td>" in html
+    assert "<b>" not in html
 
 
 def test_curves_are_drawn_where_the_numbers_are():
