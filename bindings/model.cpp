@@ -8,6 +8,7 @@
 #include <cmath>
 #include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 
 #include "core/thread_pool.h"
@@ -148,7 +149,8 @@ class Transformer {
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
-    Probe planting(plants_at(step, micro), false, 0);
+    const auto planted = plants_at(step, micro);
+    Probe planting(faults(planted), false, 0);
     if (planting.plants()) pass.probe = &planting;
     LossSum result;
     bool healthy = false;
@@ -166,7 +168,8 @@ class Transformer {
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
-    Probe probe(plants_at(step, micro), true, frames);
+    const auto planted = plants_at(step, micro);
+    Probe probe(faults(planted), true, frames);
     pass.probe = &probe;
     {
       const Computing computing;
@@ -201,16 +204,17 @@ class Transformer {
   Index add_plant(const py::dict& d) {
     const auto lock = serialise();
     const Index number = plants_.empty() ? 0 : plants_.rbegin()->first + 1;
-    plants_[number] = {{d["phase"].cast<std::string>(), d["op"].cast<std::string>(), d["tensor"].cast<std::string>(),
-                        d["index"].cast<std::vector<Index>>(), d["value"].cast<double>(), d["flag"].cast<bool>()},
-                       d["step"],
-                       d["micro"]};
+    plants_[number] = std::make_shared<Planted>(
+        Planted{{d["phase"].cast<std::string>(), d["op"].cast<std::string>(), d["tensor"].cast<std::string>(),
+                 d["index"].cast<std::vector<Index>>(), d["value"].cast<double>(), d["flag"].cast<bool>()},
+                d["step"],
+                d["micro"]});
     return number;
   }
   /// How often it has fired.
   Index remove_plant(Index number) {
     const auto lock = serialise();
-    const Index fired = plants_.at(number).fault.fired;
+    const Index fired = plants_.at(number)->fault.fired;
     plants_.erase(number);
     return fired;
   }
@@ -269,13 +273,19 @@ class Transformer {
     return labels;
   }
 
-  std::vector<Plant*> plants_at(const py::object& step, std::uint64_t micro) {
-    std::vector<Plant*> here;
+  /// Shared: another Python thread may take one out while a pass waits for its turn.
+  std::vector<std::shared_ptr<Planted>> plants_at(const py::object& step, std::uint64_t micro) {
+    std::vector<std::shared_ptr<Planted>> here;
     for (auto& [number, planted] : plants_)
-      if ((planted.step.is_none() || planted.step.equal(step)) &&
-          (planted.micro.is_none() || planted.micro.equal(py::int_(micro))))
-        here.push_back(&planted.fault);
+      if ((planted->step.is_none() || planted->step.equal(step)) &&
+          (planted->micro.is_none() || planted->micro.equal(py::int_(micro))))
+        here.push_back(planted);
     return here;
+  }
+  static std::vector<Plant*> faults(const std::vector<std::shared_ptr<Planted>>& planted) {
+    std::vector<Plant*> result;
+    for (const auto& p : planted) result.push_back(&p->fault);
+    return result;
   }
 
   Pass pass_of(const Shape& shape, const py::object& step, std::uint64_t micro, std::uint64_t seed) const {
@@ -293,7 +303,7 @@ class Transformer {
   Gpt<T> gpt_;
   std::mutex mutex_;
   std::deque<Frame> frames_;  // of the last trace
-  std::map<Index, Planted> plants_;
+  std::map<Index, std::shared_ptr<Planted>> plants_;
 };
 
 template <class T>

@@ -140,16 +140,43 @@ def test_a_token_sees_no_later_token(family):
     assert (a[:, 7:] != b[:, 7:]).any()
 
 
-def test_bits_do_not_depend_on_threads(family, batch, thread_count):
-    config = dataclasses.replace(family, d_model=64, d_ff=128, vocab_size=517)
-    ids, targets = batch(config, rows=5, time=16)
+@pytest.mark.parametrize(
+    ("dtype", "shape", "rows", "time"),
+    [
+        ("float32", {"d_model": 64, "d_ff": 128, "vocab_size": 517}, 5, 16),
+        ("float32", {"d_model": 8, "d_ff": 24}, 6, 65),
+        ("float32", {"d_model": 4, "n_head": 2, "n_kv_head": 2, "d_ff": 66136}, 2, 63),  # products in slices of depth
+        ("float64", {"d_model": 8, "d_ff": 24}, 6, 65),
+        ("float64", {"d_model": 32}, 6, 33),
+    ],
+)
+def test_bits_do_not_depend_on_threads(family, batch, thread_count, dtype, shape, rows, time):
+    config = dataclasses.replace(family, **shape, context_length=max(time, family.context_length))
+    ids, targets = batch(config, rows=rows, time=time)
     results = []
     for threads in (1, 2, 3, 5, 8):
         thread_count(threads)
-        model = loopos.Model(config, seed=2)
+        model = loopos.Model(config, seed=2, dtype=dtype)
         loss, grads = model.loss_and_grads(ids, targets)
         results.append((loss, model.forward(ids).tobytes(), {n: g.tobytes() for n, g in grads.items()}))
     assert all(r == results[0] for r in results[1:])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_that_is_watched_has_the_same_bits(family, batch, dtype):
+    # A fault planted in a tensor that does not exist never acts, but a probe sits beside the pass.
+    config = dataclasses.replace(family, context_length=65)
+    ids, targets = batch(config, rows=6, time=65)
+    model = loopos.Model(config, seed=2, dtype=dtype)
+    free = model.loss_and_grads(ids, targets)
+    model._core.zero_grad()
+    plant = {"phase": "forward", "op": "", "tensor": "none", "index": [], "value": 0.0, "flag": False}
+    number = model._core._add_plant({**plant, "step": None, "micro": None})
+    scale = 1.0 / int(np.count_nonzero(targets != -100))
+    loss, _, _ = model._core.accumulate(ids, targets, scale=scale)
+    model._core._remove_plant(number)
+    assert loss * scale == free[0]
+    assert all((free[1][n] == g).all() for n, g in model._core.gradients().items())
 
 
 def test_repeated_calls_and_other_shapes_between_give_the_same_bits(family, batch):

@@ -17,7 +17,8 @@ Index round_up(Index a, Index b) {
   return ceil_div(a, b) * b;
 }
 
-/// Depth of the blocks that k is cut into: a function of k alone.
+/// Depth of the blocks that k is cut into: a function of k alone, of the whole product's also where it is done in
+/// slices.
 Index block_depth(Index k) {
   const Index blocks = std::max<Index>(1, ceil_div(k, gemm_shape().depth));
   return round_up(ceil_div(k, blocks), 4);
@@ -94,10 +95,9 @@ struct Operand {
 
 /// Rows [row, row + m) of C against columns [column, column + n), all at panel borders, over the whole depth. What is
 /// not packed yet is packed here, block by block, into memory of this thread.
-void multiply_tile(const Operand& a, const Operand& b, Index k, Index row, Index m, Index column, Index n, float* c,
-                   Index ldc, const Extras<float>& extras) {
+void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Index row, Index m, Index column, Index n,
+                   float* c, Index ldc, const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
-  const Index depth = block_depth(k);
   for (Index p = 0; p < k; p += depth) {
     FloatBlock g = start_block(m, n, c + row * ldc + column, ldc);
     g.k = std::min(depth, k - p);
@@ -152,7 +152,8 @@ Index pieces(Index units, Index most, Index wanted) {
 /// Tasks are at most 240 rows (a block of A then stays in the second-level cache) by 1024 columns (so does C) where B
 /// is packed, and the other way round where A is. There are enough of them to share evenly, if each is worth its
 /// hand-over.
-void multiply(const Operand& a, const Operand& b, Index k, Index n, float* c, Index ldc, const Extras<float>& extras) {
+void multiply(const Operand& a, const Operand& b, Index k, Index depth, Index n, float* c, Index ldc,
+              const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
   const Index m = a.extent;
   const Index row_panels = ceil_div(m, s.rows), panels = ceil_div(n, s.columns);
@@ -169,13 +170,13 @@ void multiply(const Operand& a, const Operand& b, Index k, Index n, float* c, In
   parallel_for(row_tasks * column_tasks, [&](Index task) {
     const Index row = task % row_tasks * rows, column = task / row_tasks * columns;
     if (row >= m || column >= n) return;
-    multiply_tile(a, b, k, row, std::min(rows, m - row), column, std::min(columns, n - column), c, ldc, extras);
+    multiply_tile(a, b, k, depth, row, std::min(rows, m - row), column, std::min(columns, n - column), c, ldc, extras);
   });
 }
 
 /// Packs [begin, end) of the operand's extent, as multiply_tile expects it in the whole; begin at a panel's border.
-void pack_some(const Operand& x, Index k, bool is_a, Index begin, Index end, float* memory) {
-  const Index width = is_a ? gemm_shape().rows : gemm_shape().columns, depth = block_depth(k);
+void pack_some(const Operand& x, Index k, Index depth, bool is_a, Index begin, Index end, float* memory) {
+  const Index width = is_a ? gemm_shape().rows : gemm_shape().columns;
   for (Index p = 0; p < k; p += depth) {
     const Index kk = std::min(depth, k - p);
     const bool down = is_a == x.transposed;  // depth runs down the rows of what is stored
@@ -185,10 +186,10 @@ void pack_some(const Operand& x, Index k, bool is_a, Index begin, Index end, flo
   }
 }
 
-void pack_operand(const Operand& x, Index k, bool is_a, float* memory) {
+void pack_operand(const Operand& x, Index k, Index depth, bool is_a, float* memory) {
   const Index width = is_a ? gemm_shape().rows : gemm_shape().columns;
   const Index step = std::max<Index>(1, 16384 / (k * width)) * width;  // some tens of kilobytes
-  parallel_blocks(x.extent, step, [&](Index begin, Index end) { pack_some(x, k, is_a, begin, end, memory); });
+  parallel_blocks(x.extent, step, [&](Index begin, Index end) { pack_some(x, k, depth, is_a, begin, end, memory); });
 }
 
 void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b,
@@ -205,20 +206,21 @@ void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float
     Operand x{ta == Trans::yes ? a + p * lda : a + p, lda, ta == Trans::yes, m, false};
     Operand y{tb == Trans::yes ? b + p : b + p * ldb, ldb, tb == Trans::yes, n, false};
     Operand& small = share_a ? x : y;
-    pack_operand(small, kk, share_a, shared);
+    pack_operand(small, kk, depth, share_a, shared);
     small.data = shared;
     small.packed = true;
     Extras<float> here;
     if (p + slice >= k) here = extras;
     here.accumulate = extras.accumulate || p > 0;
-    multiply(x, y, kk, n, c, ldc, here);
+    multiply(x, y, kk, depth, n, c, ldc, here);
   }
 }
 
 /// One row against a weight stored (n, k), as in generation: bound by reading the weight, which is read once, as it
 /// lies.
-void row_product(Index n, Index k, const float* a, const float* b, Index ldb, float* c, const Extras<float>& extras) {
-  const Index depth = block_depth(k), step = std::max<Index>(1, 4096 / k) * 16;
+void row_product(bool serial, Index n, Index k, const float* a, const float* b, Index ldb, float* c,
+                 const Extras<float>& extras) {
+  const Index depth = block_depth(k), step = serial ? n : std::max<Index>(1, 4096 / k) * 16;
   parallel_blocks(n, step, [&](Index begin, Index end) {
     struct Products;
     float* sums = scratch<float, Products>(end - begin);
@@ -236,7 +238,7 @@ void row_product(Index n, Index k, const float* a, const float* b, Index ldb, fl
 void product(bool serial, Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b,
              Index ldb, float* c, Index ldc, const Extras<float>& extras) {
   if (m == 1 && tb == Trans::yes && (ta == Trans::no || lda == 1))
-    row_product(n, k, a, b, ldb, c, extras);
+    row_product(serial, n, k, a, b, ldb, c, extras);
   else if (serial && !extras.bias && !extras.residual)
     serial_product(ta, tb, m, n, k, a, lda, b, ldb, c, ldc, extras.accumulate);
   else
@@ -319,7 +321,7 @@ Index Panels<double>::pack_step() {
 }
 template <>
 void Panels<float>::pack(Index begin, Index end) const {
-  pack_some({b, ldb, tb == Trans::yes, n, false}, k, false, begin, end, memory);
+  pack_some({b, ldb, tb == Trans::yes, n, false}, k, block_depth(k), false, begin, end, memory);
 }
 template <>
 void Panels<double>::pack(Index, Index) const {}
@@ -329,7 +331,8 @@ void gemm_panels(Trans ta, Index m, Index n, const float* a, Index lda, const Pa
                  const Extras<float>& extras) {
   if (m == 0 || n == 0) return;
   if (b.k == 0) return only_extras(m, n, c, ldc, extras);
-  multiply({a, lda, ta == Trans::yes, m, false}, {b.memory, 0, false, b.n, true}, b.k, n, c, ldc, extras);
+  multiply({a, lda, ta == Trans::yes, m, false}, {b.memory, 0, false, b.n, true}, b.k, block_depth(b.k), n, c, ldc,
+           extras);
 }
 template <>
 void gemm_panels(Trans ta, Index m, Index n, const double* a, Index lda, const Panels<double>& b, double* c, Index ldc,

@@ -1,6 +1,7 @@
 #include "models/gpt.h"
 
 #include <cmath>
+#include <type_traits>
 
 namespace loopos {
 
@@ -37,14 +38,15 @@ void Gpt<T>::each_weight(WeightVisitor<T> visitor) {
 }
 
 /// Sequences per part, or 0 where the operations are to be cut: a pure function of the sizes, but for the number of
-/// threads, on which no bit depends.
+/// threads, on which no bit depends: a row of a float product does not know its neighbours. One of a double product
+/// does (Eigen), so double is never in parts.
 template <class T>
 Index Gpt<T>::sequences_per_part(const Pass& pass) const {
   constexpr Index kRows = 64;                // of a part, about: its activations stay in the second-level cache
   constexpr Index kPanels = Index{2} << 20;  // numbers in all packed weights: more and packing costs too much
   const Index sequences = std::max<Index>(1, kRows / std::max<Index>(1, pass.time)),
               parts = (pass.batch + sequences - 1) / sequences;
-  const bool small = panels_size_ <= kPanels && head_.tile(pass.rows()) == pass.rows();
+  const bool small = std::is_same_v<T, float> && panels_size_ <= kPanels && head_.tile(pass.rows()) == pass.rows();
   return small && !pass.probe && pass.cached == 0 && parts >= 2 && parts >= num_threads() ? sequences : 0;
 }
 

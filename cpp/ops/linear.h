@@ -16,10 +16,10 @@ struct LinearPanels {
   static Index size(Index in, Index out) {
     return kernels::Panels<T>::size(out, in) + kernels::Panels<T>::size(in, out);
   }
-  /// memory: size(in, out) numbers, written by pack() of both.
+  /// memory: size(in, out) numbers, written by pack() of both; null while a plan is measured.
   void place(const T* weight, Index in, Index out, T* memory) {
     forward = {kernels::Trans::yes, out, in, weight, in, memory};
-    backward = {kernels::Trans::no, in, out, weight, in, memory + kernels::Panels<T>::size(out, in)};
+    backward = {kernels::Trans::no, in, out, weight, in, memory ? memory + kernels::Panels<T>::size(out, in) : nullptr};
   }
 };
 
