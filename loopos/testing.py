@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import checks, optim
+from .health.ledger import trace_step
 from .model import Model
 
 __all__ = [
@@ -84,12 +85,34 @@ def planted(
         raise
     if model._core._remove_plant(number) == 0:
         what = tensor if index is None else f"{tensor}{list(index)}"
+        shape = None if index is None else _shape_of(model, phase, op, tensor)
+        if index is not None and shape is not None and not _fits(index, shape, exact=tensor in model.parameters()):
+            tokens = model.config.context_length
+            raise LookupError(
+                f"planted: the index of {what} does not fit: for one row of {tokens} tokens the shape of that tensor "
+                f"(phase {phase}) is {shape}, and indices count from 0; nothing was planted"
+            )
         raise LookupError(
             f"planted: {what} never came by in phase {phase}"
             + (f", op {op}" if op else "")
             + (f", step {step}" if step is not None else "")
             + ", so nothing was planted; loopos.trace_step(model, ids, targets) lists the tensors of a step"
         )
+
+
+def _shape_of(model: Model, phase: str, op: str | None, tensor: str) -> tuple[int, ...] | None:
+    """Of a tensor in a step on one row of the longest kind; None when no such tensor comes by."""
+    row = np.zeros((1, model.config.context_length), np.int64)
+    for frame in trace_step(model, row, row):
+        if (frame["phase"], frame["tensor"]) == (phase, tensor) and op in (None, frame["op"]):
+            return tuple(frame["shape"])
+    return None
+
+
+def _fits(index: tuple[int, ...], shape: tuple[int, ...], exact: bool) -> bool:
+    """Whether a batch could have had this element: unless ``exact``, the first axis counts rows of the batch."""
+    inside = [0 <= at < size for at, size in zip(index, shape, strict=False)]
+    return len(index) == len(shape) and all(inside if exact else [index[0] >= 0, *inside[1:]])
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from .callbacks import Hooks
 from .checkpoint import CheckpointStore
 from .config import ModelConfig
 from .data import IGNORE, Sources, TokenStream, open_sources
-from .errors import NonFiniteError
+from .errors import Birth, NonFiniteError
 from .interrupts import Interrupted, Interrupts
 from .metrics import BITS, METRICS, MetricsLog
 from .model import Model
@@ -173,7 +173,7 @@ class _Run:
     bits: MetricsLog | None = None
     saved_step: int | None = None  # of the newest checkpoint in the store that is of this run
     history: list[dict[str, Any]] = field(default_factory=list)
-    refused: tuple[Update, float] | None = None  # the latest, and its learning rate
+    refused: tuple[Update, float, float] | None = None  # the latest, its learning rate, and the seconds it took
     valid_tokens: int = 0  # of this call
     _seconds: float = 0.0  # spent in updates, and the tokens of those, since the last entry of the history
     _tokens: int = 0
@@ -194,7 +194,7 @@ class _Run:
             self.watch.before(t + 1)
             update = update_once(t, rate)  # forward, backward, gate, clip, optimizer
             if update.birth is not None:
-                self.refused = update, rate
+                self.refused = update, rate, time.perf_counter() - began
                 self.policy.refused(update.birth)
             elif update.applied:
                 self.policy.accepted(t + 1)
@@ -215,7 +215,7 @@ class _Run:
                 self.call("on_alarm", **vars(finding))
             notable = update.birth is not None or "eval_loss" in entry or self.step == 1
             if self.due(settings.log_every, last or notable):
-                self.log(entry)
+                self.log(entry, update.birth)
             if self.due(settings.save_every, last):
                 self.save(last)
             self.interrupts.check()
@@ -239,7 +239,7 @@ class _Run:
                 with suppress(OSError, NonFiniteError):
                     self.save(final=True)
                 if isinstance(error, NonFiniteError):
-                    self.keep_bundle(error)
+                    self.keep_refused(error)
             raise
         finally:
             self.call("on_train_end", history=self.history, stopped=stopped)
@@ -251,17 +251,18 @@ class _Run:
             )
         return stopped
 
-    def entry(self, update: Update, rate: float, seconds: float) -> dict[str, Any]:
-        """The numbers of the step just done, as they stand in the history."""
+    def entry(self, update: Update, rate: float, seconds: float, step: int | None = None) -> dict[str, Any]:
+        """The numbers of ``step`` (None: the one just done), as they stand in the history."""
+        step = self.step if step is None else step
         self.valid_tokens += update.valid_tokens
         self._seconds, self._tokens = self._seconds + seconds, self._tokens + update.tokens
         per_epoch = self.sources.train.steps_per_epoch
         return {
-            "step": self.step,
+            "step": step,
             "loss": float(update.loss),
             "grad_norm": float(update.grad_norm),
             "learning_rate": float(rate),
-            "epoch": self.step / per_epoch if per_epoch else 0.0,  # data without len() have no epochs
+            "epoch": step / per_epoch if per_epoch else 0.0,  # data without len() have no epochs
             "tokens_per_second": self._tokens / self._seconds if self._seconds > 0 else 0.0,
             "valid_tokens": update.valid_tokens,
             "nonfinite": self.policy.refused_in_all,
@@ -274,24 +275,33 @@ class _Run:
     def call(self, hook: str, **info: Any) -> bool:
         return self.hooks.call(hook, {"step": self.step, "model": self.model} | info)
 
-    def log(self, entry: dict[str, Any]) -> None:
+    def log(self, entry: dict[str, Any], birth: Birth | None) -> None:
         self.history.append(entry)
         self._seconds, self._tokens = 0.0, 0
-        if self.metrics is not None:
-            self.metrics.write(entry | self.watch.notes())
+        self.log_metrics(entry, birth)
         self.call("on_log", **entry)
+
+    def log_metrics(self, entry: dict[str, Any], birth: Birth | None) -> None:
+        """A line of metrics.jsonl: the entry, with "birth" of a refused update, and what the watch has to say."""
+        if self.metrics is not None:
+            told = {} if birth is None else {"birth": str(birth)}
+            self.metrics.write(entry | told | self.watch.notes())
 
     def log_bits(self, update: Update, step: int | None = None) -> None:
         if self.bits is not None:
             loss, norm = float(update.loss).hex(), float(update.grad_norm).hex()
             self.bits.write({"step": step or self.step, "loss_hex": loss, "grad_norm_hex": norm})
 
-    def keep_bundle(self, error: NonFiniteError) -> None:
-        """Write what repeats the update that ended the run, and say in ``error`` where it is. That it cannot be
-        written is told there too, and hides nothing."""
-        update, rate = self.refused or (None, 0.0)
+    def keep_refused(self, error: NonFiniteError) -> None:
+        """Log the update that ended the run, which is not done and so in no history; write what repeats it, and say in
+        ``error`` where that is. That it cannot be written is told there too, and hides nothing."""
+        update, rate, seconds = self.refused or (None, 0.0, 0.0)
         if self.store is None or update is None or update.birth is not error.birth:
             return  # a weight that was not finite when a checkpoint was due is no update's doing
+        self.tally.count(update)
+        entry = self.entry(update, rate, seconds, self.step + 1) | {"nonfinite": self.policy.refused_in_all + 1}
+        with suppress(OSError):
+            self.log_metrics(entry, update.birth)
         with suppress(OSError):
             self.log_bits(update, self.step + 1)
         try:

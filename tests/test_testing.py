@@ -174,3 +174,28 @@ def test_spoiled_data_are_wrong_in_one_batch():
     with pytest.raises(IndexError, match=r"targets\[1, 4\] = 31"):
         train(model, data)
     assert data.fired == 2
+
+
+@pytest.mark.parametrize(
+    ("tensor", "phase", "index", "shape"),
+    [
+        ("blocks.0.mlp.down_proj.y", "forward", (0, 0), "(1, 8, 32)"),
+        ("blocks.0.mlp.down_proj.y", "forward", (0, 0, 32), "(1, 8, 32)"),
+        ("blocks.0.mlp.down_proj.y", "forward", (-1, 0, 0), "(1, 8, 32)"),
+        ("blocks.0.mlp.down_proj.weight", "backward", (32, 0), "(32, 48)"),
+    ],
+)
+def test_an_index_that_does_not_fit_is_told_with_the_shape(tensor, phase, index, shape):
+    model = loopos.Model(CONFIG)
+    ids = np.zeros((2, 8), np.int64)
+    with (
+        pytest.raises(LookupError, match="does not fit") as error,
+        testing.planted(model, tensor, index, 1.0, phase=phase),
+    ):
+        model.loss_and_grads(ids, ids)
+    assert shape in str(error.value)
+    with (
+        pytest.raises(LookupError, match="never came by"),
+        testing.planted(model, "blocks.0.mlp.down_proj.y", (5, 0, 0), 1.0),
+    ):
+        model.loss_and_grads(ids, ids)

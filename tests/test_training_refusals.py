@@ -272,3 +272,20 @@ def test_a_step_that_ends_the_run_is_in_the_bits(tmp_path):
     with pytest.raises(loopos.NonFiniteError):
         train(callbacks=[Stay(2)], output_dir=tmp_path / "run")
     assert read_metrics(tmp_path / "run/bits.jsonl")[-1] == {"step": 3, "loss_hex": "nan", "grad_norm_hex": "nan"}
+
+
+def test_a_step_that_ends_the_run_is_in_the_log_and_in_no_history(tmp_path):
+    ended = []
+
+    class End:
+        def on_train_end(self, info):
+            ended.append([line["step"] for line in info["history"]])
+
+    with pytest.raises(loopos.NonFiniteError) as caught:
+        train(callbacks=[Stay(2), End()], output_dir=tmp_path / "run", log_every=5)
+    lines = read_metrics(tmp_path / "run/metrics.jsonl")
+    assert lines[-1]["step"] == 3
+    assert lines[-1]["loss"] is None
+    assert lines[-1]["birth"] == str(caught.value.birth)
+    assert (lines[-1]["nonfinite"], lines[-1]["attempted"], lines[-1]["skipped"]) == (1, 3, 1)
+    assert ended == [[1]]

@@ -70,7 +70,7 @@ SETTINGS = {
         _setting("llama", (32000, 128, 8, 12, 768, 2), n_kv_head=4, **_LLAMA),
     )
 }
-TINY = {  # for tests: a moment of each family
+TINY = {  # smoke tests: a moment of each family, whose times tell nothing of speed
     setting.name: setting
     for setting in (
         _setting("tiny", (17, 8, 1, 2, 16, 2)),
@@ -85,8 +85,8 @@ def named(names: str) -> list[Setting]:
     for name in (chosen := names.split(",")):
         if name not in known:
             raise ValueError(
-                f"bench: setting must be names with commas between, out of {', '.join(SETTINGS)}, "
-                f"got {checks.shown(name)}"
+                f"bench: setting must be names with commas between, out of {', '.join(SETTINGS)} "
+                f"(or {', '.join(TINY)}, for smoke tests), got {checks.shown(name)}"
             )
     return [known[name] for name in dict.fromkeys(chosen)]
 

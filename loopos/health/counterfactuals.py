@@ -4,7 +4,8 @@ The verdicts, in the order in which they are tried:
 
     "the model"      a weight or a moment was not finite before the update
     "undecided"      the update, done again, is healthy, or nothing below heals it and some rows are healthy alone
-    "the rate"       in phase "update": half the learning rate heals it, or at least none at all does
+    "the rate"       in phase "update": half the learning rate heals it, or at least none at all does; in the others:
+                     earlier updates made the weights explode, whatever float64 would still hold
     "the data"       rows that fail when alone are at most half of all, and without them it is healthy
     "the precision"  in float64 it is healthy
     "the model"      without dropout it is healthy, or each row fails alone whatever is changed
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from loopos.births import exploded_weight
 from loopos.bundle import Bundle
 from loopos.data import IGNORE
 from loopos.errors import Birth
@@ -27,6 +29,15 @@ from loopos.updates import Update
 from .replay import Repeater, open_bundle
 
 MOST_NAMED = 8
+_OF_EXPLOSIONS = {  # classes of what weights that are far too large end in
+    "learning rate too large",
+    "exp overflow",
+    "product overflow",
+    "sum overflow",
+    "norm overflow",
+    "inf - inf",
+    "0*inf",
+}
 
 
 class Row(NamedTuple):
@@ -90,7 +101,7 @@ class _Inquiry:
         birth = self.tried("as it was", self.repeater.update()).birth
         if birth is None:
             return self.blamed("undecided", "Done again, the update is healthy: there is nothing to explain")
-        return self.of_the_rate(birth) or self.of_the_data() or self.of_the_arithmetic()
+        return self.of_the_rate(birth) or self.of_the_explosion(birth) or self.of_the_data() or self.of_the_arithmetic()
 
     def tried(self, changed: str, update: Update) -> Trial:
         self.trials.append(Trial(changed, update.birth is None, update.birth))
@@ -114,6 +125,20 @@ class _Inquiry:
                 "the rate", f"Even half of the learning rate {rate:g} is too large; at 0 the update is healthy"
             )
         return None
+
+    def of_the_explosion(self, birth: Birth) -> Counterfactuals | None:
+        """Weights that earlier updates made explode overflow sooner or later, in float64 just later."""
+        exploded = exploded_weight(self.bundle.weights) if self.bundle.step > 1 else None
+        if exploded is None or birth.cause_class not in _OF_EXPLOSIONS:
+            return None
+        name, median = exploded
+        why = (
+            f"At the learning rate {self.bundle.learning_rate:g} earlier updates made the weights explode: half of "
+            f"{name} is larger than {median:.3g} in magnitude. Go back to a checkpoint before that, with a lower rate"
+        )
+        if self.bundle.dtype != "float64" and self.heals("in float64", dtype="float64"):
+            why += ". (In float64 this one update is still finite: its range is wider, the weights are the same)"
+        return self.blamed("the rate", why)
 
     def of_the_data(self) -> Counterfactuals | None:
         if len(self.rows) < 2:

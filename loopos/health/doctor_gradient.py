@@ -71,6 +71,8 @@ def reach(patient: Patient) -> Check:
             "backward is missing there. A falling loss is no proof against it"
         )
         return Check(name, f"{measured}; none for {named}", expected, FAIL, advice)
+    if why := _flat_by_design(patient.config):
+        return Check(name, f"{measured}; none for {named}: {why}", expected, OK)
     still = _silent_after_a_step(patient)
     later = [part for part in silent if part in still]
     if later:
@@ -81,6 +83,15 @@ def reach(patient: Patient) -> Check:
         return Check(name, f"{measured}; none for {named}", expected, FAIL, advice)
     advice = "something after them starts at zero; after one update the gradient reaches them"
     return Check(name, f"{measured}; none yet for {named}", expected, WARN, advice)
+
+
+def _flat_by_design(config: Any) -> str:
+    """Why a model of these sizes has gradients that are zero whatever its weights, or ""."""
+    if getattr(config, "vocab_size", None) == 1:
+        return "the only entry of a vocabulary of 1 has probability 1, so the loss is 0 whatever the weights"
+    if getattr(config, "d_model", None) == 1:
+        return "a norm over 1 channel gives the same whatever comes in, so nothing before it is felt"
+    return ""
 
 
 def unused_rows(patient: Patient, gradients: Mapping[str, np.ndarray]) -> dict[str, list[str]]:

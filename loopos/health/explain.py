@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from loopos.errors import CAUSES, Birth, CheckpointError, NonFiniteError
 from loopos.metrics import METRICS
 
-from . import claims, curves, rules
-from .findings import CERTAIN, CONFIDENCE, LIKELY, UNKNOWN, Explanation, Finding
-from .logs import Log, Record, Table, is_path, lines_of, records_of_json, shown, values_of, without_notes
+from . import claims, curves, rules, run_evidence
+from .findings import CERTAIN, CONFIDENCE, LIKELY, POSSIBLE, UNKNOWN, Explanation, Finding
+from .logs import Log, Record, Table, birth_in, is_path, lines_of, records_of_json, shown, values_of, without_notes
+from .runs import Run, read_run
 from .symptoms import SYMPTOMS, Symptom
 
 RULES: tuple[Callable[[Log], Iterator[Finding]], ...] = (
@@ -32,6 +35,7 @@ RULES: tuple[Callable[[Log], Iterator[Finding]], ...] = (
     curves.trend_of,
 )
 _QUOTES = 3
+_MOST_BIRTHS = 10
 _LONGEST = 4096  # characters of a line that are looked at
 _WHOLE = 32 << 20  # bytes up to which a file is tried as one JSON value
 _BIRTH = re.compile(
@@ -105,19 +109,21 @@ class _Hits:
 def explain(source: str | bytes | os.PathLike | BinaryIO | BaseException) -> Explanation:
     """The likely causes of what a log or an error shows.
 
-    source: a text; bytes; the path of a file, or of the folder of a run (a str that names something that exists is a
-    path); a binary stream; or an exception. Any bytes will do: what cannot be read is said in ``notes``. OSError when
-    a path cannot be read, TypeError for anything else.
+    source: a text; bytes; the path of a file, or of the folder of a run, whose bundles count too (a str that names
+    something that exists is a path); a binary stream; or an exception. Any bytes will do: what cannot be read is said
+    in ``notes``. OSError when a path cannot be read, TypeError for anything else.
 
     Nothing is claimed beyond the evidence: "unknown" and "insufficient-evidence" are findings, and a text without
     numbers or symptoms has none."""
     if isinstance(source, BaseException):
         return _of_error(source)
+    folder: Path | None = None
     if isinstance(source, str) and is_path(source):
         source = Path(source)
     if isinstance(source, os.PathLike):
         source = Path(source)
-        source = source / METRICS if source.is_dir() else source
+        if source.is_dir():
+            folder, source = source, source / METRICS
         size = source.stat().st_size
         text = source.read_bytes() if source.is_file() and size <= _WHOLE else b""
     elif isinstance(source, (str, bytes, bytearray, memoryview)):
@@ -130,6 +136,8 @@ def explain(source: str | bytes | os.PathLike | BinaryIO | BaseException) -> Exp
             f"explain: expected a text, bytes, a path, a binary stream or an exception, got {type(source).__name__}"
         )
     reader = _Reader()
+    if folder is not None:
+        reader.of_run(folder)
     whole = (
         records_of_json(text.decode("utf-8", "replace"))
         if 0 < len(text) <= _WHOLE and text.lstrip()[:1] in (b"{", b"[")
@@ -150,13 +158,38 @@ class _Reader:
         self.about = ""  # said in place of counts
         self._table = Table()
         self._symptoms, self._claims = _Hits(SYMPTOMS), _Hits(claims.CLAIMS)
+        self.births: list[Finding] = []
         self.own: list[Finding] = []
         self._floors: list[tuple[float, str]] = []
         self._totals: list[float] = []
+        self._leap: Finding | None = None
+        self._of_run = False
+
+    def of_run(self, source: Path | Run) -> None:
+        """Take in what the folder of a run tells besides its log."""
+        self._of_run = True
+        try:
+            run = source if isinstance(source, Run) else read_run(source)
+            self._leap, told = run_evidence.leap(run), run_evidence.births(run)
+            endings = [ending for ending in run_evidence.endings(run) if ending.step not in told]
+        except (OSError, CheckpointError) as error:
+            self.log.notes.append(str(error))
+            return
+        for ending in endings[-_MOST_BIRTHS:]:
+            if ending.problem:
+                self.log.notes.append(ending.problem)
+            elif ending.past:
+                self.log.notes.append(f"{ending.path.name} is of an attempt that the log has gone past, and left out")
+            elif (birth := ending.birth) is not None:
+                here = (f"{ending.path.name}: {shown(str(birth), 400)}",)
+                self.births.append(_of_birth(birth.op, birth.tensor, birth.phase, birth.cause, here))
 
     def line(self, text: str, numbers: bool = True) -> None:
         self.log.lines += 1
-        n, text = self.log.lines, without_notes(text)[:_LONGEST]
+        n, told, text = self.log.lines, birth_in(text), without_notes(text)[:_LONGEST]
+        if told and (birth := _BIRTH.search(told)) and len(self.births) < _MOST_BIRTHS:
+            here = (f"line {n}: {shown(told, 400)}",)
+            self.births.append(_of_birth(birth["op"], birth["tensor"], birth["phase"], birth["cause"], here))
         if numbers:
             self.entry(n, text)
         low = text.lower()
@@ -164,7 +197,7 @@ class _Reader:
         self._symptoms.look(n, text, low, negated)
         self._claims.look(n, text, low, False)
         here = (f"line {n}: {shown(text, 400)}",)
-        if " op " in low and (birth := _BIRTH.search(text)) and len(self.own) < 10:
+        if " op " in low and (birth := _BIRTH.search(text)) and len(self.own) < _MOST_BIRTHS:
             self.own.append(_of_birth(birth["op"], birth["tensor"], birth["phase"], birth["cause"], here))
         if (value := claims.exp_argument(text)) is not None:
             says = f"exp({value:g}) is infinite in float32 (its limit is {claims.EXP_LIMIT:.2f}), in bfloat16 too: "
@@ -192,9 +225,14 @@ class _Reader:
 
     def explanation(self) -> Explanation:
         log = self.log
-        found = [*self.own, *self._symptoms.findings(), *self._floor()]
+        births = [replace(b, evidence=b.evidence + self._leap_for(b)) for b in self.births]
+        found = [*self.own, *self._symptoms.findings(), *self._floor(), *([self._leap] if self._leap else [])]
         found += [finding for rule in RULES for finding in rule(log)]
-        found.sort(key=_rank)
+        if self._leap or any(birth.confidence == CERTAIN for birth in births):
+            found = [each for each in found if each.confidence != POSSIBLE or each.cause not in _GUESSES]
+        found.sort(key=_rank_in_run if self._of_run else _rank)
+        known = [birth for birth in births if birth.confidence != UNKNOWN]
+        found = [*known, *found, *(birth for birth in births if birth.confidence == UNKNOWN)]
         merged: dict[str, Finding] = {}
         for finding in found:
             merged.setdefault(finding.cause, finding)
@@ -203,6 +241,9 @@ class _Reader:
                 merged.pop(weaker, None)
         doubts = [*self._claims.findings(), *rules.unequal_runs(log)]
         return Explanation(tuple(merged.values()), tuple(doubts), self._facts(bool(merged)), tuple(log.notes))
+
+    def _leap_for(self, birth: Finding) -> tuple[str, ...]:
+        return self._leap.evidence if self._leap is not None and self._leap.cause == birth.cause else ()
 
     def _floor(self) -> Iterator[Finding]:
         """A norm that is a plain multiple of N / floor, for a floor in the text: the floor made it."""
@@ -253,6 +294,7 @@ _CONSEQUENCES = {
     "flat",
     "diverging",
 }
+_GUESSES = {"data", "exp-overflow", "first-forward", "labels-masked"}  # at what a birth, or a leap, tells
 _SAID_BETTER = {  # a finding that adds nothing beside any of these
     "not-finite-reported": {
         "loss-filtered",
@@ -275,6 +317,11 @@ def _rank(finding: Finding) -> tuple[bool, bool, int]:
     return unknown, finding.cause in _CONSEQUENCES, CONFIDENCE.index(finding.confidence)
 
 
+def _rank_in_run(finding: Finding) -> tuple[bool, int, bool]:
+    """Of a run of LoopOS, whose log holds what is certain because it was written down: the surer first."""
+    return finding.confidence == UNKNOWN, CONFIDENCE.index(finding.confidence), finding.cause in _CONSEQUENCES
+
+
 def _of_birth(op: str, tensor: str, phase: str, cause: str, evidence: tuple[str, ...]) -> Finding:
     low, kind = cause.lower(), cause.partition(":")[0]
     if kind in CAUSES:
@@ -289,10 +336,20 @@ def _of_birth(op: str, tensor: str, phase: str, cause: str, evidence: tuple[str,
 
 
 _CHECKS = {
+    "learning-rate-too-large": "the same run with a tenth of the rate, a longer warm-up or clipped gradients",
     "weight-not-finite": "find who wrote it: the checkpoint that was loaded, or the update before this step",
     "label-out-of-range": "compare the smallest and largest id with vocab_size",
     "all-masked-row": "count what each query may attend to, padding included",
 }
+
+
+def explain_run(run: Run) -> Explanation:
+    """Of a run that was read: as of its folder."""
+    reader = _Reader()
+    reader.of_run(run)
+    for record in run.records:
+        reader.line(json.dumps({k: value for k, value in record.items() if not isinstance(value, (dict, list))}))
+    return reader.explanation()
 
 
 def _of_error(error: BaseException) -> Explanation:

@@ -59,7 +59,7 @@ _NORM = re.compile(
     rf"(?P<key>\|\|\s?[\w.]{{1,40}}\s?\|\|(?:_\w{{1,6}})?|\b[A-Za-z]\w{{0,40}} norm){_BETWEEN}{_NUMBER}", re.I
 )
 _TIMES_TEN = re.compile(r"\s?[×x*]\s?10\s?(?:\^|\*\*)\s?\{?([-+]?\d+)\}?", re.I)
-_NOTES = ("findings", "update_ratio")
+_NOTES = ("findings", "update_ratio", "birth")
 _INTERESTING = re.compile(r"\d|nan|inf|null", re.I)
 _SPLIT = re.compile(r"[\r\n]+")
 _MOJIBAKE = re.compile("Ã.|â(?:€|œ|†|Œ|š)|ðŸ|ï»¿")
@@ -151,15 +151,26 @@ def values_of(line: str) -> list[dict[str, float]]:
 
 
 def without_notes(line: str) -> str:
-    """A line of metrics.jsonl without what the monitor said in it: findings are no lines of a log, though they quote
+    """A line of metrics.jsonl without what was said in it: findings and births are no lines of a log, though they quote
     numbers, and ratios would bury the rest."""
+    record = _noted(line)
+    return json.dumps({name: value for name, value in record.items() if name not in _NOTES}) if record else line
+
+
+def birth_in(line: str) -> str:
+    """What a line of metrics.jsonl says of the birth of a number that was not finite; "" for any other line."""
+    birth = _noted(line).get("birth") if '"birth": ' in line else None
+    return birth if isinstance(birth, str) else ""
+
+
+def _noted(line: str) -> dict[str, Any]:
+    """A line of metrics.jsonl that has more than numbers; empty for any other."""
     if not line.startswith('{"step": ') or not any(f'"{name}": ' in line for name in _NOTES):
-        return line
+        return {}
     try:
-        record = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError):
-        return line
-    return json.dumps({name: value for name, value in record.items() if name not in _NOTES})
+        return {}
 
 
 def shown(line: str, most: int = 160) -> str:

@@ -21,14 +21,14 @@ from loopos.updates import Update, Updater
 
 class TensorFacts(NamedTuple):
     """A line of a trace. kind: "weight", "moment" (both before the update) or "gradient" (of the whole update, before
-    clipping). smallest, largest, rms: of the finite elements, 0.0 when there is none; zeros: share of all elements;
+    clipping). smallest, largest, rms: of the finite elements, None when there is none; zeros: share of all elements;
     nonfinite: how many."""
 
     kind: str
     tensor: str
-    smallest: float
-    largest: float
-    rms: float
+    smallest: float | None
+    largest: float | None
+    rms: float | None
     zeros: float
     nonfinite: int
 
@@ -36,12 +36,20 @@ class TensorFacts(NamedTuple):
     def of(kind: str, tensor: str, array: np.ndarray) -> TensorFacts:
         finite = array[np.isfinite(array)].astype(np.float64)
         if finite.size == 0:
-            return TensorFacts(kind, tensor, 0.0, 0.0, 0.0, 0.0, array.size)
+            return TensorFacts(kind, tensor, None, None, None, 0.0, array.size)
         low, high = float(finite.min()), float(finite.max())
         size = max(abs(low), abs(high)) or 1.0  # scaled, or the squares of a float64 could overflow
         rms = size * float(np.sqrt(np.mean(np.square(finite / size))))
         zeros = np.count_nonzero(array == 0) / array.size
         return TensorFacts(kind, tensor, low, high, rms, zeros, array.size - finite.size)
+
+    def __str__(self) -> str:
+        low, high = ("-" if value is None else f"{value:+.3e}" for value in (self.smallest, self.largest))
+        rms = "-" if self.rms is None else f"{self.rms:.3e}"
+        return (
+            f"{self.kind:8} {self.tensor:36} min {low} max {high} rms {rms} "
+            f"zeros {self.zeros:.1%} nonfinite {self.nonfinite}"
+        )
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,7 @@ class ReplayResult:
         if self.build:
             what = "; ".join(self.build)
             lines.append(f"  this is not the build it was recorded with, so bits may differ: {what}")
-        for row in self.trace:
-            lines.append(
-                f"  {row.kind:8} {row.tensor:36} min {row.smallest:+.3e} max {row.largest:+.3e} rms {row.rms:.3e} "
-                f"zeros {row.zeros:.1%} nonfinite {row.nonfinite}"
-            )
+        lines += [f"  {row}" for row in self.trace]
         return "\n".join(lines)
 
 

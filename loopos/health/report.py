@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from loopos import files
-from loopos.bundle import bundles, read_birth
 from loopos.errors import CheckpointError, NonFiniteError
 from loopos.metrics import BITS, DOCTOR
 
 from .charts import chart, heat_map
-from .explain import explain
+from .explain import explain_run
+from .run_evidence import births, endings
 from .runs import Run, checkpoints, count_lines, read_run
 from .verdict import of_history
 
@@ -49,7 +49,7 @@ def write_report(run: str | os.PathLike, output: str | os.PathLike | None = None
 def page(run: Run) -> str:
     """The whole page. Everything that comes from a file is escaped."""
     records = run.records
-    events = list(_events(records))
+    events = [*_events(records), *_endings(run)]
     marks = [step for step, _ in events][:MOST_EVENTS]
     curves = {name: _curve(records, name) for name in _CURVES}
     parts = [
@@ -162,6 +162,14 @@ def _events(records: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
                     yield _told(step, name, each)
 
 
+def _endings(run: Run) -> Iterator[tuple[int, str]]:
+    """The updates that ended the run and are in no line of its log."""
+    logged = births(run)
+    for _, step, birth, past, _ in endings(run):
+        if step is not None and birth is not None and step not in logged:
+            yield step, f"{'an earlier attempt' if past else 'the run'} ended: {birth}"
+
+
 def _told(step: int, name: str, event: Any) -> tuple[int, str]:
     """(step, sentence) of what a line of the log has beside its numbers. A finding knows its own step: it may be
     earlier than that of its line."""
@@ -182,12 +190,11 @@ def _event_table(events: list[tuple[int, str]]) -> str:
 def _bundles(run: Run) -> str:
     """The updates that ended the run, each with the birth of its number."""
     rows = []
-    for path in bundles(run.folder)[-MOST_EVENTS:]:
-        try:
-            step, birth = read_birth(path)
-            said = str(NonFiniteError(birth) if birth else "every number of it was finite")  # where, why, what to do
-        except (OSError, CheckpointError) as error:
-            step, said = "", str(error)
+    for path, step, birth, past, problem in list(endings(run))[-MOST_EVENTS:]:
+        healthy = problem or "every number of it was finite"
+        said = str(NonFiniteError(birth)) if birth else healthy  # where, why, what to do
+        said += ". The log has since gone past this step" if past else ""
+        step = "" if step is None else step
         command = f"loopos replay {shlex.quote(str(path))}"
         rows.append(f"<tr><td>{step}</td><td>{escape(said)}</td><td><code>{escape(command)}</code></td></tr>")
     if not rows:
@@ -229,10 +236,8 @@ def _text(value: Any) -> str:
 
 
 def _explained(run: Run) -> str:
-    flat = ({name: value for name, value in r.items() if not isinstance(value, (dict, list))} for r in run.records)
-    text = "\n".join(map(json.dumps, flat))
-    found = explain(text.encode()) if text else None
-    if found is None or not found.findings:
+    found = explain_run(run)
+    if not found.findings:
         return ""
     lines = "".join(f"<li><pre>{escape(str(finding))}</pre></li>" for finding in found.findings)
     return f"<h2>Explanation</h2><ol>{lines}</ol>"

@@ -78,6 +78,29 @@ def test_the_rate(bundled, factor):
     assert found.trials[-1].changed == ("half the learning rate" if factor < 2 else "a learning rate of 0")
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "rate"), [("sgd", 1e6), ("sgd", 1e10), ("sgd", 1e30), ("adamw", 1e12), ("adamw", 1e30)]
+)
+def test_the_verdict_on_an_exploded_run_is_that_of_its_birth(optimizer, rate, tmp_path):
+    config = loopos.ModelConfig(vocab_size=256, context_length=16, n_layer=2, n_head=2, d_model=16)
+    settings = {"optimizer": optimizer, "learning_rate": rate, "lr_schedule": "constant", "weight_decay": 0.0}
+    with pytest.raises(loopos.NonFiniteError) as caught:
+        loopos.train(
+            config,
+            "to be, or not to be, that is the question: " * 30,
+            output_dir=tmp_path,
+            max_steps=60,
+            batch_size=4,
+            max_grad_norm=None,
+            progress=False,
+            **settings,
+        )
+    assert caught.value.birth.cause_class == "learning rate too large"
+    found = loopos.counterfactuals(tmp_path)
+    assert found.verdict == "the rate"
+    assert "In float64 the update is healthy" not in found.why
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_the_model_with_a_weight_that_is_not_finite(bundled, value):
     def spoil(parameters):

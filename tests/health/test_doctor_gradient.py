@@ -118,6 +118,24 @@ def test_names_and_numbers_of_gradients(config, patient):
     assert "not finite: final_norm.bias" in doctor_gradient.reach(patient(infinite(config()))).measured
 
 
+SIZES = [{"vocab_size": 1}, {"d_model": 1, "n_head": 1}]
+
+
+@pytest.mark.parametrize("family", [{}, {"bias": False, "tie_embeddings": False}, {"norm": "rmsnorm"}])
+@pytest.mark.parametrize("size", SIZES)
+def test_gradients_that_are_zero_by_design_are_known(size, family, config, patient):
+    model = loopos.Model(config(**(size | family)))
+    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (4, 17))
+    check = doctor_gradient.reach(patient(model, [(ids[:, :-1], ids[:, 1:])]))
+    assert check.verdict != FAIL, str(check)
+
+
+def test_a_missing_backward_is_seen_at_these_sizes_too(config, patient):
+    model = broken(zero("final_norm.bias"))(config(d_model=1, n_head=1))
+    ids = np.random.default_rng(0).integers(0, 256, (4, 17))
+    assert doctor_gradient.reach(patient(model, [(ids[:, :-1], ids[:, 1:])])).verdict == FAIL
+
+
 def test_looking_changes_no_weight(config, patient):
     model = broken(zero("final_norm.bias"))(config(activation="relu"))
     model.parameters()["blocks.1.mlp.up_proj.bias"][...] = -1e3

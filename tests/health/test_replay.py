@@ -127,7 +127,8 @@ def test_trace_describes_every_tensor(bundled):
 
 
 def test_facts_of_numbers_that_are_not_finite_or_large():
-    assert TensorFacts.of("weight", "w", np.array([math.nan, math.inf]))[2:] == (0.0, 0.0, 0.0, 0.0, 2)
+    assert TensorFacts.of("weight", "w", np.array([math.nan, math.inf]))[2:] == (None, None, None, 0.0, 2)
+    assert "min - max - rms - zeros 0.0% nonfinite 2" in str(TensorFacts.of("weight", "w", np.full(2, math.nan)))
     facts = TensorFacts.of("weight", "w", np.array([1e300, -1e300, math.nan, 0.0]))
     assert facts[2:] == (-1e300, 1e300, pytest.approx(1e300 * math.sqrt(2 / 3), rel=1e-15), 0.25, 1)
 
