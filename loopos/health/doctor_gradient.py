@@ -11,7 +11,7 @@ import numpy as np
 from ..data import IGNORE
 from ..gradcheck import gradcheck
 from .doctor_forward import judge_growth
-from .doctor_patient import Patient, Unfit, blocks_of, listed, parts_of, rms
+from .doctor_patient import Patient, Unfit, blocks_of, listed, one_channel, one_entry, parts_of, rms
 from .doctor_report import FAIL, OK, WARN, Check
 
 FADES = 0.6  # of a gradient from block to block; it varies more than the signal does
@@ -71,7 +71,7 @@ def reach(patient: Patient) -> Check:
             "backward is missing there. A falling loss is no proof against it"
         )
         return Check(name, f"{measured}; none for {named}", expected, FAIL, advice)
-    if why := _flat_by_design(patient.config):
+    if why := one_channel(patient.config) or one_entry(patient.config):
         return Check(name, f"{measured}; none for {named}: {why}", expected, OK)
     still = _silent_after_a_step(patient)
     later = [part for part in silent if part in still]
@@ -83,15 +83,6 @@ def reach(patient: Patient) -> Check:
         return Check(name, f"{measured}; none for {named}", expected, FAIL, advice)
     advice = "something after them starts at zero; after one update the gradient reaches them"
     return Check(name, f"{measured}; none yet for {named}", expected, WARN, advice)
-
-
-def _flat_by_design(config: Any) -> str:
-    """Why a model of these sizes has gradients that are zero whatever its weights, or ""."""
-    if getattr(config, "vocab_size", None) == 1:
-        return "the only entry of a vocabulary of 1 has probability 1, so the loss is 0 whatever the weights"
-    if getattr(config, "d_model", None) == 1:
-        return "a norm over 1 channel gives the same whatever comes in, so nothing before it is felt"
-    return ""
 
 
 def unused_rows(patient: Patient, gradients: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
@@ -148,6 +139,8 @@ def backward_growth(patient: Patient) -> Check:
     for names in blocks.values():
         total = sum(float(np.vdot(gradients[key], gradients[key])) for key in names)
         sizes.append(math.sqrt(total / max(1, sum(gradients[key].size for key in names))))
+    if not any(sizes) and (why := one_channel(patient.config) or one_entry(patient.config)):
+        raise Unfit(why)
     return judge_growth("growth backward", sizes[::-1], FADES)
 
 

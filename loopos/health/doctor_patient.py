@@ -227,6 +227,20 @@ def parts_of(config: Any, name: str, array: np.ndarray) -> dict[str, np.ndarray]
     return {"": array}
 
 
+def one_channel(config: Any) -> str:
+    """Why a model of one channel feels nothing of what comes before a norm; "" for every other."""
+    if getattr(config, "d_model", None) != 1:
+        return ""
+    return "a norm over 1 channel gives the same whatever comes in, so nothing before it is felt"
+
+
+def one_entry(config: Any) -> str:
+    """Why a vocabulary of one entry leaves nothing to learn; "" for every other."""
+    if getattr(config, "vocab_size", None) != 1:
+        return ""
+    return "the only entry of a vocabulary of 1 has probability 1, so the loss is 0 whatever the weights"
+
+
 def blocks_of(names: list[str]) -> dict[int, list[str]]:
     """The parameters' names by block, in order."""
     found: dict[int, list[str]] = {}

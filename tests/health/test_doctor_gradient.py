@@ -130,6 +130,13 @@ def test_gradients_that_are_zero_by_design_are_known(size, family, config, patie
     assert check.verdict != FAIL, str(check)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_doctor_finds_no_fault_in_a_model_of_these_sizes(size, config):
+    model = loopos.Model(config(**size))
+    report = loopos.doctor(model, np.random.default_rng(0).integers(0, model.config.vocab_size, 2000))
+    assert [str(check) for check in report.checks if check.verdict == FAIL] == []
+
+
 def test_a_missing_backward_is_seen_at_these_sizes_too(config, patient):
     model = broken(zero("final_norm.bias"))(config(d_model=1, n_head=1))
     ids = np.random.default_rng(0).integers(0, 256, (4, 17))
