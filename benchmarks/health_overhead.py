@@ -1,8 +1,8 @@
 """What it costs to watch a run: a step with nothing watched, with the sentinel, and traced.
 
-off       the core's calls alone: zero gradients, forward and backward, gradient norm, update. (The core's own part of the
-          sentinel cannot be switched off: the floating-point flags are read once per call and once per job of a worker.
-          `flags` is what that costs: the number of jobs cannot exceed a few hundred a step.)
+off       the core's calls alone: zero gradients, forward and backward, gradient norm, update. (The core's own part of
+          the sentinel cannot be switched off: the floating-point flags are read once per call and once per job of a
+          worker. `flags` is what that costs: the number of jobs cannot exceed a few hundred a step.)
 sentinel  what loopos.train adds to every step: the gate, the monitor with its bands, update ratios at every tenth step
 trace     the pass that follows a hit: every tensor looked at, and what it was made of; once per hit
 
@@ -71,7 +71,7 @@ def timed(call) -> float:
 
 
 def flag_cost() -> float:
-    """Seconds to read and clear the processor's flags once, from Python: an upper bound of what it costs in the core."""
+    """Seconds to read the processor's flags once, from Python: an upper bound of what it costs in the core."""
     return min(timed(_core.raised_flags) for _ in range(1000))
 
 
