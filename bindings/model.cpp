@@ -289,9 +289,7 @@ class Transformer {
   }
 
   Pass pass_of(const Shape& shape, const py::object& step, std::uint64_t micro, std::uint64_t seed) const {
-    Pass pass;
-    pass.batch = shape[0];
-    pass.time = shape[1];
+    Pass pass = Pass::whole(shape[0], shape[1]);
     if (step.is_none()) return pass;  // no step, no dropout
     pass.dropout = gpt_.config().dropout;
     pass.seed = seed;

@@ -69,15 +69,13 @@ class Gpt {
   bool in_place(const Pass& pass) const { return config_.activation && !pass.probe; }
   Index wide(const Pass& pass) const;
   void plan_gradients(Arena<T>& arena, const Pass& pass);
-  void plan_panels(Arena<T>& arena);
+  void plan_panels(Arena<T>& arena, bool training);
   template <class Body>
   void each_part(const Pass& pass, Body&& body);
 
   void run_forward(const Pass& pass, const Index* ids);
   void run_backward(const Pass& pass);
   void block_backward(Block<T>& block, const T* input, const Pass& pass);
-  void mlp_gradients(Block<T>& block, const Pass& pass, int which);
-  void attention_gradients(Block<T>& block, const Pass& pass, int which);
   void kept_gradients(const Pass& pass);
   /// What flows into block i, and where its gradient goes.
   const T* input(std::size_t i) const { return i == 0 ? embedded_ : blocks_[i - 1].out; }
@@ -95,6 +93,7 @@ class Gpt {
   // Small models: the batch is cut into parts of so many sequences, each of which one thread takes through all layers,
   // forward and backward, and the weights are packed beforehand. 0: the operations are cut instead. Same bits.
   Index part_ = 0;
+  bool in_parts() const { return part_ > 0; }
   struct Packing {
     kernels::Panels<T>* panels;
     Index begin, end;

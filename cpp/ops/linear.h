@@ -13,14 +13,10 @@ template <class T>
 struct LinearPanels {
   kernels::Panels<T> forward{}, backward{};
 
-  static Index size(Index in, Index out) {
-    return kernels::Panels<T>::size(out, in) + kernels::Panels<T>::size(in, out);
-  }
-  /// memory: size(in, out) numbers, written by pack() of both; null while a plan is measured.
-  void place(const T* weight, Index in, Index out, T* memory) {
-    forward = {kernels::Trans::yes, out, in, weight, in, memory};
-    backward = {kernels::Trans::no, in, out, weight, in, memory ? memory + kernels::Panels<T>::size(out, in) : nullptr};
-  }
+  LinearPanels() = default;
+  LinearPanels(const T* weight, Index in, Index out)
+      : forward{kernels::Trans::yes, out, in, weight, in, nullptr},
+        backward{kernels::Trans::no, in, out, weight, in, nullptr} {}
 };
 
 /// bias, residual and panels (of this weight, packed since it last changed) may be null. y must not be residual.
