@@ -54,11 +54,10 @@ class Updater:
         settings, core = self._settings, self._model._core
         common = {"scale": 1 / valid, "ignore_index": IGNORE, "step": t, "seed": settings.seed}
         calls = [(*batches[m], {**common, "micro": m}) for m in range(len(batches)) if counts[m]]
-        core.zero_grad()
         loss, healthy = 0.0, True
-        for ids, targets, keywords in calls:
+        for i, (ids, targets, keywords) in enumerate(calls):
             self._check()
-            part, _, sound = core.accumulate(ids, targets, **keywords)
+            part, _, sound = core.accumulate(ids, targets, **keywords, add=i > 0)
             loss, healthy = loss + part, healthy and sound
         loss, norm = loss / valid, core.grad_norm()
 

@@ -281,10 +281,15 @@ LossSum Gpt<T>::loss(Index batch, Index time, const Index* ids, const Index* tar
 }
 
 template <class T>
-LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* targets, Index ignore_index,
-                           double scale) {
+LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* targets, Index ignore_index, double scale,
+                           bool add) {
   set_.allocate_gradients();
   prepare(whole, true);
+  struct Settle {  // also when something is thrown half-way
+    ParameterSet<T>& set;
+    ~Settle() { set.zero_stale(); }
+  } settle{set_};
+  if (!add) set_.discard_gradients();
   if (whole.probe)
     for (const auto& p : set_.list()) {  // a weight that is not finite is itself the birth
       const std::size_t digits = p.name.rfind("blocks.", 0) == 0 ? 7 : std::string::npos;

@@ -49,8 +49,10 @@ class Gpt {
   void forward(Index batch, Index time, const Index* ids, T* logits);
   /// Sum of the losses of ids (B, T) against targets (B, T), and how many count.
   LossSum loss(Index batch, Index time, const Index* ids, const Index* targets, Index ignore_index);
-  /// Forward and backward: gradients += scale * d(sum of losses). `pass` brings batch, time, dropout, keys and probe.
-  LossSum accumulate(const Pass& pass, const Index* ids, const Index* targets, Index ignore_index, double scale);
+  /// Forward and backward: gradients = scale * d(sum of losses), or += with `add`. `pass` brings batch, time, dropout,
+  /// keys and probe.
+  LossSum accumulate(const Pass& pass, const Index* ids, const Index* targets, Index ignore_index, double scale,
+                     bool add);
 
   /// Empties the cache for generation of up to `length` positions.
   void start_generation(Index batch, Index length);
