@@ -61,9 +61,13 @@ inline ScaledExp scaled_exp(V<float> x, V<float> rest) {
   return {fma(p, r * r, r) + 1.0f, n};
 }
 
+/// Where e^x rounds to 0 it is put there: underflow on the way would cost more than the rest, for every lane that a row
+/// leaves over (-inf).
 inline V<float> exp(V<float> x) {
-  const ScaledExp e = scaled_exp(x, 0.0f);
-  return scale_by_power(e.y, e.n);
+  const V<float> zero(0.0f);
+  const auto vanishes = x < V<float>(-104.0f);
+  const ScaledExp e = scaled_exp(select(vanishes, zero, x), zero);
+  return select(vanishes, zero, scale_by_power(e.y, e.n));
 }
 
 /// e = e^-|x| and d = 1 + e: sigmoid(|x|) = 1/d, sigmoid(-|x|) = e/d, sigmoid' = e/d^2. No overflow for any x, accurate
