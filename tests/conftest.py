@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+import signal
+
+import hypothesis
 import numpy as np
 import pytest
 
 import loopos
+
+# What an example takes says how busy the machine is and how the core was built, nothing about the answer.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--sanitized", action="store_true", help="skip the tests marked unsanitized, with their reasons")
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items if config.getoption("--sanitized") else ():
+        if mark := item.get_closest_marker("unsanitized"):
+            (reason,) = mark.args
+            item.add_marker(pytest.mark.skip(reason=f"unsanitized: {reason}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard():
+    """A shell that starts the tests in the background has SIGINT ignored, by them and by every process they start."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
