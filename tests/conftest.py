@@ -55,6 +55,20 @@ def batch():
     return make
 
 
+@pytest.fixture
+def stop_after():
+    """stop_after(step): a callback that ends the run when this step is done."""
+
+    class Stop:
+        def __init__(self, step):
+            self.step = step
+
+        def on_step_end(self, info):
+            return info["step"] == self.step
+
+    return Stop
+
+
 @pytest.fixture(autouse=True)
 def _built_for_release(request, monkeypatch):
     """What the doctor says of a model must not depend on how these tests were built (sanitizers need a Debug build):
