@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -67,6 +72,34 @@ def stop_after():
             return info["step"] == self.step
 
     return Stop
+
+
+@pytest.fixture
+def interrupted():
+    """interrupted(signal, run, *arguments) -> exit code, stdout, stderr of a `loopos train` into the folder ``run``,
+    which gets the signal when it has saved a checkpoint."""
+
+    def make(number, run, *arguments):
+        endless = ("--max-steps", "10000000", "--save-every", "5", "--output-dir", run)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loopos", "train", *arguments, *endless],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(loopos.__file__).parents[1],
+        )
+        with process:
+            try:
+                while not list(run.glob("step-????????")):
+                    assert process.poll() is None
+                    time.sleep(0.01)
+                process.send_signal(number)
+                out, err = process.communicate(timeout=30)
+            finally:
+                process.kill()  # if it did not end by itself
+        return process.returncode, out, err
+
+    return make
 
 
 @pytest.fixture(autouse=True)

@@ -106,11 +106,15 @@ def test_a_signal_from_outside(tmp_path, number, code):
         text=True,
         cwd=os.path.dirname(os.path.dirname(loopos.__file__)),
     )
-    assert process.stdout.readline() == "running\n"
-    began = time.monotonic()
-    process.send_signal(number)
-    _, said = process.communicate(timeout=30)
-    assert time.monotonic() - began < 10
+    with process:
+        try:
+            assert process.stdout.readline() == "running\n"
+            began = time.monotonic()
+            process.send_signal(number)
+            _, said = process.communicate(timeout=30)
+            assert time.monotonic() - began < 10
+        finally:
+            process.kill()  # if it did not end by itself
     assert process.returncode == code, said
     assert len(list((tmp_path / "run").glob("step-*"))) == 1
     assert ("resume='auto'" in said) == (number == signal.SIGINT)
