@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -81,6 +85,48 @@ def batch():
         targets = rng.integers(0, config.vocab_size, (rows, time))
         targets[0, 0] = -100
         return ids, targets
+
+    return make
+
+
+@pytest.fixture
+def stop_after():
+    """stop_after(step): a callback that ends the run when this step is done."""
+
+    class Stop:
+        def __init__(self, step):
+            self.step = step
+
+        def on_step_end(self, info):
+            return info["step"] == self.step
+
+    return Stop
+
+
+@pytest.fixture
+def interrupted():
+    """interrupted(signal, run, *arguments) -> exit code, stdout, stderr of a `loopos train` into the folder ``run``,
+    which gets the signal when it has saved a checkpoint."""
+
+    def make(number, run, *arguments):
+        endless = ("--max-steps", "10000000", "--save-every", "5", "--output-dir", run)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loopos", "train", *arguments, *endless],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(loopos.__file__).parents[1],
+        )
+        with process:
+            try:
+                while not list(run.glob("step-????????")):
+                    assert process.poll() is None
+                    time.sleep(0.01)
+                process.send_signal(number)
+                out, err = process.communicate(timeout=30)
+            finally:
+                process.kill()  # if it did not end by itself
+        return process.returncode, out, err
 
     return make
 
