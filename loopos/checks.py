@@ -91,6 +91,16 @@ def choice(where: str, name: str, value: Any, choices: Sequence[str]) -> str:
     return str(value)
 
 
+def finite_or_none(value: Any) -> float | None:
+    """A logged value as float; None where it is null, no number or not finite. Refuses nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an int beyond the largest float
+        return None
+
+
 def _between(low: int | None, high: int | None) -> str:
     if low is not None and high is not None:
         return f" from {low} to {high}"

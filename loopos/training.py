@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import time
@@ -149,6 +150,12 @@ def train(
         stopped = run.whole()
         folder = None if output_dir is None else Path(output_dir)
         return TrainResult(model, run.history, run.step, folder, stopped, watch.findings, sample_of(sources.train))
+
+
+def default_settings(**changed: Any) -> TrainSettings:
+    """The settings of a :func:`train` that is given ``changed`` and nothing else; the same errors."""
+    known = inspect.signature(train).parameters
+    return TrainSettings(**{each.name: known[each.name].default for each in fields(TrainSettings)} | changed)
 
 
 @dataclass

@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hypothesis
 import numpy as np
 import pytest
 
 import loopos
+
+# What an example takes says how busy the machine is and how the core was built, nothing about the answer.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--sanitized", action="store_true", help="skip the tests marked unsanitized, with their reasons")
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items if config.getoption("--sanitized") else ():
+        if mark := item.get_closest_marker("unsanitized"):
+            (reason,) = mark.args
+            item.add_marker(pytest.mark.skip(reason=f"unsanitized: {reason}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard():
+    """A shell that starts the tests in the background has SIGINT ignored, by them and by every process they start."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -51,6 +85,48 @@ def batch():
         targets = rng.integers(0, config.vocab_size, (rows, time))
         targets[0, 0] = -100
         return ids, targets
+
+    return make
+
+
+@pytest.fixture
+def stop_after():
+    """stop_after(step): a callback that ends the run when this step is done."""
+
+    class Stop:
+        def __init__(self, step):
+            self.step = step
+
+        def on_step_end(self, info):
+            return info["step"] == self.step
+
+    return Stop
+
+
+@pytest.fixture
+def interrupted():
+    """interrupted(signal, run, *arguments) -> exit code, stdout, stderr of a `loopos train` into the folder ``run``,
+    which gets the signal when it has saved a checkpoint."""
+
+    def make(number, run, *arguments):
+        endless = ("--max-steps", "10000000", "--save-every", "5", "--output-dir", run)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loopos", "train", *arguments, *endless],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(loopos.__file__).parents[1],
+        )
+        with process:
+            try:
+                while not list(run.glob("step-????????")):
+                    assert process.poll() is None
+                    time.sleep(0.01)
+                process.send_signal(number)
+                out, err = process.communicate(timeout=30)
+            finally:
+                process.kill()  # if it did not end by itself
+        return process.returncode, out, err
 
     return make
 

@@ -14,33 +14,14 @@ import loopos
 from loopos import files, optim
 from loopos.bundle import Bundle, Outcome, build, find_bundle, keep, read_birth, read_bundle, write_bundle
 from loopos.errors import Birth
-from loopos.settings import TrainSettings
 from loopos.tensorfile import parse_safetensors, serialize_safetensors
+from loopos.training import default_settings
 from loopos.updates import Update
 
 CONFIG = loopos.ModelConfig(vocab_size=13, context_length=4, n_layer=1, n_head=1, d_model=4)
 BIRTH = Birth(7, "backward", 0, "linear", "dx", (1, 2), -math.inf, "a test")
-SETTINGS = TrainSettings(
-    max_steps=9,
-    epochs=None,
-    batch_size=2,
-    seq_len=None,
-    grad_accum=2,
-    optimizer="adamw",
-    learning_rate=1e-3,
-    lr_schedule="cosine",
-    warmup_steps=0,
-    min_lr=0.0,
-    weight_decay=0.1,
-    betas=(0.9, 0.95),
-    eps=1e-8,
-    max_grad_norm=None,
-    on_nonfinite="halt",
-    seed=2**64 - 1,
-    threads=None,
-    log_every=1,
-    eval_every=None,
-    save_every=None,
+SETTINGS = default_settings(
+    max_steps=9, batch_size=2, grad_accum=2, learning_rate=1e-3, max_grad_norm=None, seed=2**64 - 1
 )
 
 

@@ -1,5 +1,7 @@
 """loopos/checks.py: values come back as plain numbers, refusals are sentences."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,15 @@ class Unprintable:
 @pytest.mark.parametrize("value", [10**5000, "x" * 5000, Unprintable(), np.zeros(10000)], ids=type)
 def test_shown_is_short_for_anything(value):
     assert 0 < len(checks.shown(value)) < 120
+
+
+@pytest.mark.parametrize("value", [None, True, "1", [1.0], math.nan, -math.inf, 10**400])
+def test_a_logged_value_without_a_finite_number(value):
+    assert checks.finite_or_none(value) is None
+
+
+@pytest.mark.parametrize("value", [0, -3, 1.5, 2**900])
+def test_a_logged_number_comes_back_as_float(value):
+    got = checks.finite_or_none(value)
+    assert got == value
+    assert type(got) is float

@@ -1,10 +1,6 @@
 """The command line, called as a function and once as a program."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -259,21 +255,9 @@ def test_info_without_a_folder(capsys):
 # As a program
 
 
-def test_ctrl_c_is_exit_code_130(text, tmp_path):
-    command = [sys.executable, "-m", "loopos", "train", text, *SMALL, "--max-steps", "10000000"]
-    process = subprocess.Popen(
-        [*command, "--save-every", "5", "--output-dir", tmp_path / "run"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=os.path.dirname(os.path.dirname(loopos.__file__)),
-    )
-    while not list(tmp_path.glob("run/step-????????")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+def test_ctrl_c_is_exit_code_130(text, tmp_path, interrupted):
+    code, out, err = interrupted(signal.SIGINT, tmp_path / "run", text, *SMALL)
+    assert code == 130
     assert out == ""
     assert "loopos train: training was stopped by Ctrl-C after update" in err
     assert "Traceback" not in err

@@ -1,12 +1,9 @@
 """The command line: what it refuses before the training, what it remembers of a run, and how it says so."""
 
 import io
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 
 import pytest
 
@@ -189,22 +186,10 @@ def test_a_sample_on_a_terminal_that_lacks_its_characters(tmp_path, monkeypatch)
     assert stdout.buffer.getvalue().endswith(b"sample:\n" + b"?" * 20 + b"\n")
 
 
-def test_sigterm_says_how_to_go_on(text, tmp_path):
+def test_sigterm_says_how_to_go_on(text, tmp_path, interrupted):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "loopos", "train", str(text), *QUICK, "--max-steps", "10000000"]
-    process = subprocess.Popen(
-        [*command, "--save-every", "5", "--output-dir", run],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=os.path.dirname(os.path.dirname(loopos.__file__)),
-    )
-    while not list(run.glob("step-????????")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 143
+    code, out, err = interrupted(signal.SIGTERM, run, text, *QUICK)
+    assert code == 143
     assert out == ""
     newest = max(int(path.name[5:]) for path in run.glob("step-????????"))
     assert err == (

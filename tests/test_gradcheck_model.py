@@ -130,6 +130,7 @@ def test_a_real_model_with_a_planted_error_is_caught(monkeypatch):
     assert failed == {f"{family}: {name}" for family in ("GPT-2", "Llama") for name in each}
 
 
+@pytest.mark.unsanitized("a wide model by thousands of losses; test_model has every option's step")
 def test_the_kinks_of_relu_do_not_hide_the_slope():
     """65,000 units: noise in all weights takes some over their kink at every step that rounding allows (3.7e-7)."""
     config = loopos.ModelConfig(31, 64, 2, 4, 32, d_ff=512, activation="relu")

@@ -24,30 +24,22 @@ def bits(model):
     return b"".join(view.tobytes() for view in model.parameters().values())
 
 
-class Stop:
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, info):
-        return info["step"] == self.step
-
-
 @pytest.fixture
-def halfway(tmp_path):
+def halfway(tmp_path, stop_after):
     """A run of 12 updates that was stopped after 6."""
-    train(output_dir=tmp_path / "run", callbacks=[Stop(6)])
+    train(output_dir=tmp_path / "run", callbacks=[stop_after(6)])
     return tmp_path / "run"
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_n_and_n_equal_two_n_bit_for_bit(tmp_path, optimizer, dtype, thread_count):
+def test_n_and_n_equal_two_n_bit_for_bit(tmp_path, optimizer, dtype, thread_count, stop_after):
     settings = {"optimizer": optimizer, "log_every": 1}
     whole = train(loopos.Model(CONFIG, dtype=dtype), **settings)
     for stop in (1, 5, 11):
         folder = tmp_path / f"run{stop}"
         thread_count(1)
-        train(loopos.Model(CONFIG, dtype=dtype), output_dir=folder, callbacks=[Stop(stop)], **settings)
+        train(loopos.Model(CONFIG, dtype=dtype), output_dir=folder, callbacks=[stop_after(stop)], **settings)
         thread_count(3)
         rest = train(loopos.Model(CONFIG, seed=9, dtype=dtype), output_dir=folder, resume="auto", **settings)
         assert bits(rest.model) == bits(whole.model)
@@ -149,8 +141,8 @@ def test_other_data_of_the_same_length_are_told(halfway):
         train(data=TEXT.replace(b"sea", b"pea"), resume=halfway)
 
 
-def test_another_tokenizer_is_refused(tmp_path):
-    train(data=TEXT.decode(), tokenizer="chars", output_dir=tmp_path / "run", callbacks=[Stop(2)])
+def test_another_tokenizer_is_refused(tmp_path, stop_after):
+    train(data=TEXT.decode(), tokenizer="chars", output_dir=tmp_path / "run", callbacks=[stop_after(2)])
     with pytest.raises(ValueError, match="tokenizer"):
         train(data=TEXT.decode(), resume=tmp_path / "run")
 
@@ -165,8 +157,8 @@ def test_arguments_that_cannot_work():
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
-def test_damage_to_the_newest_goes_on_from_the_one_before(tmp_path, name):
-    train(output_dir=tmp_path / "run", save_every=4, callbacks=[Stop(8)])
+def test_damage_to_the_newest_goes_on_from_the_one_before(tmp_path, name, stop_after):
+    train(output_dir=tmp_path / "run", save_every=4, callbacks=[stop_after(8)])
     damaged = tmp_path / "run/step-00000008" / name
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1

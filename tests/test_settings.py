@@ -6,14 +6,11 @@ import math
 import pytest
 
 from loopos.settings import SettingError, TrainSettings
+from loopos.training import default_settings as settings
 from loopos.training import train
 
 NAMES = [field.name for field in dataclasses.fields(TrainSettings)]
 DEFAULTS = {name: inspect.signature(train).parameters[name].default for name in NAMES}
-
-
-def settings(**changed) -> TrainSettings:
-    return TrainSettings(**(DEFAULTS | changed))
 
 
 def test_the_defaults_of_train_are_good_settings():

@@ -38,7 +38,7 @@ def train(model=None, **kwargs):
     return loopos.train(loopos.Model(CONFIG) if model is None else model, IDS, **(settings | kwargs))
 
 
-def test_halt_names_the_weight_and_changes_nothing(tmp_path):
+def test_halt_names_the_weight_and_changes_nothing(tmp_path, stop_after):
     model = loopos.Model(CONFIG)
     with pytest.raises(loopos.NonFiniteError) as caught:
         train(model, callbacks=[Poison(4)], output_dir=tmp_path / "run", save_every=1)
@@ -46,20 +46,12 @@ def test_halt_names_the_weight_and_changes_nothing(tmp_path):
     assert (birth.step, birth.phase, birth.layer, birth.op, birth.tensor) == (5, "forward", 1, "parameter", NAME)
     assert math.isnan(birth.value)
     assert birth.index == (0,) * model.parameters()[NAME].ndim
-    reference = train(max_steps=12, callbacks=[Stop(4)]).model
+    reference = train(max_steps=12, callbacks=[stop_after(4)]).model
     spoilt, sound = model.parameters(), reference.parameters()
     differing = [name for name in sound if not np.array_equal(spoilt[name], sound[name])]
     assert differing == [NAME]
     assert np.isnan(spoilt[NAME]).sum() == 1
     assert sorted(p.name for p in (tmp_path / "run").glob("step-*"))[-1] == "step-00000003"  # never with a NaN in it
-
-
-class Stop:
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, info):
-        return info["step"] == self.step
 
 
 def test_halt_keeps_what_was_learned_before(tmp_path):
@@ -150,11 +142,11 @@ def test_rewind_returns_to_the_snapshot_and_goes_on():
 
 
 @pytest.mark.parametrize("policy", ["skip", "rewind"])
-def test_resume_after_a_refusal_equals_the_uninterrupted_run(policy, tmp_path):
+def test_resume_after_a_refusal_equals_the_uninterrupted_run(policy, tmp_path, stop_after):
     settings = {"on_nonfinite": policy, "max_steps": 20}
     callback = {"skip": lambda: Poison(14), "rewind": lambda: Spoil(14)}[policy]
     whole = train(callbacks=[callback()], **settings)
-    train(callbacks=[Stop(13)], output_dir=tmp_path / "run", **settings)
+    train(callbacks=[stop_after(13)], output_dir=tmp_path / "run", **settings)
     rest = train(callbacks=[callback()], output_dir=tmp_path / "run", resume="auto", **settings)
     assert bits(rest.model) == bits(whole.model)
     assert rest.history[-1]["nonfinite"] == 1

@@ -213,10 +213,10 @@ def test_a_rewind_halves_the_rate_and_no_further_than_an_eighth():
     ]
 
 
-def test_resume_keeps_the_cut_the_counts_and_the_bits(tmp_path):
+def test_resume_keeps_the_cut_the_counts_and_the_bits(tmp_path, stop_after):
     settings = {"on_nonfinite": "rewind", "max_steps": 30, "max_grad_norm": 0.5}
     whole = train(callbacks=[Spoil(4, 14)], output_dir=tmp_path / "whole", **settings)
-    train(callbacks=[Spoil(4, 14), Stop(17)], output_dir=tmp_path / "run", **settings)
+    train(callbacks=[Spoil(4, 14), stop_after(17)], output_dir=tmp_path / "run", **settings)
     rest = train(output_dir=tmp_path / "run", resume="auto", **settings)
     timed = {"tokens_per_second"}
     assert [{k: v for k, v in line.items() if k not in timed} for line in rest.history] == [
@@ -227,14 +227,6 @@ def test_resume_keeps_the_cut_the_counts_and_the_bits(tmp_path):
     for name, view in whole.model.parameters().items():
         assert view.tobytes() == rest.model.parameters()[name].tobytes()
     assert (tmp_path / "run/bits.jsonl").read_bytes() == (tmp_path / "whole/bits.jsonl").read_bytes()
-
-
-class Stop:
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, info):
-        return info["step"] == self.step
 
 
 # bits.jsonl
@@ -250,12 +242,12 @@ def test_every_step_has_its_bits_whatever_log_every_is(tmp_path):
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 4
 
 
-def test_bits_are_cut_back_on_resume_and_those_of_another_run_are_moved(tmp_path):
+def test_bits_are_cut_back_on_resume_and_those_of_another_run_are_moved(tmp_path, stop_after):
     run = tmp_path / "run"
-    train(output_dir=run, save_every=4, callbacks=[Stop(10)])
+    train(output_dir=run, save_every=4, callbacks=[stop_after(10)])
     whole = (run / "bits.jsonl").read_bytes()
     middle = run / "step-00000004"
-    train(output_dir=run, resume=middle, callbacks=[Stop(6)])
+    train(output_dir=run, resume=middle, callbacks=[stop_after(6)])
     assert whole.startswith((run / "bits.jsonl").read_bytes())
     assert [json.loads(line)["step"] for line in (run / "bits.jsonl").read_bytes().splitlines()] == [1, 2, 3, 4, 5, 6]
     with pytest.warns(UserWarning, match="another run"):

@@ -35,26 +35,18 @@ class Press:
                 signal.raise_signal(signal.SIGINT)
 
 
-def after(steps):
-    class Stop:
-        def on_step_end(self, info):
-            return info["step"] == steps
-
-    return bits(train(callbacks=[Stop()]).model)
-
-
-def test_ctrl_c_leaves_whole_updates_and_a_checkpoint(tmp_path):
+def test_ctrl_c_leaves_whole_updates_and_a_checkpoint(tmp_path, stop_after):
     model = loopos.Model(CONFIG, seed=1337)
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match=r"after update 4 of 9.*resume='auto'"):
         train(model, callbacks=[Press(4)], output_dir=tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is handler
-    assert bits(model) == after(4)
+    assert bits(model) == bits(train(callbacks=[stop_after(4)]).model)
     assert [p.name for p in (tmp_path / "run").glob("step-*")] == ["step-00000004"]
     assert bits(train(output_dir=tmp_path / "run", resume="auto").model) == bits(train().model)
 
 
-def test_ctrl_c_between_micro_batches_abandons_the_update():
+def test_ctrl_c_between_micro_batches_abandons_the_update(stop_after):
     class Press2:
         def __len__(self):
             return 9
@@ -71,12 +63,7 @@ def test_ctrl_c_between_micro_batches_abandons_the_update():
     with pytest.raises(KeyboardInterrupt, match=r"after update 3 of 9.*no output_dir"):
         loopos.train(model, Press2(), max_steps=9, grad_accum=2, progress=False)
     other = loopos.Model(CONFIG)
-
-    class Stop:
-        def on_step_end(self, info):
-            return info["step"] == 3
-
-    train(other, grad_accum=2, callbacks=[Stop()])
+    train(other, grad_accum=2, callbacks=[stop_after(3)])
     assert bits(model) == bits(other)
 
 
@@ -119,11 +106,15 @@ def test_a_signal_from_outside(tmp_path, number, code):
         text=True,
         cwd=os.path.dirname(os.path.dirname(loopos.__file__)),
     )
-    assert process.stdout.readline() == "running\n"
-    began = time.monotonic()
-    process.send_signal(number)
-    _, said = process.communicate(timeout=30)
-    assert time.monotonic() - began < 10
+    with process:
+        try:
+            assert process.stdout.readline() == "running\n"
+            began = time.monotonic()
+            process.send_signal(number)
+            _, said = process.communicate(timeout=30)
+            assert time.monotonic() - began < 10
+        finally:
+            process.kill()  # if it did not end by itself
     assert process.returncode == code, said
     assert len(list((tmp_path / "run").glob("step-*"))) == 1
     assert ("resume='auto'" in said) == (number == signal.SIGINT)

@@ -47,14 +47,6 @@ class Hear:
         self.alarms.append(info)
 
 
-class Stop:
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, info):
-        return info["step"] == self.step
-
-
 def test_a_spike_reaches_the_log_the_callback_and_the_result(tmp_path):
     hear = Hear()
     result = train(callbacks=[hear], output_dir=tmp_path)
@@ -88,10 +80,10 @@ def test_a_line_on_stderr_for_each_excursion_and_none_without_progress(capfd):
 
 
 @pytest.mark.parametrize("stop", [40, 49, 50, 53])
-def test_a_resumed_run_finds_what_the_uninterrupted_one_found(tmp_path, stop):
+def test_a_resumed_run_finds_what_the_uninterrupted_one_found(tmp_path, stop, stop_after):
     data = Spiked(50, 51, 57)
     whole = train(data, output_dir=tmp_path / "whole", log_every=7).findings
-    first = train(data, output_dir=tmp_path / "run", log_every=7, callbacks=[Stop(stop)]).findings
+    first = train(data, output_dir=tmp_path / "run", log_every=7, callbacks=[stop_after(stop)]).findings
     rest = train(data, output_dir=tmp_path / "run", log_every=7, resume="auto").findings
     assert whole
     assert first + rest == whole

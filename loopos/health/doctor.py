@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from .. import checks
@@ -19,7 +19,7 @@ from ..errors import NonFiniteError
 from ..model import Model
 from ..settings import TrainSettings
 from ..threads import threads as using_threads
-from ..training import train
+from ..training import default_settings, train
 from . import doctor_data, doctor_forward, doctor_gradient, doctor_live, doctor_machine, doctor_update
 from .doctor_patient import Patient, Unfit, randomness_kept
 from .doctor_report import FAIL, SKIPPED, Check, DoctorReport, skipped
@@ -104,8 +104,7 @@ def _settings(given: dict[str, Any]) -> TrainSettings:
     unknown = [name for name in given if name not in known or name in ("model", "data")]
     if unknown:
         raise TypeError(f"doctor: {', '.join(unknown)} is no setting of loopos.train")
-    defaults = {each.name: known[each.name].default for each in fields(TrainSettings)}
-    return TrainSettings(**defaults | {name: value for name, value in given.items() if name not in ELSEWHERE})
+    return default_settings(**{name: value for name, value in given.items() if name not in ELSEWHERE})
 
 
 def _examine(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loopos import files
+from loopos.checks import finite_or_none
 from loopos.errors import CheckpointError, NonFiniteError
 from loopos.metrics import BITS, DOCTOR
 
@@ -72,18 +72,8 @@ def page(run: Run) -> str:
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 
 
-def _number(value: Any) -> float | None:
-    """A finite number, or None for null and for what is no number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
 def _curve(records: list[dict[str, Any]], name: str) -> list[tuple[float, float | None]]:
-    return [(float(record["step"]), _number(record[name])) for record in _dated(records) if name in record]
+    return [(float(record["step"]), finite_or_none(record[name])) for record in _dated(records) if name in record]
 
 
 def _dated(records: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -98,7 +88,7 @@ def _summary(run: Run) -> str:
     for name in (*_CURVES, "epoch"):
         given = [record[name] for record in run.records if name in record]
         if given:
-            value = _number(given[-1])
+            value = finite_or_none(given[-1])
             rows[f"{name}, last"] = "not finite" if value is None else f"{value:.6g}"
     rows["updates"] = _counts(run.records)
     lines = count_lines(run.folder / BITS)
@@ -115,7 +105,7 @@ def _counts(records: list[dict[str, Any]]) -> str:
     """What became of the updates, as the last line that counts them says."""
     names = ("attempted", "applied", "skipped", "clipped")
     for record in reversed(records):
-        counts = [_number(record.get(name)) for name in names]
+        counts = [finite_or_none(record.get(name)) for name in names]
         if None not in counts:
             return ", ".join(f"{count:g} {name}" for count, name in zip(counts, names, strict=True))
     return "not counted in this log"
@@ -132,7 +122,7 @@ def _ratios(records: list[dict[str, Any]]) -> str:
     for record in _dated(records):
         ratios = record.get("update_ratio")
         for name, value in ratios.items() if isinstance(ratios, Mapping) else ():
-            rows.setdefault(str(name), []).append((float(record["step"]), _number(value)))
+            rows.setdefault(str(name), []).append((float(record["step"]), finite_or_none(value)))
     if not rows:
         return ""
     title = "update to weight ratio, by tensor (blue: 1e-6 and less, pale: 1e-3, red: near 1; grey: 0)"
@@ -147,11 +137,15 @@ def _events(records: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
         if before is not None and step <= before:
             yield step, f"the log goes back from step {before} to {step}"
         before = step
-        count = _number(record.get("nonfinite"))
+        count = finite_or_none(record.get("nonfinite"))
         if count is not None and count > refused:
             yield step, f"{count - refused:g} update(s) refused: a number was not finite ({count:g} in all)"
         refused = max(refused, count or 0)
-        bad = [name for name in ("loss", "grad_norm", "eval_loss") if name in record and _number(record[name]) is None]
+        bad = [
+            name
+            for name in ("loss", "grad_norm", "eval_loss")
+            if name in record and finite_or_none(record[name]) is None
+        ]
         if bad:
             yield step, f"not finite: {', '.join(bad)}"
         if record.get("valid_tokens") == 0:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from loopos.checks import finite_or_none
+
 LEARNING, FLAT, DIVERGING, INSUFFICIENT = "learning", "flat", "diverging", "insufficient evidence"
 FEWEST = 8  # entries; of fewer even a perfect order is too likely by chance among runs that are looked at
 FEWEST_FLAT = 20  # below, no trend is no evidence of none
@@ -245,19 +247,9 @@ def verdict(
 def of_history(entries: Iterable[Mapping[str, Any]], rungs: Ladder | None = None) -> Verdict:
     """The verdict on the entries of a history, or the records of metrics.jsonl: those that scored any target."""
     scored = [entry for entry in entries if "loss" in entry and entry.get("valid_tokens") != 0]
-    rates = [_number(entry.get("learning_rate")) for entry in scored]
-    losses = [_number(entry["loss"]) for entry in scored]
+    rates = [finite_or_none(entry.get("learning_rate")) for entry in scored]
+    losses = [finite_or_none(entry["loss"]) for entry in scored]
     return verdict(losses, None if None in rates else rates, rungs=rungs)
-
-
-def _number(value: Any) -> float | None:
-    """None for null, and for what is no number or not finite."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
 
 
 def _losses(count: int) -> str:

@@ -9,7 +9,10 @@ import pytest
 from loopos.bench import scaling, suites
 from loopos.bench.settings import SETTINGS, step_flops
 
+LONG_SERIES = pytest.mark.unsanitized("measures a dozen models by the training steps of test_steps")
 
+
+@LONG_SERIES
 def test_a_run():
     result = suites.run("scaling", setting="tiny", peers="loopos", threads=3, rounds=1, steps=1)
     assert json.loads(json.dumps(result)) == result
@@ -21,6 +24,7 @@ def test_a_run():
     assert result["absent"] == []
 
 
+@LONG_SERIES
 def test_absent_engines_are_named_once(without):
     without("torch")
     result = suites.run("scaling", setting="tiny", threads=1, rounds=1, steps=1)

@@ -17,7 +17,10 @@ def results():
     return {}
 
 
-@pytest.fixture(params=list(suites.SUITES))
+LONG_SERIES = pytest.mark.unsanitized("the figures of many runs; those of the other suites stay")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=LONG_SERIES if name == "scaling" else []) for name in suites.SUITES])
 def result(request, results, quick):
     if request.param not in results:
         how = {"setting": "tiny", "peers": "loopos", "threads": 2, "rounds": 1, "steps": 1}

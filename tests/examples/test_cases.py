@@ -17,6 +17,7 @@ import loopos
 FOLDER = Path(__file__).resolve().parents[2] / "examples/cases"
 CASES = sorted(path.name for path in FOLDER.glob("case_*.py"))
 CLAIMS = runpy.run_path(str(FOLDER / "claims.py"))
+LONG_TRAINING = pytest.mark.unsanitized("trains in a process of its own, by operations that have their own tests")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,6 +31,7 @@ def test_there_are_five():
     assert [name[:6] for name in CASES] == [f"case_{number}" for number in range(5)]
 
 
+@LONG_TRAINING
 @pytest.mark.parametrize("name", CASES)
 def test_every_claim_is_measured_true(name):
     result = run(name)
@@ -41,6 +43,7 @@ def test_every_claim_is_measured_true(name):
     assert sum(line.startswith("  - ") for line in lines) >= 12
 
 
+@LONG_TRAINING
 @pytest.mark.parametrize("name", CASES)
 def test_without_the_repair_the_claims_of_it_fail(name):
     result = run(name, "--skip-fix")

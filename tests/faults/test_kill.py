@@ -42,6 +42,7 @@ def _strace_works() -> bool:
     return subprocess.run(probe, capture_output=True).returncode == 0
 
 
+@pytest.mark.unsanitized("saves files under strace: Python alone")
 @pytest.mark.parametrize("scenario", ["append", "replace"])
 def test_kill_at_every_syscall(faults, scenario):
     if not _strace_works():

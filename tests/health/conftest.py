@@ -11,35 +11,15 @@ import pytest
 import loopos
 from loopos import optim
 from loopos.data import TokenStream
-from loopos.health.doctor import _settings
 from loopos.health.doctor_patient import Batches, Patient
 from loopos.health.replay import record
-from loopos.settings import TrainSettings
+from loopos.training import default_settings
 
 CONFIG = loopos.ModelConfig(
     vocab_size=32, context_length=8, n_layer=2, n_head=2, d_model=8, dropout=0.1, tie_embeddings=False
 )
-SETTINGS = TrainSettings(
-    max_steps=20,
-    epochs=None,
-    batch_size=4,
-    seq_len=None,
-    grad_accum=2,
-    optimizer="adamw",
-    learning_rate=1e-2,
-    lr_schedule="constant",
-    warmup_steps=0,
-    min_lr=0.0,
-    weight_decay=0.1,
-    betas=(0.9, 0.95),
-    eps=1e-8,
-    max_grad_norm=1.0,
-    on_nonfinite="halt",
-    seed=11,
-    threads=None,
-    log_every=1,
-    eval_every=None,
-    save_every=None,
+SETTINGS = default_settings(
+    max_steps=20, batch_size=4, grad_accum=2, learning_rate=1e-2, lr_schedule="constant", seed=11, log_every=1
 )
 
 
@@ -88,7 +68,7 @@ def patient(config):
 
     def make(model=None, pairs=None, trainer=None, quick=False, **settings):
         model = loopos.Model(config()) if model is None else model
-        kept = _settings({"learning_rate": 1e-3} | settings)
+        kept = default_settings(**{"learning_rate": 1e-3} | settings)
         if pairs is None:
             ids = np.frombuffer(TEXT.encode(), np.uint8)
             source = TokenStream(ids, seq_len=16, batch_size=kept.batch_size, vocab_size=256, seed=kept.seed)

@@ -37,7 +37,7 @@ every_op = pytest.mark.parametrize("name", OPS)
 
 @every_op
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shape=hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=19), seed=st.integers(0, 2**31))
 def test_forward_is_the_formula(name, dtype, shape, seed):
     x = (3 * np.random.default_rng(seed).standard_normal(shape)).astype(dtype)

@@ -39,7 +39,7 @@ def make(rows, vocab, seed=0, ignored=0.2, size=3.0):
 
 
 @every_option
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     rows=st.integers(0, 9),
     vocab=st.integers(1, 70),

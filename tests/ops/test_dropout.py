@@ -32,7 +32,7 @@ def test_the_reference_generator_knows_its_answers():
     assert philox(0, 0) == (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(0, 200),
     p=st.one_of(st.sampled_from([0.0, 1e-12, 0.5, 1 - 2**-53]), st.floats(0, 1, exclude_max=True)),
@@ -73,7 +73,7 @@ def test_the_share_that_is_dropped():
     np.testing.assert_array_equal(ops.dropout(x, 0.0, seed=1), x)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cut=st.integers(0, 500), offset=st.integers(0, 7))
 def test_pieces_make_the_whole(cut, offset):
     x = np.ones(500, np.float32)

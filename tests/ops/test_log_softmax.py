@@ -15,7 +15,7 @@ def test_accuracy_over_a_real_vocabulary(measured):
     assert measured["vocabulary"]["log_softmax"] < 4  # in units of 2^-23 max|x|
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     x=hnp.arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 40)), elements=st.floats(-300, 300)),
     shift=st.floats(-1e3, 1e3),

@@ -15,7 +15,7 @@ def test_accuracy_over_a_real_vocabulary(measured):
     assert measured["vocabulary"]["logsumexp"] < 3e-7
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     x=hnp.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 40)), elements=st.floats(-300, 300, width=32))
 )

@@ -40,7 +40,7 @@ def backward(name, dy, x):
 
 
 @every_op
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.tuples(st.integers(0, 3), st.integers(1, 2), st.integers(1, 70)),
     axes=st.integers(1, 3),
@@ -197,7 +197,7 @@ def test_refusals(name):
         b(x[:, :2], x)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     x=hnp.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 40)), elements=st.floats(-300, 300, width=32))
 )

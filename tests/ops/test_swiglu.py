@@ -15,7 +15,7 @@ def reference(gate, up):
     return gate * np.exp(-np.logaddexp(0, -gate)) * up
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shape=hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=19), seed=st.integers(0, 2**31))
 def test_forward_is_the_formula(shape, seed):
     rng = np.random.default_rng(seed)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from loopos.bench import settings
 from loopos.bench.peers import ours_operations
 from loopos.bench.peers.serve import Engine, serve
 from loopos.bench.settings import Setting
-from loopos.settings import TrainSettings
+from loopos.training import default_settings
 from loopos.updates import Updater
 
 
@@ -36,14 +34,9 @@ class LoopOS(Engine):
         loopos.set_num_threads(threads)
 
     def prepare(self, setting: Setting, data: list[tuple[np.ndarray, np.ndarray]]) -> int:
-        defaults = {name: each.default for name, each in inspect.signature(loopos.train).parameters.items()}
-        wanted = {
-            "betas": settings.BETAS,
-            "eps": settings.EPS,
-            "weight_decay": settings.WEIGHT_DECAY,
-            "max_grad_norm": settings.CLIP,
-        }
-        given = TrainSettings(**({each.name: defaults[each.name] for each in fields(TrainSettings)} | wanted))
+        given = default_settings(
+            betas=settings.BETAS, eps=settings.EPS, weight_decay=settings.WEIGHT_DECAY, max_grad_norm=settings.CLIP
+        )
         self.model = loopos.Model(setting.config, seed=0)
         optimizer = optim._for_training(
             "adamw", self.model, betas=given.betas, eps=given.eps, weight_decay=given.weight_decay
