@@ -110,12 +110,6 @@ class Transformer {
     return views(self, true);
   }
 
-  void zero_grad() {
-    const Computing computing;
-    std::lock_guard<std::mutex> lock(mutex_);
-    gpt_.parameters().zero_gradients();
-  }
-
   double grad_norm() {
     const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
@@ -148,7 +142,7 @@ class Transformer {
   }
 
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
-                       const py::object& step, std::uint64_t micro, std::uint64_t seed) {
+                       const py::object& step, std::uint64_t micro, std::uint64_t seed, bool add) {
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
@@ -160,7 +154,7 @@ class Transformer {
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      result = gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale);
+      result = gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale, add);
       healthy = computing.fp.raised() == 0 && result.sum - result.sum == 0;
     }
     return py::make_tuple(result.sum, result.count, healthy);
@@ -184,7 +178,7 @@ class Transformer {
       set.swap_gradients(kept);  // scratch gradients take their place for this pass
       try {
         set.allocate_gradients();
-        gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale);
+        gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale, false);
       } catch (...) {
         set.swap_gradients(kept);
         throw;
@@ -304,9 +298,7 @@ class Transformer {
   }
 
   Pass pass_of(const Shape& shape, const py::object& step, std::uint64_t micro, std::uint64_t seed) const {
-    Pass pass;
-    pass.batch = shape[0];
-    pass.time = shape[1];
+    Pass pass = Pass::whole(shape[0], shape[1]);
     if (step.is_none()) return pass;  // no step, no dropout
     pass.dropout = gpt_.config().dropout;
     pass.seed = seed;
@@ -333,14 +325,14 @@ void bind_transformer(py::module_& m, const char* name) {
       .def(
           "gradients", [](const py::object& self) { return self.cast<Class&>().gradients(self); },
           "Views of the gradients, like parameters().")
-      .def("zero_grad", &Class::zero_grad, "Sets every gradient to zero.")
       .def("grad_norm", &Class::grad_norm, "The Euclidean norm of all gradients together, in double.")
       .def("forward", &Class::forward, arg("ids"), "Logits (B, T, V) of ids (B, T).")
       .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100,
            "(sum of losses, number of targets that count).")
       .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
-           arg("ignore_index") = -100, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
-           "Forward and backward; gradients += scale * d(sum of losses). Returns (sum, count, healthy); healthy False: "
+           arg("ignore_index") = -100, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("add") = false,
+           "Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, "
+           "healthy); healthy False: "
            "ask trace().")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("frames") = std::size_t{1} << 16,

@@ -54,11 +54,10 @@ class Updater:
 
     def _compute(self, t: int, rate: float, batches: list, calls: list[Pass], valid: int, tokens: int) -> Update:
         settings, core = self._settings, self._model._core
-        core.zero_grad()
         loss, healthy = 0.0, True
-        for ids, targets, keywords in calls:
+        for i, (ids, targets, keywords) in enumerate(calls):
             self._check()
-            part, _, sound = core.accumulate(ids, targets, **keywords)
+            part, _, sound = core.accumulate(ids, targets, **keywords, add=i > 0)
             loss, healthy = loss + part, healthy and sound
         loss, norm = loss / valid, core.grad_norm()
 

@@ -25,6 +25,12 @@ struct Pass {
   std::uint64_t seed = 0, step = 0, micro = 0;  // dropout is keyed by these and the site
   Probe* probe = nullptr;  // with one, the batch is one part and nothing is fused: every tensor exists
 
+  static Pass whole(Index batch, Index time) {
+    Pass result;
+    result.batch = batch;
+    result.time = time;
+    return result;
+  }
   Index rows() const { return batch * time; }
   bool looking() const { return probe && probe->looking(); }
   /// Where this part begins in an array of the whole batch, of `width` numbers a row.
