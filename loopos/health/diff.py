@@ -113,7 +113,8 @@ def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines:
     if not of_a or not of_b:
         return (), "what parted them cannot be looked for: both need a checkpoint (output_dir, save_every)"
     at = [each[max(each) if checkpoint is None else checkpoint] for each in (of_a, of_b)]
-    causes = parting.differing_settings(*at)
+    later = [each[min((s for s in each if s >= step), default=max(each))] for each in (of_a, of_b)]
+    causes = parting.differing_settings(*later)
     if any(cause.startswith(parting.INCOMPARABLE) for cause in causes):
         return causes, ""  # they have no step in common that could be done again
     if checkpoint is None and step > FROM_SEED:
@@ -123,7 +124,8 @@ def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines:
         )
     if data is None:
         return causes, "to name the operation, the data that both learned are needed: data= (--data)"
-    reruns = [Rerun(load_checkpoint(path), data, from_seed=checkpoint is None) for path in at]
+    pairs = [[load_checkpoint(path) for path in pair] for pair in zip(at, later, strict=True)]
+    reruns = [Rerun(start, data, from_seed=checkpoint is None, later=end) for start, end in pairs]
     return causes + parting.done_again(*reruns, step, lines), ""
 
 

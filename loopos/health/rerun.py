@@ -27,12 +27,13 @@ class Rerun:
     data: what the run learned, as :func:`loopos.train` takes it. from_seed: begin with the weights of the model's
     configuration and the run's seed, and with what else the checkpoint says of the run; else with the checkpoint's.
     Whether the run did begin with those weights is for its recorded bits to say: a Model that was handed to train may
-    have had others.
+    have had others. later: another checkpoint of the run, whose settings are taken: they may have been changed when the
+    run was resumed in between.
 
     CheckpointError when the checkpoint is not of loopos.train, ValueError when the data are not those of the run."""
 
-    def __init__(self, checkpoint: Checkpoint, data: Any, *, from_seed: bool = False):
-        state = checkpoint.state
+    def __init__(self, checkpoint: Checkpoint, data: Any, *, from_seed: bool = False, later: Checkpoint | None = None):
+        state = (later or checkpoint).state
         try:
             config, self.settings = ModelConfig.from_dict(state["config"]), TrainSettings(**dict(state["settings"]))
             tokenizer, dtype, fingerprint = state["tokenizer"], state["dtype"], state["data"]
