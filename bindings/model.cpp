@@ -52,6 +52,11 @@ py::dict place_to_dict(const X& x) {
   return d;
 }
 
+py::tuple shape_to_tuple(const Extents& shape) {
+  return py::tuple(
+      py::cast(std::vector<Index>(shape.n.begin(), shape.n.begin() + static_cast<std::ptrdiff_t>(shape.rank))));
+}
+
 py::dict birth_to_dict(const Birth& birth) {
   py::dict d = place_to_dict(birth), operands;
   d["index"] = py::tuple(py::cast(birth.index));
@@ -71,9 +76,7 @@ py::dict frame_to_dict(const Frame& frame) {
   const auto share = [&](Index n) {
     return frame.seen ? static_cast<double>(n) / static_cast<double>(frame.seen) : 0.0;
   };
-  py::list shape;
-  for (std::size_t axis = 0; axis < frame.shape.rank; ++axis) shape.append(frame.shape.n[axis]);
-  d["shape"] = py::tuple(shape);
+  d["shape"] = shape_to_tuple(frame.shape);
   d["min"] = number(frame.min);
   d["max"] = number(frame.max);
   d["rms"] =
@@ -158,12 +161,13 @@ class Transformer {
   }
 
   py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
-                   const py::object& step, std::uint64_t micro, std::uint64_t seed, std::size_t frames) {
+                   const py::object& step, std::uint64_t micro, std::uint64_t seed, std::size_t frames,
+                   const py::object& tap) {
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
     const auto planted = plants_at(step, micro);
-    Probe probe(faults(planted), true, frames);
+    Probe probe(faults(planted), true, frames, tap.is_none() ? Tap() : tap_of(tap));
     pass.probe = &probe;
     {
       const Computing computing;
@@ -282,6 +286,17 @@ class Transformer {
     return result;
   }
 
+  static Tap tap_of(const py::object& tap) {
+    return [&tap](const Frame& frame, const void* elements, bool is_double, Index first, Index count) {
+      const py::gil_scoped_acquire locked;
+      const auto copy = [&](auto type) -> py::array {
+        return py::array_t<decltype(type)>(static_cast<py::ssize_t>(count),
+                                           static_cast<const decltype(type)*>(elements));
+      };
+      tap(place_to_dict(frame), shape_to_tuple(frame.shape), first, is_double ? copy(double{}) : copy(float{}));
+    };
+  }
+
   Pass pass_of(const Shape& shape, const py::object& step, std::uint64_t micro, std::uint64_t seed) const {
     Pass pass = Pass::whole(shape[0], shape[1]);
     if (step.is_none()) return pass;  // no step, no dropout
@@ -321,8 +336,11 @@ void bind_transformer(py::module_& m, const char* name) {
            "ask trace().")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("frames") = std::size_t{1} << 16,
+           arg("tap") = py::none(),
            "Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with "
-           "what made that element; None if all are. ledger() then has the last `frames` tensors up to there.")
+           "what made that element; None if all are. ledger() then has the last `frames` tensors up to there. "
+           "tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of "
+           "one.")
       .def("ledger", &Class::ledger, "The tensors of the last trace(), in the order of execution, as dicts.")
       .def("_add_plant", &Class::add_plant, arg("fault"),
            "Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; "

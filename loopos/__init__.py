@@ -3,7 +3,7 @@
 from importlib import import_module
 
 try:
-    import loopos._core  # noqa: F401 (only to say it well when it is missing)
+    import loopos._core  # noqa: F401 (only to say it well when it is missing or refuses the environment)
 except ModuleNotFoundError as error:  # a source folder without a build; an extension that fails to load says so itself
     if error.name != "loopos._core":
         raise
@@ -11,6 +11,11 @@ except ModuleNotFoundError as error:  # a source folder without a build; an exte
         "loopos: the compiled extension loopos._core is missing. Install the package first: run `pip install .` in a "
         "clone (it needs g++), and start Python outside that clone or install with `pip install -e .`."
     ) from error
+except ImportError as error:
+    from loopos.environment import refused
+
+    refused(error)
+    raise
 
 from loopos import ops, optim
 from loopos._core import get_num_threads, guard_counts, reset_guard_counts, set_num_threads

@@ -94,9 +94,10 @@ class TransformerF32:
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         frames: typing.SupportsInt | typing.SupportsIndex = 65536,
+        tap: typing.Any = None,
     ) -> typing.Any:
         """
-        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there.
+        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
         """
 
 class TransformerF64:
@@ -186,9 +187,10 @@ class TransformerF64:
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         frames: typing.SupportsInt | typing.SupportsIndex = 65536,
+        tap: typing.Any = None,
     ) -> typing.Any:
         """
-        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there.
+        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
         """
 
 class Optimizer:

@@ -60,7 +60,8 @@ class Outcome:
 @dataclass(frozen=True)
 class Bundle:
     """One update. step counts from 1, as in history; learning_rate is the one it used; weights and moments are those
-    before it, and ``numbers`` what else the optimizer counts; build: version, instruction set, compiler, threads."""
+    before it, and ``numbers`` what else the optimizer counts; build: version, instruction set, compiler, threads; run:
+    the id of the run, which its checkpoints have too, None where it is not known."""
 
     step: int
     config: ModelConfig
@@ -73,6 +74,7 @@ class Bundle:
     batches: Batches
     outcome: Outcome
     build: Mapping[str, Any]
+    run: str | None = None
 
     @staticmethod
     def of(
@@ -83,6 +85,7 @@ class Bundle:
         *,
         step: int,
         learning_rate: float,
+        run: str | None = None,
     ) -> Bundle:
         """Of an update that was just refused, so that model and optimizer are as they were before it; the weights are
         the living ones."""
@@ -99,6 +102,7 @@ class Bundle:
             batches=update.batches,
             outcome=Outcome.of(update),
             build=build(),
+            run=run,
         )
 
 
@@ -142,6 +146,7 @@ def write_bundle(path: str | os.PathLike, bundle: Bundle) -> None:
         "numbers": dict(bundle.numbers),
         "outcome": _plain(bundle.outcome),
         "build": dict(bundle.build),
+        "run": bundle.run,
     }
     text = files.dump_json(about).decode("ascii")
     metadata = {"format": FORMAT, "version": VERSION, "about": text, "sha256": _digest(text, arrays)}
@@ -210,11 +215,18 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
         return _bundle_of(about, arrays)
 
 
-def read_birth(path: str | os.PathLike) -> tuple[int, Birth | None]:
-    """(step, birth) of a bundle, of which only the header is read: its SHA-256 is not verified. Errors as above."""
+def read_birth(path: str | os.PathLike) -> tuple[int, Birth | None, str | None]:
+    """(step, birth, id of the run) of a bundle, of which only the header is read: its SHA-256 is not verified. Errors
+    as above."""
     about = _about(read_metadata(path), path)
     with _usable(path):
-        return int(about["step"]), _birth_of(about["outcome"]["birth"])
+        return int(about["step"]), _birth_of(about["outcome"]["birth"]), _run_of(about)
+
+
+def _run_of(about: Mapping[str, Any]) -> str | None:
+    """None of a bundle that was written before they had the id."""
+    run = about.get("run")
+    return run if isinstance(run, str) else None
 
 
 def _about(metadata: Mapping[str, str], path: Any) -> Any:
@@ -271,4 +283,5 @@ def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
         batches=batches,
         outcome=Outcome(outcome["loss"], outcome["grad_norm"], int(outcome["valid_tokens"]), birth),
         build=about["build"],
+        run=_run_of(about),
     )

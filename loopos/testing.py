@@ -145,8 +145,8 @@ def ignored_learning_rate(rate: float = 0.0) -> Iterator[None]:
     rate = checks.real("ignored_learning_rate", "rate", rate, low=0)
     sound = optim._Optimizer._step
 
-    def deaf(self: Any, grads: list[np.ndarray], lr: float, scale: float) -> dict | None:
-        return sound(self, grads, rate, scale)
+    def deaf(self: Any, grads: list[np.ndarray], lr: float, *rest: float) -> dict | None:
+        return sound(self, grads, rate, *rest)
 
     optim._Optimizer._step = deaf  # type: ignore[method-assign]
     try:

@@ -313,12 +313,9 @@ class _Run:
             self.log_bits(update, self.step + 1)
         try:
             with self.model.lock:  # the arrays are the living weights until they are written
-                path = bundles.keep(
-                    self.store.folder,
-                    bundles.Bundle.of(
-                        self.model, self.optimizer, self.settings, update, step=self.step + 1, learning_rate=rate
-                    ),
-                )
+                place = {"step": self.step + 1, "learning_rate": rate, "run": self.id}
+                bundle = bundles.Bundle.of(self.model, self.optimizer, self.settings, update, **place)
+                path = bundles.keep(self.store.folder, bundle)
         except (OSError, MemoryError) as failure:
             error.add(f"No bundle to repeat the step from could be written: {failure}")
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ from .config import ModelConfig
 from .data import IGNORE
 from .errors import Birth
 from .settings import TrainSettings
+
+Pass = tuple[np.ndarray, np.ndarray, dict[str, Any]]
 
 
 class Update(NamedTuple):
@@ -43,17 +45,15 @@ class Updater:
 
     def __call__(self, t: int, rate: float) -> Update:
         batches = [self._fetch(t, micro) for micro in range(self._settings.grad_accum)]
-        counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in batches]
-        valid, tokens = sum(counts), sum(ids.size for ids, _ in batches)
+        calls, valid = passes(batches, t, self._settings.seed)
+        tokens = sum(ids.size for ids, _ in batches)
         if valid == 0:
             return Update(0.0, 0.0, 0, tokens)
         with self._model.lock:  # from zeroed gradients to new weights nobody else may use the model
-            return self._compute(t, rate, batches, counts, valid, tokens)
+            return self._compute(t, rate, batches, calls, valid, tokens)
 
-    def _compute(self, t: int, rate: float, batches: list, counts: list[int], valid: int, tokens: int) -> Update:
+    def _compute(self, t: int, rate: float, batches: list, calls: list[Pass], valid: int, tokens: int) -> Update:
         settings, core = self._settings, self._model._core
-        common = {"scale": 1 / valid, "ignore_index": IGNORE, "step": t, "seed": settings.seed}
-        calls = [(*batches[m], {**common, "micro": m}) for m in range(len(batches)) if counts[m]]
         loss, healthy = 0.0, True
         for i, (ids, targets, keywords) in enumerate(calls):
             self._check()
@@ -76,6 +76,14 @@ class Updater:
     def _fetch(self, t: int, micro: int) -> tuple[np.ndarray, np.ndarray]:
         self._check()
         return self._source.batch(t, micro)
+
+
+def passes(batches: Sequence[tuple[np.ndarray, np.ndarray]], t: int, seed: int) -> tuple[list[Pass], int]:
+    """(ids, targets, keywords) of each pass through the core that update t makes of its micro-batches, and how many
+    targets count in all. A micro-batch without one is left out."""
+    counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in batches]
+    common = {"scale": 1 / max(1, sum(counts)), "ignore_index": IGNORE, "step": t, "seed": seed}
+    return [(*batches[m], {**common, "micro": m}) for m in range(len(batches)) if counts[m]], sum(counts)
 
 
 def refuse_oversized(model: ModelConfig | Any, batch_size: int, seq_len: int, grad_accum: int) -> None:

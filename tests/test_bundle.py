@@ -163,12 +163,12 @@ def test_a_failed_write_leaves_what_was_there(bundle, tmp_path, monkeypatch, cal
 def test_the_birth_is_read_from_the_header_alone(bundle, tmp_path):
     path = keep(tmp_path, bundle)
     whole = path.read_bytes()
-    assert read_birth(path) == (7, BIRTH)
+    assert read_birth(path) == (7, BIRTH, None)
     path.write_bytes(whole[:-8] + bytes(8))  # the data are not what it is about
-    assert read_birth(path) == (7, BIRTH)
+    assert read_birth(path) == (7, BIRTH, None)
     for damaged in (b"", whole[:-1], whole.replace(b"loopos-bundle", b"loopos-bungle"), b"x" * 5000):
         path.write_bytes(damaged)
         with pytest.raises(loopos.CheckpointError):
             read_birth(path)
     write_bundle(path, dataclasses.replace(bundle, outcome=dataclasses.replace(bundle.outcome, birth=None)))
-    assert read_birth(path) == (7, None)
+    assert read_birth(path) == (7, None, None)

@@ -17,11 +17,14 @@ import os, subprocess, sys, time
 from loopos.runlock import RunLock
 lock = RunLock(sys.argv[1])
 children = [subprocess.Popen(["sleep", "60"], close_fds=False)]
+reader, writer = os.pipe()
 pid = os.fork()
 if pid == 0:
     assert not lock.held
+    os.write(writer, b".")
     time.sleep(60)
     os._exit(0)
+os.read(reader, 1)  # a child that has not run yet has not let go of the lock yet
 print(pid, children[0].pid, flush=True)
 time.sleep(60)
 """

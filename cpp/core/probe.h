@@ -7,6 +7,7 @@
 #include <cfenv>
 #include <cmath>
 #include <deque>
+#include <functional>
 #include <initializer_list>
 #include <limits>
 #include <string>
@@ -102,11 +103,15 @@ struct Plant {
   Index fired = 0;
 };
 
+/// Called with every tensor that is described, or with the next piece of one: `count` of its elements from `first` on,
+/// which are float or double (losses are double in every model).
+using Tap = std::function<void(const Frame&, const void* elements, bool is_double, Index first, Index count)>;
+
 class Probe {
  public:
   /// looks: whether tensors are described and a birth is sought. frames: how many to keep, the last ones.
-  Probe(std::vector<Plant*> plants, bool looks, std::size_t frames)
-      : plants_(std::move(plants)), looks_(looks), most_(frames) {}
+  Probe(std::vector<Plant*> plants, bool looks, std::size_t frames, Tap tap = {})
+      : plants_(std::move(plants)), looks_(looks), most_(frames), tap_(std::move(tap)) {}
 
   /// x is a tensor of this shape, or elements `first` to `first` + `count` of one. A plant that is meant for it acts
   /// (not on a const x); then it is described, unless a birth was found already. take(operands) is called for the
@@ -124,6 +129,8 @@ class Probe {
     frame.tensor = tensor;
     frame.layer = layer;
     frame.shape = shape;
+    if (tap_) tap_(frame, x, sizeof(T) == sizeof(double), first, count);
+    FpScope::fresh();  // whatever describing raised is not the operation's
     const Index bad = frame.first_bad;
     keep(std::move(frame));
     if (bad < 0) return;
@@ -199,7 +206,6 @@ class Probe {
     Frame whole;
     for (const Frame& part : parts) whole.merge(part);
     whole.flags = flags;
-    FpScope::fresh();  // whatever describing raised is not the operation's
     return whole;
   }
 
@@ -208,6 +214,7 @@ class Probe {
   std::vector<Plant*> plants_;
   bool looks_;
   std::size_t most_;
+  Tap tap_;
   Birth birth_;
   std::deque<Frame> frames_;
 };

@@ -17,6 +17,7 @@ from claims import claim, claim_learning, main
 
 import loopos
 from loopos import ops
+from loopos.health.stages import Examination, examine
 
 CLASSES, WIDTH, PICTURES, BATCH = 10, 16, 100, 8  # 13 batches an epoch, the last one of 4 pictures
 LARGEST = np.float32(192.8)  # the logit of the write-up
@@ -73,21 +74,17 @@ def train(loss_of, lr=1e-3, batch=BATCH, epochs=1):
     return losses, None
 
 
-def diagnose() -> tuple[str, tuple[int, int], float]:
-    """The first stage of the naive formula that is not finite on the last batch, where, and from which number.
-
-    LoopOS's optimizer refuses the gradient and names it; a formula outside LoopOS is walked stage by stage here."""
+def diagnose() -> Examination:
+    """What LoopOS says of the naive formula on the last batch: its optimizer refuses the gradient and names that; the
+    formula itself is outside LoopOS, so its stages are handed over."""
     features, _, head = data()
     logits = ops.linear(features[-4:], head)
     with np.errstate(all="ignore"):
         e = np.exp(logits)
         stages = {"logits": logits, "exp": e, "sum": e.sum(1, keepdims=True)}
         stages["quotient"] = e / stages["sum"]
-    for name, value in stages.items():
-        if not np.isfinite(value).all():
-            row, column = np.argwhere(~np.isfinite(value))[0]
-            return name, (int(row), int(column)), float(logits[row, column])
-    return "none", (-1, -1), 0.0
+    made = {"exp": ("exp", "logits"), "sum": ("sum", "exp"), "quotient": ("divide", "exp", "sum")}
+    return examine(stages, made)
 
 
 def run(fixed: bool) -> None:
@@ -122,10 +119,9 @@ def run(fixed: bool) -> None:
 
     print("Diagnosis:")
     claim(birth is not None and birth.tensor == "head", f"LoopOS's Adam refused the step: {birth}")
-    stage, (row, column), operand = diagnose()
-    claim(
-        stage == "exp", f"before it, exp({operand:.1f}) is the first not finite: row {row} of the batch, class {column}"
-    )
+    born = diagnose().birth
+    claim(born is not None and born.index[0] == 3, f"the formula before it: {born}")
+    claim(born.cause_class == "exp overflow", f"its advice is to {born.advice}")
     wide, _ = naive(logits.astype(np.float64), labels, eps=0)
     exact = float(fused(logits.astype(np.float64), labels)[0])
     claim(abs(wide - exact) < 1e-12 * exact, f"the same formula and data in float64 give {wide:.6f}: not the data")

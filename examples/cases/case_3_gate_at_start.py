@@ -17,9 +17,9 @@ from claims import claim, claim_learning, main
 
 import loopos
 from loopos import ops
+from loopos.health.stages import Examination, examine
 
 LAYERS, WIDTH, RANK, BATCH = 32, 24, 4, 16
-
 
 # gate, and its backward (dy, x) -> dx
 GATES = {
@@ -89,25 +89,27 @@ def train(kind, steps=300, rate=0.1):
 
 
 def at_start(kind, bias=0.0):
-    """(norm after each layer over that before all, norm of the first layer's gradient) where each raw is 0 (+ bias)."""
+    """(signal before the first layer and after each, norm of the first layer's gradient), each raw being 0 (+ bias)."""
     frozen, x = teacher(), inputs(0)
     ups = [np.zeros((WIDTH, RANK), np.float32)] * LAYERS
     gate = GATES[kind][0]
     saved, y = forward(lambda raw: gate(raw + np.float32(bias)), ups, x, *frozen)
-    norms = [float(np.linalg.norm(h)) for h in [*(s[0] for s in saved), y]]
     _, grads = loss_and_grads(kind, ups, x, target_of(x, *frozen), *frozen)
-    return np.array(norms[1:]) / norms[0], float(np.linalg.norm(grads[0]))
+    return [*(s[0] for s in saved), y], float(np.linalg.norm(grads[0]))
 
 
-def diagnose(kind) -> tuple[float, float]:
-    """(LoopOS's gradcheck error of two layers, growth of the signal per layer): is it the backward, or the gate?"""
+def left(signal):
+    return np.linalg.norm(signal[-1]) / np.linalg.norm(signal[0])
+
+
+def diagnose(kind) -> tuple[float, Examination]:
+    """(LoopOS's gradcheck error of two layers, what it says of the signal on its way): the backward, or the gate?"""
     rotations, downs = (part[:2] for part in teacher("float64"))
     x, rng = inputs(0, "float64")[:3], np.random.default_rng(3)
     target = rng.normal(size=x.shape)
     ups = [rng.normal(0, 0.3, (WIDTH, RANK)) for _ in rotations]
     report = loopos.gradcheck(lambda *u: loss_and_grads(kind, u, x, target, rotations, downs), ups)
-    signal, _ = at_start(kind)
-    return report.max_error, float(signal[-1] ** (1 / LAYERS))
+    return report.max_error, examine({f"after layer {i}": h for i, h in enumerate(at_start(kind)[0])})
 
 
 def run(fixed: bool) -> None:
@@ -118,7 +120,7 @@ def run(fixed: bool) -> None:
     claim(at_zero == 0.75, f"the gate that has no initial effect is {at_zero} at 0")
     claim(written.max() == 1, f"its range is {written.min()} to {written.max()}, not 0.5 to 1.5")
     signal, gradient = at_start("written")
-    claim(0.9e-4 < signal[-1] < 1.1e-4, f"after {LAYERS} layers {signal[-1]:.3e} of the signal is left")
+    claim(0.9e-4 < left(signal) < 1.1e-4, f"after {LAYERS} layers {left(signal):.3e} of the signal is left")
     _, sound = at_start("repaired")
     claim(gradient < 1e-3 * sound, f"the first layer's gradient is {gradient:.1e}, with a gate of 1 it is {sound:.1e}")
     for rate in (0.1, 10, 1000):
@@ -127,22 +129,22 @@ def run(fixed: bool) -> None:
 
     print("What the write-up said of the old gate:")
     signal = at_start("old", bias=-10)[0]
-    claim((signal == 0).all(), f"1 + tanh(-10) is 0 in float32: the signal becomes {signal[-1]}, which is no NaN")
-    signal, _ = at_start("old")
-    claim(abs(signal[-1] - 1) < 1e-4, f"1 + tanh started as the identity: {signal[-1]:.6f} of the signal is left")
+    claim((signal[1] == 0).all(), f"1 + tanh(-10) is 0 in float32: of the signal {left(signal)} is left, and no NaN")
+    signal = at_start("old")[0]
+    claim(abs(left(signal) - 1) < 1e-4, f"1 + tanh started as the identity: {left(signal):.6f} of the signal is left")
     claim(slopes["written"] == 0.125, f"its slope at 0 was {slopes['old']}, the new one's is {slopes['written']}")
 
     print("Diagnosis with LoopOS:")
-    error, growth = diagnose("written")
+    error, found = diagnose("written")
     claim(error < 1e-6, f"gradcheck passes with relative error {error:.0e}: the backward is right, whatever is small")
-    claim(abs(growth - 0.75) < 1e-3, f"the signal grows by {growth:.4f} a layer, expected 1: it is the gate")
+    claim(found.causes == ("signal-dies",) and "0.750 a block" in str(found), str(found))
 
     print("Repaired: 0.5 + sigmoid(x), the identity at the start:")
     kind = "repaired" if fixed else "written"
     values = GATES[kind][0](np.append(x, zero))
     claim(values[-1] == 1 and values.max() == 1.5, f"{values[-1]} at 0, range {values.min()} to {values.max()}")
-    signal, _ = at_start(kind)
-    claim(abs(signal[-1] - 1) < 1e-4, f"{signal[-1]:.6f} of the signal is left after {LAYERS} layers")
+    found = diagnose(kind)[1]
+    claim(found.causes == (), f"{left(at_start(kind)[0]):.6f} of the signal is left after {LAYERS} layers: {found}")
     claim_learning(train(kind), at_most=0.6)
 
 

@@ -5,7 +5,7 @@ The blend was scaled to trace 144 by 144 / clamp_min(trace, 1e-9). The write-up 
 which is 24 x 144 / 1e-9: the floor fired. It can fire only where the blend's trace is not positive, which no
 covariance has. The cause is a predicted "covariance" that is Hermitian but not positive semidefinite. Predicted as F
 F^H its trace is positive by construction; the floor goes, the sample covariance stays as tiny as it was, and it
-trains. "Loss is finite" passed all the time; LoopOS's Adam refuses the update and says where.
+trains. "Loss is finite" passed all the time; LoopOS names the floor, and its Adam refuses the update.
 
 Run: python case_4_floor_fires.py          (some seconds; --skip-fix keeps the indefinite prediction and the floor)
 """
@@ -17,6 +17,7 @@ from claims import claim, claim_learning, main
 
 import loopos
 from loopos import ops
+from loopos.health.stages import examine
 
 N, RANK, FEATURES, BATCH = 144, 4, 8, 4
 KEEP, FLOOR = 0.369, 1e-9  # the prediction's weight in the blend (inferred from the log), the floor of the trace
@@ -51,8 +52,8 @@ def start(kind: str, n: int = N, dtype="float32") -> np.ndarray:
 
 
 def loss_and_grad(kind, weight, z, true, sample):
-    """Squared Frobenius error of the normalised blend, mean over the batch; its gradient for weight; the blend; what it
-    was multiplied by. Computed in complex128; a gradient for (re, im) is the complex number re + i im."""
+    """Squared Frobenius error of the normalised blend, mean over the batch; its gradient for weight; the stages on the
+    way. Computed in complex128; a gradient for (re, im) is the complex number re + i im."""
     n = true.shape[-1]
     out = (z @ weight).reshape(len(z), n, -1, 2).astype(np.float64) @ [1, 1j]
     power = (np.abs(out) ** 2).sum((1, 2))[:, None, None]  # the trace of F F^H, positive unless F is 0
@@ -71,7 +72,14 @@ def loss_and_grad(kind, weight, z, true, sample):
         along = (dpred.conj() * pred).sum((1, 2)).real[:, None, None]
         dout = 2 / power * (n * dpred @ out - along * out)
     flat = np.stack([dout.real, dout.imag], -1).reshape(len(z), -1)
-    return float(loss), (z.T.astype(np.float64) @ flat).astype(weight.dtype), blend, (n / clamped)[:, 0, 0]
+    stages = {"predicted": pred, "sample": sample, "mixed": mixed, "trace": trace, "floored trace": clamped}
+    stages |= {"factor": n / clamped, "blend": blend}
+    return float(loss), (z.T.astype(np.float64) @ flat).astype(weight.dtype), stages
+
+
+MADE = {"mixed": ("weighted sum", "predicted", "sample"), "trace": ("trace", "mixed")}
+MADE |= {"floored trace": ("floor", "trace", FLOOR), "factor": ("divide", N, "floored trace")}
+MADE |= {"blend": ("multiply", "mixed", "factor")}
 
 
 def train(kind, steps=150, rate=0.03):
@@ -79,7 +87,7 @@ def train(kind, steps=150, rate=0.03):
     weight, losses = start(kind), []
     optimizer = loopos.optim.Adam({"head": weight}, rate)
     for step in range(steps):
-        loss, grad, _, _ = loss_and_grad(kind, weight, *data(step))
+        loss, grad, _ = loss_and_grad(kind, weight, *data(step))
         losses.append(loss)
         try:
             optimizer.step({"head": grad})
@@ -89,24 +97,20 @@ def train(kind, steps=150, rate=0.03):
 
 
 def diagnose(kind):
-    """What the normaliser did to each matrix of a batch: its factor, and the least eigenvalue of the prediction's blend
-    as the write-up repaired it (sample normalised, no scaling of the blend, diagonal loading 1e-3)."""
-    z, true, sample = data(0)
-    weight = start(kind)
-    factors = loss_and_grad(kind, weight, z, true, sample)[3]
-    out = (z @ weight).reshape(BATCH, N, -1, 2).astype(np.float64) @ [1, 1j]
-    pred = (out + adjoint(out)) / 2 if kind == "indefinite" else out @ adjoint(out)
-    sample = sample * (N / traces(sample))[:, None, None]
-    least = np.linalg.eigvalsh(KEEP * pred + (1 - KEEP) * sample + 1e-3 * np.eye(N))[:, 0]
-    return factors, least, traces(pred)
+    """What LoopOS says of the stages of a batch; the stages; the least eigenvalues of the blend as the write-up
+    repaired it (sample normalised, no scaling of the blend, diagonal loading 1e-3)."""
+    stages = loss_and_grad(kind, start(kind), *data(0))[2]
+    sample = stages["sample"] * (N / traces(stages["sample"]))[:, None, None]
+    repaired = KEEP * stages["predicted"] + (1 - KEEP) * sample + 1e-3 * np.eye(N)
+    return examine(stages, MADE), stages, np.linalg.eigvalsh(repaired)[:, 0]
 
 
 def run(fixed: bool) -> None:
     print("It fails as described:")
-    z, true, sample = data(0)
-    loss, grad, blend, _ = loss_and_grad("indefinite", start("indefinite"), z, true, sample)
+    batch = data(0)
+    loss, grad, stages = loss_and_grad("indefinite", start("indefinite"), *batch)
     claim(1e24 < loss < 1e26 and np.isfinite(loss), f"loss {loss:.2e}, and np.isfinite(loss) is {np.isfinite(loss)}")
-    norms = np.linalg.norm(blend, axis=(1, 2))
+    norms = np.linalg.norm(stages["blend"], axis=(1, 2))
     claim(1e12 < norms.max() < 1e13, f"norms of the four blends: {', '.join(f'{x:.3g}' for x in norms)}")
     with np.errstate(over="ignore"):
         naive = np.sqrt((grad**2).sum())
@@ -114,16 +118,19 @@ def run(fixed: bool) -> None:
     claim(np.isinf(naive) and exact < 1e30, f"gradient norm in float32 squares {naive}, by LoopOS {exact:.1e}")
 
     print("What the write-up said of it does not hold:")
-    least = traces(sample) / np.linalg.norm(sample, axis=(1, 2))
-    claim(least.min() >= 1, f"trace 1.7e-4 at norm 2.85e-4 is no covariance's: here trace / norm >= {least.min():.2f}")
-    *_, blend, factors = loss_and_grad("factor", start("factor"), z, true, sample)
-    top = np.linalg.norm(blend, axis=(1, 2)).max()
-    claim(top < 100, f"a semidefinite prediction and the same tiny sample: factor {factors.max():.2f}, norm {top:.1f}")
+    least = (traces(batch[2]) / np.linalg.norm(batch[2], axis=(1, 2))).min()
+    claim(least >= 1, f"trace 1.7e-4 at norm 2.85e-4 is no covariance's: here trace / norm is at least {least:.2f}")
+    sound = loss_and_grad("factor", start("factor"), *batch)[2]
+    top, most = np.linalg.norm(sound["blend"], axis=(1, 2)).max(), sound["factor"].max()
+    claim(top < 100, f"a semidefinite prediction and the same tiny sample: factor {most:.2f}, norm {top:.1f}")
 
-    print("Diagnosis, with LoopOS's optimizer:")
-    factors, eigenvalues, of_pred = diagnose("indefinite")
-    floored = factors == N / FLOOR
-    claim((floored == (of_pred < 0)).all(), f"the floor fired for {floored.sum()} of {BATCH}: those of negative trace")
+    print("Diagnosis with LoopOS:")
+    found, _, eigenvalues = diagnose("indefinite")
+    claim(found.birth is None and found.causes == ("eps-floor", "scale-jump"), f"of the stages: {found}")
+    floored = stages["trace"].reshape(-1) < 0
+    claim(
+        f"decides {floored.sum()} of" in found.findings[0].says, f"trace below 0: {floored}, and there the floor acts"
+    )
     low, high = norms[~floored].max(), norms[floored].min()
     claim(low < 1e4 and high > 1e12, f"norms without the floor are at most {low:.3g}, with it at least {high:.3g}")
     claim(eigenvalues.max() < 0, f"its fixes leave no covariance: least eigenvalues of {eigenvalues.max():.2f} or less")
@@ -140,8 +147,9 @@ def run(fixed: bool) -> None:
     kind = "factor" if fixed else "indefinite"
     losses, birth, updates = train(kind)
     claim(birth is None and updates == 150, f"{updates} updates done, refused: {birth}")
-    factors, eigenvalues, _ = diagnose(kind)
-    claim(eigenvalues.min() > 0, f"least eigenvalue {eigenvalues.min():.1e}, scaled by {factors.max():.2f} at most")
+    found, stages, least = diagnose(kind)
+    claim(found.causes == (), f"scaled by {stages['factor'].max():.2f} at most: {found}")
+    claim(least.min() > 0, f"least eigenvalue {least.min():.1e}")
     claim_learning(losses, at_most=0.2)
 
 

@@ -21,8 +21,9 @@ on and the check that would decide.
   loopos explain "{'loss': 0.0, 'grad_norm': nan, 'learning_rate': 0.00018, 'epoch': 0.31}"
   python train.py 2>&1 | loopos explain -"""
 DIFF = """Name the first step at which two runs do not have the same bits, the settings that differ, and the steps that
-only one of them logged. With --data, and a checkpoint of the same step in both, that step is done again from each and
-the first thing that differs in it is named. Exit code 0 when they are the same, 1 when not.
+only one of them logged. With --data the runs are done again side by side, from the newest step before of which both
+have a checkpoint (or from their seed, if it is near), and the first input and the first operation that differ are
+named. Exit code 0 when they are the same, 1 when not.
 
   loopos diff runs/a runs/b"""
 REPORT = """Write one HTML page about a run: curves, events, verdict. It needs no network.

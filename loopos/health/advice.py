@@ -23,7 +23,8 @@ _ADVICE = {
     "the weights from an earlier checkpoint",
     "learning rate too large": "lower the learning rate (by 10 at least), lengthen the warm-up, and clip gradients; "
     "go on from a checkpoint before the weights grew",
-    "eps floor active": "the variance is below eps: look at why the rows are constant, or lower eps",
+    "eps floor active": "rows whose variance is below eps hold no signal, and eps alone sets their scale: look at why "
+    "they are constant (dead or saturated features, an embedding that is all alike); a larger eps lowers the gain",
     "unknown": "repeat the step (loopos.replay, if there is a bundle): if it is healthy then, suspect memory or the "
     "processor; else report it with the bundle",
 }

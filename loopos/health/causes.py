@@ -87,8 +87,18 @@ def _norm(found: Mapping[str, Any], n: Numbers) -> Evidence:
     evidence = n.product(factors, plus="dskip")
     if evidence.kind == "unknown":
         names = list(factors)
-        return n.rounding(names[0], np.abs(gradient).max(), names[1], rstd[0]) or evidence
-    return evidence
+        evidence = n.rounding(names[0], np.abs(gradient).max(), names[1], rstd[0]) or evidence
+    return _by_eps(evidence, np.mean((n["x"] - mean) ** 2), n)
+
+
+def _by_eps(evidence: Evidence, variance: Any, n: Numbers) -> Evidence:
+    """A product with 1 / deviation overflowed where it was eps that set the deviation: the row holds no signal."""
+    eps = n.number("eps")
+    if evidence.kind != "product overflow" or eps is None or variance >= eps:
+        return evidence
+    words = f"the variance of the row is {short(variance)}, so it is eps {short(eps)} that sets 1 / deviation"
+    operands = evidence.operands | {"variance": float(variance), "eps": float(eps)}
+    return Evidence("eps floor active", f"{words}; {evidence.words}", operands)
 
 
 def _add(found: Mapping[str, Any], n: Numbers) -> Evidence:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 860, 250
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 14, 30
+LEFT, RIGHT, TOP, BOTTOM = 64, 28, 20, 30
 MOST_POINTS = 1200  # of one curve; beyond, the lowest and highest of each part are drawn
 MOST_CELLS = 160  # columns of a heat map
 COLOURS = ("#2563a8", "#c2571a", "#2b7a4b", "#7a4b9e")
@@ -51,31 +53,34 @@ def chart(title: str, curves: Mapping[str, Points], *, logarithmic: bool = False
         for piece in _pieces(_thinned(points)):
             if len(piece) == 1:
                 across, down = place(*piece[0])
-                parts.append(f'<circle cx="{across}" cy="{down}" r="2.2" fill="{colour}"/>')
+                parts.append(f'<circle class="f{i % len(COLOURS)}" cx="{across}" cy="{down}" r="3" fill="{colour}"/>')
             else:
                 line = " ".join(at(x, y) for x, y in piece)
-                parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{line}"/>')
+                style = f'class="c{i % len(COLOURS)}" fill="none" stroke="{colour}" stroke-width="1.5"'
+                parts.append(f'<polyline {style} points="{line}"/>')
         bad = [x for x, y in points if y is None][:MOST_POINTS]
         parts += [f'<circle class="bad" cx="{place(x, y_low)[0]}" cy="{TOP - 5}" r="3"/>' for x in bad]
-        if len(drawn) > 1:
+        if len(drawn) > 1:  # above the frame, where no curve is
+            across = WIDTH - RIGHT - 90 * (len(drawn) - 1 - i)
             parts.append(
-                f'<text x="{LEFT + 10 + 130 * i}" y="{TOP + 8}" fill="{colour}" class="key">{escape(name)}</text>'
+                f'<text x="{across}" y="{TOP - 11}" text-anchor="end" class="key f{i % len(COLOURS)}" '
+                f'style="fill: {colour}">{escape(name)}</text>'
             )
     parts.append("</svg></figure>")
     return "\n".join(parts)
 
 
 def heat_map(title: str, rows: Mapping[str, Points], low: float, high: float) -> str:
-    """A row for each name, a column for each part of the x axis; colour by log10 of the median positive y between
-    ``low`` and ``high``. Grey: no value."""
+    """A row for each name, a column for each x, or for each part of the x axis where they are many; colour by log10 of
+    the median positive y between ``low`` and ``high``. Grey: no value."""
     xs = sorted({x for points in rows.values() for x, _ in points})
     if not xs:
         return ""
-    x_low, x_high = _span(xs[0], xs[-1])
-    columns = min(len(xs), MOST_CELLS)
+    edges = _edges(xs)
+    x_low, x_high = edges[0], edges[-1]
     left, row_height = 200, 14
     height = TOP + row_height * len(rows) + BOTTOM
-    cell = (WIDTH - left - RIGHT) / columns
+    scale = (WIDTH - left - RIGHT) / (x_high - x_low)
     parts = [_opening(title, height)]
     for r, (name, points) in enumerate(rows.items()):
         down = TOP + r * row_height
@@ -84,29 +89,48 @@ def heat_map(title: str, rows: Mapping[str, Points], low: float, high: float) ->
         parts.append(f'<text x="{left - 6}" y="{down + 11}" text-anchor="end">{label}</text>')
         cells: dict[int, list[float]] = {}
         for x, y in points:
-            column = min(int((x - x_low) / (x_high - x_low) * columns), columns - 1)
+            column = min(bisect_right(edges, x), len(edges) - 1) - 1
             cells.setdefault(column, []).append(math.nan if y is None else y)
         for column, values in cells.items():
             colour, said = _shade(values, low, high)
-            box = f'x="{left + column * cell:.2f}" y="{down}" width="{cell + 0.3:.2f}" height="{row_height - 1}"'
+            across, width = left + scale * (edges[column] - x_low), scale * (edges[column + 1] - edges[column])
+            box = f'x="{across:.2f}" y="{down}" width="{width + 0.3:.2f}" height="{row_height - 1}"'
             parts.append(f'<rect {box} fill="{colour}"><title>{escape(name)}: {said}</title></rect>')
-    for value in ticks(x_low, x_high, False):
+    for value in ticks(xs[0], xs[-1], False, whole=True):
         across = left + (value - x_low) / (x_high - x_low) * (WIDTH - left - RIGHT)
         parts.append(f'<text x="{across:.1f}" y="{height - 10}" text-anchor="middle">{number(value)}</text>')
+    parts.append(f'<text x="{left - 6}" y="{height - 10}" text-anchor="end">step</text>')
     parts.append("</svg></figure>")
     return "\n".join(parts)
 
 
-def ticks(low: float, high: float, logarithmic: bool) -> list[float]:
-    """Round values between two others, about five; on a logarithmic axis (given as powers) whole powers if there are
-    two."""
+def _edges(xs: Sequence[float]) -> list[float]:
+    """Of the columns of a heat map: one for each x, half-way to its neighbours; equal ones where that would be too
+    many."""
+    if len(xs) > MOST_CELLS:
+        return [xs[0] + (xs[-1] - xs[0]) * i / MOST_CELLS for i in range(MOST_CELLS + 1)]
+    if len(xs) == 1:
+        return list(_span(xs[0], xs[0]))
+    between = [a + (b - a) / 2 for a, b in itertools.pairwise(xs)]
+    return [2 * xs[0] - between[0], *between, 2 * xs[-1] - between[-1]]
+
+
+def ticks(low: float, high: float, logarithmic: bool, *, whole: bool = False) -> list[float]:
+    """Round values from ``low`` to ``high``, about five; whole: no fractions. A logarithmic axis is given as powers of
+    ten: it has whole powers if there are three, else 1, 2 and 5 times them, else what a linear one would have."""
     if logarithmic:
         powers = range(math.ceil(low), math.floor(high) + 1)
-        if len(powers) >= 2:
+        if len(powers) >= 3:
             return [float(power) for power in powers][:: max(1, len(powers) // 6)]
-    raw = (high - low) / 5
+        among = range(math.floor(low), math.ceil(high) + 1)
+        fine = [power + math.log10(m) for power in among for m in (1, 2, 5) if low <= power + math.log10(m) <= high]
+        if len(fine) >= 3 or high > 300:
+            return fine
+        return [math.log10(value) for value in ticks(10**low, 10**high, False) if value > 0]
+    raw = (high - low) / 6
     if not raw > 0 or not math.isfinite(raw):
-        return []
+        return [low] if whole and low == high else []
+    raw = max(raw, 1.0) if whole else raw
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next((m * unit for m in (1, 2, 5) if m * unit >= raw), 10 * unit)
     first = math.ceil(low / step)
@@ -125,9 +149,10 @@ def _opening(title: str, height: float) -> str:
 
 def _x_axis(low: float, high: float, place, height: float) -> list[str]:
     parts = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height - BOTTOM}" y2="{height - BOTTOM}"/>']
-    for value in ticks(low, high, False):
+    for value in ticks(low, high, False, whole=True):
         across = place(value, 0)[0]
         parts.append(f'<text x="{across}" y="{height - 12}" text-anchor="middle">{number(value)}</text>')
+    parts.append(f'<text x="{LEFT - 14}" y="{height - 12}" text-anchor="end">step</text>')
     return parts
 
 

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loopos.checkpoint import load_checkpoint
 from loopos.metrics import BITS
 
 from .runs import Run, checkpoints, read_bits, read_run, weights_digest
+
+FROM_SEED = 200  # steps that are done again where there is no checkpoint to begin with
+Lines = tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]  # of both runs, by step
 
 # In the order of one update: what differs first in it is nearest to the cause.
 FIELDS = ("learning_rate", "valid_tokens", "loss_hex", "loss", "grad_norm_hex", "grad_norm", "nonfinite", "eval_loss")
@@ -27,7 +31,7 @@ class Comparison:
     A, in B) of what differs at it; common: steps in both; only_a, only_b: steps that the other lacks; checkpoint: the
     newest step before the difference of which both runs have a checkpoint; weights_equal: whether those hold the same
     weights, None when that cannot be told; damaged: sentences on lines that could not be read; causes: sentences on
-    what else differs, before and in that step."""
+    what else differs, before and in that step; lacking: what would be needed to name the operation, or ""."""
 
     step: int | None
     fields: tuple[tuple[str, Any, Any], ...]
@@ -38,6 +42,7 @@ class Comparison:
     weights_equal: bool | None
     damaged: tuple[str, ...]
     causes: tuple[str, ...] = ()
+    lacking: str = ""
 
     @property
     def same(self) -> bool:
@@ -51,14 +56,12 @@ class Comparison:
             lines.append(f"the first step that differs is {self.step}, of {self.common} that both runs logged")
             lines += [f"  {name}: {_shown(a)} in A, {_shown(b)} in B{_apart(a, b)}" for name, a, b in self.fields]
             if self.checkpoint is None:
-                lines.append(
-                    "neither pair of checkpoints is from the same step before it: there is nothing to replay from"
-                )
+                lines.append("they have no checkpoint of the same step before it")
             else:
                 equal = {True: "the same weights", False: "weights that differ already", None: "weights not compared"}
                 said = equal[self.weights_equal]
                 lines.append(f"both runs have a checkpoint of step {self.checkpoint} before it ({said})")
-        lines += self.causes
+        lines += [*self.causes, *filter(None, [self.lacking])]
         for name, steps in (("A", self.only_a), ("B", self.only_b)):
             if steps:
                 lines.append(f"only in {name}: {_ranges(steps)}")
@@ -68,8 +71,9 @@ class Comparison:
 def diff(run_a: str | os.PathLike, run_b: str | os.PathLike, *, data: Any = None) -> Comparison:
     """Compare two runs (their folders, or metrics.jsonl files) step by step.
 
-    data: what both learned, as :func:`loopos.train` takes it. With it, and a checkpoint of the same step before the
-    difference in both, the step is done again from each, and what comes first in which they differ is named.
+    data: what both learned, as :func:`loopos.train` takes it. With it the runs are done again side by side, from the
+    newest step before the difference of which both have a checkpoint, or from their seed when there is none and the
+    difference is in the first FROM_SEED steps: the first input and the first operation that differ are named.
 
     ValueError when they have no step in common, or the data are not those of the runs; OSError and CheckpointError when
     one cannot be read."""
@@ -91,26 +95,38 @@ def diff(run_a: str | os.PathLike, run_b: str | os.PathLike, *, data: Any = None
     if first is None:
         return Comparison(None, (), len(common), only[0], only[1], None, None, tuple(damaged))
     checkpoint, equal = common_checkpoint(a, b, first)
-    causes = _causes(a, b, first, checkpoint, data, (of_a[first], of_b[first]))
+    causes, lacking = _causes(a, b, first, checkpoint, data, (of_a, of_b))
     found = _differing(of_a[first], of_b[first])
-    return Comparison(first, found, len(common), only[0], only[1], checkpoint, equal, tuple(damaged), causes)
+    return Comparison(first, found, len(common), only[0], only[1], checkpoint, equal, tuple(damaged), causes, lacking)
 
 
 def _joined(bits: dict[int, dict[str, Any]], logged: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
     return {step: bits.get(step, {}) | logged.get(step, {}) for step in sorted(bits.keys() | logged.keys())}
 
 
-def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines: tuple[Any, Any]) -> tuple[str, ...]:
+def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines: Lines) -> tuple[tuple[str, ...], str]:
+    """(sentences on what differs, what is lacking to say more)."""
     from . import parting  # here, because only this needs a model
+    from .rerun import Rerun
 
     of_a, of_b = checkpoints(a.folder), checkpoints(b.folder)
     if not of_a or not of_b:
-        return ()
+        return (), "what parted them cannot be looked for: both need a checkpoint (output_dir, save_every)"
     at = [each[max(each) if checkpoint is None else checkpoint] for each in (of_a, of_b)]
-    causes = parting.differing_settings(*at)
-    if data is None or checkpoint is None or any(cause.startswith(parting.DATA) for cause in causes):
-        return causes  # runs that learned different data have no step in common that could be done again
-    return causes + parting.done_again(*at, step, data, lines)
+    later = [each[min((s for s in each if s >= step), default=max(each))] for each in (of_a, of_b)]
+    causes = parting.differing_settings(*later)
+    if any(cause.startswith(parting.INCOMPARABLE) for cause in causes):
+        return causes, ""  # they have no step in common that could be done again
+    if checkpoint is None and step > FROM_SEED:
+        return causes, (
+            f"to name the operation, both need a checkpoint of one step before step {step}, and a run keeps its newest "
+            f"three: do both again with save_every=1 (--save-every 1) and stop them at step {step}"
+        )
+    if data is None:
+        return causes, "to name the operation, the data that both learned are needed: data= (--data)"
+    pairs = [[load_checkpoint(path) for path in pair] for pair in zip(at, later, strict=True)]
+    reruns = [Rerun(start, data, from_seed=checkpoint is None, later=end) for start, end in pairs]
+    return causes + parting.done_again(*reruns, step, lines), ""
 
 
 def common_checkpoint(a: Run, b: Run, step: int) -> tuple[int | None, bool | None]:

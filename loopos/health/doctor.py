@@ -31,6 +31,7 @@ LOOKS: list[tuple[str, _Look]] = [  # in the order of what each rests on
     ("machine", doctor_machine.check_machine),
     ("initial loss", doctor_forward.initial_loss),
     ("causality", doctor_forward.causality),
+    ("guards", doctor_forward.guards),
     ("growth forward", doctor_forward.growth),
     ("train and evaluation", doctor_forward.one_loss),
     ("growth backward", doctor_gradient.backward_growth),

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
+from .. import _core, ops
 from ..data import IGNORE
+from .advice import advice as advice_on
 from .doctor_patient import Patient, Unfit, one_channel, rms
 from .doctor_report import FAIL, OK, WARN, Check
 from .doctor_stream import stream
@@ -183,6 +184,20 @@ def cache(patient: Patient) -> Check:
         error = max(error, float(np.abs(np.stack(steps, axis=1) - logits).max()) / float(np.abs(logits).max()))
     measured = f"{new} tokens of each row; logits with kept keys and values differ by {error:.1e}"
     return _small(name, measured, error, 1e-10, "the key/value cache is wrong: positions, or what is kept of a row")
+
+
+def guards(patient: Patient) -> Check:
+    """Rows of the batch whose result a guard decided: the eps of a norm, or what a softmax does without a key."""
+    before = _core.guard_counts()
+    patient.model.loss(*patient.batch)
+    fired = {site: count - before[site] for site, count in _core.guard_counts().items() if count > before[site]}
+    expected = "none"
+    if not fired:
+        return Check("guards", "no row was decided by a guard", expected, OK)
+    floors = [site for site in fired if site.endswith("_eps")]
+    kind = "eps floor active" if floors else "all-masked row"
+    measured = f"{kind}: " + ", ".join(f"{site} decided {count} rows" for site, count in fired.items())
+    return Check("guards", measured, expected, WARN, advice_on(kind, "", ""))
 
 
 def growth(patient: Patient) -> Iterator[Check]:

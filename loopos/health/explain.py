@@ -17,7 +17,7 @@ from loopos.metrics import METRICS
 from . import claims, curves, rules, run_evidence
 from .findings import CERTAIN, CONFIDENCE, LIKELY, POSSIBLE, UNKNOWN, Explanation, Finding
 from .logs import Log, Record, Table, birth_in, is_path, lines_of, records_of_json, shown, values_of, without_notes
-from .runs import Run, read_run
+from .runs import Run, stream_run
 from .symptoms import SYMPTOMS, Symptom
 
 RULES: tuple[Callable[[Log], Iterator[Finding]], ...] = (
@@ -125,7 +125,7 @@ def explain(source: str | bytes | os.PathLike | BinaryIO | BaseException) -> Exp
         if source.is_dir():
             folder, source = source, source / METRICS
         size = source.stat().st_size
-        text = source.read_bytes() if source.is_file() and size <= _WHOLE else b""
+        text = source.read_bytes() if folder is None and source.is_file() and size <= _WHOLE else b""
     elif isinstance(source, (str, bytes, bytearray, memoryview)):
         text = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else bytes(source)
         source = text
@@ -169,9 +169,10 @@ class _Reader:
         """Take in what the folder of a run tells besides its log."""
         self._of_run = True
         try:
-            run = source if isinstance(source, Run) else read_run(source)
-            self._leap, told = run_evidence.leap(run), run_evidence.births(run)
-            endings = [ending for ending in run_evidence.endings(run) if ending.step not in told]
+            run = source if isinstance(source, Run) else stream_run(source)
+            seen = run_evidence.survey(run)
+            self._leap = run_evidence.leap(run, seen)
+            endings = [ending for ending in run_evidence.endings(run, seen) if ending.step not in seen.births]
         except (OSError, CheckpointError) as error:
             self.log.notes.append(str(error))
             return

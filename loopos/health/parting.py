@@ -1,8 +1,7 @@
-"""What parted two runs: their checkpoints compared, and the step that differs done again from both.
+"""What parted two runs: their settings compared, and their updates done again side by side until two differ.
 
-Everything is compared in the order in which an update uses it, and the first thing that differs is named. How deep that
-goes is decided in :func:`first_difference`: inputs, loss, then the gradient of each parameter in the order in which the
-backward pass finishes them.
+Everything is compared in the order in which an update uses it: its batch, weights and moments, then the result of every
+operation. The first of each that differs is named.
 """
 
 from __future__ import annotations
@@ -13,25 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from loopos import files, optim
-from loopos.bundle import Bundle
-from loopos.checkpoint import Checkpoint, load_checkpoint
+from loopos import _core, files
+from loopos.bundle import Bundle, Outcome
 from loopos.checkpoint_folder import STATE
-from loopos.config import ModelConfig
-from loopos.data import open_sources
 from loopos.errors import CheckpointError
-from loopos.model import Model
-from loopos.policy import Policy
-from loopos.resume import restore
-from loopos.schedules import learning_rate as rate_of
-from loopos.schedules import total_steps
-from loopos.settings import TrainSettings
-from loopos.tokenizer import tokenizer_from_dict
-from loopos.updates import Updater
 
-from .replay import Repeater, record
+from .operations import Operation, first_operation, first_other_bit
+from .replay import Repeater
+from .rerun import Rerun
 
-DATA = "the data's "
+INCOMPARABLE = ("the data's ", "the model's ", "dtype ")  # how a sentence begins after which no operation is the same
 IDLE = ("log_every", "eval_every", "save_every", "threads")  # settings that change no bit
 
 
@@ -39,7 +29,7 @@ def differing_settings(a: Path, b: Path) -> tuple[str, ...]:
     """A sentence for each setting that may change bits and is another one in the checkpoint ``b``."""
     states = [_state(path) for path in (a, b)]
     sentences = []
-    for part, what in (("config", "the model's "), ("settings", ""), ("data", DATA)):
+    for part, what in (("config", "the model's "), ("settings", ""), ("data", "the data's ")):
         x, y = (state.get(part) if isinstance(state.get(part), Mapping) else {} for state in states)
         names = [name for name in {**x, **y} if name not in IDLE and x.get(name) != y.get(name)]
         sentences += [f"{what}{name} is {x.get(name)} in A, {y.get(name)} in B" for name in names]
@@ -57,71 +47,74 @@ def _state(path: Path) -> Mapping[str, Any]:
     return state if isinstance(state, Mapping) else {}
 
 
-def done_again(a: Path, b: Path, step: int, data: Any, recorded: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Update ``step`` of both runs, from their checkpoints ``a`` and ``b`` and the ``data`` they learned (as
-    :func:`loopos.train` takes them): which of the two ``recorded`` outcomes this process computes too, and the first
-    thing in which the two updates differ here. CheckpointError when a checkpoint is damaged."""
-    bundles = [update_after(load_checkpoint(path), step, data) for path in (a, b)]
-    sentences = []
-    for name, bundle, line in zip("AB", bundles, recorded, strict=True):
-        here = {"loss_hex": bundle.outcome.loss, "grad_norm_hex": bundle.outcome.grad_norm}
-        known = [key for key in here if isinstance(line.get(key), str)]
-        if known:
-            same = all(line[key] == here[key] for key in known)
-            what = "gives the bits that it recorded" if same else "does not give the bits that it recorded"
-            sentences.append(f"step {step} of {name}, done again here from its checkpoint, {what}")
-    parted = first_difference(*bundles)
-    sentences.append(
-        f"done again here, both differ first in {parted}" if parted else "done again here, both are the same"
-    )
+def done_again(a: Rerun, b: Rerun, step: int, recorded: Sequence[Mapping[int, Mapping[str, Any]]]) -> tuple[str, ...]:
+    """What comes of doing both runs again up to update ``step``, of which their records, by step, differ: whether this
+    process computes what they ``recorded``, and in which update, which input and which operation they part here."""
+    start = "its seed" if a.step == 0 else "its checkpoint"
+    astray: dict[str, int] = {}  # the first step of a run whose recorded bits are not those computed here
+    inputs: str | None = None
+    operation: Operation | None = None
+    while a.step < step and operation is None:
+        bundles = a.bundle(), b.bundle()
+        inputs = inputs or first_input(*bundles)
+        updates = a.advance(), b.advance()
+        for name, update, lines in zip("AB", updates, recorded, strict=True):
+            if _recorded(update, lines.get(a.step, {})) is False:
+                astray.setdefault(name, a.step)
+        if start == "its seed" and a.step < step and astray:
+            break  # it did not begin with these weights
+        if not _same_shapes(*bundles):
+            return (f"done again here, step {a.step} differs in {inputs}",)
+        if inputs or Outcome.of(updates[0]).differences(Outcome.of(updates[1])) or _states_apart(a, b):
+            operation = first_operation(*(Repeater(bundle) for bundle in bundles))
+    known = [_recorded(update, lines.get(a.step, {})) for update, lines in zip(updates, recorded, strict=True)]
+    sentences = [
+        f"step {astray.get(name, a.step)} of {name}, done again here from {start}, "
+        f"{'does not give' if name in astray else 'gives'} the bits that it recorded"
+        for name, same in zip("AB", known, strict=True)
+        if name in astray or same is not None
+    ]
+    if start == "its seed" and "A" in astray and "B" in astray:
+        return (*sentences, f"either they did not begin with the weights of their seed, or {_ELSEWHERE}")
+    if inputs:
+        sentences.append(f"done again here, both differ first in {inputs}")
+    if operation is not None:
+        first = f"the first operation whose result differs, in step {a.step}, is {operation}"
+        sentences.append(first if inputs else f"done again here, both start step {a.step} from the same bits; {first}")
+    elif inputs:
+        sentences.append(f"no operation up to step {a.step} gives another result for it")
+    else:
+        sentences.append(f"done again here, both are the same: {_ELSEWHERE}; LoopOS here computes on {_core.isa()}")
     return tuple(sentences)
 
 
-def update_after(checkpoint: Checkpoint, step: int, data: Any) -> Bundle:
-    """The bundle of update ``step`` (from 1) of the run that ``checkpoint`` is of; those between are done first."""
-    state = checkpoint.state
-    try:
-        config, given = ModelConfig.from_dict(state["config"]), dict(state["settings"])
-        settings, saved = TrainSettings(**given), state["tokenizer"]
-        model = Model(config, dtype=state["dtype"])
-    except (ValueError, TypeError, LookupError) as error:
-        raise CheckpointError(checkpoint.path, f"state.json is not of a run of loopos.train: {error}") from error
-    known = isinstance(saved, dict) and saved.get("kind") in ("bytes", "chars")
-    source = open_sources(
-        data,
-        tokenizer=tokenizer_from_dict(saved) if known else None,
-        vocab_size=config.vocab_size,
-        context_length=config.context_length,
-        seq_len=settings.seq_len,
-        batch_size=settings.batch_size,
-        grad_accum=settings.grad_accum,
-        seed=settings.seed,
-    ).train
-    if source.fingerprint() != state["data"]:
-        raise ValueError(f"diff: the data given are not those that {checkpoint.path.parent} was trained on")
-    shape = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
-    optimizer = optim._for_training(settings.optimizer, model, **shape)
-    policy_of = restore(checkpoint, model, optimizer)
-    total = total_steps(settings.max_steps, settings.epochs, source.steps_per_epoch)
-    policy = Policy(settings.on_nonfinite, total, model, optimizer, step=checkpoint.step, saved=policy_of)
-    once = Updater(model, optimizer, source, settings, lambda: None)
-
-    def rate(t: int) -> float:
-        schedule = {"schedule": settings.lr_schedule, "warmup_steps": settings.warmup_steps, "min_lr": settings.min_lr}
-        return rate_of(t, total, lr=settings.learning_rate, **schedule) * policy.rate_factor
-
-    for t in range(checkpoint.step, step - 1):
-        update = once(t, rate(t))
-        if update.birth is not None:
-            policy.refused(update.birth)
-        elif update.applied:
-            policy.accepted(t + 1)
-    batches = [source.batch(step - 1, micro) for micro in range(settings.grad_accum)]
-    return record(model, optimizer, settings, batches, step=step, learning_rate=rate(step - 1))
+_ELSEWHERE = (
+    "a run whose bits are not given here was computed by another build or instruction set (LOOPOS_ISA chooses), or a "
+    "fault struck it once: planted, in memory or in the processor"
+)
 
 
-def first_difference(a: Bundle, b: Bundle) -> str | None:
-    """The first thing in which two updates differ, in the order in which they use it; None when all is the same."""
+def _recorded(update: Any, line: Mapping[str, Any]) -> bool | None:
+    """Whether ``line`` of bits.jsonl is what ``update`` gave; None when it does not tell."""
+    outcome = Outcome.of(update)
+    pairs = ((line.get("loss_hex"), outcome.loss), (line.get("grad_norm_hex"), outcome.grad_norm))
+    told = [recorded == here for recorded, here in pairs if isinstance(recorded, str)]
+    return all(told) if told else None
+
+
+def _same_shapes(a: Bundle, b: Bundle) -> bool:
+    return [x.shape for pair in a.batches for x in pair] == [x.shape for pair in b.batches for x in pair]
+
+
+def _states_apart(a: Rerun, b: Rerun) -> bool:
+    states = [{**run.model.parameters(), **run.optimizer.state_dict()} for run in (a, b)]
+    arrays = [{n: v for n, v in state.items() if isinstance(v, np.ndarray)} for state in states]
+    return _apart(*arrays) is not None
+
+
+def first_input(a: Bundle, b: Bundle) -> str | None:
+    """The first thing in which two updates differ before anything is computed, in the order in which they use it; None
+    when all is the same. The settings of the optimizer are not among it: see :class:`Operation`."""
     if a.config != b.config or a.dtype != b.dtype:
         return "the model's configuration"
     if len(a.batches) != len(b.batches):
@@ -135,20 +128,7 @@ def first_difference(a: Bundle, b: Bundle) -> str | None:
     for what, left, right in (("weight", a.weights, b.weights), ("moment", a.moments, b.moments)):
         if (place := _apart(left, right)) is not None:
             return f"a {what} before the step: {place}"
-    if a.outcome.loss != b.outcome.loss:
-        return f"the loss: {a.outcome.loss} in A, {b.outcome.loss} in B (same batch, same weights: the dropout)"
-    if (place := _apart(*(_gradients(bundle) for bundle in (a, b)))) is not None:
-        return f"a gradient: {place}"
-    if a.learning_rate != b.learning_rate:
-        return f"the learning rate: {a.learning_rate!r} in A, {b.learning_rate!r} in B"
     return None
-
-
-def _gradients(bundle: Bundle) -> dict[str, np.ndarray]:
-    """Of the whole update, the last parameter first, as backward goes."""
-    repeater = Repeater(bundle)
-    repeater.update()
-    return dict(reversed(repeater.model._core.gradients().items()))
 
 
 def _apart(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> str | None:
@@ -157,13 +137,9 @@ def _apart(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> str | No
         return f"{strange[0]}, which only {'A' if strange[0] in a else 'B'} has"
     for name, x in a.items():
         y = b[name]
-        bits = np.dtype(f"u{x.dtype.itemsize}")
-        if x.dtype == y.dtype and x.shape == y.shape:
-            different = np.ascontiguousarray(x).view(bits) != np.ascontiguousarray(y).view(bits)
-            if different.any():
-                index = tuple(int(i) for i in np.unravel_index(int(np.argmax(different)), different.shape))
-                place = f"{name}{list(index)}"
-                return f"{place} = {x[index].item()!r} in A, {y[index].item()!r} in B"
-        else:
+        if x.dtype != y.dtype or x.shape != y.shape:
             return f"{name}: {x.dtype} {x.shape} in A, {y.dtype} {y.shape} in B"
+        if (flat := first_other_bit(x, y)) is not None:
+            index = tuple(int(i) for i in np.unravel_index(flat, x.shape))
+            return f"{name}{list(index)} = {x[index].item()!r} in A, {y[index].item()!r} in B"
     return None

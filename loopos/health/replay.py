@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,9 @@ from loopos import checks, optim
 from loopos.bundle import Batches, Bundle, Outcome, build, find_bundle, read_bundle
 from loopos.errors import Birth, CheckpointError
 from loopos.model import Model
-from loopos.settings import MAX_THREADS, TrainSettings
+from loopos.settings import MAX_THREADS
 from loopos.threads import threads as using_threads
-from loopos.updates import Update, Updater
+from loopos.updates import Update, Updater, passes
 
 
 class TensorFacts(NamedTuple):
@@ -127,17 +128,6 @@ def _apart(recorded: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"{name} {a} there, {b} here" for name, a, b in pairs if a != b)
 
 
-def record(
-    model: Model, optimizer: Any, settings: TrainSettings, batches: Batches, *, step: int, learning_rate: float
-) -> Bundle:
-    """The bundle of an update that has not been taken, healthy or not. It is done on a copy: model and optimizer (of
-    ``optim._for_training``) stay as they are."""
-    blank = Update(0.0, 0.0, 0, 0, batches=tuple(batches))
-    bundle = Bundle.of(model, optimizer, settings, blank, step=step, learning_rate=learning_rate)
-    bundle = dataclasses.replace(bundle, weights=model.state_dict())
-    return dataclasses.replace(bundle, outcome=Outcome.of(Repeater(bundle).update()))
-
-
 class Repeater:
     """Does the update of a bundle again, as often as asked, each time from the bundle's weights and moments.
 
@@ -150,7 +140,7 @@ class Repeater:
         settings = bundle.settings
         self.model = Model(config, dtype=self.dtype)
         shape = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
-        self._optimizer = optim._for_training(settings.optimizer, self.model, **shape)
+        self.optimizer = optim._for_training(settings.optimizer, self.model, **shape)
         try:
             self._restore()
         except (ValueError, TypeError) as error:
@@ -161,12 +151,23 @@ class Repeater:
         micro-batch of the bundle."""
         self._restore()
         source = _Fixed(self.bundle.batches if batches is None else batches)
-        once = Updater(self.model, self._optimizer, source, self.bundle.settings, lambda: None)
+        once = Updater(self.model, self.optimizer, source, self.bundle.settings, lambda: None)
         return once(self.bundle.step - 1, self.bundle.learning_rate if learning_rate is None else learning_rate)
+
+    def trace(self, tap: Callable[..., None]) -> None:
+        """Compute the update's passes once more and show every tensor of them, up to one that is not finite, in the
+        order of execution: tap(micro_batch, place, shape, first, elements). place: a dict of phase, layer, op and
+        tensor; elements: a flat copy of those from ``first`` on, for a tensor may come in pieces."""
+        self._restore()
+        calls, _ = passes(self.bundle.batches, self.bundle.step - 1, self.bundle.settings.seed)
+        with self.model.lock:
+            for ids, targets, keywords in calls:
+                if self.model._core.trace(ids, targets, **keywords, tap=partial(tap, keywords["micro"])) is not None:
+                    return
 
     def facts(self, *kinds: str) -> tuple[TensorFacts, ...]:
         """The tensors of these kinds ("weight", "moment", "gradient") as they now are."""
-        state = self._optimizer.state_dict()
+        state = self.optimizer.state_dict()
         arrays = {
             "weight": self.model.parameters(),
             "moment": {name: value for name, value in state.items() if isinstance(value, np.ndarray)},
@@ -178,7 +179,7 @@ class Repeater:
         def cast(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             return {name: array.astype(self.dtype, copy=False) for name, array in arrays.items()}
 
-        self._optimizer.load_state_dict(cast(self.bundle.moments) | dict(self.bundle.numbers))
+        self.optimizer.load_state_dict(cast(self.bundle.moments) | dict(self.bundle.numbers))
         self.model.load_state_dict(cast(self.bundle.weights))
 
 

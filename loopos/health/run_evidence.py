@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loopos.bundle import bundles, read_birth
+from loopos.checkpoint_folder import runs_of
 from loopos.errors import Birth, CheckpointError
 
 from .findings import LIKELY, Finding
-from .runs import Run
+from .runs import Run, checkpoints
 
 LEAP = 1.0  # of update to weight: what was there before hardly matters after it
 _QUOTES = 3
@@ -20,7 +21,7 @@ _QUOTES = 3
 
 class Ending(NamedTuple):
     """A bundle. step, birth: of its update; past: the log went on beyond it, in a later attempt; problem: why it cannot
-    be read, else ""."""
+    be read, or is not of this run, else ""."""
 
     path: Path
     step: int | None
@@ -29,50 +30,76 @@ class Ending(NamedTuple):
     problem: str
 
 
-def endings(run: Run) -> Iterator[Ending]:
-    """The updates that ended the run, in the order of their steps."""
-    last = max((record["step"] for record in run.records), default=-1)
-    told = births(run)
-    for path in bundles(run.folder) if run.folder.is_dir() else ():
-        try:
-            step, birth = read_birth(path)
-        except (OSError, CheckpointError) as error:
-            yield Ending(path, None, None, False, str(error))
-        else:
-            yield Ending(path, step, birth, last >= step and step not in told, "")
+class Survey(NamedTuple):
+    """Of one look at a log. last: its highest step, -1 of none; births: {step: the birth that its line holds}; bad: the
+    first step whose numbers were not finite, or None."""
+
+    last: int
+    births: dict[int, str]
+    bad: int | None
+
+
+def survey(run: Run) -> Survey:
+    last, told, bad = -1, {}, None
+    for record in run.records:
+        last = max(last, record["step"])
+        if isinstance(record.get("birth"), str):
+            told[record["step"]] = record["birth"]
+        if _is_bad(record):
+            bad = record["step"] if bad is None else min(bad, record["step"])
+    return Survey(last, told, bad)
 
 
 def births(run: Run) -> dict[int, str]:
     """{step: the birth that its line of the log holds}."""
-    return {record["step"]: record["birth"] for record in run.records if isinstance(record.get("birth"), str)}
+    return survey(run).births
 
 
-def leap(run: Run) -> Finding | None:
+def endings(run: Run, seen: Survey | None = None) -> Iterator[Ending]:
+    """The updates that ended the run, in the order of their steps. seen: of the log, if it was looked at already."""
+    seen = seen or survey(run)
+    kept = checkpoints(run.folder)
+    own = runs_of(kept[max(kept)]) if kept else set()
+    for path in bundles(run.folder) if run.folder.is_dir() else ():
+        try:
+            step, birth, of = read_birth(path)
+        except (OSError, CheckpointError) as error:
+            yield Ending(path, None, None, False, str(error))
+            continue
+        if of is not None and own and of not in own:
+            yield Ending(path, None, None, False, f"{path.name} is of another run, which had this folder before")
+        else:
+            yield Ending(path, step, birth, seen.last >= step and step not in seen.births, "")
+
+
+def leap(run: Run, seen: Survey | None = None) -> Finding | None:
     """A matrix that one update, before the first that was refused, moved by more than its own size. None when nothing
     was refused: a run that goes on well has no fault to explain."""
-    refused = [record["step"] for record in run.records if _is_bad(record)]
-    refused += [ending.step for ending in endings(run) if ending.birth is not None and not ending.past]
+    seen = seen or survey(run)
+    refused = [] if seen.bad is None else [seen.bad]
+    refused += [
+        end.step for end in endings(run, seen) if end.birth is not None and end.step is not None and not end.past
+    ]
     if not refused:
         return None
-    before = [record for record in run.records if record["step"] < min(refused)]
-    moved = [(ratio, name, record) for record in before for name, ratio in _ratios(record) if ratio > LEAP]
-    if not moved:
+    most, name, record, said = LEAP, "", {}, []
+    for each in (each for each in run.records if each["step"] < min(refused)):
+        for tensor, ratio in _ratios(each):
+            if ratio > most:
+                most, name, record = ratio, tensor, each
+        for finding in each["findings"] if isinstance(each.get("findings"), list) else []:
+            if len(said) < _QUOTES and isinstance(finding, Mapping) and "sentence" in finding:
+                said.append(f"step {finding.get('step')}: {str(finding['sentence'])[:300]}")
+    if not name:
         return None
-    ratio, name, record = max(moved, key=lambda each: each[0])
     rate = record.get("learning_rate")
     at = f", at a learning rate of {rate:g}" if isinstance(rate, (int, float)) else ""
-    said = [
-        f"step {finding.get('step')}: {str(finding['sentence'])[:300]}"
-        for each in before
-        for finding in (each["findings"] if isinstance(each.get("findings"), list) else [])
-        if isinstance(finding, Mapping) and "sentence" in finding
-    ]
     return Finding(
         "learning-rate-too-large",
         LIKELY,
-        f"update {record['step']} moved {name} by {ratio:.3g} times its own size{at}, and what followed was not "
+        f"update {record['step']} moved {name} by {most:.3g} times its own size{at}, and what followed was not "
         "finite. Updates of a healthy run are near 1e-3 of it.",
-        (f"step {record['step']}: update_ratio of {name} is {ratio:.3g}", *said[:_QUOTES]),
+        (f"step {record['step']}: update_ratio of {name} is {most:.3g}", *said),
         "the same run with a tenth of the rate, or a longer warm-up",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ _MOST_SAID = 20
 
 @dataclass(frozen=True)
 class Run:
-    """folder; records: the sound lines, in order; damaged: a sentence for each line that is not sound."""
+    """folder; records: the sound lines, in order: a list, or what reads them anew each time it is gone through;
+    damaged: a sentence for each line that is not sound."""
 
     folder: Path
-    records: list[dict[str, Any]]
+    records: Any
     damaged: list[str]
 
     def by_step(self) -> dict[int, dict[str, Any]]:
@@ -39,6 +41,14 @@ def read_run(path: str | os.PathLike) -> Run:
     return Run(log.parent, *_read_log(log))
 
 
+def stream_run(path: str | os.PathLike) -> Run:
+    """The same for a log of any length: its records are not held, and damaged lines are left out unnamed."""
+    path = Path(path)
+    log = path / METRICS if path.is_dir() else path
+    with files.open_regular(log):
+        return Run(log.parent, _Streamed(log), [])
+
+
 def read_bits(run: Run) -> Run | None:
     """The same of the run's bits.jsonl, which has a record of every step; None when there is none."""
     log = run.folder / BITS
@@ -47,22 +57,39 @@ def read_bits(run: Run) -> Run | None:
 
 def _read_log(log: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """(the sound records, a sentence for each line that is not sound)."""
-    records, damaged, count = [], [], 0
+    records, damaged = [], []
+    for found in _lines(log):
+        (damaged if isinstance(found, str) else records).append(found)
+    if len(damaged) > _MOST_SAID:
+        damaged[_MOST_SAID:] = [f"and {len(damaged) - _MOST_SAID} more damaged lines"]
+    return records, damaged
+
+
+def _lines(log: Path) -> Iterator[dict[str, Any] | str]:
+    """The record of each line, or a sentence on what is wrong with it; one line is held at a time."""
     with files.open_regular(log) as (raw, _), files.explained("read", log):
-        file = io.BufferedReader(raw)
+        file, count = io.BufferedReader(raw), 0
         while line := file.readline(_MAX_LINE):
             count += 1
             try:
                 record = files.parse_json(line, log.name)
                 if not isinstance(record, dict) or type(record.get("step")) is not int:
                     raise CheckpointError(log.name, "no object with an integer step")
-                records.append(record)
             except CheckpointError as error:
                 half = "" if line.endswith(b"\n") else "it ends in the middle: "
-                damaged.append(f"line {count}: {half}{error.what}")
-    if len(damaged) > _MOST_SAID:
-        damaged[_MOST_SAID:] = [f"and {len(damaged) - _MOST_SAID} more damaged lines"]
-    return records, damaged
+                yield f"line {count}: {half}{error.what}"
+            else:
+                yield record
+
+
+class _Streamed:
+    """The sound records of a log, read from the file each time they are gone through."""
+
+    def __init__(self, log: Path):
+        self._log = log
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (found for found in _lines(self._log) if not isinstance(found, str))
 
 
 def count_lines(path: Path) -> int | None:

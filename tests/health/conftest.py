@@ -10,10 +10,12 @@ import pytest
 
 import loopos
 from loopos import optim
+from loopos.bundle import Bundle, Outcome
 from loopos.data import TokenStream
 from loopos.health.doctor_patient import Batches, Patient
-from loopos.health.replay import record
+from loopos.health.replay import Repeater
 from loopos.training import default_settings
+from loopos.updates import Update
 
 CONFIG = loopos.ModelConfig(
     vocab_size=32, context_length=8, n_layer=2, n_head=2, d_model=8, dropout=0.1, tie_embeddings=False
@@ -38,7 +40,10 @@ def bundled():
         if ids is None:
             ids = np.random.default_rng(0).integers(0, 31, (settings.grad_accum, 4, 9))
         batches = [(part[:, :-1].copy(), part[:, 1:].copy()) for part in ids]
-        return record(model, optimizer, settings, batches, step=7, learning_rate=learning_rate)
+        blank = Update(0.0, 0.0, 0, 0, batches=tuple(batches))
+        bundle = Bundle.of(model, optimizer, settings, blank, step=7, learning_rate=learning_rate)
+        bundle = dataclasses.replace(bundle, weights=model.state_dict())
+        return dataclasses.replace(bundle, outcome=Outcome.of(Repeater(bundle).update()))
 
     return make
 

@@ -63,3 +63,42 @@ def test_a_natural_fault_is_never_of_unknown_cause(make, family, dtype):
     assert len(births) >= 10
     unknown = [birth for birth in births if birth.cause_class == "unknown"]
     assert not unknown, f"{len(unknown)} of {len(births)}: {unknown[0]}"
+
+
+@pytest.mark.filterwarnings("ignore:.*left the range:RuntimeWarning")
+@pytest.mark.parametrize(("norm", "position"), [("layernorm", "learned"), ("rmsnorm", "rope")])
+def test_a_gradient_that_overflows_where_eps_sets_the_scale(norm, position):
+    """Rows without signal: 1 / deviation is 1 / sqrt(eps), and what comes back is made too large by that alone."""
+    config = loopos.ModelConfig(
+        vocab_size=32,
+        context_length=8,
+        n_layer=1,
+        n_head=2,
+        d_model=8,
+        norm=norm,
+        position=position,
+        bias=norm == "layernorm",
+        tie_embeddings=False,
+    )
+    model = loopos.Model(config)
+    for name, view in model.parameters().items():
+        if name.endswith(("embed.weight", "o_proj.weight", "down_proj.weight")):
+            view[...] = 0.0
+    rng = np.random.default_rng(0)
+    head = model.parameters()["lm_head.weight"]
+    head[...] = rng.choice(np.array([-1, 1], np.float32), head.shape) * np.float32(1e38)
+    ids = rng.integers(0, 32, (2, 8))
+    with pytest.raises(loopos.NonFiniteError) as caught:
+        model.loss_and_grads(ids, ids)
+    birth = caught.value.birth
+    assert (birth.phase, birth.tensor, birth.cause_class) == ("backward", "final_norm.dx", "eps floor active")
+    assert birth.operands["variance"] < birth.operands["eps"] == config.norm_eps
+    assert "a larger eps lowers the gain" in birth.advice
+    assert loopos.explain(caught.value).causes[0] == "eps-floor"
+    model.parameters()["tok_embed.weight"][...] = rng.normal(0, 1.0, (32, 8))  # rows with a signal of their own
+    head *= np.float32(0.001)
+    model.loss_and_grads(ids, ids)
+    head[...] = np.sign(head) * np.float32(3e38)
+    with pytest.raises(loopos.NonFiniteError) as caught:
+        model.loss_and_grads(ids, ids)
+    assert caught.value.birth.cause_class != "eps floor active"

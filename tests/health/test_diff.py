@@ -86,7 +86,8 @@ def test_real_runs_with_checkpoints(tmp_path, capsys):
     assert main(["diff", a, str(tmp_path / "c")]) == 1
     out = capsys.readouterr().out
     assert "the first step that differs is 2" in out  # the first whose weights were decayed otherwise
-    assert "nothing to replay from" in out  # a checkpoint of step 0 there is not
+    assert "they have no checkpoint of the same step before it" in out  # of step 0 there is none
+    assert "to name the operation, the data that both learned are needed" in out
     changed = (tmp_path / "b/metrics.jsonl").read_text().replace('"step": 8, "loss": ', '"step": 8, "loss": 1')
     (tmp_path / "b/metrics.jsonl").write_text(changed)
     assert main(["diff", a, str(tmp_path / "b")]) == 1

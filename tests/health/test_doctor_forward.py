@@ -214,3 +214,15 @@ def test_shrinking_that_is_not_yet_death():
     assert doctor_forward.judge_growth("g", [1, float("nan")]).verdict == FAIL
     with pytest.raises(Unfit):
         doctor_forward.judge_growth("g", [1])
+
+
+# Guards
+
+
+def test_rows_that_a_guard_decides_are_counted_and_named(patient, config):
+    assert doctor_forward.guards(patient()).verdict == OK
+    model = scaled(loopos.Model(config()), 0.0, "embed.weight")
+    check = doctor_forward.guards(patient(model))
+    assert check.verdict == WARN
+    assert check.measured.startswith("eps floor active: layer_norm_eps decided ")
+    assert "look at why they are constant" in check.advice

@@ -1,31 +1,27 @@
-"""Two runs that part: the step is found by its bits and done again from both; the first thing that differs is named."""
+"""Two runs that part: done again side by side, the first update, input and operation that differ are named."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 import loopos
-from loopos.bundle import Bundle, Outcome
+from loopos import testing
+from loopos.bundle import Bundle
 from loopos.checkpoint import load_checkpoint
 from loopos.cli import main
 from loopos.health.diff import diff
-from loopos.health.parting import first_difference, update_after
-from loopos.health.replay import Repeater
+from loopos.health.parting import first_input
+from loopos.health.rerun import Rerun
 
 CONFIG = loopos.ModelConfig(vocab_size=256, context_length=8, n_layer=2, n_head=2, d_model=8, dropout=0.1)
 TEXT = b"she sells sea shells by the sea shore, and so on. " * 8
 SETTINGS = {"max_steps": 10, "batch_size": 3, "grad_accum": 2, "save_every": 3, "log_every": 100, "progress": False}
-
-
-class Spoil:
-    def on_step_end(self, info):
-        if info["step"] == 4:
-            info["model"].parameters()["pos_embed.weight"][...] = np.nan
 
 
 class Nudge:
@@ -56,16 +52,116 @@ def test_equal_runs_are_equal_at_every_step_whatever_was_logged(a, tmp_path):
     assert found.common == 10
 
 
-def test_one_unit_in_the_last_place_is_found_at_its_step_and_in_its_tensor(a, tmp_path):
+def done_again(step, start="its checkpoint", a="gives", b="gives"):
+    pairs = (("A", a), ("B", b))
+    return tuple(f"step {step} of {x}, done again here from {start}, {y} the bits that it recorded" for x, y in pairs)
+
+
+def test_one_unit_in_the_last_place_is_found_at_its_step_in_its_tensor_and_in_what_reads_it(a, tmp_path):
     b = run(tmp_path / "b", callbacks=[Nudge(6)])
     found = diff(a, b)
     assert (found.step, found.checkpoint, found.weights_equal, found.causes) == (7, 6, False, ())
+    assert "--data" in str(found)
     found = diff(a, b, data=TEXT)
-    assert found.causes[:2] == tuple(
-        f"step 7 of {name}, done again here from its checkpoint, gives the bits that it recorded" for name in "AB"
-    )
+    assert found.causes[:2] == done_again(7)
     assert "first in a weight before the step: blocks.1.mlp.up_proj.weight[0, 5] = " in found.causes[2]
-    assert found.causes[2] in str(found)
+    reads_it = r"op linear \(forward pass, block 1, micro-batch \d\): blocks\.1\.mlp\.up_proj\.y\[\d, \d, 0\] = "
+    first = "the first operation whose result differs, in step 7, is "
+    assert re.match(first + reads_it, found.causes[3]), found.causes[3]
+    assert found.causes[3] in str(found)
+    assert found.lacking == ""
+
+
+def test_the_step_before_the_first_that_shows_is_found(tmp_path):
+    """What an update did is in no loss before the next step."""
+    b = run(tmp_path / "b", max_steps=6, lr_schedule="constant")
+    a = run(tmp_path / "c", lr_schedule="constant")
+    for folder in (a, b):
+        assert (folder / "step-00000006").is_dir()
+    with pytest.warns(UserWarning, match=r"max_grad_norm is 0\.01 here"):
+        run(b, resume="auto", lr_schedule="constant", max_grad_norm=0.01)
+    found = diff(a, b, data=TEXT)
+    assert (found.step, found.checkpoint, found.weights_equal) == (8, 6, True)
+    first = "both start step 7 from the same bits; the first operation whose result differs, in step 7, is op adamw"
+    assert f"done again here, {first} (update): tok_embed.weight[" in found.causes[-1]
+    assert "; what clipping multiplies the gradient by is " in found.causes[-1]
+
+
+def test_where_there_is_no_checkpoint_the_seed_will_do(tmp_path):
+    settings = {"save_every": None, "max_steps": 5}
+    a, b = run(tmp_path / "a", **settings), run(tmp_path / "b", **settings, callbacks=[Nudge(2)])
+    found = diff(a, b, data=TEXT)
+    assert (found.step, found.checkpoint) == (3, None)
+    # nobody did again what the callback did
+    assert found.causes[:2] == done_again(3, "its seed", b="does not give")
+    assert "done again here, both are the same" in found.causes[2]
+    decayed = run(tmp_path / "c", **settings, weight_decay=0.2)
+    found = diff(a, decayed, data=TEXT)
+    assert found.causes[1:3] == done_again(1, "its seed")
+    assert "start step 1 from the same bits" in found.causes[3]
+    assert "is op adamw (update): " in found.causes[3]
+    assert found.causes[3].endswith("; weight_decay is 0.1 in A, 0.2 in B")
+
+
+def test_weights_that_are_not_those_of_the_seed_are_noticed(tmp_path):
+    settings = SETTINGS | {"save_every": None, "max_steps": 4}
+    for name, more in (("a", {}), ("b", {"callbacks": [Nudge(2)]})):
+        loopos.train(loopos.Model(CONFIG, seed=5), TEXT, output_dir=tmp_path / name, **settings, **more)
+    found = diff(tmp_path / "a", tmp_path / "b", data=TEXT)
+    assert found.causes[:2] == done_again(1, "its seed", "does not give", "does not give")
+    assert found.causes[2].startswith("either they did not begin with the weights of their seed, or ")
+
+
+def test_what_is_lacking_is_said(a, tmp_path, monkeypatch):
+    monkeypatch.setattr("loopos.health.diff.FROM_SEED", 1)
+    found = diff(a, run(tmp_path / "b", callbacks=[Nudge(1)]), data=TEXT)
+    assert (found.step, found.checkpoint) == (2, None)
+    assert "stop them at step 2" in found.lacking
+    assert "save_every=1" in str(found)
+    for folder in (a, tmp_path / "b"):
+        for path in folder.glob("step-*"):
+            shutil.rmtree(path)
+    assert "both need a checkpoint" in diff(a, tmp_path / "b", data=TEXT).lacking
+
+
+def test_a_fault_that_struck_once_is_told_apart_from_the_computation(a, tmp_path):
+    model = loopos.Model(CONFIG, seed=1337)
+    with testing.planted(model, "blocks.1.attn.o_proj.y", (1, 4, 3), 0.5, step=8):
+        loopos.train(model, TEXT, output_dir=tmp_path / "b", **SETTINGS)
+    found = diff(a, tmp_path / "b", data=TEXT)
+    assert (found.step, found.checkpoint, found.weights_equal) == (8, 6, True)
+    assert found.causes[:2] == done_again(8, b="does not give")
+    assert "both are the same: a run whose bits are not given here was computed by another build" in found.causes[2]
+
+
+def test_a_fault_that_is_there_again_is_named(a, tmp_path, monkeypatch):
+    """As a wrong kernel would be."""
+    place = ("blocks.1.attn.o_proj.y", (1, 4, 3), 0.5)
+    model = loopos.Model(CONFIG, seed=1337)
+    with testing.planted(model, *place, step=8, micro_batch=1):
+        loopos.train(model, TEXT, output_dir=tmp_path / "b", **SETTINGS)
+    faulty = []
+
+    class Faulty(loopos.Model):
+        """Every second model, which is that of B, has the fault."""
+
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            if len(faulty) % 2:
+                with_fault = testing.planted(self, *place, step=8, micro_batch=1)
+                with_fault.__enter__()
+                faulty.append(with_fault)
+            else:
+                faulty.append(None)
+
+    monkeypatch.setattr("loopos.health.rerun.Model", Faulty)
+    monkeypatch.setattr("loopos.health.replay.Model", Faulty)
+    found = diff(a, tmp_path / "b", data=TEXT)
+    assert found.causes[:2] == done_again(8)
+    where = "op linear (forward pass, block 1, micro-batch 1): blocks.1.attn.o_proj.y[1, 4, 3] = "
+    assert "both start step 8 from the same bits" in found.causes[2]
+    assert where in found.causes[2]
+    assert found.causes[2].endswith(" in A, 0.5 in B")
 
 
 def test_which_of_two_records_this_machine_computes(a, tmp_path):
@@ -76,11 +172,8 @@ def test_which_of_two_records_this_machine_computes(a, tmp_path):
     (b / "bits.jsonl").write_text("\n".join([*lines[:7], json.dumps(record), *lines[8:]]) + "\n")
     found = diff(a, b, data=TEXT)  # as if the other run had been on a faulty machine
     assert (found.step, [name for name, _, _ in found.fields], found.checkpoint) == (8, ["loss_hex"], 6)
-    assert found.causes == (
-        "step 8 of A, done again here from its checkpoint, gives the bits that it recorded",
-        "step 8 of B, done again here from its checkpoint, does not give the bits that it recorded",
-        "done again here, both are the same",
-    )
+    assert found.causes[:2] == done_again(8, b="does not give")
+    assert found.causes[2].startswith("done again here, both are the same: ")
 
 
 @pytest.mark.parametrize(
@@ -106,24 +199,10 @@ def test_other_data_are_named_and_not_done_again(a, tmp_path):
         diff(a, b, data=TEXT[::-1])
 
 
-def test_the_update_done_again_is_the_one_of_the_run(a):
-    """Also with steps between checkpoint and update."""
-    lines = [json.loads(line) for line in (a / "bits.jsonl").read_text().splitlines()]
-    for step in (7, 8, 10):
-        bundle = update_after(load_checkpoint(a / "step-00000006"), step, TEXT)
-        assert (bundle.outcome.loss, bundle.outcome.grad_norm) == (
-            lines[step - 1]["loss_hex"],
-            lines[step - 1]["grad_norm_hex"],
-        )
-
-
-def test_so_is_that_of_a_run_whose_rate_was_cut(tmp_path):
-    folder = run(tmp_path / "r", on_nonfinite="rewind", callbacks=[Spoil()])
-    lines = [json.loads(line) for line in (folder / "bits.jsonl").read_text().splitlines()]
-    assert lines[4]["loss_hex"] == "nan"
-    for step in (7, 8, 10):
-        outcome = update_after(load_checkpoint(folder / "step-00000006"), step, TEXT).outcome
-        assert (outcome.loss, outcome.grad_norm) == (lines[step - 1]["loss_hex"], lines[step - 1]["grad_norm_hex"])
+def test_batches_of_another_shape_are_not_compared_further(a, tmp_path):
+    found = diff(a, run(tmp_path / "b", batch_size=2), data=TEXT)
+    shape = "done again here, step 1 differs in the shape of ids of micro-batch 0: (3, 8) in A, (2, 8) in B"
+    assert found.causes == ("batch_size is 3 in A, 2 in B", shape)
 
 
 @pytest.mark.parametrize(
@@ -132,30 +211,18 @@ def test_so_is_that_of_a_run_whose_rate_was_cut(tmp_path):
         ("the batch: micro-batch 1, targets[0, 1] = ", lambda b: {"batches": _with(b, 1, 1)}),
         ("the batch: micro-batch 0, ids[0, 1] = ", lambda b: {"batches": _with(b, 0, 0)}),
         ("a weight before the step: pos_embed.weight[0, 1] = ", lambda b: {"weights": _nudged(b.weights)}),
-        ("the loss: ", lambda b: {"settings": dataclasses.replace(b.settings, seed=9)}),
-        ("the learning rate: ", lambda b: {"learning_rate": b.learning_rate / 2}),
+        ("a moment before the step: exp_avg.final_norm.bias[3] = ", lambda b: {"moments": _negated(b.moments)}),
         ("the number of micro-batches", lambda b: {"batches": b.batches[:1]}),
         ("the model's configuration", lambda b: {"config": dataclasses.replace(b.config, norm_eps=1e-6)}),
+        (None, lambda b: {"settings": dataclasses.replace(b.settings, seed=9)}),
         (None, lambda b: {}),
     ],
 )
-def test_the_first_thing_that_differs(a, what, change):
-    bundle = update_after(load_checkpoint(a / "step-00000006"), 7, TEXT)
+def test_the_first_input_that_differs(a, what, change):
+    bundle = Rerun(load_checkpoint(a / "step-00000006"), TEXT).bundle()
     other: Bundle = dataclasses.replace(bundle, **change(bundle))
-    if what == "the loss: ":
-        other = dataclasses.replace(other, outcome=Outcome.of(Repeater(other).update()))
-    found = first_difference(bundle, other)
+    found = first_input(bundle, other)
     assert found is None if what is None else found.startswith(what)
-
-
-def test_a_moment_and_a_gradient(a):
-    bundle = update_after(load_checkpoint(a / "step-00000006"), 7, TEXT)
-    moments = {name: array.copy() for name, array in bundle.moments.items()}
-    moments["exp_avg.final_norm.bias"][3] = -0.0
-    found = first_difference(bundle, dataclasses.replace(bundle, moments=moments))
-    assert found.startswith("a moment before the step: exp_avg.final_norm.bias[3] = ")
-    other = dataclasses.replace(bundle, settings=dataclasses.replace(bundle.settings, seed=9))
-    assert first_difference(bundle, other).startswith("a gradient: final_norm.")  # the last one is ready first
 
 
 def _with(bundle, micro, part):
@@ -167,6 +234,12 @@ def _with(bundle, micro, part):
 def _nudged(weights):
     changed = {name: array.copy() for name, array in weights.items()}
     changed["pos_embed.weight"][0, 1] = np.nextafter(changed["pos_embed.weight"][0, 1], np.float32(9))
+    return changed
+
+
+def _negated(moments):
+    changed = {name: array.copy() for name, array in moments.items()}
+    changed["exp_avg.final_norm.bias"][3] *= -1
     return changed
 
 

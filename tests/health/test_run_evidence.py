@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import tracemalloc
 
 import pytest
 
 import loopos
+from loopos.bundle import bundles, read_birth, read_bundle, write_bundle
+from loopos.checkpoint import load_checkpoint
 from loopos.health import run_evidence
 from loopos.health.explain import explain
 from loopos.health.report import page
@@ -95,6 +99,8 @@ def test_a_bundle_that_the_run_has_gone_past_is_no_cause(tmp_path):
     failed(tmp_path / "bad")
     healthy(tmp_path / "good")
     (tmp_path / "bad/bundles").rename(tmp_path / "good/bundles")
+    (path,) = bundles(tmp_path / "good")
+    write_bundle(path, dataclasses.replace(read_bundle(path), run=load_checkpoint(tmp_path / "good").run))
     run = read_run(tmp_path / "good")
     assert [ending.past for ending in run_evidence.endings(run)] == [True]
     assert run_evidence.leap(run) is None
@@ -117,3 +123,45 @@ def test_a_healthy_run_keeps_its_silence(tmp_path):
     assert list(run_evidence.endings(read_run(tmp_path))) == []
     assert run_evidence.births(read_run(tmp_path)) == {}
     assert NO_EVENT in page(read_run(tmp_path))
+
+
+def test_a_bundle_has_the_id_of_its_run_and_one_of_another_run_is_left_out(tmp_path):
+    failed(tmp_path)
+    (path,) = bundles(tmp_path)
+    first = read_bundle(path).run
+    assert first == load_checkpoint(tmp_path).run is not None
+    assert read_birth(path)[2] == first
+    with pytest.warns(UserWarning, match="holds checkpoints of another run"):
+        loopos.train(CONFIG, TEXT, output_dir=tmp_path, max_steps=1, batch_size=4, progress=False)  # ends before it
+    assert load_checkpoint(tmp_path).run != first
+    (ending,) = run_evidence.endings(read_run(tmp_path))
+    assert (ending.birth, ending.problem) == (None, f"{path.name} is of another run, which had this folder before")
+    found = explain(tmp_path)
+    assert "learning-rate-too-large" not in found.causes
+    assert any("of another run" in note for note in found.notes)
+    assert "of another run" in page(read_run(tmp_path))
+
+
+def test_a_log_of_any_length_is_streamed(tmp_path, monkeypatch):
+    """Peak memory of a log of 13 MB, with its leap and birth, against what the records of it would take."""
+    ratios = {f"blocks.{i}.mlp.up_proj.weight": 1e-3 for i in range(40)}
+    with open(tmp_path / "metrics.jsonl", "w") as log:
+        for step in range(1, 8_001):
+            record = {"step": step, "loss": 5 - step / 1e4, "grad_norm": 1.0, "learning_rate": 1e-3}
+            leaps = {"update_ratio": ratios | ({"tok_embed.weight": 7.5} if step == 7_990 else {})}
+            log.write(json.dumps(record | leaps) + "\n")
+        log.write(json.dumps({"step": 8_001, "loss": None, "birth": BIRTH}) + "\n")
+    monkeypatch.setattr("loopos.health.logs.HEAD", 1 << 18)
+    monkeypatch.setattr("loopos.health.logs.TAIL", 1 << 18)
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    assert size > 12 << 20
+    tracemalloc.start()
+    found = explain(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size / 6
+    assert "update 7990 moved tok_embed.weight by 7.5 times its own size" in str(found)
+    assert found.causes[0] == "product-overflow"
+
+
+BIRTH = "step 8001, forward pass, block 0, op linear: blocks.0.attn.qkv_proj.y[0, 0, 0] = inf (product overflow: x)"

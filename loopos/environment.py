@@ -1,0 +1,30 @@
+"""What is said at import when the compiled core refuses an environment variable. Nothing here needs the core."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+VARIABLES = ("LOOPOS_ISA", "LOOPOS_NUM_THREADS")
+
+
+def refused(error: ImportError) -> None:
+    """Say it in a sentence that ends with what to do: as an ImportError, or, where the command line is what imports,
+    on stderr with exit code 2. Returns when the error is about something else."""
+    text = str(error)
+    name = next((name for name in VARIABLES if text.startswith(f"{name}=")), None)
+    if name is None:
+        return
+    sentence = f"loopos: {text}; set that environment variable to a value that fits, or unset it (unset {name})"
+    if _is_command_line():
+        print(sentence, file=sys.stderr)
+        raise SystemExit(2) from None
+    raise ImportError(sentence, name="loopos._core") from None
+
+
+def _is_command_line() -> bool:
+    """The program ``loopos``, or ``python -m loopos``."""
+    given = sys.orig_argv
+    as_module = any(pair == ["-m", "loopos"] for pair in (given[i : i + 2] for i in range(1, len(given))))
+    program = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))
+    return (as_module and sys.argv[:1] == ["-m"]) or program in (("loopos", ""), ("loopos", ".exe"))

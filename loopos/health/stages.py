@@ -1,0 +1,274 @@
+"""A computation outside the engine, looked at stage by stage: where a number first went bad, and how that came about.
+
+    from loopos.health.stages import examine
+
+    found = examine(
+        {"logits": x, "exp": e, "sum": total, "quotient": p},
+        made={"exp": ("exp", "logits"), "sum": ("sum", "exp"), "quotient": ("divide", "exp", "sum")},
+    )
+    found.birth       # exp overflow: exp(192.8) is ..., in exp[3, 7]
+
+The causes are those of the engine's own births; a floor that decided a number, and a signal that dies or explodes on
+its way through a chain of blocks, are findings although every number is finite.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loopos.errors import Birth
+
+from .advice import advice
+from .arithmetic import Evidence, Numbers, short
+from .doctor_forward import judge_growth
+from .doctor_report import FAIL
+from .findings import CERTAIN, LIKELY, Finding
+from .replay import TensorFacts
+
+JUMP = 1e3  # of the root mean square, from what a stage was made of to the stage
+Made = Mapping[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """birth: of the first number that is not finite, None when all are; findings: what else is wrong, in the order of
+    the stages; facts: a line for each stage."""
+
+    birth: Birth | None
+    findings: tuple[Finding, ...]
+    facts: tuple[TensorFacts, ...]
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The class of the birth's cause, if there is one, and the keys of the findings."""
+        return (*([] if self.birth is None else [self.birth.cause_class]), *(each.cause for each in self.findings))
+
+    def __str__(self) -> str:
+        said = [] if self.birth is None else [f"{self.birth}. What to do: {self.birth.advice}"]
+        said += [str(finding) for finding in self.findings]
+        return "\n".join(said or ["every number is finite, no floor acts, and the signal keeps its size"])
+
+
+def examine(stages: Mapping[str, np.ndarray], made: Made | None = None) -> Examination:
+    """Look at the results of a computation in the order in which they came about.
+
+    stages: arrays by name, in that order; of complex numbers the magnitude counts.
+    made: {stage: (operation, operand, ...)}: how a stage was computed from earlier ones (their names) and from numbers,
+        element by element as numpy broadcasts. Operations: "exp", "log", "sqrt", "add", "subtract", "multiply",
+        "divide", "floor" (the larger of an operand and a number); any other word is a name only. Stages that are not in
+        ``made`` form a chain, each made of the one before: blocks through which a signal of one width passes.
+
+    ValueError for an operand that is neither an earlier stage nor a number."""
+    arrays = {name: np.asarray(array) for name, array in stages.items()}
+    made = dict(made or {})
+    _check(arrays, made)
+    facts = tuple(TensorFacts.of("stage", name, _real(array)) for name, array in arrays.items())
+    birth = next(_births(arrays, made), None)
+    sound = list(arrays)[: None if birth is None else list(arrays).index(birth.tensor)]
+    known = {name: arrays[name] for name in sound}
+    findings = [*_floors(known, made), *_jumps(known, made), *_growth(known, made)]
+    return Examination(birth, tuple(findings), facts)
+
+
+def _check(arrays: Mapping[str, np.ndarray], made: Made) -> None:
+    names = list(arrays)
+    if strange := [name for name in made if name not in arrays]:
+        raise ValueError(f"examine: made names {', '.join(map(repr, strange))}, and there are only the stages {names}")
+    for name, (_, *operands) in made.items():
+        for operand in operands:
+            if isinstance(operand, str) and operand not in names[: names.index(name)]:
+                raise ValueError(f"examine: {name!r} is made of {operand!r}, which is no stage before it")
+
+
+def _real(array: np.ndarray) -> np.ndarray:
+    return np.abs(array) if np.iscomplexobj(array) else array
+
+
+def _births(arrays: Mapping[str, np.ndarray], made: Made) -> Iterator[Birth]:
+    for name, array in arrays.items():
+        finite = np.isfinite(array)
+        if finite.all():
+            continue
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape))
+        op, *operands = made.get(name, ("input" if name == next(iter(arrays)) else "block",))
+        values = {_name(x): _at(arrays, x, index, array.shape) for x in operands}
+        value = complex(array[index]) if np.iscomplexobj(array) else float(array[index])
+        value = value if isinstance(value, float) else abs(value) if math.isinf(abs(value)) else math.nan
+        evidence = _evidence(op, values, array, value)
+        yield Birth(
+            step=None,
+            phase="forward",
+            layer=None,
+            op=op,
+            tensor=name,
+            index=index,
+            value=value,
+            cause=f"{evidence.kind}: {evidence.words}",
+            operands=evidence.operands,
+            advice=advice(evidence.kind, op, name),
+        )
+
+
+def _name(operand: Any) -> str:
+    return operand if isinstance(operand, str) else f"{operand!r}"
+
+
+def _at(arrays: Mapping[str, np.ndarray], operand: Any, index: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    """The operand's element that went into this one; None where shapes do not say which."""
+    if not isinstance(operand, str):
+        return float(operand)
+    if not _spreads(arrays[operand].shape, shape):
+        return None
+    value = np.broadcast_to(arrays[operand], shape)[index]
+    return None if np.iscomplexobj(value) else float(value)
+
+
+def _evidence(op: str, values: Mapping[str, Any], array: np.ndarray, value: float) -> Evidence:
+    dtype = "float64" if array.dtype.kind not in "fc" else str(_real(array[:0]).dtype)
+    numbers = Numbers({}, dtype, value)
+    known = {name: np.longdouble(x) for name, x in values.items() if x is not None}
+    operands = {name: float(x) for name, x in known.items()}
+    if op in _ARITHMETIC and len(known) == len(values):
+        exact = "what it was made of gives a finite result: it is not of this arithmetic"
+        return _ARITHMETIC[op](numbers, known) or numbers.unknown(exact, operands)
+    if op == "input":
+        return Evidence("input not finite", "it is in the first stage, before anything was computed", {})
+    if op == "sum":
+        return Evidence("sum overflow", f"what it adds up is finite, the sum is {numbers.beyond()}", {})
+    return numbers.unknown(f"every stage before it is finite; how {op} works is not known here", operands)
+
+
+def _exp(n: Numbers, x: Mapping[str, Any]) -> Evidence | None:
+    (name, value), limit = next(iter(x.items())), np.log(n.limit)
+    words = f"exp({short(value)}) is {n.beyond()}: exp overflows above {float(limit):.2f}"
+    return Evidence("exp overflow", words, {name: float(value)}) if value > limit else None
+
+
+def _log(n: Numbers, x: Mapping[str, Any]) -> Evidence | None:
+    (name, value) = next(iter(x.items()))
+    return Evidence("log 0", f"the log of {name}, which is 0", {name: 0.0}) if value == 0 else None
+
+
+def _sqrt(n: Numbers, x: Mapping[str, Any]) -> Evidence | None:
+    (name, value) = next(iter(x.items()))
+    words = f"the root of {name}, which is {short(value)}"
+    return Evidence("negative root", words, {name: float(value)}) if value < 0 else None
+
+
+def _divide(n: Numbers, x: Mapping[str, Any]) -> Evidence | None:
+    (over, a), (under, b) = x.items()
+    operands = {over: float(a), under: float(b)}
+    if b == 0 and a == 0:
+        return Evidence("0/0", f"{over} over {under}, which are both 0", operands)
+    if b == 0 or abs(a / b) > n.limit:
+        return Evidence("product overflow", f"{over} {short(a)} over {under} {short(b)} is {n.beyond()}", operands)
+    return None
+
+
+def _sum_of(signs: tuple[int, int]) -> Callable[[Numbers, Mapping[str, Any]], Evidence]:
+    def addition(n: Numbers, x: Mapping[str, Any]) -> Evidence:
+        return n.addition(x, sum(sign * value for sign, value in zip(signs, x.values(), strict=False)))
+
+    return addition
+
+
+_ARITHMETIC: dict[str, Callable[[Numbers, Mapping[str, Any]], Evidence | None]] = {
+    "exp": _exp,
+    "log": _log,
+    "sqrt": _sqrt,
+    "divide": _divide,
+    "multiply": lambda n, x: n.product(x),
+    "add": _sum_of((1, 1)),
+    "subtract": _sum_of((1, -1)),
+}
+
+
+def _floors(arrays: Mapping[str, np.ndarray], made: Made) -> Iterator[Finding]:
+    """Elements that a floor put in the place of what was computed."""
+    for name, (op, *operands) in made.items():
+        if op != "floor" or name not in arrays or len(operands) != 2:
+            continue
+        (guarded,) = [x for x in operands if isinstance(x, str)]
+        floor = next(float(x) for x in operands if not isinstance(x, str))
+        values = np.asarray(arrays[guarded]).reshape(-1)
+        below = np.flatnonzero(values < floor)
+        if below.size == 0:
+            continue
+        least = float(values[below].min())
+        negative = int((values[below] < 0).sum())
+        users = [user for user, (_, *of) in made.items() if name in of]
+        yield Finding(
+            "eps-floor",
+            CERTAIN,
+            f"the floor {floor:g} decides {below.size} of {values.size} elements of {guarded}: {negative} of them are "
+            f"negative, the least is {short(least)}"
+            + (f". {' and '.join(users)} then knows nothing of {guarded} there, but the floor" if users else ""),
+            tuple(f"{guarded}[{int(at)}] = {float(values[at])!r}, below {floor:g}" for at in below[:3]),
+            "a quantity that can be negative, or 0, is no divisor: look at why it is (an indefinite matrix in place of "
+            "a covariance, a constant row); a floor hides it and sets the scale",
+        )
+
+
+def _jumps(arrays: Mapping[str, np.ndarray], made: Made) -> Iterator[Finding]:
+    """A stage whose size is far from that of all it was made of element by element."""
+    sizes = {name: _rms(array) for name, array in arrays.items()}
+    for name in (name for name in made if name in arrays and made[name][0] not in ("exp", "log")):
+        of = [x for x in made[name][1:] if isinstance(x, str) and _spreads(arrays[x].shape, arrays[name].shape)]
+        before = {x: sizes[x] for x in of if sizes[x] > 0}
+        if not before or sizes[name] == 0:
+            continue
+        nearest = min(before, key=lambda x: abs(math.log(sizes[name] / before[x])))
+        ratio = sizes[name] / before[nearest]
+        if max(ratio, 1 / ratio) > JUMP:
+            yield Finding(
+                "scale-jump",
+                LIKELY,
+                f"{name} has a root mean square of {sizes[name]:.3g}, {ratio:.3g} times that of {nearest}, the nearest "
+                "of what it was made of",
+                tuple(f"{x}: {size:.3g}" for x, size in before.items()),
+                f"look at what {name} was multiplied or divided by",
+            )
+
+
+def _spreads(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
+    """Whether numpy broadcasts an array of the one shape to the other: it was not summed up on the way."""
+    try:
+        return np.broadcast_shapes(shape, over) == over
+    except ValueError:
+        return False
+
+
+def _growth(arrays: Mapping[str, np.ndarray], made: Made) -> Iterator[Finding]:
+    """What a chain of blocks makes of the size of a signal, by the rule of the doctor's check."""
+    chain = [name for name in arrays if name not in made]
+    if len(chain) < 3 or len({arrays[name].shape[-1:] for name in chain}) > 1:
+        return
+    sizes = [_rms(arrays[name]) for name in chain]
+    check = judge_growth("growth", sizes)
+    if check.verdict != FAIL:
+        return
+    rates = [b / a if a > 0 else 1.0 for a, b in itertools.pairwise(sizes)]
+    dies = not sizes[-1] > sizes[0]
+    worst = min(range(len(rates)), key=lambda i: rates[i] if dies else -rates[i])
+    low, high = min(rates), max(rates)
+    alike = low > 0 and high < 1.5 * low
+    where = f"{chain[worst + 1]} is {rates[worst]:.4g} times {chain[worst]}, the {'least' if dies else 'most'} of all"
+    yield Finding(
+        "signal-dies" if dies else "signal-explodes",
+        CERTAIN,
+        f"{check.measured}; expected {check.expected}",
+        (f"every block alike: {low:.4g} to {high:.4g} times what it was given" if alike else where,),
+        check.advice,
+    )
+
+
+def _rms(array: np.ndarray) -> float:
+    sizes = np.abs(array).astype(np.float64).reshape(-1)
+    top = float(sizes.max(initial=0.0))
+    return top * float(np.sqrt(np.mean(np.square(sizes / top)))) if top > 0 else 0.0
