@@ -12,7 +12,9 @@
 #include <mutex>
 
 #include "core/thread_pool.h"
+#include "findings.h"
 #include "models/gpt.h"
+#include "models/operations.h"
 #include "ops/global_norm.h"
 
 namespace loopos::bind {
@@ -40,53 +42,6 @@ GptConfig config_from(const py::dict& d) {
   c.norm_eps = d["norm_eps"].cast<double>();
   c.rope_theta = d["rope_theta"].cast<double>();
   return c;
-}
-
-template <class X>
-py::dict place_to_dict(const X& x) {
-  py::dict d;
-  d["phase"] = x.phase;
-  d["layer"] = x.layer < 0 ? py::object(py::none()) : py::object(py::int_(x.layer));
-  d["op"] = x.op;
-  d["tensor"] = x.tensor;
-  return d;
-}
-
-py::dict birth_to_dict(const Birth& birth) {
-  py::dict d = place_to_dict(birth), operands;
-  d["index"] = py::tuple(py::cast(birth.index));
-  d["value"] = birth.value;
-  for (const auto& [name, value] : birth.numbers) operands[name] = value;
-  for (const auto& [name, values] : birth.vectors)
-    operands[name] = py::array_t<double>(static_cast<py::ssize_t>(values.size()), values.data());
-  d["operands"] = operands;
-  return d;
-}
-
-/// Shares are of the elements that were looked at; min, max and rms are None where none is finite.
-py::dict frame_to_dict(const Frame& frame) {
-  py::dict d = place_to_dict(frame);
-  const Index finite = frame.seen - frame.nonfinite;
-  const auto number = [&](double value) { return finite ? py::object(py::float_(value)) : py::object(py::none()); };
-  const auto share = [&](Index n) {
-    return frame.seen ? static_cast<double>(n) / static_cast<double>(frame.seen) : 0.0;
-  };
-  py::list shape;
-  for (std::size_t axis = 0; axis < frame.shape.rank; ++axis) shape.append(frame.shape.n[axis]);
-  d["shape"] = py::tuple(shape);
-  d["min"] = number(frame.min);
-  d["max"] = number(frame.max);
-  d["rms"] =
-      number(static_cast<double>(std::sqrt(frame.squares / static_cast<long double>(std::max<Index>(1, finite)))));
-  d["zeros"] = share(frame.zeros);
-  d["nonfinite"] = share(frame.nonfinite);
-  py::list flags;
-  for (const auto& [flag, name] :
-       {std::pair{FE_INVALID, "invalid"}, {FE_DIVBYZERO, "divide"}, {FE_OVERFLOW, "overflow"}})
-    if (frame.flags & flag) flags.append(name);
-  d["flags"] = py::tuple(flags);
-  if (frame.eps_rows >= 0) d["eps_rows"] = frame.eps_rows;
-  return d;
 }
 
 struct Planted {
@@ -152,15 +107,29 @@ class Transformer {
     const auto planted = plants_at(step, micro);
     Probe planting(faults(planted), false, 0);
     if (planting.plants()) pass.probe = &planting;
+    FlagRecord record;
+    pass.flags = &record;
     LossSum result;
-    bool healthy = false;
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
+      raised_.clear();
       result = gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale);
-      healthy = computing.fp.raised() == 0 && result.sum - result.sum == 0;
+      if (const int rest = FpScope::fresh()) record.add({"backward", -1, "between operations", "", rest, false});
+      if (!record.list().empty()) {
+        if (operations_.empty()) operations_ = operations(gpt_);
+        record.sort_like(operations_);
+        raised_ = record.list();
+        FpScope::add(record.flags());
+      }
     }
-    return py::make_tuple(result.sum, result.count, healthy);
+    return py::make_tuple(result.sum, result.count, raised_.empty() && std::isfinite(result.sum));
+  }
+
+  py::list raised() const {
+    py::list result;
+    for (const Raised& each : raised_) result.append(raised_to_dict(each));
+    return result;
   }
 
   py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
@@ -174,18 +143,7 @@ class Transformer {
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      auto& set = gpt_.parameters();
-      set.allocate_gradients();
-      Buffer<T> kept;
-      set.swap_gradients(kept);  // scratch gradients take their place for this pass
-      try {
-        set.allocate_gradients();
-        gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale);
-      } catch (...) {
-        set.swap_gradients(kept);
-        throw;
-      }
-      set.swap_gradients(kept);
+      with_scratch_gradients(gpt_, [&] { gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale); });
     }
     frames_.swap(probe.frames());
     if (!probe.birth().found) return py::none();
@@ -302,7 +260,9 @@ class Transformer {
 
   Gpt<T> gpt_;
   std::mutex mutex_;
-  std::deque<Frame> frames_;  // of the last trace
+  std::deque<Frame> frames_;        // of the last trace
+  std::vector<Raised> raised_;      // of the last accumulate
+  std::vector<Raised> operations_;  // in their order; empty until it is asked for
   std::map<Index, std::shared_ptr<Planted>> plants_;
 };
 
@@ -326,7 +286,11 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
            "Forward and backward; gradients += scale * d(sum of losses). Returns (sum, count, healthy); healthy False: "
-           "ask trace().")
+           "ask raised() and trace().")
+      .def(
+          "raised", &Class::raised,
+          "The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: "
+          "phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor).")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("frames") = std::size_t{1} << 16,
            "Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with "

@@ -55,16 +55,18 @@ class Updater:
         common = {"scale": 1 / valid, "ignore_index": IGNORE, "step": t, "seed": settings.seed}
         calls = [(*batches[m], {**common, "micro": m}) for m in range(len(batches)) if counts[m]]
         core.zero_grad()
-        loss, healthy = 0.0, True
-        for ids, targets, keywords in calls:
+        loss, raised = 0.0, {}
+        for call, (ids, targets, keywords) in enumerate(calls):
             self._check()
-            part, _, sound = core.accumulate(ids, targets, **keywords)
-            loss, healthy = loss + part, healthy and sound
+            part, _, healthy = core.accumulate(ids, targets, **keywords)
+            loss += part
+            if not healthy:
+                raised[call] = core.raised()
         loss, norm = loss / valid, core.grad_norm()
 
         birth, factor = None, 1.0
-        if not (healthy and math.isfinite(loss) and math.isfinite(norm)):
-            birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1)
+        if raised or not (math.isfinite(loss) and math.isfinite(norm)):
+            birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1, raised=raised)
         if birth is None:
             factor = gate.clip_factor(norm, settings.max_grad_norm)
             refusal = self._optimizer.step_core(rate, factor)
