@@ -47,7 +47,6 @@ class Step:
 
     def off(self) -> SimpleNamespace:
         core, (ids, targets) = self.model._core, self.data()
-        core.zero_grad()
         loss, count, _ = core.accumulate(ids, targets, scale=1 / targets.size, step=self.done, seed=1)
         norm = core.grad_norm()
         self.optimizer.step_core(1e-3, gate.clip_factor(norm, 1.0))

@@ -62,12 +62,6 @@ class Transformer {
     return views(self, true);
   }
 
-  void zero_grad() {
-    const Computing computing;
-    std::lock_guard<std::mutex> lock(mutex_);
-    gpt_.parameters().zero_gradients();
-  }
-
   double grad_norm() {
     const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
@@ -100,7 +94,7 @@ class Transformer {
   }
 
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
-                       const py::object& step, std::uint64_t micro, std::uint64_t seed) {
+                       const py::object& step, std::uint64_t micro, std::uint64_t seed, bool add) {
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
@@ -114,7 +108,7 @@ class Transformer {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
       raised_.clear();
-      result = gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale);
+      result = gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale, add);
       if (const int rest = FpScope::fresh()) record.add({"backward", -1, "between operations", "", rest, false});
       if (!record.list().empty()) {
         if (operations_.empty()) operations_ = operations(gpt_);
@@ -143,7 +137,7 @@ class Transformer {
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      with_scratch_gradients(gpt_, [&] { gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale); });
+      with_scratch_gradients(gpt_, [&] { gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale, false); });
     }
     frames_.swap(probe.frames());
     if (!probe.birth().found) return py::none();
@@ -247,9 +241,7 @@ class Transformer {
   }
 
   Pass pass_of(const Shape& shape, const py::object& step, std::uint64_t micro, std::uint64_t seed) const {
-    Pass pass;
-    pass.batch = shape[0];
-    pass.time = shape[1];
+    Pass pass = Pass::whole(shape[0], shape[1]);
     if (step.is_none()) return pass;  // no step, no dropout
     pass.dropout = gpt_.config().dropout;
     pass.seed = seed;
@@ -278,15 +270,15 @@ void bind_transformer(py::module_& m, const char* name) {
       .def(
           "gradients", [](const py::object& self) { return self.cast<Class&>().gradients(self); },
           "Views of the gradients, like parameters().")
-      .def("zero_grad", &Class::zero_grad, "Sets every gradient to zero.")
       .def("grad_norm", &Class::grad_norm, "The Euclidean norm of all gradients together, in double.")
       .def("forward", &Class::forward, arg("ids"), "Logits (B, T, V) of ids (B, T).")
       .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100,
            "(sum of losses, number of targets that count).")
       .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
-           arg("ignore_index") = -100, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
-           "Forward and backward; gradients += scale * d(sum of losses). Returns (sum, count, healthy); healthy False: "
-           "ask raised() and trace().")
+           arg("ignore_index") = -100, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("add") = false,
+           "Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, "
+           "healthy); "
+           "healthy False: ask raised() and trace().")
       .def(
           "raised", &Class::raised,
           "The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: "

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "ops.h"
+#include "ops/column_sums.h"
 #include "ops/embedding.h"
 #include "ops/linear.h"
 #include "ops/matmul.h"
@@ -101,12 +102,13 @@ py::tuple linear_backward_py(const py::object& dy_in, const py::object& x_in, co
     Shape shape = x.shape;
     shape.back() = outs;
     const auto dy = input<T>(f, "dy", dy_in, shape);
-    auto dx = output<T>(x.shape), dweight = zeros<T>(weight.shape), dbias = zeros<T>(Shape{has_bias ? outs : 0});
-    T *dx_out = dx.mutable_data(), *dw_out = dweight.mutable_data(),
-      *db_out = has_bias ? dbias.mutable_data() : nullptr;
+    auto dx = output<T>(x.shape), dweight = output<T>(weight.shape), dbias = zeros<T>(Shape{has_bias ? outs : 0});
+    T *dx_out = dx.mutable_data(), *dw_out = dweight.mutable_data(), *db_out = dbias.mutable_data();
     {
       const Computing computing;
-      linear_backward(dy.data, x.data, weight.data, x.leading(), x.last(), outs, dx_out, dw_out, db_out);
+      linear_backward(dy.data, weight.data, x.leading(), x.last(), outs, dx_out);
+      linear_weight_gradient(dy.data, x.data, x.leading(), x.last(), outs, false, dw_out);
+      if (has_bias) add_column_sums(dy.data, x.leading(), outs, outs, db_out);
     }
     return py::make_tuple(std::move(dx), std::move(dweight), has_bias ? py::object(std::move(dbias)) : py::none());
   });

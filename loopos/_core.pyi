@@ -33,9 +33,10 @@ class TransformerF32:
         step: typing.Any = None,
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        add: bool = False,
     ) -> tuple:
         """
-        Forward and backward; gradients += scale * d(sum of losses). Returns (sum, count, healthy); healthy False: ask trace().
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask trace().
         """
 
     def forward(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
@@ -96,11 +97,6 @@ class TransformerF32:
     ) -> typing.Any:
         """
         Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there.
-        """
-
-    def zero_grad(self) -> None:
-        """
-        Sets every gradient to zero.
         """
 
 class TransformerF64:
@@ -129,9 +125,10 @@ class TransformerF64:
         step: typing.Any = None,
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        add: bool = False,
     ) -> tuple:
         """
-        Forward and backward; gradients += scale * d(sum of losses). Returns (sum, count, healthy); healthy False: ask trace().
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask trace().
         """
 
     def forward(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
@@ -192,11 +189,6 @@ class TransformerF64:
     ) -> typing.Any:
         """
         Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there.
-        """
-
-    def zero_grad(self) -> None:
-        """
-        Sets every gradient to zero.
         """
 
 class Optimizer:

@@ -96,7 +96,6 @@ class Model:
         count = int(np.count_nonzero(np.asarray(targets) != ignore_index))
         scale = 1.0 / max(1, count)
         keywords = {"scale": scale, "ignore_index": ignore_index}
-        self._core.zero_grad()
         total, _, healthy = self._core.accumulate(ids, targets, **keywords)
         loss, norm = total * scale, self._core.grad_norm()
         if not (healthy and math.isfinite(loss) and math.isfinite(norm)):

@@ -54,11 +54,10 @@ class Updater:
         settings, core = self._settings, self._model._core
         common = {"scale": 1 / valid, "ignore_index": IGNORE, "step": t, "seed": settings.seed}
         calls = [(*batches[m], {**common, "micro": m}) for m in range(len(batches)) if counts[m]]
-        core.zero_grad()
         loss, raised = 0.0, {}
         for call, (ids, targets, keywords) in enumerate(calls):
             self._check()
-            part, _, healthy = core.accumulate(ids, targets, **keywords)
+            part, _, healthy = core.accumulate(ids, targets, **keywords, add=call > 0)
             loss += part
             if not healthy:
                 raised[call] = core.raised()

@@ -42,7 +42,6 @@ def tokens(config, rows=ROWS, seed=0):
 def step(model, ids, targets):
     """What a training step's forward and backward raise, in order."""
     core = model._core
-    core.zero_grad()
     _, _, healthy = core.accumulate(ids, targets, scale=1 / targets.size, step=0, seed=1)
     raised = core.raised()
     assert healthy == (not raised)
@@ -165,7 +164,6 @@ def test_a_nan_from_outside_raises_nothing_before_it_is_there(config, tensor):
 
 
 def step_with_nan(model, ids, targets):
-    model._core.zero_grad()
     assert not model._core.accumulate(ids, targets, scale=1 / targets.size, step=0, seed=1)[2]
     return model._core.raised()
 

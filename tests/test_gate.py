@@ -74,9 +74,8 @@ def test_accumulated_overflow_in_the_engine_itself():
     model = Model(CONFIG)
     ids = np.zeros((1, 4), np.int64)
     calls = [(ids, ids + 1, {"scale": 1.0, "step": 0, "micro": micro}) for micro in range(2)]
-    model._core.zero_grad()
     for call in calls:
-        model._core.accumulate(call[0], call[1], **call[2])
+        model._core.accumulate(call[0], call[1], **call[2], add=call is not calls[0])
     name, gradient = next(iter(model._core.gradients().items()))
     gradient[0, 0] = np.inf  # as a sum that went over the top would leave it
     birth = find_birth(model._core, calls, loss=1.0, norm=model._core.grad_norm(), step=3)

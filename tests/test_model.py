@@ -169,7 +169,6 @@ def test_a_step_that_is_watched_has_the_same_bits(family, batch, dtype):
     ids, targets = batch(config, rows=6, time=65)
     model = loopos.Model(config, seed=2, dtype=dtype)
     free = model.loss_and_grads(ids, targets)
-    model._core.zero_grad()
     plant = {"phase": "forward", "op": "", "tensor": "none", "index": [], "value": 0.0, "flag": False}
     number = model._core._add_plant({**plant, "step": None, "micro": None})
     scale = 1.0 / int(np.count_nonzero(targets != -100))
@@ -325,3 +324,22 @@ def test_calls_from_several_threads_are_serialised(family, batch):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("time", [8, 65])  # in parts, and whole
+def test_accumulate_starts_anew_unless_told_to_add(family, batch, time):
+    config = dataclasses.replace(family, context_length=65)
+    model = loopos.Model(config, seed=2)
+    (first, second), keywords = [batch(config, rows=6, time=time, seed=s) for s in range(2)], {"scale": 1.0}
+
+    def gradients(*calls):
+        for ids_and_targets, add in calls:
+            model._core.accumulate(*ids_and_targets, **keywords, add=add)
+        return {name: gradient.copy() for name, gradient in model._core.gradients().items()}
+
+    a, b = gradients((first, False)), gradients((second, False))
+    both = gradients((first, False), (second, True))
+    for name in a:
+        np.testing.assert_allclose(both[name], a[name] + b[name], rtol=1e-4, atol=1e-4 * np.abs(a[name]).max())
+    again = gradients((first, False))  # nothing of what was there is left, also where no token came by
+    assert all(again[name].tobytes() == a[name].tobytes() for name in a)

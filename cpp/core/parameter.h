@@ -2,9 +2,11 @@
 // optimizer, clipping, checkpoint and health each need one traversal.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/buffer.h"
@@ -21,7 +23,17 @@ struct Parameter {
   double init_mean = 0, init_std = 0;  // normal(mean, std); std 0 is a constant
   Index size = 0, offset = 0;
   T* value = nullptr;
-  T* grad = nullptr;  // null until gradients are allocated
+  T* grad = nullptr;   // null until gradients are allocated
+  bool stale = false;  // grad holds what an earlier update left, and counts as zero
+
+  /// grad, to be added to.
+  T* sum() {
+    if (take_stale())
+      parallel_blocks(size, 1 << 16, [&](Index begin, Index end) { std::fill(grad + begin, grad + end, T(0)); });
+    return grad;
+  }
+  /// Whether grad is to be overwritten rather than added to, by whoever asks: saves a large tensor two traversals.
+  bool take_stale() { return std::exchange(stale, false); }
 };
 
 template <class T>
@@ -63,11 +75,15 @@ class ParameterSet {
   void allocate_gradients() {
     if (grads_.size() == total_) return;
     grads_ = Buffer<T>(total_);
+    std::memset(grads_.data(), 0, sizeof(T) * static_cast<std::size_t>(total_));
     for (auto& p : list_) p.grad = grads_.data() + p.offset;
-    zero_gradients();
   }
-  void zero_gradients() {
-    if (grads_.size()) std::memset(grads_.data(), 0, sizeof(T) * static_cast<std::size_t>(total_));
+  /// From now on the gradients count as zero; zero_stale() makes them so where nothing has come since.
+  void discard_gradients() {
+    for (auto& p : list_) p.stale = true;
+  }
+  void zero_stale() {
+    for (auto& p : list_) p.sum();
   }
   /// Gives the gradients elsewhere for a while (tracing must not disturb what is accumulated).
   void swap_gradients(Buffer<T>& other) {

@@ -149,9 +149,9 @@ Index pieces(Index units, Index most, Index wanted) {
   return std::clamp<Index>(wanted, ceil_div(units, most), std::max<Index>(1, units));
 }
 
-/// Tasks are at most 240 rows (a block of A then stays in the second-level cache) by 1024 columns (so does C) where B
-/// is packed, and the other way round where A is. There are enough of them to share evenly, if each is worth its
-/// hand-over.
+/// Tasks are at most kRowPanels panels of rows (a block of A then stays in the second-level cache) by 32 of columns
+/// (so does C) where B is packed, and few columns by many rows where A is. There are enough of them to share evenly, if
+/// each is worth its hand-over.
 void multiply(const Operand& a, const Operand& b, Index k, Index depth, Index n, float* c, Index ldc,
               const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
@@ -304,20 +304,12 @@ void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Inde
 }
 
 template <>
-Index Panels<float>::size(Index n, Index k) {
+Index Panels<float>::size() const {
   return round_up(n, gemm_shape().columns) * k;
 }
 template <>
-Index Panels<double>::size(Index, Index) {
+Index Panels<double>::size() const {
   return 0;
-}
-template <>
-Index Panels<float>::pack_step() {
-  return gemm_shape().columns;
-}
-template <>
-Index Panels<double>::pack_step() {
-  return 1;
 }
 template <>
 void Panels<float>::pack(Index begin, Index end) const {

@@ -37,7 +37,7 @@ template <class T>
 void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c,
                  Index ldc, bool accumulate);
 
-/// B packed once for several products. Packing writes panels_size(n, k) numbers, which must live as long as this; for
+/// B packed once for several products. Packing writes size() numbers to memory, which must live as long as this; for
 /// double nothing is packed (size 0) and B itself is read.
 template <class T>
 struct Panels {
@@ -47,10 +47,9 @@ struct Panels {
   Index ldb;
   T* memory;
 
-  static Index size(Index n, Index k);
-  /// Columns [begin, end) of B, begin at a multiple of pack_step(): on the calling thread alone.
+  Index size() const;
+  /// Columns [begin, end) of B, on the calling thread alone; begin at a multiple of 32, a whole panel for every ISA.
   void pack(Index begin, Index end) const;
-  static Index pack_step();
 };
 
 /// gemm with the first n columns of B.

@@ -46,7 +46,7 @@ class Embedding {
   /// Of the whole batch. dy is changed in place (dropout).
   void parameter_gradients(const Pass& pass, const Index* ids, T* dy) {
     if (pass.dropout > 0) dropout_backward(dy, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, dy);
-    embedding_backward(dy, ids, pass.rows(), width_, vocab_, tokens_->grad);
+    embedding_backward(dy, ids, pass.rows(), width_, vocab_, tokens_->sum());
     see(pass, *tokens_, [&](Operands& o) {
       std::vector<T> terms;  // of every place where the token stands
       for (Index r = 0; r < pass.rows(); ++r)
@@ -54,11 +54,12 @@ class Embedding {
       o.take("dy", terms.data(), static_cast<Index>(terms.size()));
     });
     if (!positions_) return;
+    T* dpositions = positions_->sum();
     // Position t collects row t of every sequence, in the order of the batch.
     parallel_blocks(pass.time, row_grain(width_ * pass.batch), [&](Index begin, Index end) {
       for (Index t = begin; t < end; ++t)
         for (Index b = 0; b < pass.batch; ++b)
-          kernels::table<T>().axpy(dy + (b * pass.time + t) * width_, width_, T(1), positions_->grad + t * width_);
+          kernels::table<T>().axpy(dy + (b * pass.time + t) * width_, width_, T(1), dpositions + t * width_);
     });
     see(pass, *positions_,
         [&](Operands& o) { o.take("dy", dy + o.row() * width_ + o.column(), pass.batch, pass.time * width_); });

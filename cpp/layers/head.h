@@ -77,8 +77,8 @@ class Head {
         o.set("target", static_cast<double>(targets[o.row()]));
         o.take("log_sum_exp", lse_ + o.row(), 1);
       });
-      linear_backward<T>(logits, x + first * width_, weight_->value, rows, width_, vocab_, dx + first * width_,
-                         keep ? nullptr : weight_->grad, nullptr, panels(pass));
+      linear_backward(logits, weight_->value, rows, width_, vocab_, dx + first * width_, panels(pass));
+      if (!keep) weight_gradient(logits, x + first * width_, rows);
       pass.see(
           "backward", -1, "linear", "", "lm_head.dx", dx + first * width_, {pass.batch, pass.time, width_},
           [&](Operands& o) {
@@ -91,8 +91,7 @@ class Head {
 
   /// Of the whole batch, x as it was given to loss.
   void parameter_gradients(const Pass& pass, const T* x) {
-    if (tile(pass.rows()) == pass.rows())
-      linear_backward<T>(logits_, x, weight_->value, pass.rows(), width_, vocab_, nullptr, weight_->grad, nullptr);
+    if (tile(pass.rows()) == pass.rows()) weight_gradient(logits_, x, pass.rows());
     pass.see("backward", -1, "linear", "", weight_->name.c_str(), weight_->grad, weight_->shape, [&](Operands& o) {
       if (tile(pass.rows()) != pass.rows()) return;  // the gradients of the logits are no longer there
       o.take("dy", logits_ + o.row(), pass.rows(), vocab_);
@@ -112,6 +111,10 @@ class Head {
 
  private:
   static constexpr Index kTileElements = Index{1} << 24;  // 64 MB of float logits at most
+
+  void weight_gradient(const T* dlogits, const T* x, Index rows) {
+    linear_weight_gradient(dlogits, x, rows, width_, vocab_, !weight_->take_stale(), weight_->grad);
+  }
 
   const LinearPanels<T>* panels(const Pass& pass) const { return pass.packed ? &panels_ : nullptr; }
 

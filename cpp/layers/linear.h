@@ -3,6 +3,7 @@
 
 #include "core/parameter.h"
 #include "layers/pass.h"
+#include "ops/column_sums.h"
 #include "ops/linear.h"
 
 namespace loopos {
@@ -32,8 +33,7 @@ class Linear {
 
   /// dx (rows, in) is overwritten; it must not be dy.
   void backward(const Pass& pass, const T* dy, T* dx) {
-    linear_backward<T>(dy, nullptr, weight_->value, pass.rows(), in_, out_, dx, nullptr, nullptr,
-                       pass.packed ? &panels_ : nullptr);
+    linear_backward(dy, weight_->value, pass.rows(), in_, out_, dx, pass.packed ? &panels_ : nullptr);
     site_.see(pass, "backward", "linear", "dx", dx, {pass.batch, pass.time, in_}, [&](Operands& o) {
       o.take("dy", dy + o.row() * out_, out_);
       o.take("weight", weight_->value + o.column(), out_, in_);
@@ -42,8 +42,8 @@ class Linear {
 
   /// Accumulates; x as it was given to forward.
   void parameter_gradients(const Pass& pass, const T* dy, const T* x) {
-    linear_backward<T>(dy, x, weight_->value, pass.rows(), in_, out_, nullptr, weight_->grad,
-                       bias_ ? bias_->grad : nullptr);
+    linear_weight_gradient(dy, x, pass.rows(), in_, out_, !weight_->take_stale(), weight_->grad);
+    if (bias_) add_column_sums(dy, pass.rows(), out_, out_, bias_->sum());
     site_.see(pass, "backward", "linear", "weight", weight_->grad, weight_->shape, [&](Operands& o) {
       o.take("dy", dy + o.row(), pass.rows(), out_);
       o.take("x", x + o.column(), pass.rows(), in_);

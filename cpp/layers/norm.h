@@ -70,7 +70,7 @@ class Norm {
 
   void parameter_gradients(const Pass& pass, const T* slots) {
     const Index rows = slot_rows(pass.rows(), pass.time);
-    add_column_sums(slots, rows, width_, 2 * width_, weight_->grad);
+    add_column_sums(slots, rows, width_, 2 * width_, weight_->sum());
     site_.see(pass, "backward", op(), "weight", weight_->grad, weight_->shape, [&](Operands& o) {
       o.take("dy", seen_dy_ + o.column(), pass.rows(), width_);
       o.take("x", seen_x_ + o.column(), pass.rows(), width_);
@@ -78,7 +78,7 @@ class Norm {
       o.take("rstd", rstd_, pass.rows());
     });
     if (!bias_) return;
-    add_column_sums(slots + width_, rows, width_, 2 * width_, bias_->grad);
+    add_column_sums(slots + width_, rows, width_, 2 * width_, bias_->sum());
     site_.see(pass, "backward", op(), "bias", bias_->grad, bias_->shape,
               [&](Operands& o) { o.take("dy", seen_dy_ + o.column(), pass.rows(), width_); });
   }

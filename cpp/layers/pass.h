@@ -27,6 +27,12 @@ struct Pass {
   Probe* probe = nullptr;       // with one, the batch is one part and nothing is fused: every tensor exists
   FlagRecord* flags = nullptr;  // where operations that raise one are written down
 
+  static Pass whole(Index batch, Index time) {
+    Pass result;
+    result.batch = batch;
+    result.time = time;
+    return result;
+  }
   Index rows() const { return batch * time; }
   bool looking() const { return probe && probe->looking(); }
   /// What a layer says when an operation is done: it gave x, the tensor site.tensor of this shape or `count` elements

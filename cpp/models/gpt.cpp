@@ -51,15 +51,19 @@ Index Gpt<T>::sequences_per_part(const Pass& pass) const {
 }
 
 template <class T>
-void Gpt<T>::plan_panels(Arena<T>& arena) {
+void Gpt<T>::plan_panels(Arena<T>& arena, bool training) {
   packing_.clear();
-  if (part_ == 0) return;
+  if (!in_parts()) return;
   each_weight([&](Parameter<T>* weight, Index in, Index out, LinearPanels<T>* panels) {
-    panels->place(weight->value, in, out, arena.take(LinearPanels<T>::size(in, out)));
-    constexpr Index kColumns = 128;  // of one task
-    for (kernels::Panels<T>* side : {&panels->forward, &panels->backward})
-      for (Index begin = 0; side->memory && begin < side->n; begin += kColumns)
-        packing_.push_back({side, begin, std::min(side->n, begin + kColumns)});
+    *panels = {weight->value, in, out};
+    const auto plan = [&](kernels::Panels<T>& side) {
+      constexpr Index kColumns = 128;  // of one task
+      side.memory = arena.take(side.size());
+      for (Index begin = 0; begin < side.n; begin += kColumns)
+        packing_.push_back({&side, begin, std::min(side.n, begin + kColumns)});
+    };
+    plan(panels->forward);
+    if (training) plan(panels->backward);
   });
 }
 
@@ -69,7 +73,7 @@ void Gpt<T>::plan_panels(Arena<T>& arena) {
 template <class T>
 Index Gpt<T>::wide(const Pass& pass) const {
   const Index passing = std::max(config_.d_ff, config_.d_model);
-  if (part_ > 0) return passing;
+  if (in_parts()) return passing;
   Index all = passing;
   for (const auto& b : blocks_)
     all = std::max({all, in_place(pass) ? b.mlp.up() : config_.d_ff + b.mlp.up(), config_.d_model + b.attn.fused()});
@@ -81,7 +85,7 @@ Index Gpt<T>::wide(const Pass& pass) const {
 template <class T>
 void Gpt<T>::plan_activations(Arena<T>& arena, const Pass& pass, bool training) {
   const Index stream = pass.rows() * config_.d_model;
-  const bool again = training && part_ == 0;
+  const bool again = training && !in_parts();
   embedded_ = arena.take(stream);
   T* shared_stream = training ? nullptr : arena.take(stream);
   T* shared_normed = again ? arena.take(stream) : nullptr;
@@ -98,7 +102,7 @@ void Gpt<T>::plan_activations(Arena<T>& arena, const Pass& pass, bool training) 
     b.mlp.plan(arena, pass, again ? dhidden_ : nullptr);  // free whenever the activation's result is wanted
     b.out = training ? arena.take(stream) : shared_stream;
   }
-  if (!training && part_ == 0) arena.release(mark);  // one part may be here while another is among the blocks
+  if (!training && !in_parts()) arena.release(mark);  // one part may be here while another is among the blocks
   final_norm_.plan(arena, pass);
   normed_ = again ? shared_normed : arena.take(stream);
   head_.plan(arena, pass);
@@ -110,21 +114,21 @@ void Gpt<T>::plan_gradients(Arena<T>& arena, const Pass& pass) {
   const Index stream = pass.rows() * config_.d_model, dropped = pass.dropout > 0 ? stream : 0;
   const Index slots = final_norm_.slots(pass), rows = pass.rows();
   dnormed_ = arena.take(stream);
-  T *dstream = arena.take(stream), *dbranch = arena.take(part_ ? 0 : dropped);
+  T *dstream = arena.take(stream), *dbranch = arena.take(in_parts() ? 0 : dropped);
   final_slots_ = arena.take(slots);
   dlast_ = dstream;
   const auto behind = [&](Index width) { return dhidden_ ? dhidden_ + rows * width : nullptr; };  // null: measuring
   for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
     auto& b = *block;
     b.dout = dstream;
-    b.dmiddle = part_ ? arena.take(stream) : dstream;
-    b.dinput = part_ ? arena.take(stream) : dstream;
-    b.mlp_branch = part_ ? arena.take(dropped) : dbranch;
-    b.attn_branch = part_ ? arena.take(dropped) : dbranch;
-    b.dup = part_ ? arena.take(rows * b.mlp.up()) : behind(in_place(pass) ? 0 : config_.d_ff);
-    b.dqkv = part_ ? arena.take(rows * b.attn.fused()) : behind(config_.d_model);
-    b.mlp_slots = part_ ? arena.take(slots) : final_slots_;
-    b.attn_slots = part_ ? arena.take(slots) : final_slots_;
+    b.dmiddle = in_parts() ? arena.take(stream) : dstream;
+    b.dinput = in_parts() ? arena.take(stream) : dstream;
+    b.mlp_branch = in_parts() ? arena.take(dropped) : dbranch;
+    b.attn_branch = in_parts() ? arena.take(dropped) : dbranch;
+    b.dup = in_parts() ? arena.take(rows * b.mlp.up()) : behind(in_place(pass) ? 0 : config_.d_ff);
+    b.dqkv = in_parts() ? arena.take(rows * b.attn.fused()) : behind(config_.d_model);
+    b.mlp_slots = in_parts() ? arena.take(slots) : final_slots_;
+    b.attn_slots = in_parts() ? arena.take(slots) : final_slots_;
     dstream = b.dinput;
   }
   dembedded_ = dstream;
@@ -143,7 +147,7 @@ void Gpt<T>::prepare(const Pass& pass, bool training) {
   planned_batch_ = -1;  // a plan that fails half-way leaves none
   part_ = part;
   arena_.arrange([&](Arena<T>& arena) {
-    plan_panels(arena);
+    plan_panels(arena, training);
     plan_activations(arena, pass, training);
     if (training) plan_gradients(arena, pass);
   });
@@ -158,7 +162,7 @@ void Gpt<T>::prepare(const Pass& pass, bool training) {
 template <class T>
 template <class Body>
 void Gpt<T>::each_part(const Pass& pass, Body&& body) {
-  if (part_ == 0) return body(pass);
+  if (!in_parts()) return body(pass);
   parallel_for(static_cast<Index>(packing_.size()), [&](Index i) {
     const Packing& p = packing_[static_cast<std::size_t>(i)];
     p.panels->pack(p.begin, p.end);
@@ -197,43 +201,36 @@ void Gpt<T>::run_backward(const Pass& pass) {
   T* dnormed = pass.at(dnormed_, width);
   final_norm_.backward(pass, pass.at(input(blocks_.size()), width), dnormed, nullptr, pass.at(dlast_, width),
                        final_slots_);
-  if (part_ == 0) final_norm_.parameter_gradients(pass, final_slots_);
+  if (!in_parts()) final_norm_.parameter_gradients(pass, final_slots_);
   for (std::size_t i = blocks_.size(); i-- > 0;) block_backward(blocks_[i], pass.at(input(i), width), pass);
 }
 
 /// The mirror of one block. A pass over the whole batch takes the parameters' gradients on the way, and the buffers are
-/// free again for the next block.
+/// free again for the next block; what forward did not keep for them is computed once more.
 template <class T>
 void Gpt<T>::block_backward(Block<T>& b, const T* x, const Pass& pass) {
+  const bool whole = !in_parts();
   const Index width = config_.d_model;
   T *dout = pass.at(b.dout, width), *dmiddle = pass.at(b.dmiddle, width), *dinput = pass.at(b.dinput, width),
     *dnormed = pass.at(dnormed_, width), *dhidden = pass.at(dhidden_, wide(pass));
   const T* dbranch = b.mlp_residual.backward(pass, dout, pass.at(b.mlp_branch, width));
-  if (part_ == 0) mlp_gradients(b, pass, 0);
+  if (whole) b.mlp.down_gradients(pass, dbranch, true);
   b.mlp.backward(pass, dbranch, dhidden, pass.at(b.dup, b.mlp.up()), dnormed);
-  if (part_ == 0) mlp_gradients(b, pass, 1);
+  if (whole) {
+    b.mlp_norm.forward(pass, b.middle, b.normed_middle, true);
+    b.mlp.up_gradients(pass, b.normed_middle, b.dup);
+  }
   b.mlp_norm.backward(pass, pass.at(b.middle, width), dnormed, dout, dmiddle, b.mlp_slots);
-  if (part_ == 0) b.mlp_norm.parameter_gradients(pass, b.mlp_slots);
+  if (whole) b.mlp_norm.parameter_gradients(pass, b.mlp_slots);
   dbranch = b.attn_residual.backward(pass, dmiddle, pass.at(b.attn_branch, width));
   b.attn.backward(pass, dbranch, positions_.data(), dhidden, pass.at(b.dqkv, b.attn.fused()), dnormed);
-  for (int which = 0; part_ == 0 && which < 2; ++which) attention_gradients(b, pass, which);
+  if (whole) {
+    b.attn.output_gradients(pass, dbranch);
+    b.attn_norm.forward(pass, x, b.normed, true);
+    b.attn.qkv_gradients(pass, b.normed, b.dqkv);
+  }
   b.attn_norm.backward(pass, x, dnormed, dmiddle, dinput, b.attn_slots);
-  if (part_ == 0) b.attn_norm.parameter_gradients(pass, b.attn_slots);
-}
-
-/// 0 and 1: those of the two projections, last first.
-template <class T>
-void Gpt<T>::mlp_gradients(Block<T>& b, const Pass& pass, int which) {
-  if (which == 0) return b.mlp.down_gradients(pass, pass.dropout > 0 ? b.mlp_branch : b.dout, part_ == 0);
-  if (part_ == 0) b.mlp_norm.forward(pass, b.middle, b.normed_middle, true);
-  b.mlp.up_gradients(pass, b.normed_middle, b.dup);
-}
-
-template <class T>
-void Gpt<T>::attention_gradients(Block<T>& b, const Pass& pass, int which) {
-  if (which == 0) return b.attn.output_gradients(pass, pass.dropout > 0 ? b.attn_branch : b.dmiddle);
-  if (part_ == 0) b.attn_norm.forward(pass, input(static_cast<std::size_t>(&b - blocks_.data())), b.normed, true);
-  b.attn.qkv_gradients(pass, b.normed, b.dqkv);
+  if (whole) b.attn_norm.parameter_gradients(pass, b.attn_slots);
 }
 
 /// What the parts have left for the parameters: each tensor's gradient is the work of one thread.
@@ -245,15 +242,16 @@ void Gpt<T>::kept_gradients(const Pass& pass) {
     if (task == kTasks * count) return head_.parameter_gradients(pass, normed_);
     if (task > kTasks * count) return final_norm_.parameter_gradients(pass, final_slots_);
     auto& b = blocks_[static_cast<std::size_t>(count - 1 - task % count)];
+    const bool dropped = pass.dropout > 0;
     switch (task / count) {  // the largest first
       case 0:
-        return mlp_gradients(b, pass, 1);
+        return b.mlp.up_gradients(pass, b.normed_middle, b.dup);
       case 1:
-        return mlp_gradients(b, pass, 0);
+        return b.mlp.down_gradients(pass, dropped ? b.mlp_branch : b.dout, false);
       case 2:
-        return attention_gradients(b, pass, 1);
+        return b.attn.qkv_gradients(pass, b.normed, b.dqkv);
       case 3:
-        return attention_gradients(b, pass, 0);
+        return b.attn.output_gradients(pass, dropped ? b.attn_branch : b.dmiddle);
       default:
         b.mlp_norm.parameter_gradients(pass, b.mlp_slots);
         b.attn_norm.parameter_gradients(pass, b.attn_slots);
@@ -263,9 +261,7 @@ void Gpt<T>::kept_gradients(const Pass& pass) {
 
 template <class T>
 void Gpt<T>::forward(Index batch, Index time, const Index* ids, T* logits) {
-  Pass whole;
-  whole.batch = batch;
-  whole.time = time;
+  const Pass whole = Pass::whole(batch, time);
   prepare(whole, false);
   each_part(whole, [&](const Pass& pass) {
     run_forward(pass, ids);
@@ -275,9 +271,7 @@ void Gpt<T>::forward(Index batch, Index time, const Index* ids, T* logits) {
 
 template <class T>
 LossSum Gpt<T>::loss(Index batch, Index time, const Index* ids, const Index* targets, Index ignore_index) {
-  Pass whole;
-  whole.batch = batch;
-  whole.time = time;
+  const Pass whole = Pass::whole(batch, time);
   prepare(whole, false);
   each_part(whole, [&](const Pass& pass) {
     run_forward(pass, ids);
@@ -287,10 +281,15 @@ LossSum Gpt<T>::loss(Index batch, Index time, const Index* ids, const Index* tar
 }
 
 template <class T>
-LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* targets, Index ignore_index,
-                           double scale) {
+LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* targets, Index ignore_index, double scale,
+                           bool add) {
   set_.allocate_gradients();
   prepare(whole, true);
+  struct Settle {  // also when something is thrown half-way
+    ParameterSet<T>& set;
+    ~Settle() { set.zero_stale(); }
+  } settle{set_};
+  if (!add) set_.discard_gradients();
   if (whole.probe)
     for (const auto& p : set_.list()) {  // a weight that is not finite is itself the birth
       const std::size_t digits = p.name.rfind("blocks.", 0) == 0 ? 7 : std::string::npos;
@@ -302,10 +301,10 @@ LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* tar
     run_forward(pass, ids);
     head_.loss(pass, pass.at(normed_, width), pass.at(targets, 1), ignore_index, static_cast<T>(scale),
                pass.at(dnormed_, width));
-    if (part_ == 0) head_.parameter_gradients(pass, normed_);
+    if (!in_parts()) head_.parameter_gradients(pass, normed_);
     run_backward(pass);
   });
-  if (part_ > 0) kept_gradients(whole);
+  if (in_parts()) kept_gradients(whole);
   embedding_.parameter_gradients(whole, ids, dembedded_);
   return head_.total(whole, targets, ignore_index);
 }
@@ -330,9 +329,7 @@ void Gpt<T>::start_generation(Index batch, Index length) {
 
 template <class T>
 void Gpt<T>::next_logits(Index time, const Index* ids, T* logits) {
-  Pass pass;
-  pass.batch = cache_batch_;
-  pass.time = time;
+  Pass pass = Pass::whole(cache_batch_, time);
   pass.start = cache_used_;
   pass.cached = cache_length_;
   prepare(pass, false);

@@ -49,8 +49,10 @@ class Gpt {
   void forward(Index batch, Index time, const Index* ids, T* logits);
   /// Sum of the losses of ids (B, T) against targets (B, T), and how many count.
   LossSum loss(Index batch, Index time, const Index* ids, const Index* targets, Index ignore_index);
-  /// Forward and backward: gradients += scale * d(sum of losses). `pass` brings batch, time, dropout, keys and probe.
-  LossSum accumulate(const Pass& pass, const Index* ids, const Index* targets, Index ignore_index, double scale);
+  /// Forward and backward: gradients = scale * d(sum of losses), or += with `add`. `pass` brings batch, time, dropout,
+  /// keys and probe.
+  LossSum accumulate(const Pass& pass, const Index* ids, const Index* targets, Index ignore_index, double scale,
+                     bool add);
 
   /// Empties the cache for generation of up to `length` positions.
   void start_generation(Index batch, Index length);
@@ -69,15 +71,13 @@ class Gpt {
   bool in_place(const Pass& pass) const { return config_.activation && !pass.probe; }
   Index wide(const Pass& pass) const;
   void plan_gradients(Arena<T>& arena, const Pass& pass);
-  void plan_panels(Arena<T>& arena);
+  void plan_panels(Arena<T>& arena, bool training);
   template <class Body>
   void each_part(const Pass& pass, Body&& body);
 
   void run_forward(const Pass& pass, const Index* ids);
   void run_backward(const Pass& pass);
   void block_backward(Block<T>& block, const T* input, const Pass& pass);
-  void mlp_gradients(Block<T>& block, const Pass& pass, int which);
-  void attention_gradients(Block<T>& block, const Pass& pass, int which);
   void kept_gradients(const Pass& pass);
   /// What flows into block i, and where its gradient goes.
   const T* input(std::size_t i) const { return i == 0 ? embedded_ : blocks_[i - 1].out; }
@@ -95,6 +95,7 @@ class Gpt {
   // Small models: the batch is cut into parts of so many sequences, each of which one thread takes through all layers,
   // forward and backward, and the weights are packed beforehand. 0: the operations are cut instead. Same bits.
   Index part_ = 0;
+  bool in_parts() const { return part_ > 0; }
   struct Packing {
     kernels::Panels<T>* panels;
     Index begin, end;

@@ -28,12 +28,11 @@ template <class T>
 std::vector<Raised> operations(Gpt<T>& gpt) {
   Probe unfused({}, false, 0);
   FlagRecord all(true);
-  Pass one;
-  one.batch = one.time = 1;
+  Pass one = Pass::whole(1, 1);
   one.probe = &unfused;
   one.flags = &all;
   const Index token = 0;
-  with_scratch_gradients(gpt, [&] { gpt.accumulate(one, &token, &token, Index{-1}, 0.0); });
+  with_scratch_gradients(gpt, [&] { gpt.accumulate(one, &token, &token, Index{-1}, 0.0, false); });
   return all.list();
 }
 

@@ -125,7 +125,7 @@ struct Values;
 template <class T, class Tag>
 Panels<T> pack_transposed(Heads<const T> x, Index b, Index h, Index rows, Index width) {
   Panels<T> panels{Trans::yes, rows, width, x.row(b, h, 0), x.strides.time, nullptr};
-  panels.memory = scratch<T, Tag>(Panels<T>::size(rows, width));
+  panels.memory = scratch<T, Tag>(panels.size());
   panels.pack(0, rows);
   return panels;
 }

@@ -1,7 +1,5 @@
 #include "ops/linear.h"
 
-#include "ops/column_sums.h"
-
 namespace loopos {
 
 using kernels::Trans;
@@ -20,20 +18,24 @@ void linear_forward(const T* x, const T* weight, const T* bias, Index rows, Inde
 }
 
 template <class T>
-void linear_backward(const T* dy, const T* x, const T* weight, Index rows, Index in, Index out, T* dx, T* dweight,
-                     T* dbias, const LinearPanels<T>* panels) {
-  if (dx && panels)
+void linear_backward(const T* dy, const T* weight, Index rows, Index in, Index out, T* dx,
+                     const LinearPanels<T>* panels) {
+  if (panels)
     kernels::gemm_panels(Trans::no, rows, in, dy, out, panels->backward, dx, in, {});
-  else if (dx)
+  else
     kernels::gemm(Trans::no, Trans::no, rows, in, out, dy, out, weight, in, dx, in, false);
-  if (dweight) kernels::gemm(Trans::yes, Trans::no, out, in, rows, dy, out, x, in, dweight, in, true);
-  if (dbias) add_column_sums(dy, rows, out, out, dbias);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                   \
-  template void linear_forward(const T*, const T*, const T*, Index, Index, Index, T*, const T*, \
-                               const LinearPanels<T>*);                                         \
-  template void linear_backward(const T*, const T*, const T*, Index, Index, Index, T*, T*, T*, const LinearPanels<T>*);
+template <class T>
+void linear_weight_gradient(const T* dy, const T* x, Index rows, Index in, Index out, bool add, T* dweight) {
+  kernels::gemm(Trans::yes, Trans::no, out, in, rows, dy, out, x, in, dweight, in, add);
+}
+
+#define LOOPOS_INSTANTIATE(T)                                                                         \
+  template void linear_forward(const T*, const T*, const T*, Index, Index, Index, T*, const T*,       \
+                               const LinearPanels<T>*);                                               \
+  template void linear_backward(const T*, const T*, Index, Index, Index, T*, const LinearPanels<T>*); \
+  template void linear_weight_gradient(const T*, const T*, Index, Index, Index, bool, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)
 

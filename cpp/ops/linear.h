@@ -1,7 +1,7 @@
 // Linear layer.
 //   y = x weight^T + bias [+ residual],  x (rows, in), weight (out, in), bias (out), y and residual (rows, out)
-//   dx = dy weight,  dweight += dy^T x,  dbias += column sums of dy
-// Backward needs x and weight. The bias gradient is summed in double over fixed blocks of rows (ops/column_sums.h).
+//   dx = dy weight,  dweight = dy^T x,  dbias = column sums of dy
+// The bias gradient is summed in double over fixed blocks of rows (ops/column_sums.h).
 #pragma once
 
 #include "kernels/gemm.h"
@@ -13,14 +13,10 @@ template <class T>
 struct LinearPanels {
   kernels::Panels<T> forward{}, backward{};
 
-  static Index size(Index in, Index out) {
-    return kernels::Panels<T>::size(out, in) + kernels::Panels<T>::size(in, out);
-  }
-  /// memory: size(in, out) numbers, written by pack() of both; null while a plan is measured.
-  void place(const T* weight, Index in, Index out, T* memory) {
-    forward = {kernels::Trans::yes, out, in, weight, in, memory};
-    backward = {kernels::Trans::no, in, out, weight, in, memory ? memory + kernels::Panels<T>::size(out, in) : nullptr};
-  }
+  LinearPanels() = default;
+  LinearPanels(const T* weight, Index in, Index out)
+      : forward{kernels::Trans::yes, out, in, weight, in, nullptr},
+        backward{kernels::Trans::no, in, out, weight, in, nullptr} {}
 };
 
 /// bias, residual and panels (of this weight, packed since it last changed) may be null. y must not be residual.
@@ -28,9 +24,13 @@ template <class T>
 void linear_forward(const T* x, const T* weight, const T* bias, Index rows, Index in, Index out, T* y,
                     const T* residual = nullptr, const LinearPanels<T>* panels = nullptr);
 
-/// Overwrites dx, adds into dweight and dbias; a null output (frozen, or not wanted) skips its work.
+/// Overwrites dx.
 template <class T>
-void linear_backward(const T* dy, const T* x, const T* weight, Index rows, Index in, Index out, T* dx, T* dweight,
-                     T* dbias, const LinearPanels<T>* panels = nullptr);
+void linear_backward(const T* dy, const T* weight, Index rows, Index in, Index out, T* dx,
+                     const LinearPanels<T>* panels = nullptr);
+
+/// dweight: added to, or else overwritten.
+template <class T>
+void linear_weight_gradient(const T* dy, const T* x, Index rows, Index in, Index out, bool add, T* dweight);
 
 }  // namespace loopos

@@ -134,7 +134,6 @@ class Patient:
         ids, targets = self.batch
         if self.quick and self.plain and self.size > IN_PLACE:
             core, count = self.model._core, max(1, int(np.count_nonzero(targets != IGNORE)))
-            core.zero_grad()
             total, _, healthy = core.accumulate(ids, targets, scale=1 / count)
             if healthy:
                 return total / count, core.gradients()
