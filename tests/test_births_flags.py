@@ -71,25 +71,26 @@ def test_a_healthy_step_has_an_empty_list(config, thread_count):
         assert on_any_threads(loopos.Model(config, seed=1, dtype=dtype), *tokens(config), thread_count) == []
 
 
-def weights_of(config):
-    """A weight of each kind that overflows with numbers of ordinary size, in the first block and the last."""
-    up = "up_proj" if config.activation == "gelu_tanh" else "gate_up_proj"
-    parts = ("attn_norm", "attn.qkv_proj", "attn.o_proj", "mlp_norm", f"mlp.{up}", "mlp.down_proj")
-    return [*(f"blocks.{layer}.{part}.weight" for layer in (0, 2) for part in parts), "final_norm.weight"]
-
-
-def test_the_first_of_the_list_is_where_the_trace_finds_the_birth(config, thread_count):
-    for name in weights_of(config):
-        model, batch = loopos.Model(config, seed=1), tokens(config)
-        with testing.spoiled_weight(model, name, None, 3e38):
-            raised = on_any_threads(model, *batch, thread_count)
-            birth = traced(model, *batch)
-            assert place(raised[0]) == place(birth), name
-            assert "overflow" in raised[0]["flags"]
-            with pytest.raises(loopos.NonFiniteError, match=f"flags of the step: .*{raised[0]['op']}") as error:
-                model.loss_and_grads(*batch)
-            assert place(error.value.birth.raised[0]) == place(birth)
-        assert on_any_threads(model, *batch, thread_count) == []
+@pytest.mark.parametrize(
+    "part",
+    ["0.attn_norm", "2.attn.qkv_proj", "0.attn.o_proj", "2.mlp_norm", "0.mlp.up_proj", "2.mlp.down_proj", "final_norm"],
+)
+def test_the_first_of_the_list_is_where_the_trace_finds_the_birth(config, part, thread_count):
+    model, batch = loopos.Model(config, seed=1), tokens(config)
+    name = "final_norm.weight" if part == "final_norm" else f"blocks.{part}.weight"
+    if config.activation == "swiglu":
+        name = name.replace("up_proj", "gate_up_proj")
+    for view in model.parameters().values():
+        view *= 10  # so that what meets the huge weight is not small
+    with testing.spoiled_weight(model, name, None, 3e38):
+        raised = on_any_threads(model, *batch, thread_count)
+        birth = traced(model, *batch)
+        assert (place(raised[0]), raised[0]["tensor"]) == (place(birth), birth["tensor"])
+        assert "overflow" in raised[0]["flags"]
+        with pytest.raises(loopos.NonFiniteError, match=f"flags of the step: .*overflow.*{birth['tensor']}") as error:
+            model.loss_and_grads(*batch)
+        assert place(error.value.birth.raised[0]) == place(birth)
+    assert step(model, *batch) == []
 
 
 def test_a_birth_on_the_way_back(thread_count):
@@ -137,7 +138,7 @@ def test_first_is_first_in_the_order_of_operations_not_in_time(thread_count):
 def test_the_order_is_that_of_the_ledger(config):
     model, batch = loopos.Model(config, seed=1), tokens(config)
     order = [(f["phase"], f["op"], f["tensor"]) for f in loopos.trace_step(model, *batch)]
-    model.parameters()["blocks.0.mlp.down_proj.weight"][...] = 3e38
+    model.parameters()["blocks.0.attn_norm.weight"][...] = 3e38
     raised = [(r["phase"], r["op"], r["tensor"]) for r in step(model, *batch)]
     assert len(raised) > 5
     assert raised == [each for each in order if each in raised]
@@ -155,25 +156,22 @@ def test_recording_leaves_the_gradients_alone(thread_count):
 
 
 @pytest.mark.parametrize("tensor", ["embed.y", "blocks.1.attn_norm.y", "blocks.1.mlp.y", "blocks.2.mlp_residual.y"])
-def test_a_nan_from_outside_raises_nothing_before_it_is_there(config, tensor):
+def test_a_nan_from_outside_raises_nothing_where_it_comes_in(config, tensor):
+    """Operations that compare do when they meet it; the trace names the tensor where it came in."""
     model, batch = loopos.Model(config, seed=1), tokens(config)
-    with testing.planted(model, tensor, (1, 2, 3), math.nan, flag=False):
-        raised = step_with_nan(model, *batch)
-        order = [f["tensor"] for f in loopos.trace_step(model, *batch)]
-    assert [each["tensor"] for each in raised if each["tensor"] in order] == []
+    for flag in (False, True):
+        with testing.planted(model, tensor, (1, 2, 3), math.nan, flag=flag):
+            raised = [each["tensor"] for each in step(model, *batch)]
+            order = [frame["tensor"] for frame in loopos.trace_step(model, *batch)]
+        assert order[-1] == tensor
+        assert [each for each in raised if each in order] == ([tensor] if flag else [])
 
 
-def step_with_nan(model, ids, targets):
-    assert not model._core.accumulate(ids, targets, scale=1 / targets.size, step=0, seed=1)[2]
-    return model._core.raised()
-
-
-def test_a_weight_that_is_nan_raises_nothing(config, thread_count):
+def test_a_weight_that_is_nan_raises_nothing_where_it_is_used(config, thread_count):
     model, batch = loopos.Model(config, seed=1), tokens(config)
     model.parameters()["blocks.1.mlp_norm.weight"][3] = math.nan
-    for threads in THREADS:
-        thread_count(threads)
-        assert step_with_nan(model, *batch) == []
+    raised = on_any_threads(model, *batch, thread_count)
+    assert raised[0]["tensor"] == "blocks.1.mlp.y"  # the activation compares; norm and projection do not
 
 
 class Counting:

@@ -1,6 +1,6 @@
-// Which operations of a pass raised a floating-point flag. A NaN is born with INVALID, an inf with OVERFLOW or
-// DIVBYZERO, and numbers that came in from outside raise none. A thread reads its flags when an operation is done;
-// where none is up, as in all healthy steps, that is all.
+// Which operations of a pass raised a floating-point flag. A NaN is born with INVALID, an inf with OVERFLOW or DIVBYZERO;
+// where one comes in from outside, none is raised (but later by operations that compare, as norms and softmax do). A
+// thread reads its flags when an operation is done; where none is up, as in all healthy steps, that is all.
 #pragma once
 
 #include <algorithm>
