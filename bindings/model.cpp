@@ -282,7 +282,8 @@ void bind_transformer(py::module_& m, const char* name) {
       .def(
           "raised", &Class::raised,
           "The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: "
-          "phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor).")
+          "phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and "
+          "attention's scores).")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("frames") = std::size_t{1} << 16,
            "Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with "

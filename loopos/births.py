@@ -71,7 +71,7 @@ def find_birth(
     ``core.raised()`` said after it, of those that were not healthy. Weights and optimizer are not touched."""
     finite = math.isfinite(loss) and math.isfinite(norm)
     operations = [operation for call in sorted(raised) for operation in raised[call]]
-    if finite and operations and all(_is_harmless(operation) for operation in operations):
+    if finite and operations and all(operation["finite"] for operation in operations):
         _warn_of_flags(operations)
         return None
     frames: list[Mapping[str, Any]] = []
@@ -85,12 +85,6 @@ def find_birth(
         return birth_from(_found_in_the_sum(core, loss, norm), step, raised=operations)
     _warn_of_flags([frame for frame in frames if frame["flags"]], ". Such a step costs twice the time")
     return None
-
-
-def _is_harmless(operation: Mapping[str, Any]) -> bool:
-    """Nothing that it gave is bad, and what it gave is all there is to it: attention also had scores, which are not
-    kept, and one that overflowed passes for a mask. (A parameter's gradient goes into the norm.)"""
-    return operation["finite"] and (operation["phase"], operation["op"]) != ("forward", "attention")
 
 
 def _found_in_the_sum(core: Any, loss: float, norm: float) -> dict[str, Any]:

@@ -48,8 +48,8 @@ class Birth:
     ledger: the last tensors up to this one, in the order of execution: see :func:`loopos.trace_step`.
     raised: the operations of the micro-batch, before it was repeated, that raised floating-point flags, in the order of
         a pass: dicts of phase, layer, op, tensor (the first that the operation gives), flags ("invalid", "divide",
-        "overflow") and finite (all of that tensor). Evidence beside the others, and no part of ``==``: a bundle of an
-        earlier version has none.
+        "overflow") and finite (all of that tensor, and of attention the scores that are not masked). Evidence beside
+        the others, and no part of ``==``: a bundle of an earlier version has none.
     """
 
     step: int | None
