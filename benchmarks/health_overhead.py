@@ -48,7 +48,7 @@ class Step:
         core, (ids, targets) = self.model._core, self.data()
         loss, count, _ = core.accumulate(ids, targets, scale=1 / targets.size, step=self.done, seed=1)
         norm = core.grad_norm()
-        self.optimizer.step_core(1e-3, gate.clip_factor(norm, 1.0))
+        self.optimizer.step_core(1e-3, gate.clip_factor(norm, 1.0), norm)
         self.done += 1
         return SimpleNamespace(loss=loss / count, grad_norm=norm, valid_tokens=count, applied=True)
 

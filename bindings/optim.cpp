@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <mutex>
 
@@ -19,7 +20,7 @@ constexpr const char* kFunction = "Optimizer";
 class Handle {
  public:
   virtual ~Handle() = default;
-  virtual py::object step(const py::sequence& grads, double lr, double scale) = 0;
+  virtual py::object step(const py::sequence& grads, double lr, double scale, double norm) = 0;
   virtual Index count() const = 0;
   virtual void set_count(Index count) = 0;
   virtual py::dict state(const py::object& self) = 0;
@@ -37,7 +38,7 @@ class HandleOf : public Handle {
     }
   }
 
-  py::object step(const py::sequence& grads, double lr, double scale) override {
+  py::object step(const py::sequence& grads, double lr, double scale, double norm) override {
     require(std::isfinite(lr) && lr >= 0, "Optimizer.step: lr must be finite and not negative, got ", lr);
     require(std::isfinite(scale) && scale >= 0, "Optimizer.step: scale must be finite and not negative, got ", scale);
     require(grads.size() == names_.size(), "Optimizer.step: expected ", names_.size(), " gradients, got ",
@@ -63,7 +64,7 @@ class HandleOf : public Handle {
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      refusal = optimizer_.step(pointers, lr, scale);
+      refusal = optimizer_.step(pointers, lr, scale, norm);
     }
     if (!refusal) return py::none();
     const auto tensor = static_cast<std::size_t>(refusal->tensor);
@@ -180,7 +181,9 @@ void bind_optim(py::module_& m) {
            arg("beta2") = 0.999, arg("eps") = 1e-8)
       .def(
           "step", &Handle::step, arg("grads"), arg("lr"), arg("scale") = 1.0,
-          R"(One update with gradients multiplied by `scale`. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
+          arg("norm") = std::numeric_limits<double>::quiet_NaN(),
+          R"(One update with gradients multiplied by `scale`. norm: that of the gradients where it is known, which saves reading
+them once more. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
 (phase "update"), a dict of phase, tensor, index, value, result, operands, and nothing was changed.)")
       .def_property("count", &Handle::count, &Handle::set_count, "The number of updates done.")
       .def(

@@ -230,9 +230,11 @@ class Optimizer:
         grads: collections.abc.Sequence,
         lr: typing.SupportsFloat | typing.SupportsIndex,
         scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        norm: typing.SupportsFloat | typing.SupportsIndex = ...,
     ) -> typing.Any:
         """
-        One update with gradients multiplied by `scale`. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
+        One update with gradients multiplied by `scale`. norm: that of the gradients where it is known, which saves reading
+        them once more. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
         (phase "update"), a dict of phase, tensor, index, value, result, operands, and nothing was changed.
         """
 

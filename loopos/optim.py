@@ -93,11 +93,11 @@ class _Optimizer:
         if birth is not None:
             raise NonFiniteError(refused_update(birth, self._kind, None))
 
-    def _step(self, grads: list[np.ndarray], lr: float, scale: float) -> dict | None:
+    def _step(self, grads: list[np.ndarray], lr: float, scale: float, norm: float = math.nan) -> dict | None:
         with self._owner.lock if self._owner is not None else nullcontext():
             for name, copy in self._copies.items():
                 copy[...] = self._params[name]
-            birth = self._core.step(grads, lr, scale)
+            birth = self._core.step(grads, lr, scale, norm)
             if birth is None:
                 for name, copy in self._copies.items():
                     self._params[name][...] = copy
@@ -253,10 +253,10 @@ class _TrainingOptimizer:
         self._optimizer = optimizer
         self._grads = list(model._core.gradients().values())
 
-    def step_core(self, lr: float, scale: float) -> dict | None:
+    def step_core(self, lr: float, scale: float, norm: float = math.nan) -> dict | None:
         """None when every parameter was updated; else where the bad number is and of what it was made (phase, tensor,
-        index, value, result, operands), and nothing was changed."""
-        return self._optimizer._step(self._grads, lr, scale)
+        index, value, result, operands), and nothing was changed. norm: that of the gradients, where it is known."""
+        return self._optimizer._step(self._grads, lr, scale, norm)
 
     def state_dict(self) -> dict[str, Any]:
         return self._optimizer.state_dict()

@@ -68,7 +68,7 @@ class Updater:
             birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1, raised=raised)
         if birth is None:
             factor = gate.clip_factor(norm, settings.max_grad_norm)
-            refusal = self._optimizer.step_core(rate, factor)
+            refusal = self._optimizer.step_core(rate, factor, norm)
             if refusal is not None:
                 birth = gate.refused_update(refusal, settings.optimizer, t + 1)
         if birth is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -343,3 +345,19 @@ def test_accumulate_starts_anew_unless_told_to_add(family, batch, time):
         np.testing.assert_allclose(both[name], a[name] + b[name], rtol=1e-4, atol=1e-4 * np.abs(a[name]).max())
     again = gradients((first, False))  # nothing of what was there is left, also where no token came by
     assert all(again[name].tobytes() == a[name].tobytes() for name in a)
+
+
+def test_large_memory_asks_for_huge_pages():
+    if not Path("/sys/kernel/mm/transparent_hugepage").is_dir():
+        pytest.skip("this kernel has no transparent huge pages")
+    model = loopos.Model(loopos.ModelConfig(30000, 8, 1, 1, 64))
+    weight = next(iter(model.parameters().values()))
+    address, here = weight.ctypes.data, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            begin, end = (int(x, 16) for x in line.split()[0].split("-"))
+            here = begin <= address < end
+        elif here and line.startswith("VmFlags:"):
+            assert "hg" in line.split()
+            return
+    raise AssertionError("the weight lies in no mapping")

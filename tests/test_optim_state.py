@@ -192,3 +192,23 @@ def test_training_optimizer_decays_matrices_only():
         assert (model.weights["b"] == 1).all()
     with pytest.raises(ValueError, match="'adamw', 'adam' or 'sgd', got 'lion'"):
         optim._for_training("lion", Stub())
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_known_norm_changes_no_bit_and_no_refusal(kind, dtype):
+    make, options = MAKERS[kind]
+    results = []
+    for known in (False, True):
+        params = draw(0, dtype)
+        optimizer = make(params, **options)
+        for step in range(3):
+            grads = draw(step + 1, dtype)
+            norm = float(np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in grads.values())))
+            assert optimizer._step(list(grads.values()), 0.01, 0.5, *([norm] if known else [])) is None
+        grads["w"][1, 2] = np.finfo(dtype).max  # squared, or times the rate, it leaves the range
+        norm = float(np.finfo(dtype).max)
+        refusal = optimizer._step(list(grads.values()), 1e30, 1.0, *([norm] if known else []))
+        assert refusal is None or (refusal["tensor"], refusal["index"]) == ("w", (1, 2))
+        results.append((bits(optimizer, params), refusal and refusal["value"]))
+    assert results[0] == results[1]

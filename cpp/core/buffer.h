@@ -11,7 +11,11 @@
 
 namespace loopos {
 
-constexpr std::size_t kAlignment = 64;  // one cache line, one AVX-512 register
+constexpr std::size_t kAlignment = 64;  // at least: one cache line, one AVX-512 register
+
+/// Uninitialised memory for std::free; std::bad_alloc when it cannot be had. Large blocks ask for huge pages: a product
+/// touches a new page with every row.
+void* allocate(std::size_t bytes);
 
 /// An uninitialised array of n elements; std::bad_alloc when it cannot be had. Moves, never copies.
 template <class T>
@@ -21,10 +25,7 @@ class Buffer {
   explicit Buffer(Index n) : size_(n) {
     if (n < 0 || static_cast<std::size_t>(n) > std::numeric_limits<std::size_t>::max() / sizeof(T) - kAlignment)
       throw std::bad_alloc();
-    const std::size_t bytes = (static_cast<std::size_t>(n) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-    if (bytes == 0) return;
-    data_ = static_cast<T*>(std::aligned_alloc(kAlignment, bytes));
-    if (!data_) throw std::bad_alloc();
+    if (n > 0) data_ = static_cast<T*>(allocate(static_cast<std::size_t>(n) * sizeof(T)));
   }
   Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {

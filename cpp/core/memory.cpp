@@ -1,5 +1,8 @@
 #include "core/memory.h"
 
+#include "core/buffer.h"
+
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -46,6 +49,17 @@ double address_space_left() {
 }
 
 }  // namespace
+
+void* allocate(std::size_t bytes) {
+  constexpr std::size_t kHuge = std::size_t{2} << 20;
+  const bool large = bytes >= 2 * kHuge;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, large ? kHuge : kAlignment, bytes) != 0) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+  if (large) madvise(memory, bytes, MADV_HUGEPAGE);  // advice: nothing is lost where it is not taken
+#endif
+  return memory;
+}
 
 double available_bytes() {
   return std::min({meminfo_available(), control_group_left(), address_space_left()});

@@ -194,15 +194,17 @@ std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads
 }
 
 template <class T>
-std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, double lr, double scale) {
+std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, double lr, double scale, double norm) {
   const auto& k = kernels::table<T>();
   const Index chunks = static_cast<Index>(chunks_.size());
   const std::size_t moments = moment_names().size();
+  const bool known = std::isfinite(norm);
   parallel_blocks(chunks, 2, [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       const Chunk& c = chunks_[static_cast<std::size_t>(i)];
       const auto tensor = static_cast<std::size_t>(c.tensor);
-      tops_[static_cast<std::size_t>(2 * i)] = static_cast<double>(k.max_abs(grads[tensor] + c.begin, c.size));
+      tops_[static_cast<std::size_t>(2 * i)] =
+          known ? norm : static_cast<double>(k.max_abs(grads[tensor] + c.begin, c.size));
       tops_[static_cast<std::size_t>(2 * i + 1)] =
           static_cast<double>(k.max_abs(parameters_[tensor].data + c.begin, c.size));
     }

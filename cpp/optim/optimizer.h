@@ -50,8 +50,9 @@ class Optimizer {
   /// The weights stay the caller's. Moments begin at zero.
   Optimizer(OptimizerKind kind, std::vector<ParameterSlot<T>> parameters, const OptimizerOptions& options);
 
-  /// grads[i] has the size of parameter i. Nothing is changed when a refusal comes back.
-  std::optional<Refusal> step(const std::vector<const T*>& grads, double lr, double scale);
+  /// grads[i] has the size of parameter i. norm: finite and not below any |gradient|, such as their norm; NaN: the
+  /// gradients are read for it. Nothing is changed when a refusal comes back.
+  std::optional<Refusal> step(const std::vector<const T*>& grads, double lr, double scale, double norm);
 
   Index count() const { return count_; }
   void set_count(Index count) { count_ = count; }
