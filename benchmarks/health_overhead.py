@@ -1,8 +1,8 @@
 """What it costs to watch a run: a step with nothing watched, with the sentinel, and traced.
 
 off       the core's calls alone: zero gradients, forward and backward, gradient norm, update. (The core's own part of
-          the sentinel cannot be switched off: the floating-point flags are read once per call and once per job of a
-          worker. `flags` is what that costs: the number of jobs cannot exceed a few hundred a step.)
+          the sentinel cannot be switched off: a thread reads its floating-point flags after every operation, which is
+          tens of cycles and comes some twenty times for each block and part of the batch.)
 sentinel  what loopos.train adds to every step: the gate, the monitor with its bands, update ratios at every tenth step
 trace     the pass that follows a hit: every tensor looked at, and what it was made of; once per hit
 
@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 
 import loopos
-from loopos import _core, gate, optim
+from loopos import gate, optim
 from loopos.watch import Watch
 
 SETTINGS = {  # vocabulary, context, layers, heads, width, batch
@@ -27,7 +27,6 @@ SETTINGS = {  # vocabulary, context, layers, heads, width, batch
     "nano": (65, 64, 4, 4, 128, 12),
     "baby": (65, 256, 6, 6, 384, 8),
 }
-FLAG_JOBS = 300  # more jobs than a step of these has
 
 
 class Step:
@@ -69,20 +68,13 @@ def timed(call) -> float:
     return time.perf_counter() - began
 
 
-def flag_cost() -> float:
-    """Seconds to read the processor's flags once, from Python: an upper bound of what it costs in the core."""
-    return min(timed(_core.raised_flags) for _ in range(1000))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=loopos.get_num_threads())
     parser.add_argument("--seconds", type=float, default=5.0, help="for each setting")
     args = parser.parse_args()
     loopos.set_num_threads(args.threads)
-    print(
-        f"threads {args.threads}; flags: {flag_cost() * 1e9:.0f} ns a reading at most, {FLAG_JOBS} jobs a step at most"
-    )
+    print(f"threads {args.threads}")
     print(f"{'setting':8} {'off ms':>9} {'sentinel':>9} {'trace':>7}   (share of off)")
     for name, setting in SETTINGS.items():
         step = Step(setting)

@@ -12,7 +12,9 @@
 #include <mutex>
 
 #include "core/thread_pool.h"
+#include "findings.h"
 #include "models/gpt.h"
+#include "models/operations.h"
 #include "ops/global_norm.h"
 
 namespace loopos::bind {
@@ -40,56 +42,6 @@ GptConfig config_from(const py::dict& d) {
   c.norm_eps = d["norm_eps"].cast<double>();
   c.rope_theta = d["rope_theta"].cast<double>();
   return c;
-}
-
-template <class X>
-py::dict place_to_dict(const X& x) {
-  py::dict d;
-  d["phase"] = x.phase;
-  d["layer"] = x.layer < 0 ? py::object(py::none()) : py::object(py::int_(x.layer));
-  d["op"] = x.op;
-  d["tensor"] = x.tensor;
-  return d;
-}
-
-py::tuple shape_to_tuple(const Extents& shape) {
-  return py::tuple(
-      py::cast(std::vector<Index>(shape.n.begin(), shape.n.begin() + static_cast<std::ptrdiff_t>(shape.rank))));
-}
-
-py::dict birth_to_dict(const Birth& birth) {
-  py::dict d = place_to_dict(birth), operands;
-  d["index"] = py::tuple(py::cast(birth.index));
-  d["value"] = birth.value;
-  for (const auto& [name, value] : birth.numbers) operands[name] = value;
-  for (const auto& [name, values] : birth.vectors)
-    operands[name] = py::array_t<double>(static_cast<py::ssize_t>(values.size()), values.data());
-  d["operands"] = operands;
-  return d;
-}
-
-/// Shares are of the elements that were looked at; min, max and rms are None where none is finite.
-py::dict frame_to_dict(const Frame& frame) {
-  py::dict d = place_to_dict(frame);
-  const Index finite = frame.seen - frame.nonfinite;
-  const auto number = [&](double value) { return finite ? py::object(py::float_(value)) : py::object(py::none()); };
-  const auto share = [&](Index n) {
-    return frame.seen ? static_cast<double>(n) / static_cast<double>(frame.seen) : 0.0;
-  };
-  d["shape"] = shape_to_tuple(frame.shape);
-  d["min"] = number(frame.min);
-  d["max"] = number(frame.max);
-  d["rms"] =
-      number(static_cast<double>(std::sqrt(frame.squares / static_cast<long double>(std::max<Index>(1, finite)))));
-  d["zeros"] = share(frame.zeros);
-  d["nonfinite"] = share(frame.nonfinite);
-  py::list flags;
-  for (const auto& [flag, name] :
-       {std::pair{FE_INVALID, "invalid"}, {FE_DIVBYZERO, "divide"}, {FE_OVERFLOW, "overflow"}})
-    if (frame.flags & flag) flags.append(name);
-  d["flags"] = py::tuple(flags);
-  if (frame.eps_rows >= 0) d["eps_rows"] = frame.eps_rows;
-  return d;
 }
 
 struct Planted {
@@ -149,15 +101,29 @@ class Transformer {
     const auto planted = plants_at(step, micro);
     Probe planting(faults(planted), false, 0);
     if (planting.plants()) pass.probe = &planting;
+    FlagRecord record;
+    pass.flags = &record;
     LossSum result;
-    bool healthy = false;
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
+      raised_.clear();
       result = gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale, add);
-      healthy = computing.fp.raised() == 0 && result.sum - result.sum == 0;
+      if (const int rest = FpScope::fresh()) record.add({"backward", -1, "between operations", "", rest, false});
+      if (!record.list().empty()) {
+        if (operations_.empty()) operations_ = operations(gpt_);
+        record.sort_like(operations_);
+        raised_ = record.list();
+        FpScope::add(record.flags());
+      }
     }
-    return py::make_tuple(result.sum, result.count, healthy);
+    return py::make_tuple(result.sum, result.count, raised_.empty() && std::isfinite(result.sum));
+  }
+
+  py::list raised() const {
+    py::list result;
+    for (const Raised& each : raised_) result.append(raised_to_dict(each));
+    return result;
   }
 
   py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
@@ -167,23 +133,12 @@ class Transformer {
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
     const auto planted = plants_at(step, micro);
-    Probe probe(faults(planted), true, frames, tap.is_none() ? Tap() : tap_of(tap));
+    Probe probe(faults(planted), true, frames, tap.is_none() ? Tap() : tap_to(tap));
     pass.probe = &probe;
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      auto& set = gpt_.parameters();
-      set.allocate_gradients();
-      Buffer<T> kept;
-      set.swap_gradients(kept);  // scratch gradients take their place for this pass
-      try {
-        set.allocate_gradients();
-        gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale, false);
-      } catch (...) {
-        set.swap_gradients(kept);
-        throw;
-      }
-      set.swap_gradients(kept);
+      with_scratch_gradients(gpt_, [&] { gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale, false); });
     }
     frames_.swap(probe.frames());
     if (!probe.birth().found) return py::none();
@@ -286,17 +241,6 @@ class Transformer {
     return result;
   }
 
-  static Tap tap_of(const py::object& tap) {
-    return [&tap](const Frame& frame, const void* elements, bool is_double, Index first, Index count) {
-      const py::gil_scoped_acquire locked;
-      const auto copy = [&](auto type) -> py::array {
-        return py::array_t<decltype(type)>(static_cast<py::ssize_t>(count),
-                                           static_cast<const decltype(type)*>(elements));
-      };
-      tap(place_to_dict(frame), shape_to_tuple(frame.shape), first, is_double ? copy(double{}) : copy(float{}));
-    };
-  }
-
   Pass pass_of(const Shape& shape, const py::object& step, std::uint64_t micro, std::uint64_t seed) const {
     Pass pass = Pass::whole(shape[0], shape[1]);
     if (step.is_none()) return pass;  // no step, no dropout
@@ -309,7 +253,9 @@ class Transformer {
 
   Gpt<T> gpt_;
   std::mutex mutex_;
-  std::deque<Frame> frames_;  // of the last trace
+  std::deque<Frame> frames_;        // of the last trace
+  std::vector<Raised> raised_;      // of the last accumulate
+  std::vector<Raised> operations_;  // in their order; empty until it is asked for
   std::map<Index, std::shared_ptr<Planted>> plants_;
 };
 
@@ -332,8 +278,13 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("add") = false,
            "Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, "
-           "healthy); healthy False: "
-           "ask trace().")
+           "healthy); "
+           "healthy False: ask raised() and trace().")
+      .def(
+          "raised", &Class::raised,
+          "The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: "
+          "phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and "
+          "attention's scores).")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("frames") = std::size_t{1} << 16,
            arg("tap") = py::none(),

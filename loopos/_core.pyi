@@ -36,7 +36,7 @@ class TransformerF32:
         add: bool = False,
     ) -> tuple:
         """
-        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask trace().
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace().
         """
 
     def forward(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
@@ -74,6 +74,11 @@ class TransformerF32:
     def parameters(self) -> dict:
         """
         Writable views of the weights by name, in order of execution.
+        """
+
+    def raised(self) -> list:
+        """
+        The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
         """
 
     def start_generation(
@@ -129,7 +134,7 @@ class TransformerF64:
         add: bool = False,
     ) -> tuple:
         """
-        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask trace().
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace().
         """
 
     def forward(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
@@ -167,6 +172,11 @@ class TransformerF64:
     def parameters(self) -> dict:
         """
         Writable views of the weights by name, in order of execution.
+        """
+
+    def raised(self) -> list:
+        """
+        The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
         """
 
     def start_generation(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .errors import Birth
+from .errors import Birth, raised_in
 
 LEDGER = 64  # tensors before and with the birth that a Birth keeps
 HUGE_WEIGHT = 1e3  # no initialisation or trained model has a tensor half of whose weights are larger
@@ -24,10 +24,12 @@ def birth_from(
     *,
     micro_batch: int | None = None,
     core: Any = None,
+    raised: Iterable[Mapping[str, Any]] = (),
 ) -> Birth:
     """The Birth of what the core's trace, or an optimizer, found.
 
-    core: the model's, if it is at hand: it has the ledger of the trace, and weights that tell of a diverging run."""
+    core: the model's, if it is at hand: it has the ledger of the trace, and weights that tell of a diverging run.
+    raised: what ``core.raised()`` said after the micro-batch."""
     from .health import causes  # only after a hit
 
     exploded = None
@@ -48,6 +50,7 @@ def birth_from(
         operands=told.operands,
         advice=told.advice,
         ledger=() if core is None else tuple(core.ledger()[-LEDGER:]),
+        raised=tuple(raised),
     )
 
 
@@ -58,22 +61,29 @@ def find_birth(
     loss: float,
     norm: float,
     step: int | None,
+    raised: Mapping[int, Sequence[Mapping[str, Any]]],
 ) -> Birth | None:
     """The first number of this update that is not finite; None when there is none, with a RuntimeWarning that says
     where a floating-point flag was raised all the same.
 
     calls: (ids, targets, keywords) as ``core.accumulate`` was called with them, in order; loss and norm: what came of
-    it, whose gradients the core still holds; step counts from 1. Weights and optimizer are not touched."""
+    it, whose gradients the core still holds; step counts from 1; raised: by the number of the call, what
+    ``core.raised()`` said after it, of those that were not healthy. Weights and optimizer are not touched."""
+    finite = math.isfinite(loss) and math.isfinite(norm)
+    operations = [operation for call in sorted(raised) for operation in raised[call]]
+    if finite and operations and all(operation["finite"] for operation in operations):
+        _warn_of_flags(operations)
+        return None
     frames: list[Mapping[str, Any]] = []
-    for micro, (ids, targets, keywords) in enumerate(calls):
+    for call, (ids, targets, keywords) in enumerate(calls):
         found = core.trace(ids, targets, **keywords)
         if found is not None:
-            which = keywords.get("micro", micro) if step is not None else None
-            return birth_from(found, step, micro_batch=which, core=core)
+            which = keywords.get("micro", call) if step is not None else None
+            return birth_from(found, step, micro_batch=which, core=core, raised=raised.get(call, ()))
         frames += core.ledger()
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        return birth_from(_found_in_the_sum(core, loss, norm), step)
-    _warn_of_flags(frames)
+    if not finite:
+        return birth_from(_found_in_the_sum(core, loss, norm), step, raised=operations)
+    _warn_of_flags([frame for frame in frames if frame["flags"]], ". Such a step costs twice the time")
     return None
 
 
@@ -94,19 +104,16 @@ def _found(phase: str, op: str, tensor: str, index: tuple[int, ...], value: floa
     return {"phase": phase, "layer": None, "op": op, "tensor": tensor, "index": index, "value": value}
 
 
-def _warn_of_flags(frames: Sequence[Mapping[str, Any]]) -> None:
+def _warn_of_flags(raised: Sequence[Mapping[str, Any]], cost: str = "") -> None:
     """Inside an operation something left the range, and its result is finite all the same. The text names no step, so
     that a run in which it happens in every step is told once for each place."""
-    raised = [frame for frame in frames if frame["flags"]]
     if not raised:
         text = "the processor's floating-point flags were up after the step, and in its repetition they are not"
     else:
-        first = raised[0]
-        where = f"in computing {first['tensor']} (op {first['op']}, {first['phase']})"
         also = f" and in {len(raised) - 1} more" if len(raised) > 1 else ""
         text = (
-            f"a number left the range {where}{also} (floating-point flags: {', '.join(first['flags'])}), and every "
-            "number that the step keeps is finite all the same: its result was used. Such a step costs twice the time"
+            f"a number left the range: floating-point flags {raised_in(raised[0])}{also}, and every number that the "
+            f"step keeps is finite all the same: its result was used{cost}"
         )
     warnings.warn(f"{text}. loopos.trace_step shows each tensor", RuntimeWarning, stacklevel=4)
 

@@ -54,7 +54,7 @@ class Outcome:
     def differences(self, other: Outcome) -> tuple[str, ...]:
         """A sentence for each part that is not the same in ``other``, the repetition of this update."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)]
-        return tuple(f"{name} was {a}, now {b}" for name, a, b in pairs if _plain(a) != _plain(b))
+        return tuple(f"{name} was {a}, now {b}" for name, a, b in pairs if _plain(_bare(a)) != _plain(_bare(b)))
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return {"hex": value.hex()} if isinstance(value, float) else value
+
+
+def _bare(value: Any) -> Any:
+    """A birth without its evidence of flags, which is no part of ``==``."""
+    return dataclasses.replace(value, raised=()) if isinstance(value, Birth) else value
 
 
 def _back(value: Any) -> Any:

@@ -18,12 +18,14 @@ Callbacks see the run; they cannot change its bits. Each hook gets one dict, ``i
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from . import checks
 
 HOOKS = ("on_train_begin", "on_step_end", "on_alarm", "on_log", "on_evaluate", "on_save", "on_train_end")
+_INTERVAL = 0.1  # seconds between two texts of the bar: tqdm draws no oftener
 
 
 class Callback:
@@ -64,6 +66,8 @@ class Hooks:
 
     def call(self, hook: str, info: dict[str, Any]) -> bool:
         """Call ``hook`` of each that has it, each with a dict of its own; True when any result is true."""
+        if not self._callbacks:
+            return False
         results = [getattr(each, hook)(dict(info)) for each in self._callbacks if callable(getattr(each, hook, None))]
         return any(bool(result) for result in results)
 
@@ -75,6 +79,8 @@ class ProgressBar(Callback):
     def __init__(self) -> None:
         self._bar: Any = None
         self._shown: dict[str, str] = {}
+        self._latest: dict[str, Any] | None = None  # a step that is not shown yet
+        self._due = 0.0  # when the next one is to be
 
     def on_train_begin(self, info: dict[str, Any]) -> None:
         from tqdm import tqdm
@@ -82,6 +88,15 @@ class ProgressBar(Callback):
         self._bar = tqdm(total=info["max_steps"], initial=info["step"], desc="train", unit="step", dynamic_ncols=True)
 
     def on_step_end(self, info: dict[str, Any]) -> None:
+        self._latest = info
+        if time.monotonic() >= self._due:
+            self._show()
+
+    def _show(self) -> None:
+        info, self._latest = self._latest, None
+        if info is None:
+            return
+        self._due = time.monotonic() + _INTERVAL
         self._shown |= {
             "loss": f"{info['loss']:.4f}",
             "grad_norm": f"{info['grad_norm']:.3g}",
@@ -94,6 +109,7 @@ class ProgressBar(Callback):
         self._bar.update(info["step"] - self._bar.n)
 
     def on_evaluate(self, info: dict[str, Any]) -> None:
+        self._show()
         self._shown["eval_loss"] = f"{info['eval_loss']:.4f}"
         self._bar.set_postfix(self._shown)
 
@@ -102,4 +118,5 @@ class ProgressBar(Callback):
 
     def on_train_end(self, info: dict[str, Any]) -> None:
         if self._bar is not None:
+            self._show()
             self._bar.close()

@@ -80,7 +80,7 @@ class TokenStream:
         require_length(Source(self.ids, name), len(self.ids), self.seq_len)
         check_ids(self.ids, vocab_size, name)
         self.windows = (len(self.ids) - 1) // self.seq_len
-        self._span = np.arange(self.seq_len + 1)
+        self._rows = np.lib.stride_tricks.sliding_window_view(self.ids, self.seq_len + 1)[:: self.seq_len]  # a view
         self._order = lru_cache(maxsize=2)(lambda epoch: permutation(self.windows, seed, epoch))  # two: across a border
 
     @property
@@ -96,9 +96,8 @@ class TokenStream:
                 f"got step {step}, micro {micro}"
             )
         first = (step * self.grad_accum + micro) * self.batch_size
-        starts = self._windows_from(first, self.batch_size) * self.seq_len
-        block = self.ids[starts[:, None] + self._span].astype(np.int64)
-        return block[:, :-1].copy(), block[:, 1:].copy()
+        block = self._rows[self._windows_from(first, self.batch_size)]
+        return block[:, :-1].astype(np.int64), block[:, 1:].astype(np.int64)
 
     def _windows_from(self, first: int, count: int) -> np.ndarray:
         parts = []
@@ -107,7 +106,7 @@ class TokenStream:
             part = self._order(epoch)[at : at + count]
             parts.append(part)
             first, count = first + len(part), count - len(part)
-        return np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def fingerprint(self) -> dict[str, Any]:
         """See :func:`fingerprint`: what a checkpoint keeps to know the data again."""

@@ -46,6 +46,10 @@ class Birth:
         count, least, greatest, and the decisive one ("value") with its place in the row ("at").
     advice: what to do next.
     ledger: the last tensors up to this one, in the order of execution: see :func:`loopos.trace_step`.
+    raised: the operations of the micro-batch, before it was repeated, that raised floating-point flags, in the order of
+        a pass: dicts of phase, layer, op, tensor (the first that the operation gives), flags ("invalid", "divide",
+        "overflow") and finite (all of that tensor, and of attention the scores that are not masked). Evidence beside
+        the others, and no part of ``==``: a bundle of an earlier version has none.
     """
 
     step: int | None
@@ -61,6 +65,7 @@ class Birth:
     operands: Mapping[str, Any] = field(default_factory=dict, hash=False)
     advice: str = ""
     ledger: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, hash=False)
+    raised: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, compare=False)
 
     @property
     def cause_class(self) -> str:
@@ -78,6 +83,12 @@ class Birth:
         return f"{', '.join(where)}: {self.tensor}{list(self.index)} = {value} ({self.cause})"
 
 
+def raised_in(operation: Mapping[str, Any]) -> str:
+    """Of a Birth's ``raised``, or of a frame with flags, in words."""
+    flags, tensor = ", ".join(operation["flags"]), operation["tensor"] or "a place unknown"
+    return f"{flags} in computing {tensor} (op {operation['op']}, {operation['phase']})"
+
+
 class NonFiniteError(FloatingPointError):
     """A loss, activation, gradient or update is NaN or infinite. Weights and optimizer are as before the step.
 
@@ -88,6 +99,8 @@ class NonFiniteError(FloatingPointError):
         where = f". That is {birth.place}" if birth.place else ""
         if birth.micro_batch is not None:
             where += f"{',' if where else '. That is in'} micro-batch {birth.micro_batch}"
+        if birth.raised:
+            where += f". The first floating-point flags of the step: {raised_in(birth.raised[0])}"
         advice = f". What to do: {birth.advice}" if birth.advice else ""
         super().__init__(message or f"a number is not finite; nothing was updated. {birth}{where}{advice}")
         self.birth = birth

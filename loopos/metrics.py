@@ -58,18 +58,28 @@ class MetricsLog:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one line at once. NaN and inf become null; numpy scalars become numbers; "step" is required."""
-        if self._fd is None:
-            raise RuntimeError("MetricsLog.write: the log is closed")
         plain = _plain(dict(record))
         if type(plain.get("step")) is not int:
             raise ValueError(f"MetricsLog.write: expected a record with an integer step, got {plain!r}")
-        line = files.dump_json(plain) + b"\n"
-        with files.explained("write", self.path):
+        self._append(files.dump_json(plain) + b"\n")
+
+    def write_bits(self, step: int, loss: float, grad_norm: float) -> None:
+        """A line of bits.jsonl. Every step has one, so it is put together at once."""
+        text = f'{{"step": {step}, "loss_hex": "{loss.hex()}", "grad_norm_hex": "{grad_norm.hex()}"}}\n'
+        self._append(text.encode("ascii"))
+
+    def _append(self, line: bytes) -> None:
+        if self._fd is None:
+            raise RuntimeError("MetricsLog.write: the log is closed")
+        try:
             while line:
                 written = os.write(self._fd, line)
                 if written <= 0:
                     raise OSError(errno.EIO, "the system wrote nothing and gave no reason")
                 line = line[written:]
+        except OSError:
+            with files.explained("write", self.path):
+                raise
 
     def _resume(self, step: int) -> None:
         try:

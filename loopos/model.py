@@ -99,7 +99,8 @@ class Model:
         total, _, healthy = self._core.accumulate(ids, targets, **keywords)
         loss, norm = total * scale, self._core.grad_norm()
         if not (healthy and math.isfinite(loss) and math.isfinite(norm)):
-            birth = find_birth(self._core, [(ids, targets, keywords)], loss=loss, norm=norm, step=None)
+            raised = {0: self._core.raised()}
+            birth = find_birth(self._core, [(ids, targets, keywords)], loss=loss, norm=norm, step=None, raised=raised)
             if birth is not None:
                 raise NonFiniteError(birth)
         return loss, {name: grad.copy() for name, grad in self._core.gradients().items()}

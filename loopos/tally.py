@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -27,14 +27,14 @@ class Tally:
         self.clipped += int(update.applied and update.clipped)
 
     def to_dict(self) -> dict[str, int]:
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def resumed(cls, state: Mapping[str, Any], step: int) -> Tally:
         """From a checkpoint's state after ``step`` updates. One that was written before there were tallies knows only
         how many updates were refused."""
         saved = state.get("tally")
-        if isinstance(saved, Mapping) and all(type(saved.get(name)) is int for name in asdict(cls())):
-            return cls(**{name: saved[name] for name in asdict(cls())})
+        if isinstance(saved, Mapping) and all(type(saved.get(name)) is int for name in vars(cls())):
+            return cls(**{name: saved[name] for name in vars(cls())})
         refused = min(step, int(state["policy"].get("refused_in_all", 0)))
         return cls(step, step - refused, refused, 0)

@@ -296,8 +296,7 @@ class _Run:
 
     def log_bits(self, update: Update, step: int | None = None) -> None:
         if self.bits is not None:
-            loss, norm = float(update.loss).hex(), float(update.grad_norm).hex()
-            self.bits.write({"step": step or self.step, "loss_hex": loss, "grad_norm_hex": norm})
+            self.bits.write_bits(step or self.step, float(update.loss), float(update.grad_norm))
 
     def keep_refused(self, error: NonFiniteError) -> None:
         """Log the update that ended the run, which is not done and so in no history; write what repeats it, and say in

@@ -54,16 +54,18 @@ class Updater:
 
     def _compute(self, t: int, rate: float, batches: list, calls: list[Pass], valid: int, tokens: int) -> Update:
         settings, core = self._settings, self._model._core
-        loss, healthy = 0.0, True
-        for i, (ids, targets, keywords) in enumerate(calls):
+        loss, raised = 0.0, {}
+        for call, (ids, targets, keywords) in enumerate(calls):
             self._check()
-            part, _, sound = core.accumulate(ids, targets, **keywords, add=i > 0)
-            loss, healthy = loss + part, healthy and sound
+            part, _, healthy = core.accumulate(ids, targets, **keywords, add=call > 0)
+            loss += part
+            if not healthy:
+                raised[call] = core.raised()
         loss, norm = loss / valid, core.grad_norm()
 
         birth, factor = None, 1.0
-        if not (healthy and math.isfinite(loss) and math.isfinite(norm)):
-            birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1)
+        if raised or not (math.isfinite(loss) and math.isfinite(norm)):
+            birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1, raised=raised)
         if birth is None:
             factor = gate.clip_factor(norm, settings.max_grad_norm)
             refusal = self._optimizer.step_core(rate, factor, norm)

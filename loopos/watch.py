@@ -88,15 +88,18 @@ class Watch:
 
     def after(self, step: int, update: Any, rate: float) -> list[Finding]:
         """What is implausible in the update just done."""
-        numbers: dict[str, Any] = {
-            "loss": update.loss,
-            "grad_norm": update.grad_norm,
-            "learning_rate": rate,
-            "valid_tokens": update.valid_tokens,
-        }
         if self._due and update.applied:
-            self._measured = numbers["update_ratio"] = self._ratios.measure()
-        return self._keep(self._monitor.observe(step, **numbers))
+            self._measured = self._ratios.measure()
+        more = {"update_ratio": self._measured} if self._measured else {}
+        found = self._monitor.observe(
+            step,
+            loss=update.loss,
+            grad_norm=update.grad_norm,
+            learning_rate=rate,
+            valid_tokens=update.valid_tokens,
+            **more,
+        )
+        return self._keep(found) if found else found
 
     def evaluated(self, step: int, loss: float) -> list[Finding]:
         """What is implausible in an evaluation that eval_every names."""

@@ -268,10 +268,16 @@ int FpScope::raised() const {
 }
 
 int FpScope::fresh() {
-  const int now = std::fetestexcept(kWatched) | std::exchange(job_flags, 0);
+  const int now = std::fetestexcept(kWatched) | job_flags;
+  if (now == 0) return 0;  // clearing costs ten times the reading
+  job_flags = 0;
   std::feclearexcept(kWatched);
   ended_flags |= now;
   return now;
+}
+
+void FpScope::add(int flags) {
+  job_flags |= flags;
 }
 
 int FpScope::take() {

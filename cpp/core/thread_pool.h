@@ -62,6 +62,8 @@ class FpScope {
 
   /// FE_INVALID, FE_OVERFLOW, FE_DIVBYZERO as raised so far, here or by workers in jobs of this thread.
   int raised() const;
+  /// As if they were raised here: what was read by fresh() on other threads.
+  static void add(int flags);
   /// What the scopes of this thread that ended had raised since the last call of this.
   static int take();
   /// What was raised since the last call of this within the scope of this thread; raised() forgets it, take() does not.

@@ -47,14 +47,12 @@ class Embedding {
   void parameter_gradients(const Pass& pass, const Index* ids, T* dy) {
     if (pass.dropout > 0) dropout_backward(dy, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, dy);
     embedding_backward(dy, ids, pass.rows(), width_, vocab_, tokens_->sum());
-    if (pass.probe)
-      pass.probe->see("backward", Index{-1}, "embedding", tokens_->name, tokens_->grad, tokens_->shape,
-                      [&](Operands& o) {
-                        std::vector<T> terms;  // of every place where the token stands
-                        for (Index r = 0; r < pass.rows(); ++r)
-                          if (ids[r] == o.row()) terms.push_back(dy[r * width_ + o.column()]);
-                        o.take("dy", terms.data(), static_cast<Index>(terms.size()));
-                      });
+    see(pass, *tokens_, [&](Operands& o) {
+      std::vector<T> terms;  // of every place where the token stands
+      for (Index r = 0; r < pass.rows(); ++r)
+        if (ids[r] == o.row()) terms.push_back(dy[r * width_ + o.column()]);
+      o.take("dy", terms.data(), static_cast<Index>(terms.size()));
+    });
     if (!positions_) return;
     T* dpositions = positions_->sum();
     // Position t collects row t of every sequence, in the order of the batch.
@@ -63,13 +61,16 @@ class Embedding {
         for (Index b = 0; b < pass.batch; ++b)
           kernels::table<T>().axpy(dy + (b * pass.time + t) * width_, width_, T(1), dpositions + t * width_);
     });
-    if (pass.probe)
-      pass.probe->see(
-          "backward", Index{-1}, "embedding", positions_->name, positions_->grad, positions_->shape,
-          [&](Operands& o) { o.take("dy", dy + o.row() * width_ + o.column(), pass.batch, pass.time * width_); });
+    see(pass, *positions_,
+        [&](Operands& o) { o.take("dy", dy + o.row() * width_ + o.column(), pass.batch, pass.time * width_); });
   }
 
  private:
+  template <class Take>
+  static void see(const Pass& pass, const Parameter<T>& p, const Take& take) {
+    pass.see("backward", -1, "embedding", "", p.name.c_str(), p.grad, p.shape, take);
+  }
+
   Site site_{"embed", -1};
   Index dropout_site_ = 0, vocab_ = 0, width_ = 0;
   Parameter<T>*tokens_ = nullptr, *positions_ = nullptr;

@@ -62,15 +62,14 @@ class Head {
         o.take("weight", weight_->value + o.column() * width_, width_);
       });
       cross_entropy_forward(logits, targets + first, rows, vocab_, options, losses, lse);
-      if (pass.probe)
-        pass.probe->see(
-            "forward", Index{-1}, "cross_entropy", "loss", losses, {pass.batch, pass.time},
-            [&](Operands& o) {
-              const Index r = o.row() * pass.time + o.column();
-              o.set("target", static_cast<double>(targets[r]));
-              o.take("logits", logits + (r - first) * vocab_, vocab_);
-            },
-            first, rows);
+      pass.see(
+          "forward", -1, "cross_entropy", "", "loss", losses, {pass.batch, pass.time},
+          [&](Operands& o) {
+            const Index r = o.row() * pass.time + o.column();
+            o.set("target", static_cast<double>(targets[r]));
+            o.take("logits", logits + (r - first) * vocab_, vocab_);
+          },
+          first, rows);
       if (!dx) continue;
       cross_entropy_backward(&scale, Index{0}, logits, targets + first, lse, rows, vocab_, options, logits);
       see(pass, "backward", "cross_entropy", "dlogits", logits, first, rows, [&](Operands& o) {
@@ -80,26 +79,24 @@ class Head {
       });
       linear_backward(logits, weight_->value, rows, width_, vocab_, dx + first * width_, panels(pass));
       if (!keep) weight_gradient(logits, x + first * width_, rows);
-      if (pass.probe)
-        pass.probe->see(
-            "backward", Index{-1}, "linear", "lm_head.dx", dx + first * width_, {pass.batch, pass.time, width_},
-            [&](Operands& o) {
-              o.take("dy", logits + (o.row() - first) * vocab_, vocab_);
-              o.take("weight", weight_->value + o.column(), vocab_, width_);
-            },
-            first * width_, rows * width_);
+      pass.see(
+          "backward", -1, "linear", "", "lm_head.dx", dx + first * width_, {pass.batch, pass.time, width_},
+          [&](Operands& o) {
+            o.take("dy", logits + (o.row() - first) * vocab_, vocab_);
+            o.take("weight", weight_->value + o.column(), vocab_, width_);
+          },
+          first * width_, rows * width_);
     }
   }
 
   /// Of the whole batch, x as it was given to loss.
   void parameter_gradients(const Pass& pass, const T* x) {
     if (tile(pass.rows()) == pass.rows()) weight_gradient(logits_, x, pass.rows());
-    if (pass.probe)
-      pass.probe->see("backward", Index{-1}, "linear", weight_->name, weight_->grad, weight_->shape, [&](Operands& o) {
-        if (tile(pass.rows()) != pass.rows()) return;  // the gradients of the logits are no longer there
-        o.take("dy", logits_ + o.row(), pass.rows(), vocab_);
-        o.take("x", x + o.column(), pass.rows(), width_);
-      });
+    pass.see("backward", -1, "linear", "", weight_->name.c_str(), weight_->grad, weight_->shape, [&](Operands& o) {
+      if (tile(pass.rows()) != pass.rows()) return;  // the gradients of the logits are no longer there
+      o.take("dy", logits_ + o.row(), pass.rows(), vocab_);
+      o.take("x", x + o.column(), pass.rows(), width_);
+    });
   }
 
   /// Of the whole batch, in the order of its rows.
@@ -125,9 +122,7 @@ class Head {
   template <class Take>
   void see(const Pass& pass, const char* phase, const char* op, const char* tensor, T* x, Index first, Index rows,
            const Take& take) const {
-    if (pass.probe)
-      pass.probe->see(phase, Index{-1}, op, tensor, x, {pass.batch, pass.time, vocab_}, take, first * vocab_,
-                      rows * vocab_);
+    pass.see(phase, -1, op, "", tensor, x, {pass.batch, pass.time, vocab_}, take, first * vocab_, rows * vocab_);
   }
 
   Index vocab_ = 0, width_ = 0;

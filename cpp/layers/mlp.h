@@ -71,7 +71,10 @@ class Mlp {
 
   /// again: the activation's result was not kept and is computed once more.
   void down_gradients(const Pass& pass, const T* dout, bool again) {
-    if (again) activate(pass, before_, after_);
+    if (again) {
+      activate(pass, before_, after_);
+      site_.again(pass, "forward", op(), "y", after_, pass.rows() * config_.hidden);
+    }
     down_proj_.parameter_gradients(pass, dout, after_);
   }
   void up_gradients(const Pass& pass, const T* x, const T* dbefore) { up_proj_.parameter_gradients(pass, dbefore, x); }

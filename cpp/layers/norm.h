@@ -31,12 +31,13 @@ class Norm {
       rms_norm_forward(x, weight_->value, pass.rows(), width_, eps_, y, rstd);
     else
       layer_norm_forward(x, weight_->value, bias_ ? bias_->value : nullptr, pass.rows(), width_, eps_, y, mean, rstd);
-    if (!pass.probe || again) return;
+    if (again) return site_.again(pass, "forward", op(), "y", y, pass.rows() * width_);
     site_.see(pass, "forward", op(), "y", y, {pass.batch, pass.time, width_}, [&](Operands& o) {
       take_row(o, x, o.row());
       o.take("weight", weight_->value + o.column(), 1);
       if (bias_) o.take("bias", bias_->value + o.column(), 1);
     });
+    if (!pass.looking()) return;
     Index floored = 0;
     for (Index r = 0; r < pass.rows(); ++r) {
       const double scale = static_cast<double>(rstd[r]);

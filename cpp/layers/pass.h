@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/buffer.h"
+#include "core/flags.h"
 #include "core/memory.h"
 #include "core/philox.h"
 #include "core/probe.h"
@@ -23,7 +24,8 @@ struct Pass {
   Index cached = 0;     // time axis of the key/value cache; 0: none
   double dropout = 0;
   std::uint64_t seed = 0, step = 0, micro = 0;  // dropout is keyed by these and the site
-  Probe* probe = nullptr;  // with one, the batch is one part and nothing is fused: every tensor exists
+  Probe* probe = nullptr;       // with one, the batch is one part and nothing is fused: every tensor exists
+  FlagRecord* flags = nullptr;  // where operations that raise one are written down
 
   static Pass whole(Index batch, Index time) {
     Pass result;
@@ -33,6 +35,14 @@ struct Pass {
   }
   Index rows() const { return batch * time; }
   bool looking() const { return probe && probe->looking(); }
+  /// What a layer says when an operation is done: it gave x, the tensor site.tensor of this shape or `count` elements
+  /// of it from `first`. take(operands) says what made an element.
+  template <class T, class Take = NoOperands>
+  void see(const char* phase, Index layer, const char* op, const std::string& site, const char* tensor, T* x,
+           const Extents& shape, const Take& take = {}, Index first = 0, Index count = -1) const {
+    if (probe) probe->see(phase, layer, op, site.empty() ? tensor : site + "." + tensor, x, shape, take, first, count);
+    if (flags) flags->check(phase, layer, op, site, tensor, x, count < 0 ? shape.size() : count);
+  }
   /// Where this part begins in an array of the whole batch, of `width` numbers a row.
   template <class T>
   T* at(T* whole, Index width) const {
@@ -59,11 +69,16 @@ struct Site {
   Index layer = -1;
 
   Site operator/(const char* part) const { return {name + "." + part, layer}; }
-  /// Shows a tensor to the pass's probe, if there is one; take(operands) says what made an element.
+  /// Pass::see of a tensor of this layer.
   template <class T, class Take = NoOperands>
   void see(const Pass& pass, const char* phase, const char* op, const char* tensor, T* x, const Extents& shape,
            const Take& take = {}) const {
-    if (pass.probe) pass.probe->see(phase, layer, op, name + "." + tensor, x, shape, take);
+    pass.see(phase, layer, op, name, tensor, x, shape, take);
+  }
+  /// Of an operation done again, to the same bits: its flags are those of the first time.
+  template <class T>
+  void again(const Pass& pass, const char* phase, const char* op, const char* tensor, const T* x, Index n) const {
+    if (pass.flags) pass.flags->check(phase, layer, op, name, tensor, x, n);
   }
 };
 

@@ -78,6 +78,9 @@ class SelfAttention {
     if (pass.looking()) see_scores(pass, qkv);
     attention_forward<T>(view(heads(pass, qkv, 0)), k, v, shape, options, heads_of_y(pass, y),
                          pass.at(lse_, config_.heads));
+    if (pass.flags)
+      pass.flags->check("forward", site_.layer, "attention", site_.name, "y", y, pass.rows() * config_.width,
+                        [&] { return scores_are_finite(pass, qkv); });
     site_.see(pass, "forward", "attention", "y", y, {pass.batch, pass.time, config_.width},
               [&](Operands& o) { take_sequence(pass, o, qkv); });
     o_proj_.forward(pass, y, residual, out);
@@ -165,9 +168,11 @@ class SelfAttention {
     set_sizes(pass, o);
     o.take("qkv", qkv + o.index.n[0] * pass.time * fused_, pass.time * fused_);
   }
-  /// The scores never exist as a whole: they are made again, one head at a time, and shown row by row as far as a
-  /// causal query sees. One that overflowed to -inf would pass for a mask, and nothing after it would tell.
-  void see_scores(const Pass& pass, T* qkv) const {
+  /// The scores never exist as a whole: they are made again, one head at a time. One that overflowed to -inf would pass
+  /// for a mask, and nothing after it would tell. Calls body(b, h, t, row, q, k) with the t + 1 that query t sees, of
+  /// the query q and the keys k.
+  template <class Body>
+  void each_score_row(const Pass& pass, T* qkv, Body&& body) const {
     const Index time = pass.time;
     const T scale = static_cast<T>(options_of(pass).scale);
     std::vector<T> scores(static_cast<std::size_t>(time * time));
@@ -178,18 +183,28 @@ class SelfAttention {
         kernels::gemm_serial<T>(kernels::Trans::no, kernels::Trans::yes, time, time, head_width_, q.row(b, h, 0),
                                 fused_, k.row(b, kv, 0), fused_, scores.data(), time, false);
         for (T& score : scores) score *= scale;
-        for (Index t = 0; t < time; ++t) {
-          const T* row = scores.data() + t * time;
-          pass.probe->see(
-              "forward", site_.layer, "attention", site_.name + ".scores", row, {pass.batch, config_.heads, time, time},
-              [&](Operands& o) {
-                set_sizes(pass, o);
-                o.take("q", q.row(b, h, t), head_width_);
-                o.take("k", k.row(b, kv, o.column()), head_width_);
-              },
-              ((b * config_.heads + h) * time + t) * time, t + 1);
-        }
+        for (Index t = 0; t < time; ++t) body(b, h, t, scores.data() + t * time, q.row(b, h, t), k.row(b, kv, 0));
       }
+  }
+  void see_scores(const Pass& pass, T* qkv) const {
+    const Index time = pass.time;
+    each_score_row(pass, qkv, [&](Index b, Index h, Index t, const T* row, const T* q, const T* k) {
+      pass.probe->see(
+          "forward", site_.layer, "attention", site_.name + ".scores", row, {pass.batch, config_.heads, time, time},
+          [&](Operands& o) {
+            set_sizes(pass, o);
+            o.take("q", q, head_width_);
+            o.take("k", k + o.column() * fused_, head_width_);
+          },
+          ((b * config_.heads + h) * time + t) * time, t + 1);
+    });
+  }
+  bool scores_are_finite(const Pass& pass, T* qkv) const {
+    bool finite = true;
+    each_score_row(pass, qkv, [&](Index, Index, Index t, const T* row, const T*, const T*) {
+      finite = finite && all_finite(row, t + 1);
+    });
+    return finite;
   }
 
   Site site_;

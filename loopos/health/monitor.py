@@ -45,33 +45,36 @@ class Finding:
 
 
 class _Window:
-    """The last ``size`` values in the order they came, and sorted: a median costs nothing, a step two bisections."""
+    """The last ``size`` values in the order they came, and sorted: a step costs two bisections. median: of all; latest:
+    of the last LATEST. NaN when there is none."""
 
-    __slots__ = ("_size", "_sorted", "values")
+    __slots__ = ("_size", "_sorted", "latest", "median", "values")
 
     def __init__(self, size: int, values: Iterable[float] = ()):
         self._size, self.values = size, [float(value) for value in values][-size:]
         self._sorted = sorted(self.values)
+        self.median = _middle(self._sorted) if self.values else math.nan
+        self.latest = _middle(sorted(self.values[-LATEST:])) if self.values else math.nan
 
     def __len__(self) -> int:
         return len(self.values)
 
     def add(self, value: float) -> None:
-        self.values.append(value)
-        insort(self._sorted, value)
-        if len(self.values) > self._size:
-            del self._sorted[bisect_left(self._sorted, self.values.pop(0))]
+        values, ordered = self.values, self._sorted
+        values.append(value)
+        insort(ordered, value)
+        if len(values) > self._size:
+            del ordered[bisect_left(ordered, values.pop(0))]
+        self.median = _middle(ordered)
 
-    def median(self) -> float:
-        return _middle(self._sorted)
-
-    def latest(self) -> float:
-        """Median of the last LATEST."""
-        return _middle(sorted(self.values[-LATEST:]))
+    def add_latest(self, value: float) -> None:
+        """The same, where ``latest`` is wanted too."""
+        self.add(value)
+        self.latest = _middle(sorted(self.values[-LATEST:]))
 
     def deviation(self) -> float:
         """Of a normal distribution with the same median absolute deviation."""
-        centre = _middle(self._sorted)
+        centre = self.median
         return 1.4826 * _middle(sorted([abs(value - centre) for value in self._sorted]))
 
 
@@ -104,13 +107,13 @@ class Monitor:
         idle = numbers.get("valid_tokens") == 0  # a loss of 0.0 by definition
         rate = numbers.get("learning_rate")
         for name, given in numbers.items():
+            if not (idle or self._raised) and self._is_calm(name, given):
+                continue
             many = isinstance(given, Mapping)
             parts = {f"{name}[{key}]": v for key, v in given.items()} if many else {name: given}
             before = len(found)
             for label, number in parts.items():
-                if isinstance(number, bool) or not (number is None or hasattr(number, "__float__")):
-                    raise TypeError(f"Monitor.observe: {label} must be a number, got {type(number).__name__}")
-                value = math.nan if number is None else float(number)
+                value = number if type(number) is float else _number(label, number)
                 bad = not math.isfinite(value)
                 if bad:
                     self.nonfinite[label] = self.nonfinite.get(label, 0) + 1
@@ -127,6 +130,33 @@ class Monitor:
             if many:
                 found[before:] = _as_one(found[before:])
         return found
+
+    def _is_calm(self, name: str, value: Any) -> bool:
+        """Whether a number is well within its bands while none is left; then it is remembered. That is the usual case
+        made short, for it is paid in every step: judges are the methods below."""
+        if type(value) is not float:
+            return name == "valid_tokens" and type(value) is int
+        past = self._windows.get(name)
+        if past is None:
+            return name == "learning_rate" and math.isfinite(value)
+        if len(past.values) < FEWEST:
+            return False
+        if name in LOSSES:
+            centre, low = past.median, self._lowest.get(name, math.inf)
+            if not 0 <= value <= min(centre + SIGMAS * (WIDTH_FLOOR * centre), LOSS_TIMES * self._uniform):
+                return False
+            if past.latest > self._uniform and low < 0.8 * self._uniform:
+                return False
+            past.add_latest(value)
+            self._lowest[name] = min(low, past.latest)
+            return True
+        if not name.endswith("norm") or not 0 < value < math.inf:
+            return False
+        power = math.log(value)
+        if power > past.median + _LOG_SPIKE:
+            return False
+        past.add(power)
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dicts; ``load_state_dict`` goes on from them as if nothing had been between."""
@@ -163,7 +193,7 @@ class Monitor:
             uniform = self._uniform
             far = value > (LOSS_TIMES if count else 3.0) * uniform
             low = self._lowest.get(name, math.inf)
-            lost = low < 0.8 * uniform and count >= LATEST and past.latest() > uniform
+            lost = low < 0.8 * uniform and count >= LATEST and past.latest > uniform
             if far or value < 0 or lost or self._raised:
                 said = f"ln {self.vocab_size} = {uniform:.4g} is a uniform guess"
                 first = "; the first loss: look at the initialisation and the labels" if not count else ""
@@ -173,7 +203,7 @@ class Monitor:
                 text = f"it was as low as {low:.4g}, and {said}: what was learned is lost"
                 found += self._band(step, name, value, _OUTSIDE[2], lost, f"near {low:.4g}", text)
         outside = self._is_out(name, *_OUTSIDE)
-        centre = past.median() if count else value
+        centre = past.median if count else value
         beyond = not outside and count >= 8 and centre > 0 and value > LOSS_TIMES * max(centre, 1.0)
         if beyond or self._raised:
             text = f"{LOSS_TIMES:g} times the median of the last {count}, {centre:.4g}, is passed"
@@ -185,9 +215,9 @@ class Monitor:
             limit = centre + SIGMAS * max(past.deviation(), floor)
         if self._raised or value > limit:
             found += self._spike(step, name, value, centre, limit, count, known)
-        past.add(value)
+        past.add_latest(value)
         if count + 1 >= LATEST:
-            self._lowest[name] = min(self._lowest.get(name, math.inf), past.latest())
+            self._lowest[name] = min(self._lowest.get(name, math.inf), past.latest)
         return found
 
     def _norm(self, step: int, name: str, value: float) -> list[Finding]:
@@ -201,7 +231,7 @@ class Monitor:
         power, count = math.log(value), len(past)
         if count:
             known = self._is_out(name, _JUMPED)
-            centre = past.median()
+            centre = past.median
             beyond = count >= 8 and power > centre + _LOG_JUMP
             if beyond or self._raised:
                 median = _exp(centre)
@@ -225,7 +255,7 @@ class Monitor:
             found = self._band(step, name, value, "absurd", absurd, f"at most {RATIO_HIGH:g}", text)
         if len(past) < FEWEST:
             return found
-        median = past.median()
+        median = past.median
         # One that wanders about a bound is one excursion: back is half or double of it.
         high = median > (RATIO_HIGH / 2 if self._is_out(name, "too large") else RATIO_HIGH)
         low = median < (RATIO_LOW * 2 if self._is_out(name, "too small") else RATIO_LOW)
@@ -277,6 +307,12 @@ def _as_one(found: list[Finding]) -> list[Finding]:
         return found
     first = found[0]
     return [replace(first, sentence=f"{first.sentence}; {len(found) - 1} more tensors leave their bounds in this step")]
+
+
+def _number(label: str, given: Any) -> float:
+    if isinstance(given, bool) or not (given is None or hasattr(given, "__float__")):
+        raise TypeError(f"Monitor.observe: {label} must be a number, got {type(given).__name__}")
+    return math.nan if given is None else float(given)
 
 
 def _middle(ordered: list[float]) -> float:
