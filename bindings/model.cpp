@@ -104,19 +104,20 @@ class Transformer {
     FlagRecord record;
     pass.flags = &record;
     LossSum result;
+    std::vector<Raised> raised;
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      raised_.clear();
       result = gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale, add);
       if (const int rest = FpScope::fresh()) record.add({"backward", -1, "between operations", "", rest, false});
       if (!record.list().empty()) {
         if (operations_.empty()) operations_ = operations(gpt_);
         record.sort_like(operations_);
-        raised_ = record.list();
+        raised = record.list();
         FpScope::add(record.flags());
       }
     }
+    raised_ = std::move(raised);  // with the interpreter's lock, as it is read
     return py::make_tuple(result.sum, result.count, raised_.empty() && std::isfinite(result.sum));
   }
 
@@ -278,8 +279,7 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("add") = false,
            "Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, "
-           "healthy); "
-           "healthy False: ask raised() and trace().")
+           "healthy); healthy False: ask raised() and trace().")
       .def(
           "raised", &Class::raised,
           "The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: "
