@@ -62,9 +62,23 @@ def cache_bytes() -> int:
     return max(sizes)
 
 
+def processor_times(text: str | None = None) -> tuple[int, int] | None:
+    """(ticks that the processors were wanted, ticks of these that a hypervisor gave to others) since the system began,
+    from the first line of /proc/stat; None where there is none."""
+    if text is None:
+        source = Path("/proc/stat")
+        text = source.read_text() if source.exists() else ""
+    fields = [int(word) for word in text.partition("\n")[0].split()[1:9]]
+    if len(fields) < 8:
+        return None
+    user, nice, system, _idle, _waiting, irq, soft_irq, stolen = fields
+    return user + nice + system + irq + soft_irq + stolen, stolen
+
+
 class Limits:
     """The multiply-add peak (FLOP/s, float32) and the memory bandwidth (bytes/s) of ``threads`` threads of this
-    process, measured each time :meth:`measure` is called.
+    process, measured each time :meth:`measure` is called; and the share of processor time since this object was made
+    that a hypervisor gave to others (None where the system does not say).
 
     The bandwidth is of y = a + b, 12 bytes a number, over three arrays that are each as large as the last level of the
     cache, or an eighth of the memory that is left where that is less."""
@@ -75,6 +89,7 @@ class Limits:
         self._numbers = max(1, int(size) // 4)
         self._peaks: list[float] = []
         self._bandwidths: list[float] = []
+        self._began = processor_times()
 
     def measure(self) -> None:
         _core.set_num_threads(self._threads)
@@ -87,4 +102,12 @@ class Limits:
             "flops_per_second": spread(self._peaks),
             "bytes_per_second": spread(self._bandwidths),
             "array_bytes": 4 * self._numbers,
+            "stolen": self._stolen(),
         }
+
+    def _stolen(self) -> float | None:
+        now = processor_times()
+        if now is None or self._began is None:
+            return None
+        wanted, stolen = (after - before for after, before in zip(now, self._began, strict=True))
+        return stolen / wanted if wanted > 0 else 0.0

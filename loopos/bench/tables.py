@@ -51,10 +51,11 @@ def milliseconds(seconds: dict[str, float]) -> list[str]:
 
 def limits(result: dict[str, Any]) -> str:
     """The machine's limits in a sentence."""
-    peak, memory = result["flops_per_second"], result["bytes_per_second"]
+    peak, memory, stolen = result["flops_per_second"], result["bytes_per_second"], result.get("stolen")
+    taken = f"; {100 * stolen:.0f} % of the time went to other machines" if stolen is not None else ""
     return (
         f"threads {result['threads']}: multiply-add peak {_giga(peak)} GFLOP/s, memory {_giga(memory)} GB/s "
-        f"(y = a + b, {result['array_bytes'] / MEBI:.0f} MiB each)"
+        f"(y = a + b, {result['array_bytes'] / MEBI:.0f} MiB each){taken}"
     )
 
 

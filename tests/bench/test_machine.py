@@ -55,3 +55,19 @@ def test_the_machine_is_described():
     assert about["cores"] >= 1
     assert about["isa"] == _core.isa()
     assert json.loads(json.dumps(about)) == about
+
+
+def test_time_that_a_hypervisor_gave_to_others_is_told(monkeypatch, thread_count):
+    line = "cpu  10 20 30 400 5 6 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
+    assert machine.processor_times(line) == (10 + 20 + 30 + 6 + 7 + 8, 8)  # neither idle nor waiting for a disk
+    assert machine.processor_times("") is None
+    assert machine.processor_times("cpu  1 2 3 4\n") is None
+    times = iter([(1000, 100), (1400, 200)])
+    monkeypatch.setattr(machine, "processor_times", lambda: next(times))
+    limits = machine.Limits(1)
+    limits.measure()
+    assert limits.result()["stolen"] == 0.25
+    monkeypatch.setattr(machine, "processor_times", lambda: None)
+    limits = machine.Limits(1)
+    limits.measure()
+    assert limits.result()["stolen"] is None

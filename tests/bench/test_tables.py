@@ -184,3 +184,12 @@ def test_a_file_that_is_no_result_is_refused(content, tmp_path, capsys):
     (tmp_path / "a.json").write_text(content)
     assert main(["bench", "show", str(tmp_path / "a.json")]) == 2
     assert "not results that this version's `loopos bench --json` wrote" in capsys.readouterr().err
+
+
+def test_time_that_others_had_is_told():
+    speeds = {"median": 2e9, "min": 1e9, "max": 3e9}
+    result = {"threads": 2, "flops_per_second": speeds, "bytes_per_second": speeds, "array_bytes": 64 << 20}
+    assert tables.limits(result | {"stolen": None}) == tables.limits(result)  # also of files that do not have it
+    assert tables.limits(result | {"stolen": 0.234}) == (
+        tables.limits(result) + "; 23 % of the time went to other machines"
+    )
