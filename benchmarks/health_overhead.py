@@ -1,6 +1,6 @@
 """What it costs to watch a run: a step with nothing watched, with the sentinel, and traced.
 
-off       the core's calls alone: zero gradients, forward and backward, gradient norm, update. (The core's own part of
+off       the core's calls alone: forward and backward, gradient norm, update. (The core's own part of
           the sentinel cannot be switched off: a thread reads its floating-point flags after every operation, which is
           tens of cycles and comes some twenty times for each block and part of the batch.)
 sentinel  what loopos.train adds to every step: the gate, the monitor with its bands, update ratios at every tenth step

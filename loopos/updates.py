@@ -49,7 +49,7 @@ class Updater:
         tokens = sum(ids.size for ids, _ in batches)
         if valid == 0:
             return Update(0.0, 0.0, 0, tokens)
-        with self._model.lock:  # from zeroed gradients to new weights nobody else may use the model
+        with self._model.lock:  # from the gradients to the new weights nobody else may use the model
             return self._compute(t, rate, batches, calls, valid, tokens)
 
     def _compute(self, t: int, rate: float, batches: list, calls: list[Pass], valid: int, tokens: int) -> Update:

@@ -4,6 +4,7 @@ and what of it is worth a repetition."""
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -221,7 +222,7 @@ def test_a_run_in_which_it_happens_in_every_step_is_told_once(config, recwarn):
         finally:
             model._core = core
     assert (traces, result.history[-1]["nonfinite"]) == (0, 0)
-    assert {str(warning.message) for warning in recwarn} == {str(recwarn[0].message)}
+    assert len(recwarn) == 1
 
 
 def test_an_overflow_that_a_later_operation_hides_is_born_all_the_same(thread_count):
@@ -250,3 +251,21 @@ def test_the_flags_of_the_step_reach_the_python_thread(thread_count):
         assert step(model, *batch)
         assert loopos._core.raised_flags()["overflow"]
         assert not any(loopos._core.raised_flags().values())
+
+
+def test_the_list_of_operations_counts_no_guard():
+    """It is made with a pass over token 0, whose row of zeros is eps's; that row is in no batch."""
+    model = loopos.Model(config_of(norm="layernorm"), seed=1)
+    for name in ("tok_embed.weight", "pos_embed.weight"):
+        if name in model.parameters():
+            model.parameters()[name][0 if name.startswith("tok") else ...] = 0
+    ids, targets = tokens(config_of())
+    ids = np.maximum(ids, 1)
+    counts = []
+    for raise_flags in (False, True):
+        loopos.reset_guard_counts()
+        with harmless(model) if raise_flags else nullcontext():
+            model._core.accumulate(ids, targets, scale=1 / targets.size)
+        counts.append(loopos.guard_counts())
+    assert model._core.raised()
+    assert counts[0] == counts[1]

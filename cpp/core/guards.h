@@ -16,4 +16,13 @@ void count_guard(Guard site, Index times = 1);
 Index guard_count(Guard site);
 void reset_guard_counts();
 
+/// While one lives, nothing is counted on this thread: for a pass whose numbers are nobody's.
+class GuardsUncounted {
+ public:
+  GuardsUncounted();
+  ~GuardsUncounted();
+  GuardsUncounted(const GuardsUncounted&) = delete;
+  GuardsUncounted& operator=(const GuardsUncounted&) = delete;
+};
+
 }  // namespace loopos

@@ -40,7 +40,7 @@ class Linear {
     });
   }
 
-  /// Accumulates; x as it was given to forward.
+  /// x as it was given to forward.
   void parameter_gradients(const Pass& pass, const T* dy, const T* x) {
     linear_weight_gradient(dy, x, pass.rows(), in_, out_, !weight_->take_stale(), weight_->grad);
     if (bias_) add_column_sums(dy, pass.rows(), out_, out_, bias_->sum());

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/flags.h"
+#include "core/guards.h"
 #include "models/gpt.h"
 
 namespace loopos {
@@ -32,6 +33,7 @@ std::vector<Raised> operations(Gpt<T>& gpt) {
   one.probe = &unfused;
   one.flags = &all;
   const Index token = 0;
+  const GuardsUncounted quiet;  // one row: all of it is done on this thread
   with_scratch_gradients(gpt, [&] { gpt.accumulate(one, &token, &token, Index{-1}, 0.0, false); });
   return all.list();
 }
