@@ -4,36 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from optimizers import MAKERS, bits, draw, make
 
 from loopos import NonFiniteError, optim
-
-MAKERS = {
-    "sgd": (optim.SGD, {"lr": 0.01}),
-    "momentum": (optim.SGD, {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1}),
-    "nesterov": (optim.SGD, {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
-    "adam": (optim.Adam, {"lr": 0.01}),
-    "adamw": (optim.AdamW, {"lr": 0.01, "weight_decay": 0.1, "betas": (0.0, 0.95), "eps": 1e-6}),
-}
-SHAPES = {"w": (5, 7), "big": (20011,), "scalar": (), "empty": (0, 3)}
-
-
-def draw(seed, dtype, shapes=SHAPES):
-    rng = np.random.default_rng(seed)
-    return {name: np.asarray(rng.standard_normal(shape), dtype) for name, shape in shapes.items()}
-
-
-def bits(optimizer, params):
-    state = optimizer.state_dict()
-    return (
-        [a.tobytes() for a in params.values()]
-        + [state["step"]]
-        + [v.tobytes() for k, v in state.items() if k != "step"]
-    )
-
-
-def make(kind, params):
-    cls, options = MAKERS[kind]
-    return cls(params, **options)
 
 
 @pytest.mark.parametrize("kind", MAKERS)

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from spoiling import Spoil
 
 import loopos
 
@@ -117,15 +118,6 @@ def test_skip_raises_when_the_budget_is_spent():
     assert caught.value.birth.step == 8
 
 
-class Spoil:
-    def __init__(self, *steps):
-        self.steps = steps
-
-    def on_step_end(self, info):
-        if info["step"] in self.steps:
-            info["model"].parameters()[NAME][...] = math.nan
-
-
 def test_rewind_returns_to_the_snapshot_and_goes_on():
     states = {}
 
@@ -133,7 +125,7 @@ def test_rewind_returns_to_the_snapshot_and_goes_on():
         def on_step_end(self, info):
             states[info["step"]] = bits(info["model"])
 
-    result = train(on_nonfinite="rewind", max_steps=20, callbacks=[Watch(), Spoil(14)])
+    result = train(on_nonfinite="rewind", max_steps=20, callbacks=[Watch(), Spoil(NAME, 14)])
     assert states[15] == states[10]
     assert math.isnan(result.history[14]["loss"])
     assert result.history[-1]["nonfinite"] == 1
@@ -144,7 +136,7 @@ def test_rewind_returns_to_the_snapshot_and_goes_on():
 @pytest.mark.parametrize("policy", ["skip", "rewind"])
 def test_resume_after_a_refusal_equals_the_uninterrupted_run(policy, tmp_path, stop_after):
     settings = {"on_nonfinite": policy, "max_steps": 20}
-    callback = {"skip": lambda: Poison(14), "rewind": lambda: Spoil(14)}[policy]
+    callback = {"skip": lambda: Poison(14), "rewind": lambda: Spoil(NAME, 14)}[policy]
     whole = train(callbacks=[callback()], **settings)
     train(callbacks=[stop_after(13)], output_dir=tmp_path / "run", **settings)
     rest = train(callbacks=[callback()], output_dir=tmp_path / "run", resume="auto", **settings)

@@ -9,6 +9,7 @@ import os
 
 import numpy as np
 import pytest
+from spoiling import Spoil
 
 import loopos
 from loopos import optim
@@ -185,18 +186,9 @@ def test_a_callback_is_not_a_failed_update(tmp_path):
 # Rewind cuts the rate
 
 
-class Spoil:
-    def __init__(self, *steps):
-        self.steps = steps
-
-    def on_step_end(self, info):
-        if info["step"] in self.steps:
-            info["model"].parameters()[NAME][...] = math.nan
-
-
 def test_a_rewind_halves_the_rate_and_no_further_than_an_eighth():
     settings = {"on_nonfinite": "rewind", "lr_schedule": "constant", "max_steps": 500, "log_every": 1}
-    history = train(callbacks=[Spoil(12, 20, 33, 40, 51)], learning_rate=0.01, **settings).history
+    history = train(callbacks=[Spoil(NAME, 12, 20, 33, 40, 51)], learning_rate=0.01, **settings).history
     rates = [line["learning_rate"] for line in history]
     assert [rates[step - 1] for step in (13, 14, 21, 22, 34, 35, 41, 42, 52, 53, 500)] == [
         0.01,
@@ -215,8 +207,8 @@ def test_a_rewind_halves_the_rate_and_no_further_than_an_eighth():
 
 def test_resume_keeps_the_cut_the_counts_and_the_bits(tmp_path, stop_after):
     settings = {"on_nonfinite": "rewind", "max_steps": 30, "max_grad_norm": 0.5}
-    whole = train(callbacks=[Spoil(4, 14)], output_dir=tmp_path / "whole", **settings)
-    train(callbacks=[Spoil(4, 14), stop_after(17)], output_dir=tmp_path / "run", **settings)
+    whole = train(callbacks=[Spoil(NAME, 4, 14)], output_dir=tmp_path / "whole", **settings)
+    train(callbacks=[Spoil(NAME, 4, 14), stop_after(17)], output_dir=tmp_path / "run", **settings)
     rest = train(output_dir=tmp_path / "run", resume="auto", **settings)
     timed = {"tokens_per_second"}
     assert [{k: v for k, v in line.items() if k not in timed} for line in rest.history] == [
