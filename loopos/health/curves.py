@@ -49,13 +49,13 @@ def implausible_loss(log: Log) -> Iterator[Finding]:
         "jumps",
     )
     norms = [(n, v, r) for r in log.records for n, v in r.values.items() if is_norm(n) and v > 0 and math.isfinite(v)]
-    match = next(((n, v, r) for n, v, r in norms if v > JUMP and 1e-2 < loss / v**2 < 1e2), None)
+    match = next(((n, v, r) for n, v, r in norms if v > JUMP and 1e-2 < loss / v / v < 1e2), None)
     if match is not None:
         name, value, record = match
         yield Finding(
             "scale-jump",
             LIKELY,
-            f"the loss is about the square of {name} ({loss:.3g} / {value:.3g}² = {loss / value**2:.3g}): the loss "
+            f"the loss is about the square of {name} ({loss:.3g} / {value:.3g}² = {loss / value / value:.3g}): the loss "
             "did its work, the scale was lost before it.",
             quoted([record, *hits], 2),
             f"follow {name} back to the operation that makes it so large",

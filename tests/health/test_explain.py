@@ -84,6 +84,12 @@ def test_a_finite_but_absurd_loss_is_led_back_to_the_scale_before_it():
     assert "finite-is-not-healthy" in doubts(BLEND)
 
 
+def test_numbers_near_the_end_of_the_range_are_compared_without_leaving_it():
+    """The square of the norm is beyond float64."""
+    assert "scale-jump" not in explain("step 1 loss 1e300 grad_norm 1e308").causes
+    assert "(1e+300 / 1e+150² = 1)" in finding("step 1 loss 1e300 grad_norm 1e150", "scale-jump").says
+
+
 def test_a_floor_that_acts_as_divisor_is_recognised_by_arithmetic():
     code = "tr = torch.diagonal(R_blend).real.sum(-1).clamp_min(1e-9)  # trace to N=144\n"
     floor = finding(BLEND + code, "eps-floor")
