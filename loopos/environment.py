@@ -24,7 +24,7 @@ def refused(error: ImportError) -> None:
 
 
 def _is_command_line() -> bool:
-    """The program ``loopos``, or ``python -m loopos``, also as ``-mloopos`` and behind other letters (``-Im loopos``)."""
+    """The program ``loopos``, or ``python -m loopos``, also as ``-mloopos`` and behind other letters (``-Im``)."""
     as_module = re.search(r"\0-[A-Za-z]*m\0?loopos(\0|$)", "\0".join(sys.orig_argv)) is not None
     program = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))
     return (as_module and sys.argv[:1] == ["-m"]) or program in (("loopos", ""), ("loopos", ".exe"))

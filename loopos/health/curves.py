@@ -55,8 +55,8 @@ def implausible_loss(log: Log) -> Iterator[Finding]:
         yield Finding(
             "scale-jump",
             LIKELY,
-            f"the loss is about the square of {name} ({loss:.3g} / {value:.3g}² = {loss / value / value:.3g}): the loss "
-            "did its work, the scale was lost before it.",
+            f"the loss is about the square of {name} ({loss:.3g} / {value:.3g}² = {loss / value / value:.3g}): the "
+            "loss did its work, the scale was lost before it.",
             quoted([record, *hits], 2),
             f"follow {name} back to the operation that makes it so large",
         )
