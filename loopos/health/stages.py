@@ -109,14 +109,18 @@ def _check(arrays: Mapping[str, np.ndarray], made: Made) -> None:
 
 
 def _is_number(operand: Any) -> bool:
+    if not isinstance(operand, Complex):
+        return False
     try:
-        return isinstance(operand, Complex) and complex(operand) is not None
+        complex(operand)
     except OverflowError:  # an integer beyond float64
         return False
+    return True
 
 
 def _real(array: np.ndarray) -> np.ndarray:
-    return np.abs(array) if np.iscomplexobj(array) else array
+    with np.errstate(over="ignore"):  # a magnitude beyond the range is inf
+        return np.abs(array) if np.iscomplexobj(array) else array
 
 
 def _births(arrays: Mapping[str, np.ndarray], made: Made) -> Iterator[Birth]:
@@ -331,6 +335,7 @@ def _growth(arrays: Mapping[str, np.ndarray], made: Made) -> Iterator[Finding]:
 
 
 def _rms(array: np.ndarray) -> float:
-    sizes = np.abs(array).astype(np.float64).reshape(-1)
+    parts = [array.real, array.imag] if np.iscomplexobj(array) else [array]  # a magnitude may leave the range
+    sizes = np.abs(np.concatenate([part.reshape(-1) for part in parts])).astype(np.float64)
     top = float(sizes.max(initial=0.0))
-    return top * float(np.sqrt(np.mean(np.square(sizes / top)))) if top > 0 else 0.0
+    return top * float(np.sqrt(len(parts) * np.mean(np.square(sizes / top)))) if top > 0 else 0.0

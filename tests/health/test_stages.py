@@ -194,6 +194,12 @@ def test_sizes_whose_ratio_is_beyond_float64_are_compared(before, after):
     assert f"about 1e{'-' if after < before else '+'}400 times that of x" in jump.says
 
 
+def test_complex_numbers_whose_magnitude_is_beyond_their_range_have_a_size():
+    stages = {"x": np.full(2, 3e38 + 3e38j, np.complex64), "y": np.ones(2, np.complex64)}
+    (jump,) = examine(stages, {"y": ("multiply", "x", 1.0)}).findings
+    assert jump.evidence == ("x: 4.24e+38",)
+
+
 def chain(gate, layers=32):
     signal = [RNG.normal(size=(16, 24)).astype(np.float32)]
     for layer in range(layers):
