@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 VARIABLES = ("LOOPOS_ISA", "LOOPOS_NUM_THREADS")
@@ -23,8 +24,7 @@ def refused(error: ImportError) -> None:
 
 
 def _is_command_line() -> bool:
-    """The program ``loopos``, or ``python -m loopos``."""
-    given = sys.orig_argv
-    as_module = any(pair == ["-m", "loopos"] for pair in (given[i : i + 2] for i in range(1, len(given))))
+    """The program ``loopos``, or ``python -m loopos``, also as ``-mloopos`` and behind other letters (``-Im``)."""
+    as_module = re.search(r"\0-[A-Za-z]*m\0?loopos(\0|$)", "\0".join(sys.orig_argv)) is not None
     program = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))
     return (as_module and sys.argv[:1] == ["-m"]) or program in (("loopos", ""), ("loopos", ".exe"))

@@ -100,7 +100,8 @@ class NonFiniteError(FloatingPointError):
         if birth.micro_batch is not None:
             where += f"{',' if where else '. That is in'} micro-batch {birth.micro_batch}"
         if birth.raised:
-            where += f". The first floating-point flags of the step: {raised_in(birth.raised[0])}"
+            of = "the step" if birth.micro_batch is None else "that micro-batch"  # an earlier one may have raised some
+            where += f". The first floating-point flags of {of}: {raised_in(birth.raised[0])}"
         advice = f". What to do: {birth.advice}" if birth.advice else ""
         super().__init__(message or f"a number is not finite; nothing was updated. {birth}{where}{advice}")
         self.birth = birth

@@ -225,6 +225,19 @@ def test_a_run_in_which_it_happens_in_every_step_is_told_once(config, recwarn):
     assert len(recwarn) == 1
 
 
+def test_the_flags_of_an_earlier_micro_batch_are_not_denied(config):
+    """The message quotes the flags of the micro-batch of the birth, and claims no more."""
+    model, data = loopos.Model(config, seed=1), tokens(config)[0].ravel()
+    with testing.ExitStack() as stack:
+        for tensor, value, micro in (("0.mlp.y", math.nan, 0), ("0.mlp.y", 0.0, 0), ("1.mlp.y", math.nan, 1)):
+            planted = testing.planted(model, f"blocks.{tensor}", (0, 0, 0), value, micro_batch=micro)
+            stack.enter_context(planted)
+        with pytest.raises(loopos.NonFiniteError) as error:
+            loopos.train(model, data, max_steps=1, batch_size=4, grad_accum=2, progress=False)
+    assert error.value.birth.micro_batch == 1
+    assert "The first floating-point flags of that micro-batch: invalid in computing blocks.1." in str(error.value)
+
+
 def test_an_overflow_that_a_later_operation_hides_is_born_all_the_same(thread_count):
     """relu turns -inf into 0: no number of the loss or of the norm tells. The flag and the tensor do."""
     model, batch = loopos.Model(config_of(activation="relu", bias=True, norm="layernorm"), seed=1), tokens(config_of())

@@ -25,7 +25,8 @@ def started(*command, **environment):
 def test_the_command_line_says_one_sentence_and_ends_with_two(name, value, tmp_path):
     script = tmp_path / "loopos"  # as pip writes it
     script.write_text("import sys\nfrom loopos.cli import main\nsys.exit(main())\n")
-    for command in (["-m", "loopos", "info"], [str(script), "info"]):
+    as_module = (["-m", "loopos", "info"], ["-mloopos", "info"], ["-Bm", "loopos", "info"])
+    for command in (*as_module, [str(script), "info"]):
         result = started(*command, **{name: value})
         assert result.returncode == 2, result.stderr
         assert result.stdout == ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ def short(x: Any) -> str:
 
 
 _FLOAT64 = np.finfo(np.float64).max
+Named = Mapping[str, Any] | Sequence[tuple[str, Any]]  # pairs where a name may come twice, as in x times x
 
 
 class Evidence(NamedTuple):
@@ -103,11 +104,12 @@ class Numbers:
             return Evidence("sum overflow", words, operands)
         return self._not_its_own(terms.sum(), operands)
 
-    def product(self, factors: Mapping[str, Any], plus: str | None = None) -> Evidence:
+    def product(self, factors: Named, plus: str | None = None) -> Evidence:
         """All factors multiplied, plus one more operand if it is there."""
-        operands = {name: float(value) for name, value in factors.items()}
-        result = np.prod(np.array(list(factors.values()), np.longdouble))
-        said = " times ".join(f"{name} {short(value)}" for name, value in factors.items())
+        factors = _pairs(factors)
+        operands = {name: float(value) for name, value in factors}
+        result = np.prod(np.array([value for _, value in factors], np.longdouble))
+        said = " times ".join(f"{name} {short(value)}" for name, value in factors)
         if abs(result) > self.limit:
             return Evidence("product overflow", f"{said} is {short(result)}, {self.beyond()}", operands)
         if plus in self:
@@ -117,19 +119,24 @@ class Numbers:
 
     def addition(
         self,
-        parts: Mapping[str, Any],
+        parts: Named,
         result: Any,
         verb: str = "together they are",
         *,
         limit: float | None = None,
         raw: dict[str, Any] | None = None,
     ) -> Evidence:
-        operands = {name: float(value) for name, value in parts.items()} if raw is None else raw
+        parts = _pairs(parts)
+        operands = {name: float(value) for name, value in parts} if raw is None else raw
         most, beyond = (self.limit, self.beyond()) if limit is None else (limit, f"beyond {short(float(limit))}")
         if abs(result) > most:
-            said = " and ".join(f"{name} {short(value)}" for name, value in parts.items())
+            said = " and ".join(f"{name} {short(value)}" for name, value in parts)
             return Evidence("sum overflow", f"{said}: {verb} {short(result)}, {beyond}", operands)
         return self._not_its_own(result, operands)
+
+
+def _pairs(named: Named) -> Sequence[tuple[str, Any]]:
+    return list(named.items()) if isinstance(named, Mapping) else named
 
 
 def summary(row: np.ndarray, at: int) -> dict[str, float | int]:

@@ -49,14 +49,14 @@ def implausible_loss(log: Log) -> Iterator[Finding]:
         "jumps",
     )
     norms = [(n, v, r) for r in log.records for n, v in r.values.items() if is_norm(n) and v > 0 and math.isfinite(v)]
-    match = next(((n, v, r) for n, v, r in norms if v > JUMP and 1e-2 < loss / v**2 < 1e2), None)
+    match = next(((n, v, r) for n, v, r in norms if v > JUMP and 1e-2 < loss / v / v < 1e2), None)
     if match is not None:
         name, value, record = match
         yield Finding(
             "scale-jump",
             LIKELY,
-            f"the loss is about the square of {name} ({loss:.3g} / {value:.3g}² = {loss / value**2:.3g}): the loss "
-            "did its work, the scale was lost before it.",
+            f"the loss is about the square of {name} ({loss:.3g} / {value:.3g}² = {loss / value / value:.3g}): the "
+            "loss did its work, the scale was lost before it.",
             quoted([record, *hits], 2),
             f"follow {name} back to the operation that makes it so large",
         )
@@ -74,10 +74,11 @@ def scale_jump(log: Log) -> Iterator[Finding]:
     low, high = min(norms, key=lambda n: norms[n][0]), max(norms, key=lambda n: norms[n][0])
     ratio = norms[high][0] / norms[low][0]
     if ratio > JUMP:
+        times = f"{ratio:.2g}" if math.isfinite(ratio) else "more than 1e308"
         yield Finding(
             "eps-floor" if norms[high][0] > ABSURD else "scale-jump",
             POSSIBLE,
-            f"{high} is {ratio:.2g} times {low}. Numbers of one computation that lie so far apart point to a missing "
+            f"{high} is {times} times {low}. Numbers of one computation that lie so far apart point to a missing "
             "normalisation or to a division by something near 0, whose floor (an eps) then sets the result.",
             quoted([norms[high][1], norms[low][1]]),
             "print every divisor and how often its floor was used; a trace or norm that is near 0 or negative is the "
@@ -126,7 +127,7 @@ def constant_loss(log: Log) -> Iterator[Finding]:
     values = [record.values["loss"] for record in records]
     if len(values) < FEWEST or max(values) - min(values) > 2e-3 * abs(values[-1]):
         return
-    value, evidence = statistics.median(values), quoted(records)
+    value, evidence = statistics.median_low(values), quoted(records)  # a mean of two could leave the range
     if value == 0:
         yield Finding(
             "labels-masked",
@@ -152,8 +153,9 @@ def constant_loss(log: Log) -> Iterator[Finding]:
     uniform = (
         f", which is ln {known:g}: a uniform guess over the vocabulary"
         if known
-        else f"; e^{value:.4g} is {math.exp(min(value, 700)):,.0f}: "
-        "if that is about the number of classes, it is a uniform guess"
+        else f"; e^{value:.4g} is {math.exp(value):,.0f}: if that is about the number of classes, it is a uniform guess"
+        if value < 30
+        else ", more than a uniform guess over any number of classes"
     )
     rates = [record.values["learning_rate"] for record in records if "learning_rate" in record.values]
     zero = bool(rates) and not any(rates)

@@ -4,7 +4,7 @@ large that they replaced what was there."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,18 +58,34 @@ def births(run: Run) -> dict[int, str]:
 def endings(run: Run, seen: Survey | None = None) -> Iterator[Ending]:
     """The updates that ended the run, in the order of their steps. seen: of the log, if it was looked at already."""
     seen = seen or survey(run)
-    kept = checkpoints(run.folder)
-    own = runs_of(kept[max(kept)]) if kept else set()
+    found: list[tuple[Ending, str | None]] = []
     for path in bundles(run.folder) if run.folder.is_dir() else ():
         try:
             step, birth, of = read_birth(path)
         except (OSError, CheckpointError) as error:
-            yield Ending(path, None, None, False, str(error))
-            continue
-        if of is not None and own and of not in own:
-            yield Ending(path, None, None, False, f"{path.name} is of another run, which had this folder before")
+            found.append((Ending(path, None, None, False, str(error)), None))
         else:
-            yield Ending(path, step, birth, seen.last >= step and step not in seen.births, "")
+            past = seen.last >= step and step not in seen.births
+            found.append((Ending(path, step, birth, past, ""), of))
+    own = _own(run, seen, found)
+    for ending, of in found:
+        if of is not None and own and of not in own:
+            other = f"{ending.path.name} is of another run, which had this folder before"
+            yield Ending(ending.path, None, None, False, other)
+        else:
+            yield ending
+
+
+def _own(run: Run, seen: Survey, found: Iterable[tuple[Ending, str | None]]) -> set[str]:
+    """The ids of the run that the log is of: those of bundles whose births stand in it, else those of the newest
+    checkpoint, which is of an earlier run where a fresh one in the same folder ended before it could write any."""
+    logged = {
+        of
+        for ending, of in found
+        if of is not None and ending.birth is not None and seen.births.get(ending.step) == str(ending.birth)
+    }
+    kept = checkpoints(run.folder)
+    return logged or (runs_of(kept[max(kept)]) if kept else set())
 
 
 def leap(run: Run, seen: Survey | None = None) -> Finding | None:

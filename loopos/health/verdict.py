@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ FEWEST = 8  # entries; of fewer even a perfect order is too likely by chance amo
 FEWEST_FLAT = 20  # below, no trend is no evidence of none
 ALPHA = 0.001  # one-sided: a flat run is called learning once in a thousand
 KNOWN = 0.05  # nats by which few data may make the entropy of pairs too low
+_LARGE = 1e300  # losses beyond are scaled down by a power of two: their sums and differences could leave the range
 _BINS = 120  # longer series are reduced to medians of consecutive parts
 
 
@@ -201,6 +202,8 @@ def verdict(
             warmup[: int(np.nanargmax(rates))] = np.nanmax(rates) > np.nanmin(rates)
     finite = np.isfinite(values)
     used = values[finite & ~warmup]
+    scale = 2.0**-16 if np.abs(used).max(initial=0.0) > _LARGE else 1.0
+    used = used * scale
     left_out = int((finite & warmup).sum())
     bad = int((~finite).sum())
     told = [_losses(len(used))]
@@ -218,10 +221,11 @@ def verdict(
             INSUFFICIENT, f"{_losses(len(used))} cannot show a trend; at least {FEWEST} after the warm-up are needed"
         )
     found = trend(used)
+    found = replace(found, change=found.change / scale)
     recent = used[len(used) // 2 :]
-    level = float(np.median(recent[-max(3, len(recent) // 3) :]))
+    level = float(np.median(recent[-max(3, len(recent) // 3) :])) / scale
     if _rises(used, found):
-        return result(DIVERGING, f"the loss rises, to {level:.4g} from a best of {_best(used):.4g}", found)
+        return result(DIVERGING, f"the loss rises, to {level:.4g} from a best of {_best(used) / scale:.4g}", found)
     if found.p_falling < ALPHA and found.change < 0:
         now = trend(recent) if len(recent) >= FEWEST_FLAT else None
         says = f"the loss falls, p = {found.p_falling:.1g}, now {level:.4g}"

@@ -84,6 +84,18 @@ def test_a_finite_but_absurd_loss_is_led_back_to_the_scale_before_it():
     assert "finite-is-not-healthy" in doubts(BLEND)
 
 
+def test_numbers_near_the_end_of_the_range_are_compared_without_leaving_it():
+    """The square of the norm is beyond float64."""
+    assert "scale-jump" not in explain("step 1 loss 1e300 grad_norm 1e308").causes
+    losses = [(-1.7e308 if i % 2 else 1.7e308) for i in range(40)]
+    assert "flat" in explain("".join(f"step {i} loss {loss}\n" for i, loss in enumerate(losses))).causes
+    constant = finding("".join(f"step {i} loss 1.7e308\n" for i in range(40)), "no-update").says
+    assert "stands at 1.7e+308, more than a uniform guess" in constant
+    norms = finding("step 1 loss 2.0 a norm: 1e308 b norm: 1e-308", "eps-floor").says
+    assert norms.startswith("a norm is more than 1e308 times b norm")
+    assert "(1e+300 / 1e+150² = 1)" in finding("step 1 loss 1e300 grad_norm 1e150", "scale-jump").says
+
+
 def test_a_floor_that_acts_as_divisor_is_recognised_by_arithmetic():
     code = "tr = torch.diagonal(R_blend).real.sum(-1).clamp_min(1e-9)  # trace to N=144\n"
     floor = finding(BLEND + code, "eps-floor")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tracemalloc
 
 import pytest
@@ -140,6 +141,26 @@ def test_a_bundle_has_the_id_of_its_run_and_one_of_another_run_is_left_out(tmp_p
     assert "learning-rate-too-large" not in found.causes
     assert any("of another run" in note for note in found.notes)
     assert "of another run" in page(read_run(tmp_path))
+
+
+def test_the_bundle_of_a_fresh_run_in_a_used_folder_is_its_own_though_no_checkpoint_could_be_written(tmp_path):
+    """The checkpoints are still those of the run before: the log tells whose bundle it is."""
+    old = failed(tmp_path).birth
+    before = load_checkpoint(tmp_path).run
+    model = loopos.Model(CONFIG, seed=1)
+    model.parameters()["blocks.1.mlp_norm.weight"][3] = math.nan
+    with pytest.warns(UserWarning, match="holds checkpoints of another run"), pytest.raises(loopos.NonFiniteError) as e:
+        loopos.train(model, TEXT, output_dir=tmp_path, max_steps=2, batch_size=4, progress=False)
+    new = e.value.birth
+    assert load_checkpoint(tmp_path).run == before
+    run = read_run(tmp_path)
+    problems = {end.path: end.problem for end in run_evidence.endings(run)}
+    assert problems.pop(e.value.bundle) == ""
+    assert old.step != new.step
+    ((path, problem),) = problems.items()
+    assert problem == f"{path.name} is of another run, which had this folder before"
+    assert [str(end.birth) for end in run_evidence.endings(run) if not end.problem] == [str(new)]
+    assert f"{e.value.bundle.name} is of another run" not in page(run)
 
 
 def test_a_log_of_any_length_is_streamed(tmp_path, monkeypatch):

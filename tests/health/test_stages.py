@@ -62,13 +62,64 @@ def one(op, *operands, dtype=np.float32):
         ("multiply", (1e20, 1e20), "product overflow"),
         ("add", (3e38, 3e38), "sum overflow"),
         ("subtract", (-3e38, 3e38), "sum overflow"),
-        ("log", (-1.0,), "unknown"),
     ],
 )
 def test_each_operation_has_its_cause(op, operands, cause):
     found = one(op, *operands)
     assert (found.birth.cause_class, found.birth.index, found.birth.tensor) == (cause, (1,), "y")
     assert cause in CAUSES
+
+
+def test_the_log_of_a_negative_number_has_words_and_advice_of_its_own():
+    """CAUSES has no class for it."""
+    born = one("log", -1.0).birth
+    assert born.cause == "unknown: the log of a negative number is not defined, and x0 is -1"
+    assert born.operands == {"x0": -1.0}
+    assert born.advice == "look at why it is below 0: what a log is taken of must be above 0"
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "cause"),
+    [
+        ("multiply", 1e20, "product overflow: x 1e+20 times x 1e+20 is 1e+40, beyond the largest float32, 3.4e+38"),
+        (
+            "add",
+            3e38,
+            "sum overflow: x 3e+38 and x 3e+38: together they are 6e+38, beyond the largest float32, 3.4e+38",
+        ),
+        ("divide", 0.0, "0/0: x over x, which are both 0"),
+    ],
+)
+def test_a_stage_may_be_both_operands(op, x, cause):
+    x = np.array([1, x], np.float32)
+    with np.errstate(all="ignore"):
+        born = examine({"x": x, "y": getattr(np, op)(x, x)}, {"y": (op, "x", "x")}).birth
+    assert (born.cause, born.operands) == (cause, {"x": float(x[1])})
+
+
+def test_a_difference_is_called_one():
+    assert "x0 -3e+38 and x1 3e+38: the first less the second is -6e+38" in one("subtract", -3e38, 3e38).birth.cause
+
+
+def test_a_number_on_its_own_that_is_not_finite_is_to_blame():
+    born = examine({"x": np.ones(2), "y": np.full(2, np.nan)}, {"y": ("floor", "x", np.nan)}).birth
+    assert born.cause == "input not finite: it was made of nan, which is not finite"
+
+
+def test_a_floor_of_finite_numbers_is_not_to_blame():
+    born = examine({"x": np.array([1.0, 2.0]), "y": np.array([1.0, np.nan])}, {"y": ("floor", "x", 1e-9)}).birth
+    assert born.cause.startswith("unknown: a floor gives the larger of x 2 and 1e-09, which is finite")
+
+
+def test_an_operand_whose_element_is_not_known_is_named():
+    stages = {"x": np.ones((2, 3)), "y": np.array([1.0, np.inf])}
+    assert "which element of x went into this" in examine(stages, {"y": ("exp", "x")}).birth.cause
+
+
+def test_single_numbers_are_stages_too():
+    with np.errstate(over="ignore"):
+        born = examine({"x": np.float32(200), "y": np.exp(np.float32(200))}, {"y": ("exp", "x")}).birth
+    assert (born.index, born.cause_class) == ((), "exp overflow")
 
 
 def test_a_sum_an_input_and_an_operation_that_is_not_known():
@@ -92,6 +143,26 @@ def test_complex_numbers_count_by_their_magnitude():
     assert np.isnan(examine({"y": np.array([complex(np.nan, 0)])}).birth.value)
 
 
+@pytest.mark.parametrize(
+    ("op", "operands", "cause"),
+    [
+        ("divide", (1.0, "x"), "product overflow: |1.0| 1 over |x| 0 is beyond the largest float64"),
+        ("divide", ("x", "x"), "0/0: |x| over |x|, which are both 0"),
+        ("multiply", ("big", 1e300), "product overflow: |big| 1.41e+200 times |1e+300| 1e+300 is 1.41e+500"),
+        ("exp", ("big",), "unknown: it was made of complex numbers that are finite, |big| = 1.41e+200: their magn"),
+    ],
+)
+def test_complex_operands_count_by_their_magnitude(op, operands, cause):
+    stages = {"x": np.zeros(1, complex), "big": np.array([1e200 + 1e200j]), "y": np.array([complex(np.nan, np.nan)])}
+    assert examine(stages, {"big": ("given",), "y": (op, *operands)}).birth.cause.startswith(cause)
+
+
+def test_a_floor_under_complex_numbers_acts_on_their_magnitude():
+    stages = {"x": np.array([1 + 0j, 1e-12j]), "y": np.array([1, 1e-9], complex)}
+    (floor,) = examine(stages, {"y": ("floor", "x", 1e-9)}).findings
+    assert floor.evidence == ("x[1] = 1e-12, below 1e-09",)
+
+
 def normaliser(traces, floor=1e-9, total=144.0):
     traces = np.array(traces)[:, None]
     mixed = np.full((len(traces), 3), 0.4)
@@ -110,9 +181,23 @@ def test_a_floor_that_decides_is_a_finding_though_all_is_finite():
     assert floor.confidence == "certain"
     assert "the floor 1e-09 decides 2 of 4 elements of trace: 1 of them are negative, the least is -3" in floor.says
     assert "factor then knows nothing of trace there" in floor.says
-    assert floor.evidence == ("trace[1] = -3.0, below 1e-09", "trace[3] = 1e-12, below 1e-09")
+    assert floor.evidence == ("trace[1, 0] = -3.0, below 1e-09", "trace[3, 0] = 1e-12, below 1e-09")
     assert jump.says.startswith("factor has a root mean square of 1.02e+11")
     assert examine(*normaliser([50.0, 3.0, 60.0, 1.0])).causes == ()
+
+
+@pytest.mark.parametrize(("before", "after"), [(1e200, 1e-200), (1e-200, 1e200)])
+def test_sizes_whose_ratio_is_beyond_float64_are_compared(before, after):
+    stages = {"x": np.full(3, before), "y": np.full(3, after)}
+    (jump,) = examine(stages, {"y": ("multiply", "x", 1.0)}).findings
+    assert jump.cause == "scale-jump"
+    assert f"about 1e{'-' if after < before else '+'}400 times that of x" in jump.says
+
+
+def test_complex_numbers_whose_magnitude_is_beyond_their_range_have_a_size():
+    stages = {"x": np.full(2, 3e38 + 3e38j, np.complex64), "y": np.ones(2, np.complex64)}
+    (jump,) = examine(stages, {"y": ("multiply", "x", 1.0)}).findings
+    assert jump.evidence == ("x: 4.24e+38",)
 
 
 def chain(gate, layers=32):
@@ -135,6 +220,13 @@ def test_a_signal_that_dies_or_explodes_in_a_chain():
     assert "keeps its size" in str(examine(chain(lambda i: 1.0)))
 
 
+def test_inputs_of_a_stage_are_no_chain():
+    """An input of zeros is no signal that died."""
+    stages = {"x": np.ones((4, 8)), "w": np.eye(8), "b": np.zeros(8)}
+    stages["y"] = stages["x"] @ stages["w"] + stages["b"]
+    assert examine(stages, {"y": ("linear", "x", "w", "b")}).causes == ()
+
+
 def test_every_stage_has_its_facts():
     facts = examine({"x": np.array([3.0, -4.0, 0.0]), "empty": np.zeros((0, 2))}).facts
     assert [row.tensor for row in facts] == ["x", "empty"]
@@ -145,3 +237,29 @@ def test_every_stage_has_its_facts():
 def test_operands_that_are_no_earlier_stages_are_refused(made):
     with pytest.raises(ValueError, match=r"^examine: "):
         examine({"x": np.ones(2), "y": np.ones(2)}, made)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        (("add", "x", "b", "x"), "add takes 2 operands, got 3 for 'y'"),
+        (("exp",), "exp takes 1 operand, got 0"),
+        (("floor", "x", "b"), "a floor takes one stage and one real number"),
+        (("floor", 1.0, 2.0), "a floor takes one stage and one real number"),
+        (("floor", "x", 1j), "a floor takes one stage and one real number"),
+        (("exp", None), "something of type NoneType, which is neither"),
+        (("multiply", "x", np.ones(2)), "type ndarray, .* give an array as a stage"),
+        (("multiply", "x", 10**400), "type int, .* number that float64 holds"),
+        ("exp", r"must be \(operation, operand, ...\), got 'exp'"),
+        ((), r"must be \(operation, operand, ...\)"),
+    ],
+)
+@pytest.mark.parametrize("value", [1.0, np.inf])
+def test_recipes_that_cannot_be_are_refused_whatever_the_numbers(recipe, says, value):
+    with pytest.raises(ValueError, match=f"^examine: .*{says}"):
+        examine({"x": np.ones(2), "b": np.ones(2), "y": np.full(2, value)}, {"b": ("given",), "y": recipe})
+
+
+def test_a_stage_of_no_numbers_is_refused():
+    with pytest.raises(ValueError, match=r"^examine: the stage 'x' must be an array of numbers, got dtype object"):
+        examine({"x": np.array([1, "a"], object)})
