@@ -66,8 +66,14 @@ def add_diff(parser: argparse.ArgumentParser) -> None:
 def diff(given: dict[str, Any]) -> int:
     from loopos.health.diff import diff
 
-    found = diff(given["run_a"], given["run_b"], data=_learned(given))
-    print(found)
+    runs, learned = (given["run_a"], given["run_b"]), _learned(given)
+    try:
+        print(found := diff(*runs, data=learned))
+    except ValueError as error:
+        if "data" in given or learned is None:
+            raise
+        print(found := diff(*runs))
+        print(f"the text that `loopos train` noted has changed since: {error}")
     return 0 if found.same else 1
 
 

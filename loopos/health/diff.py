@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loopos.checkpoint import load_checkpoint
+from loopos.errors import CheckpointError
 from loopos.metrics import BITS
 
 from .runs import Run, checkpoints, read_bits, read_run, weights_digest
@@ -124,8 +125,11 @@ def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines:
         )
     if data is None:
         return causes, "to name the operation, the data that both learned are needed: data= (--data)"
-    pairs = [[load_checkpoint(path) for path in pair] for pair in zip(at, later, strict=True)]
-    reruns = [Rerun(start, data, from_seed=checkpoint is None, later=end) for start, end in pairs]
+    try:
+        pairs = [[load_checkpoint(path) for path in pair] for pair in zip(at, later, strict=True)]
+        reruns = [Rerun(start, data, from_seed=checkpoint is None, later=end) for start, end in pairs]
+    except CheckpointError as error:  # what is known without it is known all the same
+        return causes, f"to name the operation, a checkpoint is needed that can be read: {error}"
     return causes + parting.done_again(*reruns, step, lines), ""
 
 

@@ -1,7 +1,7 @@
 """The first operation in which two updates differ: every tensor of both, in the order in which they are computed.
 
 Both are done again under the core's trace, which computes the bits of the step itself. First each tensor's digest is
-compared, so that a model of any size fits; then the one that differs is looked at element by element.
+compared, so that the tensors need not be kept; then the one that differs is looked at element by element.
 """
 
 from __future__ import annotations

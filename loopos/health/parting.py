@@ -15,6 +15,7 @@ import numpy as np
 from loopos import _core, files
 from loopos.bundle import Bundle, Outcome
 from loopos.checkpoint_folder import STATE
+from loopos.data import IGNORE
 from loopos.errors import CheckpointError
 
 from .operations import Operation, first_operation, first_other_bit
@@ -26,9 +27,12 @@ IDLE = ("log_every", "eval_every", "save_every", "threads")  # settings that cha
 
 
 def differing_settings(a: Path, b: Path) -> tuple[str, ...]:
-    """A sentence for each setting that may change bits and is another one in the checkpoint ``b``."""
+    """A sentence for each setting that may change bits and is another one in the checkpoint ``b``; or for each of the
+    two whose settings cannot be read."""
     states = [_state(path) for path in (a, b)]
-    sentences = []
+    sentences = [f"state.json of {name} cannot be read" for name, state in zip("AB", states, strict=True) if not state]
+    if sentences:
+        return tuple(sentences)
     for part, what in (("config", "the model's "), ("settings", ""), ("data", "the data's ")):
         x, y = (state.get(part) if isinstance(state.get(part), Mapping) else {} for state in states)
         names = [name for name in {**x, **y} if name not in IDLE and x.get(name) != y.get(name)]
@@ -52,42 +56,51 @@ def done_again(a: Rerun, b: Rerun, step: int, recorded: Sequence[Mapping[int, Ma
     process computes what they ``recorded``, and in which update, which input and which operation they part here."""
     start = "its seed" if a.step == 0 else "its checkpoint"
     astray: dict[str, int] = {}  # the first step of a run whose recorded bits are not those computed here
+    known: list[bool | None] = [None, None]
     inputs: str | None = None
     operation: Operation | None = None
-    while a.step < step and operation is None:
-        bundles = a.bundle(), b.bundle()
-        inputs = inputs or first_input(*bundles)
+    parted = 0  # the step of that operation
+    while a.step < step:  # to the end, though the operation be found: the records are to bear it out
+        bundles = None if operation else (a.bundle(), b.bundle())
+        inputs = inputs or (first_input(*bundles) if bundles else None)
         updates = a.advance(), b.advance()
-        for name, update, lines in zip("AB", updates, recorded, strict=True):
-            if _recorded(update, lines.get(a.step, {})) is False:
+        known = [_recorded(update, lines.get(a.step, {})) for update, lines in zip(updates, recorded, strict=True)]
+        for name, same in zip("AB", known, strict=True):
+            if same is False:
                 astray.setdefault(name, a.step)
         if start == "its seed" and a.step < step and astray:
-            break  # it did not begin with these weights
-        if not _same_shapes(*bundles):
+            break  # it did not begin with these weights, or not with these settings
+        if bundles is None:
+            continue
+        if not _same_passes(*bundles):
             return (f"done again here, step {a.step} differs in {inputs}",)
         if inputs or Outcome.of(updates[0]).differences(Outcome.of(updates[1])) or _states_apart(a, b):
-            operation = first_operation(*(Repeater(bundle) for bundle in bundles))
-    known = [_recorded(update, lines.get(a.step, {})) for update, lines in zip(updates, recorded, strict=True)]
+            operation, parted = first_operation(*(Repeater(bundle) for bundle in bundles)), a.step
     sentences = [
         f"step {astray.get(name, a.step)} of {name}, done again here from {start}, "
         f"{'does not give' if name in astray else 'gives'} the bits that it recorded"
         for name, same in zip("AB", known, strict=True)
         if name in astray or same is not None
     ]
-    if start == "its seed" and "A" in astray and "B" in astray:
-        return (*sentences, f"either they did not begin with the weights of their seed, or {_ELSEWHERE}")
+    elsewhere = f"{_NOT_ITS_SEED}, or {_ELSEWHERE}" if start == "its seed" and astray else _ELSEWHERE
+    if start == "its seed" and (len(astray) == 2 or (astray and operation is not None)):
+        return (*sentences, elsewhere)  # what is computed here is not what the runs did
     if inputs:
         sentences.append(f"done again here, both differ first in {inputs}")
     if operation is not None:
-        first = f"the first operation whose result differs, in step {a.step}, is {operation}"
-        sentences.append(first if inputs else f"done again here, both start step {a.step} from the same bits; {first}")
+        first = f"the first operation whose result differs, in step {parted}, is {operation}"
+        sentences.append(first if inputs else f"done again here, both start step {parted} from the same bits; {first}")
     elif inputs:
         sentences.append(f"no operation up to step {a.step} gives another result for it")
     else:
-        sentences.append(f"done again here, both are the same: {_ELSEWHERE}; LoopOS here computes on {_core.isa()}")
+        sentences.append(f"done again here, both are the same: {elsewhere}; LoopOS here computes on {_core.isa()}")
     return tuple(sentences)
 
 
+_NOT_ITS_SEED = (
+    "either a run whose bits are not given here did not begin with the weights of its seed, or its settings were "
+    "changed when it was resumed"
+)
 _ELSEWHERE = (
     "a run whose bits are not given here was computed by another build or instruction set (LOOPOS_ISA chooses), or a "
     "fault struck it once: planted, in memory or in the processor"
@@ -102,8 +115,10 @@ def _recorded(update: Any, line: Mapping[str, Any]) -> bool | None:
     return all(told) if told else None
 
 
-def _same_shapes(a: Bundle, b: Bundle) -> bool:
-    return [x.shape for pair in a.batches for x in pair] == [x.shape for pair in b.batches for x in pair]
+def _same_passes(a: Bundle, b: Bundle) -> bool:
+    """Whether both compute the same tensors: a micro-batch without targets is left out."""
+    passes = [[(x.shape, y.shape, bool(np.any(y != IGNORE))) for x, y in bundle.batches] for bundle in (a, b)]
+    return passes[0] == passes[1]
 
 
 def _states_apart(a: Rerun, b: Rerun) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from typing import Any
 
 from loopos import optim
@@ -10,7 +11,7 @@ from loopos.bundle import Bundle
 from loopos.checkpoint import Checkpoint
 from loopos.config import ModelConfig
 from loopos.data import open_sources
-from loopos.errors import CheckpointError
+from loopos.errors import CheckpointError, NonFiniteError
 from loopos.model import Model
 from loopos.policy import Policy
 from loopos.resume import restore
@@ -77,7 +78,8 @@ class Rerun:
         update = self._updater(self.step, self._rate())
         self.step += 1
         if update.birth is not None:
-            self._policy.refused(update.birth)
+            with suppress(NonFiniteError):  # where the run ended, there is no more to do again
+                self._policy.refused(update.birth)
         elif update.applied:
             self._policy.accepted(self.step)
         return update

@@ -15,6 +15,7 @@ from loopos import testing
 from loopos.bundle import Bundle
 from loopos.checkpoint import load_checkpoint
 from loopos.cli import main
+from loopos.health import parting
 from loopos.health.diff import diff
 from loopos.health.parting import first_input
 from loopos.health.rerun import Rerun
@@ -97,7 +98,7 @@ def test_where_there_is_no_checkpoint_the_seed_will_do(tmp_path):
     assert "done again here, both are the same" in found.causes[2]
     decayed = run(tmp_path / "c", **settings, weight_decay=0.2)
     found = diff(a, decayed, data=TEXT)
-    assert found.causes[1:3] == done_again(1, "its seed")
+    assert found.causes[1:3] == done_again(2, "its seed")  # where it shows, which bears out what was found before
     assert "start step 1 from the same bits" in found.causes[3]
     assert "is op adamw (update): " in found.causes[3]
     assert found.causes[3].endswith("; weight_decay is 0.1 in A, 0.2 in B")
@@ -109,7 +110,30 @@ def test_weights_that_are_not_those_of_the_seed_are_noticed(tmp_path):
         loopos.train(loopos.Model(CONFIG, seed=5), TEXT, output_dir=tmp_path / name, **settings, **more)
     found = diff(tmp_path / "a", tmp_path / "b", data=TEXT)
     assert found.causes[:2] == done_again(1, "its seed", "does not give", "does not give")
-    assert found.causes[2].startswith("either they did not begin with the weights of their seed, or ")
+    assert re.match("either a run .* did not begin with the weights of its seed, or its settings", found.causes[2])
+
+
+def test_settings_that_a_resume_changed_are_not_taken_for_those_of_the_beginning(tmp_path):
+    """Without a checkpoint from after the resume, the last settings are all that is known; they did not do step 1."""
+    settings = {"save_every": None, "lr_schedule": "constant"}
+    a, b = (run(tmp_path / name, **settings, max_steps=3) for name in "ab")
+    shutil.rmtree(b / "step-00000003")
+    run(b, **settings, max_steps=6)
+    run(a, **settings, max_steps=6, resume="auto", learning_rate=1.0)
+    found = diff(a, b, data=TEXT)
+    assert (found.step, found.checkpoint) == (5, None)
+    assert not any("the first operation" in cause for cause in found.causes)
+    assert "its settings were changed when it was resumed" in found.causes[-1]
+
+
+def test_a_run_that_was_refused_is_compared_with_one_that_was_not(tmp_path):
+    settings = {"lr_schedule": "constant", "max_steps": 4}
+    b = run(tmp_path / "b", **settings)
+    with pytest.raises(loopos.NonFiniteError):
+        run(tmp_path / "a", **settings, learning_rate=1e38)
+    found = diff(tmp_path / "a", b, data=TEXT)
+    assert found.step is not None
+    assert any("learning_rate is 1e+38 in A" in cause for cause in found.causes) or found.lacking
 
 
 def test_what_is_lacking_is_said(a, tmp_path, monkeypatch):
@@ -261,3 +285,35 @@ def test_the_command_finds_the_text_that_train_noted(tmp_path, capsys):
     (tmp_path / "text").unlink()
     assert main(["diff", str(tmp_path / "a"), str(tmp_path / "c")]) == 1
     assert "done again" not in capsys.readouterr().out
+
+
+def test_what_cannot_be_read_takes_no_answer_away(a, tmp_path):
+    b = run(tmp_path / "b", callbacks=[Nudge(6)])
+    for folder in b.glob("step-*"):
+        (folder / "state.json").write_text("{")
+    found = diff(a, b, data=TEXT)
+    assert found.step == 7
+    assert found.causes == ("state.json of B cannot be read",)
+    assert found.lacking.startswith("to name the operation, a checkpoint is needed that can be read: ")
+
+
+class Batches:
+    """The same ids in every run; micro-batch 0 of step 2 has targets or none."""
+
+    def __init__(self, targets):
+        self.targets = targets
+
+    def batch(self, step, micro):
+        ids = np.random.default_rng([step, micro]).integers(0, 256, (3, 8))
+        return ids, np.where((step == 2) & (micro == 0) & (not self.targets), -100, np.roll(ids, -1, axis=1))
+
+
+def test_a_micro_batch_that_only_one_computes_is_named_and_not_paired(tmp_path):
+    for name, targets in (("a", True), ("b", False)):
+        loopos.train(CONFIG, Batches(targets), output_dir=tmp_path / name, **SETTINGS | {"max_steps": 4})
+    reruns = [
+        Rerun(load_checkpoint(next((tmp_path / name).glob("step-*"))), Batches(targets), from_seed=True)
+        for name, targets in (("a", True), ("b", False))
+    ]
+    (cause,) = parting.done_again(*reruns, 3, ({}, {}))
+    assert cause.startswith("done again here, step 3 differs in the batch: micro-batch 0, targets[0, 0] = ")
