@@ -87,6 +87,14 @@ def done_again(a: Rerun, b: Rerun, step: int, recorded: Sequence[Mapping[int, Ma
         return (*sentences, elsewhere)  # what is computed here is not what the runs did
     if inputs:
         sentences.append(f"done again here, both differ first in {inputs}")
+    refused = [
+        f"step {a.step} of {name}, done again here, is refused: op {birth.op} ({birth.phase}), {birth.tensor}"
+        f"{list(birth.index)} = {birth.value!r} ({birth.cause})"
+        for name, birth in zip("AB", (update.birth for update in updates), strict=True)
+        if birth is not None
+    ]
+    if refused and operation is None:
+        return (*sentences, *refused)
     if operation is not None:
         first = f"the first operation whose result differs, in step {parted}, is {operation}"
         sentences.append(first if inputs else f"done again here, both start step {parted} from the same bits; {first}")
