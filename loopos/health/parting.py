@@ -54,6 +54,8 @@ def _state(path: Path) -> Mapping[str, Any]:
 def done_again(a: Rerun, b: Rerun, step: int, recorded: Sequence[Mapping[int, Mapping[str, Any]]]) -> tuple[str, ...]:
     """What comes of doing both runs again up to update ``step``, of which their records, by step, differ: whether this
     process computes what they ``recorded``, and in which update, which input and which operation they part here."""
+    if step <= a.step:  # a log that no run of loopos.train wrote: its steps count from 1
+        return (f"step {step} is not one that can be done again",)
     start = "its seed" if a.step == 0 else "its checkpoint"
     astray: dict[str, int] = {}  # the first step of a run whose recorded bits are not those computed here
     known: list[bool | None] = [None, None]

@@ -318,3 +318,35 @@ def test_a_micro_batch_that_only_one_computes_is_named_and_not_paired(tmp_path):
     ]
     (cause,) = parting.done_again(*reruns, 3, ({}, {}))
     assert cause.startswith("done again here, step 3 differs in the batch: micro-batch 0, targets[0, 0] = ")
+
+
+def test_a_step_that_no_run_has_is_told(a):
+    rerun = Rerun(load_checkpoint(next(a.glob("step-*"))), TEXT, from_seed=True)
+    assert parting.done_again(rerun, rerun, 0, ({}, {})) == ("step 0 is not one that can be done again",)
+
+
+def test_a_text_that_was_edited_since_takes_no_comparison_away(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_bytes(TEXT * 20)
+    model = [
+        "--n-layer",
+        "1",
+        "--n-head",
+        "1",
+        "--d-model",
+        "8",
+        "--context-length",
+        "8",
+        "--no-doctor",
+        "--no-progress",
+    ]
+    for name, rate in (("a", "0.01"), ("b", "0.02")):
+        folder = str(tmp_path / name)
+        more = ["--max-steps", "3", "--learning-rate", rate, "--output-dir", folder, "--save-every", "1"]
+        assert main(["train", str(text), *model, *more]) == 0
+    text.write_bytes(TEXT * 21)
+    capsys.readouterr()
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    out = capsys.readouterr().out
+    assert "the first step that differs is " in out
+    assert "the text that `loopos train` noted has changed since" in out
