@@ -57,12 +57,12 @@ void in_place_a(FloatBlock& g, Trans ta, const float* a, Index lda) {
   g.row_stride = ta == Trans::yes ? 1 : lda;
 }
 
-/// Small products, such as those inside a tile of attention: A is read where it lies, and so is B when its panels are
+/// Small products, such as those inside a tile of attention: A is read where it lies, and so is B when its vectors are
 /// whole.
 void serial_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b, Index ldb,
                     float* c, Index ldc, bool accumulate) {
   const GemmShape& s = gemm_shape();
-  const bool in_place_b = tb == Trans::no && n % s.columns == 0;
+  const bool in_place_b = tb == Trans::no && n % s.lanes == 0;
   const float* packed = b;
   if (!in_place_b) {
     float* memory = scratch<float, SerialB>(round_up(n, s.columns) * k);
@@ -82,7 +82,8 @@ void serial_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* 
   }
 }
 
-constexpr Index kRowPanels = 16;  // 192 rows with AVX-512
+constexpr Index kNear = Index{1} << 18;  // numbers, 1 MB
+constexpr Index kRows = 192;             // of a block of A that is to stay in the second-level cache
 
 /// The operands of a product cut into register panels, block of depth by block of depth, wherever they are packed.
 struct Operand {
@@ -101,14 +102,16 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Ind
   for (Index p = 0; p < k; p += depth) {
     FloatBlock g = start_block(m, n, c + row * ldc + column, ldc);
     g.k = std::min(depth, k - p);
+    const float* from = a.transposed ? a.data + p * a.ld + row : a.data + row * a.ld + p;
     if (a.packed) {
       g.a = a.data + p * round_up(a.extent, s.rows) + row * g.k;
-    } else if (!a.transposed && a.ld % 1024 != 0) {
-      // Rows a multiple of 4 KB apart would fall into few sets of the cache.
-      in_place_a(g, Trans::no, a.data + row * a.ld + p, a.ld);
+    } else if (a.transposed ? a.ld * g.k <= kNear : a.ld % 1024 != 0) {
+      // Read where it lies: columns while all that they run through is near, rows unless they are a multiple of 4 KB
+      // apart and would fall into few sets of the cache.
+      in_place_a(g, a.transposed ? Trans::yes : Trans::no, from, a.ld);
     } else {
       float* memory = scratch<float, BlockA>(round_up(m, s.rows) * depth);
-      pack_a(a.transposed ? a.data + p * a.ld + row : a.data + row * a.ld + p, a.ld, a.transposed, g.k, m, memory);
+      pack_a(from, a.ld, a.transposed, g.k, m, memory);
       g.a = memory;
     }
     if (!g.panel) {
@@ -133,9 +136,9 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Ind
       g.ld_residual = extras.ld_residual;
     }
     // A block of A stays in the second-level cache while the panels of B go by.
-    for (Index i = 0; i < m; i += kRowPanels * s.rows) {
+    for (Index i = 0; i < m; i += kRows) {
       FloatBlock part = g;
-      part.m = std::min(kRowPanels * s.rows, m - i);
+      part.m = std::min(kRows, m - i);
       part.a += i / s.rows * g.panel;
       part.c += i * ldc;
       if (part.residual) part.residual += i * part.ld_residual;
@@ -149,9 +152,8 @@ Index pieces(Index units, Index most, Index wanted) {
   return std::clamp<Index>(wanted, ceil_div(units, most), std::max<Index>(1, units));
 }
 
-/// Tasks are at most kRowPanels panels of rows (a block of A then stays in the second-level cache) by 32 of columns
-/// (so does C) where B is packed, and few columns by many rows where A is. There are enough of them to share evenly, if
-/// each is worth its hand-over.
+/// Tasks are at most one block of rows by 1,024 columns (C too stays in the second-level cache) where B is packed, and
+/// few columns by many rows where A is. There are enough of them to share evenly, if each is worth its hand-over.
 void multiply(const Operand& a, const Operand& b, Index k, Index depth, Index n, float* c, Index ldc,
               const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
@@ -160,11 +162,11 @@ void multiply(const Operand& a, const Operand& b, Index k, Index depth, Index n,
   const Index worth = alone() ? 1 : std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 3 * num_threads());
   Index row_tasks, column_tasks;
   if (b.packed) {
-    row_tasks = pieces(row_panels, kRowPanels, std::min<Index>(worth, ceil_div(row_panels, 4)));
-    column_tasks = pieces(panels, 32, ceil_div(worth, row_tasks));
+    row_tasks = pieces(row_panels, kRows / s.rows, std::min<Index>(worth, ceil_div(m, 48)));
+    column_tasks = pieces(panels, 1024 / s.columns, ceil_div(worth, row_tasks));
   } else {
-    column_tasks = pieces(panels, 8, std::min<Index>(worth, ceil_div(panels, 2)));
-    row_tasks = pieces(row_panels, 86, ceil_div(worth, column_tasks));
+    column_tasks = pieces(panels, 256 / s.columns, std::min<Index>(worth, ceil_div(n, 64)));
+    row_tasks = pieces(row_panels, 1024 / s.rows, ceil_div(worth, column_tasks));
   }
   const Index rows = ceil_div(row_panels, row_tasks) * s.rows, columns = ceil_div(panels, column_tasks) * s.columns;
   parallel_for(row_tasks * column_tasks, [&](Index task) {

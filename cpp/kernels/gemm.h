@@ -48,7 +48,7 @@ struct Panels {
   T* memory;
 
   Index size() const;
-  /// Columns [begin, end) of B, on the calling thread alone; begin at a multiple of 32, a whole panel for every ISA.
+  /// Columns [begin, end) of B, on the calling thread alone; begin at a multiple of 64, a whole panel for every ISA.
   void pack(Index begin, Index end) const;
 };
 

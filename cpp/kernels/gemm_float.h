@@ -3,106 +3,160 @@
 // over k in ascending order, whatever tile it falls into, so its bits depend on k alone.
 #pragma once
 
+#include <utility>
+
 #include "kernels/table.h"
 #include "kernels/vec.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
 constexpr int kLanes = V<float>::N;
-constexpr int NV = 2;                            // vectors per row of the register tile
-constexpr int MR = kVectorBytes == 64 ? 12 : 6;  // 24 accumulators of 32 registers, else 12 of 16
+constexpr int NV = kVectorBytes == 64 ? 4 : 2;  // vectors per row of the register tile
+constexpr int MR = 6;                           // 24 accumulators of 32 registers, else 12 of 16
 constexpr int NR = NV * kLanes;
 constexpr int KC = 512;  // depth of a block: its panels of A and B pass through the first-level cache
 
 constexpr int kPrefetchEvery = 4;  // steps of k for one cache line of the next panel
 
-/// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C] [+ bias] [+ residual]. Meanwhile `next`, the panel
-/// of B to come, is brought nearer line by line: without that, the first tile of each panel waits for the outer cache.
+/// Keeps the compiler from deriving other addresses from this one ahead of a loop: there would be one for each row and
+/// step, far more than there are registers, and every operand would be preceded by a load of its address.
+inline void opaque(const float*& pointer) {
+  asm("" : "+r"(pointer));
+}
+
+/// The rows of a panel of A that lie side by side, at one step of k.
 template <int ROWS>
-inline void micro(const FloatBlock& g, const float* a, Index row_stride, Index column_stride, const float* b,
-                  Index b_row, const float* next, Index row, Index column, int width) {
-  V<float> acc[ROWS][NV];
-  float* c = g.c + row * g.ldc + column;
-#pragma GCC unroll 12
-  for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) acc[i][j] = V<float>(0.0f);
-  const auto step = [&](Index p) {
-    V<float> x[NV];
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) x[j] = V<float>::load(b + p * b_row + j * kLanes);
-    const float* from = a + p * column_stride;
-#pragma GCC unroll 12
-    for (int i = 0; i < ROWS; ++i) {
-      const V<float> factor(from[i * row_stride]);
-#pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) acc[i][j] = fma(factor, x[j], acc[i][j]);
-    }
-  };
-  if (g.k >= 128)  // else C is needed before it could have come
-#pragma GCC unroll 12
-    for (int i = 0; i < ROWS; ++i)
-      for (int j = 0; j < NR; j += 16) __builtin_prefetch(c + i * g.ldc + j, 1);
-  Index p = 0;
-  for (; p + kPrefetchEvery <= g.k; p += kPrefetchEvery) {
-    __builtin_prefetch(next, 0, 2);
-    next += 16;
+struct SideBySide {
+  const float* at;
+  Index stride;  // from step to step
+  SideBySide(const float* a, Index, Index column_stride) : at(a), stride(column_stride) {}
+  void settle() { opaque(at); }
+  float row(int i) const { return at[i]; }
+  void next() { at += stride; }
+};
+
+/// The rows of a panel of A of which each lies in one piece; one pointer for four of them.
+template <int ROWS>
+struct EachInOnePiece {
+  static constexpr int kPointers = (ROWS + 3) / 4;
+  const float* at[kPointers];
+  Index stride, triple;  // from row to row
+  EachInOnePiece(const float* a, Index row_stride, Index) : stride(row_stride), triple(3 * row_stride) {
+    for (int i = 0; i < kPointers; ++i) at[i] = a + 4 * i * row_stride;
+  }
+  void settle() {
 #pragma GCC unroll 4
-    for (int u = 0; u < kPrefetchEvery; ++u) step(p + u);
+    for (int i = 0; i < kPointers; ++i) opaque(at[i]);
   }
-  for (; p < g.k; ++p) step(p);
-  const auto finish = [&](V<float> x, Index i, Index j, auto count) {
-    float* out = c + i * g.ldc + j;
-    if (g.accumulate) x = load<float>(out, count) + x;
-    if (g.bias) x = load<float>(g.bias + column + j, count) + x;
-    if (g.residual) x = load<float>(g.residual + (row + i) * g.ld_residual + column + j, count) + x;
-    store<float>(x, out, count);
-  };
-  if (width == NR) {
-#pragma GCC unroll 12
+  float row(int i) const { return at[i / 4][i % 4 == 3 ? triple : i % 4 * stride]; }
+  void next() {
+#pragma GCC unroll 4
+    for (int i = 0; i < kPointers; ++i) ++at[i];
+  }
+};
+
+/// body(constant 0), ... body(constant COUNT - 1): an array indexed by these constants is kept in registers, by loop
+/// counters only when the compiler unrolls in time.
+template <class Body, int... I>
+__attribute__((always_inline)) inline void unrolled(std::integer_sequence<int, I...>, Body&& body) {
+  (body(std::integral_constant<int, I>{}), ...);
+}
+template <int COUNT, class Body>
+__attribute__((always_inline)) inline void unrolled(Body&& body) {
+  unrolled(std::make_integer_sequence<int, COUNT>{}, body);
+}
+
+/// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C] [+ bias] [+ residual], of which VECTORS a row are
+/// wanted. Meanwhile `ahead`, the panel of B to come, is brought nearer line by line: without that, the first tile of
+/// each panel waits for the outer cache.
+template <int ROWS, int VECTORS, template <int> class Panel>
+__attribute__((noinline)) void micro(const FloatBlock& g, const float* a_panel, const float* b, const float* ahead,
+                                     Index row, Index column, int width) {
+#define LOOPOS_INLINE __attribute__((always_inline))
+  float* c = g.c + row * g.ldc + column;
+  const Index k = g.k, ldc = g.ldc, b_row = g.b_row;
+  if (k >= 128)  // else C is needed before it could have come
     for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) finish(acc[i][j], i, j * kLanes, std::integral_constant<int, kLanes>{});
-    return;
+      for (int j = 0; j < VECTORS * kLanes; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
+  V<float> acc[ROWS * VECTORS];
+  unrolled<ROWS * VECTORS>([&](auto t) LOOPOS_INLINE { acc[t] = V<float>(vfloat{}); });
+  Panel<ROWS> a(a_panel, g.row_stride, g.column_stride);
+  const auto step = [&]() LOOPOS_INLINE {
+    a.settle();
+    opaque(b);
+    V<float> x[VECTORS];
+    unrolled<VECTORS>([&](auto j) LOOPOS_INLINE { x[j] = V<float>::load(b + j * kLanes); });
+    unrolled<ROWS>([&](auto i) LOOPOS_INLINE {
+      const V<float> factor(a.row(i));
+      unrolled<VECTORS>([&](auto j) LOOPOS_INLINE { acc[i * VECTORS + j] = fma(factor, x[j], acc[i * VECTORS + j]); });
+    });
+    a.next();
+    b += b_row;
+  };
+  Index p = 0;
+  for (; p + kPrefetchEvery <= k; p += kPrefetchEvery) {
+    __builtin_prefetch(ahead, 0, 2);
+    ahead += 16;
+    unrolled<kPrefetchEvery>([&](auto) LOOPOS_INLINE { step(); });
   }
-  for (int i = 0; i < ROWS; ++i)
-    for (int j = 0; j * kLanes < width; ++j) {
-      const int n = width - j * kLanes < kLanes ? width - j * kLanes : kLanes;
-      finish(acc[i][j], i, j * kLanes, n);
-    }
+  for (; p < k; ++p) step();
+  const auto finish = [&](auto lanes) LOOPOS_INLINE {  // lanes of vector j of a row
+    const auto add = [&](const float* from, Index ld) LOOPOS_INLINE {
+      unrolled<ROWS * VECTORS>([&](auto t) LOOPOS_INLINE {
+        constexpr int i = t / VECTORS, j = t % VECTORS;
+        acc[t] = load<float>(from + i * ld + j * kLanes, lanes(j)) + acc[t];
+      });
+    };
+    if (g.accumulate) add(c, ldc);
+    if (g.bias) add(g.bias + column, 0);
+    if (g.residual) add(g.residual + row * g.ld_residual + column, g.ld_residual);
+    unrolled<ROWS * VECTORS>([&](auto t) LOOPOS_INLINE {
+      constexpr int i = t / VECTORS, j = t % VECTORS;
+      store<float>(acc[t], c + i * ldc + j * kLanes, lanes(j));
+    });
+  };
+  if (width == VECTORS * kLanes)
+    finish([](int) LOOPOS_INLINE { return std::integral_constant<int, kLanes>{}; });
+  else
+    finish([&](int j) LOOPOS_INLINE { return j + 1 < VECTORS ? kLanes : width - j * kLanes; });
+#undef LOOPOS_INLINE
 }
 
-template <int ROWS>
-inline void call_micro(int rows, const FloatBlock& g, const float* a, const float* b, const float* next, Index row,
-                       Index column, int width) {
-  if constexpr (ROWS > 0) {
-    if (rows == ROWS)
-      micro<ROWS>(g, a, g.row_stride, g.column_stride, b, g.b_row, next, row, column, width);
-    else
-      call_micro<ROWS - 1>(rows, g, a, b, next, row, column, width);
+/// micro for as many rows, and as many vectors a row, as the tile has.
+template <template <int> class Panel, int ROWS = MR, int VECTORS = NV>
+inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* a, const float* b, const float* ahead,
+                       Index row, Index column, int width) {
+  if constexpr (VECTORS > 1) {
+    if (vectors < VECTORS)
+      return call_micro<Panel, ROWS, VECTORS - 1>(rows, vectors, g, a, b, ahead, row, column, width);
   }
+  if constexpr (ROWS > 1) {
+    if (rows < ROWS) return call_micro<Panel, ROWS - 1, VECTORS>(rows, vectors, g, a, b, ahead, row, column, width);
+  }
+  micro<ROWS, VECTORS, Panel>(g, a, b, ahead, row, column, width);
 }
 
-inline void multiply_float(const FloatBlock& g) {
+template <template <int> class Panel>
+inline void multiply_panels(const FloatBlock& g) {
   const Index lines = g.k / kPrefetchEvery * 16;  // of the next panel, brought in by one tile
   for (Index j = 0, panel = 0; j < g.n; j += NR, ++panel) {
-    const int width = static_cast<int>(g.n - j < NR ? g.n - j : NR);
+    const int width = static_cast<int>(g.n - j < NR ? g.n - j : NR), vectors = (width + kLanes - 1) / kLanes;
     const float* b = g.b + panel * g.b_panel;
     const float* next = b + g.b_panel;
     for (Index i = 0, row_panel = 0; i < g.m; i += MR, ++row_panel) {
       const int rows = static_cast<int>(g.m - i < MR ? g.m - i : MR);
       const float* a = g.a + row_panel * g.panel;
       const Index ahead = g.b_row == NR ? row_panel * lines : g.b_panel;
-      const float* wanted = ahead < g.b_panel ? next + ahead : a;
-      // The common full tile is called with constants, so that its addressing is folded into the instructions.
-      if (rows == MR && g.column_stride == 1 && g.b_row == NR)
-        micro<MR>(g, a, g.row_stride, 1, b, NR, wanted, i, j, width);
-      else if (rows == MR && g.row_stride == 1 && g.column_stride == MR && g.b_row == NR)
-        micro<MR>(g, a, 1, MR, b, NR, wanted, i, j, width);
-      else
-        call_micro<MR>(rows, g, a, b, wanted, i, j, width);
+      call_micro<Panel>(rows, vectors, g, a, b, ahead < g.b_panel ? next + ahead : a, i, j, width);
     }
   }
+}
+
+inline void multiply_float(const FloatBlock& g) {
+  if (g.row_stride == 1)
+    multiply_panels<SideBySide>(g);
+  else
+    multiply_panels<EachInOnePiece>(g);  // column_stride 1
 }
 
 /// dst (columns, 4) = transpose of src (4, columns) for 4 rows at stride ld, four columns at a time.
@@ -138,11 +192,17 @@ inline void pack(const float* src, Index ld, bool transposed, Index k, Index n, 
           for (int rest = i; rest < WIDTH; ++rest)
             for (Index p = 0; p < k; ++p) dst[j * k + p * WIDTH + rest] = src[(j + rest) * ld + p];
   } else {
-    constexpr Index kRows = 8;  // so many rows at a time, that each of their cache lines is read once
-    for (Index p0 = 0; p0 < k; p0 += kRows)
-      for (Index j = 0; j < whole; j += WIDTH)
-        for (Index p = p0; p < k && p < p0 + kRows; ++p)
-          std::memcpy(dst + j * k + p * WIDTH, src + p * ld + j, sizeof(float) * WIDTH);
+    // So many rows at a time, that each of their cache lines is read once; of so few panels, that the places written
+    // to, which may all fall into one set of the cache, are kept.
+    constexpr Index kRows = 8, kPanels = 8;
+    for (Index j0 = 0; j0 < whole; j0 += kPanels * WIDTH)
+      for (Index p0 = 0; p0 < k; p0 += kRows)
+        for (Index j = j0; j < whole && j < j0 + kPanels * WIDTH; j += WIDTH)
+          for (Index p = p0; p < k && p < p0 + kRows; ++p)
+            if constexpr (WIDTH < kLanes)
+              V<float>::load(src + p * ld + j, WIDTH).store(dst + j * k + p * WIDTH, WIDTH);
+            else
+              std::memcpy(dst + j * k + p * WIDTH, src + p * ld + j, sizeof(float) * WIDTH);
   }
   if (whole == n) return;
   dst += whole * k;

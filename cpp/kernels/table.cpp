@@ -61,7 +61,7 @@ IsaKernels isa_kernels() {
   IsaKernels k{};
   k.f32 = make_table<float>();
   k.f64 = make_table<double>();
-  k.shape = {MR, NR, KC};
+  k.shape = {MR, NR, kLanes, KC};
   k.pack_b = pack_b_float;
   k.pack_a = pack_a_float;
   k.multiply_f32 = multiply_float;

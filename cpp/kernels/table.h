@@ -23,7 +23,7 @@ struct GemmBlock {  // C (m, n) = A (m, k) B (k, n) [+ C]; see gemm.h
 
 /// How the float product is blocked for this instruction set.
 struct GemmShape {
-  Index rows, columns, depth;  // register tile (MR, NR) and the depth KC of a packed block
+  Index rows, columns, lanes, depth;  // register tile (MR, NR), numbers in a vector, depth KC of a packed block
 };
 
 /// What the backward of a norm knows of a row: g = dy weight, xhat = (x - mean) rstd, the means of g and of g xhat.
