@@ -105,9 +105,7 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Ind
     const float* from = a.transposed ? a.data + p * a.ld + row : a.data + row * a.ld + p;
     if (a.packed) {
       g.a = a.data + p * round_up(a.extent, s.rows) + row * g.k;
-    } else if (a.transposed ? a.ld * g.k <= kNear : a.ld % 1024 != 0) {
-      // Read where it lies: columns while all that they run through is near, rows unless they are a multiple of 4 KB
-      // apart and would fall into few sets of the cache.
+    } else if (!a.transposed || a.ld * g.k <= kNear) {  // read where it lies
       in_place_a(g, a.transposed ? Trans::yes : Trans::no, from, a.ld);
     } else {
       float* memory = scratch<float, BlockA>(round_up(m, s.rows) * depth);
@@ -198,19 +196,22 @@ void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float
                       Index ldb, float* c, Index ldc, const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
   // The smaller operand is packed first and shared; each part of the larger one is packed by the task that needs it. In
-  // slices of the depth, so that what is shared stays within 8 MB (or one block of depth).
-  const bool share_a = m < n;
+  // slices of the depth, so that what is shared stays within 8 MB (or one block of depth). Rows of A that few tasks
+  // read are not worth it.
+  const bool share_a = m < n, share = !share_a || ta == Trans::yes || n > 4 * m;
   const Index extent = share_a ? round_up(m, s.rows) : round_up(n, s.columns), depth = block_depth(k);
-  const Index slice = std::min(k, std::max<Index>(1, (Index{2} << 20) / (extent * depth)) * depth);
-  float* shared = scratch<float, Shared>(extent * slice);
+  const Index slice = share ? std::min(k, std::max<Index>(1, (Index{2} << 20) / (extent * depth)) * depth) : k;
+  float* shared = share ? scratch<float, Shared>(extent * slice) : nullptr;
   for (Index p = 0; p < k; p += slice) {
     const Index kk = std::min(slice, k - p);
     Operand x{ta == Trans::yes ? a + p * lda : a + p, lda, ta == Trans::yes, m, false};
     Operand y{tb == Trans::yes ? b + p : b + p * ldb, ldb, tb == Trans::yes, n, false};
-    Operand& small = share_a ? x : y;
-    pack_operand(small, kk, depth, share_a, shared);
-    small.data = shared;
-    small.packed = true;
+    if (share) {
+      Operand& small = share_a ? x : y;
+      pack_operand(small, kk, depth, share_a, shared);
+      small.data = shared;
+      small.packed = true;
+    }
     Extras<float> here;
     if (p + slice >= k) here = extras;
     here.accumulate = extras.accumulate || p > 0;

@@ -159,23 +159,30 @@ inline void multiply_float(const FloatBlock& g) {
     multiply_panels<EachInOnePiece>(g);  // column_stride 1
 }
 
-/// dst (columns, 4) = transpose of src (4, columns) for 4 rows at stride ld, four columns at a time.
-inline void transpose_rows4(const float* src, Index ld, Index columns, float* dst, Index dst_stride) {
+/// dst (columns, ROWS) = transpose of src (ROWS, columns) for 4 or 2 rows at stride ld, four columns at a time.
+template <int ROWS>
+inline void transpose_rows(const float* src, Index ld, Index columns, float* dst, Index dst_stride) {
   typedef float quad __attribute__((vector_size(16)));
   typedef std::int32_t index4 __attribute__((vector_size(16)));
   const index4 low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
   Index k = 0;
   for (; k + 4 <= columns; k += 4) {
-    quad r[4];
-    for (int i = 0; i < 4; ++i) std::memcpy(&r[i], src + i * ld + k, sizeof(quad));
+    quad r[ROWS];
+    for (int i = 0; i < ROWS; ++i) std::memcpy(&r[i], src + i * ld + k, sizeof(quad));
     const quad a = __builtin_shuffle(r[0], r[1], low), b = __builtin_shuffle(r[0], r[1], high);
-    const quad c = __builtin_shuffle(r[2], r[3], low), d = __builtin_shuffle(r[2], r[3], high);
-    const quad out[4] = {__builtin_shuffle(a, c, first), __builtin_shuffle(a, c, second),
-                         __builtin_shuffle(b, d, first), __builtin_shuffle(b, d, second)};
-    for (int i = 0; i < 4; ++i) std::memcpy(dst + (k + i) * dst_stride, &out[i], sizeof(quad));
+    quad out[4];
+    if constexpr (ROWS == 4) {
+      const quad c = __builtin_shuffle(r[2], r[3], low), d = __builtin_shuffle(r[2], r[3], high);
+      out[0] = __builtin_shuffle(a, c, first), out[1] = __builtin_shuffle(a, c, second);
+      out[2] = __builtin_shuffle(b, d, first), out[3] = __builtin_shuffle(b, d, second);
+    } else {
+      out[0] = a, out[1] = __builtin_shuffle(a, a, second);
+      out[2] = b, out[3] = __builtin_shuffle(b, b, second);
+    }
+    for (int i = 0; i < 4; ++i) std::memcpy(dst + (k + i) * dst_stride, &out[i], sizeof(float) * ROWS);
   }
   for (; k < columns; ++k)
-    for (int i = 0; i < 4; ++i) dst[k * dst_stride + i] = src[i * ld + k];
+    for (int i = 0; i < ROWS; ++i) dst[k * dst_stride + i] = src[i * ld + k];
 }
 
 /// Panels of WIDTH numbers per step of k, zero padded; element (k, j) is at src[k * ld + j], or at src[j * ld + k] when
@@ -184,13 +191,10 @@ template <int WIDTH>
 inline void pack(const float* src, Index ld, bool transposed, Index k, Index n, float* dst) {
   const Index whole = n / WIDTH * WIDTH;
   if (transposed) {
+    static_assert(WIDTH % 2 == 0);
     for (Index j = 0; j < whole; j += WIDTH)
       for (int i = 0; i < WIDTH; i += 4)
-        if (i + 4 <= WIDTH)
-          transpose_rows4(src + (j + i) * ld, ld, k, dst + j * k + i, WIDTH);
-        else
-          for (int rest = i; rest < WIDTH; ++rest)
-            for (Index p = 0; p < k; ++p) dst[j * k + p * WIDTH + rest] = src[(j + rest) * ld + p];
+        (i + 4 <= WIDTH ? transpose_rows<4> : transpose_rows<2>)(src + (j + i) * ld, ld, k, dst + j * k + i, WIDTH);
   } else {
     // So many rows at a time, that each of their cache lines is read once; of so few panels, that the places written
     // to, which may all fall into one set of the cache, are kept.
