@@ -49,6 +49,17 @@ FloatBlock start_block(Index m, Index n, float* c, Index ldc) {
   return g;
 }
 
+/// Whether all that is run through, `steps` rows ld apart, stays near enough to be read where it lies, in narrow
+/// columns.
+bool near(Index steps, Index ld) {
+  return steps * ld <= Index{1} << 18;  // 1 MB
+}
+
+/// B as stored (k, n) can be read where it lies when its vectors are whole.
+bool in_place(bool transposed, Index n, Index k, Index ld) {
+  return !transposed && n % gemm_shape().lanes == 0 && near(k, ld);
+}
+
 /// A read where it lies: element (0, p) at a.
 void in_place_a(FloatBlock& g, Trans ta, const float* a, Index lda) {
   g.a = a;
@@ -82,8 +93,7 @@ void serial_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* 
   }
 }
 
-constexpr Index kNear = Index{1} << 18;  // numbers, 1 MB
-constexpr Index kRows = 192;             // of a block of A that is to stay in the second-level cache
+constexpr Index kRows = 192;  // of a block of A that is to stay in the second-level cache
 
 /// The operands of a product cut into register panels, block of depth by block of depth, wherever they are packed.
 struct Operand {
@@ -92,6 +102,9 @@ struct Operand {
   bool transposed;  // of the data as it came: depth runs along rows for A, along columns for B
   Index extent;     // rows of A, columns of B
   bool packed;
+
+  bool a_in_place(Index depth) const { return !packed && (!transposed || near(depth, ld)); }
+  bool b_in_place(Index k) const { return !packed && in_place(transposed, extent, k, ld); }
 };
 
 /// Rows [row, row + m) of C against columns [column, column + n), all at panel borders, over the whole depth. What is
@@ -105,7 +118,7 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Ind
     const float* from = a.transposed ? a.data + p * a.ld + row : a.data + row * a.ld + p;
     if (a.packed) {
       g.a = a.data + p * round_up(a.extent, s.rows) + row * g.k;
-    } else if (!a.transposed || a.ld * g.k <= kNear) {  // read where it lies
+    } else if (a.a_in_place(g.k)) {
       in_place_a(g, a.transposed ? Trans::yes : Trans::no, from, a.ld);
     } else {
       float* memory = scratch<float, BlockA>(round_up(m, s.rows) * depth);
@@ -117,16 +130,20 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Ind
       g.row_stride = 1;
       g.column_stride = s.rows;
     }
+    g.b_panel = s.columns * g.k;
+    g.b_row = s.columns;
     if (b.packed) {
       g.b = b.data + p * round_up(b.extent, s.columns) + column * g.k;
+    } else if (b.b_in_place(k)) {
+      g.b = b.data + p * b.ld + column;
+      g.b_panel = s.columns;
+      g.b_row = b.ld;
     } else {
       float* memory = scratch<float, BlockB>(round_up(n, s.columns) * depth);
       pack_b(b.transposed ? b.data + column * b.ld + p : b.data + p * b.ld + column, b.ld, b.transposed, g.k, n,
              memory);
       g.b = memory;
     }
-    g.b_panel = s.columns * g.k;
-    g.b_row = s.columns;
     g.accumulate = extras.accumulate || p > 0;
     if (p + depth >= k) {
       g.bias = extras.bias ? extras.bias + column : nullptr;
@@ -159,7 +176,7 @@ void multiply(const Operand& a, const Operand& b, Index k, Index depth, Index n,
   const Index row_panels = ceil_div(m, s.rows), panels = ceil_div(n, s.columns);
   const Index worth = alone() ? 1 : std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 3 * num_threads());
   Index row_tasks, column_tasks;
-  if (b.packed) {
+  if (b.packed || b.b_in_place(k)) {
     row_tasks = pieces(row_panels, kRows / s.rows, std::min<Index>(worth, ceil_div(m, 48)));
     column_tasks = pieces(panels, 1024 / s.columns, ceil_div(worth, row_tasks));
   } else {
@@ -198,7 +215,8 @@ void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float
   // The smaller operand is packed first and shared; each part of the larger one is packed by the task that needs it. In
   // slices of the depth, so that what is shared stays within 8 MB (or one block of depth). Rows of A that few tasks
   // read are not worth it.
-  const bool share_a = m < n, share = !share_a || ta == Trans::yes || n > 4 * m;
+  const bool share_a = m < n, rows_of_a = ta == Trans::no && n <= 4 * m,
+             share = !in_place(tb == Trans::yes, n, k, ldb) && !(share_a && rows_of_a);
   const Index extent = share_a ? round_up(m, s.rows) : round_up(n, s.columns), depth = block_depth(k);
   const Index slice = share ? std::min(k, std::max<Index>(1, (Index{2} << 20) / (extent * depth)) * depth) : k;
   float* shared = share ? scratch<float, Shared>(extent * slice) : nullptr;
@@ -308,7 +326,7 @@ void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Inde
 
 template <>
 Index Panels<float>::size() const {
-  return round_up(n, gemm_shape().columns) * k;
+  return in_place(tb == Trans::yes, n, k, ldb) ? 0 : round_up(n, gemm_shape().columns) * k;
 }
 template <>
 Index Panels<double>::size() const {
@@ -326,8 +344,9 @@ void gemm_panels(Trans ta, Index m, Index n, const float* a, Index lda, const Pa
                  const Extras<float>& extras) {
   if (m == 0 || n == 0) return;
   if (b.k == 0) return only_extras(m, n, c, ldc, extras);
-  multiply({a, lda, ta == Trans::yes, m, false}, {b.memory, 0, false, b.n, true}, b.k, block_depth(b.k), n, c, ldc,
-           extras);
+  const bool packed = b.size() > 0;
+  multiply({a, lda, ta == Trans::yes, m, false}, {packed ? b.memory : b.b, b.ldb, b.tb == Trans::yes, b.n, packed}, b.k,
+           block_depth(b.k), n, c, ldc, extras);
 }
 template <>
 void gemm_panels(Trans ta, Index m, Index n, const double* a, Index lda, const Panels<double>& b, double* c, Index ldc,

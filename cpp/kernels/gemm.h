@@ -37,8 +37,8 @@ template <class T>
 void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c,
                  Index ldc, bool accumulate);
 
-/// B packed once for several products. Packing writes size() numbers to memory, which must live as long as this; for
-/// double nothing is packed (size 0) and B itself is read.
+/// B packed once for several products. Packing writes size() numbers to memory, which must live as long as this. Where
+/// size() is 0 nothing is to be packed and B itself is read: for double, and for a small B stored (k, n).
 template <class T>
 struct Panels {
   Trans tb;

@@ -59,8 +59,9 @@ void Gpt<T>::plan_panels(Arena<T>& arena, bool training) {
     const auto plan = [&](kernels::Panels<T>& side) {
       constexpr Index kColumns = 128;  // of one task
       side.memory = arena.take(side.size());
-      for (Index begin = 0; begin < side.n; begin += kColumns)
-        packing_.push_back({&side, begin, std::min(side.n, begin + kColumns)});
+      if (side.size() > 0)
+        for (Index begin = 0; begin < side.n; begin += kColumns)
+          packing_.push_back({&side, begin, std::min(side.n, begin + kColumns)});
     };
     plan(panels->forward);
     if (training) plan(panels->backward);
