@@ -159,72 +159,6 @@ inline void multiply_float(const FloatBlock& g) {
     multiply_panels<EachInOnePiece>(g);  // column_stride 1
 }
 
-/// dst (columns, ROWS) = transpose of src (ROWS, columns) for 4 or 2 rows at stride ld, four columns at a time.
-template <int ROWS>
-inline void transpose_rows(const float* src, Index ld, Index columns, float* dst, Index dst_stride) {
-  typedef float quad __attribute__((vector_size(16)));
-  typedef std::int32_t index4 __attribute__((vector_size(16)));
-  const index4 low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
-  Index k = 0;
-  for (; k + 4 <= columns; k += 4) {
-    quad r[ROWS];
-    for (int i = 0; i < ROWS; ++i) std::memcpy(&r[i], src + i * ld + k, sizeof(quad));
-    const quad a = __builtin_shuffle(r[0], r[1], low), b = __builtin_shuffle(r[0], r[1], high);
-    quad out[4];
-    if constexpr (ROWS == 4) {
-      const quad c = __builtin_shuffle(r[2], r[3], low), d = __builtin_shuffle(r[2], r[3], high);
-      out[0] = __builtin_shuffle(a, c, first), out[1] = __builtin_shuffle(a, c, second);
-      out[2] = __builtin_shuffle(b, d, first), out[3] = __builtin_shuffle(b, d, second);
-    } else {
-      out[0] = a, out[1] = __builtin_shuffle(a, a, second);
-      out[2] = b, out[3] = __builtin_shuffle(b, b, second);
-    }
-    for (int i = 0; i < 4; ++i) std::memcpy(dst + (k + i) * dst_stride, &out[i], sizeof(float) * ROWS);
-  }
-  for (; k < columns; ++k)
-    for (int i = 0; i < ROWS; ++i) dst[k * dst_stride + i] = src[i * ld + k];
-}
-
-/// Panels of WIDTH numbers per step of k, zero padded; element (k, j) is at src[k * ld + j], or at src[j * ld + k] when
-/// transposed.
-template <int WIDTH>
-inline void pack(const float* src, Index ld, bool transposed, Index k, Index n, float* dst) {
-  const Index whole = n / WIDTH * WIDTH;
-  if (transposed) {
-    static_assert(WIDTH % 2 == 0);
-    for (Index j = 0; j < whole; j += WIDTH)
-      for (int i = 0; i < WIDTH; i += 4)
-        (i + 4 <= WIDTH ? transpose_rows<4> : transpose_rows<2>)(src + (j + i) * ld, ld, k, dst + j * k + i, WIDTH);
-  } else {
-    // So many rows at a time, that each of their cache lines is read once; of so few panels, that the places written
-    // to, which may all fall into one set of the cache, are kept.
-    constexpr Index kRows = 8, kPanels = 8;
-    for (Index j0 = 0; j0 < whole; j0 += kPanels * WIDTH)
-      for (Index p0 = 0; p0 < k; p0 += kRows)
-        for (Index j = j0; j < whole && j < j0 + kPanels * WIDTH; j += WIDTH)
-          for (Index p = p0; p < k && p < p0 + kRows; ++p)
-            if constexpr (WIDTH < kLanes)
-              V<float>::load(src + p * ld + j, WIDTH).store(dst + j * k + p * WIDTH, WIDTH);
-            else
-              std::memcpy(dst + j * k + p * WIDTH, src + p * ld + j, sizeof(float) * WIDTH);
-  }
-  if (whole == n) return;
-  dst += whole * k;
-  for (Index p = 0; p < k; ++p)
-    for (Index j = 0; j < WIDTH; ++j) {
-      const Index at = whole + j;
-      dst[p * WIDTH + j] = at < n ? transposed ? src[at * ld + p] : src[p * ld + at] : 0.0f;
-    }
-}
-
-inline void pack_b_float(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed) {
-  pack<NR>(b, ldb, transposed, k, n, packed);
-}
-
-inline void pack_a_float(const float* a, Index lda, bool transposed, Index k, Index m, float* packed) {
-  pack<MR>(a, lda, !transposed, k, m, packed);
-}
-
 /// One exchange of a transposition by halves: of a and b, lanes `step` apart change places. kHigh: the second result.
 template <int kStep, bool kHigh>
 inline vfloat exchange(vfloat a, vfloat b) {
@@ -245,6 +179,67 @@ inline void transpose_square(vfloat* rows) {
       }
     transpose_square<2 * kStep>(rows);
   }
+}
+
+/// Panels of WIDTH numbers per step of k, as pack; element (k, j) is at src[j * ld + k].
+template <int WIDTH>
+inline void pack_turned(const float* src, Index ld, Index k, Index n, float* dst) {
+  for (Index panel = 0; panel < n; panel += WIDTH)
+    for (int i = 0; i < WIDTH && panel + i < n; i += kLanes) {
+      const int lanes = WIDTH - i < kLanes ? WIDTH - i : kLanes;
+      const Index rows = n - panel - i < lanes ? n - panel - i : lanes;
+      const float* from = src + (panel + i) * ld;
+      float* to = dst + panel * k + i;
+      for (Index p = 0; p < k; p += kLanes) {
+        const int steps = static_cast<int>(k - p < kLanes ? k - p : kLanes);
+        vfloat square[kLanes];
+        if (rows == kLanes && steps == kLanes) {
+          unrolled<kLanes>([&](auto r) { square[r] = V<float>::load(from + r * ld + p).v; });
+          transpose_square<1>(square);
+          unrolled<kLanes>([&](auto u) { V<float>(square[u]).store(to + (p + u) * WIDTH); });
+        } else {
+          unrolled<kLanes>(
+              [&](auto r) { square[r] = r < rows ? V<float>::load(from + r * ld + p, steps).v : vfloat{}; });
+          transpose_square<1>(square);
+          unrolled<kLanes>([&](auto u) {
+            if (u < steps) V<float>(square[u]).store(to + (p + u) * WIDTH, lanes);
+          });
+        }
+      }
+    }
+}
+
+/// Panels of WIDTH numbers per step of k; element (k, j) is at src[k * ld + j], or at src[j * ld + k] when transposed.
+/// The last vector that holds numbers is filled up with zeros.
+template <int WIDTH>
+inline void pack(const float* src, Index ld, bool transposed, Index k, Index n, float* dst) {
+  if (transposed) return pack_turned<WIDTH>(src, ld, k, n, dst);
+  const Index whole = n / WIDTH * WIDTH;
+  // So many rows at a time, that each of their cache lines is read once; of so few panels, that the places written to,
+  // which may all fall into one set of the cache, are kept.
+  constexpr Index kRows = 8, kPanels = 8;
+  for (Index j0 = 0; j0 < whole; j0 += kPanels * WIDTH)
+    for (Index p0 = 0; p0 < k; p0 += kRows)
+      for (Index j = j0; j < whole && j < j0 + kPanels * WIDTH; j += WIDTH)
+        for (Index p = p0; p < k && p < p0 + kRows; ++p)
+          if constexpr (WIDTH < kLanes)
+            V<float>::load(src + p * ld + j, WIDTH).store(dst + j * k + p * WIDTH, WIDTH);
+          else
+            std::memcpy(dst + j * k + p * WIDTH, src + p * ld + j, sizeof(float) * WIDTH);
+  for (Index p = 0; p < k; ++p)
+    for (Index j = whole; j < n; j += kLanes) {
+      const int count = static_cast<int>(n - j < kLanes ? n - j : kLanes);
+      const int room = static_cast<int>(whole + WIDTH - j < kLanes ? whole + WIDTH - j : kLanes);
+      V<float>::load(src + p * ld + j, count).store(dst + whole * k + p * WIDTH + j - whole, room);
+    }
+}
+
+inline void pack_b_float(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed) {
+  pack<NR>(b, ldb, transposed, k, n, packed);
+}
+
+inline void pack_a_float(const float* a, Index lda, bool transposed, Index k, Index m, float* packed) {
+  pack<MR>(a, lda, !transposed, k, m, packed);
 }
 
 /// The rows of w are turned in registers, so that each lane is the same chain over k as in `micro`.

@@ -110,11 +110,10 @@ template <class T>
 const Table<T>& table();  // of the active instruction set
 
 const GemmShape& gemm_shape();
-/// Packs B (k, n), or its transpose as stored, into panels of NR columns: panel p holds k rows of NR numbers, zero
-/// padded.
+/// Packs B (k, n), or its transpose as stored, into panels of NR columns: panel p holds k rows of NR numbers. The last
+/// vector that holds numbers is filled up with zeros.
 void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed);
-/// Packs A (m, k), or its transpose as stored, into panels of MR rows: panel p holds k columns of MR numbers, zero
-/// padded.
+/// Packs A (m, k), or its transpose as stored, into panels of MR rows: panel p holds k columns of MR numbers.
 void pack_a(const float* a, Index lda, bool transposed, Index k, Index m, float* packed);
 /// One block with k <= KC. Row panel p of A starts at a + p panel; element (i, j) of a panel is at i row_stride + j
 /// column_stride. Column panel p of B starts at b + p b_panel and has NR numbers per step of k, b_row apart: packed, or
