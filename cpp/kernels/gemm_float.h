@@ -16,23 +16,75 @@ constexpr int MR = 6;                           // 24 accumulators of 32 registe
 constexpr int NR = NV * kLanes;
 constexpr int KC = 512;  // depth of a block: its panels of A and B pass through the first-level cache
 
-constexpr int kPrefetchEvery = 4;  // steps of k for one cache line of the next panel
+constexpr int kUnroll = 4;  // steps of k in one turn of the loop
 
-/// Keeps the compiler from deriving other addresses from this one ahead of a loop: there would be one for each row and
-/// step, far more than there are registers, and every operand would be preceded by a load of its address.
-inline void opaque(const float*& pointer) {
-  asm("" : "+r"(pointer));
+/// Places 0 to 3 strides from a pointer: an address can hold each as one register besides the pointer.
+struct Places {
+  Index stride, triple;
+  explicit Places(Index s) : stride(s), triple(3 * s) {}
+};
+
+// The inner loop is written with instructions, as it is bound by how many there are: left to itself the compiler keeps
+// a pointer for each row and step, far more than there are registers, and copies the sums back and forth.
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+#define LOOPOS_VECTOR "v"
+#else
+#define LOOPOS_VECTOR "x"
+#endif
+/// What `instruction` (broadcast or move) reads at pointer[PLACE strides + OFFSET].
+#define LOOPOS_READ(instruction)                                                                           \
+  V<float> x;                                                                                              \
+  const auto& memory = *reinterpret_cast<const float (*)[]>(pointer);                                      \
+  if constexpr (PLACE == 0)                                                                                \
+    asm(instruction " %c2(%1), %0" : "=" LOOPOS_VECTOR(x.v) : "r"(pointer), "i"(4 * OFFSET), "m"(memory)); \
+  else if constexpr (PLACE == 3)                                                                           \
+    asm(instruction " %c3(%1,%2,4), %0"                                                                    \
+        : "=" LOOPOS_VECTOR(x.v)                                                                           \
+        : "r"(pointer), "r"(places.triple), "i"(4 * OFFSET), "m"(memory));                                 \
+  else                                                                                                     \
+    asm(instruction " %c3(%1,%2,%c4), %0"                                                                  \
+        : "=" LOOPOS_VECTOR(x.v)                                                                           \
+        : "r"(pointer), "r"(places.stride), "i"(4 * OFFSET), "i"(4 * PLACE), "m"(memory));                 \
+  return x
+template <int PLACE, int OFFSET>
+inline V<float> broadcast(const float* pointer, const Places& places) {
+  LOOPOS_READ("vbroadcastss");
 }
+template <int PLACE, int OFFSET>
+inline V<float> read(const float* pointer, const Places& places) {
+  LOOPOS_READ("vmovups");
+}
+inline void add_product(V<float>& sum, V<float> a, V<float> b) {
+  asm("vfmadd231ps %2, %1, %0" : "+" LOOPOS_VECTOR(sum.v) : LOOPOS_VECTOR(a.v), LOOPOS_VECTOR(b.v));
+}
+#undef LOOPOS_READ
+#undef LOOPOS_VECTOR
+#else
+template <int PLACE, int OFFSET>
+inline V<float> broadcast(const float* pointer, const Places& places) {
+  return V<float>(pointer[PLACE * places.stride + OFFSET]);
+}
+template <int PLACE, int OFFSET>
+inline V<float> read(const float* pointer, const Places& places) {
+  return V<float>::load(pointer + PLACE * places.stride + OFFSET);
+}
+inline void add_product(V<float>& sum, V<float> a, V<float> b) {
+  sum = fma(a, b, sum);
+}
+#endif
 
-/// The rows of a panel of A that lie side by side, at one step of k.
+/// The rows of a panel of A that lie side by side.
 template <int ROWS>
 struct SideBySide {
   const float* at;
-  Index stride;  // from step to step
-  SideBySide(const float* a, Index, Index column_stride) : at(a), stride(column_stride) {}
-  void settle() { opaque(at); }
-  float row(int i) const { return at[i]; }
-  void next() { at += stride; }
+  Places steps;
+  SideBySide(const float* a, Index, Index column_stride) : at(a), steps(column_stride) {}
+  template <int ROW, int STEP>
+  V<float> get() const {
+    return broadcast<STEP, ROW>(at, steps);
+  }
+  void move(int count) { at += count * steps.stride; }
 };
 
 /// The rows of a panel of A of which each lies in one piece; one pointer for four of them.
@@ -40,18 +92,17 @@ template <int ROWS>
 struct EachInOnePiece {
   static constexpr int kPointers = (ROWS + 3) / 4;
   const float* at[kPointers];
-  Index stride, triple;  // from row to row
-  EachInOnePiece(const float* a, Index row_stride, Index) : stride(row_stride), triple(3 * row_stride) {
+  Places rows;
+  EachInOnePiece(const float* a, Index row_stride, Index) : rows(row_stride) {
     for (int i = 0; i < kPointers; ++i) at[i] = a + 4 * i * row_stride;
   }
-  void settle() {
-#pragma GCC unroll 4
-    for (int i = 0; i < kPointers; ++i) opaque(at[i]);
+  template <int ROW, int STEP>
+  V<float> get() const {
+    return broadcast<ROW % 4, STEP>(at[ROW / 4], rows);
   }
-  float row(int i) const { return at[i / 4][i % 4 == 3 ? triple : i % 4 * stride]; }
-  void next() {
+  void move(int count) {
 #pragma GCC unroll 4
-    for (int i = 0; i < kPointers; ++i) ++at[i];
+    for (int i = 0; i < kPointers; ++i) at[i] += count;
   }
 };
 
@@ -74,32 +125,33 @@ __attribute__((noinline)) void micro(const FloatBlock& g, const float* a_panel, 
                                      Index row, Index column, int width) {
 #define LOOPOS_INLINE __attribute__((always_inline))
   float* c = g.c + row * g.ldc + column;
-  const Index k = g.k, ldc = g.ldc, b_row = g.b_row;
+  const Index k = g.k, ldc = g.ldc;
   if (k >= 128)  // else C is needed before it could have come
     for (int i = 0; i < ROWS; ++i)
       for (int j = 0; j < VECTORS * kLanes; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
   V<float> acc[ROWS * VECTORS];
   unrolled<ROWS * VECTORS>([&](auto t) LOOPOS_INLINE { acc[t] = V<float>(vfloat{}); });
   Panel<ROWS> a(a_panel, g.row_stride, g.column_stride);
-  const auto step = [&]() LOOPOS_INLINE {
-    a.settle();
-    opaque(b);
-    V<float> x[VECTORS];
-    unrolled<VECTORS>([&](auto j) LOOPOS_INLINE { x[j] = V<float>::load(b + j * kLanes); });
-    unrolled<ROWS>([&](auto i) LOOPOS_INLINE {
-      const V<float> factor(a.row(i));
-      unrolled<VECTORS>([&](auto j) LOOPOS_INLINE { acc[i * VECTORS + j] = fma(factor, x[j], acc[i * VECTORS + j]); });
+  const Places b_steps(g.b_row);
+  const auto turn = [&](auto steps) LOOPOS_INLINE {
+    unrolled<steps>([&](auto u) LOOPOS_INLINE {
+      V<float> x[VECTORS];
+      unrolled<VECTORS>([&](auto j) LOOPOS_INLINE { x[j] = read<u, j * kLanes>(b, b_steps); });
+      unrolled<ROWS>([&](auto i) LOOPOS_INLINE {
+        const V<float> factor = a.template get<i, u>();
+        unrolled<VECTORS>([&](auto j) LOOPOS_INLINE { add_product(acc[i * VECTORS + j], factor, x[j]); });
+      });
     });
-    a.next();
-    b += b_row;
+    a.move(steps);
+    b += steps * b_steps.stride;
   };
   Index p = 0;
-  for (; p + kPrefetchEvery <= k; p += kPrefetchEvery) {
+  for (; p + kUnroll <= k; p += kUnroll) {
     __builtin_prefetch(ahead, 0, 2);
     ahead += 16;
-    unrolled<kPrefetchEvery>([&](auto) LOOPOS_INLINE { step(); });
+    turn(std::integral_constant<int, kUnroll>{});
   }
-  for (; p < k; ++p) step();
+  for (; p < k; ++p) turn(std::integral_constant<int, 1>{});
   const auto finish = [&](auto lanes) LOOPOS_INLINE {  // lanes of vector j of a row
     const auto add = [&](const float* from, Index ld) LOOPOS_INLINE {
       unrolled<ROWS * VECTORS>([&](auto t) LOOPOS_INLINE {
@@ -138,7 +190,7 @@ inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* 
 
 template <template <int> class Panel>
 inline void multiply_panels(const FloatBlock& g) {
-  const Index lines = g.k / kPrefetchEvery * 16;  // of the next panel, brought in by one tile
+  const Index lines = g.k / kUnroll * 16;  // of the next panel, brought in by one tile
   for (Index j = 0, panel = 0; j < g.n; j += NR, ++panel) {
     const int width = static_cast<int>(g.n - j < NR ? g.n - j : NR), vectors = (width + kLanes - 1) / kLanes;
     const float* b = g.b + panel * g.b_panel;
