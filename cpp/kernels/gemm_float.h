@@ -25,8 +25,9 @@ struct Places {
 };
 
 // The inner loop is written with instructions, as it is bound by how many there are: left to itself the compiler keeps
-// a pointer for each row and step, far more than there are registers, and copies the sums back and forth.
-#if defined(__AVX2__)
+// a pointer for each row and step, far more than there are registers, and copies the sums back and forth. Not under
+// AddressSanitizer, which could not see what is read.
+#if defined(__AVX2__) && !defined(__SANITIZE_ADDRESS__)
 #if defined(__AVX512F__)
 #define LOOPOS_VECTOR "v"
 #else

@@ -15,39 +15,48 @@ constexpr T kGeluTanhBound = sizeof(T) == 4 ? 12 : 25;  // e^-2u = 0
 template <class T>
 constexpr T kGaussBound = sizeof(T) == 4 ? 16 : 40;  // e^(-x^2/2) = 0
 
+// An activation at x: its value, and its slope there.
 template <class T>
 struct Relu {
-  static V<T> value(V<T> x) { return select(V<T>(T(0)) >= x, V<T>(T(0)), x); }  // NaN is not below 0: it stays
-  static V<T> slope(V<T> x) { return select(x > V<T>(T(0)), V<T>(T(1)), value(x)); }
+  V<T> x;
+  explicit Relu(V<T> from) : x(from) {}
+  V<T> value() const { return select(V<T>(T(0)) >= x, V<T>(T(0)), x); }  // NaN is not below 0: it stays
+  V<T> slope() const { return select(x > V<T>(T(0)), V<T>(T(1)), value()); }
 };
 
 template <class T>
 struct Gelu {
-  static V<T> phi(V<T> x, const Gauss<T>& g) { return select(x >= V<T>(T(0)), V<T>(T(1)) - g.tail, g.tail); }
-  static V<T> value(V<T> x) { return x * phi(x, gauss(abs(x))); }
-  static V<T> slope(V<T> x) {
-    const Gauss<T> g = gauss(abs(x));
-    return phi(x, g) + clamp(x, kGaussBound<T>) * g.bell * V<T>(T(0.39894228040143267794));
-  }
+  V<T> x;
+  Gauss<T> g;
+  explicit Gelu(V<T> from) : x(from), g(gauss(abs(from))) {}
+  V<T> phi() const { return select(x >= V<T>(T(0)), V<T>(T(1)) - g.tail, g.tail); }
+  V<T> value() const { return x * phi(); }
+  V<T> slope() const { return phi() + clamp(x, kGaussBound<T>) * g.bell * V<T>(T(0.39894228040143267794)); }
 };
 
 template <class T>
 struct GeluTanh {
   static constexpr T kTwice = T(1.59576912160573071176), kCube = T(0.044715);  // 2 sqrt(2 / pi)
   static V<T> twice_u(V<T> b) { return V<T>(kTwice) * b * fma(V<T>(kCube) * b, b, V<T>(T(1))); }
-  static V<T> value(V<T> x) { return x * sigmoid(twice_u(clamp(x, kGeluTanhBound<T>))); }
-  static V<T> slope(V<T> x) {
-    const V<T> b = clamp(x, kGeluTanhBound<T>);
+  V<T> x, b, e, inverse, phi;  // phi = sigmoid(2u)
+  explicit GeluTanh(V<T> from) : x(from), b(clamp(from, kGeluTanhBound<T>)) {
     const Logistic<T> s(twice_u(b));
-    const V<T> inverse = V<T>(T(1)) / s.d, value = select(s.positive, V<T>(T(1)), s.e) * inverse;
-    return fma(b * (s.e * inverse * inverse), V<T>(kTwice) * fma(V<T>(3 * kCube) * b, b, V<T>(T(1))), value);
+    e = s.e;
+    inverse = V<T>(T(1)) / s.d;
+    phi = select(s.positive, V<T>(T(1)), e) * inverse;
+  }
+  V<T> value() const { return x * phi; }
+  V<T> slope() const {
+    return fma(b * (e * inverse * inverse), V<T>(kTwice) * fma(V<T>(3 * kCube) * b, b, V<T>(T(1))), phi);
   }
 };
 
 template <class T>
 struct Silu {
-  static V<T> value(V<T> x) { return silu(x); }
-  static V<T> slope(V<T> x) {
+  V<T> x;
+  explicit Silu(V<T> from) : x(from) {}
+  V<T> value() const { return silu(x); }
+  V<T> slope() const {
     const Logistic<T> s(x);
     return s.value() * fma(clamp(x, kSigmoidBound<T>), s.complement(), V<T>(T(1)));
   }
@@ -55,14 +64,18 @@ struct Silu {
 
 template <class T>
 struct Sigmoid {
-  static V<T> value(V<T> x) { return sigmoid(x); }
-  static V<T> slope(V<T> x) { return Logistic<T>(x).slope(); }
+  V<T> x;
+  explicit Sigmoid(V<T> from) : x(from) {}
+  V<T> value() const { return sigmoid(x); }
+  V<T> slope() const { return Logistic<T>(x).slope(); }
 };
 
 template <class T>
 struct Tanh {
-  static V<T> value(V<T> x) { return tanh(x); }
-  static V<T> slope(V<T> x) {  // 1 - tanh^2 = 4 e^-2|x| / (1 + e^-2|x|)^2
+  V<T> x;
+  explicit Tanh(V<T> from) : x(from) {}
+  V<T> value() const { return tanh(x); }
+  V<T> slope() const {  // 1 - tanh^2 = 4 e^-2|x| / (1 + e^-2|x|)^2
     const V<T> b = clamp(x, kSigmoidBound<T>);
     return V<T>(T(4)) * Logistic<T>(b + b).slope();
   }
@@ -70,13 +83,22 @@ struct Tanh {
 
 template <class T, template <class> class F>
 void activate(const T* x, Index n, T* y) {
-  for_each_vector<T>(n, [&](Index i, auto count) { store<T>(F<T>::value(load<T>(x + i, count)), y + i, count); });
+  for_each_vector<T>(n, [&](Index i, auto count) { store<T>(F<T>(load<T>(x + i, count)).value(), y + i, count); });
 }
 
 template <class T, template <class> class F>
 void activate_backward(const T* dy, const T* x, Index n, T* dx) {
   for_each_vector<T>(n, [&](Index i, auto count) {
-    store<T>(load<T>(dy + i, count) * F<T>::slope(load<T>(x + i, count)), dx + i, count);
+    store<T>(load<T>(dy + i, count) * F<T>(load<T>(x + i, count)).slope(), dx + i, count);
+  });
+}
+
+template <class T, template <class> class F>
+void activate_with_slope(T* x, Index n, T* y) {
+  for_each_vector<T>(n, [&](Index i, auto count) {
+    const F<T> f(load<T>(x + i, count));
+    store<T>(f.value(), y + i, count);
+    store<T>(f.slope(), x + i, count);
   });
 }
 

@@ -56,6 +56,7 @@ template <class T>
 struct Pointwise {
   void (*forward)(const T* x, Index n, T* y);                 // y = f(x)
   void (*backward)(const T* dy, const T* x, Index n, T* dx);  // dx = dy f'(x)
+  void (*with_slope)(T* x, Index n, T* y);                    // y = f(x), and then x = f'(x)
 };
 
 template <class T>

@@ -33,7 +33,8 @@ class Mlp {
   Index up() const { return up_; }
 
   /// after (rows, hidden): where the activation's result goes; null: into memory of its own, kept for down_gradients.
-  void plan(Arena<T>& arena, const Pass& pass, T* after) {
+  void plan(Arena<T>& arena, const Pass& pass, bool training, T* after) {
+    slope_ = training && config_.activation && !pass.probe;
     before_ = arena.take(pass.rows() * up_);
     after_ = after ? after : arena.take(pass.rows() * config_.hidden);
   }
@@ -46,7 +47,7 @@ class Mlp {
   void forward(const Pass& pass, const T* x, const T* residual, T* out) {
     T *before = pass.at(before_, up_), *after = pass.at(after_, config_.hidden);
     up_proj_.forward(pass, x, nullptr, before);
-    activate(pass, before, after);
+    activate(pass, before, after, slope_ && pass.packed);
     site_.see(pass, "forward", op(), "y", after, {pass.batch, pass.time, config_.hidden},
               [&](Operands& o) { take_inputs(o, before); });
     down_proj_.forward(pass, after, residual, out);
@@ -57,7 +58,9 @@ class Mlp {
   void backward(const Pass& pass, const T* dout, T* dafter, T* dbefore, T* dx) {
     const T* before = pass.at(before_, up_);
     down_proj_.backward(pass, dout, dafter);
-    if (config_.activation)
+    if (slope_)
+      apply_slope(dafter, before, pass.rows() * up_, dbefore);
+    else if (config_.activation)
       activation_backward(*config_.activation, dafter, before, pass.rows() * up_, dbefore);
     else
       swiglu_backward(dafter, before, before + config_.hidden, pass.rows(), config_.hidden, up_, dbefore,
@@ -69,10 +72,10 @@ class Mlp {
     up_proj_.backward(pass, dbefore, dx);
   }
 
-  /// again: the activation's result was not kept and is computed once more.
+  /// again: the activation's result was not kept and is computed once more, before backward.
   void down_gradients(const Pass& pass, const T* dout, bool again) {
     if (again) {
-      activate(pass, before_, after_);
+      activate(pass, before_, after_, slope_);
       site_.again(pass, "forward", op(), "y", after_, pass.rows() * config_.hidden);
     }
     down_proj_.parameter_gradients(pass, dout, after_);
@@ -80,8 +83,11 @@ class Mlp {
   void up_gradients(const Pass& pass, const T* x, const T* dbefore) { up_proj_.parameter_gradients(pass, dbefore, x); }
 
  private:
-  void activate(const Pass& pass, const T* before, T* after) const {
-    if (config_.activation)
+  /// with_slope: the activation's slope takes the place of its argument.
+  void activate(const Pass& pass, T* before, T* after, bool with_slope) const {
+    if (with_slope)
+      activation_forward_with_slope(*config_.activation, before, pass.rows() * up_, after);
+    else if (config_.activation)
       activation_forward(*config_.activation, before, pass.rows() * up_, after);
     else
       swiglu_forward(before, before + config_.hidden, pass.rows(), config_.hidden, up_, after);
@@ -103,6 +109,7 @@ class Mlp {
   MlpConfig config_{};
   Index up_ = 0;
   Linear<T> up_proj_, down_proj_;
+  bool slope_ = false;  // the last time before backward that the activation is computed, its slope is, too
   T *before_ = nullptr, *after_ = nullptr;
 };
 

@@ -100,7 +100,7 @@ void Gpt<T>::plan_activations(Arena<T>& arena, const Pass& pass, bool training) 
     b.middle = arena.take(stream);
     b.mlp_norm.plan(arena, pass);
     b.normed_middle = again ? shared_normed : arena.take(stream);
-    b.mlp.plan(arena, pass, again ? dhidden_ : nullptr);  // free whenever the activation's result is wanted
+    b.mlp.plan(arena, pass, training, again ? dhidden_ : nullptr);  // free whenever the activation's result is wanted
     b.out = training ? arena.take(stream) : shared_stream;
   }
   if (!training && !in_parts()) arena.release(mark);  // one part may be here while another is among the blocks

@@ -37,14 +37,29 @@ void activation_forward(Activation kind, const T* x, Index n, T* y) {
 }
 
 template <class T>
+void activation_forward_with_slope(Activation kind, T* x, Index n, T* y) {
+  const auto& f = kernel<T>(kind);
+  parallel_blocks(n, kGrain, [&](Index begin, Index end) { f.with_slope(x + begin, end - begin, y + begin); });
+}
+
+template <class T>
+void apply_slope(const T* dy, const T* slope, Index n, T* dx) {
+  parallel_blocks(n, kGrain, [&](Index begin, Index end) {
+    kernels::table<T>().multiply(dy + begin, slope + begin, end - begin, dx + begin);
+  });
+}
+
+template <class T>
 void activation_backward(Activation kind, const T* dy, const T* x, Index n, T* dx) {
   const auto& f = kernel<T>(kind);
   parallel_blocks(n, kGrain,
                   [&](Index begin, Index end) { f.backward(dy + begin, x + begin, end - begin, dx + begin); });
 }
 
-#define LOOPOS_INSTANTIATE(T)                                        \
-  template void activation_forward(Activation, const T*, Index, T*); \
+#define LOOPOS_INSTANTIATE(T)                                             \
+  template void activation_forward(Activation, const T*, Index, T*);      \
+  template void activation_forward_with_slope(Activation, T*, Index, T*); \
+  template void apply_slope(const T*, const T*, Index, T*);               \
   template void activation_backward(Activation, const T*, const T*, Index, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

@@ -21,6 +21,14 @@ enum class Activation { relu, gelu, gelu_tanh, silu, sigmoid, tanh };
 template <class T>
 void activation_forward(Activation kind, const T* x, Index n, T* y);
 
+/// The same y, and x becomes f'(x), of which dx = dy f'(x) is made later, to the bits of activation_backward.
+template <class T>
+void activation_forward_with_slope(Activation kind, T* x, Index n, T* y);
+
+/// dx = dy slope, all (n); dx may be dy or slope.
+template <class T>
+void apply_slope(const T* dy, const T* slope, Index n, T* dx);
+
 /// dy, x, dx (n); dx may be dy or x.
 template <class T>
 void activation_backward(Activation kind, const T* dy, const T* x, Index n, T* dx);
