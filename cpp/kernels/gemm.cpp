@@ -49,15 +49,15 @@ FloatBlock start_block(Index m, Index n, float* c, Index ldc) {
   return g;
 }
 
-/// Whether all that is run through, `steps` rows ld apart, stays near enough to be read where it lies, in narrow
-/// columns.
-bool near(Index steps, Index ld) {
-  return steps * ld <= Index{1} << 18;  // 1 MB
+/// Whether B (k, n) is read where it lies: its vectors are whole, and all of it is near (256 KB).
+bool b_in_place(bool transposed, Index n, Index k, Index ld) {
+  return !transposed && n % gemm_shape().lanes == 0 && k * ld <= Index{1} << 16;
 }
 
-/// B as stored (k, n) can be read where it lies when its vectors are whole.
-bool in_place(bool transposed, Index n, Index k, Index ld) {
-  return !transposed && n % gemm_shape().lanes == 0 && near(k, ld);
+/// Whether A is: rows always; columns, of which a tile takes a small piece at each step, if they are near (1 MB) and
+/// not gone through for many panels of B.
+bool a_in_place(bool transposed, Index n, Index depth, Index ld) {
+  return !transposed || (depth * ld <= Index{1} << 18 && n <= 2 * gemm_shape().columns);
 }
 
 /// A read where it lies: element (0, p) at a.
@@ -73,16 +73,16 @@ void in_place_a(FloatBlock& g, Trans ta, const float* a, Index lda) {
 void serial_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b, Index ldb,
                     float* c, Index ldc, bool accumulate) {
   const GemmShape& s = gemm_shape();
-  const bool in_place_b = tb == Trans::no && n % s.lanes == 0;
+  const bool whole = tb == Trans::no && n % s.lanes == 0;
   const float* packed = b;
-  if (!in_place_b) {
+  if (!whole) {
     float* memory = scratch<float, SerialB>(round_up(n, s.columns) * k);
     pack_b(b, ldb, tb == Trans::yes, k, n, memory);
     packed = memory;
   }
   FloatBlock g = start_block(m, n, c, ldc);
-  g.b_panel = in_place_b ? s.columns : k * s.columns;
-  g.b_row = in_place_b ? ldb : s.columns;
+  g.b_panel = whole ? s.columns : k * s.columns;
+  g.b_row = whole ? ldb : s.columns;
   const Index depth = block_depth(k);
   for (Index p = 0; p < k; p += depth) {
     in_place_a(g, ta, ta == Trans::yes ? a + p * lda : a + p, lda);
@@ -93,18 +93,20 @@ void serial_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* 
   }
 }
 
-constexpr Index kRows = 192;  // of a block of A that is to stay in the second-level cache
+/// Rows of a block of A that is to stay in the second-level cache: whole panels.
+Index block_rows() {
+  return 192 / gemm_shape().rows * gemm_shape().rows;
+}
 
-/// The operands of a product cut into register panels, block of depth by block of depth, wherever they are packed.
+/// The operands of a product cut into register panels, block of depth by block of depth.
 struct Operand {
-  const float* data;  // as it came, or packed whole when `packed`
+  enum Way { in_place, packed, to_pack };  // to_pack: each task packs what it needs
+
+  const float* data;  // as it came, or packed whole
   Index ld;
   bool transposed;  // of the data as it came: depth runs along rows for A, along columns for B
   Index extent;     // rows of A, columns of B
-  bool packed;
-
-  bool a_in_place(Index depth) const { return !packed && (!transposed || near(depth, ld)); }
-  bool b_in_place(Index k) const { return !packed && in_place(transposed, extent, k, ld); }
+  Way way;
 };
 
 /// Rows [row, row + m) of C against columns [column, column + n), all at panel borders, over the whole depth. What is
@@ -116,9 +118,9 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Ind
     FloatBlock g = start_block(m, n, c + row * ldc + column, ldc);
     g.k = std::min(depth, k - p);
     const float* from = a.transposed ? a.data + p * a.ld + row : a.data + row * a.ld + p;
-    if (a.packed) {
+    if (a.way == Operand::packed) {
       g.a = a.data + p * round_up(a.extent, s.rows) + row * g.k;
-    } else if (a.a_in_place(g.k)) {
+    } else if (a.way == Operand::in_place) {
       in_place_a(g, a.transposed ? Trans::yes : Trans::no, from, a.ld);
     } else {
       float* memory = scratch<float, BlockA>(round_up(m, s.rows) * depth);
@@ -132,9 +134,9 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Ind
     }
     g.b_panel = s.columns * g.k;
     g.b_row = s.columns;
-    if (b.packed) {
+    if (b.way == Operand::packed) {
       g.b = b.data + p * round_up(b.extent, s.columns) + column * g.k;
-    } else if (b.b_in_place(k)) {
+    } else if (b.way == Operand::in_place) {
       g.b = b.data + p * b.ld + column;
       g.b_panel = s.columns;
       g.b_row = b.ld;
@@ -151,9 +153,10 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Ind
       g.ld_residual = extras.ld_residual;
     }
     // A block of A stays in the second-level cache while the panels of B go by.
-    for (Index i = 0; i < m; i += kRows) {
+    const Index most = block_rows();
+    for (Index i = 0; i < m; i += most) {
       FloatBlock part = g;
-      part.m = std::min(kRows, m - i);
+      part.m = std::min(most, m - i);
       part.a += i / s.rows * g.panel;
       part.c += i * ldc;
       if (part.residual) part.residual += i * part.ld_residual;
@@ -167,8 +170,8 @@ Index pieces(Index units, Index most, Index wanted) {
   return std::clamp<Index>(wanted, ceil_div(units, most), std::max<Index>(1, units));
 }
 
-/// Tasks are at most one block of rows by 1,024 columns (C too stays in the second-level cache) where B is packed, and
-/// few columns by many rows where A is. There are enough of them to share evenly, if each is worth its hand-over.
+/// Tasks are at most one block of rows by 1,024 columns (C too stays in the second-level cache), but few columns by
+/// many rows where each packs its part of B. There are enough of them to share evenly, if each is worth its hand-over.
 void multiply(const Operand& a, const Operand& b, Index k, Index depth, Index n, float* c, Index ldc,
               const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
@@ -176,8 +179,8 @@ void multiply(const Operand& a, const Operand& b, Index k, Index depth, Index n,
   const Index row_panels = ceil_div(m, s.rows), panels = ceil_div(n, s.columns);
   const Index worth = alone() ? 1 : std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 3 * num_threads());
   Index row_tasks, column_tasks;
-  if (b.packed || b.b_in_place(k)) {
-    row_tasks = pieces(row_panels, kRows / s.rows, std::min<Index>(worth, ceil_div(m, 48)));
+  if (b.way != Operand::to_pack) {
+    row_tasks = pieces(row_panels, block_rows() / s.rows, std::min<Index>(worth, ceil_div(m, 48)));
     column_tasks = pieces(panels, 1024 / s.columns, ceil_div(worth, row_tasks));
   } else {
     column_tasks = pieces(panels, 256 / s.columns, std::min<Index>(worth, ceil_div(n, 64)));
@@ -212,23 +215,27 @@ void pack_operand(const Operand& x, Index k, Index depth, bool is_a, float* memo
 void parallel_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* a, Index lda, const float* b,
                       Index ldb, float* c, Index ldc, const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
-  // The smaller operand is packed first and shared; each part of the larger one is packed by the task that needs it. In
-  // slices of the depth, so that what is shared stays within 8 MB (or one block of depth). Rows of A that few tasks
-  // read are not worth it.
-  const bool share_a = m < n, rows_of_a = ta == Trans::no && n <= 4 * m,
-             share = !in_place(tb == Trans::yes, n, k, ldb) && !(share_a && rows_of_a);
+  // Of what is not read where it lies, the smaller operand is packed first and shared; each part of the larger one is
+  // packed by the task that needs it. In slices of the depth, so that what is shared stays within 8 MB (or one block of
+  // depth). Rows of A are packed, too, where very many tasks read them.
+  const bool share_a = m < n;
   const Index extent = share_a ? round_up(m, s.rows) : round_up(n, s.columns), depth = block_depth(k);
+  Operand x{a, lda, ta == Trans::yes, m,
+            a_in_place(ta == Trans::yes, n, depth, lda) ? Operand::in_place : Operand::to_pack};
+  Operand y{b, ldb, tb == Trans::yes, n,
+            b_in_place(tb == Trans::yes, n, k, ldb) ? Operand::in_place : Operand::to_pack};
+  Operand& small = share_a ? x : y;
+  const bool share = y.way == Operand::to_pack && (small.way == Operand::to_pack || (!x.transposed && n > 4 * m));
   const Index slice = share ? std::min(k, std::max<Index>(1, (Index{2} << 20) / (extent * depth)) * depth) : k;
   float* shared = share ? scratch<float, Shared>(extent * slice) : nullptr;
   for (Index p = 0; p < k; p += slice) {
     const Index kk = std::min(slice, k - p);
-    Operand x{ta == Trans::yes ? a + p * lda : a + p, lda, ta == Trans::yes, m, false};
-    Operand y{tb == Trans::yes ? b + p : b + p * ldb, ldb, tb == Trans::yes, n, false};
+    x.data = x.transposed ? a + p * lda : a + p;
+    y.data = y.transposed ? b + p : b + p * ldb;
     if (share) {
-      Operand& small = share_a ? x : y;
       pack_operand(small, kk, depth, share_a, shared);
       small.data = shared;
-      small.packed = true;
+      small.way = Operand::packed;
     }
     Extras<float> here;
     if (p + slice >= k) here = extras;
@@ -326,7 +333,7 @@ void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Inde
 
 template <>
 Index Panels<float>::size() const {
-  return in_place(tb == Trans::yes, n, k, ldb) ? 0 : round_up(n, gemm_shape().columns) * k;
+  return b_in_place(tb == Trans::yes, n, k, ldb) ? 0 : round_up(n, gemm_shape().columns) * k;
 }
 template <>
 Index Panels<double>::size() const {
@@ -334,7 +341,7 @@ Index Panels<double>::size() const {
 }
 template <>
 void Panels<float>::pack(Index begin, Index end) const {
-  pack_some({b, ldb, tb == Trans::yes, n, false}, k, block_depth(k), false, begin, end, memory);
+  pack_some({b, ldb, tb == Trans::yes, n, Operand::to_pack}, k, block_depth(k), false, begin, end, memory);
 }
 template <>
 void Panels<double>::pack(Index, Index) const {}
@@ -344,9 +351,12 @@ void gemm_panels(Trans ta, Index m, Index n, const float* a, Index lda, const Pa
                  const Extras<float>& extras) {
   if (m == 0 || n == 0) return;
   if (b.k == 0) return only_extras(m, n, c, ldc, extras);
-  const bool packed = b.size() > 0;
-  multiply({a, lda, ta == Trans::yes, m, false}, {packed ? b.memory : b.b, b.ldb, b.tb == Trans::yes, b.n, packed}, b.k,
-           block_depth(b.k), n, c, ldc, extras);
+  const Index depth = block_depth(b.k);
+  const auto a_way = a_in_place(ta == Trans::yes, n, depth, lda) ? Operand::in_place : Operand::to_pack;
+  const auto b_way = b.size() > 0 ? Operand::packed : Operand::in_place;
+  multiply({a, lda, ta == Trans::yes, m, a_way},
+           {b_way == Operand::packed ? b.memory : b.b, b.ldb, b.tb == Trans::yes, b.n, b_way}, b.k, depth, n, c, ldc,
+           extras);
 }
 template <>
 void gemm_panels(Trans ta, Index m, Index n, const double* a, Index lda, const Panels<double>& b, double* c, Index ldc,

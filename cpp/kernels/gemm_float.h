@@ -14,7 +14,7 @@ constexpr int kLanes = V<float>::N;
 constexpr int NV = kVectorBytes == 64 ? 4 : 2;  // vectors per row of the register tile
 constexpr int MR = 6;                           // 24 accumulators of 32 registers, else 12 of 16
 constexpr int NR = NV * kLanes;
-constexpr int KC = 512;  // depth of a block: its panels of A and B pass through the first-level cache
+constexpr int KC = 512;  // depth of a block: a panel of B of this depth streams from the second-level cache
 
 constexpr int kUnroll = 4;  // steps of k in one turn of the loop
 
@@ -107,24 +107,27 @@ struct EachInOnePiece {
   }
 };
 
+// Hundreds of these are one tile: with a check of every reference that they capture, compiling them takes minutes.
+#define LOOPOS_INLINE __attribute__((always_inline, no_sanitize("undefined")))
+
 /// body(constant 0), ... body(constant COUNT - 1): an array indexed by these constants is kept in registers, by loop
 /// counters only when the compiler unrolls in time.
 template <class Body, int... I>
-__attribute__((always_inline)) inline void unrolled(std::integer_sequence<int, I...>, Body&& body) {
+LOOPOS_INLINE inline void unrolled(std::integer_sequence<int, I...>, Body&& body) {
   (body(std::integral_constant<int, I>{}), ...);
 }
 template <int COUNT, class Body>
-__attribute__((always_inline)) inline void unrolled(Body&& body) {
+LOOPOS_INLINE inline void unrolled(Body&& body) {
   unrolled(std::make_integer_sequence<int, COUNT>{}, body);
 }
 
 /// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C] [+ bias] [+ residual], of which VECTORS a row are
-/// wanted. Meanwhile `ahead`, the panel of B to come, is brought nearer line by line: without that, the first tile of
-/// each panel waits for the outer cache.
+/// wanted. Meanwhile what is at `ahead`, of the packed panel of B to come, is brought nearer line by line: without
+/// that, the first tile of each panel waits for the outer cache.
 template <int ROWS, int VECTORS, template <int> class Panel>
-__attribute__((noinline)) void micro(const FloatBlock& g, const float* a_panel, const float* b, const float* ahead,
-                                     Index row, Index column, int width) {
-#define LOOPOS_INLINE __attribute__((always_inline))
+__attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock& g, const float* a_panel,
+                                                               const float* b, const float* ahead, Index row,
+                                                               Index column, int width) {
   float* c = g.c + row * g.ldc + column;
   const Index k = g.k, ldc = g.ldc;
   if (k >= 128)  // else C is needed before it could have come
@@ -172,7 +175,6 @@ __attribute__((noinline)) void micro(const FloatBlock& g, const float* a_panel, 
     finish([](int) LOOPOS_INLINE { return std::integral_constant<int, kLanes>{}; });
   else
     finish([&](int j) LOOPOS_INLINE { return j + 1 < VECTORS ? kLanes : width - j * kLanes; });
-#undef LOOPOS_INLINE
 }
 
 /// micro for as many rows, and as many vectors a row, as the tile has.
@@ -236,7 +238,8 @@ inline void transpose_square(vfloat* rows) {
 
 /// Panels of WIDTH numbers per step of k, as pack; element (k, j) is at src[j * ld + k].
 template <int WIDTH>
-inline void pack_turned(const float* src, Index ld, Index k, Index n, float* dst) {
+__attribute__((no_sanitize("undefined"))) inline void pack_turned(const float* src, Index ld, Index k, Index n,
+                                                                  float* dst) {
   for (Index panel = 0; panel < n; panel += WIDTH)
     for (int i = 0; i < WIDTH && panel + i < n; i += kLanes) {
       const int lanes = WIDTH - i < kLanes ? WIDTH - i : kLanes;
@@ -247,14 +250,15 @@ inline void pack_turned(const float* src, Index ld, Index k, Index n, float* dst
         const int steps = static_cast<int>(k - p < kLanes ? k - p : kLanes);
         vfloat square[kLanes];
         if (rows == kLanes && steps == kLanes) {
-          unrolled<kLanes>([&](auto r) { square[r] = V<float>::load(from + r * ld + p).v; });
+          unrolled<kLanes>([&](auto r) LOOPOS_INLINE { square[r] = V<float>::load(from + r * ld + p).v; });
           transpose_square<1>(square);
-          unrolled<kLanes>([&](auto u) { V<float>(square[u]).store(to + (p + u) * WIDTH); });
+          unrolled<kLanes>([&](auto u) LOOPOS_INLINE { V<float>(square[u]).store(to + (p + u) * WIDTH); });
         } else {
-          unrolled<kLanes>(
-              [&](auto r) { square[r] = r < rows ? V<float>::load(from + r * ld + p, steps).v : vfloat{}; });
+          unrolled<kLanes>([&](auto r) LOOPOS_INLINE {
+            square[r] = r < rows ? V<float>::load(from + r * ld + p, steps).v : vfloat{};
+          });
           transpose_square<1>(square);
-          unrolled<kLanes>([&](auto u) {
+          unrolled<kLanes>([&](auto u) LOOPOS_INLINE {
             if (u < steps) V<float>(square[u]).store(to + (p + u) * WIDTH, lanes);
           });
         }
@@ -320,4 +324,5 @@ inline void multiply_row_float(const float* x, const float* w, Index ld, Index n
   }
 }
 
+#undef LOOPOS_INLINE
 }  // namespace loopos::kernels::LOOPOS_ISA_NAME

@@ -43,7 +43,7 @@ void Gpt<T>::each_weight(WeightVisitor<T> visitor) {
 template <class T>
 Index Gpt<T>::sequences_per_part(const Pass& pass) const {
   constexpr Index kRows = 64;                // of a part, about: its activations stay in the second-level cache
-  constexpr Index kPanels = Index{2} << 20;  // numbers in all packed weights: more and packing costs too much
+  constexpr Index kPanels = Index{2} << 20;  // twice the numbers in all weights: more and packing costs too much
   const Index sequences = std::max<Index>(1, kRows / std::max<Index>(1, pass.time)),
               parts = (pass.batch + sequences - 1) / sequences;
   const bool small = std::is_same_v<T, float> && panels_size_ <= kPanels && head_.tile(pass.rows()) == pass.rows();
