@@ -60,12 +60,12 @@ bool a_in_place(bool transposed, Index n, Index depth, Index ld) {
   return !transposed || (depth * ld <= Index{1} << 18 && n <= 2 * gemm_shape().columns);
 }
 
-/// A read where it lies: element (0, p) at a.
-void in_place_a(FloatBlock& g, Trans ta, const float* a, Index lda) {
+/// Lets the block read A where it lies: its first element at a.
+void point_at_a(FloatBlock& g, bool transposed, const float* a, Index lda) {
   g.a = a;
-  g.panel = ta == Trans::yes ? gemm_shape().rows : gemm_shape().rows * lda;
-  g.column_stride = ta == Trans::yes ? lda : 1;
-  g.row_stride = ta == Trans::yes ? 1 : lda;
+  g.panel = transposed ? gemm_shape().rows : gemm_shape().rows * lda;
+  g.column_stride = transposed ? lda : 1;
+  g.row_stride = transposed ? 1 : lda;
 }
 
 /// Small products, such as those inside a tile of attention: A is read where it lies, and so is B when its vectors are
@@ -85,7 +85,7 @@ void serial_product(Trans ta, Trans tb, Index m, Index n, Index k, const float* 
   g.b_row = whole ? ldb : s.columns;
   const Index depth = block_depth(k);
   for (Index p = 0; p < k; p += depth) {
-    in_place_a(g, ta, ta == Trans::yes ? a + p * lda : a + p, lda);
+    point_at_a(g, ta == Trans::yes, ta == Trans::yes ? a + p * lda : a + p, lda);
     g.k = std::min(depth, k - p);
     g.b = packed + p * g.b_row;
     g.accumulate = accumulate || p > 0;
@@ -121,7 +121,7 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Ind
     if (a.way == Operand::packed) {
       g.a = a.data + p * round_up(a.extent, s.rows) + row * g.k;
     } else if (a.way == Operand::in_place) {
-      in_place_a(g, a.transposed ? Trans::yes : Trans::no, from, a.ld);
+      point_at_a(g, a.transposed, from, a.ld);
     } else {
       float* memory = scratch<float, BlockA>(round_up(m, s.rows) * depth);
       pack_a(from, a.ld, a.transposed, g.k, m, memory);

@@ -38,8 +38,8 @@ void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Inde
                  Index ldc, bool accumulate);
 
 /// B packed once for several products. Packing writes size() numbers to memory, which must live as long as this. Where
-/// size() is 0 nothing is to be packed and B itself is read: for double, and for a small B
-/// stored (k, n) whose rows are whole vectors.
+/// size() is 0 nothing is to be packed and B itself is read: for double, and for a small B stored (k, n) whose rows are
+/// whole vectors.
 template <class T>
 struct Panels {
   Trans tb;

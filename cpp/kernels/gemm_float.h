@@ -122,8 +122,8 @@ LOOPOS_INLINE inline void unrolled(Body&& body) {
 }
 
 /// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C] [+ bias] [+ residual], of which VECTORS a row are
-/// wanted. Meanwhile what is at `ahead`, of the packed panel of B to come, is brought nearer line by line: without
-/// that, the first tile of each panel waits for the outer cache.
+/// wanted. Meanwhile what is at `ahead` is brought nearer line by line: a share of the packed panel of B to come, for
+/// whose first tile would else wait for the outer cache.
 template <int ROWS, int VECTORS, template <int> class Panel>
 __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock& g, const float* a_panel,
                                                                const float* b, const float* ahead, Index row,
@@ -201,8 +201,8 @@ inline void multiply_panels(const FloatBlock& g) {
     for (Index i = 0, row_panel = 0; i < g.m; i += MR, ++row_panel) {
       const int rows = static_cast<int>(g.m - i < MR ? g.m - i : MR);
       const float* a = g.a + row_panel * g.panel;
-      const Index ahead = g.b_row == NR ? row_panel * lines : g.b_panel;
-      call_micro<Panel>(rows, vectors, g, a, b, ahead < g.b_panel ? next + ahead : a, i, j, width);
+      const bool wanted = g.b_row == NR && row_panel * lines < g.b_panel;
+      call_micro<Panel>(rows, vectors, g, a, b, wanted ? next + row_panel * lines : a, i, j, width);
     }
   }
 }
@@ -271,24 +271,24 @@ __attribute__((no_sanitize("undefined"))) inline void pack_turned(const float* s
 template <int WIDTH>
 inline void pack(const float* src, Index ld, bool transposed, Index k, Index n, float* dst) {
   if (transposed) return pack_turned<WIDTH>(src, ld, k, n, dst);
-  const Index whole = n / WIDTH * WIDTH;
   // So many rows at a time, that each of their cache lines is read once; of so few panels, that the places written to,
   // which may all fall into one set of the cache, are kept.
   constexpr Index kRows = 8, kPanels = 8;
-  for (Index j0 = 0; j0 < whole; j0 += kPanels * WIDTH)
+  for (Index j0 = 0; j0 < n; j0 += kPanels * WIDTH)
     for (Index p0 = 0; p0 < k; p0 += kRows)
-      for (Index j = j0; j < whole && j < j0 + kPanels * WIDTH; j += WIDTH)
-        for (Index p = p0; p < k && p < p0 + kRows; ++p)
-          if constexpr (WIDTH < kLanes)
-            V<float>::load(src + p * ld + j, WIDTH).store(dst + j * k + p * WIDTH, WIDTH);
-          else
-            std::memcpy(dst + j * k + p * WIDTH, src + p * ld + j, sizeof(float) * WIDTH);
-  for (Index p = 0; p < k; ++p)
-    for (Index j = whole; j < n; j += kLanes) {
-      const int count = static_cast<int>(n - j < kLanes ? n - j : kLanes);
-      const int room = static_cast<int>(whole + WIDTH - j < kLanes ? whole + WIDTH - j : kLanes);
-      V<float>::load(src + p * ld + j, count).store(dst + whole * k + p * WIDTH + j - whole, room);
-    }
+      for (Index j = j0; j < n && j < j0 + kPanels * WIDTH; j += WIDTH)
+        for (Index p = p0; p < k && p < p0 + kRows; ++p) {
+          const float* from = src + p * ld + j;
+          float* to = dst + j * k + p * WIDTH;
+          if (n - j >= WIDTH) {
+            std::memcpy(to, from, sizeof(float) * WIDTH);
+            continue;
+          }
+          const int width = static_cast<int>(n - j);
+          for (int i = 0; i < width; i += kLanes)
+            V<float>::load(from + i, width - i < kLanes ? width - i : kLanes)
+                .store(to + i, WIDTH - i < kLanes ? WIDTH - i : kLanes);
+        }
 }
 
 inline void pack_b_float(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed) {

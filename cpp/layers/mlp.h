@@ -109,7 +109,7 @@ class Mlp {
   MlpConfig config_{};
   Index up_ = 0;
   Linear<T> up_proj_, down_proj_;
-  bool slope_ = false;  // the last time before backward that the activation is computed, its slope is, too
+  bool slope_ = false;  // when backward begins, before_ holds the activation's slope and no more its argument
   T *before_ = nullptr, *after_ = nullptr;
 };
 

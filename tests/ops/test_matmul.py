@@ -3,6 +3,9 @@ differences, deaf to thread count."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -34,7 +37,8 @@ def test_whole_numbers_are_exact_at_every_small_shape(dtype):
             product_is_exact(m, int(rng.choice(sizes)), n, dtype, rng)
 
 
-# One beyond and around: depth of a packed block (256), rows of a tile (240 of 12, 120 of 6), panels of a task.
+# One beyond and around: depth of a block (512), its rows (192), panels of a task, and the limits up to which operands
+# are read where they lie (65,536 numbers of B, 262,144 of A).
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "shape",
@@ -48,6 +52,11 @@ def test_whole_numbers_are_exact_at_every_small_shape(dtype):
         (500, 300, 65),
         (125, 64, 1030),
         (1, 900, 700),
+        (191, 40, 129),
+        (193, 256, 256),
+        (193, 257, 256),
+        (513, 512, 128),
+        (512, 512, 129),
     ],
     ids=str,
 )
@@ -134,6 +143,56 @@ def test_bits_do_not_depend_on_threads(dtype, thread_count):
         first = first or results
         for one, other in zip(first, results, strict=True):
             assert one.tobytes() == other.tobytes()
+
+
+def test_bits_do_not_depend_on_where_operands_are_read():
+    """Each is read where it lies when that is near enough, else packed: of a larger product whose operands are
+    packed, the part must have the bits of the small one."""
+    rng = np.random.default_rng(4)
+    a, b, dc = (rng.standard_normal(s, np.float32) for s in ((300, 260), (260, 1024), (300, 1024)))
+    whole = ops.matmul(a, b)
+    dwhole = ops.matmul_backward(dc, a, b)[1]
+    for columns in (32, 64, 128, 250):
+        part = np.ascontiguousarray(b[:, :columns])
+        np.testing.assert_array_equal(ops.matmul(a, part), whole[:, :columns])
+        dpart = ops.matmul_backward(np.ascontiguousarray(dc[:, :columns]), a, part)[1]
+        np.testing.assert_array_equal(dpart, dwhole[:, :columns])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects a page with mprotect of the C library")
+@pytest.mark.parametrize(("m", "k", "n"), [(13, 37, 65), (6, 64, 64), (7, 63, 48), (70, 130, 33), (200, 515, 130)])
+def test_nothing_is_read_behind_an_operand(m, k, n):
+    """The kernels' inner loops are instructions, which no sanitizer looks into. So the operands end where a page
+    begins that must not be touched; in a process of its own, which a fault would end."""
+    subprocess.run([sys.executable, "-c", BEHIND, str(m), str(k), str(n)], check=True)
+
+
+BEHIND = """
+import ctypes, mmap, sys
+import numpy as np
+from loopos import ops
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+def at_the_edge(x):
+    pages = -(-x.nbytes // mmap.PAGESIZE)
+    memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    forbidden = ctypes.c_void_p(start + pages * mmap.PAGESIZE)
+    assert libc.mprotect(forbidden, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    edge = np.frombuffer(memory, x.dtype, x.size, pages * mmap.PAGESIZE - x.nbytes).reshape(x.shape)
+    edge[...] = x
+    return edge
+
+m, k, n = map(int, sys.argv[1:])
+rng = np.random.default_rng(0)
+a, b, dc = (at_the_edge(rng.standard_normal(s, np.float32)) for s in ((m, k), (k, n), (m, n)))
+w = at_the_edge(rng.standard_normal((n, k), np.float32))
+ops.matmul(a, b)
+ops.matmul_backward(dc, a, b)
+ops.linear(a, w, None)
+ops.linear_backward(dc, a, w, False)
+"""
 
 
 def test_extremes_are_computed_as_they_are():
