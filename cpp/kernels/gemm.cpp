@@ -109,60 +109,76 @@ struct Operand {
   Way way;
 };
 
-/// Rows [row, row + m) of C against columns [column, column + n), all at panel borders, over the whole depth. What is
-/// not packed yet is packed here, block by block, into memory of this thread.
+/// Lets the block read its part of A, from (row, p): m rows, g.k steps. What is not packed yet is packed here, into
+/// memory of this thread.
+void take_a(FloatBlock& g, const Operand& a, Index depth, Index row, Index p) {
+  const GemmShape& s = gemm_shape();
+  const float* from = a.transposed ? a.data + p * a.ld + row : a.data + row * a.ld + p;
+  if (a.way == Operand::in_place) return point_at_a(g, a.transposed, from, a.ld);
+  g.a = a.data + p * round_up(a.extent, s.rows) + row * g.k;
+  g.panel = s.rows * g.k;
+  g.row_stride = 1;
+  g.column_stride = s.rows;
+  if (a.way == Operand::packed) return;
+  float* memory = scratch<float, BlockA>(round_up(g.m, s.rows) * depth);
+  pack_a(from, a.ld, a.transposed, g.k, g.m, memory);
+  g.a = memory;
+}
+
+/// The same of B, from (p, column).
+void take_b(FloatBlock& g, const Operand& b, Index depth, Index p, Index column) {
+  const GemmShape& s = gemm_shape();
+  const float* from = b.transposed ? b.data + column * b.ld + p : b.data + p * b.ld + column;
+  g.b = b.way == Operand::packed ? b.data + p * round_up(b.extent, s.columns) + column * g.k : from;
+  g.b_panel = b.way == Operand::in_place ? s.columns : s.columns * g.k;
+  g.b_row = b.way == Operand::in_place ? b.ld : s.columns;
+  if (b.way != Operand::to_pack) return;
+  float* memory = scratch<float, BlockB>(round_up(g.n, s.columns) * depth);
+  pack_b(from, b.ld, b.transposed, g.k, g.n, memory);
+  g.b = memory;
+}
+
+/// What take_b will have to pack next, of `steps` steps and `columns` columns.
+Coming coming_b(const Operand& b, Index p, Index steps, Index column, Index columns) {
+  constexpr Index kLine = 16;  // numbers of a cache line
+  if (b.transposed) return {b.data + column * b.ld + p, columns, ceil_div(steps, kLine), b.ld};
+  return {b.data + p * b.ld + column, steps, ceil_div(columns, kLine), b.ld};
+}
+
+/// Rows [row, row + m) of C against columns [column, column + n), all at panel borders, over the whole depth. Of a B
+/// that is packed here so much at a time that, with what is coming after it and a block of A, it stays in the
+/// second-level cache.
 void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Index row, Index m, Index column, Index n,
                    float* c, Index ldc, const Extras<float>& extras) {
-  const GemmShape& s = gemm_shape();
-  for (Index p = 0; p < k; p += depth) {
-    FloatBlock g = start_block(m, n, c + row * ldc + column, ldc);
-    g.k = std::min(depth, k - p);
-    const float* from = a.transposed ? a.data + p * a.ld + row : a.data + row * a.ld + p;
-    if (a.way == Operand::packed) {
-      g.a = a.data + p * round_up(a.extent, s.rows) + row * g.k;
-    } else if (a.way == Operand::in_place) {
-      point_at_a(g, a.transposed, from, a.ld);
-    } else {
-      float* memory = scratch<float, BlockA>(round_up(m, s.rows) * depth);
-      pack_a(from, a.ld, a.transposed, g.k, m, memory);
-      g.a = memory;
+  const Index step = b.way == Operand::to_pack ? 128 : n, end = column + n;
+  for (Index j = column; j < end; j += step)
+    for (Index p = 0; p < k; p += depth) {
+      FloatBlock g = start_block(m, std::min(step, end - j), c + row * ldc + j, ldc);
+      const bool last = p + depth >= k;
+      g.k = std::min(depth, k - p);
+      take_a(g, a, depth, row, p);
+      take_b(g, b, depth, p, j);
+      if (b.way == Operand::to_pack && !last)
+        g.coming = coming_b(b, p + depth, std::min(depth, k - p - depth), j, g.n);
+      else if (b.way == Operand::to_pack && j + step < end)
+        g.coming = coming_b(b, 0, std::min(depth, k), j + step, std::min(step, end - j - step));
+      g.accumulate = extras.accumulate || p > 0;
+      if (last) {
+        g.bias = extras.bias ? extras.bias + j : nullptr;
+        g.residual = extras.residual ? extras.residual + row * extras.ld_residual + j : nullptr;
+        g.ld_residual = extras.ld_residual;
+      }
+      // A block of A stays in the second-level cache while the panels of B go by.
+      const Index most = block_rows();
+      for (Index i = 0; i < m; i += most) {
+        FloatBlock part = g;
+        part.m = std::min(most, m - i);
+        part.a += i / gemm_shape().rows * g.panel;
+        part.c += i * ldc;
+        if (part.residual) part.residual += i * part.ld_residual;
+        multiply_block(part);
+      }
     }
-    if (!g.panel) {
-      g.panel = s.rows * g.k;
-      g.row_stride = 1;
-      g.column_stride = s.rows;
-    }
-    g.b_panel = s.columns * g.k;
-    g.b_row = s.columns;
-    if (b.way == Operand::packed) {
-      g.b = b.data + p * round_up(b.extent, s.columns) + column * g.k;
-    } else if (b.way == Operand::in_place) {
-      g.b = b.data + p * b.ld + column;
-      g.b_panel = s.columns;
-      g.b_row = b.ld;
-    } else {
-      float* memory = scratch<float, BlockB>(round_up(n, s.columns) * depth);
-      pack_b(b.transposed ? b.data + column * b.ld + p : b.data + p * b.ld + column, b.ld, b.transposed, g.k, n,
-             memory);
-      g.b = memory;
-    }
-    g.accumulate = extras.accumulate || p > 0;
-    if (p + depth >= k) {
-      g.bias = extras.bias ? extras.bias + column : nullptr;
-      g.residual = extras.residual ? extras.residual + row * extras.ld_residual + column : nullptr;
-      g.ld_residual = extras.ld_residual;
-    }
-    // A block of A stays in the second-level cache while the panels of B go by.
-    const Index most = block_rows();
-    for (Index i = 0; i < m; i += most) {
-      FloatBlock part = g;
-      part.m = std::min(most, m - i);
-      part.a += i / s.rows * g.panel;
-      part.c += i * ldc;
-      if (part.residual) part.residual += i * part.ld_residual;
-      multiply_block(part);
-    }
-  }
 }
 
 /// How many pieces of at most `most` units make up `units`, when there should be at least `wanted`.
@@ -170,8 +186,8 @@ Index pieces(Index units, Index most, Index wanted) {
   return std::clamp<Index>(wanted, ceil_div(units, most), std::max<Index>(1, units));
 }
 
-/// Tasks are at most one block of rows by 1,024 columns (C too stays in the second-level cache), but few columns by
-/// many rows where each packs its part of B. There are enough of them to share evenly, if each is worth its hand-over.
+/// Tasks are at most one block of rows by 1,024 columns (C too stays in the second-level cache), but many rows where
+/// each packs its part of B. There are enough of them to share evenly, if each is worth its hand-over.
 void multiply(const Operand& a, const Operand& b, Index k, Index depth, Index n, float* c, Index ldc,
               const Extras<float>& extras) {
   const GemmShape& s = gemm_shape();
@@ -183,7 +199,7 @@ void multiply(const Operand& a, const Operand& b, Index k, Index depth, Index n,
     row_tasks = pieces(row_panels, block_rows() / s.rows, std::min<Index>(worth, ceil_div(m, 48)));
     column_tasks = pieces(panels, 1024 / s.columns, ceil_div(worth, row_tasks));
   } else {
-    column_tasks = pieces(panels, 256 / s.columns, std::min<Index>(worth, ceil_div(n, 64)));
+    column_tasks = pieces(panels, 1024 / s.columns, std::min<Index>(worth, ceil_div(n, 64)));
     row_tasks = pieces(row_panels, 1024 / s.rows, ceil_div(worth, column_tasks));
   }
   const Index rows = ceil_div(row_panels, row_tasks) * s.rows, columns = ceil_div(panels, column_tasks) * s.columns;

@@ -122,12 +122,11 @@ LOOPOS_INLINE inline void unrolled(Body&& body) {
 }
 
 /// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C] [+ bias] [+ residual], of which VECTORS a row are
-/// wanted. Meanwhile what is at `ahead` is brought nearer line by line: a share of the packed panel of B to come, for
-/// whose first tile would else wait for the outer cache.
+/// wanted. Meanwhile a share of what is coming is brought nearer: from `line` on, one line every kUnroll steps.
 template <int ROWS, int VECTORS, template <int> class Panel>
 __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock& g, const float* a_panel,
-                                                               const float* b, const float* ahead, Index row,
-                                                               Index column, int width) {
+                                                               const float* b, const Coming& coming, Index line,
+                                                               Index row, Index column, int width) {
   float* c = g.c + row * g.ldc + column;
   const Index k = g.k, ldc = g.ldc;
   if (k >= 128)  // else C is needed before it could have come
@@ -149,10 +148,18 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock&
     a.move(steps);
     b += steps * b_steps.stride;
   };
+  const Index piece = line / coming.lines;
+  const bool more = piece < coming.pieces;
+  const float* ahead = more ? coming.at + piece * (coming.ld - 16 * coming.lines) + 16 * line : a_panel;
+  Index left = more ? (piece + 1) * coming.lines - line : k;  // lines of the piece
   Index p = 0;
   for (; p + kUnroll <= k; p += kUnroll) {
     __builtin_prefetch(ahead, 0, 2);
     ahead += 16;
+    if (--left == 0) {
+      ahead += coming.ld - 16 * coming.lines;
+      left = coming.lines;
+    }
     turn(std::integral_constant<int, kUnroll>{});
   }
   for (; p < k; ++p) turn(std::integral_constant<int, 1>{});
@@ -179,30 +186,34 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock&
 
 /// micro for as many rows, and as many vectors a row, as the tile has.
 template <template <int> class Panel, int ROWS = MR, int VECTORS = NV>
-inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* a, const float* b, const float* ahead,
-                       Index row, Index column, int width) {
+inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* a, const float* b, const Coming& coming,
+                       Index line, Index row, Index column, int width) {
   if constexpr (VECTORS > 1) {
     if (vectors < VECTORS)
-      return call_micro<Panel, ROWS, VECTORS - 1>(rows, vectors, g, a, b, ahead, row, column, width);
+      return call_micro<Panel, ROWS, VECTORS - 1>(rows, vectors, g, a, b, coming, line, row, column, width);
   }
   if constexpr (ROWS > 1) {
-    if (rows < ROWS) return call_micro<Panel, ROWS - 1, VECTORS>(rows, vectors, g, a, b, ahead, row, column, width);
+    if (rows < ROWS)
+      return call_micro<Panel, ROWS - 1, VECTORS>(rows, vectors, g, a, b, coming, line, row, column, width);
   }
-  micro<ROWS, VECTORS, Panel>(g, a, b, ahead, row, column, width);
+  micro<ROWS, VECTORS, Panel>(g, a, b, coming, line, row, column, width);
 }
 
 template <template <int> class Panel>
 inline void multiply_panels(const FloatBlock& g) {
-  const Index lines = g.k / kUnroll * 16;  // of the next panel, brought in by one tile
+  Index line = 0;  // of what is coming
   for (Index j = 0, panel = 0; j < g.n; j += NR, ++panel) {
     const int width = static_cast<int>(g.n - j < NR ? g.n - j : NR), vectors = (width + kLanes - 1) / kLanes;
     const float* b = g.b + panel * g.b_panel;
-    const float* next = b + g.b_panel;
+    Coming coming = g.coming;
+    if (!coming.at) {  // the next packed panel of B, in one piece
+      coming = {b + g.b_panel, g.b_row == NR && j + NR < g.n, (g.k * NR + 15) / 16, 0};
+      line = 0;
+    }
     for (Index i = 0, row_panel = 0; i < g.m; i += MR, ++row_panel) {
       const int rows = static_cast<int>(g.m - i < MR ? g.m - i : MR);
-      const float* a = g.a + row_panel * g.panel;
-      const bool wanted = g.b_row == NR && row_panel * lines < g.b_panel;
-      call_micro<Panel>(rows, vectors, g, a, b, wanted ? next + row_panel * lines : a, i, j, width);
+      call_micro<Panel>(rows, vectors, g, g.a + row_panel * g.panel, b, coming, line, i, j, width);
+      line += g.k / kUnroll;
     }
   }
 }

@@ -116,11 +116,19 @@ const GemmShape& gemm_shape();
 void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed);
 /// Packs A (m, k), or its transpose as stored, into panels of MR rows: panel p holds k columns of MR numbers.
 void pack_a(const float* a, Index lda, bool transposed, Index k, Index m, float* packed);
+/// What is to be read soon, `pieces` runs of `lines` cache lines, ld floats apart: the inner loop brings it nearer,
+/// else its reader waits for the memory.
+struct Coming {
+  const float* at;
+  Index pieces, lines, ld;
+};
+
 /// One block with k <= KC. Row panel p of A starts at a + p panel; element (i, j) of a panel is at i row_stride + j
 /// column_stride, one of which is 1. Column panel p of B starts at b + p b_panel and has NR numbers per step of k,
 /// b_row apart: packed, or in place where n is a multiple of a vector.
 struct FloatBlock {
   Index m, n, k;
+  Coming coming;
   const float* a;
   Index panel, row_stride, column_stride;
   const float* b;
