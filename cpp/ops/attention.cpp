@@ -21,7 +21,7 @@ using kernels::Trans;
 /// Queries per tile, so that the scores of a tile stay in the second-level cache. Short sequences have smaller tiles,
 /// so that causal ones skip more of what is hidden.
 Index tile_rows(const AttentionShape& s) {
-  return s.keys <= 128 ? 32 : std::clamp<Index>(65536 / s.keys, 16, 64);
+  return s.keys <= 128 ? 32 : std::clamp<Index>(65536 / s.keys, 32, 64);
 }
 
 /// One head's tile of queries [first, first + rows) against keys [0, keys), of which row i sees the first visible(i),
