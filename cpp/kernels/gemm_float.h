@@ -17,6 +17,7 @@ constexpr int NR = NV * kLanes;
 constexpr int KC = 512;  // depth of a block: a panel of B of this depth streams from the second-level cache
 
 constexpr int kUnroll = 4;  // steps of k in one turn of the loop
+constexpr int kLine = 16;   // numbers in a cache line
 
 /// Places 0 to 3 strides from a pointer: an address can hold each as one register besides the pointer.
 struct Places {
@@ -121,12 +122,37 @@ LOOPOS_INLINE inline void unrolled(Body&& body) {
   unrolled(std::make_integer_sequence<int, COUNT>{}, body);
 }
 
+/// A place in what is coming. Behind its end: `near`, which costs nothing to ask for.
+struct Ahead {
+  const float *at, *near;
+  Index left, lines, jump, rest;  // left: lines of the piece; rest: of all pieces
+  Ahead(const Coming& c, const float* otherwise)
+      : at(c.at),
+        near(otherwise),
+        left(c.lines),
+        lines(c.lines),
+        jump(c.ld - kLine * c.lines),
+        rest(c.pieces * c.lines) {
+    move(0);
+  }
+  void move(Index count) {
+    rest -= count;
+    if (rest <= 0) {
+      at = near;
+      left = KC;
+      return;
+    }
+    at += kLine * count;
+    for (left -= count; left <= 0; left += lines) at += jump;
+  }
+};
+
 /// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C] [+ bias] [+ residual], of which VECTORS a row are
-/// wanted. Meanwhile a share of what is coming is brought nearer: from `line` on, one line every kUnroll steps.
+/// wanted. Meanwhile a share of what is coming is brought nearer, one line every kUnroll steps.
 template <int ROWS, int VECTORS, template <int> class Panel>
 __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock& g, const float* a_panel,
-                                                               const float* b, const Coming& coming, Index line,
-                                                               Index row, Index column, int width) {
+                                                               const float* b, const Ahead& ahead, Index row,
+                                                               Index column, int width) {
   float* c = g.c + row * g.ldc + column;
   const Index k = g.k, ldc = g.ldc;
   if (k >= 128)  // else C is needed before it could have come
@@ -148,17 +174,15 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock&
     a.move(steps);
     b += steps * b_steps.stride;
   };
-  const Index piece = line / coming.lines;
-  const bool more = piece < coming.pieces;
-  const float* ahead = more ? coming.at + piece * (coming.ld - 16 * coming.lines) + 16 * line : a_panel;
-  Index left = more ? (piece + 1) * coming.lines - line : k;  // lines of the piece
+  const float* line = ahead.at;
+  Index left = ahead.left;
   Index p = 0;
   for (; p + kUnroll <= k; p += kUnroll) {
-    __builtin_prefetch(ahead, 0, 2);
-    ahead += 16;
+    __builtin_prefetch(line, 0, 2);
+    line += kLine;
     if (--left == 0) {
-      ahead += coming.ld - 16 * coming.lines;
-      left = coming.lines;
+      line += ahead.jump;
+      left = ahead.lines;
     }
     turn(std::integral_constant<int, kUnroll>{});
   }
@@ -186,34 +210,31 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock&
 
 /// micro for as many rows, and as many vectors a row, as the tile has.
 template <template <int> class Panel, int ROWS = MR, int VECTORS = NV>
-inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* a, const float* b, const Coming& coming,
-                       Index line, Index row, Index column, int width) {
+inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* a, const float* b, const Ahead& ahead,
+                       Index row, Index column, int width) {
   if constexpr (VECTORS > 1) {
     if (vectors < VECTORS)
-      return call_micro<Panel, ROWS, VECTORS - 1>(rows, vectors, g, a, b, coming, line, row, column, width);
+      return call_micro<Panel, ROWS, VECTORS - 1>(rows, vectors, g, a, b, ahead, row, column, width);
   }
   if constexpr (ROWS > 1) {
-    if (rows < ROWS)
-      return call_micro<Panel, ROWS - 1, VECTORS>(rows, vectors, g, a, b, coming, line, row, column, width);
+    if (rows < ROWS) return call_micro<Panel, ROWS - 1, VECTORS>(rows, vectors, g, a, b, ahead, row, column, width);
   }
-  micro<ROWS, VECTORS, Panel>(g, a, b, coming, line, row, column, width);
+  micro<ROWS, VECTORS, Panel>(g, a, b, ahead, row, column, width);
 }
 
 template <template <int> class Panel>
 inline void multiply_panels(const FloatBlock& g) {
-  Index line = 0;  // of what is coming
+  Ahead ahead(g.coming, g.a);
   for (Index j = 0, panel = 0; j < g.n; j += NR, ++panel) {
     const int width = static_cast<int>(g.n - j < NR ? g.n - j : NR), vectors = (width + kLanes - 1) / kLanes;
     const float* b = g.b + panel * g.b_panel;
-    Coming coming = g.coming;
-    if (!coming.at) {  // the next packed panel of B, in one piece
-      coming = {b + g.b_panel, g.b_row == NR && j + NR < g.n, (g.k * NR + 15) / 16, 0};
-      line = 0;
-    }
+    // Of a B that is packed already the next panel is coming, in one piece.
+    if (!g.coming.at)
+      ahead = Ahead({b + g.b_panel, g.b_row == NR && j + NR < g.n, (g.k * NR + kLine - 1) / kLine, 0}, g.a);
     for (Index i = 0, row_panel = 0; i < g.m; i += MR, ++row_panel) {
       const int rows = static_cast<int>(g.m - i < MR ? g.m - i : MR);
-      call_micro<Panel>(rows, vectors, g, g.a + row_panel * g.panel, b, coming, line, i, j, width);
-      line += g.k / kUnroll;
+      call_micro<Panel>(rows, vectors, g, g.a + row_panel * g.panel, b, ahead, i, j, width);
+      ahead.move(g.k / kUnroll);
     }
   }
 }
