@@ -36,7 +36,7 @@ def measure(
         running = []
         for name in peers:
             try:
-                running.append(stack.enter_context(Process(name, threads)))
+                running.append(stack.enter_context(Process(name, threads, keep_memory=True)))
             except PeerError as reason:
                 absent.append({"peer": name, "threads": threads, "reason": str(reason)})
         for setting in settings:

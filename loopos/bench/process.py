@@ -52,10 +52,17 @@ class PeerError(Exception):
     """An engine that cannot do what it is asked; the message is the reason, for the table."""
 
 
-class Process:
-    """One engine in a process of its own, alive until :meth:`close`. PeerError when it is not installed."""
+# glibc gives freed arrays back to the system, or not, by rules of its own; the pages of the next are then cleared once
+# more, which takes longer than many an operation. With these it keeps them.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 40), "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
-    def __init__(self, name: str, threads: int):
+
+class Process:
+    """One engine in a process of its own, alive until :meth:`close`. PeerError when it is not installed.
+
+    keep_memory: what its arrays held is used again, where it would as a rule go back to the system."""
+
+    def __init__(self, name: str, threads: int, *, keep_memory: bool = False):
         peer = PEERS[name]
         if importlib.util.find_spec(peer.package) is None:
             raise PeerError(f"{peer.package} is not installed")
@@ -68,7 +75,12 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "LOOPOS_BENCH_THREADS": str(threads)},
+            env={
+                **os.environ,
+                **(_KEEP_MEMORY if keep_memory else {}),
+                "PYTHONPATH": os.pathsep.join(filter(None, path)),
+                "LOOPOS_BENCH_THREADS": str(threads),
+            },
         )
         try:
             started = self.ask("start", threads=threads)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import pytest
 
 from loopos.bench import process
@@ -48,6 +51,22 @@ def test_an_engine_that_dies_leaves_its_last_words(monkeypatch):
     with pytest.raises(PeerError, match="ended by signal 9"):
         ours.ask("memory")
     ours.close()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc")
+@pytest.mark.unsanitized("a sanitizer brings an allocator of its own")
+def test_memory_is_kept_between_calls():
+    """Else a call with a large result waits for the system to clear its pages again."""
+    with Process("loopos", threads=1, keep_memory=True) as ours:
+        ours.ask("operation", name="softmax", backward=False, arrays=[["x", [6000, 4096]]], options={})
+        ours.ask("calls", count=3)
+        before = page_faults(ours)
+        ours.ask("calls", count=5)  # 96 MB each
+        assert page_faults(ours) - before < 100
+
+
+def page_faults(engine: Process) -> int:
+    return int(Path(f"/proc/{engine._process.pid}/stat").read_text().rsplit(")", 1)[1].split()[7])
 
 
 def test_names_of_engines():
