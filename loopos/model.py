@@ -204,9 +204,12 @@ class Model:
                 problems.append(f"{name} must have shape {views[name].shape}, got {state[name].shape}")
         if problems:
             raise ValueError("Model.load_state_dict: " + "; ".join(sorted(problems)))
-        copies = {name: np.array(state[name]) for name in views}  # the source may be these very views in another order
+        # The source may be these very views in another order: what overlaps them is copied before the first is written.
+        weights = list(views.values())
+        overlapping = [name for name in views if any(np.may_share_memory(state[name], view) for view in weights)]
+        source = {**state, **{name: np.array(state[name]) for name in overlapping}}
         for name, view in views.items():
-            view[...] = copies[name]
+            view[...] = source[name]
 
     # Files
 

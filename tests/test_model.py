@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +237,26 @@ def test_load_state_dict_is_all_or_nothing(family):
     with pytest.raises(TypeError, match="float32"):
         model.load_state_dict({**state, last: state[last].astype(np.float64)})
     assert all((before[n] == v).all() for n, v in model.parameters().items())
+
+
+def test_weights_may_be_loaded_from_the_models_own_views_in_another_order():
+    model = loopos.Model(loopos.ModelConfig(vocab_size=11, context_length=4, n_layer=3, n_head=1, d_model=8), seed=2)
+    views, before = model.parameters(), model.state_dict()
+    blocks = [[name for name in views if name.startswith(f"blocks.{i}.")] for i in range(3)]
+    turned = {here: there for i in range(3) for here, there in zip(blocks[i], blocks[i - 1], strict=True)}
+    model.load_state_dict({name: views[turned.get(name, name)] for name in views})
+    for name, view in views.items():
+        np.testing.assert_array_equal(view, before[turned.get(name, name)])
+
+
+def test_loading_holds_no_second_copy_of_the_weights():
+    model = loopos.Model(loopos.ModelConfig(vocab_size=11, context_length=4, n_layer=3, n_head=1, d_model=64))
+    state = model.state_dict()
+    tracemalloc.start()
+    model.load_state_dict(state)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < sum(array.nbytes for array in state.values()) / 4
 
 
 def test_generation_is_greedy_at_zero_and_agrees_with_forward(family):
