@@ -122,42 +122,34 @@ LOOPOS_INLINE inline void unrolled(Body&& body) {
   unrolled(std::make_integer_sequence<int, COUNT>{}, body);
 }
 
-/// A place in what is coming. Behind its end: `near`, which costs nothing to ask for.
-struct Ahead {
-  const float *at, *near;
-  Index left, lines, jump, rest;  // left: lines of the piece; rest: of all pieces
-  Ahead(const Coming& c, const float* otherwise)
-      : at(c.at),
-        near(otherwise),
-        left(c.lines),
-        lines(c.lines),
-        jump(c.ld - kLine * c.lines),
-        rest(c.pieces * c.lines) {
-    move(0);
-  }
-  void move(Index count) {
-    rest -= count;
-    if (rest <= 0) {
-      at = near;
-      left = KC;
-      return;
-    }
+/// A way through what is coming, line by line.
+struct Walk {
+  const float* at;
+  Index left, pieces, lines, jump;  // left: lines of this piece; pieces: with this one
+  explicit Walk(const Coming& c)
+      : at(c.at), left(c.lines), pieces(c.pieces), lines(c.lines), jump(c.ld - kLine * c.lines) {}
+  void skip(Index count) {
     at += kLine * count;
-    for (left -= count; left <= 0; left += lines) at += jump;
+    for (left -= count; left <= 0 && pieces > 0; --pieces) {
+      at += jump;
+      left += lines;
+    }
   }
 };
 
+/// Lines of C that a tile brings nearer while it is computed; none where they would be needed before they could come.
+inline Index lines_of_c(Index k, int rows, int vectors) {
+  return k < 128 ? 0 : Index{rows} * ((vectors * kLanes + kLine - 1) / kLine);
+}
+
 /// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C] [+ bias] [+ residual], of which VECTORS a row are
-/// wanted. Meanwhile a share of what is coming is brought nearer, one line every kUnroll steps.
+/// wanted. Meanwhile C and a share of what is coming are brought nearer.
 template <int ROWS, int VECTORS, template <int> class Panel>
 __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock& g, const float* a_panel,
-                                                               const float* b, const Ahead& ahead, Index row,
+                                                               const float* b, const Walk& ahead, Index row,
                                                                Index column, int width) {
   float* c = g.c + row * g.ldc + column;
   const Index k = g.k, ldc = g.ldc;
-  if (k >= 128)  // else C is needed before it could have come
-    for (int i = 0; i < ROWS; ++i)
-      for (int j = 0; j < VECTORS * kLanes; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
   V<float> acc[ROWS * VECTORS];
   unrolled<ROWS * VECTORS>([&](auto t) LOOPOS_INLINE { acc[t] = V<float>(vfloat{}); });
   Panel<ROWS> a(a_panel, g.row_stride, g.column_stride);
@@ -174,15 +166,20 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock&
     a.move(steps);
     b += steps * b_steps.stride;
   };
-  const float* line = ahead.at;
-  Index left = ahead.left;
+  // One line at a time: all of C at once would hold up B, which comes through the same few buffers.
+  Walk walk = ahead;
+  if (const Index lines = lines_of_c(k, ROWS, VECTORS)) walk = Walk({c, ROWS, lines / ROWS, ldc});
   Index p = 0;
   for (; p + kUnroll <= k; p += kUnroll) {
-    __builtin_prefetch(line, 0, 2);
-    line += kLine;
-    if (--left == 0) {
-      line += ahead.jump;
-      left = ahead.lines;
+    __builtin_prefetch(walk.at, 0, 2);
+    walk.at += kLine;
+    if (--walk.left == 0) {
+      if (--walk.pieces > 0) {
+        walk.at += walk.jump;
+        walk.left = walk.lines;
+      } else {
+        walk = ahead;
+      }
     }
     turn(std::integral_constant<int, kUnroll>{});
   }
@@ -210,7 +207,7 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock&
 
 /// micro for as many rows, and as many vectors a row, as the tile has.
 template <template <int> class Panel, int ROWS = MR, int VECTORS = NV>
-inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* a, const float* b, const Ahead& ahead,
+inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* a, const float* b, const Walk& ahead,
                        Index row, Index column, int width) {
   if constexpr (VECTORS > 1) {
     if (vectors < VECTORS)
@@ -224,17 +221,19 @@ inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* 
 
 template <template <int> class Panel>
 inline void multiply_panels(const FloatBlock& g) {
-  Ahead ahead(g.coming, g.a);
+  const Walk nowhere({g.a, 1, KC, 0});  // there already
+  Walk ahead = g.coming.at ? Walk(g.coming) : nowhere;
   for (Index j = 0, panel = 0; j < g.n; j += NR, ++panel) {
     const int width = static_cast<int>(g.n - j < NR ? g.n - j : NR), vectors = (width + kLanes - 1) / kLanes;
     const float* b = g.b + panel * g.b_panel;
-    // Of a B that is packed already the next panel is coming, in one piece.
-    if (!g.coming.at)
-      ahead = Ahead({b + g.b_panel, g.b_row == NR && j + NR < g.n, (g.k * NR + kLine - 1) / kLine, 0}, g.a);
+    if (!g.coming.at && g.b_row == NR && j + NR < g.n)  // packed already: the next panel
+      ahead = Walk({b + g.b_panel, 1, (g.k * NR + kLine - 1) / kLine, 0});
     for (Index i = 0, row_panel = 0; i < g.m; i += MR, ++row_panel) {
       const int rows = static_cast<int>(g.m - i < MR ? g.m - i : MR);
       call_micro<Panel>(rows, vectors, g, g.a + row_panel * g.panel, b, ahead, i, j, width);
-      ahead.move(g.k / kUnroll);
+      const Index done = g.k / kUnroll - lines_of_c(g.k, rows, vectors);
+      if (done > 0) ahead.skip(done);
+      if (ahead.pieces == 0) ahead = nowhere;
     }
   }
 }
