@@ -193,7 +193,7 @@ class Model:
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"Model.load_state_dict: state must be a dict of arrays, got {checks.shown(state)}")
-        views = self.parameters()
+        views, state = self.parameters(), dict(state)
         problems = [f"missing {name}" for name in views if name not in state]
         problems += [f"unexpected {name}" for name in state if name not in views]
         for name in views.keys() & state.keys():

@@ -115,14 +115,16 @@ void take_a(FloatBlock& g, const Operand& a, Index depth, Index row, Index p) {
   const GemmShape& s = gemm_shape();
   const float* from = a.transposed ? a.data + p * a.ld + row : a.data + row * a.ld + p;
   if (a.way == Operand::in_place) return point_at_a(g, a.transposed, from, a.ld);
-  g.a = a.data + p * round_up(a.extent, s.rows) + row * g.k;
   g.panel = s.rows * g.k;
   g.row_stride = 1;
   g.column_stride = s.rows;
-  if (a.way == Operand::packed) return;
-  float* memory = scratch<float, BlockA>(round_up(g.m, s.rows) * depth);
-  pack_a(from, a.ld, a.transposed, g.k, g.m, memory);
-  g.a = memory;
+  if (a.way == Operand::packed) {
+    g.a = a.data + p * round_up(a.extent, s.rows) + row * g.k;
+  } else {
+    float* memory = scratch<float, BlockA>(round_up(g.m, s.rows) * depth);
+    pack_a(from, a.ld, a.transposed, g.k, g.m, memory);
+    g.a = memory;
+  }
 }
 
 /// The same of B, from (p, column).
@@ -140,17 +142,17 @@ void take_b(FloatBlock& g, const Operand& b, Index depth, Index p, Index column)
 
 /// What take_b will have to pack next, of `steps` steps and `columns` columns.
 Coming coming_b(const Operand& b, Index p, Index steps, Index column, Index columns) {
-  constexpr Index kLine = 16;  // numbers of a cache line
   if (b.transposed) return {b.data + column * b.ld + p, columns, ceil_div(steps, kLine), b.ld};
   return {b.data + p * b.ld + column, steps, ceil_div(columns, kLine), b.ld};
 }
 
 /// Rows [row, row + m) of C against columns [column, column + n), all at panel borders, over the whole depth. Of a B
-/// that is packed here so much at a time that, with what is coming after it and a block of A, it stays in the
-/// second-level cache.
+/// that is packed here 128 to 255 columns at a time: with as much that is coming after them and a block of A, they stay
+/// in a second-level cache of 1 MB. (A is then not packed here.)
 void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Index row, Index m, Index column, Index n,
                    float* c, Index ldc, const Extras<float>& extras) {
-  const Index step = b.way == Operand::to_pack ? 128 : n, end = column + n;
+  const Index panels = ceil_div(n, gemm_shape().columns), times = std::max<Index>(1, n / 128);
+  const Index step = b.way == Operand::to_pack ? ceil_div(panels, times) * gemm_shape().columns : n, end = column + n;
   for (Index j = column; j < end; j += step)
     for (Index p = 0; p < k; p += depth) {
       FloatBlock g = start_block(m, std::min(step, end - j), c + row * ldc + j, ldc);

@@ -17,7 +17,6 @@ constexpr int NR = NV * kLanes;
 constexpr int KC = 512;  // depth of a block: a panel of B of this depth streams from the second-level cache
 
 constexpr int kUnroll = 4;  // steps of k in one turn of the loop
-constexpr int kLine = 16;   // numbers in a cache line
 
 /// Places 0 to 3 strides from a pointer: an address can hold each as one register besides the pointer.
 struct Places {
@@ -125,12 +124,12 @@ LOOPOS_INLINE inline void unrolled(Body&& body) {
 /// A way through what is coming, line by line.
 struct Walk {
   const float* at;
-  Index left, pieces, lines, jump;  // left: lines of this piece; pieces: with this one
+  Index left, runs, lines, jump;  // left: lines of this run; runs: with this one
   explicit Walk(const Coming& c)
-      : at(c.at), left(c.lines), pieces(c.pieces), lines(c.lines), jump(c.ld - kLine * c.lines) {}
+      : at(c.at), left(c.lines), runs(c.runs), lines(c.lines), jump(c.ld - kLine * c.lines) {}
   void skip(Index count) {
     at += kLine * count;
-    for (left -= count; left <= 0 && pieces > 0; --pieces) {
+    for (left -= count; left <= 0 && runs > 0; --runs) {
       at += jump;
       left += lines;
     }
@@ -174,7 +173,7 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock&
     __builtin_prefetch(walk.at, 0, 2);
     walk.at += kLine;
     if (--walk.left == 0) {
-      if (--walk.pieces > 0) {
+      if (--walk.runs > 0) {
         walk.at += walk.jump;
         walk.left = walk.lines;
       } else {
@@ -221,19 +220,23 @@ inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* 
 
 template <template <int> class Panel>
 inline void multiply_panels(const FloatBlock& g) {
-  const Walk nowhere({g.a, 1, KC, 0});  // there already
+  const Walk nowhere({g.a, KC, 1, 0});  // again and again one line that is there
   Walk ahead = g.coming.at ? Walk(g.coming) : nowhere;
+  bool more = g.coming.at;
   for (Index j = 0, panel = 0; j < g.n; j += NR, ++panel) {
     const int width = static_cast<int>(g.n - j < NR ? g.n - j : NR), vectors = (width + kLanes - 1) / kLanes;
     const float* b = g.b + panel * g.b_panel;
-    if (!g.coming.at && g.b_row == NR && j + NR < g.n)  // packed already: the next panel
+    if (!g.coming.at && g.b_row == NR && j + NR < g.n) {  // packed already: the next panel
       ahead = Walk({b + g.b_panel, 1, (g.k * NR + kLine - 1) / kLine, 0});
+      more = true;
+    }
     for (Index i = 0, row_panel = 0; i < g.m; i += MR, ++row_panel) {
       const int rows = static_cast<int>(g.m - i < MR ? g.m - i : MR);
       call_micro<Panel>(rows, vectors, g, g.a + row_panel * g.panel, b, ahead, i, j, width);
-      const Index done = g.k / kUnroll - lines_of_c(g.k, rows, vectors);
-      if (done > 0) ahead.skip(done);
-      if (ahead.pieces == 0) ahead = nowhere;
+      if (!more) continue;
+      ahead.skip(g.k / kUnroll - lines_of_c(g.k, rows, vectors));
+      more = ahead.runs > 0;
+      if (!more) ahead = nowhere;
     }
   }
 }

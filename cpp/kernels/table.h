@@ -116,11 +116,13 @@ const GemmShape& gemm_shape();
 void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed);
 /// Packs A (m, k), or its transpose as stored, into panels of MR rows: panel p holds k columns of MR numbers.
 void pack_a(const float* a, Index lda, bool transposed, Index k, Index m, float* packed);
-/// What is to be read soon, `pieces` runs of `lines` cache lines, ld floats apart: the inner loop brings it nearer,
-/// else its reader waits for the memory.
+constexpr int kLine = 16;  // floats of a cache line
+
+/// What is to be read soon, `runs` runs of `lines` cache lines, ld floats apart: the inner loop brings it nearer, else
+/// its reader waits for the memory.
 struct Coming {
   const float* at;
-  Index pieces, lines, ld;
+  Index runs, lines, ld;
 };
 
 /// One block with k <= KC. Row panel p of A starts at a + p panel; element (i, j) of a panel is at i row_stride + j

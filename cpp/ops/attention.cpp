@@ -18,8 +18,8 @@ using kernels::gemm_serial;
 using kernels::Panels;
 using kernels::Trans;
 
-/// Queries per tile, so that the scores of a tile stay in the second-level cache. Short sequences have smaller tiles,
-/// so that causal ones skip more of what is hidden.
+/// Queries per tile, so that the scores of a tile stay in the second-level cache; but not so few that the products of a
+/// tile are slow. Short sequences have smaller tiles, so that causal ones skip more of what is hidden.
 Index tile_rows(const AttentionShape& s) {
   return s.keys <= 128 ? 32 : std::clamp<Index>(65536 / s.keys, 32, 64);
 }

@@ -54,7 +54,7 @@ class PeerError(Exception):
 
 # glibc gives freed arrays back to the system, or not, by rules of its own; the pages of the next are then cleared once
 # more, which takes longer than many an operation. With these it keeps them.
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 40), "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 
 class Process:

@@ -26,6 +26,7 @@ def whole_numbers(rng, shape, dtype):
         (2600, 9, 130),
         (40, 257, 260),
         (3, 300, 14011),
+        (200, 1030, 1100),
         (0, 3, 4),
         (3, 0, 4),
         (3, 4, 0),
@@ -85,7 +86,7 @@ def test_bits_do_not_depend_on_threads(dtype, thread_count):
     rng = np.random.default_rng(3)
     cases = [
         [rng.standard_normal(s).astype(dtype) for s in ((r, i), (o, i), (o,), (r, o))]
-        for r, i, o in ((1, 7, 3), (1301, 65, 131), (260, 270, 40))
+        for r, i, o in ((1, 7, 3), (1301, 65, 131), (260, 270, 40), (200, 1030, 1100))
     ]
     first = None
     for threads in (1, 2, 3, 5, 8):

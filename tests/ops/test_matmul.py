@@ -131,7 +131,12 @@ def test_gradients_by_differences_and_a_planted_error():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bits_do_not_depend_on_threads(dtype, thread_count):
     rng = np.random.default_rng(6)
-    cases = [((301, 259), (259, 131)), ((9, 41, 33), (9, 33, 29)), ((6, 130, 70), (70, 65))]
+    cases = [
+        ((301, 259), (259, 131)),
+        ((200, 600), (600, 900)),  # each task packs its part of the right operand, in several turns
+        ((9, 41, 33), (9, 33, 29)),
+        ((6, 130, 70), (70, 65)),
+    ]
     inputs = [(rng.standard_normal(a).astype(dtype), rng.standard_normal(b).astype(dtype)) for a, b in cases]
     first = None
     for threads in (1, 2, 3, 5, 8):
