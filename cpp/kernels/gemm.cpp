@@ -147,8 +147,8 @@ Coming coming_b(const Operand& b, Index p, Index steps, Index column, Index colu
 }
 
 /// Rows [row, row + m) of C against columns [column, column + n), all at panel borders, over the whole depth. Of a B
-/// that is packed here 128 to 255 columns at a time: with as much that is coming after them and a block of A, they stay
-/// in a second-level cache of 1 MB. (A is then not packed here.)
+/// that is packed here about 128 columns at a time: they, as much that is coming after them and a block of A are about
+/// 1 MB, to stay in the second-level cache. (A is then not packed here.)
 void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Index row, Index m, Index column, Index n,
                    float* c, Index ldc, const Extras<float>& extras) {
   const Index panels = ceil_div(n, gemm_shape().columns), times = std::max<Index>(1, n / 128);
@@ -160,10 +160,9 @@ void multiply_tile(const Operand& a, const Operand& b, Index k, Index depth, Ind
       g.k = std::min(depth, k - p);
       take_a(g, a, depth, row, p);
       take_b(g, b, depth, p, j);
-      if (b.way == Operand::to_pack && !last)
-        g.coming = coming_b(b, p + depth, std::min(depth, k - p - depth), j, g.n);
-      else if (b.way == Operand::to_pack && j + step < end)
-        g.coming = coming_b(b, 0, std::min(depth, k), j + step, std::min(step, end - j - step));
+      const Index next_p = last ? 0 : p + depth, next_j = last ? j + step : j;
+      if (b.way == Operand::to_pack && next_j < end)
+        g.coming = coming_b(b, next_p, std::min(depth, k - next_p), next_j, std::min(step, end - next_j));
       g.accumulate = extras.accumulate || p > 0;
       if (last) {
         g.bias = extras.bias ? extras.bias + j : nullptr;

@@ -127,6 +127,18 @@ struct Walk {
   Index left, runs, lines, jump;  // left: lines of this run; runs: with this one
   explicit Walk(const Coming& c)
       : at(c.at), left(c.lines), runs(c.runs), lines(c.lines), jump(c.ld - kLine * c.lines) {}
+  /// One line on; behind the last, `then`.
+  LOOPOS_INLINE void next(const Walk& then) {
+    at += kLine;
+    if (--left > 0) return;
+    if (--runs > 0) {
+      at += jump;
+      left = lines;
+    } else {
+      *this = then;
+    }
+  }
+  /// As many lines on; runs is 0 behind the last.
   void skip(Index count) {
     at += kLine * count;
     for (left -= count; left <= 0 && runs > 0; --runs) {
@@ -171,15 +183,7 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock&
   Index p = 0;
   for (; p + kUnroll <= k; p += kUnroll) {
     __builtin_prefetch(walk.at, 0, 2);
-    walk.at += kLine;
-    if (--walk.left == 0) {
-      if (--walk.runs > 0) {
-        walk.at += walk.jump;
-        walk.left = walk.lines;
-      } else {
-        walk = ahead;
-      }
-    }
+    walk.next(ahead);
     turn(std::integral_constant<int, kUnroll>{});
   }
   for (; p < k; ++p) turn(std::integral_constant<int, 1>{});
@@ -220,7 +224,7 @@ inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* 
 
 template <template <int> class Panel>
 inline void multiply_panels(const FloatBlock& g) {
-  const Walk nowhere({g.a, KC, 1, 0});  // again and again one line that is there
+  const Walk nowhere({g.a, KC, 1, 0});  // one line that is near, again and again
   Walk ahead = g.coming.at ? Walk(g.coming) : nowhere;
   bool more = g.coming.at;
   for (Index j = 0, panel = 0; j < g.n; j += NR, ++panel) {
