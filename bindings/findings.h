@@ -3,8 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
-#include "core/flags.h"
-#include "core/probe.h"
+#include "trace/flags.h"
+#include "trace/probe.h"
 
 namespace loopos::bind {
 

@@ -2,7 +2,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "core/guards.h"
 #include "core/memory.h"
 #include "core/thread_pool.h"
 #include "kernels/table.h"
@@ -10,6 +9,7 @@
 #include "model.h"
 #include "ops.h"
 #include "optim.h"
+#include "trace/guards.h"
 
 namespace py = pybind11;
 
@@ -68,8 +68,7 @@ PYBIND11_MODULE(_core, m) {
       "guard_counts",
       [] {
         py::dict counts;
-        for (std::size_t i = 0; i < kGuardNames.size(); ++i)
-          counts[kGuardNames[i]] = guard_count(static_cast<Guard>(i));
+        for (const auto& [name, count] : guard_counts()) counts[py::str(name)] = count;
         return counts;
       },
       "How often each operation's guard has decided a row since import or reset_guard_counts(): fully masked rows; for "

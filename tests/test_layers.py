@@ -17,13 +17,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "cpp/core": 0,
-    "cpp/kernels": 1,
-    "cpp/linalg": 1,
-    "cpp/ops": 2,
-    "cpp/layers": 3,
-    "cpp/optim": 3,
-    "cpp/models": 4,
-    "bindings": 5,
+    "cpp/trace": 1,
+    "cpp/kernels": 2,
+    "cpp/linalg": 2,
+    "cpp/ops": 3,
+    "cpp/layers": 4,
+    "cpp/optim": 4,
+    "cpp/models": 5,
+    "bindings": 6,
 }
 RUNTIME_PACKAGES = {"loopos", "numpy", "safetensors", "tqdm", "tomli"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)

@@ -9,10 +9,10 @@
 #include <string>
 
 #include "core/buffer.h"
-#include "core/flags.h"
 #include "core/memory.h"
 #include "core/philox.h"
-#include "core/probe.h"
+#include "trace/flags.h"
+#include "trace/probe.h"
 
 namespace loopos {
 

@@ -3,9 +3,9 @@
 
 #include <vector>
 
-#include "core/flags.h"
-#include "core/guards.h"
 #include "models/gpt.h"
+#include "trace/flags.h"
+#include "trace/guards.h"
 
 namespace loopos {
 

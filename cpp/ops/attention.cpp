@@ -6,13 +6,15 @@
 #include <limits>
 
 #include "core/buffer.h"
-#include "core/guards.h"
 #include "core/thread_pool.h"
 #include "kernels/gemm.h"
 #include "ops/dropout.h"
+#include "trace/guards.h"
 
 namespace loopos {
 namespace {
+
+Guard fully_masked("attention");
 
 using kernels::gemm_serial;
 using kernels::Panels;
@@ -142,7 +144,7 @@ void forward_tile(const Tile& t, Heads<const T> q, const Panels<T>& k, Heads<con
     if (norm == -std::numeric_limits<T>::infinity()) ++masked;
     if (t.options.dropout > 0) t.drop(i, p + i * stride);
   }
-  if (masked > 0) count_guard(Guard::attention, masked);
+  if (masked > 0) fully_masked.count(masked);
   gemm_serial<T>(Trans::no, Trans::no, t.rows, t.shape.value_width, t.keys, p, stride, v.row(t.b, kv, 0),
                  v.strides.time, y.row(t.b, t.h, t.first), y.strides.time, false);
   if (!all_finite(y, t.b, t.h, t.first, t.rows, t.shape.value_width))

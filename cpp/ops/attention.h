@@ -3,7 +3,7 @@
 // q (B, H, T, D), k (B, Hkv, S, D), v (B, Hkv, S, Dv), y like q with Dv, lse (B, H, T); head h reads key/value head h /
 // (H / Hkv). Scores exist only for one tile of queries of one head at a time. Backward recomputes p = e^(s - lse) from
 // the saved lse (Dao et al., "FlashAttention", 2022), so forward saves y and lse alone. A fully masked row gives y = 0,
-// lse = -inf and is counted (Guard::attention). What a query may not see never reaches it, NaN included: a product that
+// lse = -inf and is counted by its guard. What a query may not see never reaches it, NaN included: a product that
 // met a number that is not finite is done again over the visible pairs alone (0 * NaN would leak).
 #pragma once
 

@@ -6,7 +6,7 @@
 // Stability: the maximum is subtracted, sums and logarithm are in double, and p_t - 1 is computed as -(sum of the other
 // p), so the gradient keeps its digits when p_t is near 1. lse is only a shift to backward (it renormalises), so its
 // rounding to T does no harm there. A counted row that is all -inf has no distribution: its loss and gradient are NaN
-// as they come out of the arithmetic, and it is counted (Guard::cross_entropy). A target with logit -inf beside finite
+// as they come out of the arithmetic, and it is counted by its guard. A target with logit -inf beside finite
 // ones has loss +inf.
 #pragma once
 

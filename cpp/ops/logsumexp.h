@@ -1,7 +1,7 @@
 // Logarithm of the sum of exponentials over the last axis.
 //   y = max x + log sum e^(x - max x)
 // Stability: as log_softmax; the sum of maximum and logarithm is taken in double and rounded once. A row that is all
-// -inf gives -inf, and is counted (Guard::logsumexp); its gradient is zero, as softmax is there. A +inf gives +inf (its
+// -inf gives -inf, and is counted by its guard; its gradient is zero, as softmax is there. A +inf gives +inf (its
 // gradient is NaN: inf - inf), a NaN gives NaN.
 #pragma once
 

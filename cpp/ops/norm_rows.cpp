@@ -4,13 +4,15 @@
 #include <limits>
 
 #include "core/buffer.h"
-#include "core/guards.h"
 #include "core/thread_pool.h"
 #include "kernels/table.h"
 #include "ops/column_sums.h"
+#include "trace/guards.h"
 
 namespace loopos {
 namespace {
+
+Guard layer_norm_below_eps("layer_norm_eps"), rms_norm_below_eps("rms_norm_eps");
 
 using Wide = long double;
 
@@ -93,7 +95,7 @@ void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Ind
       if (mean) mean[r] = saved_mean;
       if (rstd) rstd[r] = saved;
     }
-    if (floored > 0) count_guard(kind == NormKind::rms ? Guard::rms_norm_eps : Guard::layer_norm_eps, floored);
+    if (floored > 0) (kind == NormKind::rms ? rms_norm_below_eps : layer_norm_below_eps).count(floored);
   });
 }
 

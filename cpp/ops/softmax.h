@@ -1,7 +1,7 @@
 // Softmax over the last axis.
 //   y = e^(x - max x) / sum e^(x - max x)
 // Stability: the row maximum is subtracted first, so the sum is at least 1 and no finite input can overflow. Only a row
-// that is all -inf (fully masked) has no maximum to subtract; it is defined as zeros, and counted (Guard::softmax). A
+// that is all -inf (fully masked) has no maximum to subtract; it is defined as zeros, and counted by its guard. A
 // NaN or +inf makes its row NaN.
 #pragma once
 

@@ -1,4 +1,4 @@
-#include "core/probe.h"
+#include "trace/probe.h"
 
 namespace loopos {
 

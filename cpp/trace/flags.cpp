@@ -1,4 +1,4 @@
-#include "core/flags.h"
+#include "trace/flags.h"
 
 #include <string_view>
 #include <utility>
