@@ -1,9 +1,16 @@
 """Numbers out of a log of any trainer: bytes in, :class:`Log` out, in bounded memory, whatever the bytes are.
 
-A line becomes zero or more :class:`Record` of canonical names (``loss``, ``eval_loss``, ``grad_norm``,
-``learning_rate``, ``step``, ``epoch``, ``accuracy``, ``valid_tokens``, ``nonfinite``, ``loss_scale``, ``skipped``),
-from ``key: value`` in any of the usual spellings, from JSON, and from tables (CSV or Markdown) whose header names a
-loss. Other names whose value is not finite, and norms such as ``||R||_F: 3.4e12``, are kept under their own name.
+A line becomes zero or more :class:`Record` of canonical names, from ``key: value`` in any of the usual spellings, from
+JSON, and from tables (CSV or Markdown) whose header names a loss:
+
+    loss             of training; one column of the log, chosen once
+    eval_loss        of held-out data; one column of the log too
+    grad_norm, learning_rate, step, epoch, accuracy, loss_scale, vocab_size, valid_tokens
+    nonfinite        updates refused so far, of a run of LoopOS
+    skipped_iterations, nan_iterations    counters of this entry (Megatron)
+
+A number that is not there (``null``, ``None``) has no key; only in LoopOS's own log does null stand for NaN. 0.0 is a
+number. Other names whose value is not finite, and norms such as ``||R||_F: 3.4e12``, are kept under their own name.
 """
 
 from __future__ import annotations
@@ -37,7 +44,9 @@ _NAMES = {  # canonical: the spellings
     "learning_rate": r"learning[ _-]rate|lr(?:[-_/]\w{1,20})?",
     "loss_scale": r"loss[ _]scale",
     "valid_tokens": r"valid[ _]tokens",
-    "nonfinite": r"nonfinite|(?:number of )?(?:nan|skipped)[ _]iterations",
+    "nonfinite": r"nonfinite",
+    "nan_iterations": r"(?:number of )?nan[ _]iterations",
+    "skipped_iterations": r"(?:number of )?skipped[ _]iterations",
     "accuracy": r"(?:eval[ _]|val[ _]|train[ _])?acc(?:uracy)?",
     "vocab_size": r"vocab(?:ulary)?[ _]size|padded[ _]vocab[ _]size|n[ _]vocab",
     "step": r"global[ _]step|step|iter(?:ation)?",
@@ -67,11 +76,13 @@ _MOJIBAKE = re.compile("Ã.|â(?:€|œ|†|Œ|š)|ðŸ|ï»¿")
 
 @dataclass(frozen=True)
 class Record:
-    """The numbers of one entry. line: counted from 1; text: the line as it stands, cut; values: canonical names."""
+    """The numbers of one entry. line: counted from 1; text: the line as it stands, cut; values: canonical names.
+    run: counts up where the log begins anew with other weights (0 is the first run)."""
 
     line: int
     text: str
     values: dict[str, float]
+    run: int = 0
 
     def get(self, name: str) -> float | None:
         return self.values.get(name)
@@ -141,8 +152,10 @@ def values_of(line: str) -> list[dict[str, float]]:
             name = canonical(match["key"])
             if match.start() not in taken and not any(name == known for _, known, _ in pairs):
                 pairs.append((match.start(), name, match["number"]))
+    own = '"nonfinite": ' in line  # of LoopOS, whose null is a NaN; elsewhere it is a number that was not logged
     for _, name, text in sorted(pairs):
-        if text.lower() == "none" or (text.lower() == "null" and name not in ("loss", "eval_loss", "grad_norm")):
+        absent = text.lower() == "none" or (text.lower() == "null" and not own)
+        if absent or (text.lower() == "null" and name not in ("loss", "eval_loss", "grad_norm")):
             continue
         if name in found[-1]:
             found.append({})

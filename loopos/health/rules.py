@@ -211,6 +211,27 @@ def refused(log: Log) -> Iterator[Finding]:
             quoted(hits),
             "the first refused step: replay it and name the tensor",
         )
+    skipped = [record for record in log.records if record.values.get("skipped_iterations", 0) > 0]
+    start = log.records[: max(len(log.records) // 10, 1)]  # where a scaler looks for its scale: skips are normal there
+    if skipped and skipped[-1].line > start[-1].line:
+        yield Finding(
+            "step-skipped",
+            CERTAIN,
+            f"{sum(r.values['skipped_iterations'] for r in skipped):g} iterations were skipped, as a loss scaler does "
+            "when gradients overflow.",
+            quoted(skipped),
+            "count skipped against applied steps; run one batch in float32",
+        )
+    bad = [record for record in log.records if record.values.get("nan_iterations", 0) > 0]
+    if bad:
+        yield Finding(
+            "not-finite-reported",
+            CERTAIN,
+            f"the program counted {sum(r.values['nan_iterations'] for r in bad):g} iterations whose loss was NaN; "
+            "it does not say where that was born, nor that the steps were skipped.",
+            quoted(bad),
+            FIRST_BAD,
+        )
 
 
 def unequal_runs(log: Log) -> Iterator[Finding]:

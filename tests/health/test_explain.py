@@ -168,6 +168,25 @@ def test_a_healthy_descent_is_learning_and_nothing_else(line):
     assert explain(text).causes == ("learning",)
 
 
+def test_a_number_that_was_not_logged_is_none():
+    """LlamaFactory prints every name in each line."""
+    line = '{{"step": {i}, "loss": {loss:.4f}, "eval_loss": null, "predict_loss": null, "grad_norm": null}}'
+    assert explain(falling(line)).causes == ("learning",)
+    assert explain(falling(line) + '\n{"step": 41, "loss": null, "eval_loss": 1.9}').causes == ("learning",)
+
+
+def test_megatron_counts_iterations_that_were_skipped_and_others_that_were_nan():
+    line = " iteration {i}/ 100 | lm loss: {loss:.6E} | number of skipped iterations: 0 | number of nan iterations: 0 |"
+    healthy = falling(line)
+    assert explain(healthy.replace("skipped iterations: 0", "skipped iterations: 1", 1)).causes == ("learning",)
+    nans = healthy.replace("nan iterations: 0", "nan iterations: 1")
+    assert explain(nans).causes[0] == "not-finite-reported"
+    assert "counted 40 iterations" in explain(nans).findings[0].says
+    assert "40 entries with numbers" in str(explain(nans))
+    skipped = finding(healthy.replace("skipped iterations: 0", "skipped iterations: 2"), "step-skipped")
+    assert skipped.says.startswith("80 iterations were skipped")
+
+
 def test_a_constant_loss_at_ln_v_is_nothing_learned():
     lines = "\n".join(f"step {i} | loss {math.log(65):.4f} | lr 3.0e-04" for i in range(20))
     found = explain("vocab_size=65\n" + lines)
