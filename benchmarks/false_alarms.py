@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import loopos
-from loopos.health.monitor import Monitor
+from loopos.monitor.monitor import Monitor
 
 TEXT = Path(__file__).resolve().parents[1] / "README.md"
 SIZE = {"vocab_size": 256, "context_length": 32, "n_layer": 2, "n_head": 4, "d_model": 64}
@@ -47,7 +47,7 @@ class Half:
     """A data set whose second half of each row is not scored; every eighth batch has a row without any label."""
 
     def __init__(self, ids: np.ndarray):
-        from loopos.data import TokenStream
+        from loopos.data.batches import TokenStream
 
         self._stream = TokenStream(ids, seq_len=32, batch_size=8, grad_accum=2, vocab_size=256)
 

@@ -19,8 +19,9 @@ from types import SimpleNamespace
 import numpy as np
 
 import loopos
-from loopos import gate, optim
-from loopos.watch import Watch
+from loopos import optim
+from loopos.monitor.watch import Watch
+from loopos.run import gate
 
 SETTINGS = {  # vocabulary, context, layers, heads, width, batch
     "micro": (65, 32, 2, 2, 64, 8),

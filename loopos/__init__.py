@@ -20,11 +20,11 @@ except ImportError as error:
 from loopos import ops, optim
 from loopos._core import get_num_threads, guard_counts, reset_guard_counts, set_num_threads
 from loopos.build_info import show_config
-from loopos.callbacks import Callback
 from loopos.config import ModelConfig
 from loopos.errors import Birth, CheckpointError, NonFiniteError
-from loopos.gradcheck import GradcheckError, gradcheck
+from loopos.gradients.gradcheck import GradcheckError, gradcheck
 from loopos.model import Model
+from loopos.run.callbacks import Callback
 from loopos.training import TrainResult, train
 
 __version__ = "0.1.0"
@@ -56,10 +56,10 @@ __all__ = [
 ]
 
 _LATER = {  # loaded when first used: a training needs none of it
-    "counterfactuals": "loopos.health.counterfactuals",
-    "doctor": "loopos.health.doctor",
-    "explain": "loopos.health.explain",
-    "replay": "loopos.health.replay",
+    "counterfactuals": "loopos.health.replay.counterfactuals",
+    "doctor": "loopos.health.doctor.doctor",
+    "explain": "loopos.health.explain.explain",
+    "replay": "loopos.health.replay.replay",
     "trace_step": "loopos.health.ledger",
 }
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from loopos import _core, checks, hf
-from loopos.births import birth_from, find_birth
+from loopos.births.birth import birth_from, find_birth
 from loopos.config import ModelConfig
 from loopos.errors import NonFiniteError
 from loopos.sampling import UniformStream, sample

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from loopos import _core
-from loopos.births import refused_update
+from loopos.births.birth import refused_update
 from loopos.errors import NonFiniteError
 
 __all__ = ["SGD", "Adam", "AdamW"]

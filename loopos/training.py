@@ -1,4 +1,4 @@
-"""loopos.train: the loop. Start reading at :meth:`_Run.loop`; one update is ``loopos.updates.Updater``."""
+"""loopos.train: the loop. Start reading at :meth:`_Run.loop`; one update is ``loopos.run.updates.Updater``."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from . import bundle as bundles
 from . import checks, optim
-from . import resume as resuming
-from .callbacks import Hooks
-from .checkpoint import CheckpointStore
 from .config import ModelConfig
-from .data import IGNORE, Sources, TokenStream, open_sources
+from .data.batches import IGNORE, Sources, TokenStream, open_sources
 from .errors import Birth, NonFiniteError
-from .interrupts import Interrupted, Interrupts
-from .metrics import BITS, METRICS, MetricsLog
 from .model import Model
-from .policy import Policy
-from .result import TrainResult, sample_of
-from .schedules import learning_rate as rate_of
-from .schedules import total_steps
-from .settings import TrainSettings
-from .tally import Tally
+from .monitor.watch import Watch
+from .run import bundle as bundles
+from .run import resume as resuming
+from .run.callbacks import Hooks
+from .run.checkpoint import CheckpointStore
+from .run.interrupts import Interrupted, Interrupts
+from .run.metrics import BITS, METRICS, MetricsLog
+from .run.policy import Policy
+from .run.result import TrainResult, sample_of
+from .run.schedules import learning_rate as rate_of
+from .run.schedules import total_steps
+from .run.settings import TrainSettings
+from .run.tally import Tally
+from .run.updates import Update, Updater, evaluate, refuse_oversized
 from .threads import threads as using_threads
-from .updates import Update, Updater, evaluate, refuse_oversized
-from .watch import Watch
 
 
 def train(
@@ -80,9 +80,9 @@ def train(
                      betas and eps are those of the first two
     learning_rate    the peak; lr_schedule "cosine" or "linear" falls to min_lr, "constant" stays; warmup_steps climb
     max_grad_norm    gradients of a larger norm are scaled down to it; None: never
-    on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see loopos.policy.Policy
+    on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see run/policy.py
     threads          for this call; None leaves the number as it is
-    callbacks        see loopos.callbacks. They, logging, evaluating, saving and threads never change a weight's bits
+    callbacks        see loopos.Callback. They, logging, evaluating, saving and threads never change a weight's bits
     output_dir       where checkpoints (after every save_every-th update and at the end), metrics.jsonl, bits.jsonl and,
                      when a number that is not finite ends the run, a bundle for loopos.replay are written
     resume           "auto": from the newest good checkpoint in output_dir, if any; or a folder: an output_dir or one

@@ -135,9 +135,9 @@ def interrupted():
 def _built_for_release(request, monkeypatch):
     """What the doctor says of a model must not depend on how these tests were built (sanitizers need a Debug build):
     its line about the build sees a release, but in the tests of that line itself."""
-    if "doctor" not in request.module.__name__ or request.module.__name__.endswith("doctor_machine"):
+    if "doctor" not in request.module.__name__ or request.module.__name__.endswith("check_machine"):
         return
-    from loopos.health import doctor_machine
+    from loopos.health.doctor import check_machine
 
-    build = doctor_machine.build
-    monkeypatch.setattr(doctor_machine, "build", lambda info, *rest: build({**info, "build_type": "Release"}, *rest))
+    build = check_machine.build
+    monkeypatch.setattr(check_machine, "build", lambda info, *rest: build({**info, "build_type": "Release"}, *rest))

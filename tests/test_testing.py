@@ -7,7 +7,7 @@ import pytest
 
 import loopos
 from loopos import testing
-from loopos.data import TokenStream
+from loopos.data.batches import TokenStream
 
 CONFIG = loopos.ModelConfig(
     vocab_size=31, context_length=8, n_layer=2, n_head=4, d_model=32, norm="rmsnorm", activation="swiglu", d_ff=48

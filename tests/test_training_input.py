@@ -180,7 +180,7 @@ def test_an_update_beyond_memory_is_refused_before_any_output(tmp_path, name, va
 
 
 def test_the_workspace_of_a_model_to_be_built_counts(monkeypatch):
-    from loopos import updates
+    from loopos.run import updates
 
     shape, config = (4, 8, 2), loopos.ModelConfig(64, 8, 3, 2, 8)
     batches, kept = 4 * 8 * 2 * 16, 4 * 8 * 4 * 3 * (6 * 8 + 2 * config.d_ff)

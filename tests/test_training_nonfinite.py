@@ -87,7 +87,7 @@ def test_skip_is_a_true_no_op_whose_step_is_spent(tmp_path):
             ids, targets = stream.batch(step, micro)
             return ids, np.full_like(targets, -100) if step == 4 else targets
 
-    from loopos.data import TokenStream
+    from loopos.data.batches import TokenStream
 
     stream = TokenStream(IDS, seq_len=8, batch_size=4, vocab_size=32)
     model = loopos.Model(CONFIG)

@@ -13,7 +13,7 @@ from spoiling import Spoil
 
 import loopos
 from loopos import optim
-from loopos.metrics import read_metrics
+from loopos.run.metrics import read_metrics
 
 CONFIG = loopos.ModelConfig(vocab_size=32, context_length=8, n_layer=2, n_head=2, d_model=8, dropout=0.1)
 IDS = np.random.default_rng(0).integers(0, 32, 400)

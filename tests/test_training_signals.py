@@ -56,7 +56,7 @@ def test_ctrl_c_between_micro_batches_abandons_the_update(stop_after):
                 signal.raise_signal(signal.SIGINT)
             return stream.batch(step, micro)
 
-    from loopos.data import TokenStream
+    from loopos.data.batches import TokenStream
 
     stream = TokenStream(IDS, seq_len=8, batch_size=2, grad_accum=2, vocab_size=32)
     model = loopos.Model(CONFIG)

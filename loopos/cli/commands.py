@@ -12,10 +12,11 @@ import numpy as np
 import loopos
 from loopos import checks
 from loopos.config import ModelConfig
-from loopos.data import HeldOut, fingerprint, load_ids, train_eval_split
-from loopos.gradcheck import check_model
+from loopos.data.batches import HeldOut
+from loopos.data.reading import fingerprint, load_ids, train_eval_split
+from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
-from loopos.updates import evaluate as mean_loss
+from loopos.run.updates import evaluate as mean_loss
 
 from . import doctor, folders, options, origin
 

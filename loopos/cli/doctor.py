@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from loopos import files, metrics
-from loopos.callbacks import Callback
+from loopos.files import durable
+from loopos.run import metrics
+from loopos.run.callbacks import Callback
 
 from . import options
 
@@ -32,7 +33,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def doctor(given: dict[str, Any]) -> int:
-    from loopos.health.doctor import doctor as examine
+    from loopos.health.doctor.doctor import doctor as examine
 
     from .commands import prepare
 
@@ -52,7 +53,7 @@ class Checkup(Callback):
         self._ids, self._settings = ids, settings
 
     def on_train_begin(self, info: dict[str, Any]) -> None:
-        from loopos.health.doctor import doctor as examine
+        from loopos.health.doctor.doctor import doctor as examine
 
         if info["step"] >= info["max_steps"]:  # a finished run that is resumed: nothing will be trained
             return
@@ -60,4 +61,4 @@ class Checkup(Callback):
         for line in (*report.problems, report.summary):
             print(line, file=sys.stderr)
         if info["output_dir"] is not None:
-            files.write_json(Path(info["output_dir"]) / metrics.DOCTOR, report.to_dict())
+            durable.write_json(Path(info["output_dir"]) / metrics.DOCTOR, report.to_dict())

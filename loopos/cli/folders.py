@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loopos.checkpoint import load_checkpoint
 from loopos.config import ModelConfig
+from loopos.data.tokenizer import tokenizer_from_dict
 from loopos.errors import CheckpointError
 from loopos.model import Model
-from loopos.tokenizer import tokenizer_from_dict
+from loopos.run.checkpoint import load_checkpoint
 
 
 class Loaded(NamedTuple):

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from loopos.checkpoint import load_checkpoint
-from loopos.data import load_ids, train_eval_split
-from loopos.tokenizer import tokenizer_from_dict
+from loopos.data.reading import load_ids, train_eval_split
+from loopos.data.tokenizer import tokenizer_from_dict
+from loopos.run.checkpoint import load_checkpoint
 
 from . import origin
 
@@ -46,7 +46,7 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 
 def explain(given: dict[str, Any]) -> int:
-    from loopos.health.explain import explain
+    from loopos.health.explain.explain import explain
 
     what = given["what"]
     if what != "-" and _FILE_NAME.fullmatch(what) and not Path(what).exists():
@@ -64,7 +64,7 @@ def add_diff(parser: argparse.ArgumentParser) -> None:
 
 
 def diff(given: dict[str, Any]) -> int:
-    from loopos.health.diff import diff
+    from loopos.health.replay.diff import diff
 
     runs, learned = (given["run_a"], given["run_b"]), _learned(given)
     try:
@@ -99,7 +99,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def report(given: dict[str, Any]) -> int:
-    from loopos.health.report import write_report
+    from loopos.health.report.report import write_report
 
     print(write_report(given["run"], given.get("output")))
     return 0
@@ -115,8 +115,8 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
 
 
 def replay(given: dict[str, Any]) -> int:
-    from loopos.health.counterfactuals import counterfactuals
-    from loopos.health.replay import replay
+    from loopos.health.replay.counterfactuals import counterfactuals
+    from loopos.health.replay.replay import replay
     from loopos.threads import threads
 
     found = replay(given["bundle"], trace=given.get("trace", False), threads=given.get("threads"))

@@ -12,8 +12,8 @@ from typing import Any
 
 from loopos import checks
 from loopos.config import ACTIVATIONS, NORMS, POSITIONS, ModelConfig
-from loopos.schedules import SCHEDULES
-from loopos.settings import OPTIMIZERS, POLICIES
+from loopos.run.schedules import SCHEDULES
+from loopos.run.settings import OPTIMIZERS, POLICIES
 from loopos.training import train
 
 # The command line's own defaults: a model that learns a text in about two minutes on two cores.

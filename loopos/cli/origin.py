@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loopos import files
-from loopos.callbacks import Callback
-from loopos.checkpoint_folder import folder_name, is_checkpoint
-from loopos.data import default_text
+from loopos.data.reading import default_text
 from loopos.errors import CheckpointError
+from loopos.files import durable
+from loopos.run.callbacks import Callback
+from loopos.run.checkpoint_folder import folder_name, is_checkpoint
 
 NAME = "cli.json"
 DEFAULT = "default"  # no absolute path is spelt so
@@ -36,7 +36,7 @@ class Origin(NamedTuple):
         path = (run.parent if is_checkpoint(run) else run) / NAME
         if not path.is_file():
             return None
-        saved = files.load_json(path)
+        saved = durable.load_json(path)
         kinds = {"text": str, "held_out": float, "eval_data": str | None}
         if not isinstance(saved, dict) or any(not isinstance(saved.get(key), kind) for key, kind in kinds.items()):
             raise CheckpointError(path, f"expected {', '.join(kinds)}; pass the TEXT to score")
@@ -52,7 +52,7 @@ class Companion(Callback):
     def on_train_begin(self, info: dict[str, Any]) -> None:
         if info["output_dir"] is not None:
             self.folder = Path(info["output_dir"])
-            files.write_json(self.folder / NAME, self.origin._asdict())
+            durable.write_json(self.folder / NAME, self.origin._asdict())
 
     def on_train_end(self, info: dict[str, Any]) -> None:
         self.step = info["step"]

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import NonFiniteError
+from loopos.errors import NonFiniteError
+
 from .numeric import EPS, difference, ridders
 from .report import FLAT, GradcheckReport, GradcheckResult, unusable
 

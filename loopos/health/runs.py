@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopos import files
-from loopos.checkpoint_folder import MANIFEST, MODEL, NAME
 from loopos.errors import CheckpointError
-from loopos.metrics import BITS, METRICS
+from loopos.files import durable
+from loopos.run.checkpoint_folder import MANIFEST, MODEL, NAME
+from loopos.run.metrics import BITS, METRICS
 
 _MAX_LINE = 1 << 20
 _MOST_SAID = 20
@@ -45,7 +45,7 @@ def stream_run(path: str | os.PathLike) -> Run:
     """The same for a log of any length: its records are not held, and damaged lines are left out unnamed."""
     path = Path(path)
     log = path / METRICS if path.is_dir() else path
-    with files.open_regular(log):
+    with durable.open_regular(log):
         return Run(log.parent, _Streamed(log), [])
 
 
@@ -67,12 +67,12 @@ def _read_log(log: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 def _lines(log: Path) -> Iterator[dict[str, Any] | str]:
     """The record of each line, or a sentence on what is wrong with it; one line is held at a time."""
-    with files.open_regular(log) as (raw, _), files.explained("read", log):
+    with durable.open_regular(log) as (raw, _), durable.explained("read", log):
         file, count = io.BufferedReader(raw), 0
         while line := file.readline(_MAX_LINE):
             count += 1
             try:
-                record = files.parse_json(line, log.name)
+                record = durable.parse_json(line, log.name)
                 if not isinstance(record, dict) or type(record.get("step")) is not int:
                     raise CheckpointError(log.name, "no object with an integer step")
             except CheckpointError as error:
@@ -95,7 +95,7 @@ class _Streamed:
 def count_lines(path: Path) -> int | None:
     """Of a log that may be long, without a look at what they say; None when there is none or it cannot be read."""
     try:
-        with files.open_regular(path) as (file, _):
+        with durable.open_regular(path) as (file, _):
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
     except (OSError, CheckpointError):
         return None
@@ -112,7 +112,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
 def weights_digest(checkpoint: Path) -> str | None:
     """SHA-256 of a checkpoint's weights, as its manifest says; None when it does not."""
     try:
-        digest = files.load_json(checkpoint / MANIFEST, limit=1 << 16)["files"][MODEL]["sha256"]
+        digest = durable.load_json(checkpoint / MANIFEST, limit=1 << 16)["files"][MODEL]["sha256"]
     except (OSError, CheckpointError, LookupError, TypeError):
         return None
     return digest if isinstance(digest, str) else None

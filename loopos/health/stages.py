@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
+from loopos.births.advice import advice
+from loopos.births.arithmetic import Evidence, Numbers, short
 from loopos.errors import Birth
 
-from .advice import advice
-from .arithmetic import Evidence, Numbers, short
-from .doctor_forward import judge_growth
-from .doctor_report import FAIL
-from .findings import CERTAIN, LIKELY, Finding
-from .replay import TensorFacts
+from .doctor.check_forward import judge_growth
+from .doctor.report import FAIL
+from .explain.findings import CERTAIN, LIKELY, Finding
+from .replay.replay import TensorFacts
 
 JUMP = 1e3  # of the root mean square, from what a stage was made of to the stage
 Made = Mapping[str, tuple[Any, ...]]

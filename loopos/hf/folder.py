@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import files
-from ..checks import shown
-from ..config import ModelConfig
-from ..errors import Birth, CheckpointError, NonFiniteError
-from ..tensorfile import read_safetensors, serialize_safetensors
+from loopos.checks import shown
+from loopos.config import ModelConfig
+from loopos.errors import Birth, CheckpointError, NonFiniteError
+from loopos.files import durable
+from loopos.files.tensorfile import read_safetensors, serialize_safetensors
+
 from .settings import config_from_json, config_to_json, family_of
 from .tensors import parameters_from
 from .weights import layout
@@ -41,7 +42,7 @@ def read_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> tupl
     config_path, weights_path = folder / "config.json", folder / "model.safetensors"
     if not config_path.exists():
         raise FileNotFoundError(errno.ENOENT, "from_pretrained: the folder has no config.json", str(config_path))
-    values = files.load_json(config_path, MAX_CONFIG_BYTES)
+    values = durable.load_json(config_path, MAX_CONFIG_BYTES)
     config = config_from_json(config_path, values)
     if not weights_path.exists():
         raise _no_weights(folder)
@@ -81,12 +82,12 @@ def write_pretrained(folder: str | os.PathLike, config: ModelConfig, arrays: Map
         "config.json": _json(config_to_json(config, dtype)),
         "model.safetensors": serialize_safetensors(tensors, {"format": "pt"}),
     }
-    files.make_folder(folder)
+    durable.make_folder(folder)
     _replace(Path(folder), contents)
 
 
 def _json(values: dict) -> bytes:
-    return files.dump_json(values, indent=2) + b"\n"
+    return durable.dump_json(values, indent=2) + b"\n"
 
 
 def _replace(folder: Path, contents: dict[str, bytes]) -> None:
@@ -94,17 +95,17 @@ def _replace(folder: Path, contents: dict[str, bytes]) -> None:
     staged: dict[Path, Path] = {}
     try:
         for name, data in contents.items():
-            staged[folder / name] = aside = files.beside(folder / name, "tmp")
-            files.create(aside, data)
+            staged[folder / name] = aside = durable.beside(folder / name, "tmp")
+            durable.create(aside, data)
         for path, aside in staged.items():
-            with files.explained("put the finished file in its place", path):
+            with durable.explained("put the finished file in its place", path):
                 os.rename(aside, path)
     except BaseException:
         for aside in staged.values():
             with contextlib.suppress(OSError):
                 os.unlink(aside)
         raise
-    files.sync_folder(folder)
+    durable.sync_folder(folder)
 
 
 def _check_arrays(expected: dict[str, tuple[int, ...]], arrays: Mapping[str, np.ndarray]) -> None:

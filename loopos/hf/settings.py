@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..checks import shown
-from ..config import ModelConfig
-from ..errors import CheckpointError
+from loopos.checks import shown
+from loopos.config import ModelConfig
+from loopos.errors import CheckpointError
 
 GPT2_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import ModelConfig
-from ..errors import CheckpointError
-from ..tensorfile import Tensor
+from loopos.config import ModelConfig
+from loopos.errors import CheckpointError
+from loopos.files.tensorfile import Tensor
+
 from .weights import BUFFERS, EMBEDDING, PREFIX, layout
 
 HEAD = "lm_head.weight"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import ModelConfig
+from loopos.config import ModelConfig
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import loopos
-from loopos.checkpoint import Checkpoint, CheckpointStore
+from loopos.run.checkpoint import Checkpoint, CheckpointStore
 
 SAVER = Path(__file__).with_name("saver.py")
 

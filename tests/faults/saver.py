@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import safetensors.numpy  # noqa: F401  (before the fork: its import must not count as calls of a save)
 
-from loopos.checkpoint import CheckpointStore
+from loopos.run.checkpoint import CheckpointStore
 
 # What each scenario finds and what it saves, as (step, variant); every store keeps two.
 SCENARIOS = {

@@ -6,8 +6,8 @@ import warnings
 
 import pytest
 
-from loopos.checkpoint import load_checkpoint
 from loopos.errors import CheckpointError
+from loopos.run.checkpoint import load_checkpoint
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 

@@ -7,7 +7,7 @@ import numpy as np
 import safetensors
 
 from loopos.errors import CheckpointError
-from loopos.tensorfile import DTYPES, parse_safetensors, serialize_safetensors
+from loopos.files.tensorfile import DTYPES, parse_safetensors, serialize_safetensors
 
 INTERESTING = [0, 1, -1, 2, 4, 8, 31, 2**16, 2**31, 2**32, 2**53, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64]
 INTERESTING += [1.0, 1e308, None, True, "1", [], {}, [0], "F32", "BF16", "F64", "BOOL", "I64", "__metadata__", "\ud800"]

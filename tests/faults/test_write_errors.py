@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import loopos
-from loopos.checkpoint import CheckpointStore
+from loopos.run.checkpoint import CheckpointStore
 
 CALLS = ("open", "mkdir", "write", "fsync", "rename", "close", "unlink", "rmdir")
 
@@ -125,7 +125,7 @@ def test_file_size_limit(faults, limit):
 
 FULL = """
 import errno, os, pathlib, sys
-from loopos.checkpoint import CheckpointStore
+from loopos.run.checkpoint import CheckpointStore
 import numpy as np
 run = pathlib.Path(sys.argv[1]) / "run"
 arrays = {"w": np.arange(9000, dtype=np.float32)}

@@ -10,12 +10,12 @@ import pytest
 
 import loopos
 from loopos import optim
-from loopos.bundle import Bundle, Outcome
-from loopos.data import TokenStream
-from loopos.health.doctor_patient import Batches, Patient
-from loopos.health.replay import Repeater
+from loopos.data.batches import TokenStream
+from loopos.health.doctor.patient import Batches, Patient
+from loopos.health.replay.replay import Repeater
+from loopos.run.bundle import Bundle, Outcome
+from loopos.run.updates import Update
 from loopos.training import default_settings
-from loopos.updates import Update
 
 CONFIG = loopos.ModelConfig(
     vocab_size=32, context_length=8, n_layer=2, n_head=2, d_model=8, dropout=0.1, tie_embeddings=False

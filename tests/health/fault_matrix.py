@@ -13,7 +13,7 @@ Each fault is provoked at one element that is known beforehand, on a model of tw
 with that: place is phase, block, operation, tensor and index, all of them exact. "natural" faults come out of the
 arithmetic; "planted" ones are written into a tensor by `loopos.testing`, and then "unknown" is the right cause: the
 operands give another number. The rules that tell causes were written with most of these faults in sight; on faults at
-random places (`tests/health/test_causes.py`) they were not.
+random places (`tests/births/test_causes.py`) they were not.
 
 Printed by `python tests/health/fault_matrix.py`; `tests/health/test_fault_matrix.py` checks that this is what the
 build in hand answers.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loopos import ops
-from loopos.gradcheck import GradcheckError, gradcheck
+from loopos.gradients.gradcheck import GradcheckError, gradcheck
 
 
 def scattered(dy, ids, vocab):

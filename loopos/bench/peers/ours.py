@@ -1,4 +1,4 @@
-"""LoopOS, by the way that loopos.train goes: :class:`loopos.updates.Updater` and the training optimizer."""
+"""LoopOS, by the way that loopos.train goes: :class:`loopos.run.updates.Updater` and the training optimizer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from loopos.bench import settings
 from loopos.bench.peers import ours_operations
 from loopos.bench.peers.serve import Engine, serve
 from loopos.bench.settings import Setting
+from loopos.run.updates import Updater
 from loopos.training import default_settings
-from loopos.updates import Updater
 
 
 class _Source:

@@ -1,0 +1,1 @@
+"""Births: where a number that is not finite came from, and how."""

@@ -1,0 +1,28 @@
+"""Data: from what a person hands to train (a text, a file, an array, an object) to batches of token ids."""
+
+from .batches import (
+    IGNORE,
+    DatasetSource,
+    HeldOut,
+    Sources,
+    TokenStream,
+    check_batch,
+    open_sources,
+    permutation,
+)
+from .reading import default_text, fingerprint, load_ids, train_eval_split
+
+__all__ = [
+    "IGNORE",
+    "DatasetSource",
+    "HeldOut",
+    "Sources",
+    "TokenStream",
+    "check_batch",
+    "default_text",
+    "fingerprint",
+    "load_ids",
+    "open_sources",
+    "permutation",
+    "train_eval_split",
+]

@@ -1,0 +1,275 @@
+"""Batches: which tokens every update sees. A batch is a pure function of (step, micro), so resuming needs no cursor.
+
+``open_sources`` turns the data arguments of train into objects that the loop asks for batches. Reading files and texts
+is in ``loopos.data.reading``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from loopos import checks
+
+from .reading import (
+    Source,
+    check_ids,
+    default_text,
+    fingerprint,
+    load_ids,
+    read,
+    require_length,
+    to_ids,
+    token_array,
+    train_eval_split,
+)
+from .tokenizer import resolve
+
+__all__ = [
+    "DatasetSource",
+    "HeldOut",
+    "Sources",
+    "TokenStream",
+    "check_batch",
+    "default_text",
+    "fingerprint",
+    "load_ids",
+    "open_sources",
+    "permutation",
+    "train_eval_split",
+]
+
+IGNORE = -100  # a target that is not scored
+
+
+def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    """0..count-1 in an order that depends on (seed, epoch) only; int64 (count,).
+
+    Each number gets a 64-bit key, the output of Philox4x64-10 (Salmon et al. 2011) under the key (seed, epoch) at
+    counters 1, 2, ..., and the numbers are sorted by key, equal keys by number: every step is fixed."""
+    keys = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(count)
+    return np.argsort(keys, kind="stable")
+
+
+class TokenStream:
+    """Training batches from one array of ids.
+
+    Window w is ids[wT : wT + T] with targets one further; there are (N - 1) // T of them, the tokens after the last are
+    not used. Each epoch is every window once, shuffled; batches are cut from the epochs laid end to end, so every batch
+    is full and may cross a border, or hold several epochs when batch_size exceeds the windows."""
+
+    def __init__(
+        self,
+        ids: Any,
+        *,
+        seq_len: int,
+        batch_size: int,
+        vocab_size: int,
+        grad_accum: int = 1,
+        seed: int = 1337,
+        name: str = "data",
+    ):
+        """ids (N,): integers, N > seq_len (else ValueError), all within 0..vocab_size-1 (else IndexError)."""
+        self.ids = token_array(ids, name)
+        self.seq_len = checks.count("train", "seq_len", seq_len)
+        self.batch_size = checks.count("train", "batch_size", batch_size)
+        self.grad_accum = checks.count("train", "grad_accum", grad_accum)
+        seed = checks.integer("train", "seed", seed, low=0, high=2**64 - 1)
+        require_length(Source(self.ids, name), len(self.ids), self.seq_len)
+        check_ids(self.ids, vocab_size, name)
+        self.windows = (len(self.ids) - 1) // self.seq_len
+        self._rows = np.lib.stride_tricks.sliding_window_view(self.ids, self.seq_len + 1)[:: self.seq_len]  # a view
+        self._order = lru_cache(maxsize=2)(lambda epoch: permutation(self.windows, seed, epoch))  # two: across a border
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """ceil(windows / (batch_size grad_accum))."""
+        return -(-self.windows // (self.batch_size * self.grad_accum))
+
+    def batch(self, step: int, micro: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """(ids, targets), int64 (batch_size, seq_len), of micro-batch ``micro`` of update ``step``, both from 0."""
+        if step < 0 or not 0 <= micro < self.grad_accum:
+            raise ValueError(
+                f"TokenStream.batch: expected step >= 0 and micro from 0 to {self.grad_accum - 1}, "
+                f"got step {step}, micro {micro}"
+            )
+        first = (step * self.grad_accum + micro) * self.batch_size
+        block = self._rows[self._windows_from(first, self.batch_size)]
+        return block[:, :-1].astype(np.int64), block[:, 1:].astype(np.int64)
+
+    def _windows_from(self, first: int, count: int) -> np.ndarray:
+        parts = []
+        while count:
+            epoch, at = divmod(first, self.windows)
+            part = self._order(epoch)[at : at + count]
+            parts.append(part)
+            first, count = first + len(part), count - len(part)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """See :func:`fingerprint`: what a checkpoint keeps to know the data again."""
+        return fingerprint(self.ids)
+
+
+class HeldOut:
+    """Evaluation batches from one array of ids: every token but the first is predicted once.
+
+    The windows follow one another in order; in the last one, what lies past the end has target -100. All batches are
+    (rows, T) with the same T and, but for the last, the same number of rows."""
+
+    def __init__(self, ids: Any, *, seq_len: int, batch_size: int, vocab_size: int, name: str = "eval_data"):
+        """ids (N,): integers, N >= 2 (else ValueError), all within 0..vocab_size-1 (else IndexError)."""
+        self.ids = token_array(ids, name)
+        self.seq_len = checks.count("train", "seq_len", seq_len)
+        self.batch_size = checks.count("train", "batch_size", batch_size)
+        if len(self.ids) < 2:
+            raise ValueError(
+                f"{name}: {len(self.ids)} tokens are too few, evaluation needs at least 2: one to read, one to predict"
+            )
+        check_ids(self.ids, vocab_size, name)
+        self.windows = -(-(len(self.ids) - 1) // self.seq_len)
+
+    def __len__(self) -> int:
+        return -(-self.windows // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (ids, targets), int64 (rows, seq_len)."""
+        width = self.batch_size * self.seq_len
+        for start in range(0, len(self.ids) - 1, width):
+            piece = self.ids[start : start + width + 1].astype(np.int64)
+            predicted = len(piece) - 1
+            rows = -(-predicted // self.seq_len)
+            ids = np.zeros(rows * self.seq_len, np.int64)  # what fills the end is never scored, nor seen by what is
+            targets = np.full(rows * self.seq_len, IGNORE, np.int64)
+            ids[:predicted], targets[:predicted] = piece[:-1], piece[1:]
+            yield ids.reshape(rows, self.seq_len), targets.reshape(rows, self.seq_len)
+
+
+class DatasetSource:
+    """A user's object with ``batch(step, micro) -> (ids, targets)``, its batches checked before they are used."""
+
+    def __init__(self, dataset: Any, *, vocab_size: int, context_length: int, name: str = "data"):
+        self._dataset, self._name = dataset, name
+        self._vocab_size, self._context_length = vocab_size, context_length
+        self.steps_per_epoch: int | None = len(dataset) if hasattr(type(dataset), "__len__") else None
+        if self.steps_per_epoch == 0:
+            raise ValueError(f"{name}: len() is the number of steps per epoch and must be at least 1, got 0")
+
+    def batch(self, step: int, micro: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """(ids, targets), int64 (B, T): what the object gave, or the error of :func:`check_batch`."""
+        where = f"{self._name}.batch({step}, {micro})"
+        pair = self._dataset.batch(step, micro)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"{where}: expected a pair (ids, targets), got {checks.shown(pair)}")
+        return check_batch(pair[0], pair[1], self._vocab_size, self._context_length, where)
+
+    def __len__(self) -> int:
+        if self.steps_per_epoch is None:
+            raise TypeError(f"{self._name}: the dataset has no len()")
+        return self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield one epoch of batches, for evaluation."""
+        return (self.batch(step) for step in range(len(self)))
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"kind": "dataset", "length": self.steps_per_epoch}
+
+
+def check_batch(
+    ids: Any, targets: Any, vocab_size: int, context_length: int, where: str = "batch"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pair as contiguous int64 (B, T) arrays, after checking it. Not integer arrays: TypeError. Not of two
+    dimensions, of unequal shapes, T = 0 or T > context_length: ValueError. An id outside 0..V-1, or a target that is
+    neither that nor -100: IndexError with position and value."""
+    for name, array in (("ids", ids), ("targets", targets)):
+        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+            raise TypeError(f"{where}: {name} must be a numpy array of integers, got {kind}")
+        if array.ndim != 2:
+            raise ValueError(f"{where}: {name} must have shape (B, T), got {array.shape}")
+    if ids.shape != targets.shape:
+        raise ValueError(f"{where}: targets must have the shape of ids {ids.shape}, got {targets.shape}")
+    if not 1 <= ids.shape[1] <= context_length:
+        raise ValueError(f"{where}: T must be from 1 to context_length {context_length}, got shape {ids.shape}")
+    valid = f"0..{vocab_size - 1}"
+    _refuse_first((ids < 0) | (ids >= vocab_size), ids, f"{where}: ids", f"outside {valid}")
+    outside = ((targets < 0) & (targets != IGNORE)) | (targets >= vocab_size)
+    _refuse_first(outside, targets, f"{where}: targets", f"neither in {valid} nor {IGNORE}, which is ignored")
+    return np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(targets, np.int64)
+
+
+def _refuse_first(outside: np.ndarray, array: np.ndarray, what: str, why: str) -> None:
+    if outside.any():
+        row, column = np.unravel_index(int(np.argmax(outside)), outside.shape)
+        raise IndexError(f"{what}[{row}, {column}] = {array[row, column]} is {why}")
+
+
+class Sources(NamedTuple):
+    """train has batch(step, micro), steps_per_epoch and fingerprint(); eval yields (ids, targets) when iterated, or is
+    None; tokenizer is an object, or None when nothing was text and none was given."""
+
+    train: TokenStream | DatasetSource
+    eval: HeldOut | DatasetSource | None
+    tokenizer: Any
+
+
+def open_sources(
+    data: Any,
+    eval_data: Any = None,
+    *,
+    tokenizer: Any = None,
+    vocab_size: int,
+    context_length: int,
+    seq_len: int | None = None,
+    batch_size: int = 12,
+    grad_accum: int = 1,
+    seed: int = 1337,
+) -> Sources:
+    """The data arguments of train, checked: lengths and the range of every id too. See API of train for the forms.
+
+    With "chars" the vocabulary is made from data and eval_data together, so that a character which only the held-out
+    part has can still be scored."""
+    length = context_length if seq_len is None else checks.count("train", "seq_len", seq_len)
+    checks.count("train", "batch_size", batch_size)
+    checks.count("train", "grad_accum", grad_accum)
+    checks.integer("train", "seed", seed, low=0, high=2**64 - 1)
+    source = read(data, "data")
+    held_out = None if eval_data is None else read(eval_data, "eval_data")
+    streams = [s for s in (source, held_out) if s is not None and not s.is_dataset]
+    if streams and length > context_length:
+        raise ValueError(f"train: seq_len must be at most context_length {context_length}, got {length}")
+    if not source.is_dataset and len(source.value) == 0:  # before "chars" looks for a vocabulary in it
+        require_length(source, 0, length)
+    made = _resolve(tokenizer, [s for s in (source, held_out) if s is not None and s.is_text])
+
+    kwargs = {"vocab_size": vocab_size, "context_length": context_length}
+    if source.is_dataset:
+        train: TokenStream | DatasetSource = DatasetSource(source.value, **kwargs)
+    else:
+        ids = to_ids(source, made)
+        require_length(source, len(ids), length)
+        shape = {"seq_len": length, "batch_size": batch_size, "grad_accum": grad_accum}
+        train = TokenStream(ids, **shape, vocab_size=vocab_size, seed=seed, name=source.name)
+    if held_out is None:
+        return Sources(train, None, made)
+    if held_out.is_dataset:
+        evaluation: HeldOut | DatasetSource = DatasetSource(held_out.value, name="eval_data", **kwargs)
+        if evaluation.steps_per_epoch is None:
+            raise ValueError("eval_data: a dataset to evaluate on needs len() = number of batches, got one without")
+    else:
+        ids = to_ids(held_out, made)
+        if held_out.maybe_path:  # a short text is legal here, a mistyped path is not
+            require_length(held_out, len(ids), length)
+        evaluation = HeldOut(ids, seq_len=length, batch_size=batch_size, vocab_size=vocab_size, name=held_out.name)
+    return Sources(train, evaluation, made)
+
+
+def _resolve(spec: Any, texts: list[Source]) -> Any:
+    if spec is None and not texts:
+        return None
+    wanted = isinstance(spec, str) and spec == "chars" and bool(texts)
+    return resolve(spec, "".join(text.text() for text in texts) if wanted else None)

@@ -1,0 +1,229 @@
+"""What a person may hand to train as data, turned into one array of token ids.
+
+A file, a text, bytes or an array come in; a 1-D integer array comes out, memory-mapped where the file allows it.
+``loopos.data`` cuts it into batches.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import warnings
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from loopos import checks
+
+from .tokenizer import ByteTokenizer, resolve, utf8
+
+CHUNK = 1 << 20  # ids looked at together, so that a memory-mapped file never has to fit in memory
+TEXT_SUFFIXES = (".bin", ".csv", ".json", ".jsonl", ".log", ".md", ".npy", ".text", ".tsv", ".txt")
+
+
+class TextOrPathError(FileNotFoundError, ValueError):
+    """A str that is too short to be a text and looks like the path of a file that is not there: both are true."""
+
+
+class Source(NamedTuple):
+    """What was read: a str, bytes, a 1-D array of ids, or a dataset object; how errors call it; and the text itself
+    when it may have been meant as a path."""
+
+    value: Any
+    name: str = "data"
+    maybe_path: str | None = None
+
+    @property
+    def is_dataset(self) -> bool:
+        return not isinstance(self.value, str | bytes | np.ndarray)
+
+    @property
+    def is_text(self) -> bool:
+        return isinstance(self.value, str | bytes)
+
+    def text(self) -> str:
+        """The text as str; bytes that are not UTF-8: ValueError with the position."""
+        if isinstance(self.value, str):
+            return self.value
+        try:
+            return self.value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{self.name}: byte 0x{self.value[error.start]:02x} at position {error.start} is not UTF-8; "
+                "this tokenizer reads characters, so convert the text to UTF-8 or use tokenizer='bytes'"
+            ) from None
+
+
+def read(data: Any, name: str = "data") -> Source:
+    """Take ``data`` for what it is.
+
+    pathlib.Path, or a str when such a file exists: its contents (.npy and .bin are memory-mapped ids, anything else is
+    text, kept as bytes); another str: that text; bytes: themselves; a 1-D integer array or a list of ints: ids; an
+    object with ``batch``: itself. Ids that are not integers: TypeError; more than one dimension: ValueError; a Path
+    that is not there: FileNotFoundError."""
+    if isinstance(data, PurePath):
+        return _read_file(Path(data), name)
+    if isinstance(data, str):
+        if os.path.isfile(data):
+            return _read_file(Path(data), name)
+        return Source(data, name, data if _looks_like_path(data) else None)
+    if isinstance(data, bytes | bytearray | memoryview):
+        return Source(bytes(data), name)
+    if isinstance(data, list | tuple | range) or hasattr(data, "__array__"):
+        return Source(token_array(data, name), name)
+    if callable(getattr(data, "batch", None)) and not isinstance(data, type):
+        return Source(data, name)
+    raise TypeError(
+        f"{name}: expected a path, a text, bytes, a 1-D integer array or an object with batch(step, micro), "
+        f"got {checks.shown(data)}"
+    )
+
+
+def token_array(values: Any, name: str) -> np.ndarray:
+    """``values`` as a plain 1-D integer array, without a copy of an array or memmap."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, OverflowError) as error:  # ragged lists, tensors that refuse
+        raise TypeError(f"{name}: ids must be a 1-D integer array, got {type(values).__name__} ({error})") from None
+    if array.size and array.dtype.kind not in "iu":  # an empty list has no type; its length is refused later
+        raise TypeError(f"{name}: ids must be integers, got {array.dtype}; nothing is cast silently")
+    if array.ndim != 1:
+        raise ValueError(f"{name}: ids must be a 1-D array, got shape {array.shape}")
+    return array if array.size else np.zeros(0, np.int64)
+
+
+def _read_file(path: Path, name: str) -> Source:
+    name = f"{name} (file {path})"
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, f"{name}: no such file", str(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, f"{name}: expected a file, got a folder", str(path))
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return Source(_read_npy(path, name), name)
+    if suffix == ".bin":
+        return Source(_read_bin(path, name), name)
+    return Source(path.read_bytes(), name)
+
+
+def _read_npy(path: Path, name: str) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:  # the file cannot be opened: says so itself
+        raise
+    except Exception as error:  # numpy parses the header as Python, so a damaged one may raise almost anything
+        raise ValueError(f"{name}: expected a .npy file of integers, got a file numpy cannot read: {error}") from None
+    if not isinstance(array, np.ndarray):  # a .npz archive under another name
+        array.close()
+        raise ValueError(f"{name}: expected a .npy file with one array, got an archive")
+    return token_array(array, name)
+
+
+def _read_bin(path: Path, name: str) -> np.ndarray:
+    size = path.stat().st_size
+    if size % 2:
+        raise ValueError(f"{name}: a .bin file holds uint16 ids, 2 bytes each, got {size} bytes, an odd number")
+    return np.asarray(np.memmap(path, dtype="<u2", mode="r")) if size else np.zeros(0, np.uint16)  # 0 bytes cannot map
+
+
+def _looks_like_path(text: str) -> bool:
+    if not text or len(text) > 4096 or "\n" in text:
+        return False
+    suffix = os.path.splitext(text)[1][1:]
+    return os.sep in text or (0 < len(suffix) <= 5 and suffix.isalnum())
+
+
+def require_length(source: Source, tokens: int, seq_len: int) -> None:
+    """At least seq_len + 1 ``tokens``, or ValueError with both numbers. When the text may have been meant as a path,
+    the error says that no such file was found; a longer text that is certainly a file name brings a warning."""
+    path = source.maybe_path
+    if tokens > seq_len:
+        if path and path.lower().endswith(TEXT_SUFFIXES) and not any(c.isspace() for c in path):
+            warnings.warn(
+                f"{source.name}: no file {path!r} was found, so its name is taken as the text to learn; pass a "
+                "pathlib.Path if a file was meant",
+                stacklevel=2,
+            )
+        return
+    sentence = f"{source.name}: {tokens} tokens are too few for seq_len {seq_len}, which needs at least {seq_len + 1}"
+    if path is None:
+        raise ValueError(f"{sentence}; give more text or a smaller seq_len")
+    raise TextOrPathError(
+        errno.ENOENT,
+        f"the file was not found, and as a text it is too short. {sentence}. If a file was meant, "
+        f"there is none of that name in {os.getcwd()}",
+        path,
+    )
+
+
+def to_ids(source: Source, tokenizer: Any) -> np.ndarray:
+    """The ids of ``source``: a text through ``tokenizer`` (an object, see tokenizer.resolve), ids as they are."""
+    if not source.is_text:
+        return source.value
+    if isinstance(tokenizer, ByteTokenizer):  # one byte an id, not four: the text may be large
+        data = source.value if isinstance(source.value, bytes) else utf8(source.name, source.value)
+        return np.frombuffer(data, dtype=np.uint8)
+    return token_array(tokenizer.encode(source.text()), f"{source.name}: tokenizer.encode")
+
+
+def load_ids(data: Any, tokenizer: Any = None) -> tuple[np.ndarray, Any]:
+    """Everything of :func:`read` except dataset objects, and a tokenizer or its name, as (ids (N,), tokenizer object).
+    For ids the tokenizer is the object given, or None. "chars" takes its vocabulary from the whole text."""
+    source = read(data)
+    if source.is_dataset:
+        raise TypeError(f"{source.name}: expected a text, a file or ids, got {checks.shown(data)}")
+    if tokenizer is None and not source.is_text:
+        return source.value, None
+    made = resolve(tokenizer, source.text() if tokenizer == "chars" and source.is_text else None)
+    return to_ids(source, made), made
+
+
+def check_ids(ids: np.ndarray, vocab_size: int, name: str = "data") -> None:
+    """Every id within 0..vocab_size-1, or IndexError with the first one's position and value. Read in pieces."""
+    limits = np.iinfo(ids.dtype)
+    if limits.min >= 0 and limits.max < vocab_size:
+        return
+    for start in range(0, len(ids), CHUNK):
+        piece = ids[start : start + CHUNK]
+        if piece.min() < 0 or piece.max() >= vocab_size:
+            at = int(np.argmax((piece < 0) | (piece >= vocab_size)))
+            raise IndexError(
+                f"{name}: id {piece[at]} at position {start + at} is outside 0..{vocab_size - 1}; "
+                f"vocab_size is {vocab_size}"
+            )
+
+
+def fingerprint(ids: np.ndarray) -> dict[str, Any]:
+    """{"kind": "tokens", "length": N, "sha256": hex} of ids (N,), JSON-safe. The digest is of the values as
+    little-endian int64, so the same ids in another dtype agree; beyond 4 Mi ids it samples 64 pieces spread evenly."""
+    count, piece = len(ids), 1 << 16
+    whole = count <= 64 * piece
+    starts = range(0, count, piece) if whole else [i * (count - piece) // 63 for i in range(64)]
+    digest = hashlib.sha256(f"{count}:".encode())
+    for start in starts:
+        digest.update(ids[start : start + piece].astype("<i8").tobytes())
+    return {"kind": "tokens", "length": count, "sha256": digest.hexdigest()}
+
+
+def default_text() -> str:
+    """English that every Python carries: the texts of ``pydoc_data.topics`` in the order of their sorted keys, with an
+    empty line between. About 460 kB; it varies a little with the version of Python."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise FileNotFoundError(
+            errno.ENOENT, "default_text: this Python came without its help texts; pass a text file instead"
+        ) from None
+    return "\n\n".join(topics[key].strip() for key in sorted(topics))
+
+
+def train_eval_split(text_or_ids: Any, fraction: float = 0.1) -> tuple[Any, Any]:
+    """(train, held out): the last ``fraction`` of a str, bytes or array is held out; train is the first
+    int(N (1 - fraction)), and nothing is copied that can be viewed. fraction in (0, 1)."""
+    if not isinstance(text_or_ids, str | bytes | np.ndarray):
+        raise TypeError(f"train_eval_split: expected str, bytes or an array of ids, got {checks.shown(text_or_ids)}")
+    fraction = checks.real("train_eval_split", "fraction", fraction, above=0, below=1)
+    cut = int(len(text_or_ids) * (1 - fraction))
+    return text_or_ids[:cut], text_or_ids[cut:]

@@ -1,0 +1,157 @@
+"""loopos.doctor: seconds of looking before hours of training.
+
+Every check measures something, says what was expected, and gives a verdict; each has a test that plants the fault it is
+for. Weights, optimizers and generators are bit for bit what they were afterwards.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from loopos import checks
+from loopos.config import ModelConfig
+from loopos.data.batches import open_sources
+from loopos.errors import NonFiniteError
+from loopos.model import Model
+from loopos.run.settings import TrainSettings
+from loopos.threads import threads as using_threads
+from loopos.training import default_settings, train
+
+from . import check_data, check_forward, check_gradient, check_live, check_machine, check_update
+from .patient import Patient, Unfit, randomness_kept
+from .report import FAIL, SKIPPED, Check, DoctorReport, skipped
+
+__all__ = ["Check", "DoctorReport", "doctor"]
+
+_Look = Callable[[Patient], Check | Iterator[Check]]
+LOOKS: list[tuple[str, _Look]] = [  # in the order of what each rests on
+    ("machine", check_machine.check_machine),
+    ("initial loss", check_forward.initial_loss),
+    ("causality", check_forward.causality),
+    ("guards", check_forward.guards),
+    ("growth forward", check_forward.growth),
+    ("train and evaluation", check_forward.one_loss),
+    ("growth backward", check_gradient.backward_growth),
+    ("gradient reaches", check_gradient.reach),
+    ("updates", check_update.moves),
+    ("padding", check_forward.padding),
+    ("generation", check_forward.cache),
+    ("accumulation", check_live.accumulation),
+    ("logged loss", check_live.logged_loss),
+    ("settings", check_live.check_settings),
+    ("gradcheck", check_gradient.whole_model),
+    ("overfit a batch", check_update.overfit),
+]
+FULL_ONLY = {"overfit a batch"}
+ELSEWHERE = {
+    "eval_data",
+    "callbacks",
+    "output_dir",
+    "resume",
+    "progress",
+    "tokenizer",
+}  # of train, not in TrainSettings
+
+
+def doctor(
+    model: Model | ModelConfig | Any,
+    data: Any,
+    *,
+    quick: bool = False,
+    trainer: Callable[..., Any] | None = None,
+    **settings: Any,
+) -> DoctorReport:
+    """Check model, data, settings and machine before a training; a report with one line a check.
+
+    model     a Model; a ModelConfig, from which one is built with the seed; or any object with ``parameters()`` (live
+              views by name), ``loss(ids, targets)`` and ``loss_and_grads(ids, targets)``. What it has besides
+              (``forward``, ``generate``, ``config`` with the fields of ModelConfig, a constructor ``(config, seed=,
+              dtype=)``, ``activations(ids)``: the stream before the first block and after each) lets more be checked
+    data      as for :func:`loopos.train`
+    settings  keywords of :func:`loopos.train`, so that one dict serves both; those about files and callbacks are
+              accepted and not used
+    quick     the round that ``loopos train`` makes first: a batch cut shorter, no learning of a batch by heart, and no
+              update of a model of more than 20 million weights
+    trainer   what will train, if not loopos.train: called in the same way, on small models
+
+    The batch is the run's first, cut down to what can be afforded. Checks of code rather than of weights are made on a
+    small model of the same class and family. Weights and random generators are put back bit for bit, and no optimizer
+    of yours is used. A verdict is "ok", "warn", "fail", or "skipped" with the reason; ``report.ok`` is that none
+    failed. A label or id out of range is a failed check; arguments that loopos.train refuses raise the same TypeError,
+    ValueError or OSError here. The thresholds stand at the head of the modules ``check_*`` beside this one.
+    """
+    began = time.perf_counter()
+    quick = checks.boolean("doctor", "quick", quick)
+    if trainer is not None and not callable(trainer):
+        raise TypeError(f"doctor: trainer must be called as loopos.train is, got {checks.shown(trainer)}")
+    kept = _settings(settings)
+    model = Model(model, seed=kept.seed) if isinstance(model, ModelConfig) else model
+    for method in ("parameters", "loss", "loss_and_grads"):
+        if not callable(getattr(model, method, None)) or isinstance(model, type):
+            raise TypeError(
+                f"doctor: model must be a Model, a ModelConfig or have {method}(), got {checks.shown(model)}"
+            )
+    with using_threads(kept.threads), randomness_kept():
+        found = list(_examine(model, data, settings, kept, trainer, quick))
+    return DoctorReport(tuple(found), time.perf_counter() - began, quick)
+
+
+def _settings(given: dict[str, Any]) -> TrainSettings:
+    """Those of train, with its defaults and its checks."""
+    known = inspect.signature(train).parameters
+    unknown = [name for name in given if name not in known or name in ("model", "data")]
+    if unknown:
+        raise TypeError(f"doctor: {', '.join(unknown)} is no setting of loopos.train")
+    return default_settings(**{name: value for name, value in given.items() if name not in ELSEWHERE})
+
+
+def _examine(
+    model: Any, data: Any, given: dict[str, Any], settings: TrainSettings, trainer: Any, quick: bool
+) -> Iterator[Check]:
+    config = getattr(model, "config", None)
+    vocab = getattr(config, "vocab_size", 2**63 - 1)
+    context = getattr(config, "context_length", 2**63 - 1 if settings.seq_len is None else settings.seq_len)
+    cutting = {"seq_len": settings.seq_len, "batch_size": settings.batch_size, "grad_accum": settings.grad_accum}
+    plain = asdict(settings) | {"threads": None, "eval_every": None, "save_every": None}
+    looks = [look for look in LOOKS if not (quick and look[0] in FULL_ONLY)]
+    try:
+        source = open_sources(
+            data,
+            tokenizer=given.get("tokenizer"),
+            vocab_size=vocab,
+            context_length=context,
+            seed=settings.seed,
+            **cutting,
+        ).train
+        patient = Patient(model, source, plain, trainer, quick)
+        yield from list(check_data.check_data(patient))
+    except IndexError as error:  # an id or a label that is out of range: nothing can be computed with it
+        yield Check("labels", str(error), "ids and labels in range", FAIL, "look at the tokenizer and at vocab_size")
+        yield from (skipped(name, "there is no batch to look at") for name, _ in looks)
+        return
+    for name, look in looks:
+        yield from _looked(name, look, patient)
+
+
+def _looked(name: str, look: _Look, patient: Patient) -> Iterable[Check]:
+    """What a look finds. A number that is not finite, and an error of code that is looked at, are findings too."""
+    found: list[Check] = []
+    try:
+        result = look(patient)
+        for check in [result] if isinstance(result, Check) else result:
+            found.append(check)
+    except Unfit as reason:
+        found.append(Check(name, str(reason), "", SKIPPED))
+    except MemoryError as error:
+        found.append(Check(name, f"not enough memory: {error}", "", SKIPPED))
+    except NonFiniteError as error:
+        advice = "loopos train will stop at this; the birth says where to look"
+        found.append(Check(name, str(error), "finite numbers", FAIL, advice))
+    except Exception as error:  # of the model, the trainer or the data looked at; the other checks go on
+        advice = "this is an error in the code looked at, or a method that does not keep to loopos.Model's contract"
+        found.append(Check(name, f"{type(error).__name__}: {error}", "no exception", FAIL, advice))
+    return found

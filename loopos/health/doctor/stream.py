@@ -1,0 +1,67 @@
+"""The residual stream of a model between its blocks, which the core keeps to itself.
+
+It is computed again from the parameters with ``loopos.ops``, in the order of ``cpp/models/gpt.cpp``. The logits that
+come out at the end are those of the core but for rounding, which the doctor checks: two ways to one result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from loopos import ops
+
+_ACTIVATIONS = {
+    "gelu_tanh": lambda x: ops.gelu(x, approximate="tanh"),
+    "gelu": lambda x: ops.gelu(x, approximate="none"),
+    "relu": ops.relu,
+}
+
+
+def stream(config: Any, weights: Mapping[str, np.ndarray], ids: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """([stream before the first block, after each one], logits): n_layer + 1 arrays (B, T, C), and (B, T, V).
+
+    config: a ModelConfig; weights: by the names of loopos.Model; ids (B, T)."""
+    x = ops.embedding(ids, weights["tok_embed.weight"])
+    if config.position == "learned":
+        x = x + weights["pos_embed.weight"][: ids.shape[1]]
+    found = [x]
+    for layer in range(config.n_layer):
+        own = {name.split(".", 2)[2]: w for name, w in weights.items() if name.startswith(f"blocks.{layer}.")}
+        x = x + _attention(config, own, _norm(config, own, "attn_norm", x))
+        x = x + _feed_forward(config, own, _norm(config, own, "mlp_norm", x))
+        found.append(x)
+    head = weights["tok_embed.weight" if config.tie_embeddings else "lm_head.weight"]
+    return found, ops.linear(_norm(config, weights, "final_norm", x), head)
+
+
+def _norm(config: Any, weights: Mapping[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
+    if config.norm == "rmsnorm":
+        return ops.rms_norm(x, weights[f"{name}.weight"], eps=config.norm_eps)[0]
+    return ops.layer_norm(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"), eps=config.norm_eps)[0]
+
+
+def _linear(weights: Mapping[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
+    return ops.linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+
+
+def _attention(config: Any, weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    batch, time, width = x.shape
+    qkv = _linear(weights, "attn.qkv_proj", x)
+    kv = config.n_kv_head * config.head_width
+    parts = np.split(qkv, [width, width + kv], axis=2)
+    q, k, v = (part.reshape(batch, time, -1, config.head_width).transpose(0, 2, 1, 3) for part in parts)
+    if config.position == "rope":
+        positions = np.arange(time)
+        q, k = (ops.rope(part, positions, theta=config.rope_theta) for part in (q, k))
+    y, _ = ops.attention(q, k, v, causal=True)
+    return _linear(weights, "attn.o_proj", y.transpose(0, 2, 1, 3).reshape(batch, time, width))
+
+
+def _feed_forward(config: Any, weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    if config.activation == "swiglu":
+        gate, up = np.split(_linear(weights, "mlp.gate_up_proj", x), 2, axis=-1)
+        return _linear(weights, "mlp.down_proj", ops.swiglu(gate, up))
+    return _linear(weights, "mlp.down_proj", _ACTIVATIONS[config.activation](_linear(weights, "mlp.up_proj", x)))

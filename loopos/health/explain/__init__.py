@@ -1,0 +1,1 @@
+"""``loopos.explain``: from a log, an error or a run folder to its likely causes."""

@@ -1,0 +1,191 @@
+"""Why an update failed: it is done again with one thing changed at a time, and what heals it is to blame.
+
+The verdicts, in the order in which they are tried:
+
+    "the model"      a weight or a moment was not finite before the update
+    "undecided"      the update, done again, is healthy, or nothing below heals it and some rows are healthy alone
+    "the rate"       in phase "update": half the learning rate heals it, or at least none at all does; in the others:
+                     earlier updates made the weights explode, whatever float64 would still hold
+    "the data"       rows that fail when alone are at most half of all, and without them it is healthy
+    "the precision"  in float64 it is healthy
+    "the model"      without dropout it is healthy, or each row fails alone whatever is changed
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from loopos.births.birth import exploded_weight
+from loopos.data.batches import IGNORE
+from loopos.errors import Birth
+from loopos.run.bundle import Bundle
+from loopos.run.updates import Update
+
+from .replay import Repeater, open_bundle
+
+MOST_NAMED = 8
+_OF_EXPLOSIONS = {  # classes of what weights that are far too large end in
+    "learning rate too large",
+    "exp overflow",
+    "product overflow",
+    "sum overflow",
+    "norm overflow",
+    "inf - inf",
+    "0*inf",
+}
+
+
+class Row(NamedTuple):
+    """One sequence of the update, both from 0."""
+
+    micro_batch: int
+    row: int
+
+    def __str__(self) -> str:
+        return f"row {self.row} of micro-batch {self.micro_batch}"
+
+
+class Trial(NamedTuple):
+    """One repetition. changed: what was; healthy: whether every number of it was finite; birth: where one was not."""
+
+    changed: str
+    healthy: bool
+    birth: Birth | None
+
+
+@dataclass(frozen=True)
+class Counterfactuals:
+    """verdict: "the data", "the rate", "the precision", "the model" or "undecided"; why: a sentence; rows: those to
+    blame when it is the data; trials: all that was tried, in order."""
+
+    verdict: str
+    why: str
+    rows: tuple[Row, ...]
+    trials: tuple[Trial, ...]
+
+    def __str__(self) -> str:
+        tried = [f"  {t.changed}: {'healthy' if t.healthy else t.birth}" for t in self.trials]
+        return "\n".join([f"verdict: {self.verdict}. {self.why}", *tried])
+
+
+def counterfactuals(bundle: str | os.PathLike | Bundle) -> Counterfactuals:
+    """Repeat the failed update of ``bundle`` (see :func:`loopos.replay`) without some of its rows, at half the rate, in
+    float64 and without dropout, and say what is to blame.
+
+    A row that is left out is replaced by another of its micro-batch whose targets do not count, so that dropout acts on
+    the others as it did. A single row to blame among n is found in about 2 log2(n) repetitions of the update.
+
+    Raises FileNotFoundError and CheckpointError as replay does."""
+    return _Inquiry(open_bundle(bundle)).verdict()
+
+
+class _Inquiry:
+    def __init__(self, bundle: Bundle):
+        self.bundle = bundle
+        self.repeater = Repeater(bundle)
+        self.trials: list[Trial] = []
+        counted = [(m, r) for m, (_, targets) in enumerate(bundle.batches) for r in range(len(targets))]
+        self.rows = [Row(m, r) for m, r in counted if (bundle.batches[m][1][r] != IGNORE).any()]
+
+    def verdict(self) -> Counterfactuals:
+        for kind, arrays in (("weight", self.bundle.weights), ("moment", self.bundle.moments)):
+            for name, array in arrays.items():
+                if bad := int(np.count_nonzero(~np.isfinite(array))):
+                    why = f"The {kind} {name} held {bad} numbers that are not finite before the update began"
+                    return self.blamed("the model", why + "; go back to an earlier checkpoint")
+        birth = self.tried("as it was", self.repeater.update()).birth
+        if birth is None:
+            return self.blamed("undecided", "Done again, the update is healthy: there is nothing to explain")
+        return self.of_the_rate(birth) or self.of_the_explosion(birth) or self.of_the_data() or self.of_the_arithmetic()
+
+    def tried(self, changed: str, update: Update) -> Trial:
+        self.trials.append(Trial(changed, update.birth is None, update.birth))
+        return self.trials[-1]
+
+    def heals(self, changed: str, **other: Any) -> bool:
+        return self.tried(changed, Repeater(self.bundle, **other).update()).healthy
+
+    def blamed(self, verdict: str, why: str, rows: tuple[Row, ...] = ()) -> Counterfactuals:
+        return Counterfactuals(verdict, why, rows, tuple(self.trials))
+
+    def of_the_rate(self, birth: Birth) -> Counterfactuals | None:
+        """Loss and gradients do not depend on the rate, so that only the optimizer's own step can be its doing."""
+        rate = self.bundle.learning_rate
+        if birth.phase != "update" or rate == 0:
+            return None
+        if self.tried("half the learning rate", self.repeater.update(learning_rate=rate / 2)).healthy:
+            return self.blamed("the rate", f"At half of the learning rate {rate:g} the update is healthy")
+        if self.tried("a learning rate of 0", self.repeater.update(learning_rate=0.0)).healthy:
+            return self.blamed(
+                "the rate", f"Even half of the learning rate {rate:g} is too large; at 0 the update is healthy"
+            )
+        return None
+
+    def of_the_explosion(self, birth: Birth) -> Counterfactuals | None:
+        """Weights that earlier updates made explode overflow sooner or later, in float64 just later."""
+        exploded = exploded_weight(self.bundle.weights) if self.bundle.step > 1 else None
+        if exploded is None or birth.cause_class not in _OF_EXPLOSIONS:
+            return None
+        name, median = exploded
+        why = (
+            f"At the learning rate {self.bundle.learning_rate:g} earlier updates made the weights explode: half of "
+            f"{name} is larger than {median:.3g} in magnitude. Go back to a checkpoint before that, with a lower rate"
+        )
+        if self.bundle.dtype != "float64" and self.heals("in float64", dtype="float64"):
+            why += ". (In float64 this one update is still finite: its range is wider, the weights are the same)"
+        return self.blamed("the rate", why)
+
+    def of_the_data(self) -> Counterfactuals | None:
+        if len(self.rows) < 2:
+            return None
+        guilty = tuple(self.guilty(self.rows))
+        if not guilty or 2 * len(guilty) > len(self.rows):
+            return None
+        named = ", ".join(map(str, guilty[:MOST_NAMED])) + (", ..." if len(guilty) > MOST_NAMED else "")
+        rest = [row for row in self.rows if row not in guilty]
+        if not self.tried(f"without {named}", self.only(rest)).healthy:
+            return None
+        one = len(guilty) == 1
+        why = f"Of {len(self.rows)} rows {'only one fails' if one else f'{len(guilty)} fail'} alone ({named}), and "
+        return self.blamed("the data", why + f"without {'it' if one else 'them'} the update is healthy", guilty)
+
+    def guilty(self, rows: list[Row]) -> Iterator[Row]:
+        """Those of ``rows`` that fail alone, by halving: a set whose whole is healthy is not looked into."""
+        if self.only(rows).birth is None:
+            return
+        if len(rows) == 1:
+            yield from rows
+            return
+        middle = len(rows) // 2
+        yield from self.guilty(rows[:middle])
+        yield from self.guilty(rows[middle:])
+
+    def only(self, rows: Collection[Row]) -> Update:
+        """The update of these rows alone."""
+        batches = []
+        for m, (ids, targets) in enumerate(self.bundle.batches):
+            kept = sorted(row.row for row in rows if row.micro_batch == m)
+            out = np.setdiff1d(np.arange(len(ids)), kept)
+            ids, targets = ids.copy(), targets.copy()
+            targets[out] = IGNORE  # a micro-batch without a target that counts is not computed at all
+            if kept:
+                ids[out] = ids[kept[0]]
+            batches.append((ids, targets))
+        return self.repeater.update(batches)
+
+    def of_the_arithmetic(self) -> Counterfactuals:
+        if self.bundle.dtype != "float64" and self.heals("in float64", dtype="float64"):
+            why = "In float64 the update is healthy: the numbers are finite, but too large for float32"
+            return self.blamed("the precision", why)
+        if self.bundle.config.dropout > 0 and self.heals("without dropout", dropout=0.0):
+            why = f"Without its dropout of {self.bundle.config.dropout:g} the update is healthy"
+            return self.blamed("the model", why)
+        if all(self.only([row]).birth is not None for row in self.rows):
+            why = "Each row fails alone, in float64 and without dropout too: the weights themselves lead there"
+            return self.blamed("the model", why)
+        return self.blamed("undecided", "No single change heals it, and some rows are healthy alone")

@@ -1,0 +1,1 @@
+"""``loopos report``: one HTML page about a run."""

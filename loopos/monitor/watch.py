@@ -1,0 +1,127 @@
+"""What sits beside a run and looks at its numbers: the monitor, and how far each matrix moves.
+
+It reads and never writes: a run has the same bits with and without it. What it finds depends on the run's numbers, on
+log_every and eval_every only, and its state is in the checkpoints: a resumed run finds what the uninterrupted one would
+have found.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .monitor import Finding, Monitor
+
+SAMPLED = 1024  # elements, to twice as many, of a matrix that are looked at; of one with fewer, all
+
+
+class UpdateRatios:
+    """rms of an update over rms of its weights, for every tensor of two or more dimensions.
+
+    Of a large matrix some elements stand for the whole, at an even distance that takes in all columns in turn; they are
+    copied before the update, so that what is measured is how far the weights did move."""
+
+    def __init__(self, parameters: Mapping[str, np.ndarray]):
+        matrices = {name: view for name, view in parameters.items() if view.ndim >= 2 and view.size}
+        self._names = list(matrices)
+        self._samples = [_sample(view) for view in matrices.values()]
+        sizes = [sample.size for sample in self._samples]
+        self._starts = np.cumsum([0, *sizes[:-1]])
+        self._before, self._after = (np.empty(sum(sizes)) for _ in range(2))
+
+    def remember(self) -> None:
+        """The weights as they are before the update."""
+        if self._names:
+            np.concatenate(self._samples, out=self._before)
+
+    def measure(self) -> dict[str, float]:
+        """Since ``remember``, by name; once. A matrix of zeros has no ratio."""
+        if not self._names:
+            return {}
+        with np.errstate(all="ignore"):  # float64 weights may be so large that their squares are infinite
+            before, after = self._before, np.concatenate(self._samples, out=self._after)
+            after -= before
+            after *= after
+            before *= before
+            size = np.add.reduceat(before, self._starts)
+            ratios = np.sqrt(np.add.reduceat(after, self._starts) / size).tolist()
+        return {n: ratio for n, ratio, whole in zip(self._names, ratios, size.tolist(), strict=True) if whole > 0}
+
+
+def _sample(view: np.ndarray) -> np.ndarray:
+    """A view of less than 2 SAMPLED elements of a contiguous array."""
+    step, columns = max(1, view.size // SAMPLED), view.shape[-1]
+    while math.gcd(step, columns) > 1:  # with a common divisor the same columns would come again and again
+        step += 1
+    return view.reshape(-1)[::step]
+
+
+class Watch:
+    """One run's monitor. ``before`` and ``after`` enclose each update; ``findings`` are those of this call."""
+
+    def __init__(self, model: Any, log_every: int, saved: Any = None):
+        """saved: :meth:`state` out of the checkpoint that the run goes on from; None of one that was written before
+        there was a monitor. One that cannot be used is a RuntimeWarning: the monitor then begins anew."""
+        vocab_size = model.config.vocab_size
+        self.findings: list[Finding] = []
+        self._monitor = Monitor(vocab_size=vocab_size if vocab_size > 1 else None)
+        self._ratios, self._every = UpdateRatios(model.parameters()), log_every
+        self._waiting: list[dict[str, Any]] = []  # findings for the next line of the log
+        self._measured: dict[str, float] = {}
+        self._due = False
+        if saved is not None:
+            try:
+                self._monitor.load_state_dict(saved)
+            except (ValueError, TypeError, LookupError) as error:
+                warnings.warn(f"train: the monitor begins anew: {error}", RuntimeWarning, stacklevel=4)
+
+    def before(self, step: int) -> None:
+        """``step`` (from 1) is about to be done. Ratios are measured in the steps that log_every names, and in no other
+        that happens to be logged, so that they do not depend on where a run was stopped."""
+        self._measured, self._due = {}, step == 1 or step % self._every == 0
+        if self._due:
+            self._ratios.remember()
+
+    def after(self, step: int, update: Any, rate: float) -> list[Finding]:
+        """What is implausible in the update just done."""
+        if self._due and update.applied:
+            self._measured = self._ratios.measure()
+        more = {"update_ratio": self._measured} if self._measured else {}
+        found = self._monitor.observe(
+            step,
+            loss=update.loss,
+            grad_norm=update.grad_norm,
+            learning_rate=rate,
+            valid_tokens=update.valid_tokens,
+            **more,
+        )
+        return self._keep(found) if found else found
+
+    def evaluated(self, step: int, loss: float) -> list[Finding]:
+        """What is implausible in an evaluation that eval_every names."""
+        return self._keep(self._monitor.observe(step, eval_loss=loss))
+
+    def notes(self) -> dict[str, Any]:
+        """What a line of metrics.jsonl has besides the entry of the history: "update_ratio" of that step, and the
+        "findings" since the line before. They are given once."""
+        ratios, waiting = self._measured, self._waiting
+        self._measured, self._waiting = {}, []
+        return ({"update_ratio": ratios} if ratios else {}) | ({"findings": waiting} if waiting else {})
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint, before which ``notes`` were written down."""
+        return self._monitor.state_dict()
+
+    def _keep(self, found: list[Finding]) -> list[Finding]:
+        self.findings += found
+        self._waiting += [_plain(finding) for finding in found]
+        return found
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    """Safe for JSON, which has no NaN: None for a value that is not finite."""
+    return vars(finding) | {"value": finding.value if math.isfinite(finding.value) else None}

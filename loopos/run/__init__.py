@@ -1,0 +1,1 @@
+"""What a training run is made of: settings, updates, checkpoints, logs, policies. The loop is ``loopos.training``."""

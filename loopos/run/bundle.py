@@ -1,0 +1,294 @@
+"""A bundle: one file with all that one update needs to be done again, bit for bit, and what came of it.
+
+It is a safetensors file: ``weights.<name>`` and ``moments.<name>`` as they were before the update, ``ids.<m>`` and
+``targets.<m>`` of its micro-batches; its metadata hold a format version, a JSON text with the rest (configuration,
+settings, the learning rate used, the outcome, the build) and a SHA-256 over that text and every tensor. Unlike a
+checkpoint it may hold numbers that are not finite: they may be what it is about.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loopos import _core
+from loopos.config import ModelConfig
+from loopos.data.batches import check_batch
+from loopos.errors import Birth, CheckpointError
+from loopos.files import durable
+from loopos.files.tensorfile import parse_safetensors, read_metadata, serialize_safetensors
+
+from .settings import TrainSettings
+
+FORMAT, VERSION = "loopos-bundle", "1"
+FOLDER = "bundles"  # in the output_dir of a run
+_NAME = re.compile(r"step-[0-9]{8,}\.safetensors")
+_LITTER = re.compile(_NAME.pattern + r"\.tmp\.[0-9]+\.[0-9a-f]+")
+_DTYPES = ("float32", "float64")
+
+Batches = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an update. loss, grad_norm: ``float.hex``, which is every bit of a number ("nan" for each NaN);
+    birth: None when it was not refused."""
+
+    loss: str
+    grad_norm: str
+    valid_tokens: int
+    birth: Birth | None
+
+    @staticmethod
+    def of(update: Any) -> Outcome:
+        loss, norm = float(update.loss).hex(), float(update.grad_norm).hex()
+        return Outcome(loss, norm, update.valid_tokens, update.birth)
+
+    def differences(self, other: Outcome) -> tuple[str, ...]:
+        """A sentence for each part that is not the same in ``other``, the repetition of this update."""
+        pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)]
+        return tuple(f"{name} was {a}, now {b}" for name, a, b in pairs if _plain(_bare(a)) != _plain(_bare(b)))
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One update. step counts from 1, as in history; learning_rate is the one it used; weights and moments are those
+    before it, and ``numbers`` what else the optimizer counts; build: version, instruction set, compiler, threads; run:
+    the id of the run, which its checkpoints have too, None where it is not known."""
+
+    step: int
+    config: ModelConfig
+    dtype: str
+    settings: TrainSettings
+    learning_rate: float
+    weights: Mapping[str, np.ndarray]
+    moments: Mapping[str, np.ndarray]
+    numbers: Mapping[str, Any]
+    batches: Batches
+    outcome: Outcome
+    build: Mapping[str, Any]
+    run: str | None = None
+
+    @staticmethod
+    def of(
+        model: Any,
+        optimizer: Any,
+        settings: TrainSettings,
+        update: Any,
+        *,
+        step: int,
+        learning_rate: float,
+        run: str | None = None,
+    ) -> Bundle:
+        """Of an update that was just refused, so that model and optimizer are as they were before it; the weights are
+        the living ones."""
+        state = optimizer.state_dict()
+        return Bundle(
+            step=step,
+            config=model.config,
+            dtype=model.dtype,
+            settings=settings,
+            learning_rate=float(learning_rate),
+            weights=model.parameters(),
+            moments={name: value for name, value in state.items() if isinstance(value, np.ndarray)},
+            numbers={name: value for name, value in state.items() if not isinstance(value, np.ndarray)},
+            batches=update.batches,
+            outcome=Outcome.of(update),
+            build=build(),
+            run=run,
+        )
+
+
+def build() -> dict[str, Any]:
+    """What this process computes with. All of it but the threads may change bits."""
+    import loopos
+
+    facts = {"loopos": loopos.__version__, "isa": str(_core.isa()), **_core.build_info()}
+    return facts | {"threads": _core.get_num_threads()}
+
+
+# Writing
+
+
+def keep(run_folder: Path, bundle: Bundle) -> Path:
+    """Write ``bundle`` into the bundles of a run, durably and in one step, and return its path. OSError when that
+    fails; the bundle of the same step that was there before is then as it was."""
+    folder = run_folder / FOLDER
+    durable.make_folder(folder)
+    for name in os.listdir(folder):
+        if _LITTER.fullmatch(name):  # of a process that was killed: this one holds the lock of the run
+            with contextlib.suppress(OSError):
+                durable.remove(folder / name)
+    path = folder / f"step-{bundle.step:08d}.safetensors"
+    write_bundle(path, bundle)
+    return path
+
+
+def write_bundle(path: str | os.PathLike, bundle: Bundle) -> None:
+    """Write ``bundle`` as the file ``path``, durably and in one step. OSError when that fails."""
+    arrays = {f"weights.{name}": array for name, array in bundle.weights.items()}
+    arrays |= {f"moments.{name}": array for name, array in bundle.moments.items()}
+    for micro, (ids, targets) in enumerate(bundle.batches):
+        arrays |= {f"ids.{micro}": ids, f"targets.{micro}": targets}
+    about = {
+        "step": bundle.step,
+        "config": bundle.config.to_dict(),
+        "dtype": bundle.dtype,
+        "settings": bundle.settings.to_dict(),
+        "learning_rate": bundle.learning_rate,
+        "numbers": dict(bundle.numbers),
+        "outcome": _plain(bundle.outcome),
+        "build": dict(bundle.build),
+        "run": bundle.run,
+    }
+    text = durable.dump_json(about).decode("ascii")
+    metadata = {"format": FORMAT, "version": VERSION, "about": text, "sha256": _digest(text, arrays)}
+    durable.write_bytes(path, serialize_safetensors(arrays, metadata))
+
+
+def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """``value`` for JSON: a float as its hex, so that it may be NaN or infinite; a dataclass as a dict."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return {"hex": value.hex()} if isinstance(value, float) else value
+
+
+def _bare(value: Any) -> Any:
+    """A birth without its evidence of flags, which is no part of ``==``."""
+    return dataclasses.replace(value, raised=()) if isinstance(value, Birth) else value
+
+
+def _back(value: Any) -> Any:
+    """What :func:`_plain` made plain; a list comes back as a tuple."""
+    if isinstance(value, dict):
+        return float.fromhex(value["hex"]) if set(value) == {"hex"} else {k: _back(v) for k, v in value.items()}
+    return tuple(_back(item) for item in value) if isinstance(value, list) else value
+
+
+# Reading
+
+
+def bundles(folder: Path) -> list[Path]:
+    """Those in a run's folder, or in its folder of bundles, in the order of their steps."""
+    folder = folder / FOLDER if (folder / FOLDER).is_dir() else folder
+    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=lambda p: (len(p.name), p.name))
+
+
+def find_bundle(path: str | os.PathLike) -> Path:
+    """The file itself; of a run's folder, or of its bundles, the bundle with the highest step. FileNotFoundError when
+    there is none."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    found = bundles(path)
+    if not found:
+        raise FileNotFoundError(2, "there is no bundle in this folder", str(path))
+    return found[-1]
+
+
+def read_bundle(path: str | os.PathLike) -> Bundle:
+    """Read and verify a bundle. OSError when there is no such file, CheckpointError for whatever is wrong in it."""
+    path = find_bundle(path)
+    tensors, metadata = parse_safetensors(durable.read_bytes(path), path)
+    about = _about(metadata, path)
+    arrays = {name: tensor.array for name, tensor in tensors.items()}
+    if _digest(metadata["about"], arrays) != metadata.get("sha256"):
+        raise CheckpointError(path, "its SHA-256 is not the one it was written with: the bytes have changed")
+    with _usable(path):
+        return _bundle_of(about, arrays)
+
+
+def read_birth(path: str | os.PathLike) -> tuple[int, Birth | None, str | None]:
+    """(step, birth, id of the run) of a bundle, of which only the header is read: its SHA-256 is not verified. Errors
+    as above."""
+    about = _about(read_metadata(path), path)
+    with _usable(path):
+        return int(about["step"]), _birth_of(about["outcome"]["birth"]), _run_of(about)
+
+
+def _run_of(about: Mapping[str, Any]) -> str | None:
+    """None of a bundle that was written before they had the id."""
+    run = about.get("run")
+    return run if isinstance(run, str) else None
+
+
+def _about(metadata: Mapping[str, str], path: Any) -> Any:
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(path, "this is not a bundle that loopos.train wrote")
+    if metadata.get("version") != VERSION:
+        raise CheckpointError(path, f"bundle version {metadata.get('version')!r}; this LoopOS reads {VERSION}")
+    return durable.parse_json(metadata.get("about", "").encode(), path)
+
+
+@contextlib.contextmanager
+def _usable(path: Any) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise CheckpointError(path, f"it cannot be used: {type(error).__name__}: {error}") from error
+
+
+def _birth_of(saved: Mapping[str, Any] | None) -> Birth | None:
+    if saved is None:
+        return None
+    names = {field.name for field in dataclasses.fields(Birth)}
+    return Birth(**{name: _back(value) for name, value in saved.items() if name in names})
+
+
+def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
+    def part(prefix: str) -> dict[str, np.ndarray]:
+        return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+
+    config, settings = ModelConfig.from_dict(about["config"]), TrainSettings(**about["settings"])
+    ids, targets = part("ids."), part("targets.")
+    batches = [
+        check_batch(ids[str(m)], targets[str(m)], config.vocab_size, config.context_length, f"micro-batch {m}")
+        for m in range(settings.grad_accum)
+    ]
+    known = {*(f"{kind}.{m}" for kind in ("ids", "targets") for m in range(settings.grad_accum))}
+    if strange := [n for n in arrays if not n.startswith(("weights.", "moments.")) and n not in known]:
+        raise ValueError(f"tensors that belong to nothing: {strange}")
+    if about["dtype"] not in _DTYPES or type(about["step"]) is not int or about["step"] < 1:
+        raise ValueError(f"dtype {about['dtype']!r}, step {about['step']!r}")
+    outcome = about["outcome"]
+    birth = _birth_of(outcome["birth"])
+    for number in (outcome["loss"], outcome["grad_norm"]):
+        float.fromhex(number)
+    return Bundle(
+        step=about["step"],
+        config=config,
+        dtype=about["dtype"],
+        settings=settings,
+        learning_rate=float(about["learning_rate"]),
+        weights=part("weights."),
+        moments=part("moments."),
+        numbers=about["numbers"],
+        batches=batches,
+        outcome=Outcome(outcome["loss"], outcome["grad_norm"], int(outcome["valid_tokens"]), birth),
+        build=about["build"],
+        run=_run_of(about),
+    )

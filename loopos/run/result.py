@@ -1,0 +1,59 @@
+"""What a training gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loopos.data.batches import TokenStream
+from loopos.model import Model
+
+if TYPE_CHECKING:
+    from loopos.monitor.monitor import Finding
+    from loopos.monitor.verdict import Verdict
+
+SAMPLE_TOKENS = 1_000_000  # of the data, kept for the verdict
+
+
+@dataclass
+class TrainResult:
+    """What :func:`loopos.train` returns.
+
+    model: the Model given, trained in place, or the one built from a ModelConfig.
+    history: a dict of plain numbers for step 1, every log_every-th, the last, and every step that was evaluated or
+        refused: step, loss, grad_norm, learning_rate, epoch, tokens_per_second, valid_tokens, eval_loss where there is
+        one, and counts of the whole run: nonfinite (updates refused for a number that is not finite), attempted =
+        applied + skipped, and clipped. Only the steps of this call; all of a run's are in output_dir/metrics.jsonl.
+    step: updates done, those of an earlier call included.
+    output_dir: as a Path, or None.
+    stopped: None when all updates are done; "callback" when a callback ended the run before.
+    findings: what the monitor found implausible in this call: step, name, value, expected, sentence of each.
+    sample: the first tokens of the stream that was learned, of which the verdict's entropies are; None of a dataset.
+    """
+
+    model: Model
+    history: list[dict[str, Any]]
+    step: int
+    output_dir: Path | None
+    stopped: str | None
+    findings: list[Finding] = field(default_factory=list)
+    sample: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Whether the history shows learning: "learning", "flat", "diverging" or "insufficient evidence" (``.kind``),
+        in a sentence (``.says``), with the rung of the entropy ladder when the data are a stream of tokens."""
+        from loopos.monitor.verdict import ladder, of_history  # here: a training needs none of it
+
+        return of_history(
+            self.history, None if self.sample is None else ladder(self.sample, self.model.config.vocab_size)
+        )
+
+
+def sample_of(source: Any) -> np.ndarray | None:
+    """The first tokens of a stream, copied, so that a result does not keep the data alive; None of a dataset."""
+    return source.ids[:SAMPLE_TOKENS].copy() if isinstance(source, TokenStream) else None

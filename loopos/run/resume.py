@@ -1,0 +1,179 @@
+"""What a checkpoint of a run contains, and how a run goes on from one.
+
+The batch of a step, its dropout and its learning rate are functions of the step number, so the arrays, the optimizer's
+numbers and the count of refused updates are the whole state.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loopos import _core, checks
+from loopos.config import ModelConfig
+from loopos.data.tokenizer import tokenizer_to_dict
+from loopos.errors import CheckpointError
+
+from .checkpoint import RUN, Checkpoint, CheckpointStore, load_checkpoint
+from .metrics import BITS, DOCTOR, METRICS, set_aside
+from .policy import Policy, SavedPolicy
+from .settings import TrainSettings
+
+AUTO = "auto"
+MUST_AGREE = ("batch_size", "grad_accum", "seed", "optimizer")
+TOLD = ("weight_decay", "betas", "eps", "max_grad_norm")  # may differ, but hardly on purpose
+_OPTIMIZER, _SNAPSHOT = "optimizer.", "optimizer.snapshot."  # the store files both beside the weights, not among them
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes two runs the same run: all that must agree between a checkpoint and the run that continues it."""
+
+    config: ModelConfig
+    settings: TrainSettings
+    seq_len: int
+    data: Mapping[str, Any]  # the fingerprint of the training data
+    tokenizer: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Safe for JSON."""
+        return {
+            "config": self.config.to_dict(),
+            "settings": self.settings.to_dict() | {"seq_len": self.seq_len},
+            "data": dict(self.data),
+            "tokenizer": tokenizer_to_dict(self.tokenizer),
+        }
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """ValueError naming every value that is another one in the checkpoint."""
+        here, there = self.to_dict(), checkpoint.state
+        pairs = [(f"the model's {key}", value, there["config"].get(key)) for key, value in here["config"].items()]
+        pairs += [(key, here["settings"][key], there["settings"].get(key)) for key in (*MUST_AGREE, "seq_len")]
+        pairs += [(f"the data's {key}", here["data"].get(key), there["data"].get(key)) for key in ("kind", "length")]
+        if here["tokenizer"] is not None and there["tokenizer"] is not None:
+            pairs.append(("the tokenizer", here["tokenizer"], there["tokenizer"]))
+        differing = [
+            f"{name}: {checks.shown(a)} here, {checks.shown(b)} in the checkpoint" for name, a, b in pairs if a != b
+        ]
+        if differing:
+            raise ValueError(
+                f"train: this is not the run that {checkpoint.path} was saved from; {'; '.join(differing)}. "
+                "Give the same values, or start a new run in another output_dir"
+            )
+        for name in TOLD:
+            ours, theirs = here["settings"][name], there["settings"].get(name)
+            if ours != theirs:
+                warnings.warn(
+                    f"train: {name} is {checks.shown(ours)} here, {checks.shown(theirs)} in {checkpoint.path}; the run "
+                    "goes on with the new value, and is no longer the one that would have come without a stop",
+                    stacklevel=3,
+                )
+        if here["data"].get("sha256") != there["data"].get("sha256"):
+            warnings.warn(
+                f"train: the data have the length of those {checkpoint.path} was trained on but not their content; the "
+                "run goes on with the new ones",
+                stacklevel=3,
+            )
+
+
+def find(resume: Any, store: CheckpointStore | None) -> Checkpoint | None:
+    """The checkpoint to go on from: None for resume=None, and for "auto" when there is none yet. Its state has every
+    part that :func:`save` writes."""
+    if resume is None:
+        return None
+    auto = isinstance(resume, str) and resume == AUTO
+    checkpoint = store.load_latest() if auto else load_checkpoint(resume)
+    parts = {"config": dict, "dtype": str, "settings": dict, "data": dict, "numbers": dict, "policy": dict, "isa": str}
+    for name, kind in parts.items() if checkpoint is not None else ():
+        if not isinstance(checkpoint.state.get(name), kind):
+            raise CheckpointError(checkpoint.path, f"state.json has no {name}: it is not of a run of loopos.train")
+    return checkpoint
+
+
+def check_argument(resume: Any, output_dir: Any) -> None:
+    """Refuse at once what cannot work, before data are read."""
+    if resume is None:
+        return
+    if not isinstance(resume, str | os.PathLike):
+        raise TypeError(f"train: resume must be None, 'auto' or a folder, got {checks.shown(resume)}")
+    if isinstance(resume, str) and resume == AUTO:
+        if output_dir is None:
+            raise ValueError("train: resume='auto' looks for the newest checkpoint in output_dir, got no output_dir")
+    elif not Path(resume).exists():
+        raise FileNotFoundError(2, "train: resume: there is no such folder", os.fspath(resume))
+
+
+def begin(store: CheckpointStore, checkpoint: Checkpoint | None) -> str | None:
+    """The id of the run: that of the checkpoint it goes on from, else a new one.
+
+    A folder that holds checkpoints of other runs only is a UserWarning, and a log or a doctor's report that
+    is not this run's is moved aside."""
+    run = uuid.uuid4().hex if checkpoint is None else checkpoint.run
+    if run in (held := store.runs()):
+        return run
+    aside, _, _ = (set_aside(store.folder / name) for name in (METRICS, BITS, DOCTOR))
+    if held:
+        moved = "" if aside is None else f", its log is now {aside.name}"
+        warnings.warn(
+            f"train: {store.folder} holds checkpoints of another run. They will be replaced by those of this "
+            f"one{moved}; to go on with the other run give resume='auto', to keep both give another output_dir",
+            stacklevel=3,
+        )
+    return run
+
+
+def save(
+    store: CheckpointStore,
+    step: int,
+    identity: Identity,
+    run: str | None,
+    model: Any,
+    optimizer: Any,
+    policy: Policy,
+    counted: Mapping[str, Any],
+) -> Path:
+    """Write the checkpoint of ``step`` of ``run``, with what was ``counted`` in its state; NonFiniteError when a number
+    in it is not finite, OSError when it cannot be."""
+    with model.lock:  # the arrays are the living weights until they are written
+        state = optimizer.state_dict()
+        counts, snapshot = policy.state(step)
+        arrays = dict(model.parameters())
+        arrays |= {_OPTIMIZER + name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+        arrays |= {_SNAPSHOT + name: array for name, array in snapshot.items()}
+        numbers = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
+        about = {"dtype": model.dtype, "isa": instruction_set(), "numbers": numbers, "policy": counts}
+        about |= counted
+        about |= {} if run is None else {RUN: run}
+        return store.save(step, arrays, identity.to_dict() | about)
+
+
+def restore(checkpoint: Checkpoint, model: Any, optimizer: Any) -> SavedPolicy:
+    """Put the checkpoint's weights, moments and count in place, and return what Policy continues from. A model of
+    another dtype: ValueError."""
+    if model.dtype != checkpoint.state["dtype"]:
+        raise ValueError(
+            f"train: the model is {model.dtype}, the checkpoint {checkpoint.path} is {checkpoint.state['dtype']}; "
+            "pass a model of that dtype"
+        )
+    if checkpoint.state["isa"] != instruction_set():
+        warnings.warn(
+            f"train: the checkpoint was written on instruction set {checkpoint.state['isa']}, this process uses "
+            f"{instruction_set()}: the run goes on, but bits agree only up to rounding (LOOPOS_ISA chooses)",
+            stacklevel=3,
+        )
+    moments = {n: a for n, a in checkpoint.optimizer.items() if not n.startswith("snapshot.")}
+    snapshot = {n[len("snapshot.") :]: a for n, a in checkpoint.optimizer.items() if n.startswith("snapshot.")}
+    optimizer.load_state_dict(moments | checkpoint.state["numbers"])
+    model.load_state_dict(checkpoint.weights)
+    return SavedPolicy(checkpoint.state["policy"], snapshot)
+
+
+def instruction_set() -> str:
+    return str(_core.isa())

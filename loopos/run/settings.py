@@ -1,0 +1,103 @@
+"""The settings of a training run, checked before anything happens."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from loopos import checks
+
+from .schedules import check_schedule
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+POLICIES = ("halt", "skip", "rewind")
+MAX_SEED = 2**64 - 1
+MAX_THREADS = 1024
+
+
+class SettingError(TypeError, ValueError):
+    """A setting of the wrong type: TypeError by Python's custom, ValueError like every bad hyper-parameter of train."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """What train was asked for, as plain numbers; see :func:`loopos.train` for the meaning of each.
+
+    Anything out of range: ValueError; of another type (a bool or a string for a number): SettingError, which is a
+    ValueError too. seq_len is checked against the model's context where the data are opened."""
+
+    max_steps: int | None
+    epochs: int | None
+    batch_size: int
+    seq_len: int | None
+    grad_accum: int
+    optimizer: str
+    learning_rate: float
+    lr_schedule: str
+    warmup_steps: int
+    min_lr: float
+    weight_decay: float
+    betas: tuple[float, float]
+    eps: float
+    max_grad_norm: float | None
+    on_nonfinite: str
+    seed: int
+    threads: int | None
+    log_every: int
+    eval_every: int | None
+    save_every: int | None
+
+    def __post_init__(self) -> None:
+        try:
+            self._check()
+        except TypeError as error:
+            raise SettingError(str(error)) from None
+
+    def _check(self) -> None:
+        for name in ("batch_size", "grad_accum", "log_every"):
+            self._set(name, checks.count("train", name, getattr(self, name)))
+        for name in ("max_steps", "epochs", "seq_len", "threads", "eval_every", "save_every"):
+            if getattr(self, name) is not None:
+                high = MAX_THREADS if name == "threads" else checks.MAX_COUNT
+                self._set(name, checks.count("train", name, getattr(self, name), high=high))
+        self._set("optimizer", checks.choice("train", "optimizer", self.optimizer, OPTIMIZERS))
+        self._set("on_nonfinite", checks.choice("train", "on_nonfinite", self.on_nonfinite, POLICIES))
+        self._set("seed", checks.integer("train", "seed", self.seed, low=0, high=MAX_SEED))
+        self._set("weight_decay", checks.real("train", "weight_decay", self.weight_decay, low=0))
+        self._set("eps", checks.real("train", "eps", self.eps, above=0))
+        self._set("betas", _two_betas(self.betas))
+        if self.max_grad_norm is not None:
+            self._set("max_grad_norm", checks.real("train", "max_grad_norm", self.max_grad_norm, above=0))
+        schedule = check_schedule(
+            learning_rate=self.learning_rate,
+            lr_schedule=self.lr_schedule,
+            warmup_steps=self.warmup_steps,
+            min_lr=self.min_lr,
+        )
+        for name, value in zip(("learning_rate", "lr_schedule", "warmup_steps", "min_lr"), schedule, strict=True):
+            self._set(name, value)
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # the dataclass is frozen for everyone else
+
+    def warn_of_idle(self, *, eval_data: Any, output_dir: Any) -> None:
+        """A UserWarning for a setting that can have no effect beside the other arguments."""
+        for name, needs, given in (("eval_every", "eval_data", eval_data), ("save_every", "output_dir", output_dir)):
+            if getattr(self, name) is not None and given is None:
+                warnings.warn(
+                    f"train: {name}={getattr(self, name)} does nothing without {needs}", UserWarning, stacklevel=3
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting, safe for JSON."""
+        return asdict(self) | {"betas": list(self.betas)}
+
+
+def _two_betas(value: Any) -> tuple[float, float]:
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"train: betas must be two numbers from 0 to below 1, got {checks.shown(value)}")
+    if len(value) != 2:
+        raise ValueError(f"train: betas must be two numbers from 0 to below 1, got {len(value)} of them")
+    first, second = (checks.real("train", f"betas[{i}]", beta, low=0, below=1) for i, beta in enumerate(value))
+    return first, second

@@ -1,0 +1,122 @@
+"""One update: a whole one, or none of it. And the held-out loss, which is the same forward without a backward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from loopos import _core
+from loopos.config import ModelConfig
+from loopos.data.batches import IGNORE
+from loopos.errors import Birth
+
+from . import gate
+from .settings import TrainSettings
+
+Pass = tuple[np.ndarray, np.ndarray, dict[str, Any]]
+
+
+class Update(NamedTuple):
+    """What came of update t. loss: the mean over its valid tokens, before it; grad_norm: before clipping."""
+
+    loss: float
+    grad_norm: float
+    valid_tokens: int
+    tokens: int  # positions that went through the model
+    birth: Birth | None = None  # why it was refused
+    clipped: bool = False  # its gradient was scaled down
+    batches: tuple[tuple[np.ndarray, np.ndarray], ...] = ()  # of a refused update: the (ids, targets) it was made of
+
+    @property
+    def applied(self) -> bool:
+        return self.birth is None and self.valid_tokens > 0
+
+
+class Updater:
+    """Takes update t = 0, 1, ...: batches, forward and backward, the gate, clipping, the optimizer.
+
+    Weights and moments change in the optimizer's step only, which is all or nothing. ``check`` is called before each
+    micro-batch is fetched and before it is computed, and may raise to abandon the update."""
+
+    def __init__(self, model: Any, optimizer: Any, source: Any, settings: TrainSettings, check: Callable[[], None]):
+        self._model, self._optimizer, self._source = model, optimizer, source
+        self._settings, self._check = settings, check
+
+    def __call__(self, t: int, rate: float) -> Update:
+        batches = [self._fetch(t, micro) for micro in range(self._settings.grad_accum)]
+        calls, valid = passes(batches, t, self._settings.seed)
+        tokens = sum(ids.size for ids, _ in batches)
+        if valid == 0:
+            return Update(0.0, 0.0, 0, tokens)
+        with self._model.lock:  # from the gradients to the new weights nobody else may use the model
+            return self._compute(t, rate, batches, calls, valid, tokens)
+
+    def _compute(self, t: int, rate: float, batches: list, calls: list[Pass], valid: int, tokens: int) -> Update:
+        settings, core = self._settings, self._model._core
+        loss, raised = 0.0, {}
+        for call, (ids, targets, keywords) in enumerate(calls):
+            self._check()
+            part, _, healthy = core.accumulate(ids, targets, **keywords, add=call > 0)
+            loss += part
+            if not healthy:
+                raised[call] = core.raised()
+        loss, norm = loss / valid, core.grad_norm()
+
+        birth, factor = None, 1.0
+        if raised or not (math.isfinite(loss) and math.isfinite(norm)):
+            birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1, raised=raised)
+        if birth is None:
+            factor = gate.clip_factor(norm, settings.max_grad_norm)
+            refusal = self._optimizer.step_core(rate, factor, norm)
+            if refusal is not None:
+                birth = gate.refused_update(refusal, settings.optimizer, t + 1)
+        if birth is not None:
+            return Update(loss, norm, valid, tokens, birth, batches=tuple(batches))
+        return Update(loss, norm, valid, tokens, clipped=factor != 1.0)
+
+    def _fetch(self, t: int, micro: int) -> tuple[np.ndarray, np.ndarray]:
+        self._check()
+        return self._source.batch(t, micro)
+
+
+def passes(batches: Sequence[tuple[np.ndarray, np.ndarray]], t: int, seed: int) -> tuple[list[Pass], int]:
+    """(ids, targets, keywords) of each pass through the core that update t makes of its micro-batches, and how many
+    targets count in all. A micro-batch without one is left out."""
+    counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in batches]
+    common = {"scale": 1 / max(1, sum(counts)), "ignore_index": IGNORE, "step": t, "seed": seed}
+    return [(*batches[m], {**common, "micro": m}) for m in range(len(batches)) if counts[m]], sum(counts)
+
+
+def refuse_oversized(model: ModelConfig | Any, batch_size: int, seq_len: int, grad_accum: int) -> None:
+    """MemoryError when one update of ``model`` (a ModelConfig is built as float32 at least) cannot fit in the memory
+    that is left.
+
+    Counted, as a lower bound: ids and targets (int64) of all micro-batches, which are held together because the
+    gradient's scale is known only when all targets are counted; and, for a model yet to be built, what a forward keeps
+    for its backward, in each layer at least 6 d_model + 2 d_ff numbers a position. One that exists may hold that
+    already, and its core refuses what is too much."""
+    kept = 0
+    if isinstance(model, ModelConfig):
+        kept = 4 * model.n_layer * (6 * model.d_model + 2 * model.d_ff)
+    needed, available = batch_size * seq_len * (16 * grad_accum + kept), _core.available_bytes()
+    if needed > available:
+        raise MemoryError(
+            f"train: one update of batch_size {batch_size}, seq_len {seq_len} and grad_accum {grad_accum} needs at "
+            f"least {needed} bytes, about {available:.0f} are available; choose a smaller batch_size or grad_accum"
+        )
+
+
+def evaluate(
+    model: Any, batches: Iterable[tuple[np.ndarray, np.ndarray]], check: Callable[[], None] = lambda: None
+) -> tuple[float, int]:
+    """(mean loss over all valid targets, their number) of ``batches`` of (ids, targets), without dropout; (0.0, 0)
+    when there is none. ``check`` is called before each batch."""
+    total, count = 0.0, 0
+    for ids, targets in batches:
+        check()
+        part, valid = model._core.loss(ids, targets, IGNORE)
+        total, count = total + part, count + valid
+    return (total / count if count else 0.0), count
