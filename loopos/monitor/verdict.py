@@ -1,8 +1,9 @@
 """Is it learning? A trend test on a series of losses, and the entropy ladder that says what is dead where it is stuck.
 
 Trend: Mann-Kendall (Mann 1945, Econometrica 13:245; Kendall 1975) with the variance corrected for autocorrelation after
-Hamed and Rao (1998, J. Hydrology 204:182), and the slope of Theil and Sen (Sen 1968, JASA 63:1379). Both go by ranks
-and medians: one outlier decides nothing, and no shape of the curve is assumed.
+Hamed and Rao (1998, J. Hydrology 204:182), and the slope of Theil and Sen with its interval (Sen 1968, JASA 63:1379).
+Both go by ranks and medians: one outlier decides nothing, and no shape of the curve is assumed. "Flat" is a claim too:
+it is made where no fall shows and the interval leaves room for none that would matter; between is no evidence.
 
 Ladder: ln V (a uniform guess), the entropy of the unigram frequencies, of the bigrams, and below. A loss that stays on
 a rung has learned what that rung needs and nothing more.
@@ -23,6 +24,10 @@ LEARNING, FLAT, DIVERGING, INSUFFICIENT = "learning", "flat", "diverging", "insu
 FEWEST = 8  # entries; of fewer even a perfect order is too likely by chance among runs that are looked at
 FEWEST_FLAT = 20  # below, no trend is no evidence of none
 ALPHA = 0.001  # one-sided: a flat run is called learning once in a thousand
+NO_FALL = 0.05  # one-sided: below, a fall may be there
+_OPEN_Z = 2.054  # one-sided 98 %: a fall beyond the interval is there in one of fifty
+_OPEN_NOISE = 2.5  # times the noise about the trend: a fall over the whole series that would matter
+_EARLY = 4.0  # standard errors by which the first entries lie above the second half: they fell, and then no more
 KNOWN = 0.05  # nats by which few data may make the entropy of pairs too low
 _LARGE = 1e300  # losses beyond are scaled down by a power of two: their sums and differences could leave the range
 _BINS = 120  # longer series are reduced to medians of consecutive parts
@@ -30,12 +35,14 @@ _BINS = 120  # longer series are reduced to medians of consecutive parts
 
 @dataclass(frozen=True)
 class Trend:
-    """p_falling, p_rising: one-sided; change: Theil-Sen slope times length, in nats; count: values that were tested."""
+    """p_falling, p_rising: one-sided; change: Theil-Sen slope times length, in nats; count: values that were tested;
+    lowest: the one-sided 98 % limit of change: a deeper fall is as good as excluded."""
 
     p_falling: float
     p_rising: float
     change: float
     count: int
+    lowest: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -54,29 +61,30 @@ class Ladder:
 
     def rung(self, loss: float, tolerance: float = 0.02) -> tuple[str, str]:
         """(rung, what it says) for a loss that has stopped falling; within ``tolerance`` (relative) of a rung is on
-        it."""
+        it. Where rungs lie within it of each other, a loss there tells nothing of what was learned."""
 
-        def at(value: float) -> bool:
-            return abs(loss - value) <= tolerance * max(value, 0.1)
+        def near(value: float, other: float) -> bool:
+            return abs(value - other) <= tolerance * max(other, 0.1)
 
         if not math.isfinite(loss):
             return "none", "the loss is not finite"
-        if at(self.bigram) and self.pairs_known:
-            return "bigram", "only the present token is used: attention, or what comes before it, is dead"
-        if at(self.unigram):
-            return (
-                "unigram",
-                "only the frequencies of tokens were learned: gradients reach the output, not what is below it",
-            )
-        if at(self.uniform):
-            return (
-                "uniform",
-                "a uniform guess: nothing has been learned (no update, a rate of 0, labels without relation)",
-            )
+        rungs = {"bigram": self.bigram} if self.pairs_known else {}
+        rungs |= {"unigram": self.unigram, "uniform": self.uniform}
+        for name, value in rungs.items():
+            if near(loss, value):
+                alike = [_CALLED[x] for x, at in rungs.items() if near(loss, at) or near(at, value) or near(value, at)]
+                if len(alike) == 1:
+                    return name, _MEANING[name] + (_PAIRS_UNKNOWN if name == "unigram" and not self.pairs_known else "")
+                both = _CALLED["uniform"] in alike
+                what = (
+                    "a model that learned all there is has this loss, and one that learned nothing"
+                    if both
+                    else ("a pair tells no more than a token, so nothing follows on what is below the output")
+                )
+                return name, f"{' and '.join(alike)} are too close to tell apart: {what}"
         if loss > self.uniform:
-            return (
-                "above uniform",
-                "worse than a uniform guess: too large an initialisation, shifted labels or divergence",
+            return "above uniform", (
+                "worse than a uniform guess: too large an initialisation, shifted labels or divergence"
             )
         if loss > self.unigram:
             return "below uniform", "between a uniform guess and the frequencies of tokens"
@@ -85,6 +93,15 @@ class Ladder:
         if loss > self.bigram:
             return "below unigram", "between the frequencies of tokens and those of pairs"
         return "below bigram", "more than the present token is used: the context counts"
+
+
+_CALLED = {"bigram": "the entropy of pairs", "unigram": "that of tokens", "uniform": "ln V"}
+_MEANING = {
+    "bigram": "only the present token is used. If what is before it tells more, as in language, attention is dead",
+    "unigram": "only the frequencies of tokens were learned: gradients reach the output, not what is below it",
+    "uniform": "a uniform guess: nothing has been learned (no update, a rate of 0, labels without relation)",
+}
+_PAIRS_UNKNOWN = ", if there is more to learn: the data are too few to know the entropy of pairs"
 
 
 @dataclass(frozen=True)
@@ -132,21 +149,24 @@ def _entropy(counts: np.ndarray) -> float:
 
 def trend(values: Sequence[float] | np.ndarray) -> Trend:
     """Of finite values in order; needs at least 3. More than 120 are first reduced to medians of consecutive parts."""
-    values = np.asarray(values, np.float64)
-    if len(values) > _BINS:
-        values = np.array([np.median(part) for part in np.array_split(values, _BINS)])
+    values = _reduced(np.asarray(values, np.float64))
     n = len(values)
     later, earlier = np.tril_indices(n, -1)
     differences = values[later] - values[earlier]
     score = float(np.sign(differences).sum())
-    slope = float(np.median(differences / (later - earlier)))
+    slopes = np.sort(differences / (later - earlier))
     _, ties = np.unique(values, return_counts=True)
     variance = (n * (n - 1) * (2 * n + 5) - float((ties * (ties - 1) * (2 * ties + 5)).sum())) / 18
     if variance <= 0:  # all equal
-        return Trend(1.0, 1.0, 0.0, n)
-    variance *= _correction(values)
-    z = (score - math.copysign(1, score)) / math.sqrt(variance) if score else 0.0
-    return Trend(_upper(-z), _upper(z), slope * (n - 1), n)
+        return Trend(1.0, 1.0, 0.0, n, 0.0)
+    deviation = math.sqrt(variance * _correction(values))
+    z = (score - math.copysign(1, score)) / deviation if score else 0.0
+    lowest = slopes[max(0, int((len(slopes) - _OPEN_Z * deviation) / 2))]
+    return Trend(_upper(-z), _upper(z), float(np.median(slopes)) * (n - 1), n, float(lowest) * (n - 1))
+
+
+def _reduced(values: np.ndarray) -> np.ndarray:
+    return values if len(values) <= _BINS else np.array([np.median(part) for part in np.array_split(values, _BINS)])
 
 
 def _correction(values: np.ndarray) -> float:
@@ -221,11 +241,11 @@ def verdict(
             INSUFFICIENT, f"{_losses(len(used))} cannot show a trend; at least {FEWEST} after the warm-up are needed"
         )
     found = trend(used)
-    found = replace(found, change=found.change / scale)
+    shown = replace(found, change=found.change / scale, lowest=found.lowest / scale)
     recent = used[len(used) // 2 :]
     level = float(np.median(recent[-max(3, len(recent) // 3) :])) / scale
     if _rises(used, found):
-        return result(DIVERGING, f"the loss rises, to {level:.4g} from a best of {_best(used) / scale:.4g}", found)
+        return result(DIVERGING, f"the loss rises, to {level:.4g} from a best of {_best(used) / scale:.4g}", shown)
     if found.p_falling < ALPHA and found.change < 0:
         now = trend(recent) if len(recent) >= FEWEST_FLAT else None
         says = f"the loss falls, p = {found.p_falling:.1g}, now {level:.4g}"
@@ -233,19 +253,15 @@ def verdict(
         if stopped:
             says += "; in its second half it no longer does"
         if rungs is None:
-            return result(LEARNING, says, found)
+            return result(LEARNING, says, shown)
         rung, meaning = rungs.rung(level)
         says += f", at {level:.4g}: {meaning}" if stopped else f", {rung} on the entropy ladder: {rungs}"
-        return result(LEARNING, says, found, rung)
-    if len(used) < FEWEST_FLAT and np.ptp(used) > 0:
-        return result(
-            INSUFFICIENT,
-            f"no trend shows (p = {found.p_falling:.2g}), and {_losses(len(used))} are too few to say",
-            found,
-        )
+        return result(LEARNING, says, shown, rung)
+    if (why := _undecided(used, found)) is not None:
+        return result(INSUFFICIENT, why, shown)
     rung, meaning = rungs.rung(level) if rungs is not None else (None, "")
     says = "the loss does not move at all" if np.ptp(used) == 0 else f"no fall shows, p = {found.p_falling:.2g}"
-    return result(FLAT, f"{says}, at {level:.4g}" + (f": {meaning}" if meaning else ""), found, rung)
+    return result(FLAT, f"{says}, at {level:.4g}" + (f": {meaning}" if meaning else ""), shown, rung)
 
 
 def of_history(entries: Iterable[Mapping[str, Any]], rungs: Ladder | None = None) -> Verdict:
@@ -263,6 +279,31 @@ def _losses(count: int) -> str:
 def _best(used: np.ndarray) -> float:
     """The lowest median of an eighth of the series."""
     return float(min(np.median(part) for part in np.array_split(used, 8)))
+
+
+def _undecided(used: np.ndarray, found: Trend) -> str | None:
+    """Why a series that shows no certain fall is not called flat either; None where it is."""
+    if np.ptp(used) == 0:
+        return None
+    if found.p_falling < NO_FALL:
+        return f"a fall may be there (p = {found.p_falling:.2g}), and is not beyond doubt"
+    if len(used) < FEWEST_FLAT:
+        return f"no trend shows (p = {found.p_falling:.2g}), and {_losses(len(used))} are too few to say"
+    values = _reduced(used)
+    line = found.change * np.arange(len(values)) / (len(values) - 1)
+    if -found.lowest > _OPEN_NOISE * _spread(values - line):
+        return f"no trend shows (p = {found.p_falling:.2g}), and the noise may hide a fall"
+    half = values[len(values) // 2 :]
+    above = (math.sqrt(k) * float(np.median(values[:k]) - np.median(half)) for k in range(1, len(values) // 4 + 1))
+    if max(above) > _EARLY * _spread(half):
+        return "it fell at the start, and no trend shows after that"
+    return None
+
+
+def _spread(values: np.ndarray) -> float:
+    """Standard deviation of a normal distribution with the same median absolute deviation; the plain one of values of
+    which most are equal."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) or float(np.std(values))
 
 
 def _rises(used: np.ndarray, found: Trend) -> bool:

@@ -7,7 +7,18 @@ import math
 import numpy as np
 import pytest
 
-from loopos.monitor.verdict import DIVERGING, FLAT, INSUFFICIENT, LEARNING, Ladder, ladder, trend, verdict
+from loopos.monitor.verdict import (
+    ALPHA,
+    DIVERGING,
+    FLAT,
+    INSUFFICIENT,
+    LEARNING,
+    NO_FALL,
+    Ladder,
+    ladder,
+    trend,
+    verdict,
+)
 
 
 def noise(rng, count, size, correlation=0.0):
@@ -31,10 +42,57 @@ def test_a_noisy_descent_is_learning(count, correlation):
     assert share(LEARNING, lambda rng: descent(count) + noise(rng, count, 0.08, correlation)) >= 0.99
 
 
-@pytest.mark.parametrize("count", [30, 400])
-@pytest.mark.parametrize("correlation", [0.0, 0.5])
-def test_noise_without_a_trend_is_flat(count, correlation):
-    assert share(FLAT, lambda rng: 3 + noise(rng, count, 0.05, correlation)) >= 0.96
+@pytest.mark.parametrize(("count", "correlation", "least"), [(30, 0.0, 0.8), (400, 0.0, 0.9), (400, 0.5, 0.8)])
+def test_noise_without_a_trend_is_flat(count, correlation, least):
+    """What is not called flat is called insufficient: a p below 0.05 comes by chance in one of twenty."""
+
+    def make(rng):
+        return 3 + noise(rng, count, 0.05, correlation)
+
+    assert share(FLAT, make) >= least
+    assert share(LEARNING, make) <= 0.01
+
+
+FALL = [4.08, 4.05, 3.62, 3.75, 3.8, 3.78, 3.69, 3.73, 3.62, 3.62, 3.58, 3.46, 3.47, 3.56, 3.48, 3.62, 3.62, 3.66, 3.51]
+
+
+def test_a_fall_that_is_not_beyond_doubt_is_neither_flat_nor_learning():
+    for losses in (FALL, [*FALL, 3.62]):  # 19 and 20 of them; p = 0.0015
+        found = verdict(losses)
+        assert found.kind == INSUFFICIENT
+        assert NO_FALL > found.trend.p_falling > ALPHA
+        assert "a fall may be there (p = 0.00" in found.says
+
+
+@pytest.mark.parametrize("count", [20, 30, 60])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda t: -0.3 * t,
+        lambda t: -0.2 * t,  # two and a half times the noise
+        lambda t: 0.5 * np.exp(-4 * t),
+        lambda t: 0.5 * np.exp(-10 * t),
+        lambda t: np.exp(-20 * t),  # over after the first entries
+        lambda t: 0.7 * (1 + 10 * t) ** -0.5,
+        lambda t: -0.5 * t**4,
+        lambda t: np.where(t < 0.25, 0.4, 0.0),
+        lambda t: np.where(t < 0.75, 0.4, 0.0),
+    ],
+)
+def test_a_series_that_falls_is_hardly_ever_called_flat(shape, count):
+    def make(rng):
+        return 3.5 + shape(np.linspace(0, 1, count)) + noise(rng, count, 0.08)
+
+    assert share(FLAT, make) <= 0.02
+
+
+def test_what_the_noise_may_hide_is_not_called_flat():
+    losses = 3 + noise(np.random.default_rng(3), 20, 0.05, 0.9)
+    assert verdict(losses).kind == INSUFFICIENT
+    early = [4.5, 4.2, *(3.5 + 0.05 * (-1) ** i for i in range(38))]
+    found = verdict(early)
+    assert (found.kind, found.trend.p_falling > NO_FALL) == (INSUFFICIENT, True)
+    assert "fell at the start" in found.says
 
 
 def test_autocorrelated_noise_would_be_taken_for_a_trend_without_the_correction(monkeypatch):
@@ -97,6 +155,27 @@ def test_a_constant_loss_is_flat_on_its_rung():
     assert "attention" in verdict([2.4] * 30, rungs=rungs).says
 
 
+@pytest.mark.parametrize(
+    ("rungs", "loss", "silent"),
+    [
+        (Ladder(4.16, 4.15, 4.14), 4.15, ("dead", "nothing has been learned (", "gradients reach")),  # uniform tokens
+        (Ladder(4.16, 3.3, 3.29), 3.3, ("dead", "gradients reach")),  # independent tokens, learned well
+        (Ladder(4.16, 4.12, 3.0), 4.14, ("nothing has been learned (", "gradients reach")),
+        (Ladder(4.16, 4.12, 4.0), 4.07, ("gradients reach",)),  # near two that are no longer near each other
+    ],
+)
+def test_rungs_that_coincide_tell_of_no_death(rungs, loss, silent):
+    found = verdict([loss] * 30, rungs=rungs)
+    assert found.kind == FLAT
+    assert "too close to tell apart" in found.says
+    assert not [word for word in silent if word in found.says]
+
+
+def test_a_ladder_of_few_data_claims_nothing_for_certain():
+    assert "if there is more to learn" in Ladder(4.16, 3.3, 0.4, False).rung(3.3)[1]
+    assert "If what is before it tells more" in Ladder(4.16, 3.3, 2.4).rung(2.4)[1]
+
+
 def test_learning_that_has_stopped_names_its_rung():
     rng = np.random.default_rng(0)
     losses = np.concatenate([np.linspace(4.1, 3.3, 20), np.full(80, 3.3)]) + noise(rng, 100, 0.005)
@@ -111,6 +190,8 @@ def test_the_trend_is_mann_kendall_with_the_slope_of_theil_and_sen():
     assert found.p_falling == pytest.approx(0.5 * math.erfc(36 / math.sqrt(125) / math.sqrt(2)), rel=1e-12)
     slopes = [(b - a) / (j - i) for i, a in enumerate(values) for j, b in enumerate(values) if j > i]
     assert found.change == pytest.approx(9 * np.median(slopes))
+    limit = sorted(slopes)[int((45 - 2.054 * math.sqrt(125)) / 2)]  # Sen 1968: one-sided 98 %
+    assert found.lowest == pytest.approx(9 * limit)
     tied = trend([2.0, 2.0, 1.0, 1.0, 0.0])  # 8 of 10 pairs fall, 2 tie; variance (300 - 18 - 18) / 18
     assert tied.p_falling == pytest.approx(0.5 * math.erfc(7 / math.sqrt(264 / 18) / math.sqrt(2)), rel=1e-12)
     assert trend(values[::-1]).p_rising == pytest.approx(found.p_falling)
