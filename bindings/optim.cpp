@@ -10,11 +10,15 @@
 
 #include "arrays.h"
 #include "optim.h"
+#include "optim/rules.h"
 
 namespace loopos::bind {
 namespace {
 
 constexpr const char* kFunction = "Optimizer";
+
+/// What follows one rule: (name of the rule, what the learning rate is multiplied by, options by name).
+using GroupSpec = std::tuple<std::string, double, std::map<std::string, RuleOptions::Value>>;
 
 /// One optimizer of either dtype, and the arrays it keeps alive.
 class Handle {
@@ -24,17 +28,18 @@ class Handle {
   virtual Index count() const = 0;
   virtual void set_count(Index count) = 0;
   virtual py::dict state(const py::object& self) = 0;
+  virtual std::vector<std::string> not_negative() const = 0;
 };
 
 template <class T>
 class HandleOf : public Handle {
  public:
-  HandleOf(OptimizerKind kind, std::vector<std::string> names, std::vector<py::array> arrays,
-           std::vector<ParameterSlot<T>> slots, const OptimizerOptions& options)
-      : names_(std::move(names)), arrays_(std::move(arrays)), optimizer_(kind, std::move(slots), options) {
-    for (const auto& array : arrays_) {
-      shapes_.emplace_back(array.shape(), array.shape() + array.ndim());
-      addresses_.push_back(array.data());
+  HandleOf(std::vector<OptimizerGroup<T>> groups, std::vector<py::array> arrays, std::vector<ParameterSlot<T>> slots)
+      : arrays_(std::move(arrays)), optimizer_(std::move(groups), slots) {
+    for (const auto& slot : slots) {
+      names_.push_back(slot.name);
+      shapes_.push_back(slot.shape);
+      addresses_.push_back(slot.data);
     }
   }
 
@@ -74,6 +79,7 @@ class HandleOf : public Handle {
       index.insert(0, rest % shapes_[tensor][axis]);
     py::dict birth;
     birth["phase"] = refusal->phase;
+    birth["rule"] = refusal->rule;
     birth["tensor"] = names_[tensor];
     birth["index"] = py::tuple(index);
     birth["value"] = refusal->value;
@@ -93,14 +99,25 @@ class HandleOf : public Handle {
 
   py::dict state(const py::object& self) override {
     py::dict views;
-    const auto moments = optimizer_.moment_names();
-    for (std::size_t w = 0; w < moments.size(); ++w)
+    for (std::size_t w = 0; w < kMostMoments; ++w)
       for (std::size_t i = 0; i < names_.size(); ++i)
-        views[py::str(moments[w] + "." + names_[i])] = py::array_t<T>(shapes_[i], optimizer_.moment(w, i), self);
+        if (w < optimizer_.moments(i).size())
+          views[py::str(moment_name(w, i))] = py::array_t<T>(shapes_[i], optimizer_.moment(w, i), self);
     return views;
   }
 
+  std::vector<std::string> not_negative() const override {
+    std::vector<std::string> found;
+    for (std::size_t i = 0; i < names_.size(); ++i)
+      for (std::size_t w = 0; w < optimizer_.moments(i).size(); ++w)
+        if (!optimizer_.moments(i)[w].negative) found.push_back(moment_name(w, i));
+    return found;
+  }
+
  private:
+  std::string moment_name(std::size_t which, std::size_t tensor) const {
+    return optimizer_.moments(tensor)[which].name + "." + names_[tensor];
+  }
   static bool fits(const py::object& grad, const Shape& shape) {
     if (!py::isinstance<py::array_t<T>>(grad)) return false;
     const auto array = py::reinterpret_borrow<py::array>(grad);
@@ -117,9 +134,15 @@ class HandleOf : public Handle {
 };
 
 template <class T>
-std::unique_ptr<Handle> make_handle(OptimizerKind kind, const std::vector<std::string>& names,
+std::unique_ptr<Handle> make_handle(std::vector<GroupSpec> specs, const std::vector<std::string>& names,
                                     const py::sequence& params, const std::vector<double>& decay,
-                                    const OptimizerOptions& options) {
+                                    const std::vector<std::size_t>& group_of) {
+  std::vector<OptimizerGroup<T>> groups;
+  for (auto& [rule, rate, options] : specs) {
+    require(std::isfinite(rate) && rate >= 0, kFunction, ": the rate of '", rule,
+            "' must be finite and not negative, got ", rate);
+    groups.push_back({rule, make_rule<T>(rule, std::move(options)), rate});
+  }
   std::vector<py::array> arrays;
   std::vector<ParameterSlot<T>> slots;
   for (std::size_t i = 0; i < names.size(); ++i) {
@@ -132,7 +155,10 @@ std::unique_ptr<Handle> make_handle(OptimizerKind kind, const std::vector<std::s
     require(array.writeable(), kFunction, ": ", what, " must be writeable: it is updated in place");
     require(std::isfinite(decay[i]) && decay[i] >= 0, kFunction, ": weight_decay of ", what,
             " must be finite and not negative, got ", decay[i]);
-    slots.push_back({static_cast<T*>(array.mutable_data()), array.size(), decay[i]});
+    require(group_of[i] < groups.size(), kFunction, ": the group of ", what, " must be below ", groups.size(), ", got ",
+            group_of[i]);
+    slots.push_back({names[i], Shape(array.shape(), array.shape() + array.ndim()),
+                     static_cast<T*>(array.mutable_data()), array.size(), decay[i], group_of[i]});
     arrays.push_back(std::move(array));
   }
   std::vector<std::size_t> order;
@@ -143,30 +169,18 @@ std::unique_ptr<Handle> make_handle(OptimizerKind kind, const std::vector<std::s
     require(slots[order[i - 1]].data + slots[order[i - 1]].size <= slots[order[i]].data, kFunction,
             ": the parameters '", names[order[i - 1]], "' and '", names[order[i]],
             "' share memory: each number may be updated by one of them only");
-  return std::make_unique<HandleOf<T>>(kind, names, std::move(arrays), std::move(slots), options);
+  return std::make_unique<HandleOf<T>>(std::move(groups), std::move(arrays), std::move(slots));
 }
 
-std::unique_ptr<Handle> make(const std::string& kind, const std::vector<std::string>& names, const py::sequence& params,
-                             const std::vector<double>& decay, double momentum, double dampening, bool nesterov,
-                             double beta1, double beta2, double eps) {
-  require(kind == "sgd" || kind == "adam" || kind == "adamw", kFunction,
-          ": kind must be 'sgd', 'adam' or 'adamw', got '", kind, "'");
-  require(names.size() == params.size() && names.size() == decay.size(), kFunction,
-          ": names, params and weight_decay must have one length, got ", names.size(), ", ", params.size(), " and ",
-          decay.size());
-  require(std::isfinite(momentum) && momentum >= 0, kFunction, ": momentum must be finite and not negative, got ",
-          momentum);
-  require(std::isfinite(dampening), kFunction, ": dampening must be finite, got ", dampening);
-  require(!nesterov || (momentum > 0 && dampening == 0), kFunction,
-          ": nesterov needs momentum above 0 and dampening 0, got momentum ", momentum, " and dampening ", dampening);
-  require(beta1 >= 0 && beta1 < 1, kFunction, ": betas[0] must be in [0, 1), got ", beta1);
-  require(beta2 >= 0 && beta2 < 1, kFunction, ": betas[1] must be in [0, 1), got ", beta2);
-  require(std::isfinite(eps) && eps >= 0, kFunction, ": eps must be finite and not negative, got ", eps);
-  const OptimizerOptions options{momentum, dampening, beta1, beta2, eps, nesterov};
-  const auto which = kind == "sgd" ? OptimizerKind::sgd : kind == "adam" ? OptimizerKind::adam : OptimizerKind::adamw;
-  if (names.empty()) return make_handle<float>(which, names, params, decay, options);
+std::unique_ptr<Handle> make(const std::vector<GroupSpec>& groups, const std::vector<std::string>& names,
+                             const py::sequence& params, const std::vector<double>& decay,
+                             const std::vector<std::size_t>& group_of) {
+  const bool alike = names.size() == params.size() && names.size() == decay.size() && names.size() == group_of.size();
+  require(alike, kFunction, ": names, params, weight_decay and group_of must have one length, got ", names.size(), ", ",
+          params.size(), ", ", decay.size(), " and ", group_of.size());
+  if (names.empty()) return make_handle<float>(groups, names, params, decay, group_of);
   return by_dtype(kFunction, cat("the parameter '", names[0], "'").c_str(), params[0],
-                  [&](auto t) { return make_handle<decltype(t)>(which, names, params, decay, options); });
+                  [&](auto t) { return make_handle<decltype(t)>(groups, names, params, decay, group_of); });
 }
 
 }  // namespace
@@ -175,21 +189,22 @@ void bind_optim(py::module_& m) {
   using py::arg;
   py::class_<Handle>(
       m, "Optimizer",
-      R"(SGD, Adam or AdamW over arrays that it updates in place; see loopos.optim for the public classes.)")
-      .def(py::init(&make), arg("kind"), arg("names"), arg("params"), arg("weight_decay"), py::kw_only(),
-           arg("momentum") = 0.0, arg("dampening") = 0.0, arg("nesterov") = false, arg("beta1") = 0.9,
-           arg("beta2") = 0.999, arg("eps") = 1e-8)
+      R"(Arrays updated in place, by one rule or by several; see loopos.optim for the public classes. groups: of each
+(rule, what the learning rate is multiplied by, the rule's options); group_of: the group of each parameter.)")
+      .def(py::init(&make), arg("groups"), arg("names"), arg("params"), arg("weight_decay"), arg("group_of"))
       .def(
           "step", &Handle::step, arg("grads"), arg("lr"), arg("scale") = 1.0,
           arg("norm") = std::numeric_limits<double>::quiet_NaN(),
           R"(One update with gradients multiplied by `scale`. norm: that of the gradients where it is known, which saves reading
 them once more. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
-(phase "update"), a dict of phase, tensor, index, value, result, operands, and nothing was changed.)")
+(phase "update"), a dict of phase, rule, tensor, index, value, result, dtype, operands, and nothing was changed.)")
       .def_property("count", &Handle::count, &Handle::set_count, "The number of updates done.")
       .def(
           "state", [](const py::object& self) { return self.cast<Handle&>().state(self); },
           "Writable views of the moments, by '<moment>.<name>'. Write through freshly fetched views, between two "
-          "steps.");
+          "steps.")
+      .def("not_negative", &Handle::not_negative, "The moments, by the names of state(), that are never below zero.");
+  m.def("optimizer_rules", &rule_names, "The names of the update rules.");
 }
 
 }  // namespace loopos::bind

@@ -205,23 +205,29 @@ class TransformerF64:
 
 class Optimizer:
     """
-    SGD, Adam or AdamW over arrays that it updates in place; see loopos.optim for the public classes.
+    Arrays updated in place, by one rule or by several; see loopos.optim for the public classes. groups: of each
+    (rule, what the learning rate is multiplied by, the rule's options); group_of: the group of each parameter.
     """
 
     def __init__(
         self,
-        kind: str,
+        groups: collections.abc.Sequence[
+            tuple[
+                str,
+                typing.SupportsFloat | typing.SupportsIndex,
+                collections.abc.Mapping[str, bool | typing.SupportsFloat | typing.SupportsIndex | str],
+            ]
+        ],
         names: collections.abc.Sequence[str],
         params: collections.abc.Sequence,
         weight_decay: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
-        *,
-        momentum: typing.SupportsFloat | typing.SupportsIndex = 0.0,
-        dampening: typing.SupportsFloat | typing.SupportsIndex = 0.0,
-        nesterov: bool = False,
-        beta1: typing.SupportsFloat | typing.SupportsIndex = 0.9,
-        beta2: typing.SupportsFloat | typing.SupportsIndex = 0.999,
-        eps: typing.SupportsFloat | typing.SupportsIndex = 1e-08,
+        group_of: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
     ) -> None: ...
+    def not_negative(self) -> list[str]:
+        """
+        The moments, by the names of state(), that are never below zero.
+        """
+
     def state(self) -> dict:
         """
         Writable views of the moments, by '<moment>.<name>'. Write through freshly fetched views, between two steps.
@@ -237,7 +243,7 @@ class Optimizer:
         """
         One update with gradients multiplied by `scale`. norm: that of the gradients where it is known, which saves reading
         them once more. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
-        (phase "update"), a dict of phase, tensor, index, value, result, operands, and nothing was changed.
+        (phase "update"), a dict of phase, rule, tensor, index, value, result, dtype, operands, and nothing was changed.
         """
 
     @property
@@ -277,6 +283,11 @@ def guard_counts() -> dict:
 def isa() -> str:
     """
     The instruction set in use: baseline, avx2 or avx512 (LOOPOS_ISA forces one).
+    """
+
+def optimizer_rules() -> list[str]:
+    """
+    The names of the update rules.
     """
 
 def raised_flags() -> dict:

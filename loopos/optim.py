@@ -74,7 +74,8 @@ class _Optimizer:
         }
         decay = [weight_decay if a.ndim >= 2 or not decay_matrices_only else 0.0 for a in self._params.values()]
         arrays = [self._copies.get(name, array) for name, array in self._params.items()]
-        self._core = _core.Optimizer(self._kind, list(self._params), arrays, decay, **options)
+        rules = [(self._kind, 1.0, options)]
+        self._core = _core.Optimizer(rules, list(self._params), arrays, decay, [0] * len(arrays))
 
     def step(self, grads: Mapping[str, np.ndarray], lr: float | None = None) -> None:
         """Updates every parameter in place, or none.
@@ -91,7 +92,7 @@ class _Optimizer:
         ordered = [grads[name] for name in self._params]
         birth = self._step([np.asarray(g) if isinstance(g, np.generic) else g for g in ordered], rate, 1.0)
         if birth is not None:
-            raise NonFiniteError(refused_update(birth, self._kind, None))
+            raise NonFiniteError(refused_update(birth, None))
 
     def _step(self, grads: list[np.ndarray], lr: float, scale: float, norm: float = math.nan) -> dict | None:
         with self._owner.lock if self._owner is not None else nullcontext():
@@ -117,7 +118,7 @@ class _Optimizer:
         where = f"{self._name}.load_state_dict"
         if not isinstance(state, Mapping):
             raise TypeError(f"{where}: state must be a dict, got {type(state).__name__}")
-        views = self._core.state()
+        views, not_negative = self._core.state(), set(self._core.not_negative())
         lines = _differences(["step", *views], state)
         types = []
         for name, view in views.items():
@@ -130,7 +131,7 @@ class _Optimizer:
                 types.append(f"{name}: expected dtype {view.dtype}, got {value.dtype}")
             elif value.shape != view.shape:
                 lines.append(f"{name}: expected shape {view.shape}, got {value.shape}")
-            elif name.startswith("exp_avg_sq.") and (value < 0).any():
+            elif name in not_negative and (value < 0).any():
                 lines.append(f"{name}: a second moment must not be negative, got {value.min()}")
         if types:
             raise TypeError(f"{where}: {'; '.join(types)}")

@@ -181,8 +181,9 @@ def test_scale_multiplies_the_gradient_inside():
     for kind, scale in (("sgd", 0.25), ("adamw", 0.25), ("sgd", 1e-40)):
         plain, scaled = np.ones(5, np.float32), np.ones(5, np.float32)
         grad = np.array([1, 2, 3, 4, 5], np.float32) * np.float32(1e37 if scale < 1e-30 else 1)
-        _core.Optimizer(kind, ["w"], [plain], [0.0]).step([(grad * np.float64(scale)).astype(np.float32)], 0.5)
-        _core.Optimizer(kind, ["w"], [scaled], [0.0]).step([grad], 0.5, scale)
+        one, other = (_core.Optimizer([(kind, 1.0, {})], ["w"], [p], [0.0], [0]) for p in (plain, scaled))
+        one.step([(grad * np.float64(scale)).astype(np.float32)], 0.5)
+        other.step([grad], 0.5, scale)
         np.testing.assert_allclose(scaled, plain, rtol=2e-7)
         assert (plain != 1).all()
 

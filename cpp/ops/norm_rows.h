@@ -1,8 +1,9 @@
 // What layer norm and rms norm share: rms norm is layer norm with the mean held at zero.
 //   y = (x - mean) rstd weight + bias,  rstd = 1 / sqrt(mean of (x - mean)^2 + eps)
 //   with g = dy weight and xhat = (x - mean) rstd:
-//   dx = rstd (g - [mean g] - xhat mean(g xhat)) + dskip,  dweight += sum dy xhat,  dbias += sum dy      ([..] is
-//   absent in rms norm)
+//     dx = rstd (g - [mean g] - xhat mean(g xhat)) + dskip      ([..] is absent in rms norm)
+//     dweight += sum dy xhat
+//     dbias += sum dy
 // Stability: two passes with sums in double; the mean stays in double up to the subtraction, in backward too (it is
 // computed again from x, where the saved one is rounded). A row whose deviations or rstd leave the range of T is done
 // again in long double, so that every finite row gives the right finite result. xhat is never recovered by dividing by

@@ -2,16 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "core/thread_pool.h"
-#include "kernels/table.h"
 
 namespace loopos {
 namespace {
 
 constexpr Index kChunk = 8192;  // four arrays of it fit the second-level cache
+constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
 /// max that keeps a NaN.
 double larger(double a, double b) {
@@ -20,224 +19,200 @@ double larger(double a, double b) {
 
 }  // namespace
 
-/// What the kernels need for one tensor.
 template <class T>
-struct Optimizer<T>::Prepared {
-  kernels::SgdUpdate<T> sgd;
-  kernels::AdamUpdate<T> adam;
-};
-
-template <class T>
-Optimizer<T>::Optimizer(OptimizerKind kind, std::vector<ParameterSlot<T>> parameters, const OptimizerOptions& options)
-    : kind_(kind), options_(options), parameters_(std::move(parameters)) {
-  Index total = 0;
+Optimizer<T>::Optimizer(std::vector<OptimizerGroup<T>> groups, std::vector<ParameterSlot<T>> parameters)
+    : parameters_(std::move(parameters)) {
+  for (auto& group : groups) {
+    groups_.emplace_back();
+    static_cast<OptimizerGroup<T>&>(groups_.back()) = std::move(group);
+    groups_.back().kinds = groups_.back().rule->moments();
+  }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    offsets_.push_back(total);
-    total += parameters_[i].size;
-    for (Index begin = 0; begin < parameters_[i].size; begin += kChunk)
-      chunks_.push_back({static_cast<Index>(i), begin, std::min(kChunk, parameters_[i].size - begin)});
+    const auto& p = parameters_[i];
+    Group& group = groups_[p.group];
+    group.rule->adopt(p.name, p.shape);
+    offsets_.push_back(group.size);
+    group.size += p.size;
+    group.weight_decay = std::max(group.weight_decay, p.weight_decay);
+    for (Index begin = 0; begin < p.size; begin += kChunk)
+      chunks_.push_back({static_cast<Index>(i), begin, std::min(kChunk, p.size - begin)});
   }
   tops_.resize(2 * chunks_.size());
-  for (std::size_t which = 0; which < moment_names().size(); ++which) {
-    moments_[which] = Buffer<T>(total);
-    std::fill(moments_[which].data(), moments_[which].data() + total, T(0));
+  for (Group& group : groups_) {
+    for (std::size_t w = 0; w < group.kinds.size(); ++w) {
+      group.moments[w] = Buffer<T>(group.size);
+      std::fill(group.moments[w].data(), group.moments[w].data() + group.size, T(0));
+    }
+    scratch_.reserve(group.rule->scratch());
   }
-}
-
-template <class T>
-std::vector<std::string> Optimizer<T>::moment_names() const {
-  if (kind_ != OptimizerKind::sgd) return {"exp_avg", "exp_avg_sq"};
-  if (options_.momentum != 0) return {"momentum"};
-  return {};
 }
 
 template <class T>
 T* Optimizer<T>::moment(std::size_t which, std::size_t tensor) {
-  bounds_known_ = false;
-  return moments_[which].data() + offsets_[tensor];
+  Group& group = groups_[parameters_[tensor].group];
+  group.known = false;
+  return group.moments[which].data() + offsets_[tensor];
 }
 
+/// The living numbers of a chunk.
 template <class T>
-typename Optimizer<T>::Prepared Optimizer<T>::prepare(std::size_t tensor, double lr, double scale) const {
-  const double decay = parameters_[tensor].weight_decay, l2 = kind_ == OptimizerKind::adamw ? 0 : decay;
-  const auto& o = options_;
-  // A tiny clip factor (gradients near 3e38) goes in as 2^-k and the rest, both of them normal numbers in T.
-  const double power = scale != 0 && std::fabs(scale) < 0x1p-64 ? 0x1p-64 : 1.0;
-  const kernels::UpdateScale<T> factor{static_cast<T>(power), static_cast<T>(scale / power)};
-  Prepared u{};
-  u.sgd = {factor,
-           static_cast<T>(lr),
-           static_cast<T>(l2),
-           static_cast<T>(o.momentum),
-           static_cast<T>(1 - o.dampening),
-           o.nesterov,
-           count_ == 0,
-           lr != 0};
-  const double t = static_cast<double>(count_ + 1);
-  const double correction1 = 1 - std::pow(o.beta1, t), correction2 = 1 - std::pow(o.beta2, t);
-  u.adam.scale = factor;
-  u.adam.l2 = static_cast<T>(l2);
-  u.adam.decay = static_cast<T>(kind_ == OptimizerKind::adamw ? 1 - lr * decay : 1.0);
-  u.adam.one_minus_beta1 = static_cast<T>(1 - o.beta1);
-  u.adam.beta2 = static_cast<T>(o.beta2);
-  u.adam.one_minus_beta2 = static_cast<T>(1 - o.beta2);
-  u.adam.inverse_root = static_cast<T>(1 / std::sqrt(correction2));
-  u.adam.eps = static_cast<T>(o.eps);
-  u.adam.step_size = static_cast<T>(lr / correction1);
-  u.adam.move = lr != 0;
-  return u;
+Piece<T> Optimizer<T>::piece(const std::vector<const T*>& grads, const Chunk& c) {
+  const auto i = static_cast<std::size_t>(c.tensor);
+  const auto& p = parameters_[i];
+  Group& group = groups_[p.group];
+  Piece<T> piece{};
+  if (p.shape.size() == 2) piece.rows = p.shape[0], piece.columns = p.shape[1];
+  piece.size = c.size;
+  piece.grad = grads[i] + c.begin;
+  piece.weight = p.data + c.begin;
+  for (std::size_t w = 0; w < group.kinds.size(); ++w)
+    piece.moments[w] = group.moments[w].data() + offsets_[i] + c.begin;
+  piece.scratch = scratch_.data();
+  return piece;
 }
 
+/// The largest gradient and weight of each group; whether all gradients are finite.
 template <class T>
-void Optimizer<T>::update(const Prepared& u, const T* grad, Index n, T* p, T* first, T* second) const {
+bool Optimizer<T>::measure(const std::vector<const T*>& grads, double norm) {
   const auto& k = kernels::table<T>();
-  if (kind_ == OptimizerKind::sgd)
-    k.sgd_update(u.sgd, grad, n, p, first);
-  else
-    k.adam_update(u.adam, grad, n, p, first, second);
+  const bool known = std::isfinite(norm);
+  parallel_blocks(static_cast<Index>(chunks_.size()), 2, [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      const Chunk& c = chunks_[static_cast<std::size_t>(i)];
+      const T* grad = grads[static_cast<std::size_t>(c.tensor)] + c.begin;
+      tops_[static_cast<std::size_t>(2 * i)] = known ? norm : static_cast<double>(k.max_abs(grad, c.size));
+      tops_[static_cast<std::size_t>(2 * i + 1)] = static_cast<double>(k.max_abs(slot_of(c).data + c.begin, c.size));
+    }
+  });
+  for (Group& group : groups_) group.top.grad = group.top.weight = 0;
+  bool finite = true;
+  for (std::size_t i = 0; i < chunks_.size(); ++i) {
+    Group& group = groups_[slot_of(chunks_[i]).group];
+    group.top.grad = larger(tops_[2 * i], group.top.grad);
+    group.top.weight = larger(tops_[2 * i + 1], group.top.weight);
+    finite = finite && std::isfinite(tops_[2 * i]);
+  }
+  return finite;
+}
+
+/// The bounds, read from the moments themselves. A moment below zero that may not be (it can only have been written by
+/// hand) has no bound.
+template <class T>
+void Optimizer<T>::measure_moments(Group& group) const {
+  for (std::size_t w = 0; w < group.kinds.size(); ++w) {
+    const T* x = group.moments[w].data();
+    group.top.moments[w] = static_cast<double>(kernels::table<T>().max_abs(x, group.size));
+    if (!group.kinds[w].negative && std::any_of(x, x + group.size, [](T v) { return v < T(0); }))
+      group.top.moments[w] = kUnknown;
+  }
 }
 
 template <class T>
 std::optional<Refusal> Optimizer<T>::find_bad_gradient(const std::vector<const T*>& grads) const {
   for (std::size_t i = 0; i < grads.size(); ++i) {
-    const Index at = kernels::table<T>().first_nonfinite(grads[i], parameters_[i].size);
-    if (at < parameters_[i].size)
-      return Refusal{"backward", static_cast<Index>(i), at, static_cast<double>(grads[i][at]), "gradient", {}};
+    const auto& p = parameters_[i];
+    const Index at = kernels::table<T>().first_nonfinite(grads[i], p.size);
+    if (at < p.size)
+      return Refusal{
+          "backward", static_cast<Index>(i), at, static_cast<double>(grads[i][at]), groups_[p.group].name, "gradient",
+          {}};
   }
   return std::nullopt;
 }
 
-/// The bounds, read from the moments themselves. A second moment below zero (it can only have been written by hand) has
-/// no bound.
+/// The exact update of one chunk on copies; the first result that is not finite.
 template <class T>
-void Optimizer<T>::measure_moments() {
-  const auto& k = kernels::table<T>();
-  for (std::size_t w = 0; w < moment_names().size(); ++w) {
-    const T* x = moments_[w].data();
-    bounds_[w] = static_cast<double>(k.max_abs(x, moments_[w].size()));
-    if (w == 1 && std::any_of(x, x + moments_[w].size(), [](T v) { return v < T(0); }))
-      bounds_[w] = std::numeric_limits<double>::quiet_NaN();
+std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads, double lr, double scale,
+                                              const Chunk& c, T* copies) {
+  const Group& group = group_of(c);
+  const auto& p = slot_of(c);
+  const Piece<T> living = piece(grads, c);
+  const std::size_t parts = 1 + group.kinds.size();
+  const auto number = [](T x) { return static_cast<double>(x); };
+  const auto part = [&](const Piece<T>& x, std::size_t w) { return w == 0 ? x.weight : x.moments[w - 1]; };
+  Piece<T> tried = living;
+  for (std::size_t w = 0; w < parts; ++w) {
+    T* copy = copies + static_cast<Index>(w) * c.size;
+    std::copy(part(living, w), part(living, w) + c.size, copy);
+    (w == 0 ? tried.weight : tried.moments[w - 1]) = copy;
   }
-}
-
-/// Bounds of every intermediate and result, with a little more than rounding can add. True: no result can leave the
-/// range of T. Moves the bounds of the moments on by one step.
-template <class T>
-bool Optimizer<T>::proven_safe(double top_grad, double top_weight, double lr, double scale) {
-  constexpr double kSlack = 1 + 1e-5, kLimit = static_cast<double>(std::numeric_limits<T>::max()) / 16;
-  double decay = 0;
-  for (const auto& p : parameters_) decay = std::max(decay, p.weight_decay);
-  const auto& o = options_;
-  const double l2 = kind_ == OptimizerKind::adamw ? 0 : decay;
-  const double g = (top_grad * std::fabs(scale) + l2 * top_weight) * kSlack;
-  const double t = static_cast<double>(count_ + 1);
-  const double top_move = std::max(1.0, std::fabs(1 - lr * decay)) * top_weight;
-  double next[2] = {0, 0};
-  bool safe = true;
-  const auto check = [&](std::initializer_list<double> magnitudes) {
-    for (double m : magnitudes) safe = safe && m < kLimit;  // false for a NaN
-  };
-  if (kind_ == OptimizerKind::sgd) {
-    next[0] = (count_ == 0 ? g : o.momentum * bounds_[0] + std::fabs(1 - o.dampening) * g) * kSlack;
-    const double d = o.momentum == 0 ? g : o.nesterov ? g + o.momentum * next[0] : next[0];
-    check({g, bounds_[0], next[0], d, lr, lr * d + top_move});
-  } else {
-    next[0] = (o.beta1 * bounds_[0] + (1 - o.beta1) * g) * kSlack;
-    next[1] = (o.beta2 * bounds_[1] + (1 - o.beta2) * g * g) * kSlack;
-    const double size = lr / (1 - std::pow(o.beta1, t)), root = 1 / std::sqrt(1 - std::pow(o.beta2, t));
-    const double ratio = next[0] / static_cast<double>(static_cast<T>(o.eps));  // eps 0 proves nothing: infinite or NaN
-    check({g + bounds_[0], bounds_[1], next[0], next[1], g * g, root, size, ratio, size * ratio + top_move});
-  }
-  bounds_[0] = next[0];
-  bounds_[1] = next[1];
-  return safe;
-}
-
-/// The exact update on scratch copies; the first result that is not finite, in the order of tensors and elements.
-template <class T>
-std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads, double lr, double scale) const {
-  const auto& k = kernels::table<T>();
-  const auto names = moment_names();
-  struct Copies;
-  for (const Chunk& c : chunks_) {
-    T* copy = scratch<T, Copies>(3 * kChunk);
-    T* parts[3] = {copy, copy + kChunk, copy + 2 * kChunk};
-    const auto i = static_cast<std::size_t>(c.tensor);
-    const T* weights = parameters_[i].data + c.begin;
-    std::copy(weights, weights + c.size, parts[0]);
-    for (std::size_t w = 0; w < names.size(); ++w) std::copy(place(w, c), place(w, c) + c.size, parts[w + 1]);
-    update(prepare(i, lr, scale), grads[i] + c.begin, c.size, parts[0], names.empty() ? nullptr : parts[1], parts[2]);
-    for (std::size_t w = 0; w <= names.size(); ++w) {
-      const Index at = k.first_nonfinite(parts[w], c.size);
-      if (at == c.size) continue;
-      const auto number = [&](const T* x) { return static_cast<double>(x[at]); };
-      Refusal refusal{"update", c.tensor, c.begin + at, number(parts[w]), w > 0 ? names[w - 1] : "weight", {}};
-      refusal.operands = {{"weight", number(weights)},
-                          {"gradient", number(grads[i] + c.begin)},
-                          {"clip_factor", scale},
-                          {"learning_rate", lr},
-                          {"weight_decay", parameters_[i].weight_decay}};
-      for (std::size_t m = 0; m < names.size(); ++m) {
-        refusal.operands.emplace_back(names[m], number(place(m, c)));
-        refusal.operands.emplace_back("new " + names[m], number(parts[m + 1]));
-      }
-      if (kind_ != OptimizerKind::sgd) {
-        const double t = static_cast<double>(count_ + 1);
-        refusal.operands.emplace_back("eps", options_.eps);
-        refusal.operands.emplace_back("1 - beta1^t", 1 - std::pow(options_.beta1, t));
-        refusal.operands.emplace_back("1 - beta2^t", 1 - std::pow(options_.beta2, t));
-      }
-      return refusal;
+  const UpdateStep step = told(group, p.weight_decay, lr, scale);
+  group.rule->update(step, tried);
+  for (std::size_t w = 0; w < parts; ++w) {
+    const Index at = kernels::table<T>().first_nonfinite(part(tried, w), c.size);
+    if (at == c.size) continue;
+    Refusal refusal{"update",
+                    c.tensor,
+                    c.begin + at,
+                    number(part(tried, w)[at]),
+                    group.name,
+                    w > 0 ? group.kinds[w - 1].name : "weight",
+                    {}};
+    refusal.operands = {{"weight", number(living.weight[at])},
+                        {"gradient", number(living.grad[at])},
+                        {"clip_factor", scale},
+                        {"learning_rate", step.lr},
+                        {"weight_decay", p.weight_decay}};
+    for (std::size_t m = 0; m < group.kinds.size(); ++m) {
+      refusal.operands.emplace_back(group.kinds[m].name, number(living.moments[m][at]));
+      refusal.operands.emplace_back("new " + group.kinds[m].name, number(tried.moments[m][at]));
     }
+    group.rule->operands(step, tried, at, refusal.operands);
+    return refusal;
+  }
+  return std::nullopt;
+}
+
+/// Rehearses every group that is not proven safe; the first refusal in the order of tensors.
+template <class T>
+std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads, double lr, double scale) {
+  Index most = (1 + static_cast<Index>(kMostMoments)) * kChunk;
+  for (const auto& p : parameters_) {
+    const Group& group = groups_[p.group];
+    if (group.rule->whole_matrices()) most = std::max(most, (1 + static_cast<Index>(group.kinds.size())) * p.size);
+  }
+  T* copies = copies_.reserve(most);
+  for (const Chunk& c : chunks_) {
+    const Group& group = group_of(c);
+    const bool matrix = group.rule->whole_matrices();
+    if (group.proven || (matrix && c.begin > 0)) continue;
+    if (auto refusal = rehearse(grads, lr, scale, matrix ? whole(c.tensor) : c, copies)) return refusal;
   }
   return std::nullopt;
 }
 
 template <class T>
 std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, double lr, double scale, double norm) {
-  const auto& k = kernels::table<T>();
-  const Index chunks = static_cast<Index>(chunks_.size());
-  const std::size_t moments = moment_names().size();
-  const bool known = std::isfinite(norm);
-  parallel_blocks(chunks, 2, [&](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) {
-      const Chunk& c = chunks_[static_cast<std::size_t>(i)];
-      const auto tensor = static_cast<std::size_t>(c.tensor);
-      tops_[static_cast<std::size_t>(2 * i)] =
-          known ? norm : static_cast<double>(k.max_abs(grads[tensor] + c.begin, c.size));
-      tops_[static_cast<std::size_t>(2 * i + 1)] =
-          static_cast<double>(k.max_abs(parameters_[tensor].data + c.begin, c.size));
-    }
-  });
-  double top_grad = 0, top_weight = 0;
-  for (std::size_t i = 0; i < chunks_.size(); ++i) {
-    top_grad = larger(tops_[2 * i], top_grad);
-    top_weight = larger(tops_[2 * i + 1], top_weight);
-    if (std::isnan(top_grad)) break;
-  }
-  if (!std::isfinite(top_grad)) return find_bad_gradient(grads);
+  if (!measure(grads, norm)) return find_bad_gradient(grads);
 
-  const double before[2] = {bounds_[0], bounds_[1]};
-  if (!bounds_known_) measure_moments();
-  if (!proven_safe(top_grad, top_weight, lr, scale)) {
+  std::vector<std::array<double, kMostMoments>> before;
+  bool proven = true;
+  for (Group& group : groups_) {
+    before.push_back(group.top.moments);
+    if (!group.known) measure_moments(group);
+    group.proven = group.rule->bound(told(group, group.weight_decay, lr, scale), group.top);
+    proven = proven && group.proven;
+  }
+  if (!proven)
     if (auto refusal = rehearse(grads, lr, scale)) {
-      bounds_[0] = before[0];
-      bounds_[1] = before[1];
+      for (std::size_t g = 0; g < groups_.size(); ++g) groups_[g].top.moments = before[g];
       return refusal;
     }
-    // All results are finite, but how large they are the bounds no longer say.
-    bounds_known_ = false;
-  } else {
-    bounds_known_ = true;
-  }
-  parallel_blocks(chunks, 2, [&](Index begin, Index end) {
+  // Where only the rehearsal told that all results are finite, how large they are the bounds no longer say.
+  for (Group& group : groups_) group.known = group.proven;
+
+  const auto update = [&](const Chunk& c) {
+    const Group& group = group_of(c);
+    group.rule->update(told(group, slot_of(c).weight_decay, lr, scale), piece(grads, c));
+  };
+  parallel_blocks(static_cast<Index>(chunks_.size()), 2, [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       const Chunk& c = chunks_[static_cast<std::size_t>(i)];
-      const auto tensor = static_cast<std::size_t>(c.tensor);
-      update(prepare(tensor, lr, scale), grads[tensor] + c.begin, c.size, parameters_[tensor].data + c.begin,
-             moments > 0 ? place(0, c) : nullptr, moments > 1 ? place(1, c) : nullptr);
+      if (!group_of(c).rule->whole_matrices()) update(c);
     }
   });
+  for (const Chunk& c : chunks_)
+    if (c.begin == 0 && group_of(c).rule->whole_matrices()) update(whole(c.tensor));
   ++count_;
   return std::nullopt;
 }

@@ -1,54 +1,56 @@
-// SGD, Adam (L2) and AdamW (decoupled decay): the rules of torch.optim, in one pass over gradient, weight and moments,
-// all or nothing.
-//   g = scale grad (+ decay p for SGD and Adam)
-//   SGD    b = momentum b + (1 - dampening) g (b = g at the first step);  d = g + momentum b (Nesterov) or b;  p -= lr
-//   d Adam   m += (1 - beta1)(g - m);  v = beta2 v + (1 - beta2) g^2;  p -= lr / (1 - beta1^t) m / (sqrt(v / (1 -
-//   beta2^t)) + eps) AdamW  the same, after p *= 1 - lr decay
-// Kingma, Ba 2015; Loshchilov, Hutter 2019; Sutskever et al. 2013. Hyper-parameters and bias corrections are computed
-// in double, the element arithmetic in T. A step first reads gradients and weights: a number that is not finite is
-// found before anything is written, and a bound on the largest possible result is compared with the range of T. Only
-// when the bound cannot prove the update safe is it tried on scratch copies.
+// Updates tensors in place by rules (rule.h), all of them or none. The tensors are in groups with one rule each, so
+// that matrices may follow one rule and the rest another within one step; a refusal of either leaves both untouched.
+//
+// A step reads gradients and weights first: a number that is not finite is found before anything is written, and the
+// rule's bound on the largest possible result is compared with the range of T. Only where the bound cannot prove the
+// update safe is it rehearsed on copies. Tensors are cut into chunks fixed by their size, so bits do not depend on
+// the number of threads.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/buffer.h"
 #include "core/check.h"
+#include "optim/rule.h"
 
 namespace loopos {
 
-enum class OptimizerKind { sgd, adam, adamw };
-
-struct OptimizerOptions {
-  double momentum = 0, dampening = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  bool nesterov = false;
-};
-
 template <class T>
 struct ParameterSlot {
+  std::string name;
+  std::vector<Index> shape;
   T* data;
   Index size;
   double weight_decay;
+  std::size_t group;
+};
+
+/// rate: what the learning rate of a step is multiplied by.
+template <class T>
+struct OptimizerGroup {
+  std::string name;  // of the rule
+  std::unique_ptr<Rule<T>> rule;
+  double rate = 1;
 };
 
 /// Why a step was refused: phase "backward" (a gradient) or "update" (what would have been written), the element's flat
-/// place and value; what would have held it (the weight or a moment); and what it was to be computed from, by name.
+/// place and value; the rule; what would have held it (the weight or a moment); and what it was to be computed from.
 struct Refusal {
   const char* phase;
   Index tensor, flat;
   double value;
-  std::string result;
-  std::vector<std::pair<std::string, double>> operands;
+  std::string rule, result;
+  Operands operands;
 };
 
 template <class T>
 class Optimizer {
  public:
   /// The weights stay the caller's. Moments begin at zero.
-  Optimizer(OptimizerKind kind, std::vector<ParameterSlot<T>> parameters, const OptimizerOptions& options);
+  Optimizer(std::vector<OptimizerGroup<T>> groups, std::vector<ParameterSlot<T>> parameters);
 
   /// grads[i] has the size of parameter i. norm: finite and not below any |gradient|, such as their norm; NaN: the
   /// gradients are read for it. Nothing is changed when a refusal comes back.
@@ -56,8 +58,8 @@ class Optimizer {
 
   Index count() const { return count_; }
   void set_count(Index count) { count_ = count; }
-  /// "momentum", or "exp_avg" and "exp_avg_sq", or nothing (SGD without momentum).
-  std::vector<std::string> moment_names() const;
+  /// The moments of a tensor, by its rule.
+  const std::vector<Moment>& moments(std::size_t tensor) const { return groups_[parameters_[tensor].group].kinds; }
   /// Moment `which` of a tensor, writable. Until the next step its numbers are taken to be unknown.
   T* moment(std::size_t which, std::size_t tensor);
 
@@ -65,30 +67,37 @@ class Optimizer {
   struct Chunk {
     Index tensor, begin, size;
   };
-  struct Prepared;
+  struct Group : OptimizerGroup<T> {
+    std::vector<Moment> kinds;
+    std::array<Buffer<T>, kMostMoments> moments;  // tensor after tensor
+    Magnitudes top{};                             // of moments: no moment is larger than this
+    bool known = true;                            // whether that still holds
+    bool proven = false;
+    double weight_decay = 0;  // the largest
+    Index size = 0;
+  };
 
-  Prepared prepare(std::size_t tensor, double lr, double scale) const;
-  void update(const Prepared& u, const T* grad, Index n, T* p, T* first, T* second) const;
+  const Group& group_of(const Chunk& c) const { return groups_[slot_of(c).group]; }
+  const ParameterSlot<T>& slot_of(const Chunk& c) const { return parameters_[static_cast<std::size_t>(c.tensor)]; }
+  UpdateStep told(const Group& group, double weight_decay, double lr, double scale) const {
+    return {lr * group.rate, scale, weight_decay, count_};
+  }
+  Piece<T> piece(const std::vector<const T*>& grads, const Chunk& c);
+  Chunk whole(Index tensor) const { return {tensor, 0, parameters_[static_cast<std::size_t>(tensor)].size}; }
+
+  bool measure(const std::vector<const T*>& grads, double norm);
+  void measure_moments(Group& group) const;
   std::optional<Refusal> find_bad_gradient(const std::vector<const T*>& grads) const;
-  void measure_moments();
-  bool proven_safe(double top_grad, double top_weight, double lr, double scale);
-  std::optional<Refusal> rehearse(const std::vector<const T*>& grads, double lr, double scale) const;
-  T* place(std::size_t which, const Chunk& c) {
-    return moments_[which].data() + offsets_[static_cast<std::size_t>(c.tensor)] + c.begin;
-  }
-  const T* place(std::size_t which, const Chunk& c) const {
-    return moments_[which].data() + offsets_[static_cast<std::size_t>(c.tensor)] + c.begin;
-  }
+  std::optional<Refusal> rehearse(const std::vector<const T*>& grads, double lr, double scale);
+  std::optional<Refusal> rehearse(const std::vector<const T*>& grads, double lr, double scale, const Chunk& c,
+                                  T* copies);
 
-  OptimizerKind kind_;
-  OptimizerOptions options_;
+  std::vector<Group> groups_;
   std::vector<ParameterSlot<T>> parameters_;
-  std::vector<Index> offsets_;
+  std::vector<Index> offsets_;  // in the moments of its group
   std::vector<Chunk> chunks_;
   std::vector<double> tops_;  // per chunk: largest |gradient|, largest |weight|
-  Buffer<T> moments_[2];
-  double bounds_[2] = {0, 0};  // no moment is larger than this
-  bool bounds_known_ = true;
+  Buffer<T> scratch_, copies_;
   Index count_ = 0;
 };
 

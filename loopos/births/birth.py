@@ -118,13 +118,13 @@ def _warn_of_flags(raised: Sequence[Mapping[str, Any]], cost: str = "") -> None:
     warnings.warn(f"{text}. loopos.trace_step shows each tensor", RuntimeWarning, stacklevel=4)
 
 
-def refused_update(found: Mapping[str, Any], optimizer: str, step: int | None) -> Birth:
-    """The Birth of what the optimizer refused: it knows the tensor, not the block nor its own name. A weight that was
+def refused_update(found: Mapping[str, Any], step: int | None) -> Birth:
+    """The Birth of what the optimizer refused: it knows the tensor and its rule, not the block. A weight that was
     not finite before is its own birth, although no forward pass met it."""
     before = found.get("operands", {}).get("weight")
     if step is not None and before is not None and not math.isfinite(before):
         found = {**found, "phase": "forward", "op": "parameter", "value": before}
-    op = "gradient" if found["phase"] == "backward" else optimizer
+    op = "gradient" if found["phase"] == "backward" else found["rule"]
     return birth_from({"layer": layer_of(found["tensor"]), "op": op, **found}, step)
 
 

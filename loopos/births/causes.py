@@ -190,7 +190,7 @@ _OPS["embedding"] = _embedding
 
 
 def _update(found: Mapping[str, Any], operands: Mapping[str, float]) -> Evidence:
-    """Of what an optimizer's rule makes a weight or a moment (formulas: cpp/optim/optimizer.h)."""
+    """Of what an optimizer's rule makes a weight or a moment (formulas: cpp/optim/rules)."""
     limit = float(np.finfo(found.get("dtype", "float64")).max)
     wide = {name: np.longdouble(value) for name, value in operands.items()}
     shown = dict(operands)

@@ -72,7 +72,7 @@ class Updater:
             factor = gate.clip_factor(norm, settings.max_grad_norm)
             refusal = self._optimizer.step_core(rate, factor, norm)
             if refusal is not None:
-                birth = gate.refused_update(refusal, settings.optimizer, t + 1)
+                birth = gate.refused_update(refusal, t + 1)
         if birth is not None:
             return Update(loss, norm, valid, tokens, birth, batches=tuple(batches))
         return Update(loss, norm, valid, tokens, clipped=factor != 1.0)

@@ -87,14 +87,14 @@ def test_accumulated_overflow_in_the_engine_itself():
 def test_refused_update():
     operands = {"weight": 1.0, "gradient": 0.0, "clip_factor": 1.0, "learning_rate": 0.1, "eps": 0.0}
     operands |= {"new exp_avg": 0.0, "new exp_avg_sq": 0.0, "1 - beta1^t": 0.1, "1 - beta2^t": 0.1}
-    found = {"phase": "update", "tensor": "h.0.ln.weight", "index": [3], "value": np.nan, "result": "weight"}
-    found |= {"dtype": "float32", "operands": operands}
-    birth = refused_update(found, "adamw", 8)
+    found = {"phase": "update", "rule": "adamw", "tensor": "h.0.ln.weight", "index": [3], "value": np.nan}
+    found |= {"result": "weight", "dtype": "float32", "operands": operands}
+    birth = refused_update(found, 8)
     assert (birth.step, birth.phase, birth.layer, birth.op, birth.index) == (8, "update", 0, "adamw", (3,))
     assert birth.cause_class == "0/0"
     assert birth.operands["learning_rate"] == 0.1
     operands["weight"] = np.inf
-    spoilt = refused_update(found, "adamw", 8)
+    spoilt = refused_update(found, 8)
     assert (spoilt.phase, spoilt.op, spoilt.value, spoilt.cause_class) == (
         "forward",
         "parameter",
