@@ -85,20 +85,20 @@ const Table<double>& table<double>() {
 const GemmShape& gemm_shape() {
   return active().kernels.shape;
 }
-void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed) {
-  active().kernels.pack_b(b, ldb, transposed, k, n, packed);
+void pack_b(const Matrix<float>& b, float* packed) {
+  active().kernels.pack_b(b, packed);
 }
-void pack_a(const float* a, Index lda, bool transposed, Index k, Index m, float* packed) {
-  active().kernels.pack_a(a, lda, transposed, k, m, packed);
+void pack_a(const Matrix<float>& a, float* packed) {
+  active().kernels.pack_a(a, packed);
 }
 void multiply_block(const FloatBlock& block) {
   active().kernels.multiply_f32(block);
 }
-void multiply_row(const float* x, const float* w, Index ld, Index n, Index k, float* y) {
-  active().kernels.multiply_row(x, w, ld, n, k, y);
-}
-void multiply_block(const GemmBlock<double>& block) {
+void multiply_block(const DoubleBlock& block) {
   active().kernels.multiply_f64(block);
+}
+void multiply_row(const float* x, const Matrix<float>& w, float* y) {
+  active().kernels.multiply_row(x, w, y);
 }
 
 Index multiply_adds(Index rounds, float* out) {

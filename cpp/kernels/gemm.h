@@ -1,61 +1,61 @@
-// Matrix products, row-major with leading dimensions. Only m and n are partitioned between threads, and k is walked in
-// one fixed order, in blocks fixed by k alone: so the bits of an element depend on nothing but its row, its column and
-// k.
+// Matrix products, row-major. Only m and n are partitioned between threads, and k is walked in one fixed order, in
+// blocks fixed by k alone: so the bits of an element depend on nothing but its row, its column and k.
 #pragma once
 
 #include "core/check.h"
-#include "kernels/table.h"
+#include "kernels/matrix.h"
 
 namespace loopos::kernels {
 
-enum class Trans { no, yes };
-
-/// What a product adds to C while it is at hand anyway.
-template <class T>
-struct Extras {
-  bool accumulate = false;      // C itself
-  const T* bias = nullptr;      // (n), to every row
-  const T* residual = nullptr;  // (m, n), rows ld_residual apart; not C
-  Index ld_residual = 0;
-};
-
-/// C (m, n) = A (m, k) B (k, n) + extras. With Trans::yes the operand is stored transposed: A as (k, m), B as (n, k).
-/// lda, ldb, ldc are the distances of stored rows. C must not overlap A or B. k = 0 gives the extras alone.
-template <class T>
-void gemm(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c, Index ldc,
-          const Extras<T>& extras);
-template <class T>
-void gemm(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c, Index ldc,
-          bool accumulate) {
-  Extras<T> extras;
-  extras.accumulate = accumulate;
-  gemm(ta, tb, m, n, k, a, lda, b, ldb, c, ldc, extras);
+/// The matrix (rows, columns) stored at data, rows `stride` apart; without a stride they follow one another.
+template <class Stored>
+Matrix<Stored> matrix(const Stored* data, Index rows, Index columns, Index stride) {
+  return {data, rows, columns, stride, false};
+}
+template <class Stored>
+Matrix<Stored> matrix(const Stored* data, Index rows, Index columns) {
+  return {data, rows, columns, columns, false};
 }
 
-/// The same product, on the calling thread alone: for use inside a chunk of other work.
-template <class T>
-void gemm_serial(Trans ta, Trans tb, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb, T* c,
-                 Index ldc, bool accumulate);
+/// The transpose, of the same memory.
+template <class Stored>
+Matrix<Stored> transpose(const Matrix<Stored>& x) {
+  return {x.data, x.columns, x.rows, x.stride, !x.transposed};
+}
 
-/// B packed once for several products. Packing writes size() numbers to memory, which must live as long as this. Where
-/// size() is 0 nothing is to be packed and B itself is read: for double, and for a small B stored (k, n) whose rows are
-/// whole vectors.
-template <class T>
-struct Panels {
-  Trans tb;
-  Index n, k;
-  const T* b;
-  Index ldb;
-  T* memory;
+/// The part (rows, columns) of x that begins at (row, column).
+template <class Stored>
+Matrix<Stored> block(const Matrix<Stored>& x, Index row, Index column, Index rows, Index columns) {
+  const Index offset = x.transposed ? column * x.stride + row : row * x.stride + column;
+  return {x.data + offset, rows, columns, x.stride, x.transposed};
+}
+
+/// C (m, n) = A (m, k) B (k, n) + epilogue. C must not overlap A or B. k = 0 gives the epilogue alone.
+template <class A, class B>
+void gemm(const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c,
+          const Epilogue<Compute<A>>& epilogue = {});
+
+/// The same product, on the calling thread alone: for use inside a chunk of other work.
+template <class A, class B>
+void gemm_serial(const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c,
+                 const Epilogue<Compute<A>>& epilogue = {});
+
+/// B (k, n) packed once for several products. Packing writes size() numbers to memory, which must live as long as this.
+/// Where size() is 0 nothing is to be packed and B itself is read: for double, and for a small B that is not transposed
+/// and whose rows are whole vectors.
+template <class Stored>
+struct PackedMatrix {
+  Matrix<Stored> source;
+  Compute<Stored>* memory;
 
   Index size() const;
   /// Columns [begin, end) of B, on the calling thread alone; begin at a multiple of 64, a whole panel for every ISA.
   void pack(Index begin, Index end) const;
 };
 
-/// gemm with the first n columns of B.
-template <class T>
-void gemm_panels(Trans ta, Index m, Index n, const T* a, Index lda, const Panels<T>& b, T* c, Index ldc,
-                 const Extras<T>& extras);
+/// C (m, n) = A (m, k) times the first n columns of B, + epilogue.
+template <class A, class B>
+void gemm_packed(const Matrix<A>& a, const PackedMatrix<B>& b, Index n, const Output<Compute<A>>& c,
+                 const Epilogue<Compute<A>>& epilogue = {});
 
 }  // namespace loopos::kernels

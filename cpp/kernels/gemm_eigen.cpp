@@ -13,30 +13,37 @@ using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::Ro
 using ConstMap = Eigen::Map<const RowMajor, 0, Eigen::OuterStride<>>;
 using Map = Eigen::Map<RowMajor, 0, Eigen::OuterStride<>>;
 
+const double& element(const Matrix<double>& x, Index i, Index j) {
+  return x.transposed ? x.data[j * x.stride + i] : x.data[i * x.stride + j];
+}
+
 /// Vectors go through a plain loop: Eigen would call its matrix-vector product, which looks at alignment.
-void multiply_vector(const GemmBlock<double>& g) {
-  for (Index i = 0; i < g.m; ++i)
-    for (Index j = 0; j < g.n; ++j) {
+void multiply_vector(const DoubleBlock& g) {
+  for (Index i = 0; i < g.a.rows; ++i)
+    for (Index j = 0; j < g.b.columns; ++j) {
       double s = 0;
-      for (Index p = 0; p < g.k; ++p)
-        s += (g.transpose_a ? g.a[p * g.lda + i] : g.a[i * g.lda + p]) *
-             (g.transpose_b ? g.b[j * g.ldb + p] : g.b[p * g.ldb + j]);
-      double& c = g.c[i * g.ldc + j];
+      for (Index p = 0; p < g.a.columns; ++p) s += element(g.a, i, p) * element(g.b, p, j);
+      double& c = g.c.data[i * g.c.stride + j];
       c = g.accumulate ? c + s : s;
     }
 }
 
-void multiply_double(const GemmBlock<double>& g) {
-  if (g.m == 1 || g.n == 1 || g.k == 1) return multiply_vector(g);
-  const ConstMap a(g.a, g.transpose_a ? g.k : g.m, g.transpose_a ? g.m : g.k, Eigen::OuterStride<>(g.lda));
-  const ConstMap b(g.b, g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n, Eigen::OuterStride<>(g.ldb));
-  Map c(g.c, g.m, g.n, Eigen::OuterStride<>(g.ldc));
+/// What is stored, as it lies.
+ConstMap stored(const Matrix<double>& x) {
+  return ConstMap(x.data, x.transposed ? x.columns : x.rows, x.transposed ? x.rows : x.columns,
+                  Eigen::OuterStride<>(x.stride));
+}
+
+void multiply_double(const DoubleBlock& g) {
+  if (g.a.rows == 1 || g.b.columns == 1 || g.a.columns == 1) return multiply_vector(g);
+  const ConstMap a = stored(g.a), b = stored(g.b);
+  Map c(g.c.data, g.a.rows, g.b.columns, Eigen::OuterStride<>(g.c.stride));
   if (!g.accumulate) c.setZero();
-  if (g.transpose_a && g.transpose_b)
+  if (g.a.transposed && g.b.transposed)
     c.noalias() += a.transpose() * b.transpose();
-  else if (g.transpose_a)
+  else if (g.a.transposed)
     c.noalias() += a.transpose() * b;
-  else if (g.transpose_b)
+  else if (g.b.transposed)
     c.noalias() += a * b.transpose();
   else
     c.noalias() += a * b;

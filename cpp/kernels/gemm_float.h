@@ -18,10 +18,10 @@ constexpr int KC = 512;  // depth of a block: a panel of B of this depth streams
 
 constexpr int kUnroll = 4;  // steps of k in one turn of the loop
 
-/// Places 0 to 3 strides from a pointer: an address can hold each as one register besides the pointer.
-struct Places {
+/// Reaches 0 to 3 strides from a pointer: an address holds each of them as one register besides the pointer.
+struct Strides {
   Index stride, triple;
-  explicit Places(Index s) : stride(s), triple(3 * s) {}
+  explicit Strides(Index s) : stride(s), triple(3 * s) {}
 };
 
 // The inner loop is written with instructions, as it is bound by how many there are: left to itself the compiler keeps
@@ -33,27 +33,27 @@ struct Places {
 #else
 #define LOOPOS_VECTOR "x"
 #endif
-/// What `instruction` (broadcast or move) reads at pointer[PLACE strides + OFFSET].
+/// What `instruction` (broadcast or move) reads at pointer[STEPS stride + OFFSET].
 #define LOOPOS_READ(instruction)                                                                           \
   V<float> x;                                                                                              \
   const auto& memory = *reinterpret_cast<const float (*)[]>(pointer);                                      \
-  if constexpr (PLACE == 0)                                                                                \
+  if constexpr (STEPS == 0)                                                                                \
     asm(instruction " %c2(%1), %0" : "=" LOOPOS_VECTOR(x.v) : "r"(pointer), "i"(4 * OFFSET), "m"(memory)); \
-  else if constexpr (PLACE == 3)                                                                           \
+  else if constexpr (STEPS == 3)                                                                           \
     asm(instruction " %c3(%1,%2,4), %0"                                                                    \
         : "=" LOOPOS_VECTOR(x.v)                                                                           \
-        : "r"(pointer), "r"(places.triple), "i"(4 * OFFSET), "m"(memory));                                 \
+        : "r"(pointer), "r"(strides.triple), "i"(4 * OFFSET), "m"(memory));                                \
   else                                                                                                     \
     asm(instruction " %c3(%1,%2,%c4), %0"                                                                  \
         : "=" LOOPOS_VECTOR(x.v)                                                                           \
-        : "r"(pointer), "r"(places.stride), "i"(4 * OFFSET), "i"(4 * PLACE), "m"(memory));                 \
+        : "r"(pointer), "r"(strides.stride), "i"(4 * OFFSET), "i"(4 * STEPS), "m"(memory));                \
   return x
-template <int PLACE, int OFFSET>
-inline V<float> broadcast(const float* pointer, const Places& places) {
+template <int STEPS, int OFFSET>
+inline V<float> broadcast(const float* pointer, const Strides& strides) {
   LOOPOS_READ("vbroadcastss");
 }
-template <int PLACE, int OFFSET>
-inline V<float> read(const float* pointer, const Places& places) {
+template <int STEPS, int OFFSET>
+inline V<float> read(const float* pointer, const Strides& strides) {
   LOOPOS_READ("vmovups");
 }
 inline void add_product(V<float>& sum, V<float> a, V<float> b) {
@@ -62,13 +62,13 @@ inline void add_product(V<float>& sum, V<float> a, V<float> b) {
 #undef LOOPOS_READ
 #undef LOOPOS_VECTOR
 #else
-template <int PLACE, int OFFSET>
-inline V<float> broadcast(const float* pointer, const Places& places) {
-  return V<float>(pointer[PLACE * places.stride + OFFSET]);
+template <int STEPS, int OFFSET>
+inline V<float> broadcast(const float* pointer, const Strides& strides) {
+  return V<float>(pointer[STEPS * strides.stride + OFFSET]);
 }
-template <int PLACE, int OFFSET>
-inline V<float> read(const float* pointer, const Places& places) {
-  return V<float>::load(pointer + PLACE * places.stride + OFFSET);
+template <int STEPS, int OFFSET>
+inline V<float> read(const float* pointer, const Strides& strides) {
+  return V<float>::load(pointer + STEPS * strides.stride + OFFSET);
 }
 inline void add_product(V<float>& sum, V<float> a, V<float> b) {
   sum = fma(a, b, sum);
@@ -79,7 +79,7 @@ inline void add_product(V<float>& sum, V<float> a, V<float> b) {
 template <int ROWS>
 struct SideBySide {
   const float* at;
-  Places steps;
+  Strides steps;
   SideBySide(const float* a, Index, Index column_stride) : at(a), steps(column_stride) {}
   template <int ROW, int STEP>
   V<float> get() const {
@@ -93,7 +93,7 @@ template <int ROWS>
 struct EachInOnePiece {
   static constexpr int kPointers = (ROWS + 3) / 4;
   const float* at[kPointers];
-  Places rows;
+  Strides rows;
   EachInOnePiece(const float* a, Index row_stride, Index) : rows(row_stride) {
     for (int i = 0; i < kPointers; ++i) at[i] = a + 4 * i * row_stride;
   }
@@ -121,12 +121,12 @@ LOOPOS_INLINE inline void unrolled(Body&& body) {
   unrolled(std::make_integer_sequence<int, COUNT>{}, body);
 }
 
-/// A way through what is coming, line by line.
+/// A walk through what is to be prefetched, line by line.
 struct Walk {
   const float* at;
   Index left, runs, lines, jump;  // left: lines of this run; runs: with this one
-  explicit Walk(const Coming& c)
-      : at(c.at), left(c.lines), runs(c.runs), lines(c.lines), jump(c.ld - kLine * c.lines) {}
+  explicit Walk(const Prefetch& p)
+      : at(p.at), left(p.lines), runs(p.runs), lines(p.lines), jump(p.stride - kLine * p.lines) {}
   /// One line on; behind the last, `then`.
   LOOPOS_INLINE void next(const Walk& then) {
     at += kLine;
@@ -148,23 +148,23 @@ struct Walk {
   }
 };
 
-/// Lines of C that a tile brings nearer while it is computed; none where they would be needed before they could come.
+/// Lines of C that a tile prefetches while it is computed; none where they would be needed before they could arrive.
 inline Index lines_of_c(Index k, int rows, int vectors) {
   return k < 128 ? 0 : Index{rows} * ((vectors * kLanes + kLine - 1) / kLine);
 }
 
-/// C tile (ROWS, width <= NR) = A (ROWS, k) panel of B (k, NR) [+ C] [+ bias] [+ residual], of which VECTORS a row are
-/// wanted. Meanwhile C and a share of what is coming are brought nearer.
+/// The micro-kernel: C tile (ROWS, width <= NR) = A (ROWS, k) times a panel of B (k, NR), of which VECTORS a row are
+/// wanted, + epilogue. Meanwhile it prefetches C and a share of what is read next.
 template <int ROWS, int VECTORS, template <int> class Panel>
 __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock& g, const float* a_panel,
                                                                const float* b, const Walk& ahead, Index row,
                                                                Index column, int width) {
-  float* c = g.c + row * g.ldc + column;
-  const Index k = g.k, ldc = g.ldc;
+  const Index k = g.k, stride = g.c.stride;
+  float* c = g.c.data + row * stride + column;
   V<float> acc[ROWS * VECTORS];
   unrolled<ROWS * VECTORS>([&](auto t) LOOPOS_INLINE { acc[t] = V<float>(vfloat{}); });
   Panel<ROWS> a(a_panel, g.row_stride, g.column_stride);
-  const Places b_steps(g.b_row);
+  const Strides b_steps(g.b_row);
   const auto turn = [&](auto steps) LOOPOS_INLINE {
     unrolled<steps>([&](auto u) LOOPOS_INLINE {
       V<float> x[VECTORS];
@@ -179,7 +179,7 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock&
   };
   // One line at a time: all of C at once would hold up B, which comes through the same few buffers.
   Walk walk = ahead;
-  if (const Index lines = lines_of_c(k, ROWS, VECTORS)) walk = Walk({c, ROWS, lines / ROWS, ldc});
+  if (const Index lines = lines_of_c(k, ROWS, VECTORS)) walk = Walk({c, ROWS, lines / ROWS, stride});
   Index p = 0;
   for (; p + kUnroll <= k; p += kUnroll) {
     __builtin_prefetch(walk.at, 0, 2);
@@ -188,18 +188,19 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro(const FloatBlock&
   }
   for (; p < k; ++p) turn(std::integral_constant<int, 1>{});
   const auto finish = [&](auto lanes) LOOPOS_INLINE {  // lanes of vector j of a row
-    const auto add = [&](const float* from, Index ld) LOOPOS_INLINE {
+    const auto add = [&](const float* from, Index from_stride) LOOPOS_INLINE {
       unrolled<ROWS * VECTORS>([&](auto t) LOOPOS_INLINE {
         constexpr int i = t / VECTORS, j = t % VECTORS;
-        acc[t] = load<float>(from + i * ld + j * kLanes, lanes(j)) + acc[t];
+        acc[t] = load<float>(from + i * from_stride + j * kLanes, lanes(j)) + acc[t];
       });
     };
-    if (g.accumulate) add(c, ldc);
-    if (g.bias) add(g.bias + column, 0);
-    if (g.residual) add(g.residual + row * g.ld_residual + column, g.ld_residual);
+    const Epilogue<float>& e = g.epilogue;
+    if (e.accumulate) add(c, stride);
+    if (e.bias) add(e.bias + column, 0);
+    if (e.residual) add(e.residual + row * e.residual_stride + column, e.residual_stride);
     unrolled<ROWS * VECTORS>([&](auto t) LOOPOS_INLINE {
       constexpr int i = t / VECTORS, j = t % VECTORS;
-      store<float>(acc[t], c + i * ldc + j * kLanes, lanes(j));
+      store<float>(acc[t], c + i * stride + j * kLanes, lanes(j));
     });
   };
   if (width == VECTORS * kLanes)
@@ -225,18 +226,18 @@ inline void call_micro(int rows, int vectors, const FloatBlock& g, const float* 
 template <template <int> class Panel>
 inline void multiply_panels(const FloatBlock& g) {
   const Walk nowhere({g.a, KC, 1, 0});  // one line that is near, again and again
-  Walk ahead = g.coming.at ? Walk(g.coming) : nowhere;
-  bool more = g.coming.at;
+  Walk ahead = g.prefetch.at ? Walk(g.prefetch) : nowhere;
+  bool more = g.prefetch.at;
   for (Index j = 0, panel = 0; j < g.n; j += NR, ++panel) {
     const int width = static_cast<int>(g.n - j < NR ? g.n - j : NR), vectors = (width + kLanes - 1) / kLanes;
     const float* b = g.b + panel * g.b_panel;
-    if (!g.coming.at && g.b_row == NR && j + NR < g.n) {  // packed already: the next panel
+    if (!g.prefetch.at && g.b_row == NR && j + NR < g.n) {  // packed already: the next panel
       ahead = Walk({b + g.b_panel, 1, (g.k * NR + kLine - 1) / kLine, 0});
       more = true;
     }
     for (Index i = 0, row_panel = 0; i < g.m; i += MR, ++row_panel) {
       const int rows = static_cast<int>(g.m - i < MR ? g.m - i : MR);
-      call_micro<Panel>(rows, vectors, g, g.a + row_panel * g.panel, b, ahead, i, j, width);
+      call_micro<Panel>(rows, vectors, g, g.a + row_panel * g.a_panel, b, ahead, i, j, width);
       if (!more) continue;
       ahead.skip(g.k / kUnroll - lines_of_c(g.k, rows, vectors));
       more = ahead.runs > 0;
@@ -252,7 +253,7 @@ inline void multiply_float(const FloatBlock& g) {
     multiply_panels<EachInOnePiece>(g);  // column_stride 1
 }
 
-/// One exchange of a transposition by halves: of a and b, lanes `step` apart change places. kHigh: the second result.
+/// One exchange of a transposition by halves: of a and b, lanes `step` apart change strides. kHigh: the second result.
 template <int kStep, bool kHigh>
 inline vfloat exchange(vfloat a, vfloat b) {
   vint from;
@@ -329,19 +330,20 @@ inline void pack(const float* src, Index ld, bool transposed, Index k, Index n, 
         }
 }
 
-inline void pack_b_float(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed) {
-  pack<NR>(b, ldb, transposed, k, n, packed);
+inline void pack_b_float(const Matrix<float>& b, float* packed) {
+  pack<NR>(b.data, b.stride, b.transposed, b.rows, b.columns, packed);
 }
 
-inline void pack_a_float(const float* a, Index lda, bool transposed, Index k, Index m, float* packed) {
-  pack<MR>(a, lda, !transposed, k, m, packed);
+inline void pack_a_float(const Matrix<float>& a, float* packed) {
+  pack<MR>(a.data, a.stride, !a.transposed, a.columns, a.rows, packed);
 }
 
 /// The rows of w are turned in registers, so that each lane is the same chain over k as in `micro`.
-inline void multiply_row_float(const float* x, const float* w, Index ld, Index n, Index k, float* y) {
+inline void multiply_row_float(const float* x, const Matrix<float>& w, float* y) {
+  const Index n = w.rows, k = w.columns;
   for (Index j = 0; j < n; j += kLanes) {
     const float* row[kLanes];
-    for (int i = 0; i < kLanes; ++i) row[i] = w + (j + i < n ? j + i : n - 1) * ld;
+    for (int i = 0; i < kLanes; ++i) row[i] = w.data + (j + i < n ? j + i : n - 1) * w.stride;
     V<float> sum(0.0f);
     Index p = 0;
     for (; p + kLanes <= k; p += kLanes) {

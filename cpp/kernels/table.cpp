@@ -13,7 +13,7 @@
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-void multiply_double(const GemmBlock<double>& block);  // gemm_eigen.cpp
+void multiply_double(const DoubleBlock& block);  // gemm_eigen.cpp
 
 template <class T>
 Table<T> make_table() {
@@ -65,8 +65,8 @@ IsaKernels isa_kernels() {
   k.pack_b = pack_b_float;
   k.pack_a = pack_a_float;
   k.multiply_f32 = multiply_float;
-  k.multiply_row = multiply_row_float;
   k.multiply_f64 = multiply_double;
+  k.multiply_row = multiply_row_float;
   k.multiply_adds = multiply_adds;
   return k;
 }

@@ -2,22 +2,14 @@
 // elements.
 #pragma once
 
-#include <cstdint>
+#include "kernels/matrix.h"
 
 namespace loopos::kernels {
 
-using Index = std::int64_t;
-
-template <class T>
-struct GemmBlock {  // C (m, n) = A (m, k) B (k, n) [+ C]; see gemm.h
-  bool transpose_a, transpose_b;
-  Index m, n, k;
-  const T* a;
-  Index lda;
-  const T* b;
-  Index ldb;
-  T* c;
-  Index ldc;
+/// One block of a double product: C = A B [+ C].
+struct DoubleBlock {
+  Matrix<double> a, b;
+  Output<double> c;
   bool accumulate;
 };
 
@@ -111,41 +103,37 @@ template <class T>
 const Table<T>& table();  // of the active instruction set
 
 const GemmShape& gemm_shape();
-/// Packs B (k, n), or its transpose as stored, into panels of NR columns: panel p holds k rows of NR numbers. The last
-/// vector that holds numbers is filled up with zeros.
-void pack_b(const float* b, Index ldb, bool transposed, Index k, Index n, float* packed);
-/// Packs A (m, k), or its transpose as stored, into panels of MR rows: panel p holds k columns of MR numbers.
-void pack_a(const float* a, Index lda, bool transposed, Index k, Index m, float* packed);
+/// Packs B (k, n) into panels of NR columns: panel p holds k rows of NR numbers. The last vector that holds numbers is
+/// filled up with zeros. Packing is where a stored type is turned into float: another type is another overload.
+void pack_b(const Matrix<float>& b, float* packed);
+/// Packs A (m, k) into panels of MR rows: panel p holds k columns of MR numbers.
+void pack_a(const Matrix<float>& a, float* packed);
 constexpr int kLine = 16;  // floats of a cache line
 
-/// What is to be read soon, `runs` runs of `lines` cache lines, ld floats apart: the inner loop brings it nearer, else
-/// its reader waits for the memory.
-struct Coming {
+/// What is read soon, `runs` runs of `lines` cache lines, `stride` floats apart: the inner loop prefetches it, else its
+/// reader waits for the memory.
+struct Prefetch {
   const float* at;
-  Index runs, lines, ld;
+  Index runs, lines, stride;
 };
 
-/// One block with k <= KC. Row panel p of A starts at a + p panel; element (i, j) of a panel is at i row_stride + j
+/// One block with k <= KC. Row panel p of A starts at a + p a_panel; element (i, j) of a panel is at i row_stride + j
 /// column_stride, one of which is 1. Column panel p of B starts at b + p b_panel and has NR numbers per step of k,
 /// b_row apart: packed, or in place where n is a multiple of a vector.
 struct FloatBlock {
   Index m, n, k;
-  Coming coming;
+  Prefetch prefetch;
   const float* a;
-  Index panel, row_stride, column_stride;
+  Index a_panel, row_stride, column_stride;
   const float* b;
   Index b_panel, b_row;
-  float* c;
-  Index ldc;
-  bool accumulate;
-  const float* bias;  // (n), or null
-  const float* residual;
-  Index ld_residual;  // (m, n), or null
+  Output<float> c;
+  Epilogue<float> epilogue;
 };
 void multiply_block(const FloatBlock& block);
-/// y[j] = the product of x (k) and row j of w (n, k), ld apart: the bits of multiply_block for one row.
-void multiply_row(const float* x, const float* w, Index ld, Index n, Index k, float* y);
-void multiply_block(const GemmBlock<double>& block);
+void multiply_block(const DoubleBlock& block);
+/// y[j] = the product of x (k) and row j of w (n, k), not transposed: the bits of multiply_block for one row.
+void multiply_row(const float* x, const Matrix<float>& w, float* y);
 
 /// Independent multiply-adds in registers; returns how many additions and multiplications it did (see peak.h).
 Index multiply_adds(Index rounds, float* out);
@@ -160,11 +148,11 @@ struct IsaKernels {
   Table<float> f32;
   Table<double> f64;
   GemmShape shape;
-  void (*pack_b)(const float*, Index, bool, Index, Index, float*);
-  void (*pack_a)(const float*, Index, bool, Index, Index, float*);
+  void (*pack_b)(const Matrix<float>&, float*);
+  void (*pack_a)(const Matrix<float>&, float*);
   void (*multiply_f32)(const FloatBlock&);
-  void (*multiply_row)(const float*, const float*, Index, Index, Index, float*);
-  void (*multiply_f64)(const GemmBlock<double>&);
+  void (*multiply_f64)(const DoubleBlock&);
+  void (*multiply_row)(const float*, const Matrix<float>&, float*);
   Index (*multiply_adds)(Index rounds, float* out);
 };
 

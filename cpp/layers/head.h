@@ -116,7 +116,7 @@ class Head {
     linear_weight_gradient(dlogits, x, rows, width_, vocab_, !weight_->take_stale(), weight_->grad);
   }
 
-  const LinearPanels<T>* panels(const Pass& pass) const { return pass.packed ? &panels_ : nullptr; }
+  const PackedWeight<T>* panels(const Pass& pass) const { return pass.packed ? &panels_ : nullptr; }
 
   /// Rows `first` to `first` + `rows` of a tensor (batch, time, V).
   template <class Take>
@@ -127,7 +127,7 @@ class Head {
 
   Index vocab_ = 0, width_ = 0;
   Parameter<T>* weight_ = nullptr;
-  LinearPanels<T> panels_;
+  PackedWeight<T> panels_;
   T *logits_ = nullptr, *lse_ = nullptr;
   std::vector<double> losses_;
 };

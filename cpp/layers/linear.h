@@ -57,7 +57,7 @@ class Linear {
   Site site_;
   Index in_ = 0, out_ = 0;
   Parameter<T>*weight_ = nullptr, *bias_ = nullptr;
-  LinearPanels<T> panels_;
+  PackedWeight<T> panels_;
 };
 
 }  // namespace loopos

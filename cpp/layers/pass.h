@@ -85,10 +85,10 @@ struct Site {
 template <class T>
 struct Parameter;
 template <class T>
-struct LinearPanels;
+struct PackedWeight;
 /// Called with every weight (out, in) that is a factor of products: its parameter, in, out, and its panels.
 template <class T>
-using WeightVisitor = std::function<void(Parameter<T>*, Index, Index, LinearPanels<T>*)>;
+using WeightVisitor = std::function<void(Parameter<T>*, Index, Index, PackedWeight<T>*)>;
 
 /// One block of memory dealt out in order. Planning runs twice: first to measure, then to hand out pointers.
 template <class T>

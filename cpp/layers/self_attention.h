@@ -180,8 +180,9 @@ class SelfAttention {
     for (Index b = 0; b < pass.batch; ++b)
       for (Index h = 0; h < config_.heads; ++h) {
         const Index kv = h / (config_.heads / config_.kv_heads);
-        kernels::gemm_serial<T>(kernels::Trans::no, kernels::Trans::yes, time, time, head_width_, q.row(b, h, 0),
-                                fused_, k.row(b, kv, 0), fused_, scores.data(), time, false);
+        kernels::gemm_serial(kernels::matrix<T>(q.row(b, h, 0), time, head_width_, fused_),
+                             transpose(kernels::matrix<T>(k.row(b, kv, 0), time, head_width_, fused_)),
+                             {scores.data(), time});
         for (T& score : scores) score *= scale;
         for (Index t = 0; t < time; ++t) body(b, h, t, scores.data() + t * time, q.row(b, h, t), k.row(b, kv, 0));
       }

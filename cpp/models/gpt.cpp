@@ -25,7 +25,7 @@ Gpt<T>::Gpt(const GptConfig& c, std::uint64_t seed) : config_(c) {
   final_norm_ = Norm<T>(set_, {"final_norm", -1}, c.d_model, c.rms_norm, c.bias, c.norm_eps);
   head_ = Head<T>(set_, c.tie_embeddings ? embedding_.tokens() : nullptr, c.vocab_size, c.d_model, std);
   set_.allocate(seed);
-  each_weight([&](Parameter<T>*, Index in, Index out, LinearPanels<T>*) { panels_size_ += 2 * in * out; });
+  each_weight([&](Parameter<T>*, Index in, Index out, PackedWeight<T>*) { panels_size_ += 2 * in * out; });
 }
 
 template <class T>
@@ -54,14 +54,14 @@ template <class T>
 void Gpt<T>::plan_panels(Arena<T>& arena, bool training) {
   packing_.clear();
   if (!in_parts()) return;
-  each_weight([&](Parameter<T>* weight, Index in, Index out, LinearPanels<T>* panels) {
+  each_weight([&](Parameter<T>* weight, Index in, Index out, PackedWeight<T>* panels) {
     *panels = {weight->value, in, out};
-    const auto plan = [&](kernels::Panels<T>& side) {
+    const auto plan = [&](kernels::PackedMatrix<T>& side) {
       constexpr Index kColumns = 128;  // of one task
       side.memory = arena.take(side.size());
       if (side.size() > 0)
-        for (Index begin = 0; begin < side.n; begin += kColumns)
-          packing_.push_back({&side, begin, std::min(side.n, begin + kColumns)});
+        for (Index begin = 0; begin < side.source.columns; begin += kColumns)
+          packing_.push_back({&side, begin, std::min(side.source.columns, begin + kColumns)});
     };
     plan(panels->forward);
     if (training) plan(panels->backward);

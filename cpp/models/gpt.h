@@ -97,7 +97,7 @@ class Gpt {
   Index part_ = 0;
   bool in_parts() const { return part_ > 0; }
   struct Packing {
-    kernels::Panels<T>* panels;
+    kernels::PackedMatrix<T>* panels;
     Index begin, end;
   };
   std::vector<Packing> packing_;

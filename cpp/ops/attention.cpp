@@ -8,6 +8,7 @@
 #include "core/buffer.h"
 #include "core/thread_pool.h"
 #include "kernels/gemm.h"
+#include "kernels/table.h"
 #include "ops/dropout.h"
 #include "trace/guards.h"
 
@@ -16,9 +17,9 @@ namespace {
 
 Guard fully_masked("attention");
 
-using kernels::gemm_serial;
-using kernels::Panels;
-using kernels::Trans;
+using kernels::matrix;
+using kernels::PackedMatrix;
+using kernels::transpose;
 
 /// Queries per tile, so that the scores of a tile stay in the second-level cache; but not so few that the products of a
 /// tile are slow. Short sequences have smaller tiles, so that causal ones skip more of what is hidden.
@@ -76,11 +77,17 @@ struct Tile {
   }
 };
 
+/// Rows [first, first + rows) of one head, as a matrix.
+template <class T>
+kernels::Matrix<T> head_rows(const Heads<const T>& x, Index b, Index h, Index first, Index rows, Index width) {
+  return matrix(x.row(b, h, first), rows, width, x.strides.time);
+}
+
 /// s = q kᵀ over the tile. Returns what is still to be multiplied in: the scale, or 1 where a mask or the sign of the
 /// scale asks for it to be done here.
 template <class T>
-T scores(const Tile& t, Heads<const T> q, const Panels<T>& k, T* s) {
-  kernels::gemm_panels<T>(Trans::no, t.rows, t.keys, q.row(t.b, t.h, t.first), q.strides.time, k, s, t.stride(), {});
+T scores(const Tile& t, Heads<const T> q, const PackedMatrix<T>& k, T* s) {
+  gemm_packed(head_rows(q, t.b, t.h, t.first, t.rows, t.shape.width), k, t.keys, {s, t.stride()});
   const T scale = static_cast<T>(t.options.scale);
   if (!t.options.mask.data && scale > 0) return scale;
   for (Index i = 0; i < t.rows; ++i) {
@@ -125,15 +132,15 @@ struct Values;
 
 /// The first `rows` rows of one head of x, packed as the transposed right operand of a product.
 template <class T, class Tag>
-Panels<T> pack_transposed(Heads<const T> x, Index b, Index h, Index rows, Index width) {
-  Panels<T> panels{Trans::yes, rows, width, x.row(b, h, 0), x.strides.time, nullptr};
-  panels.memory = scratch<T, Tag>(panels.size());
-  panels.pack(0, rows);
-  return panels;
+PackedMatrix<T> pack_transposed(Heads<const T> x, Index b, Index h, Index rows, Index width) {
+  PackedMatrix<T> packed{transpose(head_rows(x, b, h, 0, rows, width)), nullptr};
+  packed.memory = scratch<T, Tag>(packed.size());
+  packed.pack(0, rows);
+  return packed;
 }
 
 template <class T>
-void forward_tile(const Tile& t, Heads<const T> q, const Panels<T>& k, Heads<const T> v, Heads<T> y, T* lse) {
+void forward_tile(const Tile& t, Heads<const T> q, const PackedMatrix<T>& k, Heads<const T> v, Heads<T> y, T* lse) {
   const Index kv = t.h / (t.shape.heads / t.shape.kv_heads), stride = t.stride();
   T* p = scratch<T, ForwardScores>(t.rows * stride);
   const T scale = scores(t, q, k, p);
@@ -145,8 +152,8 @@ void forward_tile(const Tile& t, Heads<const T> q, const Panels<T>& k, Heads<con
     if (t.options.dropout > 0) t.drop(i, p + i * stride);
   }
   if (masked > 0) fully_masked.count(masked);
-  gemm_serial<T>(Trans::no, Trans::no, t.rows, t.shape.value_width, t.keys, p, stride, v.row(t.b, kv, 0),
-                 v.strides.time, y.row(t.b, t.h, t.first), y.strides.time, false);
+  gemm_serial(matrix(p, t.rows, t.keys, stride), head_rows(v, t.b, kv, 0, t.keys, t.shape.value_width),
+              {y.row(t.b, t.h, t.first), y.strides.time});
   if (!all_finite(y, t.b, t.h, t.first, t.rows, t.shape.value_width))
     visible_rows_product(t, p, v, kv, t.shape.value_width, y);
 }
@@ -155,7 +162,7 @@ template <class T>
 struct Backward {  // the operands of attention_backward, with the keys and values of one head packed
   Heads<const T> dy, q, k, v, y;
   const T* lse;
-  Panels<T> keys, values;
+  PackedMatrix<T> keys, values;
   Heads<T> dq, dk, dv;
 };
 
@@ -169,9 +176,9 @@ void backward_tile(const Tile& t, bool careful, const Backward<T>& o) {
   T* p = scratch<T, Probabilities>(t.rows * stride);
   T* dp = scratch<T, Gradients>(t.rows * stride);
   T* dropped = dropping ? scratch<T, Dropped>(t.rows * stride) : p;
-  const T* dy = o.dy.row(t.b, t.h, t.first);
+  const auto dy = head_rows(o.dy, t.b, t.h, t.first, t.rows, value_width);
   const T scale = scores(t, o.q, o.keys, p);
-  kernels::gemm_panels<T>(Trans::no, t.rows, t.keys, dy, o.dy.strides.time, o.values, dp, stride, {});
+  gemm_packed(dy, o.values, t.keys, {dp, stride});
   for (Index i = 0; i < t.rows; ++i) {
     T* row = p + i * stride;
     T* grad = dp + i * stride;
@@ -194,12 +201,12 @@ void backward_tile(const Tile& t, bool careful, const Backward<T>& o) {
     visible_rows_product(t, dp, o.k, kv, width, o.dq);
     return;
   }
-  gemm_serial<T>(Trans::yes, Trans::no, t.keys, value_width, t.rows, dropped, stride, dy, o.dy.strides.time,
-                 o.dv.row(t.b, kv, 0), o.dv.strides.time, true);
-  gemm_serial<T>(Trans::yes, Trans::no, t.keys, width, t.rows, dp, stride, o.q.row(t.b, t.h, t.first), o.q.strides.time,
-                 o.dk.row(t.b, kv, 0), o.dk.strides.time, true);
-  gemm_serial<T>(Trans::no, Trans::no, t.rows, width, t.keys, dp, stride, o.k.row(t.b, kv, 0), o.k.strides.time,
-                 o.dq.row(t.b, t.h, t.first), o.dq.strides.time, false);
+  const auto q = head_rows(o.q, t.b, t.h, t.first, t.rows, width), k = head_rows(o.k, t.b, kv, 0, t.keys, width);
+  const auto ds = matrix(dp, t.rows, t.keys, stride);
+  const kernels::Epilogue<T> add{true};
+  gemm_serial(transpose(matrix(dropped, t.rows, t.keys, stride)), dy, {o.dv.row(t.b, kv, 0), o.dv.strides.time}, add);
+  gemm_serial(transpose(ds), q, {o.dk.row(t.b, kv, 0), o.dk.strides.time}, add);
+  gemm_serial(ds, k, {o.dq.row(t.b, t.h, t.first), o.dq.strides.time});
 }
 
 template <class T>

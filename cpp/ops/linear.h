@@ -10,24 +10,24 @@ namespace loopos {
 
 /// A weight (out, in) packed for y = x weight^T and for dx = dy weight. The bits of the products are those without it.
 template <class T>
-struct LinearPanels {
-  kernels::Panels<T> forward{}, backward{};
+struct PackedWeight {
+  kernels::PackedMatrix<T> forward{}, backward{};
 
-  LinearPanels() = default;
-  LinearPanels(const T* weight, Index in, Index out)
-      : forward{kernels::Trans::yes, out, in, weight, in, nullptr},
-        backward{kernels::Trans::no, in, out, weight, in, nullptr} {}
+  PackedWeight() = default;
+  PackedWeight(const T* weight, Index in, Index out)
+      : forward{transpose(kernels::matrix(weight, out, in)), nullptr},
+        backward{kernels::matrix(weight, out, in), nullptr} {}
 };
 
-/// bias, residual and panels (of this weight, packed since it last changed) may be null. y must not be residual.
+/// bias, residual and packed (of this weight, packed since it last changed) may be null. y must not be residual.
 template <class T>
 void linear_forward(const T* x, const T* weight, const T* bias, Index rows, Index in, Index out, T* y,
-                    const T* residual = nullptr, const LinearPanels<T>* panels = nullptr);
+                    const T* residual = nullptr, const PackedWeight<T>* packed = nullptr);
 
 /// Overwrites dx.
 template <class T>
 void linear_backward(const T* dy, const T* weight, Index rows, Index in, Index out, T* dx,
-                     const LinearPanels<T>* panels = nullptr);
+                     const PackedWeight<T>* packed = nullptr);
 
 /// dweight: added to, or else overwritten.
 template <class T>

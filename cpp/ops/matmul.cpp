@@ -6,22 +6,25 @@
 namespace loopos {
 namespace {
 
-using kernels::Trans;
+using kernels::Matrix;
+using kernels::matrix;
+using kernels::transpose;
 
-/// `batch` products of operands that lie one after another. Small ones are dealt out whole, large ones are cut up
-/// inside.
+/// c[i] = a[i] b[i] of `batch` matrices each that lie one after another; a and b are the first. Small products are
+/// dealt out whole, large ones are cut up inside.
 template <class T>
-void products(Trans ta, Trans tb, Index batch, Index m, Index n, Index k, const T* a, Index lda, const T* b, Index ldb,
-              T* c) {
+void products(Index batch, const Matrix<T>& a, const Matrix<T>& b, T* c) {
   constexpr double kLarge = 1 << 24;  // multiply-adds: about a millisecond
+  const Index m = a.rows, k = a.columns, n = b.columns;
   const bool whole = batch > 1 && static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) < kLarge;
   const auto one = [&](Index i) {
-    const T *ai = a + i * m * k, *bi = b + i * k * n;
-    T* ci = c + i * m * n;
+    Matrix<T> ai = a, bi = b;
+    ai.data += i * m * k;
+    bi.data += i * k * n;
     if (whole)
-      kernels::gemm_serial(ta, tb, m, n, k, ai, lda, bi, ldb, ci, n, false);
+      gemm_serial(ai, bi, {c + i * m * n, n});
     else
-      kernels::gemm(ta, tb, m, n, k, ai, lda, bi, ldb, ci, n, false);
+      gemm(ai, bi, {c + i * m * n, n});
   };
   if (!whole)
     for (Index i = 0; i < batch; ++i) one(i);
@@ -36,21 +39,21 @@ void products(Trans ta, Trans tb, Index batch, Index m, Index n, Index k, const 
 template <class T>
 void matmul_forward(const T* a, const T* b, Index batch, Index m, Index k, Index n, bool b_shared, T* c) {
   if (b_shared)
-    kernels::gemm(Trans::no, Trans::no, batch * m, n, k, a, k, b, n, c, n, false);
+    gemm(matrix(a, batch * m, k), matrix(b, k, n), {c, n});
   else
-    products(Trans::no, Trans::no, batch, m, n, k, a, k, b, n, c);
+    products(batch, matrix(a, m, k), matrix(b, k, n), c);
 }
 
 template <class T>
 void matmul_backward(const T* dc, const T* a, const T* b, Index batch, Index m, Index k, Index n, bool b_shared, T* da,
                      T* db) {
   if (b_shared) {
-    if (da) kernels::gemm(Trans::no, Trans::yes, batch * m, k, n, dc, n, b, n, da, k, false);
-    if (db) kernels::gemm(Trans::yes, Trans::no, k, n, batch * m, a, k, dc, n, db, n, false);
+    if (da) gemm(matrix(dc, batch * m, n), transpose(matrix(b, k, n)), {da, k});
+    if (db) gemm(transpose(matrix(a, batch * m, k)), matrix(dc, batch * m, n), {db, n});
     return;
   }
-  if (da) products(Trans::no, Trans::yes, batch, m, k, n, dc, n, b, n, da);
-  if (db) products(Trans::yes, Trans::no, batch, k, n, m, a, k, dc, n, db);
+  if (da) products(batch, matrix(dc, m, n), transpose(matrix(b, k, n)), da);
+  if (db) products(batch, transpose(matrix(a, m, k)), matrix(dc, m, n), db);
 }
 
 #define LOOPOS_INSTANTIATE(T)                                                             \

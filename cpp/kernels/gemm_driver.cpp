@@ -1,0 +1,287 @@
+#include "kernels/gemm_driver.h"
+
+#include <type_traits>
+
+#include "core/buffer.h"
+#include "core/thread_pool.h"
+
+namespace loopos::kernels {
+
+namespace {
+
+struct SerialB;
+struct BlockA;
+struct BlockB;
+struct Shared;
+
+/// Whether B (k, n) is read where it lies: its vectors are whole, and all of it is near (256 KB).
+template <class Stored>
+bool b_in_place(const Matrix<Stored>& b) {
+  return std::is_same_v<Stored, float> && !b.transposed && b.columns % gemm_shape().lanes == 0 &&
+         b.rows * b.stride <= Index{1} << 16;
+}
+
+/// Whether A is: rows always; columns, of which a tile takes a small piece at each step, if they are near (1 MB) and
+/// B has few panels (n columns).
+template <class Stored>
+bool a_in_place(const Matrix<Stored>& a, Index n, Index depth) {
+  return std::is_same_v<Stored, float> &&
+         (!a.transposed || (depth * a.stride <= Index{1} << 18 && n <= 2 * gemm_shape().columns));
+}
+
+/// Lets the block read its part of A where it lies.
+void point_at_a(FloatBlock& g, const Matrix<float>& a) {
+  g.a = a.data;
+  g.a_panel = a.transposed ? gemm_shape().rows : gemm_shape().rows * a.stride;
+  g.column_stride = a.transposed ? a.stride : 1;
+  g.row_stride = a.transposed ? 1 : a.stride;
+}
+
+/// Rows of a block of A that is to stay in the second-level cache: whole panels.
+Index block_rows() {
+  return 192 / gemm_shape().rows * gemm_shape().rows;
+}
+
+/// An operand of a product that is cut into register panels, block of depth by block of depth. Only packing and reading
+/// in place know how its numbers are stored.
+enum class Way { in_place, packed, to_pack };  // to_pack: each task packs what it needs
+template <class Stored>
+struct Operand {
+  Matrix<Stored> source;
+  Way way;
+  const float* packed;  // all of it, where way is packed
+};
+
+/// Lets the block read its part of A, from (row, p): m rows, g.k steps. What is not packed yet is packed here, into
+/// memory of this thread.
+template <class Stored>
+void take_a(FloatBlock& g, const Operand<Stored>& a, Index depth, Index row, Index p) {
+  const GemmShape& s = gemm_shape();
+  const auto from = block(a.source, row, p, g.m, g.k);
+  if constexpr (std::is_same_v<Stored, float>)
+    if (a.way == Way::in_place) return point_at_a(g, from);
+  g.a_panel = s.rows * g.k;
+  g.row_stride = 1;
+  g.column_stride = s.rows;
+  if (a.way == Way::packed) {
+    g.a = a.packed + p * round_up(a.source.rows, s.rows) + row * g.k;
+  } else {
+    float* memory = scratch<float, BlockA>(round_up(g.m, s.rows) * depth);
+    pack_a(from, memory);
+    g.a = memory;
+  }
+}
+
+/// The same of B, from (p, column).
+template <class Stored>
+void take_b(FloatBlock& g, const Operand<Stored>& b, Index depth, Index p, Index column) {
+  const GemmShape& s = gemm_shape();
+  const auto from = block(b.source, p, column, g.k, g.n);
+  g.b_panel = s.columns * g.k;
+  g.b_row = s.columns;
+  if constexpr (std::is_same_v<Stored, float>)
+    if (b.way == Way::in_place) {
+      g.b = from.data;
+      g.b_panel = s.columns;
+      g.b_row = from.stride;
+      return;
+    }
+  if (b.way == Way::packed) {
+    g.b = b.packed + p * round_up(b.source.columns, s.columns) + column * g.k;
+  } else {
+    float* memory = scratch<float, BlockB>(round_up(g.n, s.columns) * depth);
+    pack_b(from, memory);
+    g.b = memory;
+  }
+}
+
+/// Prefetches a part of B that take_b packs next.
+Prefetch prefetch_of(const Matrix<float>& b) {
+  if (b.transposed) return {b.data, b.columns, ceil_div(b.rows, kLine), b.stride};
+  return {b.data, b.rows, ceil_div(b.columns, kLine), b.stride};
+}
+
+/// Rows [row, row + m) of C against columns [column, column + n), all at panel borders, over the whole depth. Of a B
+/// that is packed here about 128 columns at a time: they, as much that is prefetched after them and a block of A are
+/// about 1 MB, to stay in the second-level cache. (A is then not packed here.)
+template <class A, class B>
+void multiply_tile(const Operand<A>& a, const Operand<B>& b, Index depth, Index row, Index m, Index column, Index n,
+                   const Output<float>& c, const Epilogue<float>& epilogue) {
+  const Index panels = ceil_div(n, gemm_shape().columns), times = std::max<Index>(1, n / 128);
+  const Index step = b.way == Way::to_pack ? ceil_div(panels, times) * gemm_shape().columns : n;
+  const Index k = a.source.columns, end = column + n;
+  for (Index j = column; j < end; j += step)
+    for (Index p = 0; p < k; p += depth) {
+      FloatBlock g{};
+      const bool last = p + depth >= k;
+      g.m = m;
+      g.n = std::min(step, end - j);
+      g.k = std::min(depth, k - p);
+      g.c = part(c, row, j);
+      take_a(g, a, depth, row, p);
+      take_b(g, b, depth, p, j);
+      const Index next_p = last ? 0 : p + depth, next_j = last ? j + step : j;
+      if (b.way == Way::to_pack && next_j < end)
+        g.prefetch =
+            prefetch_of(block(b.source, next_p, next_j, std::min(depth, k - next_p), std::min(step, end - next_j)));
+      if (last) g.epilogue = part(epilogue, row, j);
+      g.epilogue.accumulate = epilogue.accumulate || p > 0;
+      // A block of A stays in the second-level cache while the panels of B go by.
+      const Index most = block_rows();
+      for (Index i = 0; i < m; i += most) {
+        FloatBlock rows = g;
+        rows.m = std::min(most, m - i);
+        rows.a += i / gemm_shape().rows * g.a_panel;
+        rows.c = part(g.c, i, 0);
+        rows.epilogue = part(g.epilogue, i, 0);
+        multiply_block(rows);
+      }
+    }
+}
+
+/// How many pieces of at most `most` units make up `units`, when there should be at least `wanted`.
+Index pieces(Index units, Index most, Index wanted) {
+  return std::clamp<Index>(wanted, ceil_div(units, most), std::max<Index>(1, units));
+}
+
+/// The first n columns of the product. Tasks are at most one block of rows by 1,024 columns (C too stays in the
+/// second-level cache), but many rows where each packs its part of B. There are enough of them to share evenly, if each
+/// is worth its hand-over.
+template <class A, class B>
+void multiply(const Operand<A>& a, const Operand<B>& b, Index depth, Index n, const Output<float>& c,
+              const Epilogue<float>& epilogue) {
+  const GemmShape& s = gemm_shape();
+  const Index m = a.source.rows, k = a.source.columns;
+  const Index row_panels = ceil_div(m, s.rows), panels = ceil_div(n, s.columns);
+  const Index worth = alone() ? 1 : std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 3 * num_threads());
+  Index row_tasks, column_tasks;
+  if (b.way != Way::to_pack) {
+    row_tasks = pieces(row_panels, block_rows() / s.rows, std::min<Index>(worth, ceil_div(m, 48)));
+    column_tasks = pieces(panels, 1024 / s.columns, ceil_div(worth, row_tasks));
+  } else {
+    column_tasks = pieces(panels, 1024 / s.columns, std::min<Index>(worth, ceil_div(n, 64)));
+    row_tasks = pieces(row_panels, 1024 / s.rows, ceil_div(worth, column_tasks));
+  }
+  const Index rows = ceil_div(row_panels, row_tasks) * s.rows, columns = ceil_div(panels, column_tasks) * s.columns;
+  parallel_for(row_tasks * column_tasks, [&](Index task) {
+    const Index row = task % row_tasks * rows, column = task / row_tasks * columns;
+    if (row >= m || column >= n) return;
+    multiply_tile(a, b, depth, row, std::min(rows, m - row), column, std::min(columns, n - column), c, epilogue);
+  });
+}
+
+/// Packs columns [begin, end) of B (k, n) to their places in the whole; begin at a panel's border.
+template <class Stored>
+void pack_columns(const Matrix<Stored>& b, Index depth, Index begin, Index end, float* memory) {
+  const Index n = round_up(b.columns, gemm_shape().columns);
+  for (Index p = 0; p < b.rows; p += depth) {
+    const Index steps = std::min(depth, b.rows - p);
+    pack_b(block(b, p, begin, steps, end - begin), memory + p * n + begin * steps);
+  }
+}
+
+/// Packs rows [begin, end) of A (m, k), likewise.
+template <class Stored>
+void pack_rows(const Matrix<Stored>& a, Index depth, Index begin, Index end, float* memory) {
+  const Index m = round_up(a.rows, gemm_shape().rows);
+  for (Index p = 0; p < a.columns; p += depth) {
+    const Index steps = std::min(depth, a.columns - p);
+    pack_a(block(a, begin, p, end - begin, steps), memory + p * m + begin * steps);
+  }
+}
+
+/// pack(begin, end) over [0, extent), on several threads, some tens of kilobytes at a time.
+template <class Pack>
+void pack_in_parallel(Index extent, Index width, Index k, Pack&& pack) {
+  parallel_blocks(extent, std::max<Index>(1, 16384 / (k * width)) * width, pack);
+}
+
+}  // namespace
+
+template <class A, class B>
+void parallel_product(const Matrix<A>& a, const Matrix<B>& b, const Output<float>& c, const Epilogue<float>& epilogue) {
+  const GemmShape& s = gemm_shape();
+  const Index m = a.rows, n = b.columns, k = a.columns;
+  // Of what is not read where it lies, the smaller operand is packed first and shared; each part of the larger one is
+  // packed by the task that needs it. In slices of the depth, so that what is shared stays within 8 MB (or one block of
+  // depth). Rows of A are packed, too, where very many tasks read them.
+  const bool share_a = m < n;
+  const Index extent = share_a ? round_up(m, s.rows) : round_up(n, s.columns), depth = block_depth(k);
+  Operand<A> x{a, a_in_place(a, n, depth) ? Way::in_place : Way::to_pack, nullptr};
+  Operand<B> y{b, b_in_place(b) ? Way::in_place : Way::to_pack, nullptr};
+  const Way small = share_a ? x.way : y.way;
+  const bool share = y.way == Way::to_pack && (small == Way::to_pack || (!a.transposed && n > 4 * m));
+  const Index slice = share ? std::min(k, std::max<Index>(1, (Index{2} << 20) / (extent * depth)) * depth) : k;
+  float* shared = share ? scratch<float, Shared>(extent * slice) : nullptr;
+  for (Index p = 0; p < k; p += slice) {
+    const Index steps = std::min(slice, k - p);
+    x.source = block(a, 0, p, m, steps);
+    y.source = block(b, p, 0, steps, n);
+    if (share && share_a) {
+      pack_in_parallel(m, s.rows, steps,
+                       [&](Index begin, Index end) { pack_rows(x.source, depth, begin, end, shared); });
+      x.packed = shared;
+      x.way = Way::packed;
+    } else if (share) {
+      pack_in_parallel(n, s.columns, steps,
+                       [&](Index begin, Index end) { pack_columns(y.source, depth, begin, end, shared); });
+      y.packed = shared;
+      y.way = Way::packed;
+    }
+    Epilogue<float> here;
+    if (p + slice >= k) here = epilogue;
+    here.accumulate = epilogue.accumulate || p > 0;
+    multiply(x, y, depth, n, c, here);
+  }
+}
+
+template void parallel_product(const Matrix<float>&, const Matrix<float>&, const Output<float>&,
+                               const Epilogue<float>&);
+
+/// A is read where it lies, and so is B when its vectors are whole.
+void serial_product(const Matrix<float>& a, const Matrix<float>& b, const Output<float>& c, bool accumulate) {
+  const GemmShape& s = gemm_shape();
+  const Index m = a.rows, n = b.columns, k = a.columns;
+  const bool whole = !b.transposed && n % s.lanes == 0;
+  const float* packed = b.data;
+  if (!whole) {
+    float* memory = scratch<float, SerialB>(round_up(n, s.columns) * k);
+    pack_b(b, memory);
+    packed = memory;
+  }
+  FloatBlock g{};
+  g.m = m;
+  g.n = n;
+  g.c = c;
+  g.b_panel = whole ? s.columns : k * s.columns;
+  g.b_row = whole ? b.stride : s.columns;
+  const Index depth = block_depth(k);
+  for (Index p = 0; p < k; p += depth) {
+    g.k = std::min(depth, k - p);
+    point_at_a(g, block(a, 0, p, m, g.k));
+    g.b = packed + p * g.b_row;
+    g.epilogue.accumulate = accumulate || p > 0;
+    multiply_block(g);
+  }
+}
+
+template <>
+Index PackedMatrix<float>::size() const {
+  return b_in_place(source) ? 0 : round_up(source.columns, gemm_shape().columns) * source.rows;
+}
+template <>
+void PackedMatrix<float>::pack(Index begin, Index end) const {
+  pack_columns(source, block_depth(source.rows), begin, end, memory);
+}
+template <>
+void gemm_packed(const Matrix<float>& a, const PackedMatrix<float>& b, Index n, const Output<float>& c,
+                 const Epilogue<float>& epilogue) {
+  if (a.rows == 0 || n == 0) return;
+  if (a.columns == 0) return epilogue_only(a.rows, n, c, epilogue);
+  const Index depth = block_depth(a.columns);
+  const Operand<float> x{a, a_in_place(a, n, depth) ? Way::in_place : Way::to_pack, nullptr};
+  const Operand<float> y{b.source, b.size() > 0 ? Way::packed : Way::in_place, b.memory};
+  multiply(x, y, depth, n, c, epilogue);
+}
+
+}  // namespace loopos::kernels
