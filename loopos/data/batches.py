@@ -18,6 +18,7 @@ from .reading import (
     Source,
     check_ids,
     default_text,
+    examine,
     fingerprint,
     load_ids,
     read,
@@ -244,6 +245,8 @@ def open_sources(
         raise ValueError(f"train: seq_len must be at most context_length {context_length}, got {length}")
     if not source.is_dataset and len(source.value) == 0:  # before "chars" looks for a vocabulary in it
         require_length(source, 0, length)
+    for text in streams:
+        examine(text, tokenizer)
     made = _resolve(tokenizer, [s for s in (source, held_out) if s is not None and s.is_text])
 
     kwargs = {"vocab_size": vocab_size, "context_length": context_length}

@@ -17,6 +17,8 @@ import numpy as np
 
 from loopos import checks
 
+from . import content
+from .token_file import read_bin, read_npy
 from .tokenizer import ByteTokenizer, resolve, utf8
 
 CHUNK = 1 << 20  # ids looked at together, so that a memory-mapped file never has to fit in memory
@@ -34,6 +36,7 @@ class Source(NamedTuple):
     value: Any
     name: str = "data"
     maybe_path: str | None = None
+    suffix: str | None = None  # of the file that a text was read from, lower case; None of a text that was given
 
     @property
     def is_dataset(self) -> bool:
@@ -102,30 +105,10 @@ def _read_file(path: Path, name: str) -> Source:
         raise IsADirectoryError(errno.EISDIR, f"{name}: expected a file, got a folder", str(path))
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        return Source(_read_npy(path, name), name)
+        return Source(token_array(read_npy(path, name), name), name)
     if suffix == ".bin":
-        return Source(_read_bin(path, name), name)
-    return Source(path.read_bytes(), name)
-
-
-def _read_npy(path: Path, name: str) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:  # the file cannot be opened: says so itself
-        raise
-    except Exception as error:  # numpy parses the header as Python, so a damaged one may raise almost anything
-        raise ValueError(f"{name}: expected a .npy file of integers, got a file numpy cannot read: {error}") from None
-    if not isinstance(array, np.ndarray):  # a .npz archive under another name
-        array.close()
-        raise ValueError(f"{name}: expected a .npy file with one array, got an archive")
-    return token_array(array, name)
-
-
-def _read_bin(path: Path, name: str) -> np.ndarray:
-    size = path.stat().st_size
-    if size % 2:
-        raise ValueError(f"{name}: a .bin file holds uint16 ids, 2 bytes each, got {size} bytes, an odd number")
-    return np.asarray(np.memmap(path, dtype="<u2", mode="r")) if size else np.zeros(0, np.uint16)  # 0 bytes cannot map
+        return Source(read_bin(path, name), name)
+    return Source(path.read_bytes(), name, suffix=suffix)
 
 
 def _looks_like_path(text: str) -> bool:
@@ -158,6 +141,13 @@ def require_length(source: Source, tokens: int, seq_len: int) -> None:
     )
 
 
+def examine(source: Source, tokenizer: Any) -> None:
+    """A text that was read from a file: see :func:`loopos.data.content.examine`."""
+    if source.is_text and source.suffix is not None:
+        named = isinstance(tokenizer, str) and tokenizer == "bytes"
+        content.examine(source.value, source.name, source.suffix, bytes_meant=named)
+
+
 def to_ids(source: Source, tokenizer: Any) -> np.ndarray:
     """The ids of ``source``: a text through ``tokenizer`` (an object, see tokenizer.resolve), ids as they are."""
     if not source.is_text:
@@ -176,6 +166,7 @@ def load_ids(data: Any, tokenizer: Any = None) -> tuple[np.ndarray, Any]:
         raise TypeError(f"{source.name}: expected a text, a file or ids, got {checks.shown(data)}")
     if tokenizer is None and not source.is_text:
         return source.value, None
+    examine(source, tokenizer)
     made = resolve(tokenizer, source.text() if tokenizer == "chars" and source.is_text else None)
     return to_ids(source, made), made
 
@@ -191,7 +182,7 @@ def check_ids(ids: np.ndarray, vocab_size: int, name: str = "data") -> None:
             at = int(np.argmax((piece < 0) | (piece >= vocab_size)))
             raise IndexError(
                 f"{name}: id {piece[at]} at position {start + at} is outside 0..{vocab_size - 1}; "
-                f"vocab_size is {vocab_size}"
+                f"vocab_size is {vocab_size}{', and a .bin file is read as uint16' if name.endswith('.bin)') else ''}"
             )
 
 
