@@ -1,13 +1,17 @@
-"""Text to ids and back. Anything with encode, decode and vocab_size is a tokenizer; two are built in."""
+"""Text to ids and back. Anything with encode, decode and vocab_size is a tokenizer; two are built in, and those of
+Hugging Face are read by ``hf_tokenizer``."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from loopos import checks
+
+from . import hf_tokenizer
 
 
 class ByteTokenizer:
@@ -96,35 +100,51 @@ class CharTokenizer:
 
 
 def resolve(spec: Any, text: str | None = None) -> Any:
-    """The tokenizer that ``spec`` asks for: None or "bytes", "chars" (its vocabulary made from ``text``), or an object
-    with encode, decode and vocab_size, which is returned as it is. Anything else: TypeError or ValueError."""
-    if spec is None or isinstance(spec, str):
-        name = "bytes" if spec is None else checks.choice("train", "tokenizer", spec, ("bytes", "chars"))
-        if name == "bytes":
-            return ByteTokenizer()
+    """The tokenizer that ``spec`` asks for: None or "bytes"; "chars" (its vocabulary made from ``text``); the path of a
+    tokenizer.json or of a folder that has one; a ``tokenizers.Tokenizer``; or an object with encode, decode and
+    vocab_size, which is returned as it is. Anything else: TypeError or ValueError."""
+    if spec is None or isinstance(spec, str | os.PathLike):
+        return _named(spec, text)
+    if hf_tokenizer.is_foreign(spec) and not hasattr(spec, "vocab_size"):
+        return hf_tokenizer.HuggingFaceTokenizer(spec)
+    lacking = [name for name in ("encode", "decode") if not callable(getattr(spec, name, None))]
+    if isinstance(spec, type) or lacking or not hasattr(spec, "vocab_size"):
+        raise TypeError(
+            "train: tokenizer must be None, 'bytes', 'chars', the path of a tokenizer.json or an object with encode, "
+            f"decode and vocab_size, got {checks.shown(spec)}"
+        )
+    checks.integer("train", "tokenizer.vocab_size", spec.vocab_size, low=1)
+    return spec
+
+
+def _named(spec: Any, text: str | None) -> Any:
+    if spec is None or spec == "bytes":
+        return ByteTokenizer()
+    if spec == "chars":
         if text is None:
             raise ValueError(
                 "train: tokenizer 'chars' makes its vocabulary from a text, got data without one; "
                 "pass a text, or a CharTokenizer"
             )
         return CharTokenizer(text)
-    lacking = [name for name in ("encode", "decode") if not callable(getattr(spec, name, None))]
-    if isinstance(spec, type) or lacking or not hasattr(spec, "vocab_size"):
-        raise TypeError(
-            "train: tokenizer must be None, 'bytes', 'chars' or an object with encode, decode and vocab_size, "
-            f"got {checks.shown(spec)}"
-        )
-    checks.integer("train", "tokenizer.vocab_size", spec.vocab_size, low=1)
-    return spec
+    if hf_tokenizer.find(spec) is not None:
+        return hf_tokenizer.load(spec)
+    raise ValueError(
+        f"train: tokenizer must be one of 'bytes', 'chars', got {checks.shown(spec)}, which is no tokenizer.json and "
+        "no folder with one either"
+    )
 
 
 def tokenizer_to_dict(tokenizer: Any) -> dict[str, Any] | None:
-    """What a checkpoint keeps of a tokenizer: JSON-safe. Of one that is not built in only the class name and the
-    vocabulary size are kept, because code is never taken from a file. None stays None."""
+    """What a checkpoint keeps of a tokenizer: JSON-safe. Of one that is not built in only what tells it from others is
+    kept: class name and vocabulary size, because code is never taken from a file; of one of Hugging Face, its digest.
+    None stays None."""
     if tokenizer is None:
         return None
     if isinstance(tokenizer, ByteTokenizer | CharTokenizer):
         return tokenizer.to_dict()
+    if isinstance(tokenizer, hf_tokenizer.HuggingFaceTokenizer):
+        return {"kind": "hf", "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
     return {"kind": "custom", "class": type(tokenizer).__qualname__, "vocab_size": int(tokenizer.vocab_size)}
 
 
@@ -149,6 +169,8 @@ def tokenizer_from_dict(values: Mapping[str, Any]) -> ByteTokenizer | CharTokeni
             f"{where}: the tokenizer was an object of class {values.get('class')!r}, which a file cannot carry; "
             "pass it again as tokenizer="
         )
+    if kind == "hf":
+        raise ValueError(f"{where}: a checkpoint does not carry the tokenizer.json of this run; pass it again")
     raise ValueError(f"{where}: kind must be 'bytes' or 'chars', got {checks.shown(kind)}")
 
 
