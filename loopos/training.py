@@ -16,6 +16,7 @@ from typing import Any
 from . import checks, optim
 from .config import ModelConfig
 from .data.batches import IGNORE, Sources, TokenStream, open_sources
+from .data.vocabulary import warn_of_another
 from .errors import Birth, NonFiniteError
 from .model import Model
 from .monitor.watch import Watch
@@ -117,6 +118,8 @@ def train(
         grad_accum=grad_accum,
         seed=seed,
     )
+    if isinstance(model, Model) and sources.tokenizer is not None:
+        warn_of_another(tokenizer, sources.tokenizer, config.vocab_size)
     total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
     if isinstance(sources.train, TokenStream):  # a dataset's batches have the size it gives them
         refuse_oversized(model, settings.batch_size, sources.train.seq_len, settings.grad_accum)

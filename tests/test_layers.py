@@ -96,7 +96,7 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
 def _more_packages(name: str) -> set[str]:
     if name.startswith("bench/peers/"):
         return ENGINES
-    return {"matplotlib"} if name == "bench/plots.py" else set()
+    return {"bench/plots.py": {"matplotlib"}, "data/hf_tokenizer.py": {"tokenizers"}}.get(name, set())
 
 
 def imports_are_allowed(root: Path) -> list[str]:

@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
         sys.stderr.close()
         return 1
-    except (ValueError, TypeError, IndexError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, IndexError, OSError, MemoryError, ImportError) as error:
         return _failed(command, error, BAD_INPUT)
     except KeyboardInterrupt as error:
         return _failed(command, str(error) or "stopped by Ctrl-C", CTRL_C)

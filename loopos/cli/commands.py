@@ -18,7 +18,7 @@ from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
 from loopos.run.updates import evaluate as mean_loss
 
-from . import doctor, folders, options, origin
+from . import doctor, folders, options, origin, reader
 
 SIGTERM = 143  # what train ends with
 
@@ -71,11 +71,14 @@ def prepare(given: dict[str, Any]) -> Prepared:
     if settings.get("min_lr") is None and isinstance(settings["learning_rate"], int | float):
         settings["min_lr"] = settings["learning_rate"] / 10
 
-    starting = folders.load(run["init"], run.get("dtype")) if run.get("init") is not None else None
-    tokenizer = settings.pop("tokenizer", None) or (starting and starting.tokenizer)
+    init, spec = run.get("init"), settings.pop("tokenizer", None)
+    starting = None if init is None else folders.load(init, run.get("dtype"))
     held_out, scored = run.get("held_out", options.HELD_OUT), settings.get("eval_data")
     learned = origin.Origin.of(run.get("text"), held_out if scored is None else 0, scored)
-    ids, tokenizer = load_ids(origin.source(learned.text), tokenizer)
+    texts = not all(reader.holds_ids(path) for path in (run.get("text"), scored or run.get("text")))
+    tokenizer = spec if starting is None or not texts else reader.reader(init, starting, spec)
+    ids, tokenizer = load_ids(origin.source(learned.text), "bytes" if spec == "bytes" else tokenizer)
+    learned = learned._replace(tokenizer=origin.path_of(tokenizer))
     if scored is not None:
         settings["eval_data"], _ = load_ids(Path(scored), tokenizer)
     elif held_out != 0:
@@ -183,8 +186,7 @@ def evaluate(given: dict[str, Any]) -> int:
 
 def _to_score(given: dict[str, Any], loaded: folders.Loaded) -> tuple[np.ndarray, str]:
     """The ids to score, and what they are in words: of TEXT, else of what the run's origin says was not learned."""
-    folder, text, share = given["folder"], given.get("text"), given.get("held_out")
-    tokenizer = given.get("tokenizer", loaded.tokenizer)
+    folder, text, share, asked = given["folder"], given.get("text"), given.get("held_out"), given.get("tokenizer")
     learned = None
     if text is None:
         learned = origin.Origin.read(folder)
@@ -197,11 +199,12 @@ def _to_score(given: dict[str, Any], loaded: folders.Loaded) -> tuple[np.ndarray
             share = learned.held_out
         if text != origin.DEFAULT and not Path(text).exists():
             raise ValueError(f"{text}, which goes with {folder}, is gone; pass the TEXT to score")
-    ids, _ = load_ids(origin.source(text) if learned else Path(text), tokenizer)
+    tokenizer = None if reader.holds_ids(text) else reader.reader(folder, loaded, asked)
+    ids, _ = load_ids(origin.source(text) if learned else Path(text), "bytes" if asked == "bytes" else tokenizer)
     if share is None:
         return ids, origin.named(text)
     rest, ids = train_eval_split(ids, share)
-    known = learned and text == learned.text and share == learned.held_out and "tokenizer" not in given
+    known = learned and text == learned.text and share == learned.held_out
     if known and fingerprint(rest) != loaded.state["data"]:  # what is now at the end may have been learned
         raise ValueError(f"{origin.named(text)}: not what {folder} was trained on any more; pass the TEXT to score")
     return ids, f"the last {share:g} of {origin.named(text)}"
@@ -213,20 +216,21 @@ def generate(given: dict[str, Any]) -> int:
     as_ids = "prompt_ids" in given
     if as_ids and "prompt" in given:
         raise ValueError("prompt and prompt_ids cannot both be given")
-    if not as_ids and loaded.tokenizer is None:
+    tokenizer = None if as_ids else reader.own(given["folder"], loaded)
+    if not as_ids and tokenizer is None:
         raise ValueError(f"{given['folder']} holds no tokenizer, so --prompt cannot be read; pass --prompt-ids")
     try:
         ids = [int(part) for part in given["prompt_ids"].split(",")] if as_ids else None
     except ValueError:
         raise ValueError(f"prompt_ids must be integers with commas between, got {given['prompt_ids']!r}") from None
-    prompt = np.array(ids) if as_ids else loaded.tokenizer.encode(given.get("prompt", "\n"))
+    prompt = np.array(ids) if as_ids else tokenizer.encode(given.get("prompt", "\n"))
     if len(prompt) == 0:
         raise ValueError("prompt must have at least one character")
     choosing = {name: given[name] for name in ("temperature", "top_k", "top_p", "seed") if name in given}
     choosing.setdefault("temperature", options.TEMPERATURE)
     new = checks.integer("generate", "max_new_tokens", given.get("max_new_tokens", options.NEW_TOKENS), low=0)
     result = folders.continued(loaded.model, prompt, new, **choosing)
-    print(",".join(map(str, result)) if as_ids else loaded.tokenizer.decode(result))
+    print(",".join(map(str, result)) if as_ids else tokenizer.decode(result))
     return 0
 
 
@@ -245,7 +249,7 @@ def info(given: dict[str, Any]) -> int:
     loaded = folders.load(given["folder"])
     facts: dict[str, Any] = {"folder": given["folder"], "kind": "Hugging Face folder" if loaded.step is None else "run"}
     if loaded.step is not None:
-        facts |= {"updates": loaded.step, "tokenizer": loaded.tokenizer and loaded.tokenizer.to_dict()["kind"]}
+        facts |= {"updates": loaded.step, "tokenizer": (loaded.state.get("tokenizer") or {}).get("kind")}
         facts |= {"data": f"{loaded.state['data'].get('kind')}, length {loaded.state['data'].get('length')}"}
     facts |= {"dtype": loaded.model.dtype, "parameters": loaded.model.config.num_parameters()}
     facts |= loaded.model.config.to_dict()

@@ -39,7 +39,6 @@ CHOICES = {
     "optimizer": OPTIMIZERS,
     "lr_schedule": SCHEDULES,
     "on_nonfinite": POLICIES,
-    "tokenizer": ("bytes", "chars"),
     "dtype": ("float32", "float64"),
 }
 MODEL = {
@@ -61,7 +60,7 @@ MODEL = {
 }
 TRAIN = {
     "eval_data": "text or ids to score instead of held-out ones",
-    "tokenizer": "ids of a text: its UTF-8 bytes, or its characters",
+    "tokenizer": "ids of a text: bytes (of UTF-8), chars, or the path of a tokenizer.json",
     "max_steps": "updates in all",
     "epochs": "passes over the data; with max_steps, whichever ends first",
     "batch_size": "sequences of one micro-batch",
@@ -193,9 +192,13 @@ def check(settings: Mapping[str, Any]) -> None:
         value = settings.get(name)
         if value is not None and (not isinstance(value, str) or not value):
             raise ValueError(f"train: {name} must be the name of a file or folder, got {checks.shown(value)}")
-    for name in ("tokenizer", "dtype"):
-        if settings.get(name) is not None:
-            checks.choice("train", name, settings[name], CHOICES[name])
+    if not isinstance(settings.get("tokenizer", ""), str | None):
+        named = checks.shown(settings["tokenizer"])
+        raise TypeError(
+            f"train: tokenizer must be one of 'bytes', 'chars', got {named}; or the path of a tokenizer.json"
+        )
+    if settings.get("dtype") is not None:
+        checks.choice("train", "dtype", settings["dtype"], CHOICES["dtype"])
     for name in ("progress", "doctor"):
         if name in settings:
             checks.boolean("train", name, settings[name])
