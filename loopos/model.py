@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import threading
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from loopos import _core, checks, hf
+from loopos import _core, checks, hf, saved
 from loopos.births.birth import birth_from, find_birth
 from loopos.config import ModelConfig
 from loopos.errors import NonFiniteError
@@ -51,6 +52,7 @@ class Model:
         seed = checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED)
         _refuse_oversized(config, self._dtype)
         self._config = config
+        self._source: hf.Source | None = None  # of the Hugging Face folder that it came from
         self.lock = threading.RLock()  # train and the optimizers take it too; a callback may call the model again
         _MODELS.add(self)
         self._core = _CLASSES[self._dtype](asdict(config), seed)
@@ -215,20 +217,46 @@ class Model:
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *, dtype: str | None = None) -> Model:
-        """A model from a Hugging Face folder (config.json and model.safetensors) of the GPT-2 or Llama family.
+        """A model from a Hugging Face folder (config.json and model.safetensors) of the GPT-2 or Llama family, from the
+        folder of a run of loopos.train (its newest sound checkpoint), or from one checkpoint.
 
         dtype None keeps the file's F32 or F64; F16 and BF16 need ``dtype=``. Settings that are not supported raise
         ValueError naming them, malformed files CheckpointError.
         """
-        config, arrays = hf.read_pretrained(folder, dtype)
-        model = cls(config, dtype=str(next(iter(arrays.values())).dtype))
-        model.load_state_dict(arrays)
+        return cls.of(saved.read(folder, dtype))
+
+    @classmethod
+    def of(cls, found: saved.Saved) -> Model:
+        """The model that :func:`loopos.saved.read` found."""
+        model = cls(found.config, dtype=found.dtype)
+        model.load_state_dict(found.arrays)
+        model._source = found.source
         return model
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Writes a folder that transformers opens with nothing missing; atomic. ValueError names the field of a
-        configuration that is neither GPT-2 nor Llama."""
-        hf.write_pretrained(folder, self._config, self.state_dict())
+        """Writes a folder that transformers opens with nothing missing; atomic. Of a model that came from a Hugging
+        Face folder, its tokenizer, chat template, generation_config.json and special tokens go along. ValueError names
+        the field of a configuration that is neither GPT-2 nor Llama."""
+        hf.write_pretrained(folder, self._config, self.state_dict(), self._source)
+
+    # Copies: copy.copy, copy.deepcopy and pickle all give a model that shares nothing with this one
+
+    @_serialised
+    def __getstate__(self) -> dict[str, Any]:
+        own = {name: value for name, value in vars(self).items() if name not in ("_core", "lock")}
+        return {"weights": self.state_dict(), "own": own}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        state = self.__getstate__()  # its weights are copies already
+        memo[id(self)] = twin = type(self).__new__(type(self))
+        twin.__setstate__(state | {"own": copy.deepcopy(state["own"], memo)})
+        return twin
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own, weights = state["own"], state["weights"]
+        Model.__init__(self, own["_config"], dtype=own["_dtype"])
+        vars(self).update(own)
+        self.load_state_dict(weights)
 
 
 _MODELS: weakref.WeakSet[Model] = weakref.WeakSet()

@@ -77,6 +77,14 @@ class _Optimizer:
         rules = [(self._kind, 1.0, options)]
         self._core = _core.Optimizer(rules, list(self._params), arrays, decay, [0] * len(arrays))
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Asked for by copy and pickle. A copy would update the original's arrays, from moments of its own."""
+        raise TypeError(
+            f"{self._name} cannot be copied or pickled, because it updates the arrays that it was made over; copy them "
+            f"(a Model can be copied), make a new {self._name} over the copies, and hand it this one's state_dict() "
+            "with load_state_dict"
+        )
+
     def step(self, grads: Mapping[str, np.ndarray], lr: float | None = None) -> None:
         """Updates every parameter in place, or none.
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from loopos.config import ModelConfig
 from loopos.data.tokenizer import tokenizer_from_dict
 from loopos.errors import CheckpointError
 from loopos.model import Model
-from loopos.run.checkpoint import load_checkpoint
+from loopos.saved import read
 
 
 class Loaded(NamedTuple):
@@ -25,18 +23,16 @@ class Loaded(NamedTuple):
 
 def load(folder: str, dtype: str | None = None) -> Loaded:
     """The model of a run folder (its newest good checkpoint), of one checkpoint, or of a Hugging Face folder."""
-    if (Path(folder) / "config.json").is_file():
-        return Loaded(Model.from_pretrained(folder, dtype=dtype), None, None, {})
-    checkpoint = load_checkpoint(folder)
+    saved = read(folder, dtype)
+    model = Model.of(saved)
+    if saved.step is None:
+        return Loaded(model, None, None, {})
     try:
-        config = ModelConfig.from_dict(checkpoint.state["config"])
-        model = Model(config, dtype=checkpoint.state["dtype"])
-        saved = checkpoint.state["tokenizer"]
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(checkpoint.path, f"state.json is not of a run of loopos.train: {error}") from None
-    model.load_state_dict(checkpoint.weights)
-    known = saved is not None and saved.get("kind") in ("bytes", "chars")
-    return Loaded(model, tokenizer_from_dict(saved) if known else None, checkpoint.step, checkpoint.state)
+        tokenizer = saved.state["tokenizer"]
+    except KeyError as error:
+        raise CheckpointError(folder, f"state.json is not of a run of loopos.train: {error}") from None
+    known = tokenizer is not None and tokenizer.get("kind") in ("bytes", "chars")
+    return Loaded(model, tokenizer_from_dict(tokenizer) if known else None, saved.step, dict(saved.state))
 
 
 def continued(model: Model, ids: np.ndarray, count: int, *, seed: int = 0, **choosing: Any) -> np.ndarray:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from loopos.data.reading import default_text
 from loopos.errors import CheckpointError
 from loopos.files import durable
+from loopos.files.checkpoint_folder import folder_name, is_checkpoint
 from loopos.run.callbacks import Callback
-from loopos.run.checkpoint_folder import folder_name, is_checkpoint
 
 NAME = "cli.json"
 DEFAULT = "default"  # no absolute path is spelt so

@@ -29,12 +29,15 @@ import numpy as np
 
 from loopos.errors import CheckpointError
 
+from .kinds import HEAD, kind_of
+
 MAX_JSON_DEPTH = 32
 MAX_JSON_BYTES = 100_000_000  # the safetensors library refuses larger headers too
 _MAX_JSON_NODES = 300_000  # objects and arrays: bounds the memory that a hostile file can ask for
 _MAX_DIGITS = 1000  # of an integer; beyond that int() is slow or, in newer Pythons, refuses
 _TOO_LARGE = 10**_MAX_DIGITS
 _CHUNK = 1 << 26
+_MARK = b"\xef\xbb\xbf"  # U+FEFF in UTF-8, as Notepad writes it
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)  # a string, closed or not, or a bracket
@@ -227,15 +230,19 @@ def parse_json(data, path: str | os.PathLike, *, base: int = 0) -> Any:
     """Parse strict JSON from a bytes-like object; ``path`` and ``base`` (where it begins) are for the message.
 
     Anything wrong is a CheckpointError: not UTF-8, a syntax error, NaN or Infinity, a number that overflows, a
-    duplicate key, more than 32 levels, absurd size.
+    duplicate key, more than 32 levels, absurd size. A byte order mark in front is passed over (RFC 8259, 8.1).
     """
     raw = bytes(data)
     if len(raw) > MAX_JSON_BYTES:
         raise CheckpointError(path, f"{len(raw)} bytes of JSON, more than the {MAX_JSON_BYTES} allowed", base)
+    mark = len(_MARK) if raw.startswith(_MARK) else 0
+    raw, base = raw[mark:], base + mark
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise CheckpointError(path, f"not UTF-8: {error.reason}", base + error.start) from None
+        kind = kind_of(raw[:HEAD])
+        what = f"no JSON: this is {kind}" if kind else f"not UTF-8: {error.reason}"
+        raise CheckpointError(path, what, base + error.start) from None
 
     def position(index: int) -> int:
         return base + len(text[:index].encode("utf-8"))
@@ -255,7 +262,9 @@ def parse_json(data, path: str | os.PathLike, *, base: int = 0) -> Any:
             text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_finite
         )
     except json.JSONDecodeError as error:
-        raise CheckpointError(path, f"not valid JSON: {error.msg}", position(error.pos)) from None
+        kind = kind_of(raw[:HEAD])
+        what = f"no JSON: this is {kind}" if kind else f"not valid JSON: {error.msg}"
+        raise CheckpointError(path, what, position(error.pos)) from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(path, f"not valid JSON: {error}", base or None) from None
 

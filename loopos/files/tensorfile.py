@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from loopos.errors import CheckpointError
 
 from . import durable
+from .kinds import HEAD, weights_kind_of
 
 # BF16 has no numpy type: its bits come as uint16 (shifted left by 16 they are a float32).
 DTYPES = {
@@ -52,7 +53,7 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
     Raises OSError when the file cannot be read, CheckpointError when it is not a sound safetensors file.
     """
     with durable.open_regular(path) as (file, size):
-        length = _header_length(durable.read_exactly(file, min(size, 8), path), size, path)
+        length = _header_length(file, size, path)
         slots, metadata = _layout(durable.read_exactly(file, length, path), size - 8 - length, path)
         data = durable.read_exactly(file, size - 8 - length, path)
     return _tensors(slots, data, 8 + length, path), metadata
@@ -61,13 +62,13 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     """The metadata of a file, whose header is checked and whose data are not read."""
     with durable.open_regular(path) as (file, size):
-        length = _header_length(durable.read_exactly(file, min(size, 8), path), size, path)
+        length = _header_length(file, size, path)
         return _layout(durable.read_exactly(file, length, path), size - 8 - length, path)[1]
 
 
 def parse_safetensors(data: np.ndarray, path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The same of a file's bytes in memory, a uint8 array of which the tensors are views; path is for the messages."""
-    length = _header_length(data[:8], data.size, path)
+    length = _checked_length(data[:HEAD], data.size, path)
     slots, metadata = _layout(data[8 : 8 + length], data.size - 8 - length, path)
     return _tensors(slots, data[8 + length :], 8 + length, path), metadata
 
@@ -94,24 +95,35 @@ def serialize_safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[st
 def write_safetensors(
     path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write arrays to a file durably and in one step (see :func:`loopos.files.durable.write_bytes`)."""
+    """Write arrays to a file durably and in one step (see :func:`loopos.durable.durable.write_bytes`)."""
     durable.write_bytes(path, serialize_safetensors(arrays, metadata))
 
 
-def _header_length(prefix: np.ndarray, size: int, path: str | os.PathLike) -> int:
+def _header_length(file: BinaryIO, size: int, path: str | os.PathLike) -> int:
+    """The length that the first 8 bytes of ``file`` claim; the file then stands behind them."""
+    head = durable.read_exactly(file, min(size, HEAD), path)
+    length = _checked_length(head, size, path)
+    file.seek(8)
+    return length
+
+
+def _checked_length(head: np.ndarray, size: int, path: str | os.PathLike) -> int:
+    """The length of the header, where ``head`` may be the beginning of a safetensors file; else what it is instead."""
+    length = int.from_bytes(head[:8].tobytes(), "little")
+    if 1 <= length <= min(durable.MAX_JSON_BYTES, size - 8) and head[8:9].tobytes() == b"{":
+        return length
+    if kind := weights_kind_of(head.tobytes()):
+        raise CheckpointError(path, f"no safetensors file: this is {kind}", 0)
     if size < 8:
         raise CheckpointError(path, f"{size} bytes are too few for a safetensors file", size)
-    length = int.from_bytes(prefix.tobytes(), "little")
     if length > min(durable.MAX_JSON_BYTES, size - 8):
         raise CheckpointError(path, f"a header of {length} bytes is claimed in a file of {size}", 0)
-    return length
+    raise CheckpointError(path, "the header does not begin with '{'", 8)
 
 
 def _layout(header: np.ndarray, data_size: int, path: str | os.PathLike) -> tuple[list[_Slot], dict[str, str]]:
     """Validate a header against the number of data bytes that follow it."""
     raw = header.tobytes()
-    if raw[:1] != b"{":
-        raise CheckpointError(path, "the header does not begin with '{'", 8)
     entries = durable.parse_json(raw, path, base=8)
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(map(_is_text, (*metadata, *metadata.values()))):

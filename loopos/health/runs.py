@@ -11,7 +11,7 @@ from typing import Any
 
 from loopos.errors import CheckpointError
 from loopos.files import durable
-from loopos.run.checkpoint_folder import MANIFEST, MODEL, NAME
+from loopos.files.checkpoint_folder import MANIFEST, MODEL, NAME
 from loopos.run.metrics import BITS, METRICS
 
 _MAX_LINE = 1 << 20

@@ -4,6 +4,7 @@
 ModelConfig and named arrays, and back.
 """
 
-from .folder import read_pretrained, write_pretrained
+from .folder import Pretrained, check_dtype, is_pretrained, read_pretrained, write_pretrained
+from .source import Source
 
-__all__ = ["read_pretrained", "write_pretrained"]
+__all__ = ["Pretrained", "Source", "check_dtype", "is_pretrained", "read_pretrained", "write_pretrained"]

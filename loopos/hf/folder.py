@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,14 +18,36 @@ from loopos.files import durable
 from loopos.files.tensorfile import read_safetensors, serialize_safetensors
 
 from .settings import config_from_json, config_to_json, family_of
+from .source import GENERATION, Source, generation_config
 from .tensors import parameters_from
 from .weights import layout
 
 MAX_CONFIG_BYTES = 16 << 20
 
 
-def read_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> tuple[ModelConfig, dict[str, np.ndarray]]:
-    """The configuration and the parameters, by LoopOS name and in LoopOS order, of a GPT-2 or Llama folder.
+CONFIG, WEIGHTS, ADAPTER = "config.json", "model.safetensors", "adapter_config.json"
+
+
+class Pretrained(NamedTuple):
+    """arrays: the parameters by LoopOS name and in LoopOS order; source: the folder's other files."""
+
+    config: ModelConfig
+    arrays: dict[str, np.ndarray]
+    source: Source
+
+
+def check_dtype(dtype: str | None) -> None:
+    if dtype is not None and (not isinstance(dtype, str) or dtype not in ("float32", "float64")):
+        raise ValueError(f"from_pretrained: dtype must be 'float32', 'float64' or None, got {shown(dtype)}")
+
+
+def is_pretrained(folder: str | os.PathLike) -> bool:
+    """Whether this is, or was meant as, a Hugging Face folder: of a model, or of an adapter."""
+    return any((Path(folder) / name).is_file() for name in (CONFIG, ADAPTER))
+
+
+def read_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> Pretrained:
+    """What a GPT-2 or Llama folder holds.
 
     dtype: "float32" or "float64"; None keeps the file's, which must then be one of the two. Widening is exact,
     narrowing rounds to nearest. Nothing outside the folder is read and nothing in it is executed.
@@ -33,21 +56,37 @@ def read_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> tupl
     or whose tensors are not those of config.json), ValueError (a setting or dtype that is not supported, or a weight
     beyond the range of ``dtype``). CheckpointError is a ValueError.
     """
-    if dtype is not None and (not isinstance(dtype, str) or dtype not in ("float32", "float64")):
-        raise ValueError(f"from_pretrained: dtype must be 'float32', 'float64' or None, got {shown(dtype)}")
+    check_dtype(dtype)
     folder = Path(folder)
     if not folder.is_dir():
         code = errno.ENOTDIR if folder.exists() else errno.ENOENT
-        raise OSError(code, f"from_pretrained: expected a Hugging Face folder, got {os.strerror(code)}", str(folder))
-    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
+        what = f"from_pretrained: expected the folder of a model, got {os.strerror(code)}"
+        raise OSError(code, what, str(folder))
+    config_path, weights_path = folder / CONFIG, folder / WEIGHTS
     if not config_path.exists():
-        raise FileNotFoundError(errno.ENOENT, "from_pretrained: the folder has no config.json", str(config_path))
+        if (folder / ADAPTER).exists():
+            raise CheckpointError(folder, _adapter(folder / ADAPTER))
+        what = "from_pretrained: the folder has no config.json, and no checkpoint of loopos.train"
+        raise FileNotFoundError(errno.ENOENT, what, str(config_path))
     values = durable.load_json(config_path, MAX_CONFIG_BYTES)
     config = config_from_json(config_path, values)
     if not weights_path.exists():
         raise _no_weights(folder)
     tensors, _ = read_safetensors(weights_path)
-    return config, parameters_from(weights_path, config, values["model_type"], tensors, dtype)
+    arrays = parameters_from(weights_path, config, values["model_type"], tensors, dtype)
+    return Pretrained(config, arrays, Source.of(folder, values))
+
+
+def _adapter(path: Path) -> str:
+    """What to say of a folder that holds an adapter in place of a model."""
+    base = None
+    with contextlib.suppress(CheckpointError, OSError, AttributeError):
+        base = durable.load_json(path, MAX_CONFIG_BYTES).get("base_model_name_or_path")
+    of = f" of {shown(base)}" if base else ""
+    return (
+        f"this is an adapter{of} (adapter_config.json), and adapters are not read: open the model it belongs to, or "
+        "save the two merged (merge_and_unload of peft, then save_pretrained)"
+    )
 
 
 def _no_weights(folder: Path) -> Exception:
@@ -63,26 +102,33 @@ def _no_weights(folder: Path) -> Exception:
     return FileNotFoundError(errno.ENOENT, "from_pretrained: the folder has no model.safetensors", path)
 
 
-def write_pretrained(folder: str | os.PathLike, config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> None:
+def write_pretrained(
+    folder: str | os.PathLike, config: ModelConfig, arrays: Mapping[str, np.ndarray], source: Source | None = None
+) -> None:
     """Write config.json, generation_config.json and model.safetensors, so that transformers opens the folder.
 
-    arrays: the parameters by LoopOS name, all float32 or all float64, which is also the dtype of the file. Each file is
-    replaced whole or not at all, and durably. Raises ValueError for a config of neither family or arrays that are
-    not its parameters, TypeError for another dtype, NonFiniteError for a weight that is NaN or infinite, all before
-    anything is written.
+    arrays: the parameters by LoopOS name, all float32 or all float64, which is also the dtype of the file. source: of
+    the folder that the model came from; its tokenizer, chat template, generation_config.json and the other settings of
+    its config.json are written too. Each file is replaced whole or not at all, and durably. Raises ValueError for a
+    config of neither family or arrays that are not its parameters, TypeError for another dtype, NonFiniteError for a
+    weight that is NaN or infinite, all before anything is written.
     """
     family = family_of(config)
     slots = list(layout(config, family))
     _check_arrays({slot.name: slot.shape for slot in slots}, arrays)
     dtype = str(next(iter(arrays.values())).dtype)
     tensors = {name: part for slot in slots for name, part in slot.split(np.asarray(arrays[slot.name]))}
-    generation = {"_from_model_config": True, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    settings = config_to_json(config, dtype)
+    if source is not None:
+        settings = source.config(settings)
     contents = {
-        "generation_config.json": _json(generation),
-        "config.json": _json(config_to_json(config, dtype)),
-        "model.safetensors": serialize_safetensors(tensors, {"format": "pt"}),
+        GENERATION: _json(generation_config(settings)),
+        **(source.companions if source is not None else {}),
+        CONFIG: _json(settings),
+        WEIGHTS: serialize_safetensors(tensors, {"format": "pt"}),
     }
-    durable.make_folder(folder)
+    for parent in sorted({(Path(folder) / name).parent for name in contents}):
+        durable.make_folder(parent)
     _replace(Path(folder), contents)
 
 
@@ -105,7 +151,8 @@ def _replace(folder: Path, contents: dict[str, bytes]) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(aside)
         raise
-    durable.sync_folder(folder)
+    for parent in sorted({path.parent for path in staged}):
+        durable.sync_folder(parent)
 
 
 def _check_arrays(expected: dict[str, tuple[int, ...]], arrays: Mapping[str, np.ndarray]) -> None:

@@ -15,58 +15,17 @@ from loopos.checks import shown
 from loopos.config import ModelConfig
 from loopos.errors import CheckpointError
 
+from .known import (
+    HARMLESS,
+    HARMLESS_GPT2,
+    NEUTRAL_GPT2,
+    NEUTRAL_LLAMA,
+    QUANTIZATION,
+    is_bookkeeping,
+    quantized_with,
+)
+
 GPT2_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
-
-# Settings that would change the numbers, each with the values that do not. null is always one of them.
-NEUTRAL: dict[str, tuple] = {
-    "add_cross_attention": (False,),
-    "attention_chunk_size": (),
-    "compression_config": (),
-    "cross_attention_hidden_size": (),
-    "is_causal": (True,),
-    "is_encoder_decoder": (False,),
-    "per_layer_config": ({}, []),
-    "pruned_heads": ({},),
-    "quantization_config": (),
-    "sliding_window": (),
-    "tie_encoder_decoder": (False,),
-    "use_sliding_window": (False,),
-}
-NEUTRAL_GPT2 = NEUTRAL | {
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "scale_attn_weights": (True,),
-    "tie_word_embeddings": (True,),
-}
-NEUTRAL_LLAMA = NEUTRAL | {
-    "attention_bias": (False,),
-    "attention_dropout": (0, 0.0),
-    "mlp_bias": (False,),
-    "partial_rotary_factor": (1, 1.0),
-    "rope_interleaved": (False,),
-}
-
-# Bookkeeping, classifier heads, training hints and generation defaults: nothing that enters loss, logits or gradients.
-# reorder_and_upcast_attn asks for float32 attention, pretraining_tp for sliced products: the same but for rounding.
-HARMLESS = frozenset(
-    """
-    architectures attn_implementation chunk_size_feed_forward dtype finetuning_task gradient_checkpointing id2label
-    initializer_range is_decoder is_llama_config label2id max_sequence_length model_type name_or_path num_labels
-    output_attentions output_hidden_states output_past prefix pretraining_tp problem_type return_dict
-    task_specific_params tf_legacy_loss tie_last_hidden_states tokenizer_class torch_dtype torchscript
-    transformers.js_config transformers_version unsloth_fixed unsloth_version use_bfloat16 use_cache
-    bos_token_id decoder_start_token_id eos_token_id pad_token_id sep_token_id
-    bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size
-    exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty max_length min_length
-    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_scores remove_invalid_values
-    repetition_penalty return_dict_in_generate suppress_tokens temperature top_k top_p typical_p
-    """.split()  # noqa: SIM905 (a list would take a line each)
-)
-HARMLESS_GPT2 = HARMLESS | frozenset(
-    """
-    attn_pdrop embd_pdrop n_special predict_special_tokens reorder_and_upcast_attn
-    summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
-    """.split()  # noqa: SIM905
-)
 
 
 class _Settings:
@@ -120,7 +79,15 @@ class _Settings:
     def finish(self, neutral: dict[str, tuple], harmless: frozenset[str]) -> None:
         """Refuse what is left and could change the numbers."""
         for key, value in self.values.items():
-            if key in self.taken or value is None or key in harmless or key.startswith("_"):
+            if key in self.taken or value is None or is_bookkeeping(key, harmless):
+                continue
+            if key in QUANTIZATION:
+                if (method := quantized_with(value)) is not None:
+                    raise ValueError(
+                        f"{self.path}: {key} says that the weights are quantized ({method}); LoopOS reads "
+                        "weights of F64, F32, F16 and BF16. Take the model's folder that is not quantized, or save it "
+                        "again after model.dequantize() of transformers"
+                    )
                 continue
             if key not in neutral:
                 raise _unsupported(self.path, key, value, "LoopOS does not know it; drop it if it changes no numbers")
@@ -202,13 +169,15 @@ def _rope_theta(settings: _Settings) -> float:
     if old and new and old != new:
         raise _unsupported(settings.path, "rope_scaling", old, f"it contradicts rope_parameters = {shown(new)}")
     for key, rope in (("rope_parameters", new), ("rope_scaling", old)):
+        for name in ("rope_type", "type"):  # first: the other settings belong to the type
+            if rope.get(name, "default") != "default":
+                raise _unsupported(settings.path, f"{key}.{name}", rope[name], "it must be 'default'")
         for name, value in rope.items():
             if name == "rope_theta":
                 theta = _number(settings.path, f"{key}.rope_theta", value, "greater than 0", lambda x: 0 < x < math.inf)
-            elif name in ("rope_type", "type"):
-                if value != "default":
-                    raise _unsupported(settings.path, f"{key}.{name}", value, "it must be 'default'")
-            elif value is not None and not (name == "partial_rotary_factor" and value in NEUTRAL_LLAMA[name]):
+            elif name in ("rope_type", "type") or value is None:
+                continue
+            elif not (name == "partial_rotary_factor" and value in NEUTRAL_LLAMA[name]):
                 raise _unsupported(settings.path, f"{key}.{name}", value, "the default type has no such setting")
     return theta
 

@@ -37,7 +37,12 @@ def parameters_from(
         what = f"{HEAD} differs from {EMBEDDING[family]}, though config.json ties them (tie_word_embeddings)"
         raise CheckpointError(path, what)
     arrays = {name: tensor.array for name, tensor in tensors.items()}
-    return {slot.name: _cast(path, slot.name, slot.join(arrays), stored, dtype) for slot in slots}
+    return {slot.name: cast(path, slot.name, _wide(slot.join(arrays), stored), dtype) for slot in slots}
+
+
+def _wide(array: np.ndarray, stored: str) -> np.ndarray:
+    """BF16 is the upper half of a float32."""
+    return (array.astype(np.uint32) << 16).view(np.float32) if stored == "BF16" else array
 
 
 def _canonical(tensors: dict[str, Tensor], family: str) -> dict[str, Tensor]:
@@ -81,10 +86,8 @@ def _dtypes(path: Path, kinds: Counter, dtype: str | None) -> tuple[str, str]:
     return stored, dtype or native[stored]
 
 
-def _cast(path: Path, name: str, array: np.ndarray, stored: str, dtype: str) -> np.ndarray:
+def cast(path: Path, name: str, array: np.ndarray, dtype: str) -> np.ndarray:
     """``array`` as a fresh array of ``dtype``: exact when it widens, rounded to nearest when it narrows."""
-    if stored == "BF16":  # the upper half of a float32
-        array = (array.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # looked at right below
         result = array.astype(dtype)
     lost = np.isinf(result) & np.isfinite(array)

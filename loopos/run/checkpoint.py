@@ -16,33 +16,28 @@ Reading: the newest is the one with the highest step in its name (dates lie when
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
-import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from loopos.errors import CheckpointError
 from loopos.files import durable
-
-from .checkpoint_folder import (
-    NAME,
+from loopos.files.checkpoint_folder import (
     OPTIMIZER,
     RUN,
     Checkpoint,
     folder_name,
-    is_checkpoint,
-    read_folder,
     refuse_nonfinite,
     runs_of,
     split_arrays,
     write_folder,
 )
+from loopos.files.run_folder import list_checkpoints, list_names, load_checkpoint, newest_valid
+
 from .runlock import RunLock
 
 __all__ = ["RUN", "Checkpoint", "CheckpointStore", "load_checkpoint", "split_arrays"]
@@ -118,7 +113,7 @@ class CheckpointStore:
 
     def runs(self) -> set[str | None]:
         """The ids of the runs that have checkpoints here; None among them for one that names no run."""
-        return {run for found in _found(self.folder) for run in runs_of(found.path) or {None}}
+        return {run for found in list_checkpoints(self.folder) for run in runs_of(found.path) or {None}}
 
     def load_latest(self) -> Checkpoint | None:
         """The newest checkpoint that verifies; None when there is none at all.
@@ -127,7 +122,7 @@ class CheckpointStore:
         of the same run: one of another run that used the folder earlier is never taken for it.
         When all are damaged: CheckpointError.
         """
-        return _newest_valid(self.folder)
+        return newest_valid(self.folder)
 
     @staticmethod
     def load(path: str | os.PathLike) -> Checkpoint:
@@ -135,7 +130,7 @@ class CheckpointStore:
         return load_checkpoint(path)
 
     def _clear_litter(self) -> None:
-        for name in _names(self.folder):
+        for name in list_names(self.folder):
             if _LITTER.fullmatch(name):
                 try:
                     durable.remove(self.folder / name)
@@ -173,11 +168,11 @@ class CheckpointStore:
         """Set later steps aside, then remove all but the best ``keep``."""
         try:
             with durable.explained("remove an old checkpoint", self.folder):
-                left = [found.path for found in _found(self.folder) if found.current and found.step > step]
+                left = [found.path for found in list_checkpoints(self.folder) if found.current and found.step > step]
                 for path in left:
                     os.rename(path, durable.beside(path, "old"))
                 trash = []
-                for found in _found(self.folder)[self.keep :]:
+                for found in list_checkpoints(self.folder)[self.keep :]:
                     trash.append(durable.beside(self.folder / folder_name(found.step), "trash"))
                     os.rename(found.path, trash[-1])
                 if left or trash:
@@ -186,64 +181,3 @@ class CheckpointStore:
                     durable.remove(path)
         except OSError as error:
             warnings.warn(f"the checkpoint of step {step} is safe, but {error}", RuntimeWarning, stacklevel=3)
-
-
-def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
-    """Read one checkpoint folder, or the newest sound checkpoint of an output_dir. Takes no lock and writes nothing.
-
-    Raises FileNotFoundError when there is no such folder or no checkpoint in it, NotADirectoryError for a file,
-    CheckpointError when the checkpoint named, or every one of an output_dir, is damaged.
-    """
-    path = Path(os.path.abspath(path))
-    with durable.explained("open the checkpoint folder", path):
-        if not stat.S_ISDIR(os.stat(path).st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, "expected the folder of a checkpoint or of a run, got a file")
-    if is_checkpoint(path):
-        return read_folder(path)
-    newest = _newest_valid(path)
-    if newest is None:
-        raise FileNotFoundError(errno.ENOENT, "there is no checkpoint in this folder", str(path))
-    return newest
-
-
-class _Found(NamedTuple):
-    current: bool  # False: set aside
-    step: int
-    path: Path
-
-
-def _names(folder: Path) -> list[str]:
-    with durable.explained("list the run folder", folder):
-        return os.listdir(folder)
-
-
-def _found(folder: Path) -> list[_Found]:
-    """What counts as a checkpoint, best first."""
-    found = []
-    for name in _names(folder):
-        match = NAME.fullmatch(name)
-        if match and folder_name(int(match[1])) == name.split(".")[0]:  # no second spelling of a number
-            found.append(_Found(match[2] is None, int(match[1]), folder / name))
-    return sorted(found, reverse=True)
-
-
-def _newest_valid(folder: Path) -> Checkpoint | None:
-    failures: list[CheckpointError] = []
-    runs: set[str] = set()  # of the newest; empty when it names none
-    for found in _found(folder):
-        if runs and not runs & runs_of(found.path):
-            continue
-        runs = runs or runs_of(found.path)
-        try:
-            checkpoint = read_folder(found.path)
-        except CheckpointError as error:
-            failures.append(error)
-            continue
-        for failure in failures:
-            text = f"a damaged checkpoint is passed over for {checkpoint.path.name}: {failure}"
-            warnings.warn(text, RuntimeWarning, stacklevel=3)
-        return checkpoint
-    if failures:
-        listed = "; ".join(str(failure) for failure in failures)
-        raise CheckpointError(folder, f"none of the {len(failures)} checkpoints is sound: {listed}") from failures[0]
-    return None

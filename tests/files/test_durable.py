@@ -208,7 +208,12 @@ def test_depth_is_the_same_limit_both_ways():
         (b'["\xc3\xa4" 1]', "Expecting ',' delimiter", 6),
         (b'{"a": 1} x', "Extra data", 9),
         (b'["\xff"]', "not UTF-8", 2),
-        (b"\xef\xbb\xbf[]", "BOM", 0),
+        (b"\xef\xbb\xbf[1,]", "not valid JSON", 6),
+        (b"\xff\xfe[\0]\0", "UTF-16", 0),
+        (b"\xfe\xff\0[\0]", "UTF-16", 0),
+        (b"<!DOCTYPE html><html>", "this is an HTML page", 0),
+        (b"\x1f\x8b\x08\0", "no JSON: this is compressed by gzip", 1),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "no JSON: this is a git-lfs pointer", 0),
         (b'["\x00"]', "control character", 2),
         (b'["abc', "Unterminated string", 1),
         (b'["\\', "Unterminated string", 1),
@@ -231,3 +236,8 @@ def test_malformed_json(text, what, offset):
 def test_brackets_in_strings_are_not_structure():
     text = json.dumps(["[" * 100, '"]\\"{' * 50, {"{" * 40: 1}]).encode()
     assert durable.parse_json(text, "x") == json.loads(text)
+
+
+def test_a_byte_order_mark_in_front_of_json_is_passed_over(tmp_path):
+    (tmp_path / "a.json").write_bytes('\ufeff{"a": [1, 2]}'.encode())
+    assert durable.load_json(tmp_path / "a.json") == {"a": [1, 2]}

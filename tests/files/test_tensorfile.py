@@ -108,8 +108,8 @@ DEEP: dict = {}
 for _ in range(40):
     DEEP = {"a": DEEP}
 MALFORMED = {
-    "empty": (b"", "too few"),
-    "seven bytes": (b"1234567", "too few"),
+    "empty": (b"", "an empty file"),
+    "seven bytes": (b"123\xff567", "too few"),
     "header beyond the end": (_file(GOOD, b"1234", 10**6), "is claimed"),
     "header length of 2^64 - 1": (_file(GOOD, b"1234", 2**64 - 1), "is claimed"),
     "header length 0": (_file(GOOD, b"1234", 0), "begin with"),
@@ -194,7 +194,7 @@ def test_a_header_is_refused_before_its_data_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(durable, "read_exactly", lambda file, count, at: asked.append(count) or real(file, count, at))
     with pytest.raises(CheckpointError, match="takes 4 bytes"):
         read_safetensors(path)
-    assert sum(asked) < 200
+    assert sum(asked) < 700
 
 
 def test_what_cannot_be_opened(tmp_path):

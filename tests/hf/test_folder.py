@@ -18,13 +18,13 @@ from loopos.hf import read_pretrained, write_pretrained
 def test_a_round_trip_keeps_every_bit(family, bits, dtype, make_settings, make_tensors, write_folder, tmp_path):
     tensors = make_tensors(family, dtype)
     folder = write_folder(make_settings(family), tensors)
-    config, arrays = read_pretrained(folder)
+    config, arrays, _ = read_pretrained(folder)
     assert all(a.dtype == dtype and a.flags.c_contiguous and a.flags.writeable for a in arrays.values())
     write_pretrained(tmp_path / "a" / "b", config, arrays)
     assert bits(load_file(tmp_path / "a" / "b" / "model.safetensors")) == bits(tensors)
     with safe_open(tmp_path / "a" / "b" / "model.safetensors", "np") as file:
         assert file.metadata() == {"format": "pt"}
-    again, arrays_again = read_pretrained(tmp_path / "a" / "b")
+    again, arrays_again, _ = read_pretrained(tmp_path / "a" / "b")
     assert again == config
     assert bits(arrays_again) == bits(arrays)
     assert list(arrays_again) == list(arrays)
@@ -64,7 +64,7 @@ def test_damaged_weights(family, make_settings, make_tensors, write_folder):
 
 
 def test_saving_refuses_what_is_not_the_model(make_settings, make_tensors, write_folder, tmp_path):
-    config, arrays = read_pretrained(write_folder(make_settings("llama"), make_tensors("llama")))
+    config, arrays, _ = read_pretrained(write_folder(make_settings("llama"), make_tensors("llama")))
     out = tmp_path / "out"
     name = "blocks.1.mlp.down_proj.weight"
     with pytest.raises(ValueError, match=f"missing.*{name}"):
@@ -87,7 +87,7 @@ def test_saving_refuses_what_is_not_the_model(make_settings, make_tensors, write
 def test_saving_over_a_folder_keeps_its_other_files(bits, make_settings, make_tensors, write_folder):
     folder = write_folder(make_settings("gpt2"), make_tensors("gpt2"))
     (folder / "tokenizer.json").write_text("{}")
-    config, arrays = read_pretrained(folder)
+    config, arrays, _ = read_pretrained(folder)
     arrays["tok_embed.weight"] += 1
     write_pretrained(folder, config, arrays)
     names = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"]
@@ -97,7 +97,7 @@ def test_saving_over_a_folder_keeps_its_other_files(bits, make_settings, make_te
 
 def test_a_failed_save_leaves_the_old_weights(bits, make_settings, make_tensors, write_folder, monkeypatch):
     folder = write_folder(make_settings("gpt2"), make_tensors("gpt2"))
-    config, arrays = read_pretrained(folder)
+    config, arrays, _ = read_pretrained(folder)
     before = (folder / "model.safetensors").read_bytes()
 
     for after in range(3):  # the files are staged one by one

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.reference
 
 import loopos  # noqa: E402
-from loopos.hf import read_pretrained, write_pretrained  # noqa: E402
+from loopos.hf import known, read_pretrained, write_pretrained  # noqa: E402
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -130,7 +130,7 @@ def test_logits_agree_in_float64(settings, tmp_path):
     """transformers takes rotary angles and RMS norm's statistics in float32 even in a float64 model: Llama's gate."""
     model = reference(settings, torch.float64)
     model.save_pretrained(tmp_path)
-    config, arrays = read_pretrained(tmp_path)
+    config, arrays, _ = read_pretrained(tmp_path)
     ours, expected = logits_of(config, arrays, IDS), theirs(model)
     scale = np.abs(expected).max()
     assert scale > 1
@@ -140,7 +140,7 @@ def test_logits_agree_in_float64(settings, tmp_path):
 def test_logits_agree_in_float32(settings, tmp_path):
     model = reference(settings)
     model.save_pretrained(tmp_path)
-    config, arrays = read_pretrained(tmp_path)
+    config, arrays, _ = read_pretrained(tmp_path)
     expected = theirs(model)
     assert np.abs(logits_of(config, arrays, IDS) - expected).max() <= 5e-6 * np.abs(expected).max()
 
@@ -148,7 +148,7 @@ def test_logits_agree_in_float32(settings, tmp_path):
 def test_the_core_agrees_with_this_forward_pass(settings, tmp_path):
     """Both families at the precision of float64, which transformers' Llama does not have."""
     reference(settings, torch.float64).save_pretrained(tmp_path)
-    expected = logits_of(*read_pretrained(tmp_path), IDS)
+    expected = logits_of(*read_pretrained(tmp_path)[:2], IDS)
     got = loopos.Model.from_pretrained(tmp_path).forward(IDS)
     assert np.abs(got - expected).max() <= 1e-12 * np.abs(expected).max()
 
@@ -157,7 +157,7 @@ def test_the_core_agrees_with_this_forward_pass(settings, tmp_path):
 def test_transformers_opens_what_is_written(settings, dtype, tmp_path):
     model = reference(settings, dtype)
     model.save_pretrained(tmp_path / "theirs")
-    config, arrays = read_pretrained(tmp_path / "theirs")
+    config, arrays, _ = read_pretrained(tmp_path / "theirs")
     write_pretrained(tmp_path / "ours", config, arrays)
     opened, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(report.values()), report
@@ -184,7 +184,7 @@ def test_half_precision_files(case, dtype, tmp_path):
     with pytest.raises(ValueError, match="dtype="):
         read_pretrained(tmp_path)
     for wanted in ("float32", "float64"):
-        config, arrays = read_pretrained(tmp_path, wanted)
+        config, arrays, _ = read_pretrained(tmp_path, wanted)
         assert {str(a.dtype) for a in arrays.values()} == {wanted}
         wide = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=getattr(torch, wanted))
         expected = theirs(wide)
@@ -212,7 +212,7 @@ def test_the_rotary_base_of_older_files(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(settings))
     opened = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     assert opened.config.rope_parameters["rope_theta"] == 50.0
-    config, arrays = read_pretrained(tmp_path)
+    config, arrays, _ = read_pretrained(tmp_path)
     assert config.rope_theta == 50.0
     expected = theirs(opened)
     assert np.abs(logits_of(config, arrays, IDS) - expected).max() <= 5e-6 * np.abs(expected).max()
@@ -225,6 +225,47 @@ def test_every_default_is_theirs(tmp_path):
         sizes = {key: value for key, value in settings.items() if not key.endswith("_id")}
         folder = tmp_path / family
         reference(settings).save_pretrained(folder)
-        config, _ = read_pretrained(folder)
+        config = read_pretrained(folder).config
         (folder / "config.json").write_text(json.dumps(sizes | {"model_type": family}))
         assert read_pretrained(folder)[0] == config
+
+
+def test_the_table_of_common_keys_is_theirs():
+    """A newer transformers may give more: then the table and its SOURCE are to be brought up to it."""
+    pretrained = set(transformers.PreTrainedConfig().to_dict()) - {"_name_or_path", "is_encoder_decoder"}
+    generation = set(transformers.GenerationConfig().to_dict()) - {"_from_model_config"}
+    assert pretrained <= known.PRETRAINED
+    assert generation <= known.GENERATION
+    if f"transformers {transformers.__version__}" == known.SOURCE:
+        assert (pretrained, generation) == (known.PRETRAINED, known.GENERATION)
+
+
+@pytest.mark.parametrize("settings", [GPT2, LLAMA], ids=["gpt2", "llama"])
+def test_special_tokens_survive_the_round_trip(settings, tmp_path):
+    model = reference(settings | {"eos_token_id": [0, 1], "pad_token_id": 2, "bos_token_id": 3})
+    model.generation_config = transformers.GenerationConfig(eos_token_id=[0, 5], temperature=0.5, do_sample=True)
+    model.save_pretrained(tmp_path / "theirs")
+    loopos.Model.from_pretrained(tmp_path / "theirs").save_pretrained(tmp_path / "ours")
+    opened, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(report.values()), report
+    assert (opened.config.eos_token_id, opened.config.pad_token_id, opened.config.bos_token_id) == ([0, 1], 2, 3)
+    assert (opened.generation_config.eos_token_id, opened.generation_config.temperature) == ([0, 5], 0.5)
+    assert opened.config.to_dict() | {"dtype": None} == model.config.to_dict() | {
+        "dtype": None,
+        "_name_or_path": str(tmp_path / "ours"),
+    }
+
+
+def test_a_tokenizer_opens_where_the_model_was_saved_again(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {"<unk>": 0, "a": 1, "tale": 2}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+    theirs.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    reference(GPT2).save_pretrained(tmp_path / "theirs")
+    theirs.save_pretrained(tmp_path / "theirs")
+    loopos.Model.from_pretrained(tmp_path / "theirs").save_pretrained(tmp_path / "ours")
+    opened = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert opened("a tale")["input_ids"] == [1, 2]
+    assert opened.chat_template == theirs.chat_template

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from loopos.config import ModelConfig
 from loopos.errors import CheckpointError
 from loopos.hf import read_pretrained
-from loopos.hf.settings import HARMLESS_GPT2, NEUTRAL_GPT2, NEUTRAL_LLAMA, config_from_json, config_to_json
+from loopos.hf.known import HARMLESS_GPT2, NEUTRAL_GPT2, NEUTRAL_LLAMA
+from loopos.hf.settings import config_from_json, config_to_json
 
 GPT2 = ModelConfig(11, 6, 2, 2, 8, dropout=0.25)
 LLAMA = ModelConfig(

@@ -12,7 +12,7 @@ from loopos.hf import read_pretrained, write_pretrained
 
 def test_gpt2_names_order_and_transposes(make_settings, make_tensors, write_folder):
     tensors = make_tensors("gpt2")
-    _, arrays = read_pretrained(write_folder(make_settings("gpt2"), tensors))
+    arrays = read_pretrained(write_folder(make_settings("gpt2"), tensors)).arrays
     assert list(arrays)[:6] == [
         "tok_embed.weight",
         "pos_embed.weight",
@@ -32,7 +32,7 @@ def test_gpt2_names_order_and_transposes(make_settings, make_tensors, write_fold
 
 def test_llama_names_order_and_stacks(make_settings, make_tensors, write_folder):
     tensors = make_tensors("llama")
-    _, arrays = read_pretrained(write_folder(make_settings("llama"), tensors))
+    arrays = read_pretrained(write_folder(make_settings("llama"), tensors)).arrays
     block = ("attn_norm", "attn.qkv_proj", "attn.o_proj", "mlp_norm", "mlp.gate_up_proj", "mlp.down_proj")
     names = [f"blocks.{i}.{name}.weight" for i in range(2) for name in block]
     assert list(arrays) == ["tok_embed.weight", *names, "final_norm.weight", "lm_head.weight"]
@@ -46,7 +46,7 @@ def test_tied_llama_has_one_matrix(bits, make_settings, make_tensors, write_fold
     tensors = make_tensors("llama")
     head = tensors.pop("lm_head.weight")
     settings = make_settings("llama", tie_word_embeddings=True)
-    config, arrays = read_pretrained(write_folder(settings, tensors))
+    config, arrays, _ = read_pretrained(write_folder(settings, tensors))
     assert "lm_head.weight" not in arrays
     write_pretrained(tmp_path / "out", config, arrays)
     assert bits(load_file(tmp_path / "out" / "model.safetensors")) == bits(tensors)
@@ -61,7 +61,7 @@ def test_tied_llama_has_one_matrix(bits, make_settings, make_tensors, write_fold
 def test_bare_names_buffers_and_a_duplicate_head_load(family, bits, make_settings, make_tensors, write_folder):
     tensors = make_tensors(family)
     settings = make_settings(family)
-    _, arrays = read_pretrained(write_folder(settings, tensors))
+    arrays = read_pretrained(write_folder(settings, tensors)).arrays
     bare = {name.removeprefix("transformer.").removeprefix("model."): array for name, array in tensors.items()}
     stray = {
         "gpt2": {

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loopos.errors import Birth, CheckpointError
+from loopos.files.checkpoint_folder import runs_of
 from loopos.health.runs import Run, checkpoints
 from loopos.run.bundle import bundles, read_birth
-from loopos.run.checkpoint_folder import runs_of
 
 from .findings import LIKELY, Finding
 

@@ -16,8 +16,8 @@ from loopos import _core
 from loopos.data.batches import IGNORE
 from loopos.errors import CheckpointError
 from loopos.files import durable
+from loopos.files.checkpoint_folder import STATE
 from loopos.run.bundle import Bundle, Outcome
-from loopos.run.checkpoint_folder import STATE
 
 from .operations import Operation, first_operation, first_other_bit
 from .replay import Repeater

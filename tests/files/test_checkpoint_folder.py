@@ -8,8 +8,8 @@ import pytest
 import safetensors.numpy
 
 from loopos.errors import CheckpointError
+from loopos.files.checkpoint_folder import is_checkpoint, read_folder, write_folder
 from loopos.files.durable import sha256
-from loopos.run.checkpoint_folder import is_checkpoint, read_folder, write_folder
 
 ARRAYS = {"w": np.arange(6.0).reshape(2, 3), "optimizer.exp_avg.w": np.ones((2, 3))}
 
@@ -100,7 +100,7 @@ def test_a_manifest_of_absurd_size_is_not_read(folder):
         ("state.json", {"step": 7, "state": []}, "non-negative integer"),
         ("state.json", {"step": 8, "state": {}}, "named for step 7, but this is step 8"),
         ("state.json", b'{"step": 7, "state": {"x": NaN}}', "NaN is not JSON"),
-        ("model.safetensors", b"", "too few"),
+        ("model.safetensors", b"", "an empty file"),
         ("optimizer.safetensors", b"\x02\0\0\0\0\0\0\0{}x", "belong to none"),
     ],
 )

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from loopos.errors import Birth, CheckpointError, NonFiniteError
-from loopos.files import durable
-from loopos.files.tensorfile import parse_safetensors, serialize_safetensors
+
+from . import durable
+from .tensorfile import parse_safetensors, serialize_safetensors
 
 FORMAT, VERSION = "loopos-checkpoint", 1
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"

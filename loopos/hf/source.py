@@ -1,0 +1,62 @@
+"""What a Hugging Face folder holds besides the numbers: kept with a model, and written where it is saved again."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loopos.errors import CheckpointError
+from loopos.files import durable
+
+from .known import QUANTIZATION
+
+GENERATION = "generation_config.json"
+TEMPLATES = "additional_chat_templates"  # a folder of .jinja files
+COMPANIONS = (
+    GENERATION,
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("tekken.json", "chat_template.jinja", "chat_template.json"),
+)
+MAX_BYTES = 256 << 20  # of one of them; the largest tokenizers take a tenth of that
+
+# In config.json these are ours to say: what is saved is of our dtype, not quantized, and rope_parameters says the rest.
+OURS = ("dtype", "torch_dtype", "architectures", "rope_theta", "rope_parameters", "rope_scaling", *QUANTIZATION)
+
+
+@dataclass(frozen=True)
+class Source:
+    """settings: config.json, of which the model's ModelConfig was made; companions: the other
+    files by their path in the folder, byte for byte."""
+
+    settings: Mapping[str, Any]
+    companions: Mapping[str, bytes] = field(repr=False, default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path, settings: Mapping[str, Any]) -> Source:
+        """That of ``folder``. A companion that cannot be read does not keep the model from loading: RuntimeWarning."""
+        names = [name for name in COMPANIONS if (folder / name).is_file()]
+        names += sorted(f"{TEMPLATES}/{path.name}" for path in (folder / TEMPLATES).glob("*.jinja"))
+        companions = {}
+        for name in names:
+            try:
+                companions[name] = durable.read_bytes(folder / name, MAX_BYTES).tobytes()
+            except (OSError, CheckpointError) as error:
+                text = f"from_pretrained: {name} is left out when this model is saved again: {error}"
+                warnings.warn(text, RuntimeWarning, stacklevel=4)
+        return cls(json.loads(json.dumps(settings)), companions)
+
+    def config(self, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """config.json of the saved model: as the source has it, and ``ours`` for what it does not say."""
+        settings = dict(ours) | {key: value for key, value in self.settings.items() if key not in OURS}
+        return settings | ({"torch_dtype": ours["dtype"]} if "torch_dtype" in self.settings else {})
+
+
+def generation_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """generation_config.json of a folder that has none, of its config.json: the ids of the special tokens."""
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {"_from_model_config": True, **{name: config.get(name) for name in names}}

@@ -1,0 +1,51 @@
+"""Folders out of which a model comes: of Hugging Face, of a run, or one checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from loopos import hf
+from loopos.config import ModelConfig
+from loopos.errors import CheckpointError
+from loopos.files.run_folder import holds_checkpoint, load_checkpoint
+from loopos.hf.tensors import cast
+
+
+class Saved(NamedTuple):
+    """arrays: the weights by name, all of one dtype. step and state: of a run; None and empty for Hugging Face's."""
+
+    config: ModelConfig
+    arrays: dict[str, np.ndarray]
+    source: hf.Source | None = None
+    step: int | None = None
+    state: Mapping[str, Any] = {}
+
+    @property
+    def dtype(self) -> str:
+        return str(next(iter(self.arrays.values())).dtype)
+
+
+def read(folder: str | os.PathLike, dtype: str | None = None) -> Saved:
+    """The model in ``folder``: that of its config.json where there is one, else of the checkpoint that the folder is,
+    or of the newest sound one of a run's folder.
+
+    dtype, and what is raised: as of :func:`loopos.hf.read_pretrained`. Takes no lock and writes nothing."""
+    folder = Path(folder)
+    if hf.is_pretrained(folder) or not holds_checkpoint(folder):
+        return Saved(*hf.read_pretrained(folder, dtype))
+    hf.check_dtype(dtype)
+    checkpoint = load_checkpoint(folder)
+    try:
+        config = ModelConfig.from_dict(checkpoint.state["config"])
+        kept = checkpoint.state["dtype"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(checkpoint.path, f"state.json is not of a run of loopos.train: {error}") from None
+    arrays = checkpoint.weights
+    if dtype not in (None, kept):
+        arrays = {name: cast(checkpoint.path, name, array, dtype) for name, array in arrays.items()}
+    return Saved(config, arrays, None, checkpoint.step, checkpoint.state)
