@@ -1,7 +1,7 @@
 #include "machine.h"
 
 #include "core/memory.h"
-#include "kernels/machine.h"
+#include "kernels/isa/machine.h"
 
 namespace loopos::bind {
 namespace {

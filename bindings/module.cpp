@@ -4,7 +4,7 @@
 
 #include "core/memory.h"
 #include "core/thread_pool.h"
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 #include "machine.h"
 #include "model.h"
 #include "ops.h"

@@ -244,9 +244,9 @@ def test_there_is_a_tree_to_check():
 
 SOUND = {
     "cpp/core/tensor.h": "#pragma once\n#include <vector>\n",
-    "cpp/kernels/gemm.h": '#include <immintrin.h>\n#include "core/tensor.h"\n#include <Eigen/Core>\n',
+    "cpp/kernels/gemm/gemm.h": '#include <immintrin.h>\n#include "core/tensor.h"\n#include <Eigen/Core>\n',
     "cpp/ops/relu.h": '#include "core/tensor.h"  // not gpt.h\nvoid relu_forward(int x);\nvoid relu_backward(int);\n',
-    "cpp/ops/relu.cpp": '#include "ops/relu.h"\n#include "ops/sums.h"\n#include "kernels/gemm.h"\n// __AVX2__\n',
+    "cpp/ops/relu.cpp": '#include "ops/relu.h"\n#include "ops/sums.h"\n#include "kernels/gemm/gemm.h"\n// __AVX2__\n',
     "cpp/models/gpt.h": '#include "ops/relu.h"\n',
     "cpp/ops/sums.h": "",
     "cpp/ops/sums.cpp": '#include "ops/sums.h"\n',
@@ -279,7 +279,7 @@ FAULTS = [
     (includes_point_down, {"cpp/core/tensor.h": '#include "../ops/relu.h"\n'}, "points down only"),
     (
         includes_point_down,
-        {"cpp/kernels/gemm.h": '#include "linalg/eig.h"\n', "cpp/linalg/eig.h": ""},
+        {"cpp/kernels/gemm/gemm.h": '#include "linalg/eig.h"\n', "cpp/linalg/eig.h": ""},
         "points down only",
     ),
     (includes_point_down, {"cpp/core/tensor.h": "#include <pybind11/numpy.h>\n"}, "only bindings/"),

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/parameter.h"
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 #include "layers/pass.h"
 #include "ops/dropout.h"
 #include "ops/embedding.h"

@@ -1,7 +1,7 @@
 // out = x + dropout(branch): the end of a residual branch.
 #pragma once
 
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 #include "layers/pass.h"
 #include "ops/dropout.h"
 

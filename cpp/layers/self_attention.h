@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "layers/linear.h"
 #include "ops/attention.h"
 #include "ops/rope.h"

@@ -1,7 +1,7 @@
 #include "ops/activation.h"
 
 #include "core/thread_pool.h"
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 
 namespace loopos {
 namespace {

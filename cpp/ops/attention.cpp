@@ -7,8 +7,8 @@
 
 #include "core/buffer.h"
 #include "core/thread_pool.h"
-#include "kernels/gemm.h"
-#include "kernels/table.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/isa/table.h"
 #include "ops/dropout.h"
 #include "trace/guards.h"
 

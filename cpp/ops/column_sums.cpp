@@ -2,7 +2,7 @@
 
 #include "core/buffer.h"
 #include "core/thread_pool.h"
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 
 namespace loopos {
 

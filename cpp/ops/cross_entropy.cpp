@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "core/thread_pool.h"
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 #include "trace/guards.h"
 
 namespace loopos {

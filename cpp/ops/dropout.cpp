@@ -5,7 +5,7 @@
 
 #include "core/philox.h"
 #include "core/thread_pool.h"
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 
 namespace loopos {
 

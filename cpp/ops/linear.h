@@ -4,7 +4,7 @@
 // The bias gradient is summed in double over fixed blocks of rows (ops/column_sums.h).
 #pragma once
 
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 
 namespace loopos {
 

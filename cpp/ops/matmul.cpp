@@ -1,7 +1,7 @@
 #include "ops/matmul.h"
 
 #include "core/thread_pool.h"
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 
 namespace loopos {
 namespace {

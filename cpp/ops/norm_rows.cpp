@@ -5,7 +5,7 @@
 
 #include "core/buffer.h"
 #include "core/thread_pool.h"
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 #include "ops/column_sums.h"
 #include "trace/guards.h"
 

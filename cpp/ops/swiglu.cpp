@@ -1,7 +1,7 @@
 #include "ops/swiglu.h"
 
 #include "core/thread_pool.h"
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 
 namespace loopos {
 namespace {

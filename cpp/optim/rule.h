@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "core/check.h"
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 
 namespace loopos {
 

@@ -5,7 +5,7 @@
 
 #include <Eigen/Core>
 
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 

@@ -2,7 +2,7 @@
 // moments. The rules and their order are those of torch.optim (SGD, Adam, AdamW); see optim/optimizer.h.
 #pragma once
 
-#include "kernels/vec.h"
+#include "kernels/isa/vec.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 

@@ -3,7 +3,7 @@
 
 #include <limits>
 
-#include "kernels/vecmath.h"
+#include "kernels/isa/vecmath.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 

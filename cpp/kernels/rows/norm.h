@@ -1,7 +1,7 @@
 // Row kernels of layer norm and rms norm, sums over columns, and rotations; see table.h for what each does.
 #pragma once
 
-#include "kernels/rows_basic.h"
+#include "kernels/rows/basic.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 

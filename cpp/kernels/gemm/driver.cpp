@@ -1,4 +1,4 @@
-#include "kernels/gemm_driver.h"
+#include "kernels/gemm/driver.h"
 
 #include <type_traits>
 

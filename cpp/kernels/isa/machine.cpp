@@ -1,4 +1,4 @@
-#include "kernels/machine.h"
+#include "kernels/isa/machine.h"
 
 #include <algorithm>
 #include <chrono>
@@ -6,7 +6,7 @@
 
 #include "core/buffer.h"
 #include "core/thread_pool.h"
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 
 namespace loopos::kernels {
 namespace {

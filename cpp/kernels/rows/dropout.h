@@ -3,7 +3,7 @@
 // the high half is never read (mul_epu32 multiplies low halves).
 #pragma once
 
-#include "kernels/vec.h"
+#include "kernels/isa/vec.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>

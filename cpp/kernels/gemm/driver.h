@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "kernels/gemm.h"
-#include "kernels/table.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/isa/table.h"
 
 namespace loopos::kernels {
 

@@ -3,7 +3,7 @@
 // flag is raised only where the true result overflows or is undefined. double uses the C library.
 #pragma once
 
-#include "kernels/vec.h"
+#include "kernels/isa/vec.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 

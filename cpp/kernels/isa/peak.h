@@ -1,7 +1,7 @@
 // As many multiply-adds as the instruction set can do: what every other kernel is measured against.
 #pragma once
 
-#include "kernels/vec.h"
+#include "kernels/isa/vec.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 

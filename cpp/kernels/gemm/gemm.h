@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/check.h"
-#include "kernels/matrix.h"
+#include "kernels/gemm/matrix.h"
 
 namespace loopos::kernels {
 

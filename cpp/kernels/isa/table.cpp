@@ -1,19 +1,19 @@
 // Compiled once per instruction set: instantiates every kernel and fills the tables. Adding a kernel: a line in
 // table.h, a line here.
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 
-#include "kernels/gemm_float.h"
-#include "kernels/peak.h"
-#include "kernels/rows_activation.h"
-#include "kernels/rows_attention.h"
-#include "kernels/rows_basic.h"
-#include "kernels/rows_dropout.h"
-#include "kernels/rows_norm.h"
-#include "kernels/rows_update.h"
+#include "kernels/gemm/micro_kernel.h"
+#include "kernels/isa/peak.h"
+#include "kernels/rows/activation.h"
+#include "kernels/rows/attention.h"
+#include "kernels/rows/basic.h"
+#include "kernels/rows/dropout.h"
+#include "kernels/rows/norm.h"
+#include "kernels/rows/update.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-void multiply_double(const DoubleBlock& block);  // gemm_eigen.cpp
+void multiply_double(const DoubleBlock& block);  // gemm/eigen.cpp
 
 template <class T>
 Table<T> make_table() {

@@ -1,8 +1,8 @@
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 
 #include "core/buffer.h"
 #include "core/thread_pool.h"
-#include "kernels/gemm_driver.h"
+#include "kernels/gemm/driver.h"
 
 namespace loopos::kernels {
 

@@ -2,7 +2,7 @@
 // least: a row is padded with room for them.
 #pragma once
 
-#include "kernels/rows_basic.h"
+#include "kernels/rows/basic.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 

@@ -2,7 +2,7 @@
 // elements.
 #pragma once
 
-#include "kernels/matrix.h"
+#include "kernels/gemm/matrix.h"
 
 namespace loopos::kernels {
 
@@ -143,7 +143,7 @@ Isa active_isa();
 bool supported(Isa isa);  // by this build and this processor
 const char* isa_name(Isa isa);
 
-/// What one instruction set brings; filled in table.cpp and gemm_eigen.cpp, chosen in dispatch.cpp.
+/// What one instruction set brings; filled in table.cpp and gemm/eigen.cpp, chosen in dispatch.cpp.
 struct IsaKernels {
   Table<float> f32;
   Table<double> f64;

@@ -4,7 +4,7 @@
 // exponential inside is 0.
 #pragma once
 
-#include "kernels/vecmath.h"
+#include "kernels/isa/vecmath.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 

@@ -5,8 +5,8 @@
 
 #include <utility>
 
-#include "kernels/table.h"
-#include "kernels/vec.h"
+#include "kernels/isa/table.h"
+#include "kernels/isa/vec.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 

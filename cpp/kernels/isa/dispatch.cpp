@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "core/check.h"
-#include "kernels/table.h"
+#include "kernels/isa/table.h"
 
 namespace loopos::kernels {
 
