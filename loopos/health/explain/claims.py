@@ -6,40 +6,128 @@ import math
 import re
 
 from .findings import CERTAIN, LIKELY, POSSIBLE
-from .symptoms import Symptom, _symptom
+from .symptoms import Symptom, is_negated, symptom
 
 EXP_LIMIT = 88.7228  # ln of the largest float32
+_NUMBER = r"\d{1,9}(?:\.\d{1,12})?(?:e[-+]?\d{1,3})?"
+_SETTING = re.compile(
+    r"[\W\d]{0,40}(?:(?:info|debug|config|args?)\W{1,4})?[\"']?[\w.-]{1,60}[\"']?\s{0,8}"  # a name
+    r"(?::(?!:)|=(?!=)|\s(?=\d))\s{0,8}(?:[\"'][^\"']{0,60}[\"']|[-+]?[\d._]+(?:e[-+]?\d+)?"  # its value
+    r"|true|false|yes|no|none|null|on|off|auto|fp16|bf16|bfloat16|float(?:16|32))"
+    r"\s{0,8}(?:$|[,;()#}\]]|//)",  # and the end, or a remark
+    re.I,
+)
+_TROUBLE = re.compile(r"\bnan|\bdiverge[sd]?\b|\bexplo(?:d|sion)", re.I)
+_DENIED = re.compile(r"\b(?:no|not|never|without|avoid\w*|prevent\w*|against|instead)\b", re.I)
 
+
+def is_setting(line: str) -> bool:
+    """Whether a line is one of a configuration (``clip: 1.0  # to stabilize``): a setting claims nothing."""
+    return _SETTING.match(line) is not None
+
+
+def tells_of_trouble(line: str, low: str) -> bool:
+    """Whether a line speaks of a run that went wrong: then what is said of remedies is a claim."""
+    return (
+        any(word in low for word in ("nan", "diverge", "explo"))
+        and bool(_TROUBLE.search(line))
+        and not is_negated(line, low)
+    )
+
+
+def _affirmed(match: re.Match[str]) -> dict[str, str] | None:
+    """ "No overflow", or that something is avoided, is another statement."""
+    return None if _DENIED.search(match[0]) else {}
+
+
+def _clamp(match: re.Match[str]) -> dict[str, str] | None:
+    """What a clamp of logits at these bounds does; None where there are bounds that no logits are clamped to."""
+    bounds = [
+        abs(float(text.replace(" ", ""))) for text in re.findall(rf"[-+−±]?\s?({_NUMBER})", match["bounds"] or "")
+    ]
+    bound = max(bounds, default=None)
+    if bound is None:
+        return {"does": "a clamp of logits hides how large they are"}
+    if bound > EXP_LIMIT:
+        return {
+            "does": f"a clamp at {bound:g} does not save a softmax without maximum subtraction (exp overflows float32 "
+            f"above {EXP_LIMIT:.2f}), one with it needs none"
+        }
+    return {
+        "does": f"a clamp at {bound:g} keeps exp finite in float32, and a softmax that subtracts its maximum needs none"
+    }
+
+
+def _symmetric_clamp(match: re.Match[str]) -> dict[str, str] | None:
+    """The same where logits are not named: of bounds on both sides of 0, as far out as only logits are."""
+    low, high = float(match["low"].replace("−", "-")), float(match["high"])
+    return _clamp(match) if low == -high and high >= 10 else None
+
+
+def _smaller_eps(match: re.Match[str]) -> dict[str, str] | None:
+    old, new = float(match["old"]), float(match["new"])
+    if not 0 < new < old < 1:
+        return None
+    lost = [f"1 + {new:g} is 1 in float32"] if new <= 2.0**-24 else []
+    lost += [f"{new:g} is 0 in float16"] if new <= 2.0**-25 else []
+    return {
+        "old": f"{old:g}",
+        "why": "".join(f"{each}, " for each in lost) + ("and " if lost else ""),
+        "gains": f"from {old**-0.5:,.0f} to {new**-0.5:,.0f}",
+    }
+
+
+def _cap(match: re.Match[str]) -> dict[str, str] | None:
+    floor = float(match["floor"])
+    return {"floor": f"{floor:g}", "cap": f"{-math.log(floor):.2f}"} if floor > 0 else None
+
+
+_COUNT_CLAMPED = (
+    "subtract the row maximum (or use a fused cross-entropy) and take the clamp out; count how many logits it touches"
+)
 CLAIMS: tuple[Symptom, ...] = (
-    _symptom(
+    symptom(
         "bfloat16-overflow",
         CERTAIN,
-        "bfloat16",
-        r"bfloat16[^\n]{0,60}(?:overflow|nan|inf\b)|(?:overflow|nan)[^\n]{0,40}bfloat16|bf16[^\n]{0,40}overflow",
+        "bfloat16|bf16",
+        r"\b(?:bfloat16|bf16)\b[^\n]{0,60}?(?:overflow|\bnan\b|\binf\b)|(?:\w+ )?(?:overflow|\bnan\b)[^\n]{0,40}?"
+        r"\b(?:bfloat16|bf16)\b",
         "bfloat16 has the range of float32 (3.4e38), so what overflows in it overflows in float32 too; it lacks "
         "digits, not range.",
         "repeat the step in float32: if it is NaN there, precision was not the cause",
+        _affirmed,
     ),
-    _symptom(
+    symptom(
         "clamped-logits",
         CERTAIN,
-        "clamp",
-        r"logit[^\n]{0,60}clamp|clamp[^\n]{0,60}logit|logit[^\n]{0,40}\[\s?-\d+,\s?\+?\d+\]|[Cc]lamp to \[",
-        "a clamp at 100 does not save a softmax without maximum subtraction (exp overflows float32 above 88.72), one "
-        "with it needs none; and outside the clamp the gradient is 0, so those logits stop learning in silence.",
-        "subtract the row maximum (or use a fused cross-entropy) and take the clamp out; count how many logits it "
-        "touches",
+        "logit",
+        r"(?:logit[^\n]{0,60}?\bcla?[mi]p\w*|\b(?:clamp|clip)\w*[^\n]{0,40}?logits?)\b"
+        rf"(?P<bounds>[^\n]{{0,20}}?[-−±]\s?{_NUMBER}(?:\W{{1,12}}{_NUMBER})?)?",
+        "{does}; outside the clamp the gradient is 0, so those logits stop learning in silence.",
+        _COUNT_CLAMPED,
+        _clamp,
     ),
-    _symptom(
+    symptom(
+        "clamped-logits",
+        POSSIBLE,
+        "clamp",
+        rf"^(?!.*logit).*?\bclamp\w*(?P<bounds>[^\n]{{0,20}}?(?P<low>[-−]{_NUMBER})\s?(?:,|to|\.\.)\s?\+?"
+        rf"(?P<high>{_NUMBER}))",
+        "if it is logits that are clamped: {does}; outside the clamp the gradient is 0, so those stop learning in "
+        "silence.",
+        _COUNT_CLAMPED,
+        _symmetric_clamp,
+    ),
+    symptom(
         "smaller-eps",
         CERTAIN,
         "eps",
-        r"eps[^\n]{0,30}1e-0?5\W{1,12}1e-(?:0?[6-9]|1\d)\b|1e-0?5\s?(?:->|→|to|â†’)\s?1e-(?:0?[6-9]|1\d)\b",
-        "a smaller eps is less stable, not more: 1 + 1e-8 is 1 in float32, 1e-8 is 0 in float16, and the largest gain "
-        "of a normalisation, 1/sqrt(eps), grows from 316 to 10,000.",
-        "keep 1e-5 inside the root; look at the smallest variance that comes in",
+        rf"\beps\w*\b[^\n,;]{{0,30}}?(?<![\d.])(?P<old>{_NUMBER})\s?(?:->|→|=>|to|â†’|\|)\s?(?P<new>{_NUMBER})\b",
+        "a smaller eps is less stable, not more: {why}the largest gain of a normalisation, 1/sqrt(eps), grows {gains}.",
+        "keep the larger one inside the root; look at the smallest variance that comes in",
+        _smaller_eps,
     ),
-    _symptom(
+    symptom(
         "smaller-batch",
         LIKELY,
         "batch",
@@ -47,16 +135,16 @@ CLAIMS: tuple[Symptom, ...] = (
         "a smaller batch makes gradients noisier; it cures no NaN.",
         "run the failing batch alone, row by row: which row makes it?",
     ),
-    _symptom(
+    symptom(
         "clipping",
         CERTAIN,
         "clip",
-        r"clip[^\n]{0,60}(?:nan|explo|stab|0\.5|inf\b)|(?:nan|explo)[^\n]{0,40}clip",
+        r"clip[^\n]{0,60}(?:nan|explo|stab|inf\b)|(?:nan|explo)[^\n]{0,40}clip|aggressive\w*[^\n]{0,20}clip",
         "clipping does not stop a NaN: its norm is NaN, and so is everything it is multiplied with; a norm that is "
         "infinite turns all other gradients into 0.",
         "look at the norm before clipping; skip or stop at one that is not finite, as a branch",
     ),
-    _symptom(
+    symptom(
         "skipped-batches",
         CERTAIN,
         "skip",
@@ -64,7 +152,7 @@ CLAIMS: tuple[Symptom, ...] = (
         "skipping without a budget hides a run in which every batch is NaN.",
         "count attempted, applied and skipped updates, and stop after a few in a row",
     ),
-    _symptom(
+    symptom(
         "replaced-values",
         CERTAIN,
         "nan",
@@ -72,17 +160,18 @@ CLAIMS: tuple[Symptom, ...] = (
         "a NaN that is replaced by a number hides its cause, and the optimizer then steps with an invented gradient.",
         "stop at the first one and look where it was born",
     ),
-    _symptom(
+    symptom(
         "dead-guard",
         CERTAIN,
         "max(",
-        r"max\(\s*(?:sum\w*|\w*sum)\s*,\s*1e-\d+f?\s*\)",
+        r"max\(\s*(?:sum\w*|\w*sum)\s*,\s*(?P<floor>1e-\d{1,3})f?\s*\)",
         "after the row maximum is subtracted the sum of exponentials is at least 1, so this guard never acts. With a "
         "NaN it depends on the order of its arguments: std::max(NaN, c) is NaN and std::max(c, NaN) is c. On "
-        "probabilities a floor of 1e-20 caps the loss at 46.05.",
+        "probabilities a floor of {floor} caps the loss at {cap}.",
         "find the row that makes the sum NaN: a +inf or NaN logit, or all of them -inf (everything masked)",
+        _cap,
     ),
-    _symptom(
+    symptom(
         "safe-loss",
         POSSIBLE,
         "safe loss",
@@ -90,7 +179,7 @@ CLAIMS: tuple[Symptom, ...] = (
         "a loss made “safe” may only be one that no longer shows the NaN.",
         "see what it returns for a batch whose labels are all masked, and whether the update is then skipped",
     ),
-    _symptom(
+    symptom(
         "finite-is-not-healthy",
         CERTAIN,
         "finite",
@@ -98,7 +187,7 @@ CLAIMS: tuple[Symptom, ...] = (
         "finite is not healthy: isfinite passes 1e25.",
         "compare a loss with ln V, or with its own first values",
     ),
-    _symptom(
+    symptom(
         "false-positive",
         LIKELY,
         "false positive",
@@ -107,7 +196,7 @@ CLAIMS: tuple[Symptom, ...] = (
         "that no optimizer step had been done.",
         "count applied optimizer steps at that point",
     ),
-    _symptom(
+    symptom(
         "unequal-pipelines",
         LIKELY,
         ".conj()",
@@ -116,7 +205,7 @@ CLAIMS: tuple[Symptom, ...] = (
         "and evaluation see transposed matrices.",
         "feed one sample through both and compare every intermediate matrix",
     ),
-    _symptom(
+    symptom(
         "half-and-quantized",
         LIKELY,
         "quantiz",

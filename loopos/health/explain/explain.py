@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ from loopos.run.metrics import METRICS
 from . import claims, curves, rules, run_evidence
 from .findings import CERTAIN, CONFIDENCE, LIKELY, POSSIBLE, UNKNOWN, Explanation, Finding
 from .logs import Log, Record, Table, birth_in, is_path, lines_of, records_of_json, shown, values_of, without_notes
-from .symptoms import SYMPTOMS, Symptom
+from .sentences import SYMPTOMS
+from .symptoms import Hits, is_negated
 
 RULES: tuple[Callable[[Log], Iterator[Finding]], ...] = (
     rules.filtered_loss,
@@ -34,7 +36,6 @@ RULES: tuple[Callable[[Log], Iterator[Finding]], ...] = (
     curves.negative_loss,
     curves.trend_of,
 )
-_QUOTES = 3
 _MOST_BIRTHS = 10
 _LONGEST = 4096  # characters of a line that are looked at
 _WHOLE = 32 << 20  # bytes up to which a file is tried as one JSON value
@@ -42,11 +43,6 @@ _BIRTH = re.compile(
     r"(?:step (?P<step>\d+), )?(?P<phase>forward pass|backward pass|update)(?:, block (?P<layer>\d+))?, op "
     r"(?P<op>\w+): "
     r"(?P<tensor>[\w.]+)\[(?P<index>[\d, ]*)\] = (?P<value>-?(?:NaN|inf)) \((?P<cause>[^\n]*)\)",
-    re.I,
-)
-_NEGATED = re.compile(
-    r"\b(?:no|without|not|never)\b[^\n.]{0,30}\bnan\b|\bnan\b[^\n:=]{0,30}[:=]\W*0\b|isnan|=\s?False|prevent|avoid"
-    r"|eliminated",
     re.I,
 )
 _FLOOR = re.compile(r"clamp_min\(\s?(1e-\d+)\s?\)|max\([^()]{1,60},\s?(1e-\d+)\)", re.I)
@@ -73,37 +69,6 @@ _CAUSES = {  # words of a Birth's cause, the first that fits: the key
     "0/0": "zero-over-zero",
     "inf - inf": "inf-minus-inf",
 }
-
-
-class _Hits:
-    """The first lines that match each symptom, and how many do."""
-
-    def __init__(self, symptoms: tuple[Symptom, ...]):
-        self._symptoms = symptoms
-        self._lines: dict[Symptom, list[str]] = {}
-        self._count: dict[Symptom, int] = {}
-        self._names: dict[Symptom, dict[str, str]] = {}
-
-    def look(self, line: int, text: str, low: str, negated: bool) -> None:
-        for symptom in self._symptoms:
-            if symptom.word not in low or (negated and symptom.word == "nan"):
-                continue
-            match = symptom.pattern.search(text)
-            if match is None:
-                continue
-            self._count[symptom] = self._count.get(symptom, 0) + 1
-            kept = self._lines.setdefault(symptom, [])
-            if len(kept) < _QUOTES:
-                kept.append(f"line {line}: {shown(text)}")
-            self._names.setdefault(symptom, {k: v or "?" for k, v in match.groupdict().items()})
-
-    def findings(self) -> Iterator[Finding]:
-        for symptom in self._symptoms:
-            if symptom in self._lines:
-                more = self._count[symptom] - len(self._lines[symptom])
-                evidence = (*self._lines[symptom], *([f"and {more} more"] if more else []))
-                says = symptom.says.format(**self._names[symptom]) if self._names[symptom] else symptom.says
-                yield Finding(symptom.cause, symptom.confidence, says, evidence, symptom.check)
 
 
 def explain(source: str | bytes | os.PathLike | BinaryIO | BaseException) -> Explanation:
@@ -157,13 +122,14 @@ class _Reader:
         self.log = Log()
         self.about = ""  # said in place of counts
         self._table = Table()
-        self._symptoms, self._claims = _Hits(SYMPTOMS), _Hits(claims.CLAIMS)
+        self._symptoms, self._claims = Hits(SYMPTOMS), Hits(claims.CLAIMS)
         self.births: list[Finding] = []
         self.own: list[Finding] = []
         self._floors: list[tuple[float, str]] = []
         self._totals: list[float] = []
         self._leap: Finding | None = None
         self._of_run = False
+        self._trouble = False
 
     def of_run(self, source: Path | Run) -> None:
         """Take in what the folder of a run tells besides its log."""
@@ -194,15 +160,18 @@ class _Reader:
         if numbers:
             self.entry(n, text)
         low = text.lower()
-        negated = "nan" in low and bool(_NEGATED.search(text))
-        self._symptoms.look(n, text, low, negated)
-        self._claims.look(n, text, low, False)
+        self._symptoms.look(n, text, low, is_negated(text, low))
+        if not claims.is_setting(text):
+            self._claims.look(n, text, low)
+            self._trouble = self._trouble or claims.tells_of_trouble(text, low)
         here = (f"line {n}: {shown(text, 400)}",)
         if " op " in low and (birth := _BIRTH.search(text)) and len(self.own) < _MOST_BIRTHS:
             self.own.append(_of_birth(birth["op"], birth["tensor"], birth["phase"], birth["cause"], here))
         if (value := claims.exp_argument(text)) is not None:
-            says = f"exp({value:g}) is infinite in float32 (its limit is {claims.EXP_LIMIT:.2f}), in bfloat16 too: "
-            "NaN follows unless the row maximum is subtracted first."
+            says = (
+                f"exp({value:g}) is infinite in float32 (its limit is {claims.EXP_LIMIT:.2f}), in bfloat16 too: NaN "
+                "follows unless the row maximum is subtracted first."
+            )
             check = (
                 "subtract the row maximum before exp, as a fused log-softmax does; then ask why logits are that large"
             )
@@ -240,8 +209,13 @@ class _Reader:
         for weaker, stronger in _SAID_BETTER.items():
             if stronger & set(merged):
                 merged.pop(weaker, None)
-        doubts = [*self._claims.findings(), *rules.unequal_runs(log)]
+        doubts = [*(() if self._is_healthy(set(merged)) else self._claims.findings()), *rules.unequal_runs(log)]
         return Explanation(tuple(merged.values()), tuple(doubts), self._facts(bool(merged)), tuple(log.notes))
+
+    def _is_healthy(self, causes: set[str]) -> bool:
+        """A log of a run in which nothing went wrong, in a text that speaks of no trouble: remedies are not claimed."""
+        finite = sum(math.isfinite(record.values["loss"]) for record in rules.with_loss(self.log))
+        return finite >= curves.FEWEST and not self._trouble and causes <= {"learning", "flat", "insufficient-evidence"}
 
     def _leap_for(self, birth: Finding) -> tuple[str, ...]:
         return self._leap.evidence if self._leap is not None and self._leap.cause == birth.cause else ()
