@@ -19,15 +19,13 @@ except ImportError as error:
 
 from loopos import ops, optim
 from loopos._core import get_num_threads, guard_counts, reset_guard_counts, set_num_threads
-from loopos.build_info import show_config
+from loopos.build_info import __version__, show_config
 from loopos.config import ModelConfig
 from loopos.errors import Birth, CheckpointError, NonFiniteError
 from loopos.gradients.gradcheck import GradcheckError, gradcheck
 from loopos.model import Model
 from loopos.run.callbacks import Callback
 from loopos.training import TrainResult, train
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Birth",

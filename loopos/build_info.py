@@ -8,13 +8,13 @@ import numpy as np
 
 from loopos import _core
 
+__version__ = "0.1.0"
+
 
 def show_config() -> dict[str, object]:
     """Prints version, instruction set, threads and build of this installation, and returns the same as a dict."""
-    import loopos
-
     facts: dict[str, object] = {
-        "loopos": loopos.__version__,
+        "loopos": __version__,
         "isa": _core.isa(),
         "isa_available": _core.available_isas(),
         "threads": _core.get_num_threads(),

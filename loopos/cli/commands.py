@@ -18,7 +18,7 @@ from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
 from loopos.run.updates import evaluate as mean_loss
 
-from . import doctor, folders, options, origin, reader
+from . import checkup, folders, options, origin, reader
 
 SIGTERM = 143  # what train ends with
 
@@ -94,7 +94,7 @@ def train(given: dict[str, Any]) -> int:
     companion = origin.Companion(learned)
     callbacks: list[Any] = [companion]
     if run.get("doctor", True) and settings.get("progress", True):  # without progress nothing is printed, so not looked
-        callbacks.append(doctor.Checkup(ids, settings))
+        callbacks.append(checkup.Checkup(ids, settings))
     try:
         result = loopos.train(model, ids, tokenizer=tokenizer, callbacks=callbacks, **settings)
     except SystemExit as stopped:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from loopos import _core
+from loopos.build_info import __version__
 from loopos.config import ModelConfig
 from loopos.data.batches import check_batch
 from loopos.errors import Birth, CheckpointError
@@ -110,9 +111,7 @@ class Bundle:
 
 def build() -> dict[str, Any]:
     """What this process computes with. All of it but the threads may change bits."""
-    import loopos
-
-    facts = {"loopos": loopos.__version__, "isa": str(_core.isa()), **_core.build_info()}
+    facts = {"loopos": __version__, "isa": str(_core.isa()), **_core.build_info()}
     return facts | {"threads": _core.get_num_threads()}
 
 
