@@ -1,0 +1,33 @@
+"""The quick round of the doctor that ``loopos train`` makes before the first update."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loopos.files import durable
+from loopos.run import metrics
+from loopos.run.callbacks import Callback
+
+
+class Checkup(Callback):
+    """The quick round, once train has checked its arguments and put the weights of a resumed run in place. It prints
+    what failed or is remarkable, and a line about all of it, and keeps the whole in the run's folder; the training
+    goes on in any case."""
+
+    def __init__(self, ids: np.ndarray, settings: dict[str, Any]):
+        self._ids, self._settings = ids, settings
+
+    def on_train_begin(self, info: dict[str, Any]) -> None:
+        from loopos.health.doctor.doctor import doctor as examine
+
+        if info["step"] >= info["max_steps"]:  # a finished run that is resumed: nothing will be trained
+            return
+        report = examine(info["model"], self._ids, quick=True, **self._settings)
+        for line in (*report.problems, report.summary):
+            print(line, file=sys.stderr)
+        if info["output_dir"] is not None:
+            durable.write_json(Path(info["output_dir"]) / metrics.DOCTOR, report.to_dict())
