@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
-from loopos.bench import operations, suites
+from loopos.bench import operations
 from loopos.bench.operations import make_arrays
 from loopos.bench.settings import SETTINGS, TINY
 
@@ -85,19 +83,3 @@ def test_both_engines_compute_the_same(setting):
         assert len(pairs) == len(_results(second)) >= 1, each
         for a, b in pairs:
             assert np.abs(a - b).max() <= 2e-6 * max(1.0, np.abs(b).max()), each
-
-
-def test_a_run(without):
-    without("torch")
-    result = suites.run("ops", setting="tiny,tiny-llama", rounds=2, steps=2)
-    assert json.loads(json.dumps(result)) == result
-    assert result["absent"][0]["reason"] == "torch is not installed"
-    expected = [(name, each.name, each.direction) for name, s in TINY.items() for each in operations.of(s)]
-    assert [(each["setting"], each["operation"], each["direction"]) for each in result["operations"]] == expected
-    (limits,) = result["limits"]
-    peak, memory = (limits[key]["median"] for key in ("flops_per_second", "bytes_per_second"))
-    for each in result["operations"]:
-        (peer,) = each["peers"]
-        least = {"arithmetic": each["flops"] / peak, "memory": each["bytes"] / memory}
-        assert least[each["limit"]] == max(least.values())
-        assert peer["fraction_of_limit"] == pytest.approx(max(least.values()) / peer["seconds"]["median"])

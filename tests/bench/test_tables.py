@@ -147,45 +147,6 @@ def test_a_picture_without_matplotlib_is_refused_before_the_measuring(without, t
     )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["fast"], "invalid choice: 'fast'"),
-        (["steps", "file.json"], "only show takes a FILE, got 'file.json'"),
-        (["--setting", "nana"], "setting must be names with commas between"),
-        (["--setting", ""], "setting must be names with commas between"),
-        (["ops", "--peers", "jax"], "peers must be names with commas between, out of loopos, torch, got 'jax'"),
-        (["--rounds", "0"], "rounds must be an integer of at least 1, got 0"),
-        (["--rounds", "many"], "invalid int value: 'many'"),
-        (["--json", "no/such/folder/a.json"], "json: the folder of 'no/such/folder/a.json' does not exist"),
-        (["--plot", "a.txt"], "plot: the name of the picture must end in .png"),
-        (["show"], "show needs a FILE that --json wrote"),
-        (["show", "README.md", "--rounds", "2"], "show measures nothing, so it takes no rounds"),
-        (["show", "a.json", "--json", "b.json"], "json: show measures nothing"),
-        (["show", "no-such.json"], "No such file or directory: no-such.json"),
-    ],
-)
-def test_bad_commands_are_one_sentence(arguments, said, capsys):
-    try:
-        code = main(["bench", *arguments])
-    except SystemExit as stopped:
-        code = stopped.code
-    out, err = capsys.readouterr()
-    assert code == 2
-    assert said in err
-    assert err.count("\n") == 1
-    assert out == ""
-
-
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "suite": "steps"}', '{"format": 2}']
-)
-def test_a_file_that_is_no_result_is_refused(content, tmp_path, capsys):
-    (tmp_path / "a.json").write_text(content)
-    assert main(["bench", "show", str(tmp_path / "a.json")]) == 2
-    assert "not results that this version's `loopos bench --json` wrote" in capsys.readouterr().err
-
-
 def test_time_that_others_had_is_told():
     speeds = {"median": 2e9, "min": 1e9, "max": 3e9}
     result = {"threads": 2, "flops_per_second": speeds, "bytes_per_second": speeds, "array_bytes": 64 << 20}

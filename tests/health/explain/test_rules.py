@@ -1,0 +1,47 @@
+"""Rules on entries that are not finite: each says what the entries bear, and nothing of a healthy log."""
+
+from __future__ import annotations
+
+import math
+
+from loopos.health.explain import rules
+from loopos.health.explain.logs import Log, Record
+
+
+def log(*entries):
+    return Log(records=[Record(line, f"entry {line}", dict(values)) for line, values in enumerate(entries, 1)])
+
+
+HEALTHY = [{"step": step, "loss": 3.0 - step / 10, "grad_norm": 1.0} for step in range(1, 9)]
+BAD = {"step": 9, "loss": math.nan, "grad_norm": math.nan}
+
+
+def causes(rule, *entries):
+    return [finding.cause for finding in rule(log(*entries))]
+
+
+def test_a_healthy_log_gives_nothing():
+    for rule in (rules.filtered_loss, rules.nonfinite_loss, rules.nonfinite_norm, rules.refused, rules.unequal_runs):
+        assert causes(rule, *HEALTHY) == []
+
+
+def test_zero_beside_a_norm_that_is_not_finite_is_no_loss():
+    assert causes(rules.filtered_loss, *HEALTHY, {"loss": 0.0, "grad_norm": math.nan})[0] == "loss-filtered"
+    assert causes(rules.filtered_loss, {"loss": 0.0, "grad_norm": 0.5}) == []
+
+
+def test_what_came_before_the_first_bad_loss_decides():
+    assert causes(rules.nonfinite_loss, BAD) == ["labels-masked", "first-forward"]
+    assert causes(rules.nonfinite_loss, *HEALTHY, BAD) == ["data", "exp-overflow"]
+    growing = [{"step": step, "loss": 2.0**step, "grad_norm": 1.0} for step in range(1, 9)]
+    assert causes(rules.nonfinite_loss, *growing, BAD) == ["learning-rate-too-large"]
+
+
+def test_a_norm_that_is_infinite_or_nan_beside_a_finite_loss():
+    assert causes(rules.nonfinite_norm, {"loss": 1.0, "grad_norm": math.inf}) == ["norm-overflow"]
+    assert causes(rules.nonfinite_norm, {"loss": 1.0, "grad_norm": math.nan}) == ["born-in-backward"]
+
+
+def test_many_lines_are_quoted_in_part():
+    records = log(*HEALTHY).records
+    assert rules.quoted(records) == ("line 1: entry 1", "line 2: entry 2", "line 3: entry 3", "and 5 more")
