@@ -7,6 +7,8 @@
 namespace loopos::bind {
 namespace {
 
+constexpr Index kLastStart = Index{1} << 62;  // start + T stays within 64 bits
+
 AttentionShape check_shapes(const char* f, const Shape& q, const Shape& k, const Shape& v) {
   require(k[0] == q[0] && v[0] == q[0], f, ": q, k and v must share the batch, got shapes ", text(q), ", ", text(k),
           ", ", text(v));
@@ -19,11 +21,36 @@ AttentionShape check_shapes(const char* f, const Shape& q, const Shape& k, const
   return {q[0], q[1], k[1], q[2], k[2], q[3], v[3]};
 }
 
+/// What a caller says of who sees what, beside q, k and v.
+struct Arguments {
+  bool causal;
+  py::object mask, scale, window, prefix, start;
+};
+
+Visibility visibility_of(const char* f, const AttentionShape& s, const Arguments& given) {
+  Visibility v;
+  v.causal = given.causal;
+  v.start = whole(f, "start", given.start);
+  v.prefix = whole(f, "prefix", given.prefix);
+  require(v.start >= 0 && v.start <= kLastStart, f,
+          ": start must be from 0 to 2**62 (the position of the first query), ", "got ", v.start);
+  require(v.prefix >= 0 && v.prefix <= s.keys, f, ": prefix must be from 0 to the number of keys, ", s.keys, ", got ",
+          v.prefix);
+  require(v.causal || v.prefix == 0, f, ": prefix is of causal attention, got prefix=", v.prefix,
+          " with causal=False, where every query sees every key anyway; pass causal=True or leave prefix out");
+  if (given.window.is_none()) return v;
+  v.window = whole(f, "window", given.window);
+  require(v.window >= 1, f, ": window must be at least 1 (a query sees itself) or None, got ", v.window);
+  require(v.causal, f, ": window is of causal attention, got window=", v.window,
+          " with causal=False; pass causal=True, or a mask for a window to both sides");
+  return v;
+}
+
 /// Options from Python; `mask_owner` keeps a broadcast mask alive.
-AttentionOptions options_of(const char* f, const AttentionShape& s, bool causal, const py::object& mask,
-                            const py::object& scale, py::array& mask_owner) {
+AttentionOptions options_of(const char* f, const AttentionShape& s, const Arguments& given, py::array& mask_owner) {
+  const py::object &mask = given.mask, &scale = given.scale;
   AttentionOptions options;
-  options.causal = causal;
+  options.visibility = visibility_of(f, s, given);
   options.scale = scale.is_none() ? 1 / std::sqrt(static_cast<double>(s.width)) : scalar(f, "scale", scale);
   require(std::isfinite(options.scale), f, ": scale must be a finite number, got ", options.scale);
   if (mask.is_none()) return options;
@@ -53,14 +80,15 @@ Heads<T> heads(py::array_t<T>& x) {
 }
 
 py::tuple attention(const py::object& q, const py::object& k, const py::object& v, bool causal, const py::object& mask,
-                    const py::object& scale) {
+                    const py::object& scale, const py::object& window, const py::object& prefix,
+                    const py::object& start) {
   const char* f = "attention";
   return by_dtype(f, "q", q, [&](auto t) -> py::tuple {
     using T = decltype(t);
     const auto qa = input<T>(f, "q", q, 4), ka = input<T>(f, "k", k, 4), va = input<T>(f, "v", v, 4);
     const AttentionShape shape = check_shapes(f, qa.shape, ka.shape, va.shape);
     py::array mask_owner;
-    const AttentionOptions options = options_of(f, shape, causal, mask, scale, mask_owner);
+    const AttentionOptions options = options_of(f, shape, {causal, mask, scale, window, prefix, start}, mask_owner);
     auto y = output<T>({shape.batch, shape.heads, shape.queries, shape.value_width});
     auto lse = output<T>({shape.batch, shape.heads, shape.queries});
     const auto out = heads(y);
@@ -75,7 +103,8 @@ py::tuple attention(const py::object& q, const py::object& k, const py::object& 
 
 py::tuple attention_backward(const py::object& dy, const py::object& q, const py::object& k, const py::object& v,
                              const py::object& y, const py::object& lse, bool causal, const py::object& mask,
-                             const py::object& scale) {
+                             const py::object& scale, const py::object& window, const py::object& prefix,
+                             const py::object& start) {
   const char* f = "attention_backward";
   return by_dtype(f, "q", q, [&](auto t) -> py::tuple {
     using T = decltype(t);
@@ -85,7 +114,7 @@ py::tuple attention_backward(const py::object& dy, const py::object& q, const py
     const auto dya = input<T>(f, "dy", dy, out_shape), ya = input<T>(f, "y", y, out_shape);
     const auto lsea = input<T>(f, "lse", lse, Shape{shape.batch, shape.heads, shape.queries});
     py::array mask_owner;
-    const AttentionOptions options = options_of(f, shape, causal, mask, scale, mask_owner);
+    const AttentionOptions options = options_of(f, shape, {causal, mask, scale, window, prefix, start}, mask_owner);
     auto dq = output<T>(qa.shape), dk = output<T>(ka.shape), dv = output<T>(va.shape);
     const auto dq_out = heads(dq), dk_out = heads(dk), dv_out = heads(dv);
     {
@@ -102,15 +131,25 @@ py::tuple attention_backward(const py::object& dy, const py::object& q, const py
 void bind_attention(py::module_& ops) {
   using py::arg;
   ops.def("attention", &attention, arg("q"), arg("k"), arg("v"), py::kw_only(), arg("causal") = false,
-          arg("mask") = py::none(), arg("scale") = py::none(),
+          arg("mask") = py::none(), arg("scale") = py::none(), arg("window") = py::none(), arg("prefix") = 0,
+          arg("start") = 0,
           R"(Scaled dot-product attention: y = softmax(scale q kᵀ) v.
 
 q: (B, H, T, D), k: (B, Hkv, S, D), v: (B, Hkv, S, Dv), one dtype; H a multiple of Hkv (grouped heads: head h reads h // (H / Hkv)).
-causal: query t sees keys 0..t (aligned top-left also when T != S). mask: bool, broadcastable to (B, H, T, S), True = may attend.
-scale: defaults to 1 / sqrt(D). Returns y (B, H, T, Dv) and lse (B, H, T) = log sum exp of the visible scores. A fully masked row
-gives y = 0 and lse = -inf and is counted (guard_counts()["attention"]). Scores are never held for more than a tile of queries.)");
+Keys and values may come from the queries' own sequence, from a cache or from another source (cross-attention): S need not be T.
+causal: query t, at position p = start + t, sees keys 0..p (aligned top-left also when T != S); False: all of them.
+window: of those, the last `window` alone, max(0, p - window + 1)..p, as sliding_window of transformers' Mistral and Gemma; causal only.
+prefix: keys 0..prefix - 1 are seen from every position, inside the window or not (prefix language models); causal only.
+start: how many keys come before the first query's own, such as those of a key/value cache.
+mask: bool, broadcastable to (B, H, T, S), True = may attend: hides more, shows nothing that causal, window and prefix hide.
+scale: defaults to 1 / sqrt(D). Returns y (B, H, T, Dv) and lse (B, H, T) = log sum exp of the visible scores. A row that sees no key
+gives y = 0 and lse = -inf and is counted (guard_counts()["attention"]). Scores are held for one tile of queries at a time, over the
+keys that the tile sees: time is O(T window), and there is never a (T, S) matrix.
+
+ValueError: a window below 1, a prefix beyond S, either of them without causal, a negative start, shapes that do not fit.)");
   ops.def("attention_backward", &attention_backward, arg("dy"), arg("q"), arg("k"), arg("v"), arg("y"), arg("lse"),
           py::kw_only(), arg("causal") = false, arg("mask") = py::none(), arg("scale") = py::none(),
+          arg("window") = py::none(), arg("prefix") = 0, arg("start") = 0,
           "Gradients (dq, dk, dv) of attention; y and lse are what it returned for the same arguments.");
 }
 

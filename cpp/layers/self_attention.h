@@ -73,8 +73,7 @@ class SelfAttention {
       k = {cache->keys, strides};
       v = {cache->values, strides};
     }
-    AttentionOptions options = options_of(pass);
-    if (pass.start > 0) options.causal = false;  // one new token sees all that is cached
+    const AttentionOptions options = options_of(pass);
     if (pass.looking()) see_scores(pass, qkv);
     attention_forward<T>(view(heads(pass, qkv, 0)), k, v, shape, options, heads_of_y(pass, y),
                          pass.at(lse_, config_.heads));
@@ -128,7 +127,8 @@ class SelfAttention {
   }
   AttentionOptions options_of(const Pass& pass) const {
     AttentionOptions options;
-    options.causal = true;
+    options.visibility.causal = true;
+    options.visibility.start = pass.start;
     options.scale = 1 / std::sqrt(static_cast<double>(head_width_));
     options.dropout = pass.dropout;
     options.seed = pass.stream(dropout_site_);

@@ -1,126 +1,80 @@
 #include "ops/attention.h"
 
-#include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <limits>
 
-#include "core/buffer.h"
 #include "core/thread_pool.h"
-#include "kernels/gemm/gemm.h"
-#include "kernels/isa/table.h"
-#include "ops/dropout.h"
+#include "ops/attention_tile.h"
 #include "trace/guards.h"
 
 namespace loopos {
 namespace {
 
-Guard fully_masked("attention");
-
+using attention_detail::head_rows;
+using attention_detail::PackedRows;
+using attention_detail::scores;
+using attention_detail::shared_keys;
+using attention_detail::Span;
+using attention_detail::Tile;
+using attention_detail::Tiling;
 using kernels::matrix;
-using kernels::PackedMatrix;
-using kernels::transpose;
 
-/// Queries per tile, so that the scores of a tile stay in the second-level cache; but not so few that the products of a
-/// tile are slow. Short sequences have smaller tiles, so that causal ones skip more of what is hidden.
-Index tile_rows(const AttentionShape& s) {
-  return s.keys <= 128 ? 32 : std::clamp<Index>(65536 / s.keys, 32, 64);
-}
-
-/// One head's tile of queries [first, first + rows) against keys [0, keys), of which row i sees the first visible(i),
-/// mask permitting.
-struct Tile {
-  const AttentionShape& shape;
-  const AttentionOptions& options;
-  Index b, h, first, rows, keys;
-
-  Tile(const AttentionShape& s, const AttentionOptions& o, Index batch, Index head, Index tile)
-      : shape(s),
-        options(o),
-        b(batch),
-        h(head),
-        first(tile * tile_rows(s)),
-        rows(std::min(tile_rows(s), s.queries - first)) {
-    keys = visible(rows - 1);
-  }
-  Index visible(Index i) const { return options.causal ? std::min(shape.keys, first + i + 1) : shape.keys; }
-  const bool* mask_row(Index i) const {
-    const AttentionMask& m = options.mask;
-    return m.data ? m.data + b * m.batch + h * m.head + (first + i) * m.query : nullptr;
-  }
-  bool sees(Index i, Index s) const {
-    const bool* row = mask_row(i);
-    return s < visible(i) && (!row || row[s * options.mask.key]);
-  }
-  Index lse_at(Index i) const { return (b * shape.heads + h) * shape.queries + first + i; }
-
-  /// row[s] = value for every key before visible(i) that the mask hides from query i.
-  template <class T>
-  void fill_masked(Index i, T value, T* row) const {
-    if (const bool* m = mask_row(i))
-      for (Index s = 0; s < visible(i); ++s)
-        if (!m[s * options.mask.key]) row[s] = value;
-  }
-  /// Distance of the tile's rows of scores: whole vectors.
-  Index stride() const { return (keys + kPad - 1) / kPad * kPad; }
-  static constexpr Index kPad = 16;
-
-  /// p *= the dropout scales of query i.
-  template <class T>
-  void drop(Index i, T* p) const {
-    struct Scales;
-    T* scales = scratch<T, Scales>(keys);
-    const auto row = static_cast<std::uint64_t>(lse_at(i) + options.first_batch * shape.heads * shape.queries);
-    const std::uint64_t offset = row * static_cast<std::uint64_t>(shape.keys);
-    dropout_scales(options.seed, offset, visible(i), options.dropout, scales);
-    for (Index s = 0; s < visible(i); ++s) p[s] *= scales[s];
-  }
-};
-
-/// Rows [first, first + rows) of one head, as a matrix.
-template <class T>
-kernels::Matrix<T> head_rows(const Heads<const T>& x, Index b, Index h, Index first, Index rows, Index width) {
-  return matrix(x.row(b, h, first), rows, width, x.strides.time);
-}
-
-/// s = q kᵀ over the tile. Returns what is still to be multiplied in: the scale, or 1 where a mask or the sign of the
-/// scale asks for it to be done here.
-template <class T>
-T scores(const Tile& t, Heads<const T> q, const PackedMatrix<T>& k, T* s) {
-  gemm_packed(head_rows(q, t.b, t.h, t.first, t.rows, t.shape.width), k, t.keys, {s, t.stride()});
-  const T scale = static_cast<T>(t.options.scale);
-  if (!t.options.mask.data && scale > 0) return scale;
-  for (Index i = 0; i < t.rows; ++i) {
-    T* row = s + i * t.stride();
-    kernels::table<T>().scale(row, t.visible(i), scale, row);
-    t.fill_masked(i, -std::numeric_limits<T>::infinity(), row);
-  }
-  return T(1);
-}
+Guard fully_masked("attention");
 
 template <class T>
 bool all_finite(const Heads<T>& x, Index b, Index h, Index first, Index rows, Index width) {
   return rows == 0 || kernels::table<T>().finite_rows(x.row(b, h, first), x.strides.time, rows, width);
 }
 
+/// body(column, s) for every key s that query i sees.
+template <class Body>
+void for_each_visible(const Tile& t, Index i, Body&& body) {
+  for (const Span& span : t)
+    for (Index j = 0; j < span.count; ++j)
+      if (t.sees(i, span.begin + j)) body(span.column + j, span.begin + j);
+}
+
+/// The tile's columns of one span of p.
+template <class T>
+kernels::Matrix<T> columns(const Tile& t, const T* p, const Span& span) {
+  return matrix(p + span.column, t.rows, span.count, t.stride());
+}
+
+/// out (rows of the tile) = p x over its keys.
+template <class T>
+void rows_product(const Tile& t, const T* p, Heads<const T> x, Index width, Heads<T> out) {
+  for (const Span& span : t)
+    gemm_serial(columns(t, p, span), head_rows(x, t.b, t.kv_head(), span.begin, span.count, width),
+                {out.row(t.b, t.h, t.first), out.strides.time}, kernels::Epilogue<T>{span.column > 0});
+}
+
+/// out (its keys) += pᵀ x over the rows of the tile.
+template <class T>
+void keys_product(const Tile& t, const T* p, Heads<const T> x, Index width, Heads<T> out) {
+  for (const Span& span : t)
+    gemm_serial(transpose(columns(t, p, span)), head_rows(x, t.b, t.h, t.first, t.rows, width),
+                {out.row(t.b, t.kv_head(), span.begin), out.strides.time}, kernels::Epilogue<T>{true});
+}
+
 /// out (rows of the tile) = p x over the visible keys alone.
 template <class T>
-void visible_rows_product(const Tile& t, const T* p, Heads<const T> x, Index kv, Index width, Heads<T> out) {
+void visible_rows_product(const Tile& t, const T* p, Heads<const T> x, Index width, Heads<T> out) {
   for (Index i = 0; i < t.rows; ++i) {
     T* row = out.row(t.b, t.h, t.first + i);
     std::fill(row, row + width, T(0));
-    for (Index s = 0; s < t.keys; ++s)
-      if (t.sees(i, s)) kernels::table<T>().axpy(x.row(t.b, kv, s), width, p[i * t.stride() + s], row);
+    for_each_visible(t, i, [&](Index column, Index s) {
+      kernels::table<T>().axpy(x.row(t.b, t.kv_head(), s), width, p[i * t.stride() + column], row);
+    });
   }
 }
 
 /// out (keys) += pᵀ x over the visible queries alone.
 template <class T>
-void visible_keys_product(const Tile& t, const T* p, Heads<const T> x, Index kv, Index width, Heads<T> out) {
+void visible_keys_product(const Tile& t, const T* p, Heads<const T> x, Index width, Heads<T> out) {
   for (Index i = 0; i < t.rows; ++i)
-    for (Index s = 0; s < t.keys; ++s)
-      if (t.sees(i, s))
-        kernels::table<T>().axpy(x.row(t.b, t.h, t.first + i), width, p[i * t.stride() + s], out.row(t.b, kv, s));
+    for_each_visible(t, i, [&](Index column, Index s) {
+      kernels::table<T>().axpy(x.row(t.b, t.h, t.first + i), width, p[i * t.stride() + column],
+                               out.row(t.b, t.kv_head(), s));
+    });
 }
 
 struct ForwardScores;
@@ -130,18 +84,9 @@ struct Dropped;
 struct Keys;
 struct Values;
 
-/// The first `rows` rows of one head of x, packed as the transposed right operand of a product.
-template <class T, class Tag>
-PackedMatrix<T> pack_transposed(Heads<const T> x, Index b, Index h, Index rows, Index width) {
-  PackedMatrix<T> packed{transpose(head_rows(x, b, h, 0, rows, width)), nullptr};
-  packed.memory = scratch<T, Tag>(packed.size());
-  packed.pack(0, rows);
-  return packed;
-}
-
 template <class T>
-void forward_tile(const Tile& t, Heads<const T> q, const PackedMatrix<T>& k, Heads<const T> v, Heads<T> y, T* lse) {
-  const Index kv = t.h / (t.shape.heads / t.shape.kv_heads), stride = t.stride();
+void forward_tile(const Tile& t, Heads<const T> q, const PackedRows<T, Keys>& k, Heads<const T> v, Heads<T> y, T* lse) {
+  const Index stride = t.stride();
   T* p = scratch<T, ForwardScores>(t.rows * stride);
   const T scale = scores(t, q, k, p);
   Index masked = 0;
@@ -152,33 +97,31 @@ void forward_tile(const Tile& t, Heads<const T> q, const PackedMatrix<T>& k, Hea
     if (t.options.dropout > 0) t.drop(i, p + i * stride);
   }
   if (masked > 0) fully_masked.count(masked);
-  gemm_serial(matrix(p, t.rows, t.keys, stride), head_rows(v, t.b, kv, 0, t.keys, t.shape.value_width),
-              {y.row(t.b, t.h, t.first), y.strides.time});
+  rows_product(t, p, v, t.shape.value_width, y);
   if (!all_finite(y, t.b, t.h, t.first, t.rows, t.shape.value_width))
-    visible_rows_product(t, p, v, kv, t.shape.value_width, y);
+    visible_rows_product(t, p, v, t.shape.value_width, y);
 }
 
 template <class T>
 struct Backward {  // the operands of attention_backward, with the keys and values of one head packed
   Heads<const T> dy, q, k, v, y;
   const T* lse;
-  PackedMatrix<T> keys, values;
+  PackedRows<T, Keys> keys;
+  PackedRows<T, Values> values;
   Heads<T> dq, dk, dv;
 };
 
 /// Adds one tile's share to dk and dv and writes its dq. `careful`: every product over visible pairs alone.
 template <class T>
 void backward_tile(const Tile& t, bool careful, const Backward<T>& o) {
-  const Index kv = t.h / (t.shape.heads / t.shape.kv_heads), width = t.shape.width, value_width = t.shape.value_width,
-              stride = t.stride();
+  const Index width = t.shape.width, value_width = t.shape.value_width, stride = t.stride();
   const auto& kernel = kernels::table<T>();
   const bool dropping = t.options.dropout > 0;
   T* p = scratch<T, Probabilities>(t.rows * stride);
   T* dp = scratch<T, Gradients>(t.rows * stride);
   T* dropped = dropping ? scratch<T, Dropped>(t.rows * stride) : p;
-  const auto dy = head_rows(o.dy, t.b, t.h, t.first, t.rows, value_width);
   const T scale = scores(t, o.q, o.keys, p);
-  gemm_packed(dy, o.values, t.keys, {dp, stride});
+  o.values.multiply(t, head_rows(o.dy, t.b, t.h, t.first, t.rows, value_width), dp);
   for (Index i = 0; i < t.rows; ++i) {
     T* row = p + i * stride;
     T* grad = dp + i * stride;
@@ -192,21 +135,18 @@ void backward_tile(const Tile& t, bool careful, const Backward<T>& o) {
     const T delta =
         static_cast<T>(kernel.dot(o.dy.row(t.b, t.h, t.first + i), o.y.row(t.b, t.h, t.first + i), value_width));
     kernel.softmax_backward(row, grad, n, delta, static_cast<T>(t.options.scale), grad);
-    t.fill_masked(i, T(0), grad);
+    t.fill_hidden(i, T(0), grad);
     std::fill(grad + n, grad + stride, T(0));
   }
   if (careful) {
-    visible_keys_product(t, dropped, o.dy, kv, value_width, o.dv);
-    visible_keys_product(t, dp, o.q, kv, width, o.dk);
-    visible_rows_product(t, dp, o.k, kv, width, o.dq);
+    visible_keys_product(t, dropped, o.dy, value_width, o.dv);
+    visible_keys_product(t, dp, o.q, width, o.dk);
+    visible_rows_product(t, dp, o.k, width, o.dq);
     return;
   }
-  const auto q = head_rows(o.q, t.b, t.h, t.first, t.rows, width), k = head_rows(o.k, t.b, kv, 0, t.keys, width);
-  const auto ds = matrix(dp, t.rows, t.keys, stride);
-  const kernels::Epilogue<T> add{true};
-  gemm_serial(transpose(matrix(dropped, t.rows, t.keys, stride)), dy, {o.dv.row(t.b, kv, 0), o.dv.strides.time}, add);
-  gemm_serial(transpose(ds), q, {o.dk.row(t.b, kv, 0), o.dk.strides.time}, add);
-  gemm_serial(ds, k, {o.dq.row(t.b, t.h, t.first), o.dq.strides.time});
+  keys_product(t, dropped, o.dy, value_width, o.dv);
+  keys_product(t, dp, o.q, width, o.dk);
+  rows_product(t, dp, o.k, width, o.dq);
 }
 
 template <class T>
@@ -220,14 +160,14 @@ template <class T>
 void attention_forward(Heads<const T> q, Heads<const T> k, Heads<const T> v, const AttentionShape& shape,
                        const AttentionOptions& options, Heads<T> y, T* lse) {
   constexpr Index kQueries = 256;  // per task: so many share one packing of the keys
-  const Index rows = tile_rows(shape), tiles = (shape.queries + rows - 1) / rows,
-              group = std::max<Index>(1, kQueries / rows), groups = (tiles + group - 1) / group;
+  const Tiling tiling(shape, options);
+  const Index group = std::max<Index>(1, kQueries / tiling.rows), groups = (tiling.tiles + group - 1) / group;
   parallel_for(shape.batch * shape.heads * groups, [&](Index task) {
     const Index b = task / groups / shape.heads, h = task / groups % shape.heads;
-    const Index first = task % groups * group, last = std::min(tiles, first + group);
-    const Index visible = Tile(shape, options, b, h, last - 1).keys;
-    const auto keys = pack_transposed<T, Keys>(k, b, h / (shape.heads / shape.kv_heads), visible, shape.width);
-    for (Index tile = first; tile < last; ++tile) forward_tile(Tile(shape, options, b, h, tile), q, keys, v, y, lse);
+    const Index first = task % groups * group, last = std::min(tiling.tiles, first + group);
+    const Tile end(tiling, b, h, last - 1);
+    const PackedRows<T, Keys> keys(k, b, end.kv_head(), shared_keys(end), shape.width);
+    for (Index tile = first; tile < last; ++tile) forward_tile(Tile(tiling, b, h, tile), q, keys, v, y, lse);
   });
 }
 
@@ -235,29 +175,21 @@ template <class T>
 void attention_backward(Heads<const T> dy, Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<const T> y,
                         const T* lse, const AttentionShape& shape, const AttentionOptions& options, Heads<T> dq,
                         Heads<T> dk, Heads<T> dv) {
-  const Index rows = tile_rows(shape), tiles = (shape.queries + rows - 1) / rows,
-              group = shape.heads / std::max<Index>(1, shape.kv_heads);
+  const Tiling tiling(shape, options);
+  const Index group = shape.heads / std::max<Index>(1, shape.kv_heads);
   // One task owns a key/value head: its dk and dv are summed over the group's heads and tiles in a fixed order.
   parallel_for(shape.batch * shape.kv_heads, [&](Index task) {
     const Index b = task / shape.kv_heads, kv = task % shape.kv_heads;
-    const Backward<T> operands{dy,
-                               q,
-                               k,
-                               v,
-                               y,
-                               lse,
-                               pack_transposed<T, Keys>(k, b, kv, shape.keys, shape.width),
-                               pack_transposed<T, Values>(v, b, kv, shape.keys, shape.value_width),
-                               dq,
-                               dk,
-                               dv};
+    const Index shared = tiling.tiles > 0 ? shared_keys(Tile(tiling, b, kv * group, tiling.tiles - 1)) : 0;
+    const Backward<T> operands{
+        dy, q, k, v, y, lse, {k, b, kv, shared, shape.width}, {v, b, kv, shared, shape.value_width}, dq, dk, dv};
     const auto run = [&](bool careful) {
       clear_rows(dk, b, kv, shape.keys, shape.width);
       clear_rows(dv, b, kv, shape.keys, shape.value_width);
       bool finite = true;
       for (Index h = kv * group; h < (kv + 1) * group; ++h)
-        for (Index tile = 0; tile < tiles; ++tile) {
-          const Tile t(shape, options, b, h, tile);
+        for (Index tile = 0; tile < tiling.tiles; ++tile) {
+          const Tile t(tiling, b, h, tile);
           backward_tile(t, careful, operands);
           finite = finite && all_finite(dq, b, h, t.first, t.rows, shape.width);
         }

@@ -1,11 +1,18 @@
-// Scaled dot-product attention with grouped key/value heads.
-//   s = scale q kᵀ (masked: -inf),  p = softmax(s),  y = p v,  lse = log sum e^s
+// Scaled dot-product attention with grouped key/value heads (Vaswani et al., 2017; Ainslie et al., "GQA", 2023).
+//   s = scale q kᵀ (hidden: -inf),  p = softmax(s),  y = p v,  lse = log sum e^s
 // q (B, H, T, D), k (B, Hkv, S, D), v (B, Hkv, S, Dv), y like q with Dv, lse (B, H, T); head h reads key/value head h /
-// (H / Hkv). Scores exist only for one tile of queries of one head at a time. Backward recomputes p = e^(s - lse) from
-// the saved lse (Dao et al., "FlashAttention", 2022), so forward saves y and lse alone. A fully masked row gives y = 0,
-// lse = -inf and is counted by its guard. What a query may not see never reaches it, NaN included: a product that
-// met a number that is not finite is done again over the visible pairs alone (0 * NaN would leak).
+// (H / Hkv). Keys and values may come from anywhere: from the queries' own sequence (S = T), from a cache that began
+// before it (S = start + T), or from a memory of another length (cross-attention: S != T, full visibility).
+//
+// Scores exist only for one tile of queries of one head at a time, over the keys that this tile sees: a window costs
+// O(T window) in time, and no (T, S) matrix is ever held for a head, let alone the batch. Backward recomputes
+// p = e^(s - lse) from the saved lse (Dao et al., "FlashAttention", 2022), so forward saves y and lse alone. A row that
+// sees nothing gives y = 0, lse = -inf and is counted by its guard. What a query may not see never reaches it,
+// NaN included: a product that met a number that is not finite is done again over the visible pairs alone (0 * NaN
+// would leak).
 #pragma once
+
+#include <algorithm>
 
 #include "ops/heads.h"
 
@@ -15,14 +22,42 @@ struct AttentionShape {
   Index batch, heads, kv_heads, queries, keys, width, value_width;
 };
 
-/// visible(b, h, t, s) = data[b batch + h head + t query + s key]; null data: everything is visible.
+/// The keys [0, prefix) and [begin, end), with prefix <= begin <= end.
+struct SeenKeys {
+  Index prefix, begin, end;
+  bool has(Index s) const { return s < prefix || (s >= begin && s < end); }
+};
+
+/// Which keys a query may see; a mask may hide more. Query t stands at position p = start + t, key s at position s.
+///   full (causal false): every s
+///   causal:              s <= p, and with a window W only the last W of them: p - W < s <= p
+///   with a prefix:       s < prefix too, from every position
+/// The window is that of Mistral (Jiang et al., 2023) and transformers' sliding_window: the query itself counts (it is
+/// Longformer's, Beltagy et al., 2020, looking back). The prefix is that of prefix language models (T5, Raffel et al.,
+/// 2020; UniLM, Dong et al., 2019). The prefix is seen outside the window too.
+struct Visibility {
+  bool causal = false;
+  Index window = 0;  // 0: none. Of causal attention alone, as is the prefix
+  Index prefix = 0;
+  Index start = 0;  // keys before the first query's own: in generation, those of the cache
+
+  SeenKeys seen(Index query, Index keys) const {
+    if (!causal) return {0, 0, keys};
+    const Index position = start + query, first = std::min(prefix, keys);
+    const Index end = std::max(first, std::min(position + 1, keys));
+    return {first, window > 0 ? std::clamp(position - window + 1, first, end) : first, end};
+  }
+};
+
+/// mask(b, h, t, s) = data[b batch + h head + t query + s key]: whether t may see s, if its Visibility lets it. Null
+/// data: true throughout.
 struct AttentionMask {
   const bool* data = nullptr;
   Index batch = 0, head = 0, query = 0, key = 0;
 };
 
 struct AttentionOptions {
-  bool causal = false;  // query t sees keys 0..t, also when T != S
+  Visibility visibility;
   double scale = 1;
   AttentionMask mask;
   double dropout = 0;     // on p; element (((first_batch + b) H + h) T + t) S + s of the stream `seed`

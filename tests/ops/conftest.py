@@ -19,7 +19,7 @@ import loopos
 def run_measurement(script: str, isa: str) -> dict | str:
     env = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": str(Path(loopos.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name(script))], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, str(Path(__file__).parent / script)], env=env, capture_output=True, text=True, timeout=120
     )
     if done.returncode and "does not have it" in done.stderr:
         return done.stderr
@@ -28,12 +28,23 @@ def run_measurement(script: str, isa: str) -> dict | str:
 
 
 @pytest.fixture(params=["baseline", "avx2", "avx512"])
-def measured(request):
+def measure(request):
+    """measure(script): what a script of this folder prints as JSON, once for each instruction set of this machine."""
+
+    def run(script):
+        figures = run_measurement(script, request.param)
+        if isinstance(figures, str):
+            pytest.skip(f"this machine or build has no {request.param}")
+        assert figures["isa"] == request.param
+        return figures
+
+    return run
+
+
+@pytest.fixture
+def measured(measure):
     """What measure_elementwise.py printed, once for each instruction set that this machine has."""
-    figures = run_measurement("measure_elementwise.py", request.param)
-    if isinstance(figures, str):
-        pytest.skip(f"this machine or build has no {request.param}")
-    return figures
+    return measure("measure_elementwise.py")
 
 
 def relative(got, want):
