@@ -336,14 +336,25 @@ class ops:
         causal: bool = False,
         mask: typing.Any = None,
         scale: typing.Any = None,
+        window: typing.Any = None,
+        prefix: typing.Any = 0,
+        start: typing.Any = 0,
     ) -> tuple:
         """
         Scaled dot-product attention: y = softmax(scale q kᵀ) v.
 
         q: (B, H, T, D), k: (B, Hkv, S, D), v: (B, Hkv, S, Dv), one dtype; H a multiple of Hkv (grouped heads: head h reads h // (H / Hkv)).
-        causal: query t sees keys 0..t (aligned top-left also when T != S). mask: bool, broadcastable to (B, H, T, S), True = may attend.
-        scale: defaults to 1 / sqrt(D). Returns y (B, H, T, Dv) and lse (B, H, T) = log sum exp of the visible scores. A fully masked row
-        gives y = 0 and lse = -inf and is counted (guard_counts()["attention"]). Scores are never held for more than a tile of queries.
+        Keys and values may come from the queries' own sequence, from a cache or from another source (cross-attention): S need not be T.
+        causal: query t, at position p = start + t, sees keys 0..p (aligned top-left also when T != S); False: all of them.
+        window: of those, the last `window` alone, max(0, p - window + 1)..p, as sliding_window of transformers' Mistral and Gemma; causal only.
+        prefix: keys 0..prefix - 1 are seen from every position, inside the window or not (prefix language models); causal only.
+        start: how many keys come before the first query's own, such as those of a key/value cache.
+        mask: bool, broadcastable to (B, H, T, S), True = may attend: hides more, shows nothing that causal, window and prefix hide.
+        scale: defaults to 1 / sqrt(D). Returns y (B, H, T, Dv) and lse (B, H, T) = log sum exp of the visible scores. A row that sees no key
+        gives y = 0 and lse = -inf and is counted (guard_counts()["attention"]). Scores are held for one tile of queries at a time, over the
+        keys that the tile sees: time is O(T window), and there is never a (T, S) matrix.
+
+        ValueError: a window below 1, a prefix beyond S, either of them without causal, a negative start, shapes that do not fit.
         """
 
     @staticmethod
@@ -358,6 +369,9 @@ class ops:
         causal: bool = False,
         mask: typing.Any = None,
         scale: typing.Any = None,
+        window: typing.Any = None,
+        prefix: typing.Any = 0,
+        start: typing.Any = 0,
     ) -> tuple:
         """
         Gradients (dq, dk, dv) of attention; y and lse are what it returned for the same arguments.

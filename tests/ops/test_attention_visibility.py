@@ -1,7 +1,11 @@
-"""Attention with a window, a prefix, a start and from a memory: the five proofs, and that the kinds agree where they mean
-the same."""
+"""Attention with a window, a prefix, a start and from a memory: five proofs, and kinds that mean the same agree."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,17 +86,19 @@ def test_backward_against_differences(shape, kind, masked):
             moved = list(args)
             moved[which] = args[which] + sign * 1e-6 * direction
             shifted.append(np.sum(dy * ops.attention(*moved, **options)[0]))
-        size = np.linalg.norm(direction) * np.linalg.norm(gradient)
+        # Of a query that sees one key, which has nothing to weigh, dq and dk are the rounding of dy itself.
+        size = np.linalg.norm(direction) * max(np.linalg.norm(gradient), 1e-5 * np.linalg.norm(dy))
         numeric, exact = (shifted[0] - shifted[1]) / 2e-6, np.sum(direction * gradient)
         assert abs(numeric - exact) <= 1e-6 * abs(exact) + 1e-8 * size
-        if shape[3] > 1 and kind.get("window") != 1:  # a query that sees one key has nothing to weigh
+        if shape[3] > 1 and kind.get("window") != 1:
             assert gradient.any()
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS.values() if k.get("window") or k.get("prefix")], ids=str)
+@pytest.mark.parametrize(
+    "kind", [{"window": 3}, {"prefix": 2}, {"window": 2, "prefix": 3}, {"window": 4, "start": 1}], ids=str
+)
 def test_a_planted_error_of_a_tenth_of_a_percent_is_caught(kind):
-    kind = {**kind, "window": 3} if "window" in kind else {**kind, "prefix": 2}
-    kind.pop("start", None)
+    kind = {"causal": True, **kind}
     arguments = make((1, 2, 1, 6, 6, 4, 4))[:3]
 
     def backward(dy, *args, error=0.0):
@@ -218,6 +224,36 @@ def test_without_keys_or_queries():
         assert not any(x.any() for x in (y, dq, dk, dv))
 
 
+MEMORY = """
+import resource
+import numpy as np
+from loopos import ops
+rng = np.random.default_rng(0)
+q, k, v, dy = (rng.standard_normal((1, 8, 8192, 8), np.float32) for _ in range(4))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+few, some = (x[:, :, :64].copy() for x in (q, dy))
+grads = ops.attention_backward(some, few, k, v, *ops.attention(few, k, v))
+before = peak()
+for kind in {kinds}:
+    y, lse = ops.attention(q, k, v, **kind)
+    grads = ops.attention_backward(dy, q, k, v, y, lse, **kind)
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    "kinds", ["[{}, {'causal': True}]", "[{'causal': True, 'window': 1000, 'prefix': 1000}]"], ids=["whole", "window"]
+)
+def test_no_matrix_of_all_queries_and_keys_is_held(kinds):
+    """One of a single head would be 256 MB; outputs and gradients are 8 MB."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(loopos.__file__).parents[1]), "LOOPOS_NUM_THREADS": "2"}
+    script = MEMORY.replace("{kinds}", kinds)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    kilobytes = int(done.stdout)
+    assert kilobytes < 32 * 1024
+
+
 def test_bits_do_not_depend_on_threads(check_threads):
     arrays = make((1, 4, 2, 450, 450, 24, 24), np.float32)
     for kind in ({"window": 50}, {"window": 50, "prefix": 70}, {"prefix": 200}, {"window": 30, "start": 5}):
@@ -249,14 +285,15 @@ def test_refusals():
     assert ops.attention(q, k, v, causal=True, window=np.int64(2), prefix=np.int32(1), start=2**62)[0].any()
 
 
+_ANSWERED = [not (~visible(c[0][3], c[0][4], **c[1])).all(1).any() for c in CASES]  # torch: NaN for a row without keys
+
+
 @pytest.mark.reference
-@pytest.mark.parametrize(("shape", "kind"), CASES, ids=IDS)
+@pytest.mark.parametrize(("shape", "kind"), [c for c, sure in zip(CASES, _ANSWERED, strict=True) if sure], ids=str)
 def test_like_pytorch(shape, kind):
     torch = pytest.importorskip("torch")
     q, k, v, dy = make(shape)
     seen = visible(shape[3], shape[4], **kind)
-    if not seen.any(1).all():
-        pytest.skip("torch gives NaN for a row that sees nothing")
     ours = all_of((q, k, v, dy), **kind)
     tq, tk, tv = (torch.tensor(x, requires_grad=True) for x in (q, k, v))
     ty = torch.nn.functional.scaled_dot_product_attention(tq, tk, tv, attn_mask=torch.tensor(seen), enable_gqa=True)
