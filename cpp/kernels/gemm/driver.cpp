@@ -95,10 +95,15 @@ void take_b(FloatBlock& g, const Operand<Stored>& b, Index depth, Index p, Index
   }
 }
 
-/// Prefetches a part of B that take_b packs next.
-Prefetch prefetch_of(const Matrix<float>& b) {
-  if (b.transposed) return {b.data, b.columns, ceil_div(b.rows, kLine), b.stride};
-  return {b.data, b.rows, ceil_div(b.columns, kLine), b.stride};
+/// Prefetches a part of B that take_b packs next. Other stored types are smaller: their packing waits less.
+template <class Stored>
+Prefetch prefetch_of(const Matrix<Stored>& b) {
+  if constexpr (!std::is_same_v<Stored, float>)
+    return {};
+  else if (b.transposed)
+    return {b.data, b.columns, ceil_div(b.rows, kLine), b.stride};
+  else
+    return {b.data, b.rows, ceil_div(b.columns, kLine), b.stride};
 }
 
 /// Rows [row, row + m) of C against columns [column, column + n), all at panel borders, over the whole depth. Of a B
@@ -235,9 +240,6 @@ void parallel_product(const Matrix<A>& a, const Matrix<B>& b, const Output<float
   }
 }
 
-template void parallel_product(const Matrix<float>&, const Matrix<float>&, const Output<float>&,
-                               const Epilogue<float>&);
-
 /// A is read where it lies, and so is B when its vectors are whole.
 void serial_product(const Matrix<float>& a, const Matrix<float>& b, const Output<float>& c, bool accumulate) {
   const GemmShape& s = gemm_shape();
@@ -265,23 +267,34 @@ void serial_product(const Matrix<float>& a, const Matrix<float>& b, const Output
   }
 }
 
-template <>
-Index PackedMatrix<float>::size() const {
+template <class Stored>
+Index PackedMatrix<Stored>::size() const {
   return b_in_place(source) ? 0 : round_up(source.columns, gemm_shape().columns) * source.rows;
 }
-template <>
-void PackedMatrix<float>::pack(Index begin, Index end) const {
+template <class Stored>
+void PackedMatrix<Stored>::pack(Index begin, Index end) const {
   pack_columns(source, block_depth(source.rows), begin, end, memory);
 }
-template <>
-void gemm_packed(const Matrix<float>& a, const PackedMatrix<float>& b, Index n, const Output<float>& c,
-                 const Epilogue<float>& epilogue) {
+template <class A, class B>
+void gemm_packed(const Matrix<A>& a, const PackedMatrix<B>& b, Index n, const Output<Compute<A>>& c,
+                 const Epilogue<Compute<A>>& epilogue) {
+  require_inner(a, b.source);
   if (a.rows == 0 || n == 0) return;
   if (a.columns == 0) return epilogue_only(a.rows, n, c, epilogue);
   const Index depth = block_depth(a.columns);
-  const Operand<float> x{a, a_in_place(a, n, depth) ? Way::in_place : Way::to_pack, nullptr};
-  const Operand<float> y{b.source, b.size() > 0 ? Way::packed : Way::in_place, b.memory};
+  const Operand<A> x{a, a_in_place(a, n, depth) ? Way::in_place : Way::to_pack, nullptr};
+  const Operand<B> y{b.source, b.size() > 0 ? Way::packed : Way::in_place, b.memory};
   multiply(x, y, depth, n, c, epilogue);
 }
+
+// One line for each pair of stored types.
+#define LOOPOS_INSTANTIATE(A, B)                                                                                    \
+  template void parallel_product(const Matrix<A>&, const Matrix<B>&, const Output<float>&, const Epilogue<float>&); \
+  template void gemm_packed(const Matrix<A>&, const PackedMatrix<B>&, Index, const Output<float>&,                  \
+                            const Epilogue<float>&);
+LOOPOS_INSTANTIATE(float, float)
+
+template Index PackedMatrix<float>::size() const;
+template void PackedMatrix<float>::pack(Index, Index) const;
 
 }  // namespace loopos::kernels

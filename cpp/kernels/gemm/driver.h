@@ -1,4 +1,4 @@
-// Between gemm.cpp, which chooses how a product is done, and gemm_driver.cpp, which cuts large float products up.
+// Between gemm.cpp, which chooses how a product is done, and driver.cpp, which cuts large float products up.
 #pragma once
 
 #include <algorithm>
@@ -22,6 +22,13 @@ inline Index block_depth(Index k) {
   return round_up(ceil_div(k, blocks), 4);
 }
 
+template <class A, class B>
+void require_inner(const Matrix<A>& a, const Matrix<B>& b) {
+  require(a.columns == b.rows, "gemm: expected A (m, k) and B (k, n), got A (", a.rows, ", ", a.columns, ") and B (",
+          b.rows, ", ", b.columns, ")");
+}
+
+/// C = the epilogue, of a product over nothing.
 template <class T>
 void epilogue_only(Index m, Index n, const Output<T>& c, const Epilogue<T>& e) {
   for (Index i = 0; i < m; ++i)

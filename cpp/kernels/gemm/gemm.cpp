@@ -1,5 +1,7 @@
 #include "kernels/gemm/gemm.h"
 
+#include <type_traits>
+
 #include "core/buffer.h"
 #include "core/thread_pool.h"
 #include "kernels/gemm/driver.h"
@@ -28,14 +30,15 @@ void row_product(bool serial, const float* row, const Matrix<float>& weight, flo
   });
 }
 
-void product(bool serial, const Matrix<float>& a, const Matrix<float>& b, const Output<float>& c,
+template <class A, class B>
+void product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<float>& c,
              const Epilogue<float>& epilogue) {
-  if (a.rows == 1 && b.transposed && (!a.transposed || a.stride == 1))
-    row_product(serial, a.data, transpose(b), c.data, epilogue);
-  else if (serial && !epilogue.bias && !epilogue.residual)
-    serial_product(a, b, c, epilogue.accumulate);
-  else
-    parallel_product(a, b, c, epilogue);
+  if constexpr (std::is_same_v<A, float> && std::is_same_v<B, float>) {
+    if (a.rows == 1 && b.transposed && (!a.transposed || a.stride == 1))
+      return row_product(serial, a.data, transpose(b), c.data, epilogue);
+    if (serial && !epilogue.bias && !epilogue.residual) return serial_product(a, b, c, epilogue.accumulate);
+  }
+  parallel_product(a, b, c, epilogue);
 }
 
 void product(bool serial, const Matrix<double>& a, const Matrix<double>& b, const Output<double>& c,
@@ -61,8 +64,7 @@ void product(bool serial, const Matrix<double>& a, const Matrix<double>& b, cons
 template <class A, class B>
 void checked_product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c,
                      const Epilogue<Compute<A>>& epilogue) {
-  require(a.columns == b.rows, "gemm: expected A (m, k) and B (k, n), got A (", a.rows, ", ", a.columns, ") and B (",
-          b.rows, ", ", b.columns, ")");
+  require_inner(a, b);
   if (a.rows == 0 || b.columns == 0) return;
   if (a.columns == 0) return epilogue_only(a.rows, b.columns, c, epilogue);
   product(serial, a, b, c, epilogue);
@@ -95,10 +97,11 @@ void gemm_packed(const Matrix<double>& a, const PackedMatrix<double>& b, Index n
   checked_product(false, a, block(b.source, 0, 0, b.source.rows, n), c, epilogue);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                   \
-  template void gemm(const Matrix<T>&, const Matrix<T>&, const Output<T>&, const Epilogue<T>&); \
-  template void gemm_serial(const Matrix<T>&, const Matrix<T>&, const Output<T>&, const Epilogue<T>&);
-LOOPOS_INSTANTIATE(float)
-LOOPOS_INSTANTIATE(double)
+// One line for each pair of stored types.
+#define LOOPOS_INSTANTIATE(A, B)                                                                                  \
+  template void gemm(const Matrix<A>&, const Matrix<B>&, const Output<Compute<A>>&, const Epilogue<Compute<A>>&); \
+  template void gemm_serial(const Matrix<A>&, const Matrix<B>&, const Output<Compute<A>>&, const Epilogue<Compute<A>>&);
+LOOPOS_INSTANTIATE(float, float)
+LOOPOS_INSTANTIATE(double, double)
 
 }  // namespace loopos::kernels

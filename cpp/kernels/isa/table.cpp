@@ -3,6 +3,8 @@
 #include "kernels/isa/table.h"
 
 #include "kernels/gemm/micro_kernel.h"
+#include "kernels/gemm/pack.h"
+#include "kernels/gemm/row.h"
 #include "kernels/isa/peak.h"
 #include "kernels/rows/activation.h"
 #include "kernels/rows/attention.h"

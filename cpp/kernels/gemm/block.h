@@ -1,0 +1,56 @@
+// One block of a product, as the driver hands it to the kernels of the instruction set. Plain structs, as in matrix.h.
+#pragma once
+
+#include "kernels/gemm/matrix.h"
+
+namespace loopos::kernels {
+
+/// One block of a double product: C = A B [+ C].
+struct DoubleBlock {
+  Matrix<double> a, b;
+  Output<double> c;
+  bool accumulate;
+};
+
+/// How the float product is blocked for this instruction set.
+struct GemmShape {
+  Index rows, columns, lanes, depth;  // register tile (MR, NR), numbers in a vector, depth KC of a packed block
+};
+
+constexpr int kLine = 16;  // floats of a cache line
+
+/// What is read soon, `runs` runs of `lines` cache lines, `stride` floats apart: the inner loop prefetches it, else its
+/// reader waits for the memory.
+struct Prefetch {
+  const float* at;
+  Index runs, lines, stride;
+};
+
+/// One block with k <= KC. Row panel p of A starts at a + p a_panel; element (i, j) of a panel is at i row_stride + j
+/// column_stride, one of which is 1. Column panel p of B starts at b + p b_panel and has NR numbers per step of k,
+/// b_row apart: packed, or in place where n is a multiple of a vector.
+struct FloatBlock {
+  Index m, n, k;
+  Prefetch prefetch;
+  const float* a;
+  Index a_panel, row_stride, column_stride;
+  const float* b;
+  Index b_panel, b_row;
+  Output<float> c;
+  Epilogue<float> epilogue;
+};
+
+// Of the active instruction set:
+
+const GemmShape& gemm_shape();
+/// Packs B (k, n) into panels of NR columns: panel p holds k rows of NR numbers. The last vector that holds numbers is
+/// filled up with zeros. Packing is where a stored type is turned into float: another type is another overload.
+void pack_b(const Matrix<float>& b, float* packed);
+/// Packs A (m, k) into panels of MR rows: panel p holds k columns of MR numbers.
+void pack_a(const Matrix<float>& a, float* packed);
+void multiply_block(const FloatBlock& block);
+void multiply_block(const DoubleBlock& block);
+/// y[j] = the product of x (k) and row j of w (n, k), not transposed: the bits of multiply_block for one row.
+void multiply_row(const float* x, const Matrix<float>& w, float* y);
+
+}  // namespace loopos::kernels
