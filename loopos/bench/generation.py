@@ -27,19 +27,19 @@ def measure(
     threads: int,
     rounds: int,
     steps: int | None,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Seconds to continue one prompt of 16 tokens by ``steps`` (None: 128), the prompt included. Both engines read the
     same Hugging Face folder; the batch is 1."""
     new = 128 if steps is None else steps
     if new > CONTEXT - PROMPT:
         raise ValueError(f"bench: steps must be at most {CONTEXT - PROMPT} for generate, got {new}")
-    measured = [_setting(each, peers, threads, rounds, new, say) for each in settings]
+    measured = [_setting(each, peers, threads, rounds, new, report) for each in settings]
     return {"prompt": PROMPT, "new_tokens": new, "settings": measured}
 
 
 def _setting(
-    setting: Setting, peers: Sequence[str], threads: int, rounds: int, new: int, say: Callable[[str], None]
+    setting: Setting, peers: Sequence[str], threads: int, rounds: int, new: int, report: Callable[[str], None]
 ) -> dict[str, Any]:
     setting = setting.resized(setting.name, context_length=CONTEXT, batch=1)
     prompt = np.random.default_rng(0).integers(0, setting.config.vocab_size, (1, PROMPT)).tolist()
@@ -53,7 +53,7 @@ def _setting(
         running: list[Process] = []
         memory: dict[str, int] = {}
         for name in peers:
-            say(f"{setting.name}: {name} starts, threads {threads}")
+            report(f"{setting.name}: {name} starts, threads {threads}")
             try:
                 process = stack.enter_context(Process(name, threads))
                 process.ask("load", folder=folder)
@@ -63,7 +63,7 @@ def _setting(
             except PeerError as reason:
                 absent.append({"peer": name, "threads": threads, "reason": str(reason)})
         for turn in range(rounds):
-            say(f"{setting.name}: round {turn + 1} of {rounds}")
+            report(f"{setting.name}: round {turn + 1} of {rounds}")
             limits.measure()
             for process in list(running):
                 try:

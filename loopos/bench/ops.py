@@ -15,7 +15,7 @@ from .settings import Setting
 ENGINES = ("loopos", "torch")
 DEFAULT = ("nano", "baby", "wide", "gpt2", "llama")
 TURN = 0.05  # seconds of one turn, when the number of calls is not given
-MOST = 10_000
+MAX_CALLS = 10_000
 
 
 def measure(
@@ -25,7 +25,7 @@ def measure(
     threads: int,
     rounds: int,
     steps: int | None,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> dict[str, Any]:
     """The time of a call of each operation at the shapes of ``settings``; ``steps``: calls of one turn (None: as many
     as take a twentieth of a second)."""
@@ -42,7 +42,7 @@ def measure(
         for setting in settings:
             limits.measure()
             for each in operations.of(setting):
-                say(f"{setting.name}: {each.name} {each.direction}")
+                report(f"{setting.name}: {each.name} {each.direction}")
                 measured.append(_operation(each, setting.name, running, rounds, steps, absent))
         limits.measure()
         engines = {process.name: process.engine for process in running}
@@ -104,7 +104,7 @@ def _calls(process: Process) -> int:
     """How many fill a turn; the first call is not counted, nor the pause that the second is measured after."""
     process.turn("calls", count=1)
     once = process.turn("calls", count=2)["seconds"] / 2
-    return max(1, min(MOST, round(TURN / max(once, 1e-9))))
+    return max(1, min(MAX_CALLS, round(TURN / max(once, 1e-9))))
 
 
 def _add_speeds(measured: dict[str, Any], limits: dict[str, Any]) -> None:

@@ -25,14 +25,14 @@ def measure(
     threads: int,
     rounds: int,
     steps: int | None,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Three series of :func:`loopos.bench.steps.compare`.
 
     threads: each of ``settings`` with 1, 2, 4 ... and ``threads`` threads, all by turns. length: the first setting with
     two layers and LENGTHS, always 4,096 tokens a step. size: the first setting's vocabulary, length and batch with four
     layers and WIDTHS. The last two with ``threads`` threads."""
-    how: dict[str, Any] = {"rounds": rounds, "steps": steps, "say": say}
+    how: dict[str, Any] = {"rounds": rounds, "steps": steps, "report": report}
     counts = thread_counts(threads)
     everyone = [Entrant(peer, count) for peer in peers for count in counts]
     series = {"threads": [training.compare(each, everyone, **how) for each in settings]}

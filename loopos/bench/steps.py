@@ -13,7 +13,7 @@ from .settings import Setting, step_flops
 
 ENGINES = ("loopos", "torch", "torch-compiled", "jax")
 TURN = 1.0  # seconds of one turn, when the number of steps is not given
-MOST, LEAST = 50, 2  # steps of one turn then
+MAX_STEPS, MIN_STEPS = 50, 2  # steps of one turn then
 WARM_UP = 2  # steps before anything is kept: the first compiles, allocates, faults pages in
 SEED = 0
 
@@ -32,28 +32,28 @@ def measure(
     threads: int,
     rounds: int,
     steps: int | None,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> dict[str, Any]:
     """The step times of ``peers`` on each of ``settings``; see :func:`compare`."""
     entrants = [Entrant(peer, threads) for peer in peers]
-    return {"settings": [compare(each, entrants, rounds=rounds, steps=steps, say=say) for each in settings]}
+    return {"settings": [compare(each, entrants, rounds=rounds, steps=steps, report=report) for each in settings]}
 
 
 def compare(
-    setting: Setting, entrants: Sequence[Entrant], *, rounds: int, steps: int | None, say: Callable[[str], None]
+    setting: Setting, entrants: Sequence[Entrant], *, rounds: int, steps: int | None, report: Callable[[str], None]
 ) -> dict[str, Any]:
     """The step times of ``entrants`` on one setting.
 
     rounds: turns of each that are kept; steps: of one turn (None: as many as take about a second, from 2 to 50). Every
     entrant keeps its process, and the limits of the machine are measured in each round, once for each number of
-    threads. say: told what is being done."""
+    threads. report: called with what is being done."""
     results: dict[Entrant, dict[str, Any]] = {}
     absent: list[dict[str, Any]] = []
     limits = {threads: Limits(threads) for threads in sorted({each.threads for each in entrants})}
     with ExitStack() as stack:
         running: dict[Entrant, tuple[Process, int]] = {}
         for entrant in entrants:
-            say(f"{setting.name}: {entrant.peer} starts, threads {entrant.threads}")
+            report(f"{setting.name}: {entrant.peer} starts, threads {entrant.threads}")
             try:
                 process = stack.enter_context(Process(*entrant))
                 results[entrant], count = _start(process, setting, steps)
@@ -62,7 +62,7 @@ def compare(
                 absent.append(entrant._asdict() | {"reason": str(reason)})
         seconds: dict[Entrant, list[float]] = {entrant: [] for entrant in running}
         for turn in range(rounds):
-            say(f"{setting.name}: round {turn + 1} of {rounds}")
+            report(f"{setting.name}: round {turn + 1} of {rounds}")
             for limit in limits.values():
                 limit.measure()
             time.sleep(SETTLE)
@@ -101,7 +101,7 @@ def _start(process: Process, setting: Setting, steps: int | None) -> tuple[dict[
     if steps is not None:
         return result, steps
     second = process.turn("steps", count=1)["seconds"][0]
-    return result, max(LEAST, min(MOST, round(TURN / second)))
+    return result, max(MIN_STEPS, min(MAX_STEPS, round(TURN / second)))
 
 
 def _figures(setting: Setting, seconds: list[float], limits: dict[str, Any]) -> dict[str, Any]:

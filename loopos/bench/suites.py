@@ -21,7 +21,7 @@ def run(
     threads: int | None = None,
     rounds: int = DEFAULT_ROUNDS,
     steps: int | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Runs a suite; the result is plain data, safe for JSON.
 
@@ -38,7 +38,7 @@ def run(
     before = _core.get_num_threads()
     threads = before if threads is None else checks.count("bench", "threads", threads, high=1024)
     try:
-        measured = what.measure(models, engines, threads=threads, rounds=rounds, steps=steps, say=say)
+        measured = what.measure(models, engines, threads=threads, rounds=rounds, steps=steps, report=report)
     finally:
         _core.set_num_threads(before)
     about = {"suite": suite, "format": FORMAT, "machine": machine.describe(), "threads": threads, "rounds": rounds}

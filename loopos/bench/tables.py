@@ -29,15 +29,17 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     magnitude = abs(value)
-    return f"{value:,.0f}" if magnitude >= 100 else f"{value:.1f}" if magnitude >= 10 else f"{value:.{_places(value)}f}"
+    if magnitude >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if magnitude >= 10 else f"{value:.{_decimals(value)}f}"
 
 
-def _places(value: float) -> int:
+def _decimals(value: float) -> int:
     """Decimals that show three digits of a number below 10."""
-    places = 2
-    while 0 < abs(value) < 10 ** (1 - places) and places < 6:
-        places += 1
-    return places
+    decimals = 2
+    while 0 < abs(value) < 10 ** (1 - decimals) and decimals < 6:
+        decimals += 1
+    return decimals
 
 
 def percent(fraction: float) -> str:

@@ -35,7 +35,7 @@ def birth_from(
     exploded = None
     if core is not None and step is not None and step > 1 and found["op"] != "parameter":
         exploded = exploded_weight(core.parameters())
-    told = causes.told(found, exploded)
+    diagnosis = causes.diagnose(found, exploded)
     return Birth(
         step=step,
         phase=found["phase"],
@@ -44,11 +44,11 @@ def birth_from(
         tensor=found["tensor"],
         index=tuple(found["index"]),
         value=float(found["value"]),
-        cause=told.cause,
+        cause=diagnosis.cause,
         micro_batch=micro_batch,
         place=causes.place(found),
-        operands=told.operands,
-        advice=told.advice,
+        operands=diagnosis.operands,
+        advice=diagnosis.advice,
         ledger=() if core is None else tuple(core.ledger()[-LEDGER:]),
         raised=tuple(raised),
     )

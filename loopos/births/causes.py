@@ -20,7 +20,7 @@ from .attention_causes import attention
 _OVERFLOWS = {"product overflow", "sum overflow", "inf - inf", "0*inf"}
 
 
-class Told(NamedTuple):
+class Diagnosis(NamedTuple):
     """cause: "class: words"; operands: as Birth.operands has them; advice: what to do next."""
 
     cause: str
@@ -28,7 +28,7 @@ class Told(NamedTuple):
     advice: str
 
 
-def told(found: Mapping[str, Any], exploded: tuple[str, float] | None = None) -> Told:
+def diagnose(found: Mapping[str, Any], exploded: tuple[str, float] | None = None) -> Diagnosis:
     """What is known of the birth ``found`` (phase, op, tensor, index, value, and the core's operands and dtype).
 
     exploded: a weight matrix and the median of its magnitudes, where that is beyond what training leaves."""
@@ -44,7 +44,7 @@ def told(found: Mapping[str, Any], exploded: tuple[str, float] | None = None) ->
             f"here the {kind} that followed: {words}"
         )
         kind = "learning rate too large"
-    return Told(f"{kind}: {words}", evidence.operands, advice(kind, op, found["tensor"]))
+    return Diagnosis(f"{kind}: {words}", evidence.operands, advice(kind, op, found["tensor"]))
 
 
 def _parameter(found: Mapping[str, Any], n: Numbers) -> Evidence:

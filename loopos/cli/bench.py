@@ -53,7 +53,7 @@ def bench(given: dict[str, Any]) -> int:
     elif files:
         raise ValueError(f"only show takes a FILE, got {files[0]!r}")
     else:
-        results = [suites.run(what, say=lambda text: print(text, file=sys.stderr), **given)]
+        results = [suites.run(what, report=lambda text: print(text, file=sys.stderr), **given)]
     if json_file is not None:
         Path(json_file).write_text(json.dumps(results[0], indent=1) + "\n", encoding="utf-8")
     print("\n\n".join(tables.render(result, markdown=markdown) for result in results))

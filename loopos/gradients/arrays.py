@@ -106,9 +106,9 @@ def _check_array(name, x, gradient, forward: Callable, dy, rtol: float, h: float
     for i in np.argsort(-np.where(np.isnan(n), np.inf, np.abs(a - n))):
         if relative(a, n, floor)[0] <= rtol:
             break
-        again, error = ridders(lambda step, i=i: central(i, step), 1000 * float(steps[i]))
-        if not abs(a[i] - n[i]) <= abs(a[i] - again):
-            n[i], floor[i] = again, min(floor[i], error)  # a rough function forgives nothing
+        extrapolated, error = ridders(lambda step, i=i: central(i, step), 1000 * float(steps[i]))
+        if not abs(a[i] - n[i]) <= abs(a[i] - extrapolated):
+            n[i], floor[i] = extrapolated, min(floor[i], error)  # a rough function forgives nothing
         if not relative(a[[i]], n[[i]], floor[[i]], whole=False)[0] <= rtol:
             break
     error, worst = relative(a, n, floor)

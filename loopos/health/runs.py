@@ -15,7 +15,7 @@ from loopos.files.checkpoint_folder import MANIFEST, MODEL, NAME
 from loopos.run.metrics import BITS, METRICS
 
 _MAX_LINE = 1 << 20
-_MOST_SAID = 20
+_MAX_DAMAGED = 20
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def _read_log(log: Path) -> tuple[list[dict[str, Any]], list[str]]:
     records, damaged = [], []
     for found in _lines(log):
         (damaged if isinstance(found, str) else records).append(found)
-    if len(damaged) > _MOST_SAID:
-        damaged[_MOST_SAID:] = [f"and {len(damaged) - _MOST_SAID} more damaged lines"]
+    if len(damaged) > _MAX_DAMAGED:
+        damaged[_MAX_DAMAGED:] = [f"and {len(damaged) - _MAX_DAMAGED} more damaged lines"]
     return records, damaged
 
 

@@ -31,7 +31,7 @@ LOSSES = ("loss", "eval_loss")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Alarm:
     """name: of the number; value: what came; expected: what would have been plausible; sentence: both, said."""
 
     step: int
@@ -96,14 +96,14 @@ class Monitor:
         self._lowest: dict[str, float] = {}  # the lowest median of a loss so far
         self._raised: set[str] = set()  # bands that are being left: said once, until it is back
 
-    def observe(self, step: int, **numbers: Any) -> list[Finding]:
+    def observe(self, step: int, **numbers: Any) -> list[Alarm]:
         """The implausible ones of a step's numbers.
 
         Known: loss, eval_loss, grad_norm, and any other name that ends in "norm"; learning_rate; valid_tokens; and
         update_ratio, rms of update over rms of weight, as a number or as a dict by layer (of tensors that do not start
         at 0: those of a zero bias say nothing). Other finite numbers are ignored, None is a value that is not finite.
         TypeError for what is no number."""
-        found: list[Finding] = []
+        found: list[Alarm] = []
         idle = numbers.get("valid_tokens") == 0  # a loss of 0.0 by definition
         rate = numbers.get("learning_rate")
         for name, given in numbers.items():
@@ -184,10 +184,10 @@ class Monitor:
             raise ValueError("Monitor.load_state_dict: a remembered value is not finite")
         self.__dict__.update(fresh.__dict__)
 
-    def _loss(self, step: int, name: str, value: float) -> list[Finding]:
+    def _loss(self, step: int, name: str, value: float) -> list[Alarm]:
         past = self._window(name)
         count = len(past)
-        found: list[Finding] = []
+        found: list[Alarm] = []
         known = self._is_out(name, _FAR, *_OUTSIDE)
         if self.vocab_size is not None:
             uniform = self._uniform
@@ -220,12 +220,12 @@ class Monitor:
             self._lowest[name] = min(self._lowest.get(name, math.inf), past.latest)
         return found
 
-    def _norm(self, step: int, name: str, value: float) -> list[Finding]:
+    def _norm(self, step: int, name: str, value: float) -> list[Alarm]:
         """Norms live on a logarithmic scale."""
         past = self._window(name)
-        found: list[Finding] = []
+        found: list[Alarm] = []
         if value < 0:
-            return [_finding(step, name, value, "at least 0", "a norm is never negative")]
+            return [_alarm(step, name, value, "at least 0", "a norm is never negative")]
         if value == 0:
             return found
         power, count = math.log(value), len(past)
@@ -245,11 +245,11 @@ class Monitor:
         past.add(power)
         return found
 
-    def _ratio(self, step: int, name: str, value: float) -> list[Finding]:
+    def _ratio(self, step: int, name: str, value: float) -> list[Alarm]:
         past = self._window(name)
         past.add(value)
         absurd = value > JUMP
-        found: list[Finding] = []
+        found: list[Alarm] = []
         if absurd or self._raised:
             text = f"one update is more than {JUMP:g} times its weights"
             found = self._band(step, name, value, "absurd", absurd, f"at most {RATIO_HIGH:g}", text)
@@ -269,7 +269,7 @@ class Monitor:
 
     def _spike(
         self, step: int, name: str, value: float, centre: float, limit: float, count: int, known: bool
-    ) -> list[Finding]:
+    ) -> list[Alarm]:
         text = f"the median of the last {count} is {centre:.4g}, and up to {limit:.4g} would be usual"
         return self._band(step, name, value, "a spike", value > limit, f"at most {limit:.4g}", text, known)
 
@@ -288,7 +288,7 @@ class Monitor:
 
     def _band(
         self, step: int, name: str, value: float, what: str, out: bool, expected: str, text: str, known: bool = False
-    ) -> list[Finding]:
+    ) -> list[Alarm]:
         """A finding when a band is left; no other until the number was back in it. known: it is coming back from
         farther out, which has been said."""
         key = f"{name} {what}"
@@ -298,10 +298,10 @@ class Monitor:
         if key in self._raised:
             return []
         self._raised.add(key)
-        return [] if known else [_finding(step, name, value, expected, f"{what}: {text}" if text else what)]
+        return [] if known else [_alarm(step, name, value, expected, f"{what}: {text}" if text else what)]
 
 
-def _as_one(found: list[Finding]) -> list[Finding]:
+def _as_one(found: list[Alarm]) -> list[Alarm]:
     """What many tensors have in common is said once, with the first of them."""
     if len(found) < 2:
         return found
@@ -328,5 +328,5 @@ def _exp(power: float) -> float:
     return math.exp(power) if power < 709 else math.inf
 
 
-def _finding(step: int, name: str, value: float, expected: str, text: str) -> Finding:
-    return Finding(step, name, value, expected, f"{name} = {value:.6g} ({text})")
+def _alarm(step: int, name: str, value: float, expected: str, text: str) -> Alarm:
+    return Alarm(step, name, value, expected, f"{name} = {value:.6g} ({text})")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .monitor import Finding, Monitor
+from .monitor import Alarm, Monitor
 
 SAMPLED = 1024  # elements, to twice as many, of a matrix that are looked at; of one with fewer, all
 
@@ -67,7 +67,7 @@ class Watch:
         """saved: :meth:`state` out of the checkpoint that the run goes on from; None of one that was written before
         there was a monitor. One that cannot be used is a RuntimeWarning: the monitor then begins anew."""
         vocab_size = model.config.vocab_size
-        self.findings: list[Finding] = []
+        self.findings: list[Alarm] = []
         self._monitor = Monitor(vocab_size=vocab_size if vocab_size > 1 else None)
         self._ratios, self._every = UpdateRatios(model.parameters()), log_every
         self._waiting: list[dict[str, Any]] = []  # findings for the next line of the log
@@ -86,7 +86,7 @@ class Watch:
         if self._due:
             self._ratios.remember()
 
-    def after(self, step: int, update: Any, rate: float) -> list[Finding]:
+    def after(self, step: int, update: Any, rate: float) -> list[Alarm]:
         """What is implausible in the update just done."""
         if self._due and update.applied:
             self._measured = self._ratios.measure()
@@ -101,7 +101,7 @@ class Watch:
         )
         return self._keep(found) if found else found
 
-    def evaluated(self, step: int, loss: float) -> list[Finding]:
+    def evaluated(self, step: int, loss: float) -> list[Alarm]:
         """What is implausible in an evaluation that eval_every names."""
         return self._keep(self._monitor.observe(step, eval_loss=loss))
 
@@ -116,12 +116,12 @@ class Watch:
         """For a checkpoint, before which ``notes`` were written down."""
         return self._monitor.state_dict()
 
-    def _keep(self, found: list[Finding]) -> list[Finding]:
+    def _keep(self, found: list[Alarm]) -> list[Alarm]:
         self.findings += found
-        self._waiting += [_plain(finding) for finding in found]
+        self._waiting += [_plain(alarm) for alarm in found]
         return found
 
 
-def _plain(finding: Finding) -> dict[str, Any]:
+def _plain(alarm: Alarm) -> dict[str, Any]:
     """Safe for JSON, which has no NaN: None for a value that is not finite."""
-    return vars(finding) | {"value": finding.value if math.isfinite(finding.value) else None}
+    return vars(alarm) | {"value": alarm.value if math.isfinite(alarm.value) else None}

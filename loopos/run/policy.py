@@ -10,11 +10,11 @@ import numpy as np
 from loopos.errors import Birth, NonFiniteError
 
 SNAPSHOT_EVERY = 10  # steps between two snapshots of "rewind"
-MOST_IN_A_ROW = 2  # refused updates; the third raises
-LEAST_RATE = 1 / 8  # of the schedule's, however often a run was rewound
+MAX_IN_A_ROW = 2  # refused updates; the third raises
+MIN_RATE = 1 / 8  # of the schedule's, however often a run was rewound
 
 
-def most_in_all(total_steps: int) -> float:
+def max_in_all(total_steps: int) -> float:
     """How many updates of a run may be refused: max(3, 1 % of them)."""
     return max(3, total_steps / 100)
 
@@ -34,8 +34,8 @@ class Policy:
     "rewind"  weights, moments and the optimizer's count return to the last snapshot, and training goes on with the next
               step: the steps since the snapshot are spent, their updates undone. Snapshots are taken in memory at the
               start and after every SNAPSHOT_EVERY-th step whose update was applied. From then on the learning rate is
-              half of what it would have been, but never less than LEAST_RATE of the schedule's.
-    With skip and rewind the third refused update in a row raises, and so do more than ``most_in_all``; model and
+              half of what it would have been, but never less than MIN_RATE of the schedule's.
+    With skip and rewind the third refused update in a row raises, and so do more than ``max_in_all``; model and
     optimizer are then as they were before that update.
     """
 
@@ -50,7 +50,7 @@ class Policy:
         saved: SavedPolicy | None = None,
     ):
         """step: updates done; model and optimizer are as that update left them; saved: from the run's checkpoint."""
-        self.kind, self.most = kind, most_in_all(total_steps)
+        self.kind, self.most = kind, max_in_all(total_steps)
         counts = {} if saved is None else saved.counts
         self.refused_in_all = int(counts.get("refused_in_all", 0))
         self.refused_in_a_row = int(counts.get("refused_in_a_row", 0))
@@ -72,8 +72,8 @@ class Policy:
         """An update was not applied. Returns when the run may go on, else raises NonFiniteError."""
         if self.kind == "halt":
             raise NonFiniteError(birth)
-        if self.refused_in_a_row == MOST_IN_A_ROW:
-            raise self._exhausted(birth, f"{MOST_IN_A_ROW + 1} updates in a row")
+        if self.refused_in_a_row == MAX_IN_A_ROW:
+            raise self._exhausted(birth, f"{MAX_IN_A_ROW + 1} updates in a row")
         if self.refused_in_all + 1 > self.most:
             raise self._exhausted(birth, f"{self.refused_in_all + 1} updates of this run, more than {self.most:g},")
         self.refused_in_all += 1
@@ -85,7 +85,7 @@ class Policy:
     @property
     def rate_factor(self) -> float:
         """What the schedule's learning rate is multiplied by: a power of two, so that 1.0 and every cut are exact."""
-        return max(LEAST_RATE, 0.5 ** min(self.rewinds, 64))
+        return max(MIN_RATE, 0.5 ** min(self.rewinds, 64))
 
     def _exhausted(self, birth: Birth, what: str) -> NonFiniteError:
         why = f"on_nonfinite='{self.kind}': {what} had to be refused, so what is wrong repeats itself"

@@ -13,7 +13,7 @@ from loopos.data.batches import TokenStream
 from loopos.model import Model
 
 if TYPE_CHECKING:
-    from loopos.monitor.monitor import Finding
+    from loopos.monitor.monitor import Alarm
     from loopos.monitor.verdict import Verdict
 
 SAMPLE_TOKENS = 1_000_000  # of the data, kept for the verdict
@@ -40,7 +40,7 @@ class TrainResult:
     step: int
     output_dir: Path | None
     stopped: str | None
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Alarm] = field(default_factory=list)
     sample: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @cached_property

@@ -16,7 +16,7 @@ from loopos.errors import Birth
 from . import gate
 from .settings import TrainSettings
 
-Pass = tuple[np.ndarray, np.ndarray, dict[str, Any]]
+MicroBatch = tuple[np.ndarray, np.ndarray, dict[str, Any]]
 
 
 class Update(NamedTuple):
@@ -47,14 +47,14 @@ class Updater:
 
     def __call__(self, t: int, rate: float) -> Update:
         batches = [self._fetch(t, micro) for micro in range(self._settings.grad_accum)]
-        calls, valid = passes(batches, t, self._settings.seed)
+        calls, valid = micro_batches(batches, t, self._settings.seed)
         tokens = sum(ids.size for ids, _ in batches)
         if valid == 0:
             return Update(0.0, 0.0, 0, tokens)
         with self._model.lock:  # from the gradients to the new weights nobody else may use the model
             return self._compute(t, rate, batches, calls, valid, tokens)
 
-    def _compute(self, t: int, rate: float, batches: list, calls: list[Pass], valid: int, tokens: int) -> Update:
+    def _compute(self, t: int, rate: float, batches: list, calls: list[MicroBatch], valid: int, tokens: int) -> Update:
         settings, core = self._settings, self._model._core
         loss, raised = 0.0, {}
         for call, (ids, targets, keywords) in enumerate(calls):
@@ -82,7 +82,7 @@ class Updater:
         return self._source.batch(t, micro)
 
 
-def passes(batches: Sequence[tuple[np.ndarray, np.ndarray]], t: int, seed: int) -> tuple[list[Pass], int]:
+def micro_batches(batches: Sequence[tuple[np.ndarray, np.ndarray]], t: int, seed: int) -> tuple[list[MicroBatch], int]:
     """(ids, targets, keywords) of each pass through the core that update t makes of its micro-batches, and how many
     targets count in all. A micro-batch without one is left out."""
     counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in batches]

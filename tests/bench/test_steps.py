@@ -71,7 +71,7 @@ def test_engines_take_turns_and_one_that_fails_is_left_out(monkeypatch):
 
     monkeypatch.setattr(steps, "Process", Fake)
     entrants = [steps.Entrant(name, 1) for name in ("a", "b", "other model", "torch", "loopos")]
-    result = steps.compare(TINY["tiny"], entrants, rounds=3, steps=4, say=lambda text: None)
+    result = steps.compare(TINY["tiny"], entrants, rounds=3, steps=4, report=lambda text: None)
     warm = [(name, 2) for name in ("a", "b", "torch", "loopos")]
     assert calls[:4] == warm
     assert [name for name, _ in calls[4:]] == ["a", "b", "torch", "loopos"] * 2 + ["a", "torch", "loopos"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from loopos.errors import Birth, NonFiniteError
-from loopos.run.policy import SNAPSHOT_EVERY, Policy, most_in_all
+from loopos.run.policy import SNAPSHOT_EVERY, Policy, max_in_all
 
 BIRTH = Birth(7, "backward", 0, "linear", "dx", (1,), float("nan"), "a test")
 
@@ -45,9 +45,9 @@ def policy(kind, total=100, **kwargs):
 
 
 def test_budget():
-    assert most_in_all(1) == 3
-    assert most_in_all(300) == 3
-    assert most_in_all(1000) == 10
+    assert max_in_all(1) == 3
+    assert max_in_all(300) == 3
+    assert max_in_all(1000) == 10
 
 
 def test_halt_raises_the_birth():

@@ -26,16 +26,16 @@ def check_data(patient: Patient) -> Iterator[Check]:
     if (steps := getattr(patient.source, "steps_per_epoch", None)) is not None:
         count = max(1, min(count, steps))
     pairs = [patient.source.batch(step, 0) for step in range(count)]
-    again = patient.source.batch(0, 0)
-    yield repeatable(pairs, again)
+    refetched = patient.source.batch(0, 0)
+    yield repeatable(pairs, refetched)
     yield labels(pairs)
     yield alignment(pairs)
 
 
-def repeatable(pairs: list[tuple[np.ndarray, np.ndarray]], again: tuple[np.ndarray, np.ndarray]) -> Check:
+def repeatable(pairs: list[tuple[np.ndarray, np.ndarray]], refetched: tuple[np.ndarray, np.ndarray]) -> Check:
     """batch(step, micro) is a pure function; and it does not give one batch for ever."""
     name, expected = "batches", "batch(0, 0) twice the same, other steps other batches"
-    if any(a.shape != b.shape or (a != b).any() for a, b in zip(pairs[0], again, strict=True)):
+    if any(a.shape != b.shape or (a != b).any() for a, b in zip(pairs[0], refetched, strict=True)):
         advice = "make batch(step, micro) depend on its arguments alone: seed a generator with them, keep no cursor"
         return Check(name, "batch(0, 0) asked twice gave two batches", expected, FAIL, advice)
     different = {(ids.tobytes(), targets.tobytes()) for ids, targets in pairs}

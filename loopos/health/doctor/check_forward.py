@@ -12,7 +12,7 @@ from loopos import _core, ops
 from loopos.births.advice import advice as advice_on
 from loopos.data.batches import IGNORE
 
-from .patient import Patient, Unfit, one_channel, rms
+from .patient import NotApplicable, Patient, one_channel, rms
 from .report import FAIL, OK, WARN, Check
 from .stream import stream
 
@@ -39,7 +39,7 @@ def initial_loss(patient: Patient) -> Check:
     ids, targets = patient.batch
     scored = targets != IGNORE
     if not scored.any():
-        raise Unfit("no target counts")
+        raise NotApplicable("no target counts")
     rows, vocab = patient.logits[scored], patient.logits.shape[-1]
     loss, uniform = float(patient.model.loss(ids, targets)), math.log(vocab)
     spread = float(rows.var(axis=1).mean())
@@ -78,12 +78,12 @@ def causality(patient: Patient) -> Iterator[Check]:
     """A token is seen from its own position on, by its own row, and nowhere else."""
     ids = patient.batch[0][:2].copy()
     if ids.shape[1] < 2:
-        raise Unfit("one position alone has no later token")
+        raise NotApplicable("one position alone has no later token")
     if len(ids) == 1:
         ids = np.concatenate([ids, ids])
     before, at = patient.forward(ids), ids.shape[1] // 2
     if patient.vocab < 2:
-        raise Unfit("a vocabulary of one has no other token")
+        raise NotApplicable("a vocabulary of one has no other token")
     for other in (1 + patient.vocab // 2, 1, 2):  # a very narrow norm may take two tokens for one
         changed = ids.copy()
         changed[0, at] = (ids[0, at] + other) % patient.vocab
@@ -159,7 +159,7 @@ def difference(one: tuple[float, dict], two: tuple[float, dict]) -> float:
 def _sound(build: Callable[[], Any]) -> Any:
     model = build()
     if getattr(model, "dtype", "float64") != "float64":
-        raise Unfit("no float64 sibling can be built")
+        raise NotApplicable("no float64 sibling can be built")
     return model
 
 
@@ -168,7 +168,7 @@ def cache(patient: Patient) -> Check:
     name = "generation"
     model = patient.sibling()
     if not hasattr(model, "generate"):
-        raise Unfit("the model has no generate")
+        raise NotApplicable("the model has no generate")
     config = patient.sibling_config
     start = config.context_length // 3
     ids = np.random.default_rng(6).integers(0, config.vocab_size, (2, start))
@@ -215,7 +215,8 @@ def growth(patient: Patient) -> Iterator[Check]:
         advice = "the model does not compute what its parameters and operations say"
         yield _small("two ways", measured, error, 10 * precision(core), advice)
     else:
-        raise Unfit("the model shows no activations: give it activations(ids) -> [stream before and after each block]")
+        wanted = "give it activations(ids) -> [stream before and after each block]"
+        raise NotApplicable(f"the model shows no activations: {wanted}")
     yield judge_growth("growth forward", [_typical(layer) for layer in layers])
 
 
@@ -228,7 +229,7 @@ def _typical(layer: np.ndarray) -> float:
 def judge_growth(name: str, sizes: list[float], shrinks: float = SHRINKS) -> Check:
     """sizes: one a block, in the order in which the signal passes; shrinks: a rate below which it is remarkable."""
     if len(sizes) < 2:
-        raise Unfit("one block alone does not grow")
+        raise NotApplicable("one block alone does not grow")
     first, last, steps = sizes[0], sizes[-1], len(sizes) - 1
     total = last / first if first > 0 else math.nan
     each = total ** (1 / steps) if total > 0 else 0.0

@@ -12,7 +12,7 @@ from loopos.data.batches import IGNORE
 from loopos.gradients.gradcheck import gradcheck
 
 from .check_forward import judge_growth
-from .patient import Patient, Unfit, blocks_of, listed, one_channel, one_entry, parts_of, rms
+from .patient import NotApplicable, Patient, blocks_of, listed, one_channel, one_entry, parts_of, rms
 from .report import FAIL, OK, WARN, Check
 
 FADES = 0.6  # of a gradient from block to block; it varies more than the signal does
@@ -44,7 +44,7 @@ def reach(patient: Patient) -> Check:
     name, expected = "gradient reaches", "all, but for what the batch does not use"
     ids, targets = patient.batch
     if not (targets != IGNORE).any():
-        raise Unfit("no target counts")
+        raise NotApplicable("no target counts")
     _, gradients = patient.loss_and_grads
     if list(gradients) != patient.names:
         missing = listed([key for key in patient.names if key not in gradients])
@@ -134,14 +134,14 @@ def backward_growth(patient: Patient) -> Check:
     """How the gradient of a block's parameters changes from the last block to the first."""
     blocks = blocks_of(patient.names)
     if len(blocks) < 2:
-        raise Unfit("fewer than two blocks")
+        raise NotApplicable("fewer than two blocks")
     _, gradients = patient.loss_and_grads
     sizes = []
     for names in blocks.values():
         total = sum(float(np.vdot(gradients[key], gradients[key])) for key in names)
         sizes.append(math.sqrt(total / max(1, sum(gradients[key].size for key in names))))
     if not any(sizes) and (why := one_channel(patient.config) or one_entry(patient.config)):
-        raise Unfit(why)
+        raise NotApplicable(why)
     return judge_growth("growth backward", sizes[::-1], FADES)
 
 
@@ -151,12 +151,12 @@ def whole_model(patient: Patient) -> Check:
     name, own = "gradcheck", patient.model
     try:
         model, pair = patient.sibling(), patient.sibling_batch()
-    except Unfit:
+    except NotApplicable:
         if getattr(own, "dtype", "") != "float64" or patient.size > SMALL or not hasattr(own, "state_dict"):
             raise
         model, pair = own, patient.cut(*patient.batch, 32)
     if getattr(model, "dtype", "float64") != "float64":
-        raise Unfit("no float64 sibling can be built")
+        raise NotApplicable("no float64 sibling can be built")
     report = gradcheck(model, pair, directions=1, raise_exception=False)
     size = sum(view.size for view in model.parameters().values())
     measured = f"largest relative error {report.max_error:.1e} over {len(report.results)} groups of {size} weights"

@@ -16,7 +16,7 @@ import numpy as np
 from loopos.data.batches import IGNORE
 
 from .check_forward import difference
-from .patient import Batches, Patient, Unfit
+from .patient import Batches, NotApplicable, Patient
 from .report import FAIL, OK, Check, skipped
 
 STEPS = 3
@@ -32,19 +32,19 @@ def distance(one: Weights, two: Weights) -> float:
     return math.sqrt(sum(float(np.sum((one[key].astype(np.float64) - two[key]) ** 2)) for key in one))
 
 
-class _Bench:
+class _TrialRuns:
     """Short trainings that all start from the same weights, on a stream of random tokens."""
 
     def __init__(self, patient: Patient):
         if not (patient.plain or patient.own_trainer):
-            raise Unfit("the model is trained by hand here; pass trainer= to have its settings tried")
+            raise NotApplicable("the model is trained by hand here; pass trainer= to have its settings tried")
         self.patient = patient
         low, high = RATES  # beyond them other checks speak: of updates that are lost, or that explode
         self.rate = min(max(patient.settings["learning_rate"], low), high)
         try:
             config = patient.sibling_config
             patient.sibling("float32")
-        except Unfit:
+        except NotApplicable:
             self.stream = None
         else:
             length = 12 * config.context_length + 1
@@ -65,10 +65,10 @@ class _Bench:
 
 def check_settings(patient: Patient) -> Iterator[Check]:
     """One line a setting."""
-    bench, asked = _Bench(patient), patient.settings
+    bench, asked = _TrialRuns(patient), patient.settings
     before, base = bench.weights()
-    _, again = bench.weights()
-    moved, apart = distance(before, base), distance(base, again)
+    _, repeated = bench.weights()
+    moved, apart = distance(before, base), distance(base, repeated)
     name = "same settings, same bits"
     measured = f"two runs end {apart:.1e} apart after a way of {moved:.2g}"
     if apart or not moved:
@@ -120,7 +120,7 @@ def _live(setting: str, values: str, one: Weights, two: Weights, moved: float) -
 def accumulation(patient: Patient) -> Check:
     """Two micro-batches with unlike numbers of scored targets make the update of the batch that holds both."""
     if not (patient.plain or patient.own_trainer):
-        raise Unfit("the model is trained by hand here; pass trainer= to have it tried")
+        raise NotApplicable("the model is trained by hand here; pass trainer= to have it tried")
     ids, targets = patient.sibling_batch(rows=4)
     targets = targets.copy()
     targets[3:, 2:] = IGNORE
@@ -129,7 +129,7 @@ def accumulation(patient: Patient) -> Check:
     for count in (1, 2):
         model = patient.sibling(dropout=0.0)
         if getattr(model, "dtype", "float64") != "float64":
-            raise Unfit("no float64 sibling can be built")
+            raise NotApplicable("no float64 sibling can be built")
         before = {key: view.copy() for key, view in model.parameters().items()}
         micros = list(zip(np.split(ids, count), np.split(targets, count), strict=True))
         patient.take_steps(model, Batches([micros]), 1, grad_accum=count, **plain)
@@ -144,13 +144,13 @@ def accumulation(patient: Patient) -> Check:
 def logged_loss(patient: Patient) -> Check:
     """The first loss that the trainer reports is the model's loss on the first batch."""
     if not (patient.plain or patient.own_trainer):
-        raise Unfit("the model is trained by hand here; pass trainer= to have it tried")
+        raise NotApplicable("the model is trained by hand here; pass trainer= to have it tried")
     model, pair = patient.sibling(dropout=0.0), patient.sibling_batch()
     expected = float(model.loss(*pair))
     result = patient.take_steps(model, Batches([[pair]]), 1)
     history = getattr(result, "history", None)
     if not history or "loss" not in history[0]:
-        raise Unfit("the trainer returns no history")
+        raise NotApplicable("the trainer returns no history")
     logged = float(history[0]["loss"])
     good = abs(logged - expected) <= 1e-10 * abs(expected)
     measured, wanted = f"{logged:.9g}", f"{expected:.9g}, the model's own before the update"

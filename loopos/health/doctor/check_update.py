@@ -10,7 +10,7 @@ import numpy as np
 from loopos.data.batches import IGNORE
 
 from .check_gradient import shown, silent_parts
-from .patient import IN_PLACE, Batches, Patient, Unfit, listed, parts_of, rms
+from .patient import IN_PLACE, Batches, NotApplicable, Patient, listed, parts_of, rms
 from .report import FAIL, OK, WARN, Check
 
 STEPS = 3
@@ -30,11 +30,11 @@ def moves(patient: Patient) -> Check:
     """A few updates with the run's own optimizer and peak rate, without decay: what moves, moves by its gradient."""
     name, expected = "updates", f"all move, by {RATIO_LOW:g} to {RATIO_HIGH:g} of their size"
     if patient.settings["learning_rate"] == 0:
-        raise Unfit("learning_rate is 0, so nothing is to move")
+        raise NotApplicable("learning_rate is 0, so nothing is to move")
     if patient.quick and patient.size > IN_PLACE:
-        raise Unfit(f"{patient.size} weights are left to the full round")
+        raise NotApplicable(f"{patient.size} weights are left to the full round")
     if not (patient.batch[1] != IGNORE).any():
-        raise Unfit("no target counts")
+        raise NotApplicable("no target counts")
     silent = set(silent_parts(patient.config, patient.loss_and_grads[1])[0])
     with patient.restored() as before:
         patient.take_steps(patient.model, Batches([[patient.batch]]), STEPS, weight_decay=0.0)
@@ -56,7 +56,7 @@ def moves(patient: Patient) -> Check:
                 stuck.append(shown((key, part)))
     ratios = update_ratios(before, after)
     if not ratios:
-        raise Unfit("every matrix is zero")
+        raise NotApplicable("every matrix is zero")
     low, high = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
     measured = f"an update is {ratios[low]:.1e} ({low}) to {ratios[high]:.1e} ({high}) of its tensor"
     if still:
@@ -105,7 +105,7 @@ def overfit(patient: Patient) -> Check:
     name = "overfit a batch"
     ids, targets = patient.cut(*patient.batch, OVERFIT_TOKENS)
     if not (targets != IGNORE).any():
-        raise Unfit("no target counts")
+        raise NotApplicable("no target counts")
     model = patient.model
     few, many = OVERFIT_TURNS
     turns = int(min(many, OVERFIT_FLOPS / (6 * max(1, patient.size) * ids.size * OVERFIT_STEPS)))

@@ -22,13 +22,13 @@ from loopos.threads import threads as using_threads
 from loopos.training import default_settings, train
 
 from . import check_data, check_forward, check_gradient, check_live, check_machine, check_update
-from .patient import Patient, Unfit, randomness_kept
+from .patient import NotApplicable, Patient, randomness_kept
 from .report import FAIL, SKIPPED, Check, DoctorReport, skipped
 
 __all__ = ["Check", "DoctorReport", "doctor"]
 
-_Look = Callable[[Patient], Check | Iterator[Check]]
-LOOKS: list[tuple[str, _Look]] = [  # in the order of what each rests on
+_Examination = Callable[[Patient], Check | Iterator[Check]]
+EXAMINATIONS: list[tuple[str, _Examination]] = [  # in the order of what each rests on
     ("machine", check_machine.check_machine),
     ("initial loss", check_forward.initial_loss),
     ("causality", check_forward.causality),
@@ -117,7 +117,7 @@ def _examine(
     context = getattr(config, "context_length", 2**63 - 1 if settings.seq_len is None else settings.seq_len)
     cutting = {"seq_len": settings.seq_len, "batch_size": settings.batch_size, "grad_accum": settings.grad_accum}
     plain = asdict(settings) | {"threads": None, "eval_every": None, "save_every": None}
-    looks = [look for look in LOOKS if not (quick and look[0] in FULL_ONLY)]
+    examinations = [each for each in EXAMINATIONS if not (quick and each[0] in FULL_ONLY)]
     try:
         source = open_sources(
             data,
@@ -131,20 +131,20 @@ def _examine(
         yield from list(check_data.check_data(patient))
     except IndexError as error:  # an id or a label that is out of range: nothing can be computed with it
         yield Check("labels", str(error), "ids and labels in range", FAIL, "look at the tokenizer and at vocab_size")
-        yield from (skipped(name, "there is no batch to look at") for name, _ in looks)
+        yield from (skipped(name, "there is no batch to look at") for name, _ in examinations)
         return
-    for name, look in looks:
-        yield from _looked(name, look, patient)
+    for name, examination in examinations:
+        yield from _examined(name, examination, patient)
 
 
-def _looked(name: str, look: _Look, patient: Patient) -> Iterable[Check]:
-    """What a look finds. A number that is not finite, and an error of code that is looked at, are findings too."""
+def _examined(name: str, examination: _Examination, patient: Patient) -> Iterable[Check]:
+    """What an examination finds. A number that is not finite, and an error of the code, are findings too."""
     found: list[Check] = []
     try:
-        result = look(patient)
+        result = examination(patient)
         for check in [result] if isinstance(result, Check) else result:
             found.append(check)
-    except Unfit as reason:
+    except NotApplicable as reason:
         found.append(Check(name, str(reason), "", SKIPPED))
     except MemoryError as error:
         found.append(Check(name, f"not enough memory: {error}", "", SKIPPED))

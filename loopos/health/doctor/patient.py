@@ -27,7 +27,7 @@ IN_PLACE = 20_000_000  # weights; of a larger model the quick round neither copi
 WARM = 0.1  # noise on the sibling's weights, so that attention is not uniform and no bias is zero
 
 
-class Unfit(Exception):
+class NotApplicable(Exception):
     """A check cannot be made on this patient; the reason is the message."""
 
 
@@ -115,7 +115,7 @@ class Patient:
     def vocab(self) -> int:
         if getattr(self.config, "vocab_size", None) is not None:
             return int(self.config.vocab_size)
-        raise Unfit("the model has no config.vocab_size")
+        raise NotApplicable("the model has no config.vocab_size")
 
     @cached_property
     def logits(self) -> np.ndarray:
@@ -124,7 +124,7 @@ class Patient:
 
     def forward(self, ids: np.ndarray) -> np.ndarray:
         if not hasattr(self.model, "forward"):
-            raise Unfit("the model has no forward")
+            raise NotApplicable("the model has no forward")
         return self.model.forward(ids)
 
     @cached_property
@@ -167,7 +167,7 @@ class Patient:
         """The model's config, with everything that is only a size made small; and no size so small that it hides what
         is looked for, as a context of one token would."""
         if not hasattr(self.config, "d_model"):
-            raise Unfit("the model has no config to build a small sibling from")
+            raise NotApplicable("the model has no config to build a small sibling from")
         c = self.config
         grouped = 2 if c.n_kv_head < c.n_head else 1
         return replace(
@@ -187,7 +187,7 @@ class Patient:
         try:
             model = type(self.model)(config, seed=0, dtype=dtype)
         except TypeError as error:
-            raise Unfit(
+            raise NotApplicable(
                 f"no small sibling can be built as {type(self.model).__name__}(config, seed=, dtype=): {error}"
             ) from None
         rng = np.random.default_rng(1)

@@ -28,7 +28,7 @@ from loopos.run.updates import Update
 
 from .replay import Repeater, open_bundle
 
-MOST_NAMED = 8
+MAX_NAMED = 8
 _OF_EXPLOSIONS = {  # classes of what weights that are far too large end in
     "learning rate too large",
     "exp overflow",
@@ -81,10 +81,10 @@ def counterfactuals(bundle: str | os.PathLike | Bundle) -> Counterfactuals:
     the others as it did. A single row to blame among n is found in about 2 log2(n) repetitions of the update.
 
     Raises FileNotFoundError and CheckpointError as replay does."""
-    return _Inquiry(open_bundle(bundle)).verdict()
+    return _Experiments(open_bundle(bundle)).verdict()
 
 
-class _Inquiry:
+class _Experiments:
     def __init__(self, bundle: Bundle):
         self.bundle = bundle
         self.repeater = Repeater(bundle)
@@ -97,36 +97,37 @@ class _Inquiry:
             for name, array in arrays.items():
                 if bad := int(np.count_nonzero(~np.isfinite(array))):
                     why = f"The {kind} {name} held {bad} numbers that are not finite before the update began"
-                    return self.blamed("the model", why + "; go back to an earlier checkpoint")
-        birth = self.tried("as it was", self.repeater.update()).birth
+                    return self.conclude("the model", why + "; go back to an earlier checkpoint")
+        birth = self.record("as it was", self.repeater.update()).birth
         if birth is None:
-            return self.blamed("undecided", "Done again, the update is healthy: there is nothing to explain")
-        return self.of_the_rate(birth) or self.of_the_explosion(birth) or self.of_the_data() or self.of_the_arithmetic()
+            return self.conclude("undecided", "Done again, the update is healthy: there is nothing to explain")
+        rate = self.blame_rate(birth) or self.blame_exploded_weights(birth)
+        return rate or self.blame_data() or self.blame_arithmetic()
 
-    def tried(self, changed: str, update: Update) -> Trial:
+    def record(self, changed: str, update: Update) -> Trial:
         self.trials.append(Trial(changed, update.birth is None, update.birth))
         return self.trials[-1]
 
     def heals(self, changed: str, **other: Any) -> bool:
-        return self.tried(changed, Repeater(self.bundle, **other).update()).healthy
+        return self.record(changed, Repeater(self.bundle, **other).update()).healthy
 
-    def blamed(self, verdict: str, why: str, rows: tuple[Row, ...] = ()) -> Counterfactuals:
+    def conclude(self, verdict: str, why: str, rows: tuple[Row, ...] = ()) -> Counterfactuals:
         return Counterfactuals(verdict, why, rows, tuple(self.trials))
 
-    def of_the_rate(self, birth: Birth) -> Counterfactuals | None:
+    def blame_rate(self, birth: Birth) -> Counterfactuals | None:
         """Loss and gradients do not depend on the rate, so that only the optimizer's own step can be its doing."""
         rate = self.bundle.learning_rate
         if birth.phase != "update" or rate == 0:
             return None
-        if self.tried("half the learning rate", self.repeater.update(learning_rate=rate / 2)).healthy:
-            return self.blamed("the rate", f"At half of the learning rate {rate:g} the update is healthy")
-        if self.tried("a learning rate of 0", self.repeater.update(learning_rate=0.0)).healthy:
-            return self.blamed(
+        if self.record("half the learning rate", self.repeater.update(learning_rate=rate / 2)).healthy:
+            return self.conclude("the rate", f"At half of the learning rate {rate:g} the update is healthy")
+        if self.record("a learning rate of 0", self.repeater.update(learning_rate=0.0)).healthy:
+            return self.conclude(
                 "the rate", f"Even half of the learning rate {rate:g} is too large; at 0 the update is healthy"
             )
         return None
 
-    def of_the_explosion(self, birth: Birth) -> Counterfactuals | None:
+    def blame_exploded_weights(self, birth: Birth) -> Counterfactuals | None:
         """Weights that earlier updates made explode overflow sooner or later, in float64 just later."""
         exploded = exploded_weight(self.bundle.weights) if self.bundle.step > 1 else None
         if exploded is None or birth.cause_class not in _OF_EXPLOSIONS:
@@ -138,23 +139,23 @@ class _Inquiry:
         )
         if self.bundle.dtype != "float64" and self.heals("in float64", dtype="float64"):
             why += ". (In float64 this one update is still finite: its range is wider, the weights are the same)"
-        return self.blamed("the rate", why)
+        return self.conclude("the rate", why)
 
-    def of_the_data(self) -> Counterfactuals | None:
+    def blame_data(self) -> Counterfactuals | None:
         if len(self.rows) < 2:
             return None
-        guilty = tuple(self.guilty(self.rows))
-        if not guilty or 2 * len(guilty) > len(self.rows):
+        failing = tuple(self.failing(self.rows))
+        if not failing or 2 * len(failing) > len(self.rows):
             return None
-        named = ", ".join(map(str, guilty[:MOST_NAMED])) + (", ..." if len(guilty) > MOST_NAMED else "")
-        rest = [row for row in self.rows if row not in guilty]
-        if not self.tried(f"without {named}", self.only(rest)).healthy:
+        named = ", ".join(map(str, failing[:MAX_NAMED])) + (", ..." if len(failing) > MAX_NAMED else "")
+        rest = [row for row in self.rows if row not in failing]
+        if not self.record(f"without {named}", self.only(rest)).healthy:
             return None
-        one = len(guilty) == 1
-        why = f"Of {len(self.rows)} rows {'only one fails' if one else f'{len(guilty)} fail'} alone ({named}), and "
-        return self.blamed("the data", why + f"without {'it' if one else 'them'} the update is healthy", guilty)
+        one = len(failing) == 1
+        why = f"Of {len(self.rows)} rows {'only one fails' if one else f'{len(failing)} fail'} alone ({named}), and "
+        return self.conclude("the data", why + f"without {'it' if one else 'them'} the update is healthy", failing)
 
-    def guilty(self, rows: list[Row]) -> Iterator[Row]:
+    def failing(self, rows: list[Row]) -> Iterator[Row]:
         """Those of ``rows`` that fail alone, by halving: a set whose whole is healthy is not looked into."""
         if self.only(rows).birth is None:
             return
@@ -162,8 +163,8 @@ class _Inquiry:
             yield from rows
             return
         middle = len(rows) // 2
-        yield from self.guilty(rows[:middle])
-        yield from self.guilty(rows[middle:])
+        yield from self.failing(rows[:middle])
+        yield from self.failing(rows[middle:])
 
     def only(self, rows: Collection[Row]) -> Update:
         """The update of these rows alone."""
@@ -178,14 +179,14 @@ class _Inquiry:
             batches.append((ids, targets))
         return self.repeater.update(batches)
 
-    def of_the_arithmetic(self) -> Counterfactuals:
+    def blame_arithmetic(self) -> Counterfactuals:
         if self.bundle.dtype != "float64" and self.heals("in float64", dtype="float64"):
             why = "In float64 the update is healthy: the numbers are finite, but too large for float32"
-            return self.blamed("the precision", why)
+            return self.conclude("the precision", why)
         if self.bundle.config.dropout > 0 and self.heals("without dropout", dropout=0.0):
             why = f"Without its dropout of {self.bundle.config.dropout:g} the update is healthy"
-            return self.blamed("the model", why)
+            return self.conclude("the model", why)
         if all(self.only([row]).birth is not None for row in self.rows):
             why = "Each row fails alone, in float64 and without dropout too: the weights themselves lead there"
-            return self.blamed("the model", why)
-        return self.blamed("undecided", "No single change heals it, and some rows are healthy alone")
+            return self.conclude("the model", why)
+        return self.conclude("undecided", "No single change heals it, and some rows are healthy alone")

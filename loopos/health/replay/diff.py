@@ -106,7 +106,7 @@ def _joined(bits: dict[int, dict[str, Any]], logged: dict[int, dict[str, Any]]) 
 
 def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines: Lines) -> tuple[tuple[str, ...], str]:
     """(sentences on what differs, what is lacking to say more)."""
-    from . import parting  # here, because only this needs a model
+    from . import side_by_side  # here, because only this needs a model
     from .rerun import Rerun
 
     of_a, of_b = checkpoints(a.folder), checkpoints(b.folder)
@@ -114,8 +114,8 @@ def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines:
         return (), "what parted them cannot be looked for: both need a checkpoint (output_dir, save_every)"
     at = [each[max(each) if checkpoint is None else checkpoint] for each in (of_a, of_b)]
     later = [each[min((s for s in each if s >= step), default=max(each))] for each in (of_a, of_b)]
-    causes = parting.differing_settings(*later)
-    if any(cause.startswith(parting.INCOMPARABLE) for cause in causes):
+    causes = side_by_side.differing_settings(*later)
+    if any(cause.startswith(side_by_side.INCOMPARABLE) for cause in causes):
         return causes, ""  # they have no step in common that could be done again
     if checkpoint is None and step > FROM_SEED:
         return causes, (
@@ -129,7 +129,7 @@ def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines:
         reruns = [Rerun(start, data, from_seed=checkpoint is None, later=end) for start, end in pairs]
     except CheckpointError as error:  # what is known without it is known all the same
         return causes, f"to name the operation, a checkpoint is needed that can be read: {error}"
-    return causes + parting.done_again(*reruns, step, lines), ""
+    return causes + side_by_side.recompute(*reruns, step, lines), ""
 
 
 def common_checkpoint(a: Run, b: Run, step: int) -> tuple[int | None, bool | None]:

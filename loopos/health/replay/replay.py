@@ -16,7 +16,7 @@ from loopos.errors import Birth, CheckpointError
 from loopos.model import Model
 from loopos.run.bundle import Batches, Bundle, Outcome, build, find_bundle, read_bundle
 from loopos.run.settings import MAX_THREADS
-from loopos.run.updates import Update, Updater, passes
+from loopos.run.updates import Update, Updater, micro_batches
 from loopos.threads import threads as using_threads
 
 
@@ -159,7 +159,7 @@ class Repeater:
         order of execution: tap(micro_batch, place, shape, first, elements). place: a dict of phase, layer, op and
         tensor; elements: a flat copy of those from ``first`` on, for a tensor may come in pieces."""
         self._restore()
-        calls, _ = passes(self.bundle.batches, self.bundle.step - 1, self.bundle.settings.seed)
+        calls, _ = micro_batches(self.bundle.batches, self.bundle.step - 1, self.bundle.settings.seed)
         with self.model.lock:
             for ids, targets, keywords in calls:
                 if self.model._core.trace(ids, targets, **keywords, tap=partial(tap, keywords["micro"])) is not None:

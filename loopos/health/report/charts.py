@@ -10,8 +10,8 @@ from html import escape
 
 WIDTH, HEIGHT = 860, 250
 LEFT, RIGHT, TOP, BOTTOM = 64, 28, 20, 30
-MOST_POINTS = 1200  # of one curve; beyond, the lowest and highest of each part are drawn
-MOST_CELLS = 160  # columns of a heat map
+MAX_POINTS = 1200  # of one curve; beyond, the lowest and highest of each part are drawn
+MAX_CELLS = 160  # columns of a heat map
 COLOURS = ("#2563a8", "#c2571a", "#2b7a4b", "#7a4b9e")
 Points = Sequence[tuple[float, float | None]]
 
@@ -58,7 +58,7 @@ def chart(title: str, curves: Mapping[str, Points], *, logarithmic: bool = False
                 line = " ".join(at(x, y) for x, y in piece)
                 style = f'class="c{i % len(COLOURS)}" fill="none" stroke="{colour}" stroke-width="1.5"'
                 parts.append(f'<polyline {style} points="{line}"/>')
-        bad = [x for x, y in points if y is None][:MOST_POINTS]
+        bad = [x for x, y in points if y is None][:MAX_POINTS]
         parts += [f'<circle class="bad" cx="{place(x, y_low)[0]}" cy="{TOP - 5}" r="3"/>' for x in bad]
         if len(drawn) > 1:  # above the frame, where no curve is
             across = WIDTH - RIGHT - 90 * (len(drawn) - 1 - i)
@@ -107,8 +107,8 @@ def heat_map(title: str, rows: Mapping[str, Points], low: float, high: float) ->
 def _edges(xs: Sequence[float]) -> list[float]:
     """Of the columns of a heat map: one for each x, half-way to its neighbours; equal ones where that would be too
     many."""
-    if len(xs) > MOST_CELLS:
-        return [xs[0] + (xs[-1] - xs[0]) * i / MOST_CELLS for i in range(MOST_CELLS + 1)]
+    if len(xs) > MAX_CELLS:
+        return [xs[0] + (xs[-1] - xs[0]) * i / MAX_CELLS for i in range(MAX_CELLS + 1)]
     if len(xs) == 1:
         return list(_span(xs[0], xs[0]))
     between = [a + (b - a) / 2 for a, b in itertools.pairwise(xs)]
@@ -170,10 +170,10 @@ def _span(low: float, high: float) -> tuple[float, float]:
 
 
 def _thinned(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, float | None]]:
-    if len(points) <= MOST_POINTS:
+    if len(points) <= MAX_POINTS:
         return list(points)
     kept: list[tuple[float, float | None]] = []
-    size = math.ceil(2 * len(points) / MOST_POINTS)
+    size = math.ceil(2 * len(points) / MAX_POINTS)
     for start in range(0, len(points), size):
         part = points[start : start + size]
         finite = [point for point in part if point[1] is not None]

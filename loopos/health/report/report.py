@@ -22,7 +22,7 @@ from loopos.run.metrics import BITS, DOCTOR
 from .charts import chart, heat_map
 
 REPORT = "report.html"
-MOST_EVENTS = 200
+MAX_EVENTS = 200
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2em auto; padding: 0 1em; color: #1c1c1c;
 background: #fff } h1 { font-size: 1.4em; overflow-wrap: anywhere } h2 { font-size: 1.1em; margin-top: 2em }
@@ -55,7 +55,7 @@ def page(run: Run) -> str:
     """The whole page. Everything that comes from a file is escaped."""
     records = run.records
     events = [*_events(records), *_endings(run)]
-    marks = [step for step, _ in events][:MOST_EVENTS]
+    marks = [step for step, _ in events][:MAX_EVENTS]
     curves = {name: _curve(records, name) for name in _CURVES}
     parts = [
         f"<h1>{escape(str(run.folder))}</h1>",
@@ -181,15 +181,15 @@ def _told(step: int, name: str, event: Any) -> tuple[int, str]:
 def _event_table(events: list[tuple[int, str]]) -> str:
     if not events:
         return "<h2>Events</h2><p>None: every number in the log is finite and no update was refused.</p>"
-    rows = "".join(f"<tr><td>{step}</td><td>{escape(text[:500])}</td></tr>" for step, text in events[:MOST_EVENTS])
-    more = f"<p>and {len(events) - MOST_EVENTS} more</p>" if len(events) > MOST_EVENTS else ""
+    rows = "".join(f"<tr><td>{step}</td><td>{escape(text[:500])}</td></tr>" for step, text in events[:MAX_EVENTS])
+    more = f"<p>and {len(events) - MAX_EVENTS} more</p>" if len(events) > MAX_EVENTS else ""
     return f"<h2>Events</h2><table><tr><th>step</th><th>what</th></tr>{rows}</table>{more}"
 
 
 def _bundles(run: Run) -> str:
     """The updates that ended the run, each with the birth of its number."""
     rows = []
-    for path, step, birth, past, problem in list(endings(run))[-MOST_EVENTS:]:
+    for path, step, birth, past, problem in list(endings(run))[-MAX_EVENTS:]:
         healthy = problem or "every number of it was finite"
         said = str(NonFiniteError(birth)) if birth else healthy  # where, why, what to do
         said += ". The log has since gone past this step" if past else ""
@@ -220,7 +220,7 @@ def _doctor(run: Run) -> str:
     if isinstance(lines, list) and lines and all(isinstance(line, dict) for line in lines):
         names = list(dict.fromkeys(str(name) for line in lines for name in line))[:8]
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
-        cells = ("".join(f"<td>{escape(_text(line.get(name)))}</td>" for name in names) for line in lines[:MOST_EVENTS])
+        cells = ("".join(f"<td>{escape(_text(line.get(name)))}</td>" for name in names) for line in lines[:MAX_EVENTS])
         summary = (
             f"<p>{escape(_text(found['summary'])[:500])}</p>" if isinstance(found, dict) and "summary" in found else ""
         )

@@ -7,7 +7,7 @@ import pytest
 
 import loopos
 from loopos.health.doctor import check_forward
-from loopos.health.doctor.patient import Unfit
+from loopos.health.doctor.patient import NotApplicable
 from loopos.health.doctor.report import FAIL, OK, WARN
 from loopos.health.doctor.stream import stream
 
@@ -204,7 +204,7 @@ def test_shrinking_that_is_not_yet_death():
     assert check_forward.judge_growth("g", [1, 0, 0]).verdict == FAIL
     assert check_forward.judge_growth("g", [0, 0]).verdict == FAIL
     assert check_forward.judge_growth("g", [1, float("nan")]).verdict == FAIL
-    with pytest.raises(Unfit):
+    with pytest.raises(NotApplicable):
         check_forward.judge_growth("g", [1])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import loopos
 from loopos.health.doctor import check_gradient
-from loopos.health.doctor.patient import Unfit
+from loopos.health.doctor.patient import NotApplicable
 from loopos.health.doctor.report import FAIL, OK, WARN
 
 
@@ -189,7 +189,7 @@ def test_a_wrapped_model_is_checked_itself(config, patient):
     assert check_gradient.whole_model(patient(Wrapped(model, 1.0))).verdict == OK
     assert check_gradient.whole_model(patient(Wrapped(model, 1.001))).verdict == FAIL
     assert {name: view.tobytes() for name, view in model.parameters().items()} == before
-    with pytest.raises(Unfit, match="no small sibling"):
+    with pytest.raises(NotApplicable, match="no small sibling"):
         check_gradient.whole_model(patient(Wrapped(loopos.Model(config()), 1.0)))
 
 

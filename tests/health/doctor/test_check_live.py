@@ -9,7 +9,7 @@ import pytest
 
 import loopos
 from loopos.health.doctor import check_live
-from loopos.health.doctor.patient import Unfit
+from loopos.health.doctor.patient import NotApplicable
 from loopos.health.doctor.report import FAIL, OK, SKIPPED
 
 
@@ -103,7 +103,7 @@ def test_without_a_sibling_the_model_itself_is_tried(patient):
     assert failed == {"warmup_steps is live"}  # which it does not have, indeed
     assert checks["seed is live"].verdict == checks["dropout is live"].verdict == SKIPPED
     assert (model.table == before).all()
-    with pytest.raises(Unfit, match="pass trainer="):
+    with pytest.raises(NotApplicable, match="pass trainer="):
         found(patient(model))
 
 
@@ -146,5 +146,5 @@ def test_the_loss_that_is_logged(patient):
     check = check_live.logged_loss(patient(trainer=trainer))
     assert check.verdict == FAIL
     assert check.measured == "0"
-    with pytest.raises(Unfit, match="no history"):
+    with pytest.raises(NotApplicable, match="no history"):
         check_live.logged_loss(patient(trainer=lambda *args, **settings: None))

@@ -9,7 +9,7 @@ import pytest
 
 import loopos
 from loopos.health.doctor import check_update
-from loopos.health.doctor.patient import Unfit
+from loopos.health.doctor.patient import NotApplicable
 from loopos.health.doctor.report import FAIL, OK, WARN
 
 
@@ -103,7 +103,7 @@ def test_updates_that_are_small_but_not_lost(config, patient):
 
 
 def test_no_rate_no_movement(patient):
-    with pytest.raises(Unfit, match="learning_rate is 0"):
+    with pytest.raises(NotApplicable, match="learning_rate is 0"):
         check_update.moves(patient(learning_rate=0.0))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import loopos
-from loopos.health.doctor.doctor import LOOKS
+from loopos.health.doctor.doctor import EXAMINATIONS
 from loopos.health.doctor.report import FAIL, OK, SKIPPED
 
 
@@ -101,7 +101,7 @@ def test_what_is_out_of_range_is_a_finding(config):
     report = loopos.doctor(config(), ids)
     assert not report.ok
     assert "id 256 at position 70" in report["labels"].measured
-    assert [check.verdict for check in report.checks[1:]] == [SKIPPED] * len(LOOKS)
+    assert [check.verdict for check in report.checks[1:]] == [SKIPPED] * len(EXAMINATIONS)
 
 
 def test_a_weight_that_is_not_finite_is_named(config, text):

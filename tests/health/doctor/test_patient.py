@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import loopos
-from loopos.health.doctor.patient import Batches, Unfit, blocks_of, listed, parts_of, rms, steps_by_hand
+from loopos.health.doctor.patient import Batches, NotApplicable, blocks_of, listed, parts_of, rms, steps_by_hand
 from loopos.training import default_settings
 
 
@@ -68,7 +68,7 @@ def test_what_a_model_lacks_is_said(patient):
         def parameters(self):
             return {"w": np.zeros(3)}
 
-    with pytest.raises(Unfit, match=r"no config\.vocab_size"):
+    with pytest.raises(NotApplicable, match=r"no config\.vocab_size"):
         _ = patient(Bare()).vocab
-    with pytest.raises(Unfit, match="no forward"):
+    with pytest.raises(NotApplicable, match="no forward"):
         patient(Bare()).forward(np.zeros((1, 2), int))

@@ -19,7 +19,7 @@ from loopos.files import durable
 from loopos.files.checkpoint_folder import STATE
 from loopos.run.bundle import Bundle, Outcome
 
-from .operations import Operation, first_operation, first_other_bit
+from .mismatch import Mismatch, first_mismatch, first_other_bit
 from .replay import Repeater
 from .rerun import Rerun
 
@@ -52,7 +52,7 @@ def _state(path: Path) -> Mapping[str, Any]:
     return state if isinstance(state, Mapping) else {}
 
 
-def done_again(a: Rerun, b: Rerun, step: int, recorded: Sequence[Mapping[int, Mapping[str, Any]]]) -> tuple[str, ...]:
+def recompute(a: Rerun, b: Rerun, step: int, recorded: Sequence[Mapping[int, Mapping[str, Any]]]) -> tuple[str, ...]:
     """What comes of doing both runs again up to update ``step``, of which their records, by step, differ: whether this
     process computes what they ``recorded``, and in which update, which input and which operation they part here."""
     if step <= a.step:  # a log that no run of loopos.train wrote: its steps count from 1
@@ -61,10 +61,10 @@ def done_again(a: Rerun, b: Rerun, step: int, recorded: Sequence[Mapping[int, Ma
     astray: dict[str, int] = {}  # the first step of a run whose recorded bits are not those computed here
     known: list[bool | None] = [None, None]
     inputs: str | None = None
-    operation: Operation | None = None
+    mismatch: Mismatch | None = None
     parted = 0  # the step of that operation
     while a.step < step:  # to the end, though the operation be found: the records are to bear it out
-        bundles = None if operation else (a.bundle(), b.bundle())
+        bundles = None if mismatch else (a.bundle(), b.bundle())
         inputs = inputs or (first_input(*bundles) if bundles else None)
         updates = a.advance(), b.advance()
         known = [_recorded(update, lines.get(a.step, {})) for update, lines in zip(updates, recorded, strict=True)]
@@ -78,7 +78,7 @@ def done_again(a: Rerun, b: Rerun, step: int, recorded: Sequence[Mapping[int, Ma
         if not _same_passes(*bundles):
             return (f"done again here, step {a.step} differs in {inputs}",)
         if inputs or Outcome.of(updates[0]).differences(Outcome.of(updates[1])) or _states_apart(a, b):
-            operation, parted = first_operation(*(Repeater(bundle) for bundle in bundles)), a.step
+            mismatch, parted = first_mismatch(*(Repeater(bundle) for bundle in bundles)), a.step
     sentences = [
         f"step {astray.get(name, a.step)} of {name}, done again here from {start}, "
         f"{'does not give' if name in astray else 'gives'} the bits that it recorded"
@@ -86,7 +86,7 @@ def done_again(a: Rerun, b: Rerun, step: int, recorded: Sequence[Mapping[int, Ma
         if name in astray or same is not None
     ]
     elsewhere = f"{_NOT_ITS_SEED}, or {_ELSEWHERE}" if start == "its seed" and astray else _ELSEWHERE
-    if start == "its seed" and (len(astray) == 2 or (astray and operation is not None)):
+    if start == "its seed" and (len(astray) == 2 or (astray and mismatch is not None)):
         return (*sentences, elsewhere)  # what is computed here is not what the runs did
     if inputs:
         sentences.append(f"done again here, both differ first in {inputs}")
@@ -96,10 +96,10 @@ def done_again(a: Rerun, b: Rerun, step: int, recorded: Sequence[Mapping[int, Ma
         for name, birth in zip("AB", (update.birth for update in updates), strict=True)
         if birth is not None
     ]
-    if refused and operation is None:
+    if refused and mismatch is None:
         return (*sentences, *refused)
-    if operation is not None:
-        first = f"the first operation whose result differs, in step {parted}, is {operation}"
+    if mismatch is not None:
+        first = f"the first operation whose result differs, in step {parted}, is {mismatch}"
         sentences.append(first if inputs else f"done again here, both start step {parted} from the same bits; {first}")
     elif inputs:
         sentences.append(f"no operation up to step {a.step} gives another result for it")
@@ -140,7 +140,7 @@ def _states_apart(a: Rerun, b: Rerun) -> bool:
 
 def first_input(a: Bundle, b: Bundle) -> str | None:
     """The first thing in which two updates differ before anything is computed, in the order in which they use it; None
-    when all is the same. The settings of the optimizer are not among it: see :class:`Operation`."""
+    when all is the same. The settings of the optimizer are not among it: see :class:`Mismatch`."""
     if a.config != b.config or a.dtype != b.dtype:
         return "the model's configuration"
     if len(a.batches) != len(b.batches):

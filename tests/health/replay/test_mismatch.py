@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from loopos import testing
-from loopos.health.replay.operations import first_operation
+from loopos.health.replay.mismatch import first_mismatch
 from loopos.health.replay.replay import Repeater
 
 PLACES = [  # tensor, index, phase, op, layer
@@ -26,7 +26,7 @@ PLACES = [  # tensor, index, phase, op, layer
 
 def test_the_same_update_has_none(bundled):
     bundle = bundled()
-    assert first_operation(Repeater(bundle), Repeater(bundle)) is None
+    assert first_mismatch(Repeater(bundle), Repeater(bundle)) is None
 
 
 def test_the_tap_brings_every_tensor_of_the_trace(bundled):
@@ -60,7 +60,7 @@ def test_what_a_tap_raises_comes_through_and_nothing_stays(bundled):
 
     with pytest.raises(KeyError, match="no more"):
         repeater.trace(tap)
-    assert first_operation(repeater, Repeater(bundled())) is None
+    assert first_mismatch(repeater, Repeater(bundled())) is None
 
 
 @pytest.mark.parametrize(("tensor", "index", "phase", "op", "layer"), PLACES)
@@ -69,14 +69,14 @@ def test_a_planted_number_is_named_exactly(bundled, tensor, index, phase, op, la
     bundle = bundled()
     a, b = Repeater(bundle), Repeater(bundle)
     with testing.planted(b.model, tensor, index, value, phase=phase, micro_batch=1):
-        found = first_operation(a, b)
+        found = first_mismatch(a, b)
     place = (found.phase, found.layer, found.op, found.tensor, found.index, found.micro_batch)
     assert place == (phase, layer, op, tensor, index, 1)
     assert np.array_equal(found.b, value, equal_nan=True)
     assert found.a != value
     for part in (f"op {op} ({phase} pass", f"{tensor}{list(index)} = {found.a!r} in A, {value!r} in B"):
         assert part in str(found)
-    mirrored = first_operation(b, a)  # the fault is gone
+    mirrored = first_mismatch(b, a)  # the fault is gone
     assert mirrored is None
 
 
@@ -85,7 +85,7 @@ def test_a_score_of_one_head_is_named_by_what_it_is_made_of(bundled):
     bundle = bundled(dropout=0.0)
     weights = {name: array.copy() for name, array in bundle.weights.items()}
     weights["blocks.1.attn.qkv_proj.weight"][12, 3] += 1.0  # keys begin at 8, the second head's at 12
-    found = first_operation(Repeater(bundle), Repeater(dataclasses.replace(bundle, weights=weights)))
+    found = first_mismatch(Repeater(bundle), Repeater(dataclasses.replace(bundle, weights=weights)))
     assert (found.op, found.tensor, found.index) == ("linear", "blocks.1.attn.qkv_proj.y", (0, 0, 12))
 
 
@@ -100,24 +100,24 @@ def test_a_score_of_one_head_is_named_by_what_it_is_made_of(bundled):
 def test_a_setting_of_the_optimizer_is_in_the_update(bundled, changed, because):
     bundle = bundled()
     other = dataclasses.replace(bundle, settings=dataclasses.replace(bundle.settings, **changed))
-    found = first_operation(Repeater(bundle), Repeater(other))
+    found = first_mismatch(Repeater(bundle), Repeater(other))
     assert (found.phase, found.op, found.micro_batch) == ("update", "adamw", None)
     assert [text.startswith(because) for text in found.because] == [True]
 
 
 def test_so_are_the_rate_and_a_moment(bundled):
     bundle = bundled()
-    found = first_operation(Repeater(bundle), Repeater(dataclasses.replace(bundle, learning_rate=0.02)))
+    found = first_mismatch(Repeater(bundle), Repeater(dataclasses.replace(bundle, learning_rate=0.02)))
     assert found.because == ("the learning rate is 0.01 in A, 0.02 in B",)
     name = "blocks.0.mlp.up_proj.weight"
     moments = {key: array.copy() for key, array in bundle.moments.items()}
     moments[f"exp_avg.{name}"][2, 1] = 0.25
-    found = first_operation(Repeater(bundle), Repeater(dataclasses.replace(bundle, moments=moments)))
+    found = first_mismatch(Repeater(bundle), Repeater(dataclasses.replace(bundle, moments=moments)))
     assert (found.tensor, found.index, found.layer, found.because) == (name, (2, 1), 0, ())
 
 
 def test_another_dropout_is_in_the_forward_pass(bundled):
     bundle = bundled()
     other = dataclasses.replace(bundle, settings=dataclasses.replace(bundle.settings, seed=12))
-    found = first_operation(Repeater(bundle), Repeater(other))
+    found = first_mismatch(Repeater(bundle), Repeater(other))
     assert (found.phase, found.layer) == ("forward", None)

@@ -13,10 +13,10 @@ import pytest
 import loopos
 from loopos import testing
 from loopos.cli import main
-from loopos.health.replay import parting
+from loopos.health.replay import side_by_side
 from loopos.health.replay.diff import diff
-from loopos.health.replay.parting import first_input
 from loopos.health.replay.rerun import Rerun
+from loopos.health.replay.side_by_side import first_input
 from loopos.run.bundle import Bundle
 from loopos.run.checkpoint import load_checkpoint
 
@@ -53,7 +53,7 @@ def test_equal_runs_are_equal_at_every_step_whatever_was_logged(a, tmp_path):
     assert found.common == 10
 
 
-def done_again(step, start="its checkpoint", a="gives", b="gives"):
+def recomputed(step, start="its checkpoint", a="gives", b="gives"):
     pairs = (("A", a), ("B", b))
     return tuple(f"step {step} of {x}, done again here from {start}, {y} the bits that it recorded" for x, y in pairs)
 
@@ -64,7 +64,7 @@ def test_one_unit_in_the_last_place_is_found_at_its_step_in_its_tensor_and_in_wh
     assert (found.step, found.checkpoint, found.weights_equal, found.causes) == (7, 6, False, ())
     assert "--data" in str(found)
     found = diff(a, b, data=TEXT)
-    assert found.causes[:2] == done_again(7)
+    assert found.causes[:2] == recomputed(7)
     assert "first in a weight before the step: blocks.1.mlp.up_proj.weight[0, 5] = " in found.causes[2]
     reads_it = r"op linear \(forward pass, block 1, micro-batch \d\): blocks\.1\.mlp\.up_proj\.y\[\d, \d, 0\] = "
     first = "the first operation whose result differs, in step 7, is "
@@ -94,11 +94,11 @@ def test_where_there_is_no_checkpoint_the_seed_will_do(tmp_path):
     found = diff(a, b, data=TEXT)
     assert (found.step, found.checkpoint) == (3, None)
     # nobody did again what the callback did
-    assert found.causes[:2] == done_again(3, "its seed", b="does not give")
+    assert found.causes[:2] == recomputed(3, "its seed", b="does not give")
     assert "done again here, both are the same" in found.causes[2]
     decayed = run(tmp_path / "c", **settings, weight_decay=0.2)
     found = diff(a, decayed, data=TEXT)
-    assert found.causes[1:3] == done_again(2, "its seed")  # where it shows, which bears out what was found before
+    assert found.causes[1:3] == recomputed(2, "its seed")  # where it shows, which bears out what was found before
     assert "start step 1 from the same bits" in found.causes[3]
     assert "is op adamw (update): " in found.causes[3]
     assert found.causes[3].endswith("; weight_decay is 0.1 in A, 0.2 in B")
@@ -109,7 +109,7 @@ def test_weights_that_are_not_those_of_the_seed_are_noticed(tmp_path):
     for name, more in (("a", {}), ("b", {"callbacks": [Nudge(2)]})):
         loopos.train(loopos.Model(CONFIG, seed=5), TEXT, output_dir=tmp_path / name, **settings, **more)
     found = diff(tmp_path / "a", tmp_path / "b", data=TEXT)
-    assert found.causes[:2] == done_again(1, "its seed", "does not give", "does not give")
+    assert found.causes[:2] == recomputed(1, "its seed", "does not give", "does not give")
     assert re.match("either a run .* did not begin with the weights of its seed, or its settings", found.causes[2])
 
 
@@ -155,7 +155,7 @@ def test_a_fault_that_struck_once_is_told_apart_from_the_computation(a, tmp_path
         loopos.train(model, TEXT, output_dir=tmp_path / "b", **SETTINGS)
     found = diff(a, tmp_path / "b", data=TEXT)
     assert (found.step, found.checkpoint, found.weights_equal) == (8, 6, True)
-    assert found.causes[:2] == done_again(8, b="does not give")
+    assert found.causes[:2] == recomputed(8, b="does not give")
     assert "both are the same: a run whose bits are not given here was computed by another build" in found.causes[2]
 
 
@@ -182,7 +182,7 @@ def test_a_fault_that_is_there_again_is_named(a, tmp_path, monkeypatch):
     monkeypatch.setattr("loopos.health.replay.rerun.Model", Faulty)
     monkeypatch.setattr("loopos.health.replay.replay.Model", Faulty)
     found = diff(a, tmp_path / "b", data=TEXT)
-    assert found.causes[:2] == done_again(8)
+    assert found.causes[:2] == recomputed(8)
     where = "op linear (forward pass, block 1, micro-batch 1): blocks.1.attn.o_proj.y[1, 4, 3] = "
     assert "both start step 8 from the same bits" in found.causes[2]
     assert where in found.causes[2]
@@ -197,7 +197,7 @@ def test_which_of_two_records_this_machine_computes(a, tmp_path):
     (b / "bits.jsonl").write_text("\n".join([*lines[:7], json.dumps(record), *lines[8:]]) + "\n")
     found = diff(a, b, data=TEXT)  # as if the other run had been on a faulty machine
     assert (found.step, [name for name, _, _ in found.fields], found.checkpoint) == (8, ["loss_hex"], 6)
-    assert found.causes[:2] == done_again(8, b="does not give")
+    assert found.causes[:2] == recomputed(8, b="does not give")
     assert found.causes[2].startswith("done again here, both are the same: ")
 
 
@@ -316,13 +316,13 @@ def test_a_micro_batch_that_only_one_computes_is_named_and_not_paired(tmp_path):
         Rerun(load_checkpoint(next((tmp_path / name).glob("step-*"))), Batches(targets), from_seed=True)
         for name, targets in (("a", True), ("b", False))
     ]
-    (cause,) = parting.done_again(*reruns, 3, ({}, {}))
+    (cause,) = side_by_side.recompute(*reruns, 3, ({}, {}))
     assert cause.startswith("done again here, step 3 differs in the batch: micro-batch 0, targets[0, 0] = ")
 
 
 def test_a_step_that_no_run_has_is_told(a):
     rerun = Rerun(load_checkpoint(next(a.glob("step-*"))), TEXT, from_seed=True)
-    assert parting.done_again(rerun, rerun, 0, ({}, {})) == ("step 0 is not one that can be done again",)
+    assert side_by_side.recompute(rerun, rerun, 0, ({}, {})) == ("step 0 is not one that can be done again",)
 
 
 def test_a_text_that_was_edited_since_takes_no_comparison_away(tmp_path, capsys):

@@ -20,7 +20,7 @@ from .replay import Repeater
 
 
 @dataclass(frozen=True)
-class Operation:
+class Mismatch:
     """phase: "forward", "backward" or "update"; layer: the block, None outside blocks; op, tensor: as in a Birth;
     index: the first element of which the bits differ; a, b: its values; micro_batch: None for an update; because:
     sentences on what else an update used that is not the same."""
@@ -43,7 +43,7 @@ class Operation:
         return "; ".join([f"op {self.op} ({where}): {values}", *self.because])
 
 
-def first_operation(a: Repeater, b: Repeater) -> Operation | None:
+def first_mismatch(a: Repeater, b: Repeater) -> Mismatch | None:
     """The first operation of the update of ``a`` that gives other bits than that of ``b``; None when all that both
     compute, up to the weights and moments after the update, is the same. Weights before it are no operation's.
 
@@ -85,7 +85,7 @@ class _Listener:
         self.pieces.append(_Piece(micro, *names, shape, first, digest))
 
 
-def _in_passes(a: Repeater, b: Repeater) -> Operation | None:
+def _in_passes(a: Repeater, b: Repeater) -> Mismatch | None:
     listeners = _Listener(), _Listener()
     for repeater, listener in zip((a, b), listeners, strict=True):
         repeater.trace(listener)
@@ -100,10 +100,10 @@ def _in_passes(a: Repeater, b: Repeater) -> Operation | None:
     flat = first_other_bit(x, y)
     index = tuple(int(i) for i in np.unravel_index(piece.first + flat, piece.shape))
     values = float(x[flat]), float(y[flat])
-    return Operation(piece.phase, piece.layer, piece.op, piece.tensor, index, *values, piece.micro_batch)
+    return Mismatch(piece.phase, piece.layer, piece.op, piece.tensor, index, *values, piece.micro_batch)
 
 
-def _in_update(a: Repeater, b: Repeater) -> Operation | None:
+def _in_update(a: Repeater, b: Repeater) -> Mismatch | None:
     updates = a.update(), b.update()
     if any(update.birth is not None for update in updates):
         return None  # found in the passes, or both were refused for the same
@@ -115,7 +115,7 @@ def _in_update(a: Repeater, b: Repeater) -> Operation | None:
         index = tuple(int(i) for i in np.unravel_index(flat, x.shape))
         op, values = a.bundle.settings.optimizer, (float(x[index]), float(y[index]))
         because = _because(a, b, [update.grad_norm for update in updates])
-        return Operation("update", gate.layer_of(name), op, name, index, *values, None, because)
+        return Mismatch("update", gate.layer_of(name), op, name, index, *values, None, because)
     return None
 
 
