@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import shlex
 import time
@@ -185,6 +186,7 @@ class _Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     refused: tuple[Update, float, float] | None = None  # the latest, its learning rate, and the seconds it took
     valid_tokens: int = 0  # of this call
+    unscored: bool = False  # an evaluation met no target to score
     _seconds: float = 0.0  # spent in updates, and the tokens of those, since the last entry of the history
     _tokens: int = 0
 
@@ -217,7 +219,9 @@ class _Run:
             stopping = self.call("on_step_end", **entry)
             last = stopping or self.step == self.total or self.interrupts.pending is not None
             if self.sources.eval is not None and self.due(settings.eval_every, last and not self.interrupts.pending):
-                entry["eval_loss"], _ = evaluate(self.model, self.sources.eval, self.interrupts.check)
+                loss, scored = evaluate(self.model, self.sources.eval, self.interrupts.check)
+                entry["eval_loss"] = loss if scored else math.nan  # 0 would be the best loss there is
+                self.unscored = self.unscored or scored == 0
                 self.call("on_evaluate", eval_loss=entry["eval_loss"])
                 if self.due(settings.eval_every, False):
                     alarms += self.watch.evaluated(self.step, entry["eval_loss"])
@@ -257,6 +261,12 @@ class _Run:
             warnings.warn(
                 f"train: every target of {self.step - first} updates was {IGNORE}, so nothing was learned; "
                 "targets of 0..vocab_size-1 are what is scored",
+                stacklevel=3,
+            )
+        if self.unscored:
+            warnings.warn(
+                f"train: every target of eval_data was {IGNORE}, so no held-out loss is known: eval_loss is NaN (null "
+                "in metrics.jsonl); targets of 0..vocab_size-1 are what is scored",
                 stacklevel=3,
             )
         return stopped

@@ -1,5 +1,6 @@
 """What train refuses, and that it does so before anything else happens."""
 
+import json
 import math
 import os
 import subprocess
@@ -101,6 +102,21 @@ def test_all_labels_ignored_changes_nothing_and_is_told():
         result = loopos.train(model, Masked(), max_steps=3, log_every=1, progress=False)
     assert bits(model) == before
     assert [(line["loss"], line["grad_norm"], line["valid_tokens"]) for line in result.history] == [(0.0, 0.0, 0)] * 3
+
+
+def test_an_evaluation_without_a_target_has_no_loss_and_is_told(tmp_path):
+    """0.0 would be the best loss there is."""
+
+    class Held(Masked):
+        def __len__(self):
+            return 1
+
+    settings = {"max_steps": 2, "progress": False, "output_dir": tmp_path / "run"}
+    with pytest.warns(UserWarning, match="every target of eval_data was -100"):
+        result = loopos.train(CONFIG, IDS, eval_data=Held(), **settings)
+    assert math.isnan(result.history[-1]["eval_loss"])
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["eval_loss"] is None
+    assert result.verdict.kind == "not evaluated"
 
 
 def test_an_update_without_labels_is_not_counted_by_the_optimizer(tmp_path):

@@ -1,12 +1,9 @@
-"""Is it learning? A trend test on a series of losses, and the entropy ladder that says what is dead where it is stuck.
+"""Is it learning? A trend test on a series of losses, and what the held-out losses say beside it.
 
 Trend: Mann-Kendall (Mann 1945, Econometrica 13:245; Kendall 1975) with the variance corrected for autocorrelation after
 Hamed and Rao (1998, J. Hydrology 204:182), and the slope of Theil and Sen with its interval (Sen 1968, JASA 63:1379).
 Both go by ranks and medians: one outlier decides nothing, and no shape of the curve is assumed. "Flat" is a claim too:
 it is made where no fall shows and the interval leaves room for none that would matter; between is no evidence.
-
-Ladder: ln V (a uniform guess), the entropy of the unigram frequencies, of the bigrams, and below. A loss that stays on
-a rung has learned what that rung needs and nothing more.
 """
 
 from __future__ import annotations
@@ -20,7 +17,12 @@ import numpy as np
 
 from loopos.checks import finite_or_none
 
+from . import heldout
+from .heldout import HeldOut, Point
+from .ladder import Ladder
+
 LEARNING, FLAT, DIVERGING, INSUFFICIENT = "learning", "flat", "diverging", "insufficient evidence"
+OVERFITTING, NOT_EVALUATED = "overfitting", "not evaluated"  # where held-out losses say so
 FEWEST = 8  # entries; of fewer even a perfect order is too likely by chance among runs that are looked at
 FEWEST_FLAT = 20  # below, no trend is no evidence of none
 ALPHA = 0.001  # one-sided: a flat run is called learning once in a thousand
@@ -28,7 +30,7 @@ NO_FALL = 0.05  # one-sided: below, a fall may be there
 _OPEN_Z = 2.054  # one-sided 98 %: a fall beyond the interval is there in one of fifty
 _OPEN_NOISE = 2.5  # times the noise about the trend: a fall over the whole series that would matter
 _EARLY = 4.0  # standard errors by which the first entries lie above the second half: they fell, and then no more
-KNOWN = 0.05  # nats by which few data may make the entropy of pairs too low
+_PEAK, _RESTART = 0.99, 1.5  # of the highest learning rate; of one before it
 _LARGE = 1e300  # losses beyond are scaled down by a power of two: their sums and differences could leave the range
 _BINS = 120  # longer series are reduced to medians of consecutive parts
 
@@ -46,69 +48,11 @@ class Trend:
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """In nats a token. bigram is the plug-in conditional entropy: of few data it is too low, by about (pairs - tokens)
-    / (2 length) where those are counts of different ones (Miller 1955). pairs_known: that is no more than KNOWN."""
-
-    uniform: float
-    unigram: float
-    bigram: float
-    pairs_known: bool = True
-
-    def __str__(self) -> str:
-        pairs = f", pairs {self.bigram:.4g}" if self.pairs_known else ", too few data to know pairs"
-        return f"ln V {self.uniform:.4g}, tokens {self.unigram:.4g}{pairs}"
-
-    def rung(self, loss: float, tolerance: float = 0.02) -> tuple[str, str]:
-        """(rung, what it says) for a loss that has stopped falling; within ``tolerance`` (relative) of a rung is on
-        it. Where rungs lie within it of each other, a loss there tells nothing of what was learned."""
-
-        def near(value: float, other: float) -> bool:
-            return abs(value - other) <= tolerance * max(other, 0.1)
-
-        if not math.isfinite(loss):
-            return "none", "the loss is not finite"
-        rungs = {"bigram": self.bigram} if self.pairs_known else {}
-        rungs |= {"unigram": self.unigram, "uniform": self.uniform}
-        for name, value in rungs.items():
-            if near(loss, value):
-                alike = [_CALLED[x] for x, at in rungs.items() if near(loss, at) or near(at, value) or near(value, at)]
-                if len(alike) == 1:
-                    return name, _MEANING[name] + (_PAIRS_UNKNOWN if name == "unigram" and not self.pairs_known else "")
-                both = _CALLED["uniform"] in alike
-                what = (
-                    "a model that learned all there is has this loss, and one that learned nothing"
-                    if both
-                    else ("a pair tells no more than a token, so nothing follows on what is below the output")
-                )
-                return name, f"{' and '.join(alike)} are too close to tell apart: {what}"
-        if loss > self.uniform:
-            return "above uniform", (
-                "worse than a uniform guess: too large an initialisation, shifted labels or divergence"
-            )
-        if loss > self.unigram:
-            return "below uniform", "between a uniform guess and the frequencies of tokens"
-        if not self.pairs_known:
-            return "below unigram", "below the frequencies of tokens; the data are too few to know those of pairs"
-        if loss > self.bigram:
-            return "below unigram", "between the frequencies of tokens and those of pairs"
-        return "below bigram", "more than the present token is used: the context counts"
-
-
-_CALLED = {"bigram": "the entropy of pairs", "unigram": "that of tokens", "uniform": "ln V"}
-_MEANING = {
-    "bigram": "only the present token is used. If what is before it tells more, as in language, attention is dead",
-    "unigram": "only the frequencies of tokens were learned: gradients reach the output, not what is below it",
-    "uniform": "a uniform guess: nothing has been learned (no update, a rate of 0, labels without relation)",
-}
-_PAIRS_UNKNOWN = ", if there is more to learn: the data are too few to know the entropy of pairs"
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """kind: LEARNING, FLAT, DIVERGING or INSUFFICIENT; says: a sentence with the numbers; counts are of entries given:
-    used in the test, not finite, and of the warm-up (left out); rung: where the loss is on the ladder, when one was
-    given and it is flat or learning."""
+    """kind: LEARNING, FLAT, DIVERGING or INSUFFICIENT by the training losses; OVERFITTING where the held-out loss rises
+    meanwhile, NOT_EVALUATED where it is not finite, or 0. says: a sentence with the numbers; counts are of entries
+    given: used in the test, not finite, and of the warm-up (left out); rung: where the loss is on the ladder, when one
+    was given and it is flat or learning; held_out: what the evaluations say, of a history."""
 
     kind: str
     says: str
@@ -117,34 +61,10 @@ class Verdict:
     nonfinite: int
     warmup: int
     rung: str | None = None
+    held_out: HeldOut | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.says}"
-
-
-def ladder(ids: np.ndarray, vocab_size: int) -> Ladder:
-    """The rungs of a stream of token ids (N,), N >= 2, of which each is predicted from what is before it.
-
-    ValueError for fewer, IndexError for an id outside 0..vocab_size-1."""
-    ids = np.asarray(ids)
-    if ids.ndim != 1 or len(ids) < 2 or ids.dtype.kind not in "iu":
-        raise ValueError(f"ladder: ids must be at least 2 integers in a row, got {ids.dtype} of shape {ids.shape}")
-    if isinstance(vocab_size, bool) or not isinstance(vocab_size, (int, np.integer)) or vocab_size < 1:
-        raise ValueError(f"ladder: vocab_size must be a positive integer, got {vocab_size!r}")
-    low, high = int(ids.min()), int(ids.max())
-    if low < 0 or high >= vocab_size:
-        raise IndexError(f"ladder: ids must be in 0..{vocab_size - 1}, got {low if low < 0 else high}")
-    tokens, ranks = np.unique(ids, return_inverse=True)
-    unigram = _entropy(np.bincount(ranks[1:]))
-    pairs = np.unique(ranks[:-1].astype(np.int64) * len(tokens) + ranks[1:], return_counts=True)[1]
-    bigram = _entropy(pairs) - _entropy(np.bincount(ranks[:-1]))
-    known = len(pairs) - len(tokens) <= 2 * KNOWN * len(ids)
-    return Ladder(math.log(vocab_size), unigram, max(bigram, 0.0), known)
-
-
-def _entropy(counts: np.ndarray) -> float:
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
 
 
 def trend(values: Sequence[float] | np.ndarray) -> Trend:
@@ -213,13 +133,14 @@ def verdict(
     those before the peak are warm-up, in which losses say little of the run, and are left out. A few entries are no
     evidence: the verdict is then "insufficient evidence". ValueError when the lengths differ."""
     values = np.array([math.nan if loss is None else float(loss) for loss in losses], np.float64)
-    warmup = np.zeros(len(values), bool)
+    warmup, rates = np.zeros(len(values), bool), np.full(len(values), math.nan)
     if learning_rates is not None:
         rates = np.array([math.nan if rate is None else float(rate) for rate in learning_rates], np.float64)
         if len(rates) != len(values):
             raise ValueError(f"verdict: expected as many learning_rates as losses, got {len(rates)} and {len(values)}")
         if np.isfinite(rates).any():
-            warmup[: int(np.nanargmax(rates))] = np.nanmax(rates) > np.nanmin(rates)
+            peak = int(np.argmax(rates >= _PEAK * np.nanmax(rates)))  # the first, where the schedule restarts
+            warmup[:peak] = np.nanmax(rates) > np.nanmin(rates)
     finite = np.isfinite(values)
     used = values[finite & ~warmup]
     scale = 2.0**-16 if np.abs(used).max(initial=0.0) > _LARGE else 1.0
@@ -244,12 +165,12 @@ def verdict(
     shown = replace(found, change=found.change / scale, lowest=found.lowest / scale)
     recent = used[len(used) // 2 :]
     level = float(np.median(recent[-max(3, len(recent) // 3) :])) / scale
-    if _rises(used, found):
+    if _rises(used[_restart(rates[finite & ~warmup]) :]):
         return result(DIVERGING, f"the loss rises, to {level:.4g} from a best of {_best(used) / scale:.4g}", shown)
     if found.p_falling < ALPHA and found.change < 0:
         now = trend(recent) if len(recent) >= FEWEST_FLAT else None
         says = f"the loss falls, p = {found.p_falling:.1g}, now {level:.4g}"
-        stopped = now is not None and now.p_falling >= 0.05
+        stopped = now is not None and now.p_falling >= NO_FALL
         if stopped:
             says += "; in its second half it no longer does"
         if rungs is None:
@@ -265,11 +186,38 @@ def verdict(
 
 
 def of_history(entries: Iterable[Mapping[str, Any]], rungs: Ladder | None = None) -> Verdict:
-    """The verdict on the entries of a history, or the records of metrics.jsonl: those that scored any target."""
-    scored = [entry for entry in entries if "loss" in entry and entry.get("valid_tokens") != 0]
-    rates = [finite_or_none(entry.get("learning_rate")) for entry in scored]
-    losses = [finite_or_none(entry["loss"]) for entry in scored]
-    return verdict(losses, None if None in rates else rates, rungs=rungs)
+    """The verdict on the entries of a history, or the records of metrics.jsonl: on the training losses of those that
+    scored any target, and on the held-out losses beside them (null is one that is not finite)."""
+    entries = list(entries)
+    scored = [(i, entry) for i, entry in enumerate(entries) if "loss" in entry and entry.get("valid_tokens") != 0]
+    rates = [finite_or_none(entry.get("learning_rate")) for _, entry in scored]
+    losses = [finite_or_none(entry["loss"]) for _, entry in scored]
+    found = verdict(losses, None if None in rates else rates, rungs=rungs)
+    held = [
+        Point(
+            i,
+            f"step {entry.get('step', i + 1)}",
+            math.nan if (loss := finite_or_none(entry["eval_loss"])) is None else loss,
+        )
+        for i, entry in enumerate(entries)
+        if "eval_loss" in entry
+    ]
+    training = [(i, loss) for (i, _), loss in zip(scored, losses, strict=True) if loss is not None]
+    return beside(found, heldout.compare(held, training))
+
+
+def beside(found: Verdict, held: HeldOut) -> Verdict:
+    """The verdict on the training losses, with what the held-out ones say."""
+    kind, says = found.kind, f"{found.says}; {held.says}"
+    if held.kind in (heldout.NOT_FINITE, heldout.ZERO):
+        kind, says = NOT_EVALUATED, f"{held.says}. By the training loss: {found}"
+    elif held.kind == heldout.RISES:
+        says = f"{held.says}. By the training loss: {found}"
+        if held.clear and (found.kind == LEARNING or (held.by_heart and found.kind != DIVERGING)):
+            kind = OVERFITTING
+    elif held.kind == heldout.ABSENT and found.kind != LEARNING:
+        says = found.says
+    return replace(found, kind=found.kind if found.kind == DIVERGING else kind, says=says, held_out=held)
 
 
 def _losses(count: int) -> str:
@@ -306,8 +254,17 @@ def _spread(values: np.ndarray) -> float:
     return 1.4826 * float(np.median(np.abs(values - np.median(values)))) or float(np.std(values))
 
 
-def _rises(used: np.ndarray, found: Trend) -> bool:
+def _restart(rates: np.ndarray) -> int:
+    """Where the schedule was last at a new peak, 0 where it never rose again: up to there a loss rises with it."""
+    to_come = np.maximum.accumulate(rates[::-1])[::-1]
+    low = np.flatnonzero(to_come > _RESTART * rates)
+    return int(low[-1]) + 1 + int(np.argmax(rates[low[-1] + 1 :])) if len(low) else 0
+
+
+def _rises(used: np.ndarray) -> bool:
     """A significant rise, of the whole or since its best part, that is also large beside the noise."""
+    if len(used) < FEWEST:
+        return False
     parts = np.array_split(used, 8)
     best = int(np.argmin([np.median(part) for part in parts]))
     since = np.concatenate(parts[best:])
@@ -315,4 +272,4 @@ def _rises(used: np.ndarray, found: Trend) -> bool:
     lifted = float(np.median(parts[-1])) - float(np.median(parts[best])) > max(4 * noise, 0.02 * abs(_best(used)))
     if not lifted:
         return False
-    return found.p_rising < ALPHA or (len(since) >= FEWEST and trend(since).p_rising < ALPHA)
+    return trend(used).p_rising < ALPHA or (len(since) >= FEWEST and trend(since).p_rising < ALPHA)

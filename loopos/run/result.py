@@ -26,8 +26,9 @@ class TrainResult:
     model: the Model given, trained in place, or the one built from a ModelConfig.
     history: a dict of plain numbers for step 1, every log_every-th, the last, and every step that was evaluated or
         refused: step, loss, grad_norm, learning_rate, epoch, tokens_per_second, valid_tokens, eval_loss where there is
-        one, and counts of the whole run: nonfinite (updates refused for a number that is not finite), attempted =
-        applied + skipped, and clipped. Only the steps of this call; all of a run's are in output_dir/metrics.jsonl.
+        one (NaN where no held-out target was scored), and counts of the whole run: nonfinite (updates refused for a
+        number that is not finite), attempted = applied + skipped, and clipped. Only the steps of this call; all of a
+        run's are in output_dir/metrics.jsonl.
     step: updates done, those of an earlier call included.
     output_dir: as a Path, or None.
     stopped: None when all updates are done; "callback" when a callback ended the run before.
@@ -45,9 +46,11 @@ class TrainResult:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """Whether the history shows learning: "learning", "flat", "diverging" or "insufficient evidence" (``.kind``),
-        in a sentence (``.says``), with the rung of the entropy ladder when the data are a stream of tokens."""
-        from loopos.monitor.verdict import ladder, of_history  # here: a training needs none of it
+        """Whether the history shows learning: "learning", "flat", "diverging" or "insufficient evidence" (``.kind``)
+        by the training losses; "overfitting" where the held-out loss rises meanwhile, "not evaluated" where it is not
+        finite. In a sentence (``.says``), with the rung of the entropy ladder when the data are a stream of tokens."""
+        from loopos.monitor.ladder import ladder  # here: a training needs none of it
+        from loopos.monitor.verdict import of_history
 
         return of_history(
             self.history, None if self.sample is None else ladder(self.sample, self.model.config.vocab_size)

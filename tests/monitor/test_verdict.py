@@ -1,4 +1,4 @@
-"""The verdict on simulated runs of known truth, and the ladder against entropies computed by hand."""
+"""The verdict on simulated runs of known truth."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from loopos.monitor.ladder import Ladder
 from loopos.monitor.verdict import (
     ALPHA,
     DIVERGING,
@@ -14,8 +15,9 @@ from loopos.monitor.verdict import (
     INSUFFICIENT,
     LEARNING,
     NO_FALL,
-    Ladder,
-    ladder,
+    NOT_EVALUATED,
+    OVERFITTING,
+    of_history,
     trend,
     verdict,
 )
@@ -155,27 +157,6 @@ def test_a_constant_loss_is_flat_on_its_rung():
     assert "attention" in verdict([2.4] * 30, rungs=rungs).says
 
 
-@pytest.mark.parametrize(
-    ("rungs", "loss", "silent"),
-    [
-        (Ladder(4.16, 4.15, 4.14), 4.15, ("dead", "nothing has been learned (", "gradients reach")),  # uniform tokens
-        (Ladder(4.16, 3.3, 3.29), 3.3, ("dead", "gradients reach")),  # independent tokens, learned well
-        (Ladder(4.16, 4.12, 3.0), 4.14, ("nothing has been learned (", "gradients reach")),
-        (Ladder(4.16, 4.12, 4.0), 4.07, ("gradients reach",)),  # near two that are no longer near each other
-    ],
-)
-def test_rungs_that_coincide_tell_of_no_death(rungs, loss, silent):
-    found = verdict([loss] * 30, rungs=rungs)
-    assert found.kind == FLAT
-    assert "too close to tell apart" in found.says
-    assert not [word for word in silent if word in found.says]
-
-
-def test_a_ladder_of_few_data_claims_nothing_for_certain():
-    assert "if there is more to learn" in Ladder(4.16, 3.3, 0.4, False).rung(3.3)[1]
-    assert "If what is before it tells more" in Ladder(4.16, 3.3, 2.4).rung(2.4)[1]
-
-
 def test_learning_that_has_stopped_names_its_rung():
     rng = np.random.default_rng(0)
     losses = np.concatenate([np.linspace(4.1, 3.3, 20), np.full(80, 3.3)]) + noise(rng, 100, 0.005)
@@ -197,27 +178,55 @@ def test_the_trend_is_mann_kendall_with_the_slope_of_theil_and_sen():
     assert trend(values[::-1]).p_rising == pytest.approx(found.p_falling)
 
 
-def test_the_ladder_is_the_entropies_of_the_stream():
-    table = np.array([[0.8, 0.1, 0.1], [0.2, 0.6, 0.2], [0.25, 0.25, 0.5]])
-    ids = [0]
-    for drawn in np.random.default_rng(1).random(40_000):
-        ids.append(int(np.searchsorted(np.cumsum(table[ids[-1]])[:-1], drawn)))
-    found = ladder(np.array(ids), 7)
-    values, vectors = np.linalg.eig(table.T)
-    stationary = np.real(vectors[:, np.argmax(np.real(values))])
-    stationary /= stationary.sum()
-    assert found.uniform == pytest.approx(math.log(7))
-    assert found.unigram == pytest.approx(-(stationary * np.log(stationary)).sum(), abs=0.02)
-    assert found.bigram == pytest.approx(-(stationary[:, None] * table * np.log(table)).sum(), abs=0.02)
-    assert ladder(np.arange(100) % 5, 5).bigram == pytest.approx(0, abs=1e-12)
-
-
 def test_bad_input_is_a_sentence():
     with pytest.raises(ValueError, match="learning_rates"):
         verdict([1.0], [1.0, 2.0])
-    with pytest.raises(ValueError, match="at least 2"):
-        ladder(np.array([1]), 5)
-    with pytest.raises(IndexError, match=r"0\.\.4"):
-        ladder(np.array([1, 5]), 5)
-    with pytest.raises(ValueError, match="vocab_size"):
-        ladder(np.array([1, 2]), 0)
+
+
+def history(losses, evals, every=10):
+    entries = [{"step": i + 1, "loss": loss, "learning_rate": 1e-3} for i, loss in enumerate(losses)]
+    for i, loss in enumerate(evals):
+        entries[(i + 1) * every - 1]["eval_loss"] = loss
+    return entries
+
+
+def test_the_verdict_speaks_of_a_held_out_loss_that_rises():
+    found = of_history(history(descent(60), [2.8, 2.5, 2.6, 2.9, 3.3, 3.9]))
+    assert found.kind == OVERFITTING
+    assert found.says.startswith("the held-out loss rises, to 3.9 at step 60 from its best, 2.5 at step 20")
+    assert "by heart" in found.says
+    assert "the loss falls, p = " in found.says
+
+
+def test_the_verdict_speaks_of_a_held_out_loss_that_is_no_number():
+    for evals in ([None] * 6, [math.nan] * 6, [0.0] * 6):
+        assert of_history(history(descent(60), evals)).kind == NOT_EVALUATED
+    assert "masked" in of_history(history(descent(60), [None])).says
+
+
+def test_learning_is_said_with_what_the_held_out_loss_does():
+    found = of_history(history(descent(60), [2.9, 2.4, 2.1, 1.9, 1.8, 1.75]))
+    assert found.kind == LEARNING
+    assert "the held-out loss falls, from 2.9 to 1.75" in found.says
+    alone = of_history(history(descent(60), []))
+    assert (alone.kind, alone.says.endswith("no held-out loss was logged")) == (LEARNING, True)
+    once = of_history(history(descent(60), [1.9], every=60))
+    assert (once.kind, "the held-out loss is 1.9 at step 60" in once.says) == (LEARNING, True)
+
+
+def test_one_bad_evaluation_is_told_and_not_called_overfitting():
+    found = of_history(history(descent(60), [2.9, 1.9, 2.4], every=20))
+    assert (found.kind, "the held-out loss rises" in found.says) == (LEARNING, True)
+    both = [2.0, *np.linspace(2, 6, 59)]
+    assert of_history(history(both, [2, 3, 4, 5, 5.5, 6])).kind == DIVERGING
+
+
+def test_a_restart_of_the_schedule_is_no_divergence():
+    cycle = [*(1e-3 * (1 + math.cos(math.pi * i / 40)) / 2 for i in range(40)), *(1e-3 * i / 20 for i in range(20))]
+    rates = [*cycle, *cycle[:30]]
+    rng = np.random.default_rng(0)
+    losses = [3 * math.exp(-i / 60) + 1000 * rate + rng.normal(0, 0.01) for i, rate in enumerate(rates)]
+    assert any(verdict(losses[:count]).kind == DIVERGING for count in range(20, 91))  # nothing tells it from one
+    for count in range(20, 91):
+        assert verdict(losses[:count], rates[:count]).kind != DIVERGING
+    assert verdict(losses, rates).warmup == 0

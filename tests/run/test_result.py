@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import loopos
-from loopos.monitor.verdict import FLAT, INSUFFICIENT, LEARNING, ladder, of_history
+from loopos.monitor.ladder import ladder
+from loopos.monitor.verdict import FLAT, INSUFFICIENT, LEARNING, of_history
 from loopos.run import result as results
 
 CONFIG = loopos.ModelConfig(vocab_size=256, context_length=16, n_layer=1, n_head=2, d_model=32)
