@@ -6,9 +6,19 @@
 #include "core/memory.h"
 
 namespace loopos::bind {
+
+bool is_masked(py::handle value) {
+  const auto* plain = py::detail::npy_api::get().PyArray_Type_;
+  if (Py_TYPE(value.ptr()) == plain || !py::isinstance<py::array>(value)) return false;
+  // Until somebody has imported numpy.ma there is no masked array.
+  const auto modules = py::reinterpret_borrow<py::dict>(PyImport_GetModuleDict());
+  return modules.contains("numpy.ma") && py::isinstance(value, modules["numpy.ma"].attr("MaskedArray"));
+}
+
 namespace {
 
 std::string describe(py::handle value) {
+  if (is_masked(value)) return "a masked array, whose mask no function here looks at: pass its .filled(...) or .data";
   if (py::isinstance<py::array>(value))
     return "an array of dtype " + std::string(py::str(py::reinterpret_borrow<py::array>(value).dtype()));
   return "a " + std::string(py::str(py::type::handle_of(value).attr("__name__")));
@@ -16,8 +26,8 @@ std::string describe(py::handle value) {
 
 template <class T>
 bool has_dtype(py::handle value) {
-  // Exact and native: '>f4' would need a conversion, and conversions are never silent here.
-  return py::isinstance<py::array>(value) &&
+  // Exact and native: '>f4' would need a conversion, and conversions are never silent here. Nor is a mask dropped.
+  return py::isinstance<py::array>(value) && !is_masked(value) &&
          py::reinterpret_borrow<py::array>(value).dtype().equal(py::dtype::of<T>()) &&
          py::reinterpret_borrow<py::array>(value).dtype().byteorder() != '>';
 }
@@ -112,7 +122,7 @@ double scalar(const char* function, const char* argument, py::handle value) {
   const bool number = PyFloat_Check(value.ptr()) || (PyLong_Check(value.ptr()) && !PyBool_Check(value.ptr()));
   const bool array = py::isinstance<py::array>(value);
   bool floats = number;
-  if (!number && py::hasattr(value, "dtype")) {  // numpy scalars have a dtype too
+  if (!number && !is_masked(value) && py::hasattr(value, "dtype")) {  // numpy scalars have a dtype too
     const py::object dtype = value.attr("dtype");
     floats = dtype.equal(py::dtype::of<float>()) || dtype.equal(py::dtype::of<double>());
   }

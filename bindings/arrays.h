@@ -20,6 +20,9 @@ std::string text(const Shape& shape);  // "(2, 3)"
 template <class T>
 const char* dtype_name();
 
+/// Whether `value` is a numpy.ma.MaskedArray. Such a one is an array to numpy's C interface, which drops its mask.
+bool is_masked(py::handle value);
+
 /// A read-only input: C-contiguous and aligned; a view that is neither is copied (never cast).
 template <class T>
 struct Array {
@@ -38,7 +41,8 @@ struct Array {
   }
 };
 
-/// The array `value` as T; TypeError naming function and argument when it is no numpy array or has another dtype.
+/// The array `value` as T; TypeError naming function and argument when it is no numpy array, a masked one, or has
+/// another dtype.
 template <class T>
 Array<T> input(const char* function, const char* argument, py::handle value);
 /// input() with a fixed number of axes (-1: at least one), or ValueError.

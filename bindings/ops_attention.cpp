@@ -54,7 +54,7 @@ AttentionOptions options_of(const char* f, const AttentionShape& s, const Argume
   options.scale = scale.is_none() ? 1 / std::sqrt(static_cast<double>(s.width)) : scalar(f, "scale", scale);
   require(std::isfinite(options.scale), f, ": scale must be a finite number, got ", options.scale);
   if (mask.is_none()) return options;
-  if (!py::isinstance<py::array_t<bool>>(mask))
+  if (!py::isinstance<py::array_t<bool>>(mask) || is_masked(mask))
     throw py::type_error(cat(f, ": mask must be a numpy array of dtype bool (True = may attend) or None"));
   const Shape full = {s.batch, s.heads, s.queries, s.keys};
   const Shape got(py::array(mask).shape(), py::array(mask).shape() + py::array(mask).ndim());

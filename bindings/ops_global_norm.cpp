@@ -1,4 +1,5 @@
 // loopos.ops: global_norm, clip_grad_norm_.
+#include <algorithm>
 #include <cmath>
 
 #include "ops.h"
@@ -88,6 +89,36 @@ template <class T>
   throw std::logic_error("clip_grad_norm_: the norm is not finite, but every entry is");
 }
 
+/// ValueError where two of the arrays share memory: their numbers would be counted, and multiplied, twice. Views of one
+/// array that interleave do not.
+template <class T>
+void refuse_shared(const char* f, const Named& list) {
+  struct Extent {
+    const char *first, *end;
+    std::size_t which;
+  };
+  std::vector<Extent> extents;
+  for (std::size_t i = 0; i < list.arrays.size(); ++i) {
+    const auto array = py::reinterpret_borrow<py::array>(list.arrays[i]);
+    if (array.size() == 0) continue;
+    const char* first = static_cast<const char*>(array.data());
+    const char* end = first + sizeof(T);
+    for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+      const py::ssize_t reach = (array.shape(axis) - 1) * array.strides(axis);
+      (reach < 0 ? first : end) += reach;
+    }
+    extents.push_back({first, end, i});
+  }
+  std::sort(extents.begin(), extents.end(), [](const Extent& a, const Extent& b) { return a.first < b.first; });
+  for (std::size_t i = 0; i < extents.size(); ++i)
+    for (std::size_t j = i + 1; j < extents.size() && extents[j].first < extents[i].end; ++j) {
+      const auto [a, b] = std::minmax(extents[i].which, extents[j].which);
+      const py::object shares = py::module_::import("numpy").attr("shares_memory");
+      require(!py::cast<bool>(shares(list.arrays[a], list.arrays[b])), f, ": arrays[", list.names[a], "] and arrays[",
+              list.names[b], "] share memory, so that it would be scaled twice; hand each number over once");
+    }
+}
+
 double clip_grad_norm(const py::object& arrays, double max_norm) {
   const char* f = "clip_grad_norm_";
   require(max_norm > 0, f, ": max_norm must be above 0, got ", max_norm);
@@ -98,6 +129,7 @@ double clip_grad_norm(const py::object& arrays, double max_norm) {
     for (std::size_t i = 0; i < list.arrays.size(); ++i)
       require(py::reinterpret_borrow<py::array>(list.arrays[i]).writeable(), f, ": arrays[", list.names[i],
               "] must be writeable (it is clipped in place)");
+    refuse_shared<T>(f, list);
     ScaledNorm norm;
     {
       const Computing computing;
@@ -133,7 +165,7 @@ Finite input gives the right finite norm (3e38 in float32, 1e300 in float64 too)
       "clip_grad_norm_", &clip_grad_norm, py::arg("arrays"), py::arg("max_norm"),
       R"(Scales all arrays in place by max_norm / norm when their global norm exceeds max_norm; else leaves every bit.
 
-arrays: a list or dict of writeable float32 or float64 arrays; max_norm: above 0 (inf never clips). Returns the norm before clipping. An
+arrays: a list or dict of writeable float32 or float64 arrays, no two of which share memory (ValueError); max_norm: above 0 (inf never clips). Returns the norm before clipping. An
 entry that is not finite raises loopos.NonFiniteError (birth.tensor: key or position) and no array is changed.)");
 }
 

@@ -382,7 +382,7 @@ class ops:
         """
         Scales all arrays in place by max_norm / norm when their global norm exceeds max_norm; else leaves every bit.
 
-        arrays: a list or dict of writeable float32 or float64 arrays; max_norm: above 0 (inf never clips). Returns the norm before clipping. An
+        arrays: a list or dict of writeable float32 or float64 arrays, no two of which share memory (ValueError); max_norm: above 0 (inf never clips). Returns the norm before clipping. An
         entry that is not finite raises loopos.NonFiniteError (birth.tensor: key or position) and no array is changed.
         """
 

@@ -107,3 +107,14 @@ def _between(low: int | None, high: int | None) -> str:
     if low is not None:
         return f" of at least {low}"
     return "" if high is None else f" of at most {high}"
+
+
+def unmasked(where: str, name: str, value: Any) -> Any:
+    """``value``, unless it is a masked array: TypeError, because its mask would be dropped without a word. What goes to
+    the core as it is needs no call of this: ``bindings/arrays.h`` refuses the same."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{where}: {name} must not be a masked array, whose mask no function here looks at: pass its .filled(...) "
+            "or .data"
+        )
+    return value

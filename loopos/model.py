@@ -130,7 +130,10 @@ class Model:
         if top_p is not None:
             top_p = checks.real("Model.generate", "top_p", top_p, above=0, high=1)
         stream = UniformStream(checks.integer("Model.generate", "seed", seed, low=0, high=_MAX_SEED))
-        if not isinstance(ids, np.ndarray) or ids.dtype not in (np.int32, np.int64):
+        if not isinstance(checks.unmasked("Model.generate", "ids", ids), np.ndarray) or ids.dtype not in (
+            np.int32,
+            np.int64,
+        ):
             raise TypeError(f"Model.generate: ids must be a numpy array of int32 or int64, got {checks.shown(ids)}")
         if ids.ndim != 2 or ids.shape[1] < 1:
             raise ValueError(f"Model.generate: ids must have shape (B, T) with T >= 1, got {ids.shape}")
@@ -199,6 +202,7 @@ class Model:
         problems = [f"missing {name}" for name in views if name not in state]
         problems += [f"unexpected {name}" for name in state if name not in views]
         for name in views.keys() & state.keys():
+            checks.unmasked("Model.load_state_dict", name, state[name])
             if not isinstance(state[name], np.ndarray) or state[name].dtype != np.dtype(self._dtype):
                 got = getattr(state[name], "dtype", type(state[name]).__name__)
                 raise TypeError(f"Model.load_state_dict: {name} must be a numpy array of {self._dtype}, got {got}")

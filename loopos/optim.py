@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from loopos import _core
+from loopos import _core, checks
 from loopos.births.birth import refused_update
 from loopos.errors import NonFiniteError
 
@@ -60,7 +60,7 @@ class _Optimizer:
         for name, array in self._params.items():
             if not isinstance(name, str):
                 raise TypeError(f"{self._name}: the names of params must be str, got {name!r}")
-            if not isinstance(array, np.ndarray):
+            if not isinstance(checks.unmasked(self._name, f"params[{name!r}]", array), np.ndarray):
                 raise TypeError(f"{self._name}: params[{name!r}] must be a numpy array, got {type(array).__name__}")
             if not array.flags.writeable:
                 raise ValueError(
@@ -132,7 +132,7 @@ class _Optimizer:
         for name, view in views.items():
             if name not in state:
                 continue
-            value = state[name]
+            value = checks.unmasked(where, name, state[name])
             if not isinstance(value, (np.ndarray, np.generic)):  # an array without axes easily becomes a numpy scalar
                 types.append(f"{name}: expected a numpy array, got {type(value).__name__}")
             elif value.dtype != view.dtype:

@@ -187,7 +187,7 @@ def check_batch(
     dimensions, of unequal shapes, T = 0 or T > context_length: ValueError. An id outside 0..V-1, or a target that is
     neither that nor -100: IndexError with position and value."""
     for name, array in (("ids", ids), ("targets", targets)):
-        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        kind = array.dtype if isinstance(checks.unmasked(where, name, array), np.ndarray) else type(array).__name__
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
             raise TypeError(f"{where}: {name} must be a numpy array of integers, got {kind}")
         if array.ndim != 2:

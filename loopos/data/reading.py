@@ -86,6 +86,7 @@ def read(data: Any, name: str = "data") -> Source:
 
 def token_array(values: Any, name: str) -> np.ndarray:
     """``values`` as a plain 1-D integer array, without a copy of an array or memmap."""
+    checks.unmasked(name, "ids", values)
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, OverflowError) as error:  # ragged lists, tensors that refuse

@@ -196,6 +196,7 @@ def _encoded(where: str, text: str, encoding: str) -> bytes:
 
 def _ids(where: str, ids: Iterable[int], vocab_size: int) -> np.ndarray:
     """``ids`` as a 1-D array of values 0..vocab_size-1: else TypeError, ValueError or IndexError."""
+    checks.unmasked(where, "ids", ids)
     array = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))
     if array.ndim != 1:
         raise ValueError(f"{where}: ids must have one dimension, got shape {array.shape}")

@@ -161,3 +161,46 @@ def test_parity_with_torch():
     norm = torch.nn.utils.clip_grad_norm_([t], 0.7)
     assert ops.clip_grad_norm_([a], 0.7) == pytest.approx(float(norm), rel=1e-14)
     np.testing.assert_allclose(a, t.grad.numpy(), rtol=2e-6)  # torch divides by norm + 1e-6
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_number_is_clipped_once(dtype):
+    """Two arrays that share memory would be multiplied twice: refused by both names, with nothing changed."""
+    g = np.full((4, 6), 10, dtype)
+    shared = [
+        [g, g],
+        {"head": g, "embedding": g},
+        [g, np.ones(3, dtype), g.T],
+        [g[:3], g[2:]],
+        [g.reshape(-1)[::-1], g[1:2, 3:4]],
+        [g[:, ::2], g[:, 2]],
+        [g.reshape(-1)[::2], g.reshape(-1)[::3]],
+    ]
+    for arrays in shared:
+        names = list(arrays) if isinstance(arrays, dict) else ["0", str(len(arrays) - 1)]
+        with pytest.raises(ValueError, match=rf"arrays\[{names[0]}\] and arrays\[{names[1]}\] share memory"):
+            ops.clip_grad_norm_(arrays, 1.0)
+        with pytest.raises(ValueError, match="share memory"):  # whether or not anything would be clipped
+            ops.clip_grad_norm_(arrays, np.inf)
+        assert (g == 10).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_views_that_share_no_number_are_sound(dtype):
+    g = np.full((4, 6), 10, dtype)
+    apart = [
+        [g[:2], g[2:]],
+        [g[:, ::2], g[:, 1::2]],
+        [g.reshape(-1)[::-2], g.reshape(-1)[::2]],
+        [g[:0], g, g[2:2]],
+        {"a": g[:, :3].T, "b": g[:, 3:]},
+    ]
+    for arrays in apart:
+        g[...] = 10
+        assert ops.clip_grad_norm_(arrays, 1.0) == pytest.approx(10 * np.sqrt(24))
+        np.testing.assert_allclose(g, 1 / np.sqrt(24), rtol=1e-6)
+
+
+def test_the_norm_alone_counts_what_it_is_given():
+    g = np.full(4, 10, np.float32)
+    assert ops.global_norm([g, g]) == pytest.approx(10 * np.sqrt(8))
