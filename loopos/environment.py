@@ -18,7 +18,8 @@ def refused(error: ImportError) -> None:
         return
     sentence = f"loopos: {text}; set that environment variable to a value that fits, or unset it (unset {name})"
     if _is_command_line():
-        print(sentence, file=sys.stderr)
+        if sys.stderr is not None:
+            print(sentence, file=sys.stderr)
         raise SystemExit(2) from None
     raise ImportError(sentence, name="loopos._core") from None
 

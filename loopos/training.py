@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import shlex
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -25,15 +24,16 @@ from .run import bundle as bundles
 from .run import resume as resuming
 from .run.callbacks import Hooks
 from .run.checkpoint import CheckpointStore
+from .run.evaluation import Evaluation
 from .run.interrupts import Interrupted, Interrupts
-from .run.metrics import BITS, METRICS, MetricsLog
+from .run.metrics import BITS, METRICS, MetricsLog, open_log
 from .run.policy import Policy
 from .run.result import TrainResult, sample_of
 from .run.schedules import learning_rate as rate_of
 from .run.schedules import total_steps
-from .run.settings import TrainSettings
+from .run.settings import EVAL_TOKENS, TrainSettings
 from .run.tally import Tally
-from .run.updates import Update, Updater, evaluate, refuse_oversized
+from .run.updates import Update, Updater, refuse_oversized
 from .threads import threads as using_threads
 
 
@@ -64,6 +64,9 @@ def train(
     log_every: int = 10,
     eval_every: int | None = None,
     save_every: int | None = None,
+    eval_tokens: int | None = EVAL_TOKENS,
+    keep_best: bool = False,
+    patience: int | None = None,
     output_dir: str | os.PathLike | None = None,
     resume: str | os.PathLike | None = None,
     progress: bool = True,
@@ -72,7 +75,12 @@ def train(
 
     model            a Model, trained in place, or a ModelConfig, from which one is built with ``seed``
     data, eval_data  a path, a text, bytes, a 1-D array of ids, or an object with ``batch(step, micro) -> (ids,
-                     targets)``; eval_data is scored whole, after every eval_every-th update (if given) and at the end
+                     targets)``; eval_data is scored after every eval_every-th update (if given) and at the end
+    eval_tokens      about how many tokens of it one evaluation scores, in windows spread evenly over it, the same ones
+                     each time; None: all
+    keep_best        after an evaluation that is better than all before, output_dir/best becomes a checkpoint of this
+                     step; the returned model has the last weights all the same
+    patience         the run stops after so many evaluations of eval_every in a row that are no better than the best
     tokenizer        for text: None (bytes), "chars", or an object with encode, decode and vocab_size
     max_steps        updates in all, those before a resume included; with epochs too, whichever ends first; with
                      neither: one epoch
@@ -118,13 +126,14 @@ def train(
         batch_size=batch_size,
         grad_accum=grad_accum,
         seed=seed,
+        eval_tokens=settings.eval_tokens,
     )
     if isinstance(model, Model) and sources.tokenizer is not None:
         warn_of_another(tokenizer, sources.tokenizer, config.vocab_size)
     total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
     if isinstance(sources.train, TokenStream):  # a dataset's batches have the size it gives them
         refuse_oversized(model, settings.batch_size, sources.train.seq_len, settings.grad_accum)
-    settings.warn_of_idle(eval_data=eval_data, output_dir=output_dir)
+    settings.check_together(eval_data=eval_data, output_dir=output_dir, total=total)
     identity = resuming.Identity(
         config, settings, seq_len or config.context_length, sources.train.fingerprint(), sources.tokenizer
     )
@@ -144,16 +153,20 @@ def train(
         policy = Policy(settings.on_nonfinite, total, model, updating, step=step, saved=saved)
         interrupts = stack.enter_context(Interrupts(sigterm=store is not None))
         tally = Tally() if checkpoint is None else Tally.resumed(checkpoint.state, step)
-        watch = Watch(model, settings.log_every, None if checkpoint is None else checkpoint.state.get("watch"))
-        run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, tally, watch)
+        seen = {} if checkpoint is None else checkpoint.state
+        watch = Watch(model, settings.log_every, seen.get("watch"))
+        evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"))
+        beside = tally, watch, evaluation
+        run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *beside)
         if store is not None:
             run.store, run.id = store, resuming.begin(store, checkpoint)
-            run.metrics = stack.enter_context(_log(store.folder / METRICS, step))
-            run.bits = stack.enter_context(_log(store.folder / BITS, step))
+            run.metrics = stack.enter_context(open_log(store.folder / METRICS, step))
+            run.bits = stack.enter_context(open_log(store.folder / BITS, step))
             run.saved_step = step if checkpoint is not None and checkpoint.path.parent == store.folder else None
         stopped = run.whole()
         folder = None if output_dir is None else Path(output_dir)
-        return TrainResult(model, run.history, run.step, folder, stopped, watch.findings, sample_of(sources.train))
+        told = watch.findings, sample_of(sources.train), evaluation.best
+        return TrainResult(model, run.history, run.step, folder, stopped, *told)
 
 
 def default_settings(**changed: Any) -> TrainSettings:
@@ -178,6 +191,7 @@ class _Run:
     step: int  # updates done
     tally: Tally
     watch: Watch
+    evaluation: Evaluation
     store: CheckpointStore | None = None
     id: str | None = None  # kept over every resume
     metrics: MetricsLog | None = None
@@ -186,12 +200,11 @@ class _Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     refused: tuple[Update, float, float] | None = None  # the latest, its learning rate, and the seconds it took
     valid_tokens: int = 0  # of this call
-    unscored: bool = False  # an evaluation met no target to score
     _seconds: float = 0.0  # spent in updates, and the tokens of those, since the last entry of the history
     _tokens: int = 0
 
     def loop(self) -> str | None:
-        """All updates from ``step`` to ``total``. Returns "callback" when a callback ended it before, else None."""
+        """All updates from ``step`` to ``total``. Returns what ended it before, "callback" or "patience", or None."""
         settings = self.settings
         schedule = {
             "lr": settings.learning_rate,
@@ -201,6 +214,8 @@ class _Run:
         }
         update_once = Updater(self.model, self.optimizer, self.sources.train, settings, self.interrupts.check)
         for t in range(self.step, self.total):
+            if self.evaluation.exhausted:
+                return "patience"
             began = time.perf_counter()
             rate = rate_of(t, self.total, **schedule) * self.policy.rate_factor
             self.watch.before(t + 1)
@@ -218,13 +233,11 @@ class _Run:
             entry = self.entry(update, rate, time.perf_counter() - began)
             stopping = self.call("on_step_end", **entry)
             last = stopping or self.step == self.total or self.interrupts.pending is not None
-            if self.sources.eval is not None and self.due(settings.eval_every, last and not self.interrupts.pending):
-                loss, scored = evaluate(self.model, self.sources.eval, self.interrupts.check)
-                entry["eval_loss"] = loss if scored else math.nan  # 0 would be the best loss there is
-                self.unscored = self.unscored or scored == 0
-                self.call("on_evaluate", eval_loss=entry["eval_loss"])
-                if self.due(settings.eval_every, False):
+            if self.evaluation and self.due(settings.eval_every, last and not self.interrupts.pending):
+                entry["eval_loss"], scored = self.evaluate()
+                if self.due(settings.eval_every, False) and scored:
                     alarms += self.watch.evaluated(self.step, entry["eval_loss"])
+                last = last or self.evaluation.exhausted
             for finding in alarms:
                 self.call("on_alarm", **vars(finding))
             notable = update.birth is not None or "eval_loss" in entry or self.step == 1
@@ -236,6 +249,16 @@ class _Run:
             if stopping and self.step < self.total:
                 return "callback"
         return None
+
+    def evaluate(self) -> tuple[float, int]:
+        """The held-out loss, and over how many targets. One that eval_every asks for, or of the run's end, may be the best: an evaluation at a
+        callback's stop would not have been made without it, and counts for nothing."""
+        told = self.evaluation.score(self.model, self.interrupts.check)
+        self.call("on_evaluate", **told)
+        counts = self.due(self.settings.eval_every, self.step == self.total)
+        if counts and self.evaluation.judge(self.step, told["eval_loss"]) and self.settings.keep_best:
+            self.save_best()
+        return told["eval_loss"], told["eval_tokens"]
 
     def whole(self) -> str | None:
         """The loop between on_train_begin and on_train_end, with what an early end asks for."""
@@ -261,12 +284,6 @@ class _Run:
             warnings.warn(
                 f"train: every target of {self.step - first} updates was {IGNORE}, so nothing was learned; "
                 "targets of 0..vocab_size-1 are what is scored",
-                stacklevel=3,
-            )
-        if self.unscored:
-            warnings.warn(
-                f"train: every target of eval_data was {IGNORE}, so no held-out loss is known: eval_loss is NaN (null "
-                "in metrics.jsonl); targets of 0..vocab_size-1 are what is scored",
                 stacklevel=3,
             )
         return stopped
@@ -340,22 +357,24 @@ class _Run:
         if self.metrics is not None and (notes := self.watch.notes()):  # since the last line: no checkpoint is ahead of
             self.metrics.write({"step": self.step} | notes)  # what the log tells
         try:
-            path = resuming.save(
-                self.store,
-                self.step,
-                self.identity,
-                self.id,
-                self.model,
-                self.optimizer,
-                self.policy,
-                {"tally": self.tally.to_dict(), "watch": self.watch.state()},
-            )
+            path = self.write(self.store.save)
         except NonFiniteError:
             if final:
                 raise
             return  # someone wrote into the weights between two updates: the next one's gate names the place
         self.saved_step = self.step
         self.call("on_save", path=path)
+
+    def save_best(self) -> None:
+        """A checkpoint of this step as output_dir/best. Weights that are not finite are nobody's best."""
+        if self.store is not None:
+            with suppress(NonFiniteError):
+                self.write(self.store.save_best)
+
+    def write(self, save: Callable[..., Path]) -> Path:
+        """A checkpoint of this step, by a method of the store."""
+        counted = {"tally": self.tally.to_dict(), "watch": self.watch.state(), "evaluation": self.evaluation.state()}
+        return resuming.save(save, self.step, self.identity, self.id, self.model, self.optimizer, self.policy, counted)
 
     def farewell(self, signal_name: str) -> str:
         """Save what there is, and say where the run stands and how it goes on."""
@@ -368,10 +387,3 @@ class _Run:
         except (OSError, NonFiniteError) as error:
             return text + f"No checkpoint of it could be written: {error}"
         return text + f"To go on: the same call with output_dir={os.fspath(self.store.folder)!r}, resume='auto'"
-
-
-def _log(path: Path, step: int) -> MetricsLog:
-    log = MetricsLog(path, step)
-    if log.note is not None:
-        warnings.warn(f"train: {log.note}", RuntimeWarning, stacklevel=3)
-    return log

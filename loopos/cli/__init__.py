@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from loopos.run.messages import tell
+
 from . import bench, commands, doctor, health, options
 
 SUMMARY = "Train transformers on a CPU."
@@ -92,15 +94,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"loopos {__version__}")
         return 0
     if command is None:
-        parser.print_help(sys.stderr)
+        tell(parser.format_help().rstrip("\n"))
         return BAD_INPUT
-    warnings.showwarning = lambda message, *_, **__: print(f"loopos {command}: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: tell(f"loopos {command}: {message}")
     try:
         return COMMANDS[command][0](given)
     except NonFiniteError as error:
         return _failed(command, error, NOT_FINITE)
     except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
-        sys.stderr.close()
+        if sys.stderr is not None:
+            sys.stderr.close()
         return 1
     except (ValueError, TypeError, IndexError, OSError, MemoryError, ImportError) as error:
         return _failed(command, error, BAD_INPUT)
@@ -113,5 +116,5 @@ def _failed(command: str, error: object, code: int) -> int:
     if isinstance(error, OSError) and error.strerror:  # without the [Errno N] of str()
         text = error.strerror + (f": {error.filename}" if error.filename is not None else "")
     sentence = " ".join(text.split()).removeprefix(f"{command}: ")
-    print(f"loopos {command}: {sentence}", file=sys.stderr)
+    tell(f"loopos {command}: {sentence}")
     return code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from loopos.files import durable
 from loopos.run import metrics
 from loopos.run.callbacks import Callback
+from loopos.run.messages import tell
 
 
 class Checkup(Callback):
@@ -28,6 +28,6 @@ class Checkup(Callback):
             return
         report = examine(info["model"], self._ids, quick=True, **self._settings)
         for line in (*report.problems, report.summary):
-            print(line, file=sys.stderr)
+            tell(line)
         if info["output_dir"] is not None:
             durable.write_json(Path(info["output_dir"]) / metrics.DOCTOR, report.to_dict())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +15,14 @@ from loopos.data.batches import HeldOut
 from loopos.data.reading import fingerprint, load_ids, train_eval_split
 from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
+from loopos.run.messages import tell
+from loopos.run.schedules import total_steps
 from loopos.run.updates import evaluate as mean_loss
 
 from . import checkup, folders, options, origin, reader
 
 SIGTERM = 143  # what train ends with
+MOST_TOLD = 20.0  # nats; a perplexity beyond, of nine digits, tells nobody more
 
 TRAIN = """Train a model on TEXT: a text, or token ids in a .npy or uint16 .bin file. Without TEXT, on the help texts
 that every Python carries, which takes about two minutes on two cores. The last tenth is held out; its loss and a sample
@@ -84,7 +86,21 @@ def prepare(given: dict[str, Any]) -> Prepared:
     elif held_out != 0:
         ids, settings["eval_data"] = train_eval_split(ids, held_out)
     model = _model(shape, starting, tokenizer, settings, run.get("dtype"))
+    if "warmup_steps" not in asked:
+        settings["warmup_steps"] = _warmup(settings, len(ids), model.config.context_length)
     return Prepared(model, ids, tokenizer, settings, run, learned)
+
+
+def _warmup(settings: dict[str, Any], tokens: int, context: int) -> int:
+    """The default, or a tenth of a run so short that it would not leave the warm-up. Settings that cannot be are left
+    for train to refuse."""
+    most = options.TRAIN_DEFAULTS["warmup_steps"]
+    try:
+        windows = (tokens - 1) // (settings.get("seq_len") or context)
+        per_epoch = -(-windows // (settings["batch_size"] * settings.get("grad_accum", 1)))
+        return min(most, total_steps(settings.get("max_steps"), settings.get("epochs"), per_epoch) // 10)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return most
 
 
 def train(given: dict[str, Any]) -> int:
@@ -99,10 +115,10 @@ def train(given: dict[str, Any]) -> int:
         result = loopos.train(model, ids, tokenizer=tokenizer, callbacks=callbacks, **settings)
     except SystemExit as stopped:
         if stopped.code == SIGTERM:
-            print(f"loopos train: {companion.farewell()}", file=sys.stderr)
+            tell(f"loopos train: {companion.farewell()}")
         raise
 
-    print(_summary(result))
+    print(_summary(result, companion.evaluated))
     if result.history:
         print(f"verdict: {result.verdict}")
     if result.findings:
@@ -148,18 +164,25 @@ def _model(
     return loopos.Model(ModelConfig(**shape), seed=seed, dtype=dtype or "float32")
 
 
-def _summary(result: loopos.TrainResult) -> str:
+def _summary(result: loopos.TrainResult, evaluated: dict[str, Any]) -> str:
     if not result.history:
         return f"the run was already complete: {result.step} updates"
     last = result.history[-1]
     text = f"updates {result.step}, loss of the last {last['loss']:.4f}"
     if "eval_loss" in last:
         text += f", held-out loss {_in_words(last['eval_loss'])}"
+        if evaluated.get("eval_share", 1) < 1:
+            share, seconds = evaluated["eval_share"], evaluated["eval_seconds"]
+            text += f" over {evaluated['eval_tokens']} tokens ({share:.2g} of the held-out ones, {seconds:.1f} s)"
+    if result.best is not None and result.best["step"] != result.step:
+        text += f", the best was {result.best['eval_loss']:.4f} after {result.best['step']}"
+    if result.stopped == "patience":
+        text += ", stopped because none was better since (patience)"
     return text if result.output_dir is None else f"{text}; saved in {result.output_dir}"
 
 
 def _in_words(loss: float) -> str:
-    return f"{loss:.4f} nats a token (perplexity {math.exp(loss):.3f})" if loss < 700 else f"{loss} nats a token"
+    return f"{loss:.4f} nats a token" + (f" (perplexity {math.exp(loss):.3f})" if loss < MOST_TOLD else "")
 
 
 def evaluate(given: dict[str, Any]) -> int:

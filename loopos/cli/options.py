@@ -81,6 +81,9 @@ TRAIN = {
     "log_every": "updates between two lines of metrics.jsonl",
     "eval_every": "updates between two evaluations",
     "save_every": "updates between two checkpoints",
+    "eval_tokens": "tokens that one evaluation scores, spread evenly over the held-out ones; none: all",
+    "keep_best": "keep the checkpoint of the lowest held-out loss as OUTPUT_DIR/best",
+    "patience": "stop after so many evaluations in a row without a better one",
     "output_dir": "folder for checkpoints and metrics.jsonl",
     "resume": "auto, or a folder: go on from its newest good checkpoint",
     "progress": "the progress bar",
@@ -109,6 +112,7 @@ def _settings() -> dict[str, tuple[str, Any]]:
     known = {f.name: (str(f.type), None if f.default is MISSING else f.default) for f in fields(ModelConfig)}
     known |= {name: (str(p.annotation), p.default) for name, p in inspect.signature(train).parameters.items()}
     own = MODEL_DEFAULTS | TRAIN_DEFAULTS | {"max_steps": f"{STEPS}, or by epochs", "min_lr": "learning_rate / 10"}
+    own["warmup_steps"] = f"{TRAIN_DEFAULTS['warmup_steps']}, or a tenth of a shorter run"
     return {name: (annotation, own.get(name, default)) for name, (annotation, default) in known.items()}
 
 
@@ -199,7 +203,7 @@ def check(settings: Mapping[str, Any]) -> None:
         )
     if settings.get("dtype") is not None:
         checks.choice("train", "dtype", settings["dtype"], CHOICES["dtype"])
-    for name in ("progress", "doctor"):
+    for name in ("progress", "doctor", "keep_best"):
         if name in settings:
             checks.boolean("train", name, settings[name])
     if "held_out" in settings:

@@ -46,10 +46,12 @@ class Origin(NamedTuple):
 
 
 class Companion(Callback):
-    """Keeps the origin in the run folder, once train holds its lock, and knows where the run stands when it ends."""
+    """Keeps the origin in the run folder, once train holds its lock; knows where the run stands when it ends, and what
+    its latest evaluation told."""
 
     def __init__(self, origin: Origin):
         self.origin, self.folder, self.step = origin, None, 0
+        self.evaluated: dict[str, Any] = {}  # what the latest evaluation told
 
     def on_train_begin(self, info: dict[str, Any]) -> None:
         if info["output_dir"] is not None:
@@ -58,6 +60,9 @@ class Companion(Callback):
             if kept["tokenizer"] is None:
                 del kept["tokenizer"]
             durable.write_json(self.folder / NAME, kept)
+
+    def on_evaluate(self, info: dict[str, Any]) -> None:
+        self.evaluated = info
 
     def on_train_end(self, info: dict[str, Any]) -> None:
         self.step = info["step"]

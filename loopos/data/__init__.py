@@ -1,15 +1,14 @@
 """Data: from what a person hands to train (a text, a file, an array, an object) to batches of token ids."""
 
 from .batches import (
-    IGNORE,
     DatasetSource,
-    HeldOut,
     Sources,
     TokenStream,
     check_batch,
     open_sources,
     permutation,
 )
+from .held_out import IGNORE, HeldOut
 from .reading import default_text, fingerprint, load_ids, train_eval_split
 
 __all__ = [

@@ -14,6 +14,7 @@ import numpy as np
 
 from loopos import checks
 
+from .held_out import IGNORE, HeldOut, spread
 from .reading import (
     Source,
     check_ids,
@@ -42,8 +43,6 @@ __all__ = [
     "permutation",
     "train_eval_split",
 ]
-
-IGNORE = -100  # a target that is not scored
 
 
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -115,57 +114,32 @@ class TokenStream:
         return fingerprint(self.ids)
 
 
-class HeldOut:
-    """Evaluation batches from one array of ids: every token but the first is predicted once.
-
-    The windows follow one another in order; in the last one, what lies past the end has target -100. All batches are
-    (rows, T) with the same T and, but for the last, the same number of rows."""
-
-    def __init__(self, ids: Any, *, seq_len: int, batch_size: int, vocab_size: int, name: str = "eval_data"):
-        """ids (N,): integers, N >= 2 (else ValueError), all within 0..vocab_size-1 (else IndexError)."""
-        self.ids = token_array(ids, name)
-        self.seq_len = checks.count("train", "seq_len", seq_len)
-        self.batch_size = checks.count("train", "batch_size", batch_size)
-        if len(self.ids) < 2:
-            raise ValueError(
-                f"{name}: {len(self.ids)} tokens are too few, evaluation needs at least 2: one to read, one to predict"
-            )
-        check_ids(self.ids, vocab_size, name)
-        self.windows = -(-(len(self.ids) - 1) // self.seq_len)
-
-    def __len__(self) -> int:
-        return -(-self.windows // self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (ids, targets), int64 (rows, seq_len)."""
-        width = self.batch_size * self.seq_len
-        for start in range(0, len(self.ids) - 1, width):
-            piece = self.ids[start : start + width + 1].astype(np.int64)
-            predicted = len(piece) - 1
-            rows = -(-predicted // self.seq_len)
-            ids = np.zeros(rows * self.seq_len, np.int64)  # what fills the end is never scored, nor seen by what is
-            targets = np.full(rows * self.seq_len, IGNORE, np.int64)
-            ids[:predicted], targets[:predicted] = piece[:-1], piece[1:]
-            yield ids.reshape(rows, self.seq_len), targets.reshape(rows, self.seq_len)
-
-
 class DatasetSource:
-    """A user's object with ``batch(step, micro) -> (ids, targets)``, its batches checked before they are used."""
+    """A user's object with ``batch(step, micro) -> (ids, targets)``, its batches checked before they are used.
 
-    def __init__(self, dataset: Any, *, vocab_size: int, context_length: int, name: str = "data"):
+    tokens: about how many positions an evaluation goes through: batches evenly spread over the len() of them, the same
+    ones each time; None: all."""
+
+    def __init__(
+        self, dataset: Any, *, vocab_size: int, context_length: int, name: str = "data", tokens: int | None = None
+    ):
         self._dataset, self._name = dataset, name
-        self._vocab_size, self._context_length = vocab_size, context_length
+        self._vocab_size, self._context_length, self._tokens = vocab_size, context_length, tokens
+        self.share = 1.0  # of the batches, that the latest evaluation went through
         self.steps_per_epoch: int | None = len(dataset) if hasattr(type(dataset), "__len__") else None
         if self.steps_per_epoch == 0:
             raise ValueError(f"{name}: len() is the number of steps per epoch and must be at least 1, got 0")
 
     def batch(self, step: int, micro: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, targets), int64 (B, T): what the object gave, or the error of :func:`check_batch`."""
+        """(ids, targets), int64 (B, T): what the object gave. ValueError without a row; see :func:`check_batch`."""
         where = f"{self._name}.batch({step}, {micro})"
         pair = self._dataset.batch(step, micro)
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TypeError(f"{where}: expected a pair (ids, targets), got {checks.shown(pair)}")
-        return check_batch(pair[0], pair[1], self._vocab_size, self._context_length, where)
+        ids, targets = check_batch(pair[0], pair[1], self._vocab_size, self._context_length, where)
+        if len(ids) == 0:
+            raise ValueError(f"{where}: the batch is empty, its shape is {ids.shape}; give at least one row")
+        return ids, targets
 
     def __len__(self) -> int:
         if self.steps_per_epoch is None:
@@ -173,8 +147,13 @@ class DatasetSource:
         return self.steps_per_epoch
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield one epoch of batches, for evaluation."""
-        return (self.batch(step) for step in range(len(self)))
+        """Yield one epoch of batches, or as much of it as ``tokens`` allow, for evaluation."""
+        first, count = self.batch(0), len(self)
+        if self._tokens is not None:
+            count = min(count, max(1, self._tokens // first[0].size))
+        self.share = count / len(self)
+        yield first
+        yield from (self.batch(step) for step in spread(len(self), count)[1:])
 
     def fingerprint(self) -> dict[str, Any]:
         return {"kind": "dataset", "length": self.steps_per_epoch}
@@ -229,6 +208,7 @@ def open_sources(
     batch_size: int = 12,
     grad_accum: int = 1,
     seed: int = 1337,
+    eval_tokens: int | None = None,
 ) -> Sources:
     """The data arguments of train, checked: lengths and the range of every id too. See API of train for the forms.
 
@@ -260,14 +240,17 @@ def open_sources(
     if held_out is None:
         return Sources(train, None, made)
     if held_out.is_dataset:
-        evaluation: HeldOut | DatasetSource = DatasetSource(held_out.value, name="eval_data", **kwargs)
+        evaluation: HeldOut | DatasetSource = DatasetSource(
+            held_out.value, name="eval_data", tokens=eval_tokens, **kwargs
+        )
         if evaluation.steps_per_epoch is None:
             raise ValueError("eval_data: a dataset to evaluate on needs len() = number of batches, got one without")
     else:
         ids = to_ids(held_out, made)
         if held_out.maybe_path:  # a short text is legal here, a mistyped path is not
             require_length(held_out, len(ids), length)
-        evaluation = HeldOut(ids, seq_len=length, batch_size=batch_size, vocab_size=vocab_size, name=held_out.name)
+        shape = {"seq_len": length, "batch_size": batch_size, "tokens": eval_tokens}
+        evaluation = HeldOut(ids, **shape, vocab_size=vocab_size, name=held_out.name)
     return Sources(train, evaluation, made)
 
 

@@ -4,6 +4,7 @@
 
     .lock                            one live process at a time (runlock.py)
     step-00000010/                   a checkpoint (checkpoint_folder.py)
+    best/                            another, of the lowest held-out loss (keep_best)
     step-00000010.old.<pid>.<rand>/  one set aside, still whole: replaced, or of a history that the run has left
     step-00000010.tmp.<pid>.<rand>/  being written, and
     step-00000010.trash.<...>/       being deleted: removed by the next process that takes the lock
@@ -42,8 +43,9 @@ from .runlock import RunLock
 
 __all__ = ["RUN", "Checkpoint", "CheckpointStore", "load_checkpoint", "split_arrays"]
 
+BEST = "best"
 _LITTER = re.compile(
-    r"(?:step-[0-9]{8,}|(?:metrics|bits)\.jsonl|(?:cli|doctor)\.json)\.(?:tmp|trash)\.[0-9]+\.[0-9a-f]+"
+    r"(?:step-[0-9]{8,}|best|(?:metrics|bits)\.jsonl|(?:cli|doctor)\.json)\.(?:tmp|trash)\.[0-9]+\.[0-9a-f]+"
 )
 
 
@@ -95,11 +97,33 @@ class CheckpointStore:
         """
         if not isinstance(step, int) or isinstance(step, bool) or step < 0:
             raise ValueError(f"CheckpointStore.save: step must be a non-negative integer, got {step!r}")
+        final = self.folder / folder_name(step)
+        self._write(final, step, arrays, state)
+        self._retire(step)
+        return final
+
+    def save_best(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> Path:
+        """The same as ``best`` in place of the one before it; no resume looks there unless it is named."""
+        final = self.folder / BEST
+        self._write(final, step, arrays, state)
+        for path in self._replaced_bests():
+            durable.remove(path)
+        return final
+
+    def set_best_aside(self) -> None:
+        """Another run begins: its folder is not to hold the best of the one before under this name."""
+        best = self.folder / BEST
+        if best.is_dir():
+            kept = self.folder / f"{BEST}.before"
+            kept = durable.beside(best, "before") if os.path.lexists(kept) else kept
+            with durable.explained("move aside what another run left", best):
+                os.rename(best, kept)
+
+    def _write(self, final: Path, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
         if not self._lock.held:
             why = "the store was closed, or this process is a fork of the one that opened it"
             raise RuntimeError(f"CheckpointStore.save: {self.folder} is not held: {why}")
         refuse_nonfinite(step, arrays)
-        final = self.folder / folder_name(step)
         aside = durable.beside(final, "tmp")
         try:
             write_folder(aside, step, arrays, state)
@@ -108,8 +132,9 @@ class CheckpointStore:
             with contextlib.suppress(OSError):
                 durable.remove(aside)
             raise
-        self._retire(step)
-        return final
+
+    def _replaced_bests(self) -> list[Path]:
+        return [self.folder / name for name in list_names(self.folder) if name.startswith(f"{BEST}.old.")]
 
     def runs(self) -> set[str | None]:
         """The ids of the runs that have checkpoints here; None among them for one that names no run."""
@@ -130,6 +155,12 @@ class CheckpointStore:
         return load_checkpoint(path)
 
     def _clear_litter(self) -> None:
+        for path in self._replaced_bests():  # killed between two renames: it is the best there is, or was replaced
+            with contextlib.suppress(OSError):
+                if (self.folder / BEST).is_dir():
+                    durable.remove(path)
+                else:
+                    os.rename(path, self.folder / BEST)
         for name in list_names(self.folder):
             if _LITTER.fullmatch(name):
                 try:

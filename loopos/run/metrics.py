@@ -10,6 +10,7 @@ import json
 import math
 import os
 import stat
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,14 @@ class MetricsLog:
             self.note = f"{self.path.name}: {damaged} damaged lines were dropped"
         if damaged or later:
             durable.write_bytes(self.path, b"".join(good))
+
+
+def open_log(path: Path, step: int) -> MetricsLog:
+    """The log of a run that goes on after ``step`` updates; what was wrong with it is a RuntimeWarning."""
+    log = MetricsLog(path, step)
+    if log.note is not None:
+        warnings.warn(f"train: {log.note}", RuntimeWarning, stacklevel=3)
+    return log
 
 
 def set_aside(path: Path) -> Path | None:

@@ -31,9 +31,10 @@ class TrainResult:
         run's are in output_dir/metrics.jsonl.
     step: updates done, those of an earlier call included.
     output_dir: as a Path, or None.
-    stopped: None when all updates are done; "callback" when a callback ended the run before.
+    stopped: None when all updates are done; "callback" or "patience" when that ended the run before.
     findings: what the monitor found implausible in this call: step, name, value, expected, sentence of each.
     sample: the first tokens of the stream that was learned, of which the verdict's entropies are; None of a dataset.
+    best: {"step", "eval_loss"} of the lowest held-out loss of the run; None when nothing was held out.
     """
 
     model: Model
@@ -43,6 +44,7 @@ class TrainResult:
     stopped: str | None
     findings: list[Alarm] = field(default_factory=list)
     sample: np.ndarray | None = field(default=None, repr=False, compare=False)
+    best: dict[str, Any] | None = None
 
     @cached_property
     def verdict(self) -> Verdict:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,9 @@ def find(resume: Any, store: CheckpointStore | None) -> Checkpoint | None:
 
 def check_argument(resume: Any, output_dir: Any) -> None:
     """Refuse at once what cannot work, before data are read."""
+    for name, value in (("output_dir", output_dir), ("resume", resume)):
+        if isinstance(value, str) and not value.strip():
+            raise ValueError(f"train: {name} must name a folder, got {value!r}; '.' is the one you are in")
     if resume is None:
         return
     if not isinstance(resume, str | os.PathLike):
@@ -108,6 +111,11 @@ def check_argument(resume: Any, output_dir: Any) -> None:
             raise ValueError("train: resume='auto' looks for the newest checkpoint in output_dir, got no output_dir")
     elif not Path(resume).exists():
         raise FileNotFoundError(2, "train: resume: there is no such folder", os.fspath(resume))
+    elif (Path(resume) / "config.json").is_file():
+        raise ValueError(
+            f"train: resume={os.fspath(resume)!r} is a Hugging Face folder, not a run; to start from its weights train "
+            "Model.from_pretrained of it (command line: --init)"
+        )
 
 
 def begin(store: CheckpointStore, checkpoint: Checkpoint | None) -> str | None:
@@ -118,6 +126,7 @@ def begin(store: CheckpointStore, checkpoint: Checkpoint | None) -> str | None:
     run = uuid.uuid4().hex if checkpoint is None else checkpoint.run
     if run in (held := store.runs()):
         return run
+    store.set_best_aside()
     aside, _, _ = (set_aside(store.folder / name) for name in (METRICS, BITS, DOCTOR))
     if held:
         moved = "" if aside is None else f", its log is now {aside.name}"
@@ -130,7 +139,7 @@ def begin(store: CheckpointStore, checkpoint: Checkpoint | None) -> str | None:
 
 
 def save(
-    store: CheckpointStore,
+    write: Callable[[int, Mapping[str, np.ndarray], Mapping[str, Any]], Path],
     step: int,
     identity: Identity,
     run: str | None,
@@ -139,8 +148,8 @@ def save(
     policy: Policy,
     counted: Mapping[str, Any],
 ) -> Path:
-    """Write the checkpoint of ``step`` of ``run``, with what was ``counted`` in its state; NonFiniteError when a number
-    in it is not finite, OSError when it cannot be."""
+    """Write the checkpoint of ``step`` of ``run`` by ``write``, a method of the store, with what was ``counted`` in its
+    state; NonFiniteError when a number in it is not finite, OSError when it cannot be."""
     with model.lock:  # the arrays are the living weights until they are written
         state = optimizer.state_dict()
         counts, snapshot = policy.state(step)
@@ -151,7 +160,7 @@ def save(
         about = {"dtype": model.dtype, "isa": instruction_set(), "numbers": numbers, "policy": counts}
         about |= counted
         about |= {} if run is None else {RUN: run}
-        return store.save(step, arrays, identity.to_dict() | about)
+        return write(step, arrays, identity.to_dict() | about)
 
 
 def restore(checkpoint: Checkpoint, model: Any, optimizer: Any) -> SavedPolicy:

@@ -14,6 +14,7 @@ OPTIMIZERS = ("adamw", "adam", "sgd")
 POLICIES = ("halt", "skip", "rewind")
 MAX_SEED = 2**64 - 1
 MAX_THREADS = 1024
+EVAL_TOKENS = 131_072  # scored by one evaluation unless asked otherwise: a mean over them is within about 0.01 nats
 
 
 class SettingError(TypeError, ValueError):
@@ -47,6 +48,9 @@ class TrainSettings:
     log_every: int
     eval_every: int | None
     save_every: int | None
+    eval_tokens: int | None = EVAL_TOKENS
+    keep_best: bool = False
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -57,7 +61,17 @@ class TrainSettings:
     def _check(self) -> None:
         for name in ("batch_size", "grad_accum", "log_every"):
             self._set(name, checks.count("train", name, getattr(self, name)))
-        for name in ("max_steps", "epochs", "seq_len", "threads", "eval_every", "save_every"):
+        self._set("keep_best", checks.boolean("train", "keep_best", self.keep_best))
+        for name in (
+            "max_steps",
+            "epochs",
+            "seq_len",
+            "threads",
+            "eval_every",
+            "save_every",
+            "eval_tokens",
+            "patience",
+        ):
             if getattr(self, name) is not None:
                 high = MAX_THREADS if name == "threads" else checks.MAX_COUNT
                 self._set(name, checks.count("train", name, getattr(self, name), high=high))
@@ -68,6 +82,11 @@ class TrainSettings:
         self._set("eps", checks.real("train", "eps", self.eps, above=0))
         self._set("betas", _two_betas(self.betas))
         if self.max_grad_norm is not None:
+            if self.max_grad_norm == 0 and not isinstance(self.max_grad_norm, bool):
+                raise ValueError(
+                    "train: max_grad_norm must be a finite number greater than 0, got 0, which would scale every "
+                    "gradient to nothing; None turns clipping off"
+                )
             self._set("max_grad_norm", checks.real("train", "max_grad_norm", self.max_grad_norm, above=0))
         schedule = check_schedule(
             learning_rate=self.learning_rate,
@@ -81,13 +100,35 @@ class TrainSettings:
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # the dataclass is frozen for everyone else
 
-    def warn_of_idle(self, *, eval_data: Any, output_dir: Any) -> None:
-        """A UserWarning for a setting that can have no effect beside the other arguments."""
+    def check_together(self, *, eval_data: Any, output_dir: Any, total: int | None = None) -> None:
+        """ValueError for keep_best and patience without what they rest on; a UserWarning for settings that can have no
+        effect, or none that is meant, beside the other arguments. total: updates of the run."""
+        for name, asked in (("keep_best", self.keep_best), ("patience", self.patience is not None)):
+            if asked and eval_data is None:
+                raise ValueError(f"train: {name} goes by the held-out loss and needs eval_data, got none")
+        if self.keep_best and output_dir is None:
+            raise ValueError("train: keep_best writes output_dir/best and needs output_dir, got none")
+        if self.patience is not None and self.eval_every is None:
+            raise ValueError("train: patience counts evaluations and needs eval_every, got None")
         for name, needs, given in (("eval_every", "eval_data", eval_data), ("save_every", "output_dir", output_dir)):
             if getattr(self, name) is not None and given is None:
                 warnings.warn(
                     f"train: {name}={getattr(self, name)} does nothing without {needs}", UserWarning, stacklevel=3
                 )
+
+        if total is not None and self.warmup_steps > total:
+            warnings.warn(
+                f"train: warmup_steps={self.warmup_steps} is longer than the run of {total} updates: the learning rate "
+                f"ends at {total / self.warmup_steps:.2g} of {self.learning_rate:g}",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    @property
+    def shrinks(self) -> float:
+        """What an update at the peak rate multiplies a weight by, apart from its gradient: 1 - learning_rate
+        weight_decay, where decay is not part of a gradient that is scaled (Adam's)."""
+        return 1.0 if self.optimizer == "adam" else 1 - self.learning_rate * self.weight_decay
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting, safe for JSON."""

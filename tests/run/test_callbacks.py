@@ -1,5 +1,6 @@
 import io
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -96,19 +97,34 @@ def test_what_is_no_callback_is_refused(bad):
         Hooks(3)
 
 
-def test_the_bar_shows_the_numbers_of_the_run(monkeypatch):
-    stderr = io.StringIO()
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+STREAMS = pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+
+
+def latest(stderr):
+    """What a reader sees last."""
+    return stderr.getvalue().rstrip("\n").split("\r")[-1].split("\n")[-1]
+
+
+@STREAMS
+def test_the_bar_shows_the_numbers_of_the_run(stream, monkeypatch):
+    stderr = stream()
     monkeypatch.setattr(sys, "stderr", stderr)
     train(progress=True, eval_data=IDS[:50], learning_rate=1e-3, lr_schedule="constant")
-    last = stderr.getvalue().split("\r")[-1]
-    assert "4/4" in last
+    assert "4/4" in latest(stderr)
     for part in ("loss=", "grad_norm=", "lr=1.00e-03", "tok/s=", "eval_loss="):
-        assert part in last
-    assert "refused" not in last
+        assert part in latest(stderr)
+    assert "refused" not in latest(stderr)
+    assert stderr.getvalue().count("evaluation: 49 tokens, ") == 1
 
 
-def test_the_bar_tells_of_refused_updates_and_survives_an_end_without_a_beginning(monkeypatch):
-    stderr = io.StringIO()
+@STREAMS
+def test_the_bar_tells_of_refused_updates_and_survives_an_end_without_a_beginning(stream, monkeypatch):
+    stderr = stream()
     monkeypatch.setattr(sys, "stderr", stderr)
     bar = ProgressBar()
     bar.on_train_end({"step": 0})
@@ -116,7 +132,27 @@ def test_the_bar_tells_of_refused_updates_and_survives_an_end_without_a_beginnin
     numbers = {"loss": float("nan"), "grad_norm": float("nan"), "learning_rate": 0.1, "tokens_per_second": 1234.5}
     bar.on_step_end({"step": 4, "nonfinite": 2} | numbers)
     bar.on_train_end({"step": 4})
-    last = stderr.getvalue().split("\r")[-1]
-    assert "4/9" in last
-    assert "loss=nan" in last
-    assert "refused=2" in last
+    for part in ("4/9", "loss=nan", "refused=2"):
+        assert part in latest(stderr)
+
+
+def test_without_a_terminal_there_is_a_line_every_few_seconds(monkeypatch):
+    stderr, clock = io.StringIO(), [100.0]
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    bar, numbers = ProgressBar(), {"loss": 2.0, "grad_norm": 1.0, "learning_rate": 0.1, "tokens_per_second": 9.0}
+    bar.on_train_begin({"step": 0, "max_steps": 2000})
+    for step in range(1, 2001):
+        clock[0] += 0.05
+        bar.on_step_end({"step": step, "nonfinite": 0} | numbers)
+        if step % 100 == 0:
+            bar.on_evaluate({"eval_loss": 2.0, "eval_tokens": 7, "eval_share": 0.25, "eval_seconds": 0.5})
+    bar.on_alarm({"step": 2000, "sentence": "an alarm"})
+    bar.on_train_end({"step": 2000})
+    lines = stderr.getvalue().splitlines()
+    assert "\r" not in stderr.getvalue()
+    assert lines[0].startswith("train: 1/2000 [00:00<")
+    assert 20 <= len(lines) <= 25  # 100 seconds
+    assert "evaluation: 7 tokens, 0.25 of eval_data, 0.5 s each" in lines
+    assert lines[-2:-1] == ["step 2000: an alarm"]
+    assert lines[-1].startswith("train: 2000/2000 [01:40<00:00, 20.00step/s, loss=2.0000")

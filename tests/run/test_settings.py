@@ -76,9 +76,9 @@ def test_what_is_legal_at_the_border():
 def test_a_setting_without_effect_is_told():
     idle = settings(eval_every=5, save_every=7)
     with pytest.warns(UserWarning, match="does nothing without") as seen:
-        idle.warn_of_idle(eval_data=None, output_dir=None)
+        idle.check_together(eval_data=None, output_dir=None)
     assert [str(warning.message) for warning in seen] == [
         "train: eval_every=5 does nothing without eval_data",
         "train: save_every=7 does nothing without output_dir",
     ]
-    idle.warn_of_idle(eval_data=[1, 2], output_dir="x")  # any warning is an error here
+    idle.check_together(eval_data=[1, 2], output_dir="x")  # any warning is an error here

@@ -91,7 +91,7 @@ def check_settings(patient: Patient) -> Iterator[Check]:
     tries: list[tuple[str, Any, dict[str, Any]]] = [
         ("learning_rate", f"{bench.rate:g} and {2 * bench.rate:g}", {"learning_rate": 2 * bench.rate}),
         ("weight_decay", f"{decay:g} and {decay + 0.5:g}", {"weight_decay": decay + 0.5}),
-        ("warmup_steps", "0 and 10", {"warmup_steps": 10}),
+        ("warmup_steps", f"0 and {STEPS}", {"warmup_steps": STEPS}),
     ]
     if asked["optimizer"] in ("adam", "adamw"):
         first, second = asked["betas"]

@@ -47,6 +47,7 @@ EXAMINATIONS: list[tuple[str, _Examination]] = [  # in the order of what each re
     ("overfit a batch", check_update.overfit),
 ]
 FULL_ONLY = {"overfit a batch"}
+NO_EVALUATION = {"keep_best": False, "patience": None}
 ELSEWHERE = {
     "eval_data",
     "callbacks",
@@ -116,7 +117,7 @@ def _examine(
     vocab = getattr(config, "vocab_size", 2**63 - 1)
     context = getattr(config, "context_length", 2**63 - 1 if settings.seq_len is None else settings.seq_len)
     cutting = {"seq_len": settings.seq_len, "batch_size": settings.batch_size, "grad_accum": settings.grad_accum}
-    plain = asdict(settings) | {"threads": None, "eval_every": None, "save_every": None}
+    plain = asdict(settings) | {"threads": None, "eval_every": None, "save_every": None} | NO_EVALUATION
     examinations = [each for each in EXAMINATIONS if not (quick and each[0] in FULL_ONLY)]
     try:
         source = open_sources(

@@ -1,0 +1,68 @@
+"""The held-out loss of a run: what it is, which was the best, and for how long there was none better."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from loopos.data.held_out import IGNORE
+
+from .updates import evaluate
+
+
+class Evaluation:
+    """source: what open_sources made of eval_data, or None; patience: of train; saved: :meth:`state` out of the
+    checkpoint that the run goes on from.
+
+    best: {"step", "eval_loss"} of the lowest loss among the evaluations that :meth:`judge` was told of; None before."""
+
+    def __init__(self, source: Any, patience: int | None, saved: Any = None):
+        self._source, self._patience = source, patience
+        self.best: dict[str, Any] | None = None
+        self._worse = 0  # evaluations since the best
+        self._told = False  # that nothing is scored
+        if isinstance(saved, Mapping):
+            self._worse = int(saved.get("worse", 0))
+            best = saved.get("best")
+            self.best = dict(best) if isinstance(best, Mapping) else None
+
+    def __bool__(self) -> bool:
+        return self._source is not None
+
+    def score(self, model: Any, check: Callable[[], None]) -> dict[str, Any]:
+        """{"eval_loss": mean over all targets scored, "eval_tokens": how many, "eval_share": of eval_data,
+        "eval_seconds"}. Without a single target the loss is NaN, and a UserWarning says so."""
+        began = time.perf_counter()
+        loss, count = evaluate(model, self._source, check)
+        if count == 0:
+            loss = math.nan  # 0 would be the best loss there is
+        if count == 0 and not self._told:
+            self._told = True
+            warnings.warn(
+                f"train: every target of eval_data was {IGNORE}, so no held-out loss is known: eval_loss is NaN (null "
+                "in metrics.jsonl); targets of 0..vocab_size-1 are what is scored",
+                UserWarning,
+                stacklevel=5,
+            )
+        seconds = time.perf_counter() - began
+        return {"eval_loss": loss, "eval_tokens": count, "eval_share": self._source.share, "eval_seconds": seconds}
+
+    def judge(self, step: int, loss: float) -> bool:
+        """Whether the loss after ``step`` updates is the lowest so far. One that is not finite never is."""
+        if math.isfinite(loss) and (self.best is None or loss < self.best["eval_loss"]):
+            self.best, self._worse = {"step": step, "eval_loss": loss}, 0
+            return True
+        self._worse += 1
+        return False
+
+    @property
+    def exhausted(self) -> bool:
+        """``patience`` evaluations in a row were none better."""
+        return self._patience is not None and self._worse >= self._patience
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"best": self.best, "worse": self._worse}
