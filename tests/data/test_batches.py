@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopos.data import batches
-from loopos.data.batches import HeldOut, TokenStream, check_batch, open_sources, permutation
+from loopos.data.batches import TokenStream, check_batch, open_sources, permutation
 from loopos.data.tokenizer import ByteTokenizer, CharTokenizer
 
 MASK = 2**64 - 1
@@ -173,31 +173,6 @@ def test_the_order_is_computed_once_an_epoch(monkeypatch):
     monkeypatch.setattr(batches, "permutation", lambda n, *key: asked.append(key[-1]) or permutation(n, *key))
     starts(stream(101, grad_accum=2), 10, 2)  # 60 rows over epochs of 10 windows; batches of 3 cross the borders
     assert asked == [0, 1, 2, 3, 4, 5]
-
-
-@given(n=st.integers(2, 90), seq_len=st.integers(1, 12), batch_size=st.integers(1, 9))
-def test_evaluation_predicts_every_token_once(n, seq_len, batch_size):
-    held_out = HeldOut(np.arange(n), seq_len=seq_len, batch_size=batch_size, vocab_size=n)
-    batches = list(held_out)
-    assert len(batches) == len(held_out)
-    read, predicted = [], []
-    for ids, targets in batches:
-        check_batch(ids, targets, n, seq_len)
-        assert ids.shape[1] == seq_len
-        assert ids.shape[0] == batch_size or ids is batches[-1][0]
-        scored = targets != -100
-        read += ids[scored].tolist()
-        predicted += targets[scored].tolist()
-        assert (np.diff(scored.astype(int), axis=1) <= 0).all()  # the filling comes last in its row
-    assert read == list(range(n - 1))
-    assert predicted == list(range(1, n))
-    assert [b[0].tolist() for b in held_out] == [b[0].tolist() for b in batches]  # it can be read again
-
-
-def test_evaluation_needs_two_tokens():
-    for n in (0, 1):
-        with pytest.raises(ValueError, match=f"eval_data: {n} tokens are too few, evaluation needs at least 2"):
-            HeldOut(np.zeros(n, np.int64), seq_len=4, batch_size=1, vocab_size=5)
 
 
 def good(dtype=np.int64):

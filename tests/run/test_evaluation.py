@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import loopos
-from loopos.data import HeldOut
 from loopos.run.checkpoint import load_checkpoint
 from loopos.run.evaluation import Evaluation
 
@@ -54,13 +53,6 @@ def test_an_evaluation_scores_no_more_than_its_budget(tokens, windows):
     pieces = [held_out[start : start + 9] for start in starts]
     total = sum(result.model.loss(p[None, :-1], p[None, 1:]) * (len(p) - 1) for p in pieces)
     assert evals(result)[10] == pytest.approx(total / sum(len(p) - 1 for p in pieces), rel=1e-6)
-
-
-def test_the_choice_does_not_depend_on_the_batch():
-    shape = {"seq_len": 8, "vocab_size": 16, "tokens": 160}
-    rows = [np.concatenate([ids for ids, _ in HeldOut(noise(999, 3), batch_size=n, **shape)]) for n in (1, 3, 64)]
-    assert len(rows[0]) == 20
-    assert all(np.array_equal(rows[0], other) for other in rows)
 
 
 def test_a_long_text_has_a_budget_unless_told_otherwise():
