@@ -251,8 +251,8 @@ class _Run:
         return None
 
     def evaluate(self) -> tuple[float, int]:
-        """The held-out loss, and over how many targets. One that eval_every asks for, or of the run's end, may be the best: an evaluation at a
-        callback's stop would not have been made without it, and counts for nothing."""
+        """The held-out loss, and over how many targets. One that eval_every asks for, or of the run's end, may be the
+        best: an evaluation at a callback's stop would not have been made without it, and counts for nothing."""
         told = self.evaluation.score(self.model, self.interrupts.check)
         self.call("on_evaluate", **told)
         counts = self.due(self.settings.eval_every, self.step == self.total)
