@@ -10,7 +10,7 @@ from loopos.monitor.verdict import DIVERGING, FEWEST, FLAT, INSUFFICIENT, LEARNI
 
 from .findings import CERTAIN, LIKELY, POSSIBLE, UNKNOWN, Finding
 from .logs import Log, Record
-from .rules import is_norm, quoted, series, with_loss
+from .rules import is_norm, latest, quoted, with_loss
 from .symptoms import COUNT_LABELS
 
 ABSURD = 1e6  # a loss beyond this is no cross-entropy: ln V is 14 for a vocabulary of a million
@@ -88,7 +88,7 @@ def scale_jump(log: Log) -> Iterator[Finding]:
 
 
 def grown_loss(log: Log) -> Iterator[Finding]:
-    records = [record for record in series(log) if math.isfinite(record.values["loss"])]
+    records = [record for record in latest(log) if math.isfinite(record.values["loss"])]
     if len(records) < 3 or any(abs(record.values["loss"]) > ABSURD for record in records):
         return
     best = min(range(len(records)), key=lambda i: records[i].values["loss"])
@@ -107,7 +107,10 @@ def grown_loss(log: Log) -> Iterator[Finding]:
 
 def norm_jump(log: Log) -> Iterator[Finding]:
     past: list[float] = []
+    run = 0
     for record in log.records:
+        if record.run != run:
+            past, run = [], record.run
         norm = record.get("grad_norm")
         if norm is None or not math.isfinite(norm) or norm <= 0:
             continue
@@ -124,7 +127,7 @@ def norm_jump(log: Log) -> Iterator[Finding]:
 
 
 def constant_loss(log: Log) -> Iterator[Finding]:
-    records = [record for record in series(log) if math.isfinite(record.values["loss"])]
+    records = [record for record in latest(log) if math.isfinite(record.values["loss"])]
     values = [record.values["loss"] for record in records]
     if len(values) < FEWEST or max(values) - min(values) > 2e-3 * abs(values[-1]):
         return
@@ -215,7 +218,7 @@ def negative_loss(log: Log) -> Iterator[Finding]:
 
 def trend_of(log: Log) -> Iterator[Finding]:
     """What the series as a whole shows; says so when that is nothing."""
-    records = series(log)
+    records = latest(log)
     if not any(math.isfinite(record.values["loss"]) for record in records):
         return
     rates = [record.get("learning_rate") for record in records]

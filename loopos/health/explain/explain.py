@@ -16,13 +16,16 @@ from loopos.errors import CAUSES, Birth, CheckpointError, NonFiniteError
 from loopos.health.runs import Run, stream_run
 from loopos.run.metrics import METRICS
 
-from . import claims, curves, rules, run_evidence
+from . import claims, curves, restarts, rules, run_evidence
 from .findings import CERTAIN, CONFIDENCE, LIKELY, POSSIBLE, UNKNOWN, Explanation, Finding
-from .logs import Log, Record, Table, birth_in, is_path, lines_of, records_of_json, shown, values_of, without_notes
+from .lines import lines_of
+from .logs import Log, birth_in, is_path, records_of_json, shown, without_notes
+from .reading import Reading
 from .sentences import SYMPTOMS
-from .symptoms import Hits, is_negated
+from .symptoms import Hits, Symptom, is_negated
 
 RULES: tuple[Callable[[Log], Iterator[Finding]], ...] = (
+    restarts.restarted,
     rules.filtered_loss,
     rules.refused,
     curves.implausible_loss,
@@ -47,6 +50,10 @@ _BIRTH = re.compile(
 )
 _FLOOR = re.compile(r"clamp_min\(\s?(1e-\d+)\s?\)|max\([^()]{1,60},\s?(1e-\d+)\)", re.I)
 _TOTAL = re.compile(r"(?:\bN\s?=\s?|trace ?(?:=|→|to N=?|-normali[sz]ed? to N=?)\s?)(\d{1,6})\b", re.I)
+_WORDS = (  # in lower case: a line without any of them has no formula, no birth, and tells of no trouble
+    *(" op ", "exp(", "softmax(", "sigmoid(", "tanh(", "clamp_min(", "max(", "trace", "n=", "n ="),
+    *claims.TROUBLE,
+)
 _KEYS = {  # of a cause's class, where it is not the class itself with hyphens
     "inf - inf": "inf-minus-inf",
     "0*inf": "zero-times-inf",
@@ -108,10 +115,10 @@ def explain(source: str | bytes | os.PathLike | BinaryIO | BaseException) -> Exp
         if 0 < len(text) <= _WHOLE and text.lstrip()[:1] in (b"{", b"[")
         else None
     )
-    for line in lines_of(source, reader.log.notes):
-        reader.line(line, numbers=whole is None)
-    for i, entry in enumerate(whole or (), 1):
-        reader.entry(i, repr(entry))
+    for number, line in lines_of(source, reader.log.notes):
+        reader.line(number, line, numbers=whole is None)
+    for number, entry in whole or ():
+        reader.reading.line(number, repr(entry))
     return reader.explanation()
 
 
@@ -120,8 +127,8 @@ class _Reader:
 
     def __init__(self) -> None:
         self.log = Log()
+        self.reading = Reading(self.log, self._rules_for)
         self.about = ""  # said in place of counts
-        self._table = Table()
         self._symptoms, self._claims = Hits(SYMPTOMS), Hits(claims.CLAIMS)
         self.births: list[Finding] = []
         self.own: list[Finding] = []
@@ -151,21 +158,29 @@ class _Reader:
                 here = (f"{ending.path.name}: {shown(str(birth), 400)}",)
                 self.births.append(_of_birth(birth.op, birth.tensor, birth.phase, birth.cause, here))
 
-    def line(self, text: str, numbers: bool = True) -> None:
-        self.log.lines += 1
-        n, told, text = self.log.lines, birth_in(text), without_notes(text)[:_LONGEST]
+    def line(self, n: int, text: str, numbers: bool = True) -> None:
+        self.log.lines = max(self.log.lines, n)
+        told, text = birth_in(text), without_notes(text)[:_LONGEST]
         if told and (birth := _BIRTH.search(told)) and len(self.births) < _MOST_BIRTHS:
             here = (f"line {n}: {shown(told, 400)}",)
             self.births.append(_of_birth(birth["op"], birth["tensor"], birth["phase"], birth["cause"], here))
-        if numbers:
-            self.entry(n, text)
-        low = text.lower()
-        self._symptoms.look(n, text, low, is_negated(text, low))
-        if not claims.is_setting(text):
-            self._claims.look(n, text, low)
-            self._trouble = self._trouble or claims.tells_of_trouble(text, low)
+        symptoms, doubted, others = self.reading.line(n, text, numbers).rules
+        if symptoms:
+            low = text.lower()
+            self._symptoms.look(n, text, low, is_negated(text, low), symptoms)
+        if doubted and not claims.is_setting(text):
+            self._claims.look(n, text, text.lower(), False, doubted)
+        if others:
+            self._trouble = self._trouble or claims.tells_of_trouble(text, text.lower())
+            self._formulas(n, text)
+
+    def _rules_for(self, low: str) -> tuple[tuple[Symptom, ...], tuple[Symptom, ...], bool]:
+        """What may match the lines of a shape: symptoms, claims, and whether any of what has words of its own."""
+        return self._symptoms.candidates(low), self._claims.candidates(low), any(word in low for word in _WORDS)
+
+    def _formulas(self, n: int, text: str) -> None:
         here = (f"line {n}: {shown(text, 400)}",)
-        if " op " in low and (birth := _BIRTH.search(text)) and len(self.own) < _MOST_BIRTHS:
+        if (birth := _BIRTH.search(text)) and len(self.own) < _MOST_BIRTHS:
             self.own.append(_of_birth(birth["op"], birth["tensor"], birth["phase"], birth["cause"], here))
         if (value := claims.exp_argument(text)) is not None:
             says = (
@@ -182,19 +197,14 @@ class _Reader:
         self._floors += [(float(a or b), here[0]) for a, b in _FLOOR.findall(text)] if len(self._floors) < 20 else []
         self._totals += [float(value) for value in _TOTAL.findall(text)] if len(self._totals) < 50 else []
 
-    def entry(self, n: int, text: str) -> None:
-        entries = values_of(text)
-        if not any("loss" in values for values in entries) and (row := self._table.row(text)):
-            entries = [row]
-        for values in entries:
-            self.log.add(Record(n, shown(text), values))
-
     def _once(self, finding: Finding) -> None:
         if all(finding.cause != other.cause for other in self.own):
             self.own.append(finding)
 
     def explanation(self) -> Explanation:
         log = self.log
+        log.settle()
+        restarts.divide(log)
         births = [replace(b, evidence=b.evidence + self._leap_for(b)) for b in self.births]
         found = [*self.own, *self._symptoms.findings(), *self._floor(), *([self._leap] if self._leap else [])]
         found += [finding for rule in RULES for finding in rule(log)]
@@ -322,8 +332,8 @@ def explain_run(run: Run) -> Explanation:
     """Of a run that was read: as of its folder."""
     reader = _Reader()
     reader.of_run(run)
-    for record in run.records:
-        reader.line(json.dumps({k: value for k, value in record.items() if not isinstance(value, (dict, list))}))
+    for i, record in enumerate(run.records, 1):
+        reader.line(i, json.dumps({k: value for k, value in record.items() if not isinstance(value, (dict, list))}))
     return reader.explanation()
 
 
@@ -347,8 +357,8 @@ def _of_error(error: BaseException) -> Explanation:
         if isinstance(each, CheckpointError):
             says = f"a file cannot be trusted: {each.what}."
             births.append(Finding("damaged-file", CERTAIN, says, (shown(text),), "go back to the checkpoint before it"))
-        for line in f"{type(each).__name__}: {text}".splitlines():
-            reader.line(line)
+        for i, line in enumerate(f"{type(each).__name__}: {text}".splitlines(), reader.log.lines + 1):
+            reader.line(i, line)
     reader.own[:0] = births
     if births:
         reader.about = f"{type(error).__name__} of LoopOS"

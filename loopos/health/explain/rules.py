@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
+
+from loopos.monitor.verdict import FEWEST
 
 from .findings import CERTAIN, LIKELY, POSSIBLE, UNKNOWN, Finding
 from .logs import Log, Record
@@ -33,6 +36,13 @@ def series(log: Log) -> list[Record]:
     return dated or records
 
 
+def latest(log: Log) -> list[Record]:
+    """Of a log of several runs, the curve of the last one, or of the longest where that has hardly begun."""
+    records = series(log)
+    runs = [list(run) for _, run in itertools.groupby(records, key=lambda record: record.run)]
+    return runs[-1] if runs and len(runs[-1]) >= FEWEST else max(runs, key=len, default=[])
+
+
 def is_norm(name: str) -> bool:
     return "norm" in name.lower() or name.startswith("||")
 
@@ -46,7 +56,7 @@ def filtered_loss(log: Log) -> Iterator[Finding]:
     if not hits:
         return
     evidence = quoted(hits)
-    before = [record for record in series(log) if record.line < hits[0].line]
+    before = [record for record in series(log) if record.order < hits[0].order]
     yield Finding(
         "loss-filtered",
         LIKELY,
@@ -89,7 +99,7 @@ def nonfinite_loss(log: Log) -> Iterator[Finding]:
     if not hits:
         return
     first, evidence = hits[0], quoted(hits)
-    before = [r for r in records if r.line < first.line and math.isfinite(r.values["loss"])]
+    before = [r for r in records if r.order < first.order and math.isfinite(r.values["loss"])]
     if not before:
         if first.get("step") in (0, 1):
             says = "the loss of the first step is not finite, before any update: the learning rate is not to blame."
@@ -213,7 +223,7 @@ def refused(log: Log) -> Iterator[Finding]:
         )
     skipped = [record for record in log.records if record.values.get("skipped_iterations", 0) > 0]
     start = log.records[: max(len(log.records) // 10, 1)]  # where a scaler looks for its scale: skips are normal there
-    if skipped and skipped[-1].line > start[-1].line:
+    if skipped and skipped[-1].order > start[-1].order:
         yield Finding(
             "step-skipped",
             CERTAIN,
@@ -238,7 +248,7 @@ def unequal_runs(log: Log) -> Iterator[Finding]:
     """Healthy entries of another run, at another rate or phase, do not show that a fault is gone."""
     records = [r for r in with_loss(log) if CLOCKS & set(r.values)]
     bad = [r for r in records if is_filtered(r) or _bad(r.values["loss"]) or _bad(r.get("grad_norm"))]
-    after = [r for r in records if bad and r.line > bad[-1].line]
+    after = [r for r in records if bad and r.order > bad[-1].order]
     if not after:
         return
     differences = []

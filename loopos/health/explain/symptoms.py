@@ -7,7 +7,7 @@ most lines have none, and a search for a word is cheap.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .findings import Finding
@@ -55,13 +55,21 @@ class Hits:
 
     def __init__(self, symptoms: tuple[Symptom, ...]):
         self._symptoms = symptoms
+        self._numeric = {symptom for symptom in symptoms if any(map(str.isdigit, "".join(symptom.words)))}
         self._lines: dict[Symptom, list[str]] = {}
         self._count: dict[Symptom, int] = {}
         self._names: dict[Symptom, Mapping[str, str]] = {}
 
-    def look(self, line: int, text: str, low: str, negated: bool = False) -> None:
-        """low: ``text`` in lower case. negated: the line says that there is no NaN."""
-        for symptom in self._symptoms:
+    def candidates(self, low: str) -> tuple[Symptom, ...]:
+        """Those that a line may match which is ``low``, in lower case, but for its numbers."""
+        return tuple(s for s in self._symptoms if s in self._numeric or any(word in low for word in s.words))
+
+    def look(
+        self, line: int, text: str, low: str, negated: bool = False, candidates: Iterable[Symptom] | None = None
+    ) -> None:
+        """low: ``text`` in lower case. negated: the line says that there is no NaN. candidates: all, or those of its
+        shape."""
+        for symptom in self._symptoms if candidates is None else candidates:
             if not any(word in low for word in symptom.words) or (negated and "nan" in symptom.words):
                 continue
             match = symptom.pattern.search(text)

@@ -353,10 +353,10 @@ def test_hostile_lines_take_no_time(text):
 
 
 def test_memory_and_the_middle_of_a_huge_file(tmp_path, monkeypatch):
-    from loopos.health.explain import logs
+    from loopos.health.explain import lines, logs
 
-    monkeypatch.setattr(logs, "HEAD", 1 << 17)
-    monkeypatch.setattr(logs, "TAIL", 1 << 17)
+    monkeypatch.setattr(lines, "HEAD", 1 << 17)
+    monkeypatch.setattr(lines, "TAIL", 1 << 17)
     monkeypatch.setattr(logs, "MAX_RECORDS", 500)
     path = tmp_path / "huge.log"
     path.write_text("".join(f"step {i} loss 3.0\n" for i in range(60_000)) + "step 60000 loss nan\n")
@@ -365,6 +365,6 @@ def test_memory_and_the_middle_of_a_huge_file(tmp_path, monkeypatch):
     assert any("loss nan" in line for each in found.findings for line in each.evidence)  # the end was read
     log = logs.Log()
     for i in range(5000):
-        log.add(logs.Record(i, "", {"loss": 1.0}))
+        log.add(i, "", {"loss": 1.0})
     assert len(log.records) <= 500
     assert log.entries == 5000

@@ -172,8 +172,8 @@ def test_a_log_of_any_length_is_streamed(tmp_path, monkeypatch):
             leaps = {"update_ratio": ratios | ({"tok_embed.weight": 7.5} if step == 7_990 else {})}
             log.write(json.dumps(record | leaps) + "\n")
         log.write(json.dumps({"step": 8_001, "loss": None, "birth": BIRTH}) + "\n")
-    monkeypatch.setattr("loopos.health.explain.logs.HEAD", 1 << 18)
-    monkeypatch.setattr("loopos.health.explain.logs.TAIL", 1 << 18)
+    monkeypatch.setattr("loopos.health.explain.lines.HEAD", 1 << 18)
+    monkeypatch.setattr("loopos.health.explain.lines.TAIL", 1 << 18)
     size = (tmp_path / "metrics.jsonl").stat().st_size
     assert size > 12 << 20
     tracemalloc.start()

@@ -1,0 +1,48 @@
+"""From the lines of a log to its records, one line at a time; what a shape of line means is kept for the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .logs import Log
+from .shapes import Shape, cut, has_decimal_comma, plain, shape_of
+from .tables import Table
+
+_MOST_SHAPES = 4096
+
+
+class Reading:
+    """Puts the records of lines into a log. rules: gives what is to be kept with a shape, of its text in lower case."""
+
+    def __init__(self, log: Log, rules: Callable[[str], Any] = lambda low: None):
+        self._log = log
+        self._rules = rules
+        self._table = Table()
+        self._comma = False  # the log has shown that it writes decimals with a comma
+        self._shapes: dict[str, Shape] = {}
+
+    def line(self, number: int, text: str, values: bool = True) -> Shape:
+        """Take in a line; values: whether its numbers count. Returns its shape."""
+        template, found = cut(plain(text))
+        shape = self._shapes.get(template)
+        if shape is None:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            shape = self._shapes[template] = shape_of(template)
+            shape.rules = self._rules(template.lower())
+        if values:
+            self._values(number, text, shape, found)
+        return shape
+
+    def _values(self, number: int, text: str, shape: Shape, found: list[str]) -> None:
+        if shape.has_loss and not self._comma and "," in "".join(found):
+            self._comma = has_decimal_comma(found)
+        entries = shape.read(found, self._comma) if shape.entries else []
+        if not shape.has_loss:
+            if self._table.begun and (row := self._table.row(text)):
+                entries = [row]
+            elif not found and self._table.header(text):
+                return
+        for each, losses in entries:
+            self._log.add(number, text, each, losses)

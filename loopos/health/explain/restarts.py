@@ -1,0 +1,106 @@
+"""Where a log begins anew: its counter goes back and the loss is up again, as of a restart that loaded no weights."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import replace
+
+from .findings import LIKELY, Finding
+from .logs import Log, Record
+
+CAUSE = "restart"
+_NEAR = 5  # entries on either side that are compared
+_RISE = 0.25  # of what had been learned
+_NOISE = 5  # times the usual step from one entry to the next
+
+
+def divide(log: Log) -> None:
+    """Number the runs of a log. A counter that goes back while the loss goes on (a resumed run, or a count within an
+    epoch) begins no other run; one after losses that are not finite does, for the weights were others."""
+    records, run = list(log.records), 0
+    places = [(i, record.values["loss"]) for i, record in enumerate(records) if "loss" in record.values]
+    back = _backward(records)
+    starts: list[int] = []
+    begin = 0  # of the present run, in places
+    for at, (i, _) in enumerate(places):
+        if i in back and _is_anew(
+            [loss for _, loss in places[begin:at]], [loss for _, loss in places[at : at + _NEAR]]
+        ):
+            starts.append(i)
+            begin = at
+    if not starts:
+        return
+    ahead = iter([*starts, len(records)])
+    following = next(ahead)
+    for i, record in enumerate(records):
+        if i == following:
+            run, following = run + 1, next(ahead)
+        records[i] = replace(record, run=run)
+    log.records = records
+
+
+def _backward(records: list[Record]) -> set[int]:
+    """The entries with a loss whose step is lower than the one before, and no epoch has passed; epochs are compared
+    where no steps are logged."""
+    found: set[int] = set()
+    step = epoch = epoch_then = -math.inf
+    for i, record in enumerate(records):
+        now = record.values.get("epoch", epoch)
+        if "loss" in record.values:
+            here = record.values.get("step")
+            if here is None:
+                if now < epoch_then:
+                    found.add(i)
+                    step = -math.inf
+            else:
+                if now < epoch_then or (here < step and now <= epoch_then):
+                    found.add(i)
+                step = here
+            epoch_then = now
+        epoch = now
+    return found
+
+
+def _is_anew(before: list[float], after: list[float]) -> bool:
+    finite = [loss for loss in before if math.isfinite(loss)]
+    last, after = finite[-_NEAR:], [loss for loss in after if math.isfinite(loss)]
+    if before and not any(map(math.isfinite, before[-3:])):
+        return bool(after)
+    if len(last) < 3 or len(after) < 2:
+        return False
+    low, high = statistics.median(last), statistics.median(after)
+    noise = statistics.median(abs(a - b) for a, b in zip(finite[-10:], finite[-9:], strict=False))
+    learned = max(statistics.median(finite[:_NEAR]) - low, 0.0)
+    return high - low > max(_RISE * learned, _NOISE * noise, 0.05 * abs(low))
+
+
+def restarted(log: Log) -> Iterator[Finding]:
+    """Rule: what a log of several runs says."""
+    pairs = [(a, b) for a, b in _neighbours(log) if a.run != b.run and math.isfinite(a.values["loss"])]
+    if not pairs:
+        return
+    a, b = pairs[0]
+    clock = next(
+        (name for name in ("step", "epoch") if b.values.get(name, math.inf) < a.values.get(name, -math.inf)), ""
+    )
+    times = f" {len(pairs)} times" if len(pairs) > 1 else ""
+    where = f"the {clock or 'count'} goes back{times}" + (
+        f" (from {a.values[clock]:g} to {b.values[clock]:g})" if clock else ""
+    )
+    yield Finding(
+        CAUSE,
+        LIKELY,
+        f"the log holds {len(pairs) + 1} runs: {where} and the loss rises from {a.values['loss']:.4g} to "
+        f"{b.values['loss']:.4g}. Either they are runs of their own, or a restart did not load the weights. The trend "
+        "is told of one of them.",
+        tuple(f"line {record.line}: {record.text}" for record in (a, b)),
+        "look at what the restart loaded: the first loss after it should be the last one before it",
+    )
+
+
+def _neighbours(log: Log) -> Iterator[tuple[Record, Record]]:
+    records = [record for record in log.records if "loss" in record.values]
+    yield from itertools.pairwise(records)
