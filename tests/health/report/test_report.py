@@ -128,7 +128,7 @@ def test_findings_bundles_and_the_doctor_of_a_run_that_failed(tmp_path):
     assert set(rows) == {"50"}  # its own step
     assert checks.summary in text
     assert all(check.measured in text for check in checks.checks)
-    (run / "bundles" / "step-00000070.safetensors").write_bytes(b"damaged")
+    (run / "bundles" / "step-00000070.safetensors").write_bytes(b"\0\1damag")
     assert "7 bytes are too few" in html_of(run)[0]
 
 
