@@ -46,7 +46,7 @@ def run(
 
 
 class Suite(NamedTuple):
-    """What it measures, which engines can take part, and which settings it takes unless told."""
+    """What it measures, which engines can take part, and which settings it takes by default."""
 
     measure: Callable[..., dict[str, Any]]
     engines: tuple[str, ...]

@@ -106,7 +106,7 @@ def _found(phase: str, op: str, tensor: str, index: tuple[int, ...], value: floa
 
 def _warn_of_flags(raised: Sequence[Mapping[str, Any]], cost: str = "") -> None:
     """Inside an operation something left the range, and its result is finite all the same. The text names no step, so
-    that a run in which it happens in every step is told once for each place."""
+    that a run in which it happens in every step is reported once for each place."""
     if not raised:
         text = "the processor's floating-point flags were up after the step, and in its repetition they are not"
     else:

@@ -30,7 +30,7 @@ class Comparison:
     """same: every step is in both runs and has the same bits. step: the first that differs, or None; fields: (name, in
     A, in B) of what differs at it; common: steps in both; only_a, only_b: steps that the other lacks; checkpoint: the
     newest step before the difference of which both runs have a checkpoint; weights_equal: whether those hold the same
-    weights, None when that cannot be told; damaged: sentences on lines that could not be read; causes: sentences on
+    weights, None when that is unknown; damaged: sentences on lines that could not be read; causes: sentences on
     what else differs, before and in that step; lacking: what would be needed to name the operation, or ""."""
 
     step: int | None

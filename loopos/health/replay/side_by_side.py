@@ -122,8 +122,8 @@ def _recorded(update: Any, line: Mapping[str, Any]) -> bool | None:
     """Whether ``line`` of bits.jsonl is what ``update`` gave; None when it does not tell."""
     outcome = Outcome.of(update)
     pairs = ((line.get("loss_hex"), outcome.loss), (line.get("grad_norm_hex"), outcome.grad_norm))
-    told = [recorded == here for recorded, here in pairs if isinstance(recorded, str)]
-    return all(told) if told else None
+    agree = [recorded == here for recorded, here in pairs if isinstance(recorded, str)]
+    return all(agree) if agree else None
 
 
 def _same_passes(a: Bundle, b: Bundle) -> bool:

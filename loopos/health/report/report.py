@@ -158,7 +158,7 @@ def _events(records: list[dict[str, Any]]) -> Iterator[tuple[int, str]]:
         for name in ("event", "events", "rewind", "birth", "findings"):
             if record.get(name):
                 for each in record[name] if isinstance(record[name], list) else [record[name]]:
-                    yield _told(step, name, each)
+                    yield _described(step, name, each)
 
 
 def _endings(run: Run) -> Iterator[tuple[int, str]]:
@@ -169,7 +169,7 @@ def _endings(run: Run) -> Iterator[tuple[int, str]]:
             yield step, f"{'an earlier attempt' if past else 'the run'} ended: {birth}"
 
 
-def _told(step: int, name: str, event: Any) -> tuple[int, str]:
+def _described(step: int, name: str, event: Any) -> tuple[int, str]:
     """(step, sentence) of what a line of the log has beside its numbers. A finding knows its own step: it may be
     earlier than that of its line."""
     if isinstance(event, dict) and isinstance(event.get("sentence"), str):
