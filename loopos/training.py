@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import shlex
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,13 +19,12 @@ from .data.vocabulary import warn_of_another
 from .errors import Birth, NonFiniteError
 from .model import Model
 from .monitor.watch import Watch
-from .run import bundle as bundles
 from .run import resume as resuming
+from .run.bundle import Bundle
 from .run.callbacks import Hooks
-from .run.checkpoint import CheckpointStore
 from .run.evaluation import Evaluation
+from .run.folder import NoFolder, folder_of
 from .run.interrupts import Interrupted, Interrupts
-from .run.metrics import BITS, METRICS, MetricsLog, open_log
 from .run.policy import Policy
 from .run.result import TrainResult, sample_of
 from .run.schedules import learning_rate as rate_of
@@ -139,8 +137,8 @@ def train(
     )
     with ExitStack() as stack:
         stack.enter_context(using_threads(settings.threads))
-        store = None if output_dir is None else stack.enter_context(CheckpointStore(output_dir))
-        checkpoint = resuming.find(resume, store)
+        folder = stack.enter_context(folder_of(output_dir))
+        checkpoint = resuming.find(resume, folder.latest)
         if checkpoint is not None:
             identity.check(checkpoint)
         if isinstance(model, ModelConfig):
@@ -151,22 +149,17 @@ def train(
         saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating)
         step = 0 if checkpoint is None else checkpoint.step
         policy = Policy(settings.on_nonfinite, total, model, updating, step=step, saved=saved)
-        interrupts = stack.enter_context(Interrupts(sigterm=store is not None))
+        interrupts = stack.enter_context(Interrupts(sigterm=folder.keeps))
         tally = Tally() if checkpoint is None else Tally.resumed(checkpoint.state, step)
         seen = {} if checkpoint is None else checkpoint.state
         watch = Watch(model, settings.log_every, seen.get("watch"))
         evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"))
-        beside = tally, watch, evaluation
-        run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *beside)
-        if store is not None:
-            run.store, run.id = store, resuming.begin(store, checkpoint)
-            run.metrics = stack.enter_context(open_log(store.folder / METRICS, step))
-            run.bits = stack.enter_context(open_log(store.folder / BITS, step))
-            run.saved_step = step if checkpoint is not None and checkpoint.path.parent == store.folder else None
+        observers = folder, tally, watch, evaluation
+        run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *observers)
+        folder.begin(checkpoint)
         stopped = run.whole()
-        folder = None if output_dir is None else Path(output_dir)
-        told = watch.findings, sample_of(sources.train), evaluation.best
-        return TrainResult(model, run.history, run.step, folder, stopped, *told)
+        observed = watch.findings, sample_of(sources.train), evaluation.best
+        return TrainResult(model, run.history, run.step, folder.output_dir, stopped, *observed)
 
 
 def default_settings(**changed: Any) -> TrainSettings:
@@ -189,14 +182,10 @@ class _Run:
     interrupts: Interrupts
     total: int  # updates of the whole run
     step: int  # updates done
+    folder: NoFolder
     tally: Tally
     watch: Watch
     evaluation: Evaluation
-    store: CheckpointStore | None = None
-    id: str | None = None  # kept over every resume
-    metrics: MetricsLog | None = None
-    bits: MetricsLog | None = None
-    saved_step: int | None = None  # of the newest checkpoint in the store that is of this run
     history: list[dict[str, Any]] = field(default_factory=list)
     refused: tuple[Update, float, float] | None = None  # the latest, its learning rate, and the seconds it took
     valid_tokens: int = 0  # of this call
@@ -228,7 +217,7 @@ class _Run:
             self.step = t + 1
             self.tally.count(update)
             alarms = self.watch.after(self.step, update, rate)
-            self.log_bits(update)
+            self.folder.log_bits(self.step, update)
 
             entry = self.entry(update, rate, time.perf_counter() - began)
             stopping = self.call("on_step_end", **entry)
@@ -253,26 +242,26 @@ class _Run:
     def evaluate(self) -> tuple[float, int]:
         """The held-out loss, and over how many targets. One that eval_every asks for, or of the run's end, may be the
         best: an evaluation at a callback's stop would not have been made without it, and counts for nothing."""
-        told = self.evaluation.score(self.model, self.interrupts.check)
-        self.call("on_evaluate", **told)
+        scored = self.evaluation.score(self.model, self.interrupts.check)
+        self.call("on_evaluate", **scored)
         counts = self.due(self.settings.eval_every, self.step == self.total)
-        if counts and self.evaluation.judge(self.step, told["eval_loss"]) and self.settings.keep_best:
-            self.save_best()
-        return told["eval_loss"], told["eval_tokens"]
+        if counts and self.evaluation.judge(self.step, scored["eval_loss"]) and self.settings.keep_best:
+            self.folder.save_best(self.write)
+        return scored["eval_loss"], scored["eval_tokens"]
 
     def whole(self) -> str | None:
         """The loop between on_train_begin and on_train_end, with what an early end asks for."""
         first, stopped = self.step, "error"
         try:
-            self.call("on_train_begin", max_steps=self.total, output_dir=self.store and self.store.folder)
+            self.call("on_train_begin", max_steps=self.total, output_dir=self.folder.path)
             stopped = self.loop()
             self.save(final=True)
         except Interrupted:
             stopped = self.interrupts.pending.name
-            message = self.farewell(stopped)
+            message = self.stop_message(stopped)
             raise SystemExit(143) if stopped == "SIGTERM" else KeyboardInterrupt(message) from None
         except (KeyboardInterrupt, NonFiniteError) as error:
-            if not self.interrupts.insisted:  # what was learned before is worth keeping
+            if not self.interrupts.forced:  # what was learned before is worth keeping
                 with suppress(OSError, NonFiniteError):
                     self.save(final=True)
                 if isinstance(error, NonFiniteError):
@@ -320,70 +309,53 @@ class _Run:
 
     def log_metrics(self, entry: dict[str, Any], birth: Birth | None) -> None:
         """A line of metrics.jsonl: the entry, with "birth" of a refused update, and what the watch has to say."""
-        if self.metrics is not None:
-            told = {} if birth is None else {"birth": str(birth)}
-            self.metrics.write(entry | told | self.watch.notes())
-
-    def log_bits(self, update: Update, step: int | None = None) -> None:
-        if self.bits is not None:
-            self.bits.write_bits(step or self.step, float(update.loss), float(update.grad_norm))
+        described = {} if birth is None else {"birth": str(birth)}
+        self.folder.log(entry | described | self.watch.notes())
 
     def keep_refused(self, error: NonFiniteError) -> None:
         """Log the update that ended the run, which is not done and so in no history; write what repeats it, and say in
-        ``error`` where that is. That it cannot be written is told there too, and hides nothing."""
+        ``error`` where that is. That it cannot be written is said there too, and hides nothing."""
         update, rate, seconds = self.refused or (None, 0.0, 0.0)
-        if self.store is None or update is None or update.birth is not error.birth:
+        if update is None or update.birth is not error.birth:
             return  # a weight that was not finite when a checkpoint was due is no update's doing
         self.tally.count(update)
         entry = self.entry(update, rate, seconds, self.step + 1) | {"nonfinite": self.policy.refused_in_all + 1}
         with suppress(OSError):
             self.log_metrics(entry, update.birth)
         with suppress(OSError):
-            self.log_bits(update, self.step + 1)
-        try:
-            with self.model.lock:  # the arrays are the living weights until they are written
-                place = {"step": self.step + 1, "learning_rate": rate, "run": self.id}
-                bundle = bundles.Bundle.of(self.model, self.optimizer, self.settings, update, **place)
-                path = bundles.keep(self.store.folder, bundle)
-        except (OSError, MemoryError) as failure:
-            error.add(f"No bundle to repeat the step from could be written: {failure}")
-        else:
-            error.add(f"To repeat this step: loopos replay {shlex.quote(str(path))}", path)
+            self.folder.log_bits(self.step + 1, update)
+        place = {"step": self.step + 1, "learning_rate": rate, "run": self.folder.run_id}
+        with self.model.lock:  # the arrays are the living weights until they are written
+            self.folder.keep_bundle(
+                lambda: Bundle.of(self.model, self.optimizer, self.settings, update, **place), error
+            )
 
     def save(self, final: bool) -> None:
         """Write a checkpoint, unless the newest is already of this step."""
-        if self.store is None or self.saved_step == self.step:
+        if self.folder.has(self.step):
             return
-        if self.metrics is not None and (notes := self.watch.notes()):  # since the last line: no checkpoint is ahead of
-            self.metrics.write({"step": self.step} | notes)  # what the log tells
+        if notes := self.watch.notes():  # since the last line: no checkpoint is ahead of what the log tells
+            self.folder.log({"step": self.step} | notes)
         try:
-            path = self.write(self.store.save)
+            path = self.folder.save(self.step, self.write)
         except NonFiniteError:
             if final:
                 raise
             return  # someone wrote into the weights between two updates: the next one's gate names the place
-        self.saved_step = self.step
         self.call("on_save", path=path)
-
-    def save_best(self) -> None:
-        """A checkpoint of this step as output_dir/best. Weights that are not finite are nobody's best."""
-        if self.store is not None:
-            with suppress(NonFiniteError):
-                self.write(self.store.save_best)
 
     def write(self, save: Callable[..., Path]) -> Path:
         """A checkpoint of this step, by a method of the store."""
         counted = {"tally": self.tally.to_dict(), "watch": self.watch.state(), "evaluation": self.evaluation.state()}
-        return resuming.save(save, self.step, self.identity, self.id, self.model, self.optimizer, self.policy, counted)
+        run, state = self.folder.run_id, (self.model, self.optimizer, self.policy)
+        return resuming.save(save, self.step, self.identity, run, *state, counted)
 
-    def farewell(self, signal_name: str) -> str:
+    def stop_message(self, signal_name: str) -> str:
         """Save what there is, and say where the run stands and how it goes on."""
         name = "Ctrl-C" if signal_name == "SIGINT" else signal_name
         text = f"training was stopped by {name} after update {self.step} of {self.total}; the model is as it left it. "
-        if self.store is None:
-            return text + "Nothing was saved: no output_dir was given"
         try:
             self.save(final=True)
         except (OSError, NonFiniteError) as error:
             return text + f"No checkpoint of it could be written: {error}"
-        return text + f"To go on: the same call with output_dir={os.fspath(self.store.folder)!r}, resume='auto'"
+        return text + self.folder.how_to_go_on()

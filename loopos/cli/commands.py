@@ -115,7 +115,7 @@ def train(given: dict[str, Any]) -> int:
         result = loopos.train(model, ids, tokenizer=tokenizer, callbacks=callbacks, **settings)
     except SystemExit as stopped:
         if stopped.code == SIGTERM:
-            tell(f"loopos train: {companion.farewell()}")
+            tell(f"loopos train: {companion.stop_message()}")
         raise
 
     print(_summary(result, companion.evaluated))

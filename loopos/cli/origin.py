@@ -67,7 +67,7 @@ class Companion(Callback):
     def on_train_end(self, info: dict[str, Any]) -> None:
         self.step = info["step"]
 
-    def farewell(self) -> str:
+    def stop_message(self) -> str:
         """What to say after SIGTERM."""
         text = f"training was stopped by SIGTERM after update {self.step}"
         if self.folder is None or not (self.folder / folder_name(self.step)).is_dir():

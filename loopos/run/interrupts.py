@@ -21,7 +21,7 @@ class Interrupts:
 
     def __init__(self, *, sigterm: bool = False):
         self.pending: signal.Signals | None = None
-        self.insisted = False
+        self.forced = False
         self._replaced: dict[signal.Signals, Any] = {}
         self._wanted = {signal.SIGINT: signal.default_int_handler}
         if sigterm:
@@ -42,7 +42,7 @@ class Interrupts:
         if self.pending is None:
             self.pending = signal.Signals(number)
         elif number == signal.SIGINT:
-            self.insisted = True
+            self.forced = True
             raise KeyboardInterrupt("training was stopped by a second Ctrl-C")
 
     def check(self) -> None:

@@ -28,7 +28,7 @@ from .settings import TrainSettings
 
 AUTO = "auto"
 MUST_AGREE = ("batch_size", "grad_accum", "seed", "optimizer")
-TOLD = ("weight_decay", "betas", "eps", "max_grad_norm")  # may differ, but hardly on purpose
+SHOULD_AGREE = ("weight_decay", "betas", "eps", "max_grad_norm")  # may differ, but hardly on purpose
 _OPTIMIZER, _SNAPSHOT = "optimizer.", "optimizer.snapshot."  # the store files both beside the weights, not among them
 
 
@@ -67,7 +67,7 @@ class Identity:
                 f"train: this is not the run that {checkpoint.path} was saved from; {'; '.join(differing)}. "
                 "Give the same values, or start a new run in another output_dir"
             )
-        for name in TOLD:
+        for name in SHOULD_AGREE:
             ours, theirs = here["settings"][name], there["settings"].get(name)
             if ours != theirs:
                 warnings.warn(
@@ -83,13 +83,13 @@ class Identity:
             )
 
 
-def find(resume: Any, store: CheckpointStore | None) -> Checkpoint | None:
-    """The checkpoint to go on from: None for resume=None, and for "auto" when there is none yet. Its state has every
-    part that :func:`save` writes."""
+def find(resume: Any, latest: Callable[[], Checkpoint | None]) -> Checkpoint | None:
+    """The checkpoint to go on from: None for resume=None, and for "auto" (the ``latest``) when there is none yet. Its
+    state has every part that :func:`save` writes."""
     if resume is None:
         return None
     auto = isinstance(resume, str) and resume == AUTO
-    checkpoint = store.load_latest() if auto else load_checkpoint(resume)
+    checkpoint = latest() if auto else load_checkpoint(resume)
     parts = {"config": dict, "dtype": str, "settings": dict, "data": dict, "numbers": dict, "policy": dict, "isa": str}
     for name, kind in parts.items() if checkpoint is not None else ():
         if not isinstance(checkpoint.state.get(name), kind):

@@ -36,10 +36,10 @@ def test_another_content_is_refused(content, tmp_path):
         Origin.read(str(tmp_path))
 
 
-def test_the_farewell_says_how_to_go_on_only_where_something_was_saved(tmp_path):
+def test_the_message_says_how_to_go_on_only_where_something_was_saved(tmp_path):
     companion = Companion(Origin.of(None, 0, None))
     companion.on_train_begin({"output_dir": str(tmp_path)})
     companion.on_train_end({"step": 3})
-    assert companion.farewell().endswith("no checkpoint of it was saved")
+    assert companion.stop_message().endswith("no checkpoint of it was saved")
     (tmp_path / "step-00000003").mkdir()
-    assert f"--output-dir '{tmp_path}' --resume auto" in companion.farewell()
+    assert f"--output-dir '{tmp_path}' --resume auto" in companion.stop_message()

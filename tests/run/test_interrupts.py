@@ -13,12 +13,12 @@ def test_the_first_ctrl_c_waits_and_the_second_does_not():
         interrupts.check()
         signal.raise_signal(signal.SIGINT)
         assert interrupts.pending == signal.SIGINT
-        assert not interrupts.insisted
+        assert not interrupts.forced
         with pytest.raises(Interrupted):
             interrupts.check()
         with pytest.raises(KeyboardInterrupt, match="second"):
             signal.raise_signal(signal.SIGINT)
-        assert interrupts.insisted
+        assert interrupts.forced
     assert signal.getsignal(signal.SIGINT) is before
 
 
