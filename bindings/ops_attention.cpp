@@ -1,8 +1,14 @@
 // loopos.ops: attention.
-#include <cmath>
+#include <pybind11/stl.h>
 
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "findings.h"
 #include "ops.h"
 #include "ops/attention.h"
+#include "ops/attention_trace.h"
 
 namespace loopos::bind {
 namespace {
@@ -75,6 +81,11 @@ Heads<const T> heads(const Array<T>& x) {
 }
 
 template <class T>
+Heads<const T> view(const Heads<T>& x) {
+  return {x.data, x.strides};
+}
+
+template <class T>
 Heads<T> heads(py::array_t<T>& x) {
   return {x.mutable_data(), contiguous_heads(x.shape(1), x.shape(2), x.shape(3))};
 }
@@ -126,6 +137,63 @@ py::tuple attention_backward(const py::object& dy, const py::object& q, const py
   });
 }
 
+/// The operation under a probe, for tests. plant: None, or (tensor, index) of a number that becomes NaN.
+py::dict traced_attention(const py::object& dy, const py::object& q, const py::object& k, const py::object& v,
+                          bool causal, const py::object& mask, const py::object& scale, const py::object& window,
+                          const py::object& prefix, const py::object& start, double dropout, std::uint64_t seed,
+                          const py::object& plant) {
+  const char* f = "_traced_attention";
+  return by_dtype(f, "q", q, [&](auto t) -> py::dict {
+    using T = decltype(t);
+    using E = AttentionElement;
+    const auto qa = input<T>(f, "q", q, 4), ka = input<T>(f, "k", k, 4), va = input<T>(f, "v", v, 4);
+    const AttentionShape shape = check_shapes(f, qa.shape, ka.shape, va.shape);
+    const auto dya = input<T>(f, "dy", dy, Shape{shape.batch, shape.heads, shape.queries, shape.value_width});
+    py::array mask_owner;
+    AttentionOptions options = options_of(f, shape, {causal, mask, scale, window, prefix, start}, mask_owner);
+    options.dropout = dropout;
+    options.seed = seed;
+    auto scores = output<T>({shape.batch, shape.heads, shape.queries, shape.keys});
+    std::fill(scores.mutable_data(), scores.mutable_data() + scores.size(), T(0));
+    Probe probe({}, true, 8, [&](const Frame& frame, const void* x, bool, Index first, Index count) {
+      if (frame.tensor == "scores") std::copy_n(static_cast<const T*>(x), count, scores.mutable_data() + first);
+    });
+    auto y = output<T>(dya.shape), dq = output<T>(qa.shape), dk = output<T>(ka.shape), dv = output<T>(va.shape);
+    auto lse = output<T>({shape.batch, shape.heads, shape.queries});
+    AttentionOperands<T> operands{heads(qa), heads(ka), heads(va), {}, {}, nullptr};
+    const auto see = [&](const char* phase, const char* name, E::Tensor tensor, py::array_t<T>& x) {
+      if (!plant.is_none() && plant.attr("__getitem__")(0).equal(py::str(name))) {
+        const auto at = plant.attr("__getitem__")(1).cast<std::array<Index, 4>>();
+        x.mutable_at(at[0], at[1], at[2], at[3]) = std::numeric_limits<T>::quiet_NaN();
+      }
+      const T* data = x.data();
+      probe.see(phase, -1, "attention", name, data, {x.shape(0), x.shape(1), x.shape(2), x.shape(3)}, [&](Operands& o) {
+        const auto& n = o.index.n;
+        attention_operands<T>(operands, shape, options, {tensor, n[0], n[1], n[2], n[3]}, o);
+      });
+    };
+    see_attention_scores<T>(heads(qa), heads(ka), shape, options, probe, -1, "scores");
+    attention_forward<T>(heads(qa), heads(ka), heads(va), shape, options, heads(y), lse.mutable_data());
+    see("forward", "y", E::y, y);
+    operands = {heads(qa), heads(ka), heads(va), view(heads(y)), heads(dya), lse.data()};
+    loopos::attention_backward<T>(heads(dya), heads(qa), heads(ka), heads(va), operands.y, lse.data(), shape, options,
+                                  heads(dq), heads(dk), heads(dv));
+    see("backward", "dq", E::dq, dq);
+    see("backward", "dk", E::dk, dk);
+    see("backward", "dv", E::dv, dv);
+    py::dict result;
+    for (const auto& [name, x] : {std::pair{"scores", scores}, {"y", y}, {"dq", dq}, {"dk", dk}, {"dv", dv}})
+      result[name] = x;
+    result["scores_finite"] = attention_scores_finite<T>(heads(qa), heads(ka), shape, options);
+    result["birth"] = py::none();
+    if (!probe.birth().found) return result;
+    py::dict birth = birth_to_dict(probe.birth());
+    birth["dtype"] = dtype_name<T>();
+    result["birth"] = birth;
+    return result;
+  });
+}
+
 }  // namespace
 
 void bind_attention(py::module_& ops) {
@@ -151,6 +219,9 @@ ValueError: a window below 1, a prefix beyond S, either of them without causal, 
           py::kw_only(), arg("causal") = false, arg("mask") = py::none(), arg("scale") = py::none(),
           arg("window") = py::none(), arg("prefix") = 0, arg("start") = 0,
           "Gradients (dq, dk, dv) of attention; y and lse are what it returned for the same arguments.");
+  ops.def("_traced_attention", &traced_attention, arg("dy"), arg("q"), arg("k"), arg("v"), py::kw_only(),
+          arg("causal") = false, arg("mask") = py::none(), arg("scale") = py::none(), arg("window") = py::none(),
+          arg("prefix") = 0, arg("start") = 0, arg("dropout") = 0.0, arg("seed") = 0, arg("plant") = py::none());
 }
 
 }  // namespace loopos::bind

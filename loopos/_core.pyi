@@ -328,6 +328,23 @@ class ops:
     """
 
     @staticmethod
+    def _traced_attention(
+        dy: typing.Any,
+        q: typing.Any,
+        k: typing.Any,
+        v: typing.Any,
+        *,
+        causal: bool = False,
+        mask: typing.Any = None,
+        scale: typing.Any = None,
+        window: typing.Any = None,
+        prefix: typing.Any = 0,
+        start: typing.Any = 0,
+        dropout: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        plant: typing.Any = None,
+    ) -> dict: ...
+    @staticmethod
     def attention(
         q: typing.Any,
         k: typing.Any,

@@ -5,9 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/gemm/gemm.h"
 #include "layers/linear.h"
-#include "ops/attention.h"
+#include "ops/attention_trace.h"
 #include "ops/rope.h"
 
 namespace loopos {
@@ -74,14 +73,18 @@ class SelfAttention {
       v = {cache->values, strides};
     }
     const AttentionOptions options = options_of(pass);
-    if (pass.looking()) see_scores(pass, qkv);
+    if (pass.looking())
+      see_attention_scores<T>(view(heads(pass, qkv, 0)), k, shape, options, *pass.probe, site_.layer,
+                              site_.name + ".scores");
     attention_forward<T>(view(heads(pass, qkv, 0)), k, v, shape, options, heads_of_y(pass, y),
                          pass.at(lse_, config_.heads));
     if (pass.flags)
       pass.flags->check("forward", site_.layer, "attention", site_.name, "y", y, pass.rows() * config_.width,
-                        [&] { return scores_are_finite(pass, qkv); });
-    site_.see(pass, "forward", "attention", "y", y, {pass.batch, pass.time, config_.width},
-              [&](Operands& o) { take_sequence(pass, o, qkv); });
+                        [&] { return attention_scores_finite<T>(view(heads(pass, qkv, 0)), k, shape, options); });
+    site_.see(pass, "forward", "attention", "y", y, {pass.batch, pass.time, config_.width}, [&](Operands& o) {
+      attention_operands<T>({view(heads(pass, qkv, 0)), k, v}, shape, options,
+                            AttentionElement::of_output(shape, o.index), o);
+    });
     o_proj_.forward(pass, y, residual, out);
   }
 
@@ -89,15 +92,15 @@ class SelfAttention {
   void backward(const Pass& pass, const T* dout, const Index* positions, T* dy, T* dqkv, T* dx) {
     T *qkv = pass.at(qkv_, fused_), *y = pass.at(y_, config_.width);
     o_proj_.backward(pass, dout, dy);
-    attention_backward<T>(view(heads_of_y(pass, dy)), view(heads(pass, qkv, 0)), view(heads(pass, qkv, key_offset())),
-                          view(heads(pass, qkv, value_offset())), view(heads_of_y(pass, y)),
-                          pass.at(lse_, config_.heads), shape_of(pass), options_of(pass), heads(pass, dqkv, 0),
+    const AttentionShape shape = shape_of(pass);
+    const AttentionOptions options = options_of(pass);
+    const AttentionOperands<T> x{
+        view(heads(pass, qkv, 0)), view(heads(pass, qkv, key_offset())), view(heads(pass, qkv, value_offset())),
+        view(heads_of_y(pass, y)), view(heads_of_y(pass, dy)),           pass.at(lse_, config_.heads)};
+    attention_backward<T>(x.dy, x.q, x.k, x.v, x.y, x.lse, shape, options, heads(pass, dqkv, 0),
                           heads(pass, dqkv, key_offset()), heads(pass, dqkv, value_offset()));
     site_.see(pass, "backward", "attention", "dqkv", dqkv, {pass.batch, pass.time, fused_}, [&](Operands& o) {
-      const Index begin = o.index.n[0] * pass.time * config_.width, n = pass.time * config_.width;
-      take_sequence(pass, o, qkv);
-      o.take("y", y + begin, n);
-      o.take("dy", dy + begin, n);
+      attention_operands<T>(x, shape, options, AttentionElement::of_fused(shape, o.index), o);
     });
     if (config_.rope) {
       const auto dqk = heads(pass, dqkv, 0);
@@ -163,51 +166,6 @@ class SelfAttention {
     o.set("head_width", static_cast<double>(head_width_));
     o.set("dropout", pass.dropout);
   }
-  /// One sequence's queries, keys and values (time, fused).
-  void take_sequence(const Pass& pass, Operands& o, const T* qkv) const {
-    set_sizes(pass, o);
-    o.take("qkv", qkv + o.index.n[0] * pass.time * fused_, pass.time * fused_);
-  }
-  /// The scores never exist as a whole: they are made again, one head at a time. One that overflowed to -inf would pass
-  /// for a mask, and nothing after it would tell. Calls body(b, h, t, row, q, k) with the t + 1 that query t sees, of
-  /// the query q and the keys k.
-  template <class Body>
-  void each_score_row(const Pass& pass, T* qkv, Body&& body) const {
-    const Index time = pass.time;
-    const T scale = static_cast<T>(options_of(pass).scale);
-    std::vector<T> scores(static_cast<std::size_t>(time * time));
-    const auto q = heads(pass, qkv, 0), k = heads(pass, qkv, key_offset());
-    for (Index b = 0; b < pass.batch; ++b)
-      for (Index h = 0; h < config_.heads; ++h) {
-        const Index kv = h / (config_.heads / config_.kv_heads);
-        kernels::gemm_serial(kernels::matrix<T>(q.row(b, h, 0), time, head_width_, fused_),
-                             transpose(kernels::matrix<T>(k.row(b, kv, 0), time, head_width_, fused_)),
-                             {scores.data(), time});
-        for (T& score : scores) score *= scale;
-        for (Index t = 0; t < time; ++t) body(b, h, t, scores.data() + t * time, q.row(b, h, t), k.row(b, kv, 0));
-      }
-  }
-  void see_scores(const Pass& pass, T* qkv) const {
-    const Index time = pass.time;
-    each_score_row(pass, qkv, [&](Index b, Index h, Index t, const T* row, const T* q, const T* k) {
-      pass.probe->see(
-          "forward", site_.layer, "attention", site_.name + ".scores", row, {pass.batch, config_.heads, time, time},
-          [&](Operands& o) {
-            set_sizes(pass, o);
-            o.take("q", q, head_width_);
-            o.take("k", k + o.column() * fused_, head_width_);
-          },
-          ((b * config_.heads + h) * time + t) * time, t + 1);
-    });
-  }
-  bool scores_are_finite(const Pass& pass, T* qkv) const {
-    bool finite = true;
-    each_score_row(pass, qkv, [&](Index, Index, Index t, const T* row, const T*, const T*) {
-      finite = finite && all_finite(row, t + 1);
-    });
-    return finite;
-  }
-
   Site site_;
   Index dropout_site_ = 0;
   AttentionConfig config_{};

@@ -9,6 +9,7 @@
 namespace loopos {
 namespace {
 
+using attention_detail::for_each_visible;
 using attention_detail::head_rows;
 using attention_detail::PackedRows;
 using attention_detail::scores;
@@ -23,14 +24,6 @@ Guard fully_masked("attention");
 template <class T>
 bool all_finite(const Heads<T>& x, Index b, Index h, Index first, Index rows, Index width) {
   return rows == 0 || kernels::table<T>().finite_rows(x.row(b, h, first), x.strides.time, rows, width);
-}
-
-/// body(column, s) for every key s that query i sees.
-template <class Body>
-void for_each_visible(const Tile& t, Index i, Body&& body) {
-  for (const Span& span : t)
-    for (Index j = 0; j < span.count; ++j)
-      if (t.sees(i, span.begin + j)) body(span.column + j, span.begin + j);
 }
 
 /// The tile's columns of one span of p.

@@ -20,6 +20,9 @@ namespace loopos {
 
 struct AttentionShape {
   Index batch, heads, kv_heads, queries, keys, width, value_width;
+
+  Index kv_head(Index h) const { return h / (heads / kv_heads); }
+  Index row(Index b, Index h, Index t) const { return (b * heads + h) * queries + t; }
 };
 
 /// The keys [0, prefix) and [begin, end), with prefix <= begin <= end.
@@ -54,15 +57,27 @@ struct Visibility {
 struct AttentionMask {
   const bool* data = nullptr;
   Index batch = 0, head = 0, query = 0, key = 0;
+
+  /// Of one query: element s of it is at [s key]. Null where everything is true.
+  const bool* row(Index b, Index h, Index t) const { return data ? data + b * batch + h * head + t * query : nullptr; }
 };
 
 struct AttentionOptions {
   Visibility visibility;
   double scale = 1;
   AttentionMask mask;
-  double dropout = 0;     // on p; element (((first_batch + b) H + h) T + t) S + s of the stream `seed`
+  double dropout = 0;     // on p: element stream_offset(b, h, t) + s of the stream `seed`
   Index first_batch = 0;  // where these are part of a larger batch
   std::uint64_t seed = 0;
+
+  bool sees(const AttentionShape& shape, Index b, Index h, Index t, Index s) const {
+    const bool* row = mask.row(b, h, t);
+    return visibility.seen(t, shape.keys).has(s) && (!row || row[s * mask.key]);
+  }
+  /// (((first_batch + b) H + h) T + t) S
+  std::uint64_t stream_offset(const AttentionShape& shape, Index b, Index h, Index t) const {
+    return static_cast<std::uint64_t>(shape.row(first_batch + b, h, t)) * static_cast<std::uint64_t>(shape.keys);
+  }
 };
 
 template <class T>

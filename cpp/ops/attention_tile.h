@@ -65,7 +65,7 @@ struct Tile {
 
   const Span* begin() const { return spans; }
   const Span* end() const { return spans + span_count; }
-  Index kv_head() const { return h / (shape.heads / shape.kv_heads); }
+  Index kv_head() const { return shape.kv_head(h); }
   SeenKeys seen(Index i) const { return options.visibility.seen(first + i, shape.keys); }
   Index visible(Index i) const { return column(seen(i).end); }
   /// Columns [first, second) before visible(i) belong to keys that lie before the window of row i.
@@ -73,22 +73,15 @@ struct Tile {
     const SeenKeys keys = seen(i);
     return {column(std::max(keys.prefix, last().begin)), column(keys.begin)};
   }
-  const bool* mask_row(Index i) const {
-    const AttentionMask& m = options.mask;
-    return m.data ? m.data + b * m.batch + h * m.head + (first + i) * m.query : nullptr;
-  }
-  bool sees(Index i, Index s) const {
-    const bool* row = mask_row(i);
-    return seen(i).has(s) && (!row || row[s * options.mask.key]);
-  }
-  Index lse_at(Index i) const { return (b * shape.heads + h) * shape.queries + first + i; }
+  bool sees(Index i, Index s) const { return options.sees(shape, b, h, first + i, s); }
+  Index lse_at(Index i) const { return shape.row(b, h, first + i); }
 
   /// row[column] = value for every column before visible(i) whose key is hidden from query i.
   template <class T>
   void fill_hidden(Index i, T value, T* row) const {
     const auto [from, to] = hidden(i);
     std::fill(row + from, row + std::max(from, to), value);
-    const bool* mask = mask_row(i);
+    const bool* mask = options.mask.row(b, h, first + i);
     if (!mask) return;
     const Index n = visible(i);
     for (const Span& span : *this)
@@ -104,8 +97,7 @@ struct Tile {
   void drop(Index i, T* p) const {
     struct Scales;
     T* scales = scratch<T, Scales>(columns);
-    const auto row = static_cast<std::uint64_t>(lse_at(i) + options.first_batch * shape.heads * shape.queries);
-    const std::uint64_t offset = row * static_cast<std::uint64_t>(shape.keys);
+    const std::uint64_t offset = options.stream_offset(shape, b, h, first + i);
     const Index n = visible(i);
     for (const Span& span : *this) {
       const Index count = std::min(span.count, n - span.column);
@@ -118,6 +110,14 @@ struct Tile {
   const Span& last() const { return spans[span_count - 1]; }
   Index column(Index key) const { return key - last().begin + last().column; }
 };
+
+/// body(column, s) for every key s that query i sees.
+template <class Body>
+void for_each_visible(const Tile& t, Index i, Body&& body) {
+  for (const Span& span : t)
+    for (Index j = 0; j < span.count; ++j)
+      if (t.sees(i, span.begin + j)) body(span.column + j, span.begin + j);
+}
 
 /// Rows [first, first + rows) of one head, as a matrix.
 template <class T>
