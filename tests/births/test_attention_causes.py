@@ -12,7 +12,7 @@ from attention_reference import make
 from loopos import _core
 from loopos.births.arithmetic import Numbers, short
 from loopos.births.attention_causes import attention
-from loopos.births.causes import told
+from loopos.births.causes import diagnose
 
 SHAPE = (2, 4, 2, 70, 75, 3, 5)
 KINDS = [
@@ -33,7 +33,7 @@ def traced(arrays, **options):
 
 
 def cause(found):
-    return told({**found, "op": "attention"}).cause
+    return diagnose({**found, "op": "attention"}).cause
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(kind) or "full")
