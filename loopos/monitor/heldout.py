@@ -20,7 +20,7 @@ WHY_NOT_FINITE = (
 )
 WHY_ZERO = "no target was scored, what is to be told is in the input, or a NaN is shown as 0"
 _RISE, _RISE_OF_FEW, _FEW = 0.03, 0.05, 6  # shares of the best loss; evaluations
-_WOBBLE = 3.0  # times the wobble of the series
+_WOBBLE = 3.0  # times the wobble of the series, and more where few evaluations show it
 _NEAR = 5  # training losses whose median says where the training was
 
 
@@ -56,14 +56,14 @@ def compare(held: Sequence[Point], training: Sequence[tuple[int, float]]) -> Hel
     zeros = tuple(point for point in sound if point.value == 0)
     if zeros and len(zeros) == len(sound) and _level(training, sound[-1].at) > 0.01:
         return HeldOut(ZERO, f"the held-out loss is exactly 0 ({_often(zeros, held)}): {WHY_ZERO}", zeros)
-    best = min(range(len(sound)), key=lambda i: sound[i].value)
+    best = min(range(len(sound)), key=lambda i: (sound[i].value, -i))  # the last of equals
     first, low, last = sound[0], sound[best], sound[-1]
     before, now = _level(training, low.at), _level(training, last.at)
     by_heart = now < before
     rise = _rise([point.value for point in sound], best)
     if rise and (rise == "clear" or by_heart):
-        says = f"the held-out loss rises, to {last.value:.4g} at {last.label} from its best, {low.value:.4g} at "
-        says += low.label
+        says = f"the held-out loss rises since {low.label}, from {low.value:.4g}, its best, to {last.value:.4g} at "
+        says += last.label
         if by_heart:
             says += f", while the training loss fell from {before:.4g} to {now:.4g}: that is learned by heart"
         return HeldOut(RISES, says, (low, last), by_heart, rise == "clear")
@@ -107,7 +107,7 @@ def _rise(values: Sequence[float], best: int) -> str:
         bends = np.abs(np.diff(values, 2))
         wobble = 1.4826 * float(np.median(bends)) / math.sqrt(6)
     low, share = abs(values[best]), _RISE if len(values) >= _FEW else _RISE_OF_FEW
-    least = max(share * low, _WOBBLE * wobble)
+    least = max(share * low, _WOBBLE * wobble * (1 + 1 / len(tail)))
     lift = float(np.median(tail[-3:])) - values[best]
     if lift <= least:
         return ""

@@ -193,7 +193,7 @@ def history(losses, evals, every=10):
 def test_the_verdict_speaks_of_a_held_out_loss_that_rises():
     found = of_history(history(descent(60), [2.8, 2.5, 2.6, 2.9, 3.3, 3.9]))
     assert found.kind == OVERFITTING
-    assert found.says.startswith("the held-out loss rises, to 3.9 at step 60 from its best, 2.5 at step 20")
+    assert found.says.startswith("the held-out loss rises since step 20, from 2.5, its best, to 3.9 at step 60")
     assert "by heart" in found.says
     assert "the loss falls, p = " in found.says
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterator
 
+from loopos.monitor import heldout
 from loopos.monitor.verdict import DIVERGING, FEWEST, FLAT, INSUFFICIENT, LEARNING, verdict
 
+from .evaluations import compared
 from .findings import CERTAIN, LIKELY, POSSIBLE, UNKNOWN, Finding
 from .logs import Log, Record
-from .rules import is_norm, latest, quoted, with_loss
+from .series import is_norm, latest, quoted, with_loss
 from .symptoms import COUNT_LABELS
 
 ABSURD = 1e6  # a loss beyond this is no cross-entropy: ln V is 14 for a vocabulary of a million
 JUMP = 1e3
+FEWEST_AT_ZERO = 3  # entries with a learning rate of 0
 SQUARE_LIMIT = math.sqrt(3.4028235e38)  # beyond it a float32 square is infinite
 FLOORS = {  # -ln of the floors that code puts under a probability
     1e-20: "1e-20",
@@ -161,45 +165,44 @@ def constant_loss(log: Log) -> Iterator[Finding]:
         if value < 30
         else ", more than a uniform guess over any number of classes"
     )
-    rates = [record.values["learning_rate"] for record in records if "learning_rate" in record.values]
-    zero = bool(rates) and not any(rates)
     yield Finding(
-        "learning-rate-zero" if zero else "no-update",
-        CERTAIN if zero else LIKELY,
-        f"the loss stands at {value:.4g}{uniform}. Nothing is learned"
-        + (
-            ": the learning rate is 0."
-            if zero
-            else ": the weights do not change, or nothing that matters reaches them."
-        ),
+        "no-update",
+        LIKELY,
+        f"the loss stands at {value:.4g}{uniform}. Nothing is learned: the weights do not change, or nothing that "
+        "matters reaches them.",
         evidence,
-        "compare every weight before and after a step; list parameters without a gradient; double the rate and see "
-        "whether the second loss changes",
+        _COMPARE_WEIGHTS,
     )
 
 
-def zero_gradient(log: Log) -> Iterator[Finding]:
-    hits = [r for r in log.records if r.get("grad_norm") == 0 and math.isfinite(r.values.get("loss", 0.0))]
-    empty = [r for r in log.records if r.get("valid_tokens") == 0]
-    if empty:
-        yield Finding(
-            "labels-masked", CERTAIN, "no target was left to score (valid_tokens 0).", quoted(empty), COUNT_LABELS
-        )
+_COMPARE_WEIGHTS = (
+    "compare every weight before and after a step; list parameters without a gradient; double the rate and see whether "
+    "the second loss changes"
+)
+_ROUNDED = re.compile(r"(?:\blr|learning[ _-]rate)\W{1,6}0?\.0{3,}(?![\de])", re.I)
+
+
+def zero_rate(log: Log) -> Iterator[Finding]:
+    """A learning rate that is printed as 0, in all entries or from one on; one at the end of a schedule is usual."""
+    records = [r for r in latest(log) if "learning_rate" in r.values and math.isfinite(r.values["loss"])]
+    count = next((i for i, r in enumerate(reversed(records)) if r.values["learning_rate"] != 0), len(records))
+    whole, hits = count == len(records), records[len(records) - count :]
+    if count < FEWEST_AT_ZERO or (not whole and count < len(records) / 10):
         return
-    if not hits:
-        return
-    nothing = [record for record in hits if record.get("loss") == 0]
+    rounded = any(_ROUNDED.search(record.text) for record in hits)
+    if verdict([record.values["loss"] for record in hits]).kind == LEARNING or (rounded and not whole):
+        return  # what is printed is not what is used
+    values = [record.values["loss"] for record in hits]
+    since = "in every entry" if whole else f"from line {hits[0].line} on"
+    says = f"the learning rate is 0 {since}: nothing is learned there"
     yield Finding(
-        "labels-masked" if nothing else "zero-gradient",
-        LIKELY,
-        "loss and gradient norm are both 0: no label was scored, or all rewards of a group are the same."
-        if nothing
-        else "the gradient norm is 0 as printed beside a loss that is not: no gradient reaches a trainable weight, or "
-        "clipping by an infinite norm (1e20 squared overflows float32) turned all of it into 0.",
-        quoted(nothing or hits),
-        COUNT_LABELS
-        if nothing
-        else "list the parameters whose gradient is missing or 0; take the norm in float64 before clipping",
+        "learning-rate-zero",
+        LIKELY if rounded else CERTAIN,
+        (f"{says}, if it is not a smaller rate that was rounded" if rounded else says)
+        + f". The loss goes from {values[0]:.4g} to {values[-1]:.4g}, between {min(values):.4g} and {max(values):.4g}.",
+        quoted(hits),
+        "print the rate of the optimizer with all its digits; look at the schedule: its length, its warm-up, and the "
+        "rate it was given",
     )
 
 
@@ -243,4 +246,7 @@ def trend_of(log: Log) -> Iterator[Finding]:
     elif found.kind == DIVERGING and any(math.isfinite(r.values["loss"]) for r in records[-3:]):
         yield Finding("diverging", LIKELY, f"{found.says}.", evidence, "the same run with a third of the rate")
     elif found.kind == LEARNING:
-        yield Finding("learning", LIKELY, f"{found.says}.", evidence, "the loss on data that are held out")
+        held = compared(log)
+        says = found.says if held.kind == heldout.ABSENT else f"{found.says}; {held.says}"
+        check = "the loss on data that are held out" if held.kind == heldout.ABSENT else "a longer run, and its samples"
+        yield Finding("learning", LIKELY, f"{says}.", evidence, check)

@@ -16,17 +16,20 @@ from loopos.errors import CAUSES, Birth, CheckpointError, NonFiniteError
 from loopos.health.runs import Run, stream_run
 from loopos.run.metrics import METRICS
 
-from . import claims, curves, restarts, rules, run_evidence
+from . import claims, curves, evaluations, restarts, rules, run_evidence, zeros
 from .findings import CERTAIN, CONFIDENCE, LIKELY, POSSIBLE, UNKNOWN, Explanation, Finding
 from .lines import lines_of
 from .logs import Log, birth_in, is_path, records_of_json, shown, without_notes
 from .reading import Reading
 from .sentences import SYMPTOMS
+from .series import is_norm, with_loss
 from .symptoms import Hits, Symptom, is_negated
 
 RULES: tuple[Callable[[Log], Iterator[Finding]], ...] = (
     restarts.restarted,
-    rules.filtered_loss,
+    zeros.filtered_loss,
+    zeros.lost_to_zero,
+    evaluations.held_out,
     rules.refused,
     curves.implausible_loss,
     rules.nonfinite_loss,
@@ -34,7 +37,8 @@ RULES: tuple[Callable[[Log], Iterator[Finding]], ...] = (
     curves.norm_jump,
     curves.scale_jump,
     curves.grown_loss,
-    curves.zero_gradient,
+    zeros.zero_gradient,
+    curves.zero_rate,
     curves.constant_loss,
     curves.negative_loss,
     curves.trend_of,
@@ -224,7 +228,7 @@ class _Reader:
 
     def _is_healthy(self, causes: set[str]) -> bool:
         """A log of a run in which nothing went wrong, in a text that speaks of no trouble: remedies are not claimed."""
-        finite = sum(math.isfinite(record.values["loss"]) for record in rules.with_loss(self.log))
+        finite = sum(math.isfinite(record.values["loss"]) for record in with_loss(self.log))
         return finite >= curves.FEWEST and not self._trouble and causes <= {"learning", "flat", "insufficient-evidence"}
 
     def _leap_for(self, birth: Finding) -> tuple[str, ...]:
@@ -236,7 +240,7 @@ class _Reader:
             (name, value, record)
             for record in self.log.records
             for name, value in record.values.items()
-            if rules.is_norm(name) and value > curves.ABSURD
+            if is_norm(name) and value > curves.ABSURD
         ]
         for (floor, where), total, (name, value, record) in itertools.product(self._floors, self._totals, norms):
             ratio = value / (total / floor)
@@ -256,7 +260,7 @@ class _Reader:
     def _facts(self, found: bool) -> tuple[str, ...]:
         log = self.log
         facts = [f"{log.lines} lines", f"{log.entries} entries with numbers"]
-        records = rules.with_loss(log)
+        records = with_loss(log)
         losses = [r.values["loss"] for r in records]
         bad = sum(value - value != 0 for value in losses)
         if losses:
@@ -291,7 +295,10 @@ _SAID_BETTER = {  # a finding that adds nothing beside any of these
         "data",
     },
     "unknown": {"loss-filtered", "implausible-loss", "born-in-backward", "backward-nan"},
-    "flat": {"no-update", "learning-rate-zero", "eps-floor", "labels-masked"},
+    "flat": {"no-update", "learning-rate-zero", "eps-floor", "labels-masked", "loss-filtered", "eval-not-finite"},
+    "learning": {"loss-filtered", "overfitting", "eval-not-finite"},
+    "insufficient-evidence": {"learning-rate-zero"},
+    "no-update": {"learning-rate-zero"},
     "diverging": {"learning-rate-too-large"},
 }
 

@@ -2,100 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+import re
 from collections.abc import Iterator, Sequence
 
-from loopos.monitor.verdict import FEWEST
-
 from .findings import CERTAIN, LIKELY, POSSIBLE, UNKNOWN, Finding
-from .logs import Log, Record
+from .logs import Log
+from .series import CLOCKS, bad, is_filtered, quoted, series, with_loss
 from .symptoms import COUNT_LABELS, FIRST_BAD
-
-CLOCKS = {"step", "epoch", "learning_rate"}
-
-
-def quoted(records: Sequence[Record], most: int = 3) -> tuple[str, ...]:
-    lines = tuple(f"line {record.line}: {record.text}" for record in records[:most])
-    return lines if len(records) <= most else (*lines, f"and {len(records) - most} more")
-
-
-def with_loss(log: Log) -> list[Record]:
-    return [record for record in log.records if "loss" in record.values]
-
-
-def is_filtered(record: Record) -> bool:
-    """A loss of exactly 0 beside a gradient norm that is not finite: no loss, but what was put in its place."""
-    return record.get("loss") == 0 and not math.isfinite(record.values.get("grad_norm", 0.0))
-
-
-def series(log: Log) -> list[Record]:
-    """The entries that form the training curve, without substitutes: those that say when, if any does."""
-    records = [record for record in with_loss(log) if not is_filtered(record)]
-    dated = [record for record in records if CLOCKS & set(record.values)]
-    return dated or records
-
-
-def latest(log: Log) -> list[Record]:
-    """Of a log of several runs, the curve of the last one, or of the longest where that has hardly begun."""
-    records = series(log)
-    runs = [list(run) for _, run in itertools.groupby(records, key=lambda record: record.run)]
-    return runs[-1] if runs and len(runs[-1]) >= FEWEST else max(runs, key=len, default=[])
-
-
-def is_norm(name: str) -> bool:
-    return "norm" in name.lower() or name.startswith("||")
-
-
-def _bad(value: float | None) -> bool:
-    return value is not None and not math.isfinite(value)
-
-
-def filtered_loss(log: Log) -> Iterator[Finding]:
-    hits = [record for record in with_loss(log) if is_filtered(record)]
-    if not hits:
-        return
-    evidence = quoted(hits)
-    before = [record for record in series(log) if record.order < hits[0].order]
-    yield Finding(
-        "loss-filtered",
-        LIKELY,
-        "0.0 beside a gradient norm that is not finite is no loss. The Hugging Face Trainer leaves losses that are "
-        "NaN out of what it logs (logging_nan_inf_filter=True is its default): a window in which all were NaN reads "
-        "0.0, while backward and optimizer step ran all the same.",
-        evidence,
-        "log the loss of each batch unfiltered (logging_nan_inf_filter=False): it should read nan",
-    )
-    yield Finding(
-        "labels-masked",
-        POSSIBLE if before else LIKELY,
-        "the mean over labels that are all masked (-100) is 0/0 = NaN"
-        + ("." if before else ", and the very first entry is bad already, before any divergence could build up."),
-        evidence,
-        COUNT_LABELS,
-    )
-    if len(hits) > 1:
-        yield Finding(
-            "weight-not-finite",
-            LIKELY,
-            "once one step was taken with a gradient that is NaN, every weight it touched is NaN, and all later "
-            "entries look alike: they tell nothing new.",
-            evidence,
-            "test every parameter with isfinite; a checkpoint saved since is worthless, go back to one before the "
-            "first bad entry",
-        )
-    yield Finding(
-        "exp-overflow",
-        POSSIBLE,
-        "an overflow in the forward pass (float16 beyond 65504, exp beyond its range) gives the same entries.",
-        evidence,
-        "run the first batch in float32: a finite loss there blames the precision",
-    )
 
 
 def nonfinite_loss(log: Log) -> Iterator[Finding]:
     records = series(log)
-    hits = [record for record in records if _bad(record.values["loss"])]
+    hits = [record for record in records if bad(record.values["loss"])]
     if not hits:
         return
     first, evidence = hits[0], quoted(hits)
@@ -164,7 +83,7 @@ def _growth(values: Sequence[float]) -> float:
 
 
 def nonfinite_norm(log: Log) -> Iterator[Finding]:
-    hits = [r for r in log.records if _bad(r.get("grad_norm")) and not is_filtered(r) and not _bad(r.get("loss"))]
+    hits = [r for r in log.records if bad(r.get("grad_norm")) and not is_filtered(r) and not bad(r.get("loss"))]
     infinite = [record for record in hits if math.isinf(record.values["grad_norm"])]
     if infinite:
         yield Finding(
@@ -190,15 +109,11 @@ def nonfinite_norm(log: Log) -> Iterator[Finding]:
             quoted(nans),
             "name the first gradient that is not finite, from the loss downwards; log the loss unfiltered",
         )
-    other = [
-        r
-        for r in log.records
-        if any(_bad(v) for n, v in r.values.items() if n not in ("loss", "eval_loss", "grad_norm"))
-    ]
+    told = {"loss", "eval_loss", "grad_norm"}
+    news = {id(r): [n for n, v in r.values.items() if n not in told and _is_news(n, v, r.text)] for r in log.records}
+    other = [record for record in log.records if news[id(record)]]
     if other and not hits:
-        names = sorted({n for r in other for n, v in r.values.items() if _bad(v) and n not in ("loss", "eval_loss")})[
-            :6
-        ]
+        names = sorted({name for record in other for name in news[id(record)]})[:6]
         yield Finding(
             "unknown",
             UNKNOWN,
@@ -206,6 +121,21 @@ def nonfinite_norm(log: Log) -> Iterator[Finding]:
             quoted(other),
             FIRST_BAD,
         )
+
+
+_LIMITS = re.compile(
+    r"(?:^|[_./ -])(?:best|min(?:imum)?|max(?:imum)?|low(?:est)?|high(?:est)?|smallest|largest|prev(?:ious)?|limit"
+    r"|bound|threshold|patience|timeout|clip|cap|budget|tol(?:erance)?|init(?:ial)?|delta)(?:$|[_./ -])",
+    re.I,
+)
+
+
+_SO_FAR = re.compile(r"\b(?:best|lowest|minimum|improved from|decreased)\b", re.I)
+
+
+def _is_news(name: str, value: float, line: str) -> bool:
+    """Not finite, and not an inf that stands for "no limit" or "none so far"."""
+    return bad(value) and not (math.isinf(value) and (_LIMITS.search(name) or _SO_FAR.search(line)))
 
 
 def refused(log: Log) -> Iterator[Finding]:
@@ -232,14 +162,14 @@ def refused(log: Log) -> Iterator[Finding]:
             quoted(skipped),
             "count skipped against applied steps; run one batch in float32",
         )
-    bad = [record for record in log.records if record.values.get("nan_iterations", 0) > 0]
-    if bad:
+    counted = [record for record in log.records if record.values.get("nan_iterations", 0) > 0]
+    if counted:
         yield Finding(
             "not-finite-reported",
             CERTAIN,
-            f"the program counted {sum(r.values['nan_iterations'] for r in bad):g} iterations whose loss was NaN; "
+            f"the program counted {sum(r.values['nan_iterations'] for r in counted):g} iterations whose loss was NaN; "
             "it does not say where that was born, nor that the steps were skipped.",
-            quoted(bad),
+            quoted(counted),
             FIRST_BAD,
         )
 
@@ -247,16 +177,18 @@ def refused(log: Log) -> Iterator[Finding]:
 def unequal_runs(log: Log) -> Iterator[Finding]:
     """Healthy entries of another run, at another rate or phase, do not show that a fault is gone."""
     records = [r for r in with_loss(log) if CLOCKS & set(r.values)]
-    bad = [r for r in records if is_filtered(r) or _bad(r.values["loss"]) or _bad(r.get("grad_norm"))]
-    after = [r for r in records if bad and r.order > bad[-1].order]
+    spoilt = [r for r in records if is_filtered(r) or bad(r.values["loss"]) or bad(r.get("grad_norm"))]
+    after = [r for r in records if spoilt and r.order > spoilt[-1].order]
     if not after:
         return
     differences = []
-    rates = [[r.values["learning_rate"] for r in part if r.values.get("learning_rate", 0) > 0] for part in (bad, after)]
+    rates = [
+        [r.values["learning_rate"] for r in part if r.values.get("learning_rate", 0) > 0] for part in (spoilt, after)
+    ]
     if all(rates) and max(rates[1]) < min(rates[0]):
         differences.append(f"learning rates of at most {max(rates[1]):g} against at least {min(rates[0]):g}")
     for clock in ("epoch", "step"):
-        times = [[r.values[clock] for r in part if clock in r.values] for part in (bad, after)]
+        times = [[r.values[clock] for r in part if clock in r.values] for part in (spoilt, after)]
         if all(times) and max(times[1]) < min(times[0]):
             differences.append(f"{clock} up to {max(times[1]):g} against from {min(times[0]):g}")
     if differences:
@@ -265,6 +197,6 @@ def unequal_runs(log: Log) -> Iterator[Finding]:
             CERTAIN,
             f"the healthy entries ({len(after)}) are not comparable with the bad ones: {'; '.join(differences)}. They "
             "do not show that the cause is gone.",
-            quoted([bad[0], after[-1]]),
+            quoted([spoilt[0], after[-1]]),
             "the same rate, data order and step in both runs",
         )

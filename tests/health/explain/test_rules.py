@@ -21,13 +21,8 @@ def causes(rule, *entries):
 
 
 def test_a_healthy_log_gives_nothing():
-    for rule in (rules.filtered_loss, rules.nonfinite_loss, rules.nonfinite_norm, rules.refused, rules.unequal_runs):
+    for rule in (rules.nonfinite_loss, rules.nonfinite_norm, rules.refused, rules.unequal_runs):
         assert causes(rule, *HEALTHY) == []
-
-
-def test_zero_beside_a_norm_that_is_not_finite_is_no_loss():
-    assert causes(rules.filtered_loss, *HEALTHY, {"loss": 0.0, "grad_norm": math.nan})[0] == "loss-filtered"
-    assert causes(rules.filtered_loss, {"loss": 0.0, "grad_norm": 0.5}) == []
 
 
 def test_what_came_before_the_first_bad_loss_decides():
@@ -42,6 +37,9 @@ def test_a_norm_that_is_infinite_or_nan_beside_a_finite_loss():
     assert causes(rules.nonfinite_norm, {"loss": 1.0, "grad_norm": math.nan}) == ["born-in-backward"]
 
 
-def test_many_lines_are_quoted_in_part():
-    records = log(*HEALTHY).records
-    assert rules.quoted(records) == ("line 1: entry 1", "line 2: entry 2", "line 3: entry 3", "and 5 more")
+def test_an_infinity_that_stands_for_no_limit_is_no_news():
+    for name in ("best_val_loss", "best loss", "min_delta", "max_len", "early_stopping.best", "timeout"):
+        assert causes(rules.nonfinite_norm, {name: math.inf}) == []
+    assert causes(rules.nonfinite_norm, {"best_val_loss": math.nan}) == ["unknown"]
+    assert causes(rules.nonfinite_norm, {"perplexity": math.inf}) == ["unknown"]
+    assert causes(rules.nonfinite_norm, {"maximum_of": math.inf, "bestiary": math.inf}) == ["unknown"]
