@@ -157,7 +157,7 @@ def train(
         observers = folder, tally, watch, evaluation
         run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *observers)
         folder.begin(checkpoint)
-        stopped = run.whole()
+        stopped = run.run()
         observed = watch.findings, sample_of(sources.train), evaluation.best
         return TrainResult(model, run.history, run.step, folder.output_dir, stopped, *observed)
 
@@ -249,7 +249,7 @@ class _Run:
             self.folder.save_best(self.write)
         return scored["eval_loss"], scored["eval_tokens"]
 
-    def whole(self) -> str | None:
+    def run(self) -> str | None:
         """The loop between on_train_begin and on_train_end, with what an early end asks for."""
         first, stopped = self.step, "error"
         try:

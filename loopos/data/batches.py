@@ -18,31 +18,14 @@ from .held_out import IGNORE, HeldOut, spread
 from .reading import (
     Source,
     check_ids,
-    default_text,
     examine,
     fingerprint,
-    load_ids,
     read,
     require_length,
     to_ids,
     token_array,
-    train_eval_split,
 )
 from .tokenizer import resolve
-
-__all__ = [
-    "DatasetSource",
-    "HeldOut",
-    "Sources",
-    "TokenStream",
-    "check_batch",
-    "default_text",
-    "fingerprint",
-    "load_ids",
-    "open_sources",
-    "permutation",
-    "train_eval_split",
-]
 
 
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:

@@ -33,7 +33,7 @@ from .explain.findings import CERTAIN, LIKELY, Finding
 from .replay.replay import TensorFacts
 
 JUMP = 1e3  # of the root mean square, from what a stage was made of to the stage
-Made = Mapping[str, tuple[Any, ...]]
+Recipes = Mapping[str, tuple[Any, ...]]
 Operands = Sequence[tuple[str, Any]]  # names and elements; a name may come twice, as in x times x
 
 
@@ -57,7 +57,7 @@ class Examination:
         return "\n".join(said or ["every number is finite, no floor acts, and the signal keeps its size"])
 
 
-def examine(stages: Mapping[str, np.ndarray], made: Made | None = None) -> Examination:
+def examine(stages: Mapping[str, np.ndarray], made: Recipes | None = None) -> Examination:
     """Look at the results of a computation in the order in which they came about.
 
     stages: arrays by name, in that order; of complex numbers the magnitude counts.
@@ -80,7 +80,7 @@ def examine(stages: Mapping[str, np.ndarray], made: Made | None = None) -> Exami
     return Examination(birth, tuple(findings), facts)
 
 
-def _check(arrays: Mapping[str, np.ndarray], made: Made) -> None:
+def _check(arrays: Mapping[str, np.ndarray], made: Recipes) -> None:
     names = list(arrays)
     for name, array in arrays.items():
         if array.dtype.kind not in "biufc":
@@ -123,7 +123,7 @@ def _real(array: np.ndarray) -> np.ndarray:
         return np.abs(array) if np.iscomplexobj(array) else array
 
 
-def _births(arrays: Mapping[str, np.ndarray], made: Made) -> Iterator[Birth]:
+def _births(arrays: Mapping[str, np.ndarray], made: Recipes) -> Iterator[Birth]:
     for name, array in arrays.items():
         finite = np.isfinite(array)
         if finite.all():
@@ -248,7 +248,7 @@ _ARITHMETIC: dict[str, Callable[[Numbers, Operands], Evidence | None]] = {
 _COUNTS = {op: 1 if op in ("exp", "log", "sqrt") else 2 for op in _ARITHMETIC}
 
 
-def _floors(arrays: Mapping[str, np.ndarray], made: Made) -> Iterator[Finding]:
+def _floors(arrays: Mapping[str, np.ndarray], made: Recipes) -> Iterator[Finding]:
     """Elements that a floor put in the place of what was computed."""
     for name, (op, *operands) in made.items():
         if op != "floor" or name not in arrays:
@@ -268,17 +268,17 @@ def _floors(arrays: Mapping[str, np.ndarray], made: Made) -> Iterator[Finding]:
             f"the floor {floor:g} decides {below.size} of {values.size} elements of {guarded}: {negative} of them are "
             f"negative, the least is {short(least)}"
             + (f". {' and '.join(users)} then knows nothing of {guarded} there, but the floor" if users else ""),
-            tuple(f"{guarded}{_place(at, shape)} = {float(values[at])!r}, below {floor:g}" for at in below[:3]),
+            tuple(f"{guarded}{_index_of(at, shape)} = {float(values[at])!r}, below {floor:g}" for at in below[:3]),
             "a quantity that can be negative, or 0, is no divisor: look at why it is (an indefinite matrix in place of "
             "a covariance, a constant row); a floor hides it and sets the scale",
         )
 
 
-def _place(at: int, shape: tuple[int, ...]) -> list[int]:
+def _index_of(at: int, shape: tuple[int, ...]) -> list[int]:
     return [int(i) for i in np.unravel_index(at, shape)]
 
 
-def _jumps(arrays: Mapping[str, np.ndarray], made: Made) -> Iterator[Finding]:
+def _jumps(arrays: Mapping[str, np.ndarray], made: Recipes) -> Iterator[Finding]:
     """A stage whose size is far from that of all it was made of element by element."""
     sizes = {name: _rms(array) for name, array in arrays.items()}
     for name in (name for name in made if name in arrays and made[name][0] not in ("exp", "log")):
@@ -309,7 +309,7 @@ def _spreads(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
         return False
 
 
-def _growth(arrays: Mapping[str, np.ndarray], made: Made) -> Iterator[Finding]:
+def _growth(arrays: Mapping[str, np.ndarray], made: Recipes) -> Iterator[Finding]:
     """What a chain of blocks makes of the size of a signal, by the rule of the doctor's check."""
     used = {operand for _, *operands in made.values() for operand in operands}
     chain = [name for name in arrays if name not in made and name not in used]

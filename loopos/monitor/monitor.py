@@ -53,8 +53,8 @@ class _Window:
     def __init__(self, size: int, values: Iterable[float] = ()):
         self._size, self.values = size, [float(value) for value in values][-size:]
         self._sorted = sorted(self.values)
-        self.median = _middle(self._sorted) if self.values else math.nan
-        self.latest = _middle(sorted(self.values[-LATEST:])) if self.values else math.nan
+        self.median = _median(self._sorted) if self.values else math.nan
+        self.latest = _median(sorted(self.values[-LATEST:])) if self.values else math.nan
 
     def __len__(self) -> int:
         return len(self.values)
@@ -65,17 +65,17 @@ class _Window:
         insort(ordered, value)
         if len(values) > self._size:
             del ordered[bisect_left(ordered, values.pop(0))]
-        self.median = _middle(ordered)
+        self.median = _median(ordered)
 
     def add_latest(self, value: float) -> None:
         """The same, where ``latest`` is wanted too."""
         self.add(value)
-        self.latest = _middle(sorted(self.values[-LATEST:]))
+        self.latest = _median(sorted(self.values[-LATEST:]))
 
     def deviation(self) -> float:
         """Of a normal distribution with the same median absolute deviation."""
         centre = self.median
-        return 1.4826 * _middle(sorted([abs(value - centre) for value in self._sorted]))
+        return 1.4826 * _median(sorted([abs(value - centre) for value in self._sorted]))
 
 
 class Monitor:
@@ -315,7 +315,7 @@ def _number(label: str, given: Any) -> float:
     return math.nan if given is None else float(given)
 
 
-def _middle(ordered: list[float]) -> float:
+def _median(ordered: list[float]) -> float:
     """Median of sorted values; finite when they are."""
     half = len(ordered) // 2
     if len(ordered) % 2:

@@ -150,7 +150,7 @@ class Repeater:
         """The update, of other (ids, targets) or at another rate when these are given. Batches: one for each
         micro-batch of the bundle."""
         self._restore()
-        source = _Fixed(self.bundle.batches if batches is None else batches)
+        source = _FixedBatches(self.bundle.batches if batches is None else batches)
         once = Updater(self.model, self.optimizer, source, self.bundle.settings, lambda: None)
         return once(self.bundle.step - 1, self.bundle.learning_rate if learning_rate is None else learning_rate)
 
@@ -183,7 +183,7 @@ class Repeater:
         self.model.load_state_dict(cast(self.bundle.weights))
 
 
-class _Fixed:
+class _FixedBatches:
     """The micro-batches of one update, whatever its step."""
 
     def __init__(self, batches: Batches):
