@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "core/buffer.h"
 #include "kernels/gemm/gemm.h"

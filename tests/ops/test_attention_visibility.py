@@ -31,6 +31,7 @@ CASES = [
     ((1, 2, 2, 40, 170, 12, 8), {"causal": True, "window": 50, "start": 130, "prefix": 11}),
     ((1, 2, 1, 1, 77, 16, 16), {"causal": True, "window": 5, "start": 76}),
     ((1, 2, 1, 90, 20, 4, 4), {"causal": True, "window": 6}),  # the last queries see nothing
+    ((1, 2, 1, 90, 20, 4, 4), {"causal": True, "window": 6, "prefix": 3}),  # but the prefix
     ((1, 2, 1, 90, 20, 4, 4), {"causal": True, "window": 6, "prefix": 20}),
     ((2, 4, 2, 9, 61, 8, 8), {}),  # from a memory
     ((1, 3, 3, 61, 9, 8, 5), {}),
