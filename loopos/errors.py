@@ -23,6 +23,7 @@ CAUSES = (
     "input not finite",
     "weight not finite",
     "learning rate too large",
+    "weight decay too large",
     "eps floor active",
     "unknown",
 )

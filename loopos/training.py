@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import checks, optim
+from .births.growth import Growth
 from .config import ModelConfig
 from .data.batches import IGNORE, Sources, TokenStream, open_sources
 from .data.vocabulary import warn_of_another
@@ -153,8 +154,9 @@ def train(
         tally = Tally() if checkpoint is None else Tally.resumed(checkpoint.state, step)
         seen = {} if checkpoint is None else checkpoint.state
         watch = Watch(model, settings.log_every, seen.get("watch"))
+        growth = Growth.of(model.parameters(), seen.get("growth"))
         evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"))
-        observers = folder, tally, watch, evaluation
+        observers = folder, tally, watch, growth, evaluation
         run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *observers)
         folder.begin(checkpoint)
         stopped = run.run()
@@ -185,6 +187,7 @@ class _Run:
     folder: NoFolder
     tally: Tally
     watch: Watch
+    growth: Growth
     evaluation: Evaluation
     history: list[dict[str, Any]] = field(default_factory=list)
     refused: tuple[Update, float, float] | None = None  # the latest, its learning rate, and the seconds it took
@@ -201,7 +204,8 @@ class _Run:
             "warmup_steps": settings.warmup_steps,
             "min_lr": settings.min_lr,
         }
-        update_once = Updater(self.model, self.optimizer, self.sources.train, settings, self.interrupts.check)
+        source, check = self.sources.train, self.interrupts.check
+        update_once = Updater(self.model, self.optimizer, source, settings, check, self.growth)
         for t in range(self.step, self.total):
             if self.evaluation.exhausted:
                 return "patience"
@@ -324,7 +328,7 @@ class _Run:
             self.log_metrics(entry, update.birth)
         with suppress(OSError):
             self.folder.log_bits(self.step + 1, update)
-        place = {"step": self.step + 1, "learning_rate": rate, "run": self.folder.run_id}
+        place = {"step": self.step + 1, "learning_rate": rate, "run": self.folder.run_id, "growth": self.growth}
         with self.model.lock:  # the arrays are the living weights until they are written
             self.folder.keep_bundle(
                 lambda: Bundle.of(self.model, self.optimizer, self.settings, update, **place), error
@@ -346,7 +350,12 @@ class _Run:
 
     def write(self, save: Callable[..., Path]) -> Path:
         """A checkpoint of this step, by a method of the store."""
-        counted = {"tally": self.tally.to_dict(), "watch": self.watch.state(), "evaluation": self.evaluation.state()}
+        counted = {
+            "tally": self.tally.to_dict(),
+            "watch": self.watch.state(),
+            "growth": self.growth.state(),
+            "evaluation": self.evaluation.state(),
+        }
         run, state = self.folder.run_id, (self.model, self.optimizer, self.policy)
         return resuming.save(save, self.step, self.identity, run, *state, counted)
 

@@ -23,6 +23,8 @@ _ADVICE = {
     "the weights from an earlier checkpoint",
     "learning rate too large": "lower the learning rate (by 10 at least), lengthen the warm-up, and clip gradients; "
     "go on from a checkpoint before the weights grew",
+    "weight decay too large": "lower weight_decay: rate times weight_decay is the share of a weight that an update "
+    "takes away, and beyond 2 it makes weights grow; go on from a checkpoint before they grew",
     "eps floor active": "rows whose variance is below eps hold no signal, and eps alone sets their scale: look at why "
     "they are constant (dead or saturated features, an embedding that is all alike); a larger eps lowers the gain",
     "unknown": "repeat the step (loopos.replay, if there is a bundle): if it is healthy then, suspect memory or the "

@@ -14,8 +14,9 @@ import numpy as np
 
 from loopos.errors import Birth, raised_in
 
+from .growth import Explosion, Growth
+
 LEDGER = 64  # tensors before and with the birth that a Birth keeps
-HUGE_WEIGHT = 1e3  # no initialisation or trained model has a tensor half of whose weights are larger
 
 
 def birth_from(
@@ -24,17 +25,16 @@ def birth_from(
     *,
     micro_batch: int | None = None,
     core: Any = None,
+    exploded: Explosion | None = None,
     raised: Iterable[Mapping[str, Any]] = (),
 ) -> Birth:
     """The Birth of what the core's trace, or an optimizer, found.
 
-    core: the model's, if it is at hand: it has the ledger of the trace, and weights that tell of a diverging run.
-    raised: what ``core.raised()`` said after the micro-batch."""
+    core: the model's, if it is at hand: it has the ledger of the trace. exploded: what the record of the run says of
+    weights that are far too large; without one nothing is claimed of them. raised: what ``core.raised()`` said after
+    the micro-batch."""
     from . import causes  # only after a hit
 
-    exploded = None
-    if core is not None and step is not None and step > 1 and found["op"] != "parameter":
-        exploded = exploded_weight(core.parameters())
     diagnosis = causes.diagnose(found, exploded)
     return Birth(
         step=step,
@@ -62,13 +62,15 @@ def find_birth(
     norm: float,
     step: int | None,
     raised: Mapping[int, Sequence[Mapping[str, Any]]],
+    growth: Growth | None = None,
 ) -> Birth | None:
     """The first number of this update that is not finite; None when there is none, with a RuntimeWarning that says
     where a floating-point flag was raised all the same.
 
     calls: (ids, targets, keywords) as ``core.accumulate`` was called with them, in order; loss and norm: what came of
     it, whose gradients the core still holds; step counts from 1; raised: by the number of the call, what
-    ``core.raised()`` said after it, of those that were not healthy. Weights and optimizer are not touched."""
+    ``core.raised()`` said after it, of those that were not healthy; growth: the record of the run. Weights and
+    optimizer are not touched."""
     finite = math.isfinite(loss) and math.isfinite(norm)
     operations = [operation for call in sorted(raised) for operation in raised[call]]
     if finite and operations and all(operation["finite"] for operation in operations):
@@ -78,11 +80,13 @@ def find_birth(
     for call, (ids, targets, keywords) in enumerate(calls):
         found = core.trace(ids, targets, **keywords)
         if found is not None:
+            exploded = None if growth is None else growth.explosion(core.parameters())
             which = keywords.get("micro", call) if step is not None else None
-            return birth_from(found, step, micro_batch=which, core=core, raised=raised.get(call, ()))
+            return birth_from(found, step, micro_batch=which, core=core, exploded=exploded, raised=raised.get(call, ()))
         frames += core.ledger()
     if not finite:
-        return birth_from(_found_in_the_sum(core, loss, norm), step, raised=operations)
+        exploded = None if growth is None else growth.explosion(core.parameters())
+        return birth_from(_found_in_the_sum(core, loss, norm), step, exploded=exploded, raised=operations)
     _warn_of_flags([frame for frame in frames if frame["flags"]], ". Such a step costs twice the time")
     return None
 
@@ -118,29 +122,16 @@ def _warn_of_flags(raised: Sequence[Mapping[str, Any]], cost: str = "") -> None:
     warnings.warn(f"{text}. loopos.trace_step shows each tensor", RuntimeWarning, stacklevel=4)
 
 
-def refused_update(found: Mapping[str, Any], step: int | None) -> Birth:
+def refused_update(found: Mapping[str, Any], step: int | None, exploded: Explosion | None = None) -> Birth:
     """The Birth of what the optimizer refused: it knows the tensor and its rule, not the block. A weight that was
-    not finite before is its own birth, although no forward pass met it."""
+    not finite before is its own birth, although no forward pass met it. exploded: as of :func:`birth_from`."""
     before = found.get("operands", {}).get("weight")
     if step is not None and before is not None and not math.isfinite(before):
         found = {**found, "phase": "forward", "op": "parameter", "value": before}
     op = "gradient" if found["phase"] == "backward" else found["rule"]
-    return birth_from({"layer": layer_of(found["tensor"]), "op": op, **found}, step)
+    return birth_from({"layer": layer_of(found["tensor"]), "op": op, **found}, step, exploded=exploded)
 
 
 def layer_of(name: str) -> int | None:
     """The block number in a parameter's dotted name: its first all-digit component."""
     return next((int(part) for part in name.split(".") if part.isascii() and part.isdigit()), None)
-
-
-def exploded_weight(weights: Mapping[str, np.ndarray]) -> tuple[str, float] | None:
-    """The first weight matrix half of whose (at most 4096, evenly spaced) elements are larger than HUGE_WEIGHT, and
-    the median of its magnitudes."""
-    for name, array in weights.items():
-        if array.ndim < 2 or array.size == 0:
-            continue
-        sample = np.abs(array.reshape(-1)[:: max(1, array.size // 4096)].astype(np.float64))
-        median = float(np.median(sample[np.isfinite(sample)])) if np.isfinite(sample).any() else 0.0
-        if median > HUGE_WEIGHT:
-            return name, median
-    return None

@@ -16,6 +16,8 @@ import numpy as np
 from .advice import advice
 from .arithmetic import Evidence, Numbers, short
 from .attention_causes import attention
+from .growth import Explosion
+from .update_causes import update
 
 _OVERFLOWS = {"product overflow", "sum overflow", "inf - inf", "0*inf"}
 
@@ -28,22 +30,21 @@ class Diagnosis(NamedTuple):
     advice: str
 
 
-def diagnose(found: Mapping[str, Any], exploded: tuple[str, float] | None = None) -> Diagnosis:
+def diagnose(found: Mapping[str, Any], exploded: Explosion | None = None) -> Diagnosis:
     """What is known of the birth ``found`` (phase, op, tensor, index, value, and the core's operands and dtype).
 
-    exploded: a weight matrix and the median of its magnitudes, where that is beyond what training leaves."""
+    exploded: a matrix whose weights are beyond what training leaves, and what the run's record says of it."""
     op, operands = found["op"], found.get("operands", {})
     numbers = Numbers(operands, found.get("dtype", "float64"), float(found["value"]))
     updating = found["phase"] == "update"
-    evidence = _update(found, operands) if updating else _OPS.get(op, _by_operands)(found, numbers)
+    evidence = update(found, operands) if updating else _OPS.get(op, _by_operands)(found, numbers)
     kind, words = evidence.kind, evidence.words
     if exploded is not None and kind in _OVERFLOWS:
-        name, median = exploded
-        words = (
-            f"half of {name} is larger than {short(median)} in magnitude, so earlier updates made the weights explode; "
-            f"here the {kind} that followed: {words}"
-        )
-        kind = "learning rate too large"
+        if exploded.kind is None:
+            words = f"{words}. Besides, {exploded.words}"
+        else:
+            words = f"{exploded.words}; here the {kind} that followed: {words}"
+            kind = exploded.kind
     return Diagnosis(f"{kind}: {words}", evidence.operands, advice(kind, op, found["tensor"]))
 
 
@@ -187,54 +188,6 @@ def _embedding(found: Mapping[str, Any], n: Numbers) -> Evidence:
 
 
 _OPS["embedding"] = _embedding
-
-
-def _update(found: Mapping[str, Any], operands: Mapping[str, float]) -> Evidence:
-    """Of what an optimizer's rule makes a weight or a moment (formulas: cpp/optim/rules)."""
-    limit = float(np.finfo(found.get("dtype", "float64")).max)
-    wide = {name: np.longdouble(value) for name, value in operands.items()}
-    shown = dict(operands)
-    weight, gradient, rate = wide["weight"], wide["gradient"] * wide["clip_factor"], wide["learning_rate"]
-    if not np.isfinite(weight):
-        return Evidence("weight not finite", "the weight was not finite before the update", shown)
-    result = found["result"]
-    if result != "weight":
-        if result == "exp_avg_sq" and gradient * gradient > limit:
-            words = f"the square of the gradient {short(gradient)} is beyond {short(limit)}, and with it {result}"
-            return Evidence("product overflow", words, shown)
-        return Evidence("sum overflow", f"the new {result} is beyond {short(limit)}", shown)
-    direction, why = _direction(wide, gradient)
-    if direction is None:
-        return Evidence("0/0", why, shown)
-    if not abs(direction) <= limit:
-        return Evidence(
-            "product overflow", f"the step before the rate, {short(direction)}, is beyond {short(limit)}", shown
-        )
-    if rate > limit:
-        words = f"the rate {short(rate)} is itself beyond {short(limit)}, the largest number of the weights"
-        return Evidence("learning rate too large", words, shown)
-    move = f"a rate of {short(rate)} times a step of {short(direction)}"
-    if rate > 1 and not abs(rate) * max(abs(direction), 1) + abs(weight) <= limit:
-        return Evidence(
-            "learning rate too large", f"{move} takes the weight {short(weight)} beyond {short(limit)}", shown
-        )
-    if abs(rate * direction) > limit:
-        return Evidence("product overflow", f"{move} is beyond {short(limit)}", shown)
-    return Evidence("sum overflow", f"{move}, added to the weight {short(weight)}, is beyond {short(limit)}", shown)
-
-
-def _direction(wide: Mapping[str, Any], gradient: Any) -> tuple[Any, str]:
-    """The step before the rate, or None and why a denominator of 0 leaves none."""
-    if "eps" not in wide:
-        return wide.get("new momentum", gradient), ""
-    first, second = wide["new exp_avg"], wide["new exp_avg_sq"]
-    root = np.sqrt(second / wide["1 - beta2^t"]) if second >= 0 else np.longdouble(math.nan)
-    if root + wide["eps"] == 0:
-        return (
-            None,
-            f"exp_avg {short(first)} over the root of exp_avg_sq, which is 0, plus eps, which is {short(wide['eps'])}",
-        )
-    return first / wide["1 - beta1^t"] / (root + wide["eps"]), ""
 
 
 def place(found: Mapping[str, Any]) -> str:

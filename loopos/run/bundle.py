@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from loopos import _core
+from loopos.births.growth import Growth
 from loopos.build_info import __version__
 from loopos.config import ModelConfig
 from loopos.data.batches import check_batch
@@ -64,7 +65,8 @@ class Outcome:
 class Bundle:
     """One update. step counts from 1, as in history; learning_rate is the one it used; weights and moments are those
     before it, and ``numbers`` what else the optimizer counts; build: version, instruction set, compiler, threads; run:
-    the id of the run, which its checkpoints have too, None where it is not known."""
+    the id of the run, which its checkpoints have too; growth: the state of its record (loopos.births.growth) before the
+    update; both None where they are not known."""
 
     step: int
     config: ModelConfig
@@ -78,6 +80,7 @@ class Bundle:
     outcome: Outcome
     build: Mapping[str, Any]
     run: str | None = None
+    growth: Mapping[str, Any] | None = None
 
     @staticmethod
     def of(
@@ -89,6 +92,7 @@ class Bundle:
         step: int,
         learning_rate: float,
         run: str | None = None,
+        growth: Growth | None = None,
     ) -> Bundle:
         """Of an update that was just refused, so that model and optimizer are as they were before it; the weights are
         the living ones."""
@@ -106,6 +110,7 @@ class Bundle:
             outcome=Outcome.of(update),
             build=build(),
             run=run,
+            growth=None if growth is None else growth.state(),
         )
 
 
@@ -148,6 +153,7 @@ def write_bundle(path: str | os.PathLike, bundle: Bundle) -> None:
         "outcome": _plain(bundle.outcome),
         "build": dict(bundle.build),
         "run": bundle.run,
+        "growth": bundle.growth,
     }
     text = durable.dump_json(about).decode("ascii")
     metadata = {"format": FORMAT, "version": VERSION, "about": text, "sha256": _digest(text, arrays)}
@@ -290,4 +296,5 @@ def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
         outcome=Outcome(outcome["loss"], outcome["grad_norm"], int(outcome["valid_tokens"]), birth),
         build=about["build"],
         run=_run_of(about),
+        growth=about.get("growth"),
     )

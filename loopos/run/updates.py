@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loopos import _core
+from loopos.births.growth import Growth
 from loopos.config import ModelConfig
 from loopos.data.batches import IGNORE
 from loopos.errors import Birth
@@ -41,7 +42,17 @@ class Updater:
     Weights and moments change in the optimizer's step only, which is all or nothing. ``check`` is called before each
     micro-batch is fetched and before it is computed, and may raise to abandon the update."""
 
-    def __init__(self, model: Any, optimizer: Any, source: Any, settings: TrainSettings, check: Callable[[], None]):
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Any,
+        source: Any,
+        settings: TrainSettings,
+        check: Callable[[], None],
+        growth: Growth | None = None,
+    ):
+        """growth: the record of the run, in which each update that is applied is counted."""
+        self._growth = growth
         self._model, self._optimizer, self._source = model, optimizer, source
         self._settings, self._check = settings, check
 
@@ -67,14 +78,17 @@ class Updater:
 
         birth, factor = None, 1.0
         if raised or not (math.isfinite(loss) and math.isfinite(norm)):
-            birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1, raised=raised)
+            birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1, raised=raised, growth=self._growth)
         if birth is None:
             factor = gate.clip_factor(norm, settings.max_grad_norm)
             refusal = self._optimizer.step_core(rate, factor, norm)
             if refusal is not None:
-                birth = gate.refused_update(refusal, t + 1)
+                exploded = None if self._growth is None else self._growth.explosion(core.parameters())
+                birth = gate.refused_update(refusal, t + 1, exploded)
         if birth is not None:
             return Update(loss, norm, valid, tokens, birth, batches=tuple(batches))
+        if self._growth is not None:
+            self._growth.count(settings.optimizer, rate, settings.weight_decay, norm * factor)
         return Update(loss, norm, valid, tokens, clipped=factor != 1.0)
 
     def _fetch(self, t: int, micro: int) -> tuple[np.ndarray, np.ndarray]:

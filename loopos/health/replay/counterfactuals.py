@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loopos.births.birth import exploded_weight
+from loopos.births.growth import Growth
 from loopos.data.batches import IGNORE
 from loopos.errors import Birth
 from loopos.run.bundle import Bundle
@@ -31,6 +31,7 @@ from .replay import Repeater, open_bundle
 MAX_NAMED = 8
 _OF_EXPLOSIONS = {  # classes of what weights that are far too large end in
     "learning rate too large",
+    "weight decay too large",
     "exp overflow",
     "product overflow",
     "sum overflow",
@@ -129,13 +130,15 @@ class _Experiments:
 
     def blame_exploded_weights(self, birth: Birth) -> Counterfactuals | None:
         """Weights that earlier updates made explode overflow sooner or later, in float64 just later."""
-        exploded = exploded_weight(self.bundle.weights) if self.bundle.step > 1 else None
-        if exploded is None or birth.cause_class not in _OF_EXPLOSIONS:
+        if self.bundle.growth is None or birth.cause_class not in _OF_EXPLOSIONS:
             return None
-        name, median = exploded
+        exploded = Growth.of(self.bundle.weights, self.bundle.growth).explosion(self.bundle.weights)
+        if exploded is None or exploded.kind is None:
+            return None
+        lower = "weight_decay" if exploded.kind == "weight decay too large" else "rate"
         why = (
-            f"At the learning rate {self.bundle.learning_rate:g} earlier updates made the weights explode: half of "
-            f"{name} is larger than {median:.3g} in magnitude. Go back to a checkpoint before that, with a lower rate"
+            f"At the learning rate {self.bundle.learning_rate:g} earlier updates made the weights explode: "
+            f"{exploded.words}. Go back to a checkpoint before that, with a lower {lower}"
         )
         if self.bundle.dtype != "float64" and self.heals("in float64", dtype="float64"):
             why += ". (In float64 this one update is still finite: its range is wider, the weights are the same)"

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loopos import checks, optim
+from loopos.births.growth import Growth
 from loopos.errors import Birth, CheckpointError
 from loopos.model import Model
 from loopos.run.bundle import Batches, Bundle, Outcome, build, find_bundle, read_bundle
@@ -151,7 +152,8 @@ class Repeater:
         micro-batch of the bundle."""
         self._restore()
         source = _FixedBatches(self.bundle.batches if batches is None else batches)
-        once = Updater(self.model, self.optimizer, source, self.bundle.settings, lambda: None)
+        growth = None if self.bundle.growth is None else Growth.of(self.bundle.weights, self.bundle.growth)
+        once = Updater(self.model, self.optimizer, source, self.bundle.settings, lambda: None, growth)
         return once(self.bundle.step - 1, self.bundle.learning_rate if learning_rate is None else learning_rate)
 
     def trace(self, tap: Callable[..., None]) -> None:
