@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ CAUSES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Birth:
-    """Where a number first went bad.
+    """Where a number first went bad. Two are equal when they say the same: a NaN is equal to a NaN here.
 
     step: updates counted from 1 as in ``history``; None outside :func:`loopos.train`.
     phase: "forward", "backward" or "update".
@@ -74,6 +75,17 @@ class Birth:
         begins = self.cause.partition(":")[0]
         return begins if begins in CAUSES else "unknown"
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Birth):
+            return NotImplemented
+        names = [each.name for each in fields(self) if each.compare]
+        return all(_as_said(getattr(self, name)) == _as_said(getattr(other, name)) for name in names)
+
+    def __hash__(self) -> int:
+        return hash(
+            tuple(_as_said(getattr(self, each.name)) for each in fields(self) if each.compare and each.hash is None)
+        )
+
     def __str__(self) -> str:
         where = [f"step {self.step}"] if self.step is not None else []
         where.append(f"{self.phase} pass" if self.phase in ("forward", "backward") else self.phase)
@@ -82,6 +94,15 @@ class Birth:
         where.append(f"op {self.op}")
         value = "NaN" if math.isnan(self.value) else f"{self.value}"
         return f"{', '.join(where)}: {self.tensor}{list(self.index)} = {value} ({self.cause})"
+
+
+def _as_said(value: Any) -> Any:
+    """A value as it is compared and hashed, with a NaN that is equal to itself."""
+    if isinstance(value, Mapping):
+        return {name: _as_said(each) for name, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_as_said, value))
+    return "NaN" if isinstance(value, Real) and value != value else value
 
 
 def raised_in(operation: Mapping[str, Any]) -> str:

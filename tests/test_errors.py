@@ -36,6 +36,22 @@ def test_birth_outside_train_and_blocks_leaves_out_what_is_not_there():
     assert "= NaN (" in str(birth)
 
 
+def test_a_birth_of_nan_is_equal_to_itself_and_to_one_that_says_the_same():
+    born = {"value": math.nan, "operands": {"x": math.nan, "row": {"least": -1.0, "value": math.nan}}}
+    birth = dataclasses.replace(BIRTH, **born, ledger=({"tensor": "h", "min": math.nan},))
+    other = pickle.loads(pickle.dumps(birth))
+    assert birth.value is not other.value
+    assert birth == birth
+    assert birth == other
+    assert hash(birth) == hash(other)
+    assert len({birth, other}) == 1
+    assert birth != dataclasses.replace(birth, value=math.inf)
+    assert birth != dataclasses.replace(birth, operands={"x": 1.0})
+    assert birth != dataclasses.replace(birth, ledger=())
+    assert birth == dataclasses.replace(birth, raised=({"op": "linear"},))  # no part of it
+    assert birth != "a birth"
+
+
 def test_birth_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         BIRTH.step = 8

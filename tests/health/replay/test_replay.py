@@ -57,7 +57,7 @@ def test_a_failure_is_reproduced_on_any_number_of_threads(name, tmp_path, thread
     for threads in (1, 2, 5):
         found = loopos.replay(error.bundle, threads=threads)
         assert found.reproduced
-        assert found.birth == error.birth or math.isnan(error.birth.value)
+        assert found.birth == error.birth
         assert str(found.birth) == str(error.birth)
         assert (found.step, found.differences, found.build) == (error.birth.step, (), ())
     assert loopos.get_num_threads() == 2
