@@ -8,15 +8,18 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from loopos.data.batches import IGNORE
+from loopos.errors import NonFiniteError
 
 from .check_gradient import shown, silent_parts
 from .patient import IN_PLACE, Batches, NotApplicable, Patient, listed, parts_of, rms
 from .report import FAIL, OK, WARN, Check
 
+Arrays = dict[str, np.ndarray]
 STEPS = 3
 RATIO_LOW, RATIO_HIGH, RATIO_ABSURD = 1e-6, 0.3, 1.0  # size of an update over that of its weight
 FAINT = 1e-6  # of the largest gradient; what is smaller is rounding where there should be none
 LEAVING = 0.05  # of the typical size of a matrix; what is smaller is just leaving zero
+LARGER = 1e3  # times the rate, at which nothing is lost in rounding
 STUCK = 0.5  # share of elements with a gradient whose bits did not change
 OVERFIT_TOKENS, OVERFIT_STEPS = 24, 40
 OVERFIT_RATES = (1.0, 0.5, 0.25)  # of the rate, in turn, until the batch is learned or the turns are over
@@ -35,10 +38,39 @@ def moves(patient: Patient) -> Check:
         raise NotApplicable(f"{patient.size} weights are left to the full round")
     if not (patient.batch[1] != IGNORE).any():
         raise NotApplicable("no target counts")
-    silent = set(silent_parts(patient.config, patient.loss_and_grads[1])[0])
+    before, after = _updated(patient)
+    still, stuck = _unmoved(patient, before, after)
+    ratios = update_ratios(before, after)
+    if not ratios:
+        raise NotApplicable("every matrix is zero")
+    low, high = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
+    measured = f"an update is {ratios[low]:.1e} ({low}) to {ratios[high]:.1e} ({high}) of its tensor"
+    if still:
+        advice = "they have a gradient and no update: are they in the optimizer's list, is the rate used?"
+        return Check(name, f"{measured}; no bit moves in {listed(still)}", expected, FAIL, advice)
+    if stuck:
+        advice = _why_stuck(patient, len(stuck))
+        return Check(name, f"{measured}; most elements stay in {listed(stuck)}", expected, WARN, advice)
+    moved = {key: ratio for key, ratio in ratios.items() if ratio > 0}
+    if ratios[high] > (RATIO_ABSURD if patient.settings["warmup_steps"] else RATIO_HIGH):
+        absurd = ratios[high] > RATIO_ABSURD
+        advice = "one update replaces what is there: a smaller learning_rate" + ("" if absurd else ", or warm-up steps")
+        return Check(name, measured, expected, FAIL if absurd else WARN, advice)
+    if moved and min(moved.values()) < RATIO_LOW:
+        return Check(name, measured, expected, WARN, "hardly anything is learned so: a larger learning_rate")
+    return Check(name, measured, expected, OK)
+
+
+def _updated(patient: Patient, **changed: object) -> tuple[Arrays, Arrays]:
+    """The parameters before and after some updates on one batch."""
     with patient.restored() as before:
-        patient.take_steps(patient.model, Batches([[patient.batch]]), STEPS, weight_decay=0.0)
-        after = {key: view.copy() for key, view in patient.model.parameters().items()}
+        patient.take_steps(patient.model, Batches([[patient.batch]]), STEPS, weight_decay=0.0, **changed)
+        return before, {key: view.copy() for key, view in patient.model.parameters().items()}
+
+
+def _unmoved(patient: Patient, before: Arrays, after: Arrays) -> tuple[list[str], list[str]]:
+    """(parts of which no bit moved, parts of which most elements did not), of those that have a gradient."""
+    silent = set(silent_parts(patient.config, patient.loss_and_grads[1])[0])
     farthest = max(float(np.max(np.abs(after[key] - old), initial=0.0)) for key, old in before.items())
     loudest = max(float(np.max(np.abs(g), initial=0.0)) for g in patient.loss_and_grads[1].values())
     still, stuck = [], []
@@ -54,25 +86,25 @@ def moves(patient: Patient) -> Check:
                 still.append(shown((key, part)))
             elif np.count_nonzero(~changed & (slopes[part] != 0)) > STUCK * np.count_nonzero(slopes[part]):
                 stuck.append(shown((key, part)))
-    ratios = update_ratios(before, after)
-    if not ratios:
-        raise NotApplicable("every matrix is zero")
-    low, high = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
-    measured = f"an update is {ratios[low]:.1e} ({low}) to {ratios[high]:.1e} ({high}) of its tensor"
-    if still:
-        advice = "they have a gradient and no update: are they in the optimizer's list, is the rate used?"
-        return Check(name, f"{measured}; no bit moves in {listed(still)}", expected, FAIL, advice)
-    if stuck:
-        advice = "updates of less than half a unit in the last place are lost: a larger rate, or float64 weights"
-        return Check(name, f"{measured}; most elements stay in {listed(stuck)}", expected, WARN, advice)
-    moved = {key: ratio for key, ratio in ratios.items() if ratio > 0}
-    if ratios[high] > (RATIO_ABSURD if patient.settings["warmup_steps"] else RATIO_HIGH):
-        absurd = ratios[high] > RATIO_ABSURD
-        advice = "one update replaces what is there: a smaller learning_rate" + ("" if absurd else ", or warm-up steps")
-        return Check(name, measured, expected, FAIL if absurd else WARN, advice)
-    if moved and min(moved.values()) < RATIO_LOW:
-        return Check(name, measured, expected, WARN, "hardly anything is learned so: a larger learning_rate")
-    return Check(name, measured, expected, OK)
+    return still, stuck
+
+
+def _why_stuck(patient: Patient, count: int) -> str:
+    """What a larger rate does not move either had no gradient: dropout took it. Anything else was lost in rounding."""
+    lost = "updates of less than half a unit in the last place are lost: a larger rate, or float64 weights"
+    dropout = getattr(patient.config, "dropout", 0.0)
+    if dropout <= 0:
+        return lost
+    try:
+        before, after = _updated(patient, learning_rate=min(1.0, LARGER * patient.settings["learning_rate"]))
+    except NonFiniteError:
+        return f"a dropout of {dropout:g}, or {lost}"
+    still, stuck = _unmoved(patient, before, after)
+    if len(still) + len(stuck) < count:
+        return lost
+    return (
+        f"a dropout of {dropout:g} leaves most of their elements without a gradient in {STEPS} updates: a smaller one"
+    )
 
 
 def update_ratios(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict[str, float]:

@@ -75,6 +75,15 @@ def test_the_size_of_an_update(rate, verdict, said, patient):
     assert said in check.advice
 
 
+def test_dropout_that_takes_the_gradients_is_not_called_rounding(config, patient):
+    dropped = check_update.moves(patient(loopos.Model(config(dropout=0.99))))
+    assert (dropped.verdict, "a dropout of 0.99 leaves most" in dropped.advice) == (WARN, True)
+    rounded = check_update.moves(patient(loopos.Model(config(dropout=0.5)), learning_rate=1e-8))
+    assert "half a unit in the last place" in rounded.advice
+    assert "dropout" not in rounded.advice
+    assert check_update.moves(patient(loopos.Model(config(dropout=0.3)))).verdict == OK
+
+
 def test_a_large_first_update_is_what_warm_up_is_for(patient):
     assert check_update.moves(patient(learning_rate=0.01, warmup_steps=50)).verdict == OK
     assert check_update.moves(patient(learning_rate=1.0, warmup_steps=50)).verdict == FAIL
