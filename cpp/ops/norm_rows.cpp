@@ -14,6 +14,8 @@ namespace {
 
 Guard layer_norm_below_eps("layer_norm_eps"), rms_norm_below_eps("rms_norm_eps");
 
+using kernels::kNormRows;
+using kernels::RowMean;
 using Wide = long double;
 
 /// False where the row kernels would leave the range of T (also for a row that is not finite).
@@ -23,41 +25,45 @@ bool in_range(double rstd) {
          rstd <= static_cast<double>(std::numeric_limits<T>::max());
 }
 
+/// In two parts, as in the kernels.
 template <class T>
-Wide wide_mean(NormKind kind, const T* x, Index n) {
-  if (kind == NormKind::rms) return 0;
-  Wide total = 0;
+RowMean<Wide> wide_mean(NormKind kind, const T* x, Index n) {
+  if (kind == NormKind::rms) return {0, 0};
+  Wide total = 0, rest = 0;
   for (Index i = 0; i < n; ++i) total += x[i];
-  return total / static_cast<Wide>(n);
+  const Wide high = total / static_cast<Wide>(n);
+  for (Index i = 0; i < n; ++i) rest += x[i] - high;
+  return {high, rest / static_cast<Wide>(n)};
 }
 
 template <class T>
-T wide_forward(const T* x, const T* weight, const T* bias, Index n, Wide mean, double eps, T* y) {
+T wide_forward(const T* x, const T* weight, const T* bias, Index n, RowMean<Wide> mean, double eps, T* y) {
+  const auto centred = [&](Index i) { return (x[i] - mean.high) - mean.low; };
   Wide squares = 0;
-  for (Index i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
+  for (Index i = 0; i < n; ++i) squares += centred(i) * centred(i);
   const Wide rstd = 1 / std::sqrt(squares / static_cast<Wide>(n) + static_cast<Wide>(eps));
   for (Index i = 0; i < n; ++i)
-    y[i] = static_cast<T>((x[i] - mean) * rstd * (weight ? weight[i] : Wide(1)) + (bias ? bias[i] : Wide(0)));
+    y[i] = static_cast<T>(centred(i) * rstd * (weight ? weight[i] : Wide(1)) + (bias ? bias[i] : Wide(0)));
   return static_cast<T>(rstd);
 }
 
 template <class T>
 void wide_backward(NormKind kind, const T* dy, const T* x, const T* weight, Wide rstd, Index n, const T* dskip, T* dx,
                    T* dweight, T* dbias) {
-  const Wide mean = wide_mean(kind, x, n);
+  const RowMean<Wide> mean = wide_mean(kind, x, n);
+  const auto xhat = [&](Index i) { return ((x[i] - mean.high) - mean.low) * rstd; };
+  const auto g = [&](Index i) { return dy[i] * (weight ? weight[i] : Wide(1)); };
   Wide sum_g = 0, sum_gx = 0;
   for (Index i = 0; i < n; ++i) {
-    const Wide g = dy[i] * (weight ? weight[i] : Wide(1));
-    sum_g += g;
-    sum_gx += g * ((x[i] - mean) * rstd);
+    sum_g += g(i);
+    sum_gx += g(i) * xhat(i);
   }
   const Wide mean_g = kind == NormKind::layer ? sum_g / static_cast<Wide>(n) : Wide(0),
              mean_gx = sum_gx / static_cast<Wide>(n);
   for (Index i = 0; i < n; ++i) {
-    const Wide xhat = (x[i] - mean) * rstd, g = dy[i] * (weight ? weight[i] : Wide(1)), d = dy[i];
-    if (dx) dx[i] = static_cast<T>(rstd * (g - mean_g - xhat * mean_gx) + (dskip ? dskip[i] : Wide(0)));
-    if (dweight) dweight[i] += static_cast<T>(d * xhat);
-    if (dbias) dbias[i] += static_cast<T>(d);
+    if (dx) dx[i] = static_cast<T>(rstd * (g(i) - mean_g - xhat(i) * mean_gx) + (dskip ? dskip[i] : Wide(0)));
+    if (dweight) dweight[i] += static_cast<T>(dy[i] * xhat(i));
+    if (dbias) dbias[i] += dy[i];
   }
 }
 
@@ -74,22 +80,24 @@ void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Ind
   const auto& k = kernels::table<T>();
   parallel_blocks(rows, row_grain(n, 3), [&](Index begin, Index end) {
     Index floored = 0;
+    RowMean<T> means[kNormRows]{};
+    double squares[kNormRows];
     for (Index r = begin; r < end; ++r) {
       const T* row = x + r * n;
-      double centre = 0, squares;
-      if (kind == NormKind::layer)
-        k.norm_stats(row, n, &centre, &squares);
-      else
-        squares = k.sum_squares(row, n);
-      const double spread = squares / static_cast<double>(n), variance = spread + eps,
+      const Index i = (r - begin) % kNormRows;
+      if (kind == NormKind::rms)
+        squares[i] = k.sum_squares(row, n);
+      else if (i == 0)
+        k.norm_stats(row, std::min<Index>(kNormRows, end - r), n, means, squares);
+      const double spread = squares[i] / static_cast<double>(n), variance = spread + eps,
                    inverse = 1 / std::sqrt(variance);
       floored += spread < eps;
-      T saved_mean = static_cast<T>(centre), saved = static_cast<T>(inverse);
-      if (std::isfinite(squares) && variance > 1e-250 && in_range<T>(inverse)) {
-        k.norm_apply(row, weight, bias, n, centre, saved, y + r * n);
+      T saved_mean = means[i].high + means[i].low, saved = static_cast<T>(inverse);
+      if (std::isfinite(squares[i]) && variance > 1e-250 && in_range<T>(inverse)) {
+        k.norm_apply(row, weight, bias, n, means[i], saved, y + r * n);
       } else {
-        const Wide exact = wide_mean(kind, row, n);
-        saved_mean = static_cast<T>(exact);
+        const RowMean<Wide> exact = wide_mean(kind, row, n);
+        saved_mean = static_cast<T>(exact.high + exact.low);
         saved = wide_forward(row, weight, bias, n, exact, eps, y + r * n);
       }
       if (mean) mean[r] = saved_mean;
@@ -117,10 +125,12 @@ void norm_backward_rows(NormKind kind, const T* dy, const T* x, const T* weight,
     if (db) std::fill(db, db + n, T(0));
     const Index per_sequence = (sequence + block - 1) / block, start = slot / per_sequence * sequence,
                 begin = start + slot % per_sequence * block, end = std::min({rows, start + sequence, begin + block});
+    RowMean<T> means[kNormRows]{};
     for (Index r = begin; r < end; ++r) {
-      const Index at = r * n;
-      double centre = kind == NormKind::layer ? k.sum(x + at, n) / static_cast<double>(n) : 0, sum_g, sum_gx;
-      k.norm_grad_sums(dy + at, x + at, weight, n, centre, &sum_g, &sum_gx);
+      const Index at = r * n, i = (r - begin) % kNormRows;
+      if (kind == NormKind::layer && i == 0) k.norm_means(x + at, std::min<Index>(kNormRows, end - r), n, means);
+      double sum_g, sum_gx;
+      k.norm_grad_sums(dy + at, x + at, weight, n, means[i], &sum_g, &sum_gx);
       const double scale = static_cast<double>(rstd[r]), count = static_cast<double>(n);
       const T mean_g = kind == NormKind::layer ? static_cast<T>(sum_g / count) : T(0),
               mean_gx = static_cast<T>(sum_gx * scale / count);
@@ -128,7 +138,7 @@ void norm_backward_rows(NormKind kind, const T* dy, const T* x, const T* weight,
       const T* skip = dskip ? dskip + at : nullptr;
       if (std::isfinite(sum_g) && std::isfinite(sum_gx) && std::isfinite(mean_g) && std::isfinite(mean_gx) &&
           in_range<T>(scale))
-        k.norm_grad_apply(dy + at, x + at, weight, n, {centre, rstd[r], mean_g, mean_gx}, skip, out, dw, db);
+        k.norm_grad_apply(dy + at, x + at, weight, n, {means[i], rstd[r], mean_g, mean_gx}, skip, out, dw, db);
       else
         wide_backward(kind, dy + at, x + at, weight, static_cast<Wide>(rstd[r]), n, skip, out, dw, db);
     }

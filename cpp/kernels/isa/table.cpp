@@ -48,6 +48,7 @@ Table<T> make_table() {
   t.exp_row = exp_row<T>;
   t.finite_rows = finite_rows<T>;
   t.softmax_backward = softmax_backward<T>;
+  t.norm_means = norm_means<T>;
   t.norm_stats = norm_stats<T>;
   t.norm_apply = norm_apply<T>;
   t.norm_grad_sums = norm_grad_sums<T>;

@@ -6,12 +6,19 @@
 
 namespace loopos::kernels {
 
+/// The mean of a row in two parts: (x - high) - low is right also where x and the mean are close.
+template <class T>
+struct RowMean {
+  T high, low;
+};
+
 /// What the backward of a norm knows of a row: g = dy weight, xhat = (x - mean) rstd, the means of g and of g xhat.
 template <class T>
 struct NormGrad {
-  double mean;
+  RowMean<T> mean;
   T rstd, mean_g, mean_gx;
 };
+constexpr int kNormRows = 4;  // rows that the statistics of a norm are taken of at once
 
 /// Hyper-parameters of one update, ready for the kernel. The gradient is multiplied by power rest (the clip factor);
 /// move false keeps every weight's bits (learning rate 0).
@@ -71,9 +78,11 @@ struct Table {
   bool (*finite_rows)(const T* x, Index ld, Index rows, Index n);  // whether all of (rows, n) is finite
   void (*softmax_backward)(const T* p, const T* dp, Index n, T delta, T scale, T* ds);  // ds = scale p (dp - delta)
   // norms; weight, bias, dskip and each output may be null
-  void (*norm_stats)(const T* x, Index n, double* mean, double* squares);  // mean, and the sum of (x - mean)^2
-  void (*norm_apply)(const T* x, const T* weight, const T* bias, Index n, double mean, T rstd, T* y);
-  void (*norm_grad_sums)(const T* dy, const T* x, const T* weight, Index n, double mean, double* sum_g,
+  // means of `rows` rows (at most kNormRows) that lie one after another; and each one's sum of (x - mean)^2
+  void (*norm_means)(const T* x, Index rows, Index n, RowMean<T>* means);
+  void (*norm_stats)(const T* x, Index rows, Index n, RowMean<T>* means, double* squares);
+  void (*norm_apply)(const T* x, const T* weight, const T* bias, Index n, RowMean<T> mean, T rstd, T* y);
+  void (*norm_grad_sums)(const T* dy, const T* x, const T* weight, Index n, RowMean<T> mean, double* sum_g,
                          double* sum_gx);  // of g, g (x - mean)
   void (*norm_grad_apply)(const T* dy, const T* x, const T* weight, Index n, const NormGrad<T>& row, const T* dskip,
                           T* dx, T* dweight,

@@ -1,17 +1,17 @@
 // Row kernels of layer norm and rms norm, sums over columns, and rotations; see table.h for what each does.
 #pragma once
 
+#include "kernels/isa/table.h"
 #include "kernels/rows/basic.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
 /// x - mean with the mean in two parts: the first difference is exact where x and the mean are close (Sterbenz), so the
-/// result is as good as a subtraction in double and the mean's own rounding never shows.
+/// mean's own rounding never shows.
 template <class T>
 struct Centre {
   V<T> high, low;
-  explicit Centre(double mean)
-      : high(static_cast<T>(mean)), low(static_cast<T>(mean - static_cast<double>(static_cast<T>(mean)))) {}
+  explicit Centre(const RowMean<T>& mean) : high(mean.high), low(mean.low) {}
   V<T> operator()(V<T> x) const { return (x - high) - low; }
 };
 
@@ -27,20 +27,60 @@ inline V<T> first_lanes(V<T> x, int n) {
   return V<T>::load(lanes, n);
 }
 
-template <class T>
-void norm_stats(const T* x, Index n, double* mean, double* squares) {
-  *mean = sum<T>(x, n) / static_cast<double>(n);
-  const Centre<T> centred(*mean);
-  WideSum<T> total;
+/// body(offset of the row, its number, vector, count) for every vector of ROWS rows, row by row in turns: a sum waits for
+/// its own last addition, and the sums of the other rows fill the time.
+template <class T, int ROWS, class Body>
+inline void for_each_vector_in_turns(Index n, Body&& body) {
   for_each_vector<T>(n, [&](Index i, auto count) {
-    const V<T> d = first_lanes<T>(centred(load<T>(x + i, count)), count);
-    total.add_product(d, d);
+#pragma GCC unroll 4
+    for (int r = 0; r < ROWS; ++r) body(r, r * n + i, count);
   });
-  *squares = total.total();
+}
+
+/// The mean of floats is summed in double and split. That of doubles is rounded, and the mean of what is left over is its
+/// second part: a row of equal numbers has deviations of zero, however large they are.
+template <class T, int ROWS>
+inline void means_of(const T* x, Index n, RowMean<T>* means) {
+  WideSum<T> total[ROWS];
+  for_each_vector_in_turns<T, ROWS>(n, [&](int r, Index i, auto count) { total[r].add(load<T>(x + i, count)); });
+  for (int r = 0; r < ROWS; ++r) {
+    const double mean = total[r].total() / static_cast<double>(n);
+    means[r].high = static_cast<T>(mean);
+    means[r].low = static_cast<T>(mean - static_cast<double>(means[r].high));
+  }
+  if constexpr (sizeof(T) == sizeof(double))
+    for (int r = 0; r < ROWS; ++r) {
+      T rest = 0;
+      for (Index i = 0; i < n; ++i) rest += x[r * n + i] - means[r].high;
+      means[r].low = rest / static_cast<T>(n);
+    }
+}
+
+template <class T, int ROWS>
+inline void stats_of(const T* x, Index n, RowMean<T>* means, double* squares) {
+  means_of<T, ROWS>(x, n, means);
+  WideSum<T> total[ROWS];
+  for_each_vector_in_turns<T, ROWS>(n, [&](int r, Index i, auto count) {
+    const V<T> d = first_lanes<T>(Centre<T>(means[r])(load<T>(x + i, count)), count);
+    total[r].add_product(d, d);
+  });
+  for (int r = 0; r < ROWS; ++r) squares[r] = total[r].total();
 }
 
 template <class T>
-void norm_apply(const T* x, const T* weight, const T* bias, Index n, double mean, T rstd, T* y) {
+void norm_means(const T* x, Index rows, Index n, RowMean<T>* means) {
+  if (rows == kNormRows) return means_of<T, kNormRows>(x, n, means);
+  for (Index r = 0; r < rows; ++r) means_of<T, 1>(x + r * n, n, means + r);
+}
+
+template <class T>
+void norm_stats(const T* x, Index rows, Index n, RowMean<T>* means, double* squares) {
+  if (rows == kNormRows) return stats_of<T, kNormRows>(x, n, means, squares);
+  for (Index r = 0; r < rows; ++r) stats_of<T, 1>(x + r * n, n, means + r, squares + r);
+}
+
+template <class T>
+void norm_apply(const T* x, const T* weight, const T* bias, Index n, RowMean<T> mean, T rstd, T* y) {
   const Centre<T> centred(mean);
   for_each_vector<T>(n, [&](Index i, auto count) {
     V<T> v = centred(load<T>(x + i, count)) * V<T>(rstd);
@@ -55,7 +95,7 @@ void norm_apply(const T* x, const T* weight, const T* bias, Index n, double mean
 }
 
 template <class T>
-void norm_grad_sums(const T* dy, const T* x, const T* weight, Index n, double mean, double* sum_g, double* sum_gx) {
+void norm_grad_sums(const T* dy, const T* x, const T* weight, Index n, RowMean<T> mean, double* sum_g, double* sum_gx) {
   const Centre<T> centred(mean);
   WideSum<T> g_total, gx_total;
   for_each_vector<T>(n, [&](Index i, auto count) {
