@@ -7,9 +7,9 @@ from dataclasses import KW_ONLY, MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
 from . import checks
+from .choices import ACTIVATIONS, ActivationName
 
 NORMS = ("layernorm", "rmsnorm")
-ACTIVATIONS = ("gelu_tanh", "gelu", "relu", "swiglu")
 POSITIONS = ("learned", "rope")
 MAX_SIZE = 2**63 - 1  # what an index of the C++ core can hold
 
@@ -26,7 +26,8 @@ class ModelConfig:
     n_kv_head       key/value heads; must divide n_head. None: n_head
     d_ff            hidden width of the feed-forward. None: 4 d_model, whatever the activation
     norm            "layernorm" or "rmsnorm"
-    activation      "gelu_tanh", "gelu", "relu", or "swiglu" (three matrices, down(silu(gate x) * up x))
+    activation      of the feed-forward, down(f(up x)), or gated, down(f(gate x) * up x), with three matrices: a name in
+                    loopos.choices.ACTIVATIONS ("gelu_tanh", "swiglu", ...)
     position        "learned" table, or "rope", which rotates halves and needs an even head width
     bias            False removes every bias, layer norm's too (rms norm and the output head never have one)
     tie_embeddings  the output head is the token embedding
@@ -47,7 +48,7 @@ class ModelConfig:
     n_kv_head: int | None = None
     d_ff: int | None = None
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
-    activation: Literal["gelu_tanh", "gelu", "relu", "swiglu"] = "gelu_tanh"
+    activation: ActivationName = "gelu_tanh"
     position: Literal["learned", "rope"] = "learned"
     bias: bool = True
     tie_embeddings: bool = True
@@ -60,7 +61,7 @@ class ModelConfig:
             self._set(name, _size(name, getattr(self, name)))
         self._set("n_kv_head", self.n_head if self.n_kv_head is None else _size("n_kv_head", self.n_kv_head))
         self._set("d_ff", _size("d_ff", 4 * self.d_model if self.d_ff is None else self.d_ff))
-        for name, choices in (("norm", NORMS), ("activation", ACTIVATIONS), ("position", POSITIONS)):
+        for name, choices in (("norm", NORMS), ("activation", tuple(ACTIVATIONS)), ("position", POSITIONS)):
             self._set(name, checks.choice("ModelConfig", name, getattr(self, name), choices))
         for name in ("bias", "tie_embeddings"):
             self._set(name, checks.boolean("ModelConfig", name, getattr(self, name)))
@@ -92,12 +93,17 @@ class ModelConfig:
         """D = d_model / n_head."""
         return self.d_model // self.n_head
 
+    @property
+    def gated(self) -> bool:
+        """Whether the feed-forward has a gate beside its up projection."""
+        return ACTIVATIONS[self.activation].gated
+
     def num_parameters(self) -> int:
         """How many numbers the model learns, a tied matrix counted once. Exact, whatever the size."""
         c, kv, bias = self.d_model, self.n_kv_head * self.head_width, int(self.bias)
         norm = c * (1 + (bias if self.norm == "layernorm" else 0))
         attention = _linear(c, c, bias) + 2 * _linear(c, kv, bias) + _linear(c, c, bias)
-        inputs = 2 if self.activation == "swiglu" else 1  # gate and up, or up alone
+        inputs = 2 if self.gated else 1  # gate and up, or up alone
         feed_forward = inputs * _linear(c, self.d_ff, bias) + _linear(self.d_ff, c, bias)
         tokens = self.vocab_size * c * (1 if self.tie_embeddings else 2)
         positions = self.context_length * c if self.position == "learned" else 0

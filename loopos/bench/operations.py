@@ -65,7 +65,7 @@ def of(setting: Setting) -> list[Operation]:
         *embedding(N, V, C),
     ]
     found += norm("layer_norm", N, C) if config.norm == "layernorm" else norm("rms_norm", N, C)
-    found += swiglu(N, F) if config.activation == "swiglu" else rows("gelu", N, F)
+    found += swiglu(N, F) if config.gated else rows("gelu", N, F)
     if config.position == "rope":
         found += rope(setting)
     return found + update(12 * C * C)

@@ -116,7 +116,7 @@ def step_flops(setting: Setting) -> Flops:
     an engine that computes the masked half, or computes something twice, spends more than is counted here."""
     config, tokens = setting.config, setting.tokens
     width, keys = config.d_model, config.n_kv_head * config.head_width
-    matrices = 3 if config.activation == "swiglu" else 2
+    matrices = 3 if config.gated else 2
     block = width * (width + 2 * keys) + width * width + matrices * width * config.d_ff
     linear = 2 * tokens * (config.n_layer * block + width * config.vocab_size)
     pairs = setting.batch * setting.length * (setting.length + 1) // 2

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from loopos.choices import FUNCTIONS, ROWS
+
 from .advice import advice
 from .arithmetic import Evidence, Numbers, short
 from .attention_causes import attention
@@ -122,23 +124,34 @@ def _rope(found: Mapping[str, Any], n: Numbers) -> Evidence:
 
 
 def _activation(found: Mapping[str, Any], n: Numbers) -> Evidence:
-    if found["op"] == "swiglu":
-        gate, up = n["gate"][0], n["up"][0]
-        sigmoid = 1 / (1 + np.exp(-gate))
-        if found["phase"] == "forward":
-            return n.product({"silu(gate)": gate * sigmoid, "up": up})
-        dy = n["dy"][0]
-        if found["index"][-1] >= n.number("hidden", math.inf):
-            return n.product({"dy": dy, "silu(gate)": gate * sigmoid})
-        slope = sigmoid * (1 + gate * (1 - sigmoid))
-        if abs(dy * up) > n.limit and abs(slope) < n.tiny:
-            factors = {"dy": float(dy), "up": float(up), "slope of silu": float(slope)}
-            return Evidence("0*inf", f"a slope of {short(slope)} times dy times up, which is {short(dy * up)}", factors)
-        return n.product({"dy": dy, "up": up, "slope of silu": slope})
+    row = next(row for row in ROWS.values() if row.op == found["op"])
+    function = FUNCTIONS[row.f]
+    if row.gated:
+        return _gated(found, n, row.f, *function.of(n["gate"][0]))
     x = n["x"][0]
     if found["phase"] == "forward":
+        if function.squared:
+            return n.product([("x", x), ("x", x)])
         return n.addition({"x": x}, x, "the exact result is at most")
-    return n.product({"dy": n["dy"][0], "slope (at most)": np.longdouble(1.13)})
+    dy = {"dy": n["dy"][0]}
+    if function.steepest is None:
+        return n.product({**dy, f"slope of {row.f}": function.of(x)[1]})
+    return n.product({**dy, "slope (at most)": np.longdouble(function.steepest)})
+
+
+def _gated(found: Mapping[str, Any], n: Numbers, name: str, value: Any, slope: Any) -> Evidence:
+    """Of f(gate) times up, with f and its slope at the gate."""
+    up, at_gate = n["up"][0], f"{name}(gate)"
+    if found["phase"] == "forward":
+        return n.product({at_gate: value, "up": up})
+    dy = n["dy"][0]
+    if found["index"][-1] >= n.number("hidden", math.inf):
+        return n.product({"dy": dy, at_gate: value})
+    said = f"slope of {name}"
+    if abs(dy * up) > n.limit and abs(slope) < n.tiny:
+        factors = {"dy": float(dy), "up": float(up), said: float(slope)}
+        return Evidence("0*inf", f"a slope of {short(slope)} times dy times up, which is {short(dy * up)}", factors)
+    return n.product({"dy": dy, "up": up, said: slope})
 
 
 def _cross_entropy(found: Mapping[str, Any], n: Numbers) -> Evidence:
@@ -173,9 +186,7 @@ _OPS = {
     "layer_norm": _norm,
     "add": _add,
     "rope": _rope,
-    "swiglu": _activation,
-    "gelu": _activation,
-    "relu": _activation,
+    **{row.op: _activation for row in ROWS.values()},
     "cross_entropy": _cross_entropy,
     "accumulate": _accumulate,
     "global_norm": _global_norm,

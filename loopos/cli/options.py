@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from loopos import checks
-from loopos.config import ACTIVATIONS, NORMS, POSITIONS, ModelConfig
+from loopos.choices import ACTIVATIONS
+from loopos.config import NORMS, POSITIONS, ModelConfig
 from loopos.run.schedules import SCHEDULES
 from loopos.run.settings import OPTIMIZERS, POLICIES
 from loopos.training import train
@@ -34,7 +35,7 @@ TEMPERATURE = 0.8
 
 CHOICES = {
     "norm": NORMS,
-    "activation": ACTIVATIONS,
+    "activation": tuple(ACTIVATIONS),
     "position": POSITIONS,
     "optimizer": OPTIMIZERS,
     "lr_schedule": SCHEDULES,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loopos.checks import shown
+from loopos.choices import named_in, written_in
 from loopos.config import ModelConfig
 from loopos.errors import CheckpointError
 
@@ -24,8 +25,6 @@ from .known import (
     is_bookkeeping,
     quantized_with,
 )
-
-GPT2_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
 
 
 class _Settings:
@@ -123,7 +122,7 @@ def _gpt2(settings: _Settings) -> dict[str, Any]:
         n_head=settings.size("n_head"),
         d_model=settings.size("n_embd"),
         d_ff=settings.size("n_inner", optional=True),
-        activation=settings.choice("activation_function", "gelu_new", GPT2_ACTIVATIONS),
+        activation=settings.choice("activation_function", "gelu_new", named_in("gpt2")),
         dropout=settings.probability("resid_pdrop", 0.1),
         norm_eps=settings.positive("layer_norm_epsilon", 1e-5),
     )
@@ -144,7 +143,7 @@ def _llama(settings: _Settings) -> dict[str, Any]:
         n_kv_head=settings.size("num_key_value_heads", optional=True),
         d_ff=settings.size("intermediate_size"),
         norm="rmsnorm",
-        activation=settings.choice("hidden_act", "silu", {"silu": "swiglu", "swish": "swiglu"}),
+        activation=settings.choice("hidden_act", "silu", named_in("llama")),
         position="rope",
         bias=False,
         tie_embeddings=settings.flag("tie_word_embeddings", False),
@@ -201,13 +200,14 @@ def _unsupported(path: Path, key: str, value: Any, why: str) -> ValueError:
 def family_of(config: ModelConfig) -> str:
     """The model_type, gpt2 or llama, of ``config``. ValueError naming the fields that keep it from being either."""
     gpt2 = dict(norm="layernorm", position="learned", bias=True, tie_embeddings=True, n_kv_head=config.n_head)
-    llama = dict(norm="rmsnorm", position="rope", activation="swiglu", bias=False, dropout=0.0)
+    llama = dict(norm="rmsnorm", position="rope", bias=False, dropout=0.0)
     misfits = {
         "gpt2": [f"{k}={v!r}, not {getattr(config, k)!r}" for k, v in gpt2.items() if getattr(config, k) != v],
         "llama": [f"{k}={v!r}, not {getattr(config, k)!r}" for k, v in llama.items() if getattr(config, k) != v],
     }
-    if config.activation == "swiglu":
-        misfits["gpt2"].append("activation='gelu_tanh', 'gelu' or 'relu', not 'swiglu'")
+    for family, misfit in misfits.items():
+        if config.activation not in (known := written_in(family)):
+            misfit.append(f"activation={' or '.join(map(repr, known))}, not {config.activation!r}")
     for family, misfit in misfits.items():
         if not misfit:
             return family
@@ -239,7 +239,7 @@ def config_to_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
             "n_layer": config.n_layer,
             "n_head": config.n_head,
             "n_inner": config.d_ff,
-            "activation_function": {"gelu_tanh": "gelu_new"}.get(config.activation, config.activation),
+            "activation_function": written_in("gpt2")[config.activation],
             "layer_norm_epsilon": config.norm_eps,
             "resid_pdrop": config.dropout,
             "embd_pdrop": config.dropout,
@@ -258,7 +258,7 @@ def config_to_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
         "num_attention_heads": config.n_head,
         "num_key_value_heads": config.n_kv_head,
         "head_dim": config.head_width,
-        "hidden_act": "silu",
+        "hidden_act": written_in("llama")[config.activation],
         "rms_norm_eps": config.norm_eps,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
         "rope_theta": config.rope_theta,  # where transformers before 5 looks for it

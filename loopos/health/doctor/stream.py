@@ -12,12 +12,7 @@ from typing import Any
 import numpy as np
 
 from loopos import ops
-
-_ACTIVATIONS = {
-    "gelu_tanh": lambda x: ops.gelu(x, approximate="tanh"),
-    "gelu": lambda x: ops.gelu(x, approximate="none"),
-    "relu": ops.relu,
-}
+from loopos.choices import ACTIVATIONS, FUNCTIONS, Function
 
 
 def stream(config: Any, weights: Mapping[str, np.ndarray], ids: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -61,7 +56,13 @@ def _attention(config: Any, weights: Mapping[str, np.ndarray], x: np.ndarray) ->
 
 
 def _feed_forward(config: Any, weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    if config.activation == "swiglu":
+    row = ACTIVATIONS[config.activation]
+    if row.gated:
         gate, up = np.split(_linear(weights, "mlp.gate_up_proj", x), 2, axis=-1)
-        return _linear(weights, "mlp.down_proj", ops.swiglu(gate, up))
-    return _linear(weights, "mlp.down_proj", _ACTIVATIONS[config.activation](_linear(weights, "mlp.up_proj", x)))
+        return _linear(weights, "mlp.down_proj", _activated(FUNCTIONS[row.f], gate) * up)
+    return _linear(weights, "mlp.down_proj", _activated(FUNCTIONS[row.f], _linear(weights, "mlp.up_proj", x)))
+
+
+def _activated(function: Function, x: np.ndarray) -> np.ndarray:
+    y = getattr(ops, function.operation)(np.ascontiguousarray(x), **function.options)
+    return y * y if function.squared else y

@@ -1,0 +1,105 @@
+"""The activations of the feed-forward, a row each. ModelConfig, the command line, Hugging Face folders, the doctor and
+the causes of births read this table and list no names of their own.
+
+A new activation is a row here and a row in ``cpp/ops/activation.cpp``. The core says which of the rows it computes
+(``_core.activations()``): others are known by name and refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from loopos import _core
+
+ActivationName = Literal["gelu_tanh", "gelu", "relu", "swiglu", "silu", "relu2", "geglu", "geglu_tanh"]
+
+
+class Activation(NamedTuple):
+    """gated: down(f(gate x) * up x), three matrices; else down(f(up x)). f: its name in FUNCTIONS. op: what the core
+    calls the operation. gpt2, llama: names in config.json of Hugging Face (activation_function, hidden_act), the one to
+    write first; none: that family does not have it."""
+
+    gated: bool
+    f: str
+    op: str
+    gpt2: tuple[str, ...] = ()
+    llama: tuple[str, ...] = ()
+
+
+class Function(NamedTuple):
+    """of: x -> (f(x), f'(x)), in the dtype of x, long double too. operation, options: of loopos.ops, which computes it;
+    squared: that, squared. steepest: the largest |f'|, None where it has none. formula: in words."""
+
+    of: Callable[[Any], tuple[Any, Any]]
+    operation: str
+    formula: str
+    options: Mapping[str, str] = MappingProxyType({})
+    squared: bool = False
+    steepest: float | None = None
+
+
+def _relu(x: Any) -> tuple[Any, Any]:
+    return np.maximum(x, 0), np.where(x > 0, x * 0 + 1, x * 0)
+
+
+def _relu2(x: Any) -> tuple[Any, Any]:
+    positive = np.maximum(x, 0)
+    return positive * positive, 2 * positive
+
+
+def _silu(x: Any) -> tuple[Any, Any]:
+    with np.errstate(over="ignore"):
+        sigmoid = 1 / (1 + np.exp(-x))
+    return x * sigmoid, sigmoid * (1 + x * (1 - sigmoid))
+
+
+def _gelu(x: Any) -> tuple[Any, Any]:
+    normal = (1 + np.asarray(np.frompyfunc(math.erf, 1, 1)(x / np.sqrt(2.0)), np.float64)) / 2
+    return x * normal, normal + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def _gelu_tanh(x: Any) -> tuple[Any, Any]:
+    root, cubic = math.sqrt(2 / math.pi), 0.044715
+    t = np.tanh(root * (x + cubic * x**3))
+    return x * (1 + t) / 2, (1 + t) / 2 + x * (1 - t * t) / 2 * root * (1 + 3 * cubic * x * x)
+
+
+FUNCTIONS: dict[str, Function] = {
+    "relu": Function(_relu, "relu", "max(0, x)", steepest=1.0),
+    "relu2": Function(_relu2, "relu", "max(0, x)^2", squared=True),
+    "silu": Function(_silu, "silu", "x sigmoid(x)", steepest=1.1),
+    "gelu": Function(_gelu, "gelu", "x Phi(x)", {"approximate": "none"}, steepest=1.13),
+    "gelu_tanh": Function(
+        _gelu_tanh, "gelu", "x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2", {"approximate": "tanh"}, steepest=1.13
+    ),
+}
+ROWS: dict[str, Activation] = {
+    "gelu_tanh": Activation(False, "gelu_tanh", "gelu", gpt2=("gelu_new", "gelu_pytorch_tanh")),
+    "gelu": Activation(False, "gelu", "gelu", gpt2=("gelu",)),
+    "relu": Activation(False, "relu", "relu", gpt2=("relu",)),
+    "swiglu": Activation(True, "silu", "swiglu", llama=("silu", "swish")),
+    "silu": Activation(False, "silu", "silu", gpt2=("silu", "swish")),
+    "relu2": Activation(False, "relu2", "relu2", gpt2=("relu2",)),
+    "geglu": Activation(True, "gelu", "geglu", llama=("gelu",)),
+    "geglu_tanh": Activation(True, "gelu_tanh", "geglu", llama=("gelu_pytorch_tanh", "gelu_new")),
+}
+assert tuple(ROWS) == get_args(ActivationName)
+
+# A core without such a list computes the first four.
+_COMPUTED: tuple[str, ...] = tuple(getattr(_core, "activations", lambda: tuple(ROWS)[:4])())
+ACTIVATIONS: dict[str, Activation] = {name: ROWS[name] for name in _COMPUTED}
+
+
+def named_in(family: str) -> dict[str, str]:
+    """The activations of a Hugging Face family ("gpt2" or "llama"): by their names there, ours."""
+    return {theirs: ours for ours, row in ACTIVATIONS.items() for theirs in getattr(row, family)}
+
+
+def written_in(family: str) -> dict[str, str]:
+    """The name in a Hugging Face family of each activation that it has."""
+    return {ours: getattr(row, family)[0] for ours, row in ACTIVATIONS.items() if getattr(row, family)}

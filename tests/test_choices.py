@@ -1,0 +1,79 @@
+"""loopos/choices.py: every row is sound, and everything that lists activations reads it."""
+
+import json
+
+import numpy as np
+import pytest
+
+import loopos
+from loopos import choices, ops
+from loopos.choices import ACTIVATIONS, FUNCTIONS, ROWS
+from loopos.cli import options
+from loopos.health.doctor.stream import stream
+from loopos.hf.settings import config_from_json, config_to_json, family_of
+
+X = np.concatenate([np.linspace(-9, 9, 400), [-40.0, 40.0, 0.37]])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_value_and_slope(name):
+    function = FUNCTIONS[name]
+    value, slope = function.of(X)
+    theirs = getattr(ops, function.operation)(X, **function.options)
+    np.testing.assert_allclose(value, theirs * theirs if function.squared else theirs, rtol=1e-12, atol=1e-15)
+    h = 1e-6
+    np.testing.assert_allclose(slope, (function.of(X + h)[0] - function.of(X - h)[0]) / (2 * h), rtol=1e-5, atol=1e-7)
+    if function.steepest is not None:
+        assert np.abs(slope).max() <= function.steepest <= 1.01 * np.abs(slope).max() + 0.01
+    else:
+        assert np.abs(slope).max() > 10
+    single = function.of(np.longdouble(0.37))
+    assert single[0] == pytest.approx(float(value[-1]), rel=1e-12)
+    assert single[1] == pytest.approx(float(slope[-1]), rel=1e-12)
+
+
+def test_the_rows_are_those_of_the_core():
+    assert tuple(ACTIVATIONS) == choices._COMPUTED
+    assert {row.f for row in ROWS.values()} == set(FUNCTIONS)
+    for name in ROWS:
+        if name in ACTIVATIONS:
+            assert loopos.ModelConfig(5, 4, 1, 2, 8, activation=name).gated == ROWS[name].gated
+        else:
+            with pytest.raises(ValueError, match="activation must be one of"):
+                loopos.ModelConfig(5, 4, 1, 2, 8, activation=name)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_model_has_the_matrices_and_computes_the_function(name):
+    config = loopos.ModelConfig(11, 6, 2, 2, 8, activation=name)
+    model = loopos.Model(config, dtype="float64")
+    assert sum(array.size for array in model.parameters().values()) == config.num_parameters()
+    assert ("blocks.0.mlp.gate_up_proj.weight" in model.parameters()) == ROWS[name].gated
+    for array in model.parameters().values():
+        array += 0.3 * np.random.default_rng(0).standard_normal(array.shape)
+    ids = np.arange(12).reshape(2, 6) % 11
+    np.testing.assert_allclose(stream(config, model.parameters(), ids)[1], model.forward(ids), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_hugging_face_folders_name_it(name):
+    gated = ROWS[name].gated
+    family = "llama" if gated else "gpt2"
+    shape = dict(norm="rmsnorm", position="rope", bias=False) if gated else {}
+    config = loopos.ModelConfig(11, 6, 1, 2, 8, activation=name, **shape)
+    assert family_of(config) == family
+    key = "hidden_act" if gated else "activation_function"
+    values = config_to_json(config, "float32")
+    for theirs in getattr(ROWS[name], family):
+        assert config_from_json("config.json", values | {key: theirs}) == config
+    assert json.loads(json.dumps(values))[key] == getattr(ROWS[name], family)[0]
+
+
+def test_no_name_means_two_things_in_one_family():
+    for family in ("gpt2", "llama"):
+        names = [theirs for row in ROWS.values() for theirs in getattr(row, family)]
+        assert len(names) == len(set(names))
+
+
+def test_the_command_line_lists_it():
+    assert options.CHOICES["activation"] == tuple(ACTIVATIONS)
