@@ -227,7 +227,9 @@ class Model:
         dtype None keeps the file's F32 or F64; F16 and BF16 need ``dtype=``. Settings that are not supported raise
         ValueError naming them, malformed files CheckpointError.
         """
-        return cls.of(saved.read(folder, dtype))
+        model = cls.of(saved.read(folder, dtype))
+        vars(model._config)["_loaded_from"] = os.fspath(folder)  # by which the doctor knows that weights were meant
+        return model
 
     @classmethod
     def of(cls, found: saved.Saved) -> Model:

@@ -18,8 +18,8 @@ class Checkup(Callback):
     what failed or is remarkable, and a line about all of it, and keeps the whole in the run's folder; the training
     goes on in any case."""
 
-    def __init__(self, ids: np.ndarray, settings: dict[str, Any]):
-        self._ids, self._settings = ids, settings
+    def __init__(self, ids: np.ndarray, tokenizer: Any, settings: dict[str, Any]):
+        self._ids, self._settings = ids, settings | {"tokenizer": tokenizer}
 
     def on_train_begin(self, info: dict[str, Any]) -> None:
         from loopos.health.doctor.doctor import doctor as examine

@@ -110,7 +110,7 @@ def train(given: dict[str, Any]) -> int:
     companion = origin.Companion(learned)
     callbacks: list[Any] = [companion]
     if run.get("doctor", True) and settings.get("progress", True):  # without progress nothing is printed, so not looked
-        callbacks.append(checkup.Checkup(ids, settings))
+        callbacks.append(checkup.Checkup(ids, tokenizer, settings))
     try:
         result = loopos.train(model, ids, tokenizer=tokenizer, callbacks=callbacks, **settings)
     except SystemExit as stopped:

@@ -28,7 +28,7 @@ def doctor(given: dict[str, Any]) -> int:
     from loopos.health.doctor.doctor import doctor as examine
 
     quick, as_json = given.pop("quick"), given.pop("json")
-    model, ids, _, settings, _, _ = commands.prepare(given)
-    report = examine(model, ids, quick=quick, **settings)
+    model, ids, tokenizer, settings, _, _ = commands.prepare(given)
+    report = examine(model, ids, quick=quick, tokenizer=tokenizer, **settings)
     print(json.dumps(report.to_dict(), indent=2) if as_json else report)
     return 0 if report.ok else 1

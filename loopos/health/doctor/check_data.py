@@ -5,48 +5,65 @@ No model is needed here: only ids (B, T) and targets (B, T), of which -100 is no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from loopos.data.batches import IGNORE
+from loopos.data.batches import IGNORE, TokenStream
 
 from .patient import Patient
 from .report import FAIL, OK, WARN, Check, skipped
 
-BATCHES = (8, 2)  # looked at, in the full and the quick round
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+BATCHES = (8, 5)  # looked at, in the full and the quick round
 MASKED = 0.9  # a larger share of targets that are not scored is remarkable
 SHIFTS = (1, 0, 2, -1, 3, -2)
 AGREES, MOSTLY = 0.99, 0.5  # shares of targets that are the token at a shift
 
 
-def check_data(patient: Patient) -> Iterator[Check]:
-    """The checks of the data, in order."""
+def check_data(patient: Patient, total: int | None = None) -> tuple[Pairs, list[Check]]:
+    """The batches that were looked at, and the checks of the data, in order. total: updates of the run."""
     count = BATCHES[patient.quick]
     if (steps := getattr(patient.source, "steps_per_epoch", None)) is not None:
         count = max(1, min(count, steps))
     pairs = [patient.source.batch(step, 0) for step in range(count)]
     refetched = patient.source.batch(0, 0)
-    yield repeatable(pairs, refetched)
-    yield labels(pairs)
-    yield alignment(pairs)
+    later = None
+    if (
+        steps is not None
+        and total is not None
+        and total >= steps + count
+        and not isinstance(patient.source, TokenStream)
+    ):
+        later = [patient.source.batch(steps + step, 0) for step in range(count)]
+    return pairs, [repeatable(pairs, refetched, later), labels(pairs), alignment(pairs)]
 
 
-def repeatable(pairs: list[tuple[np.ndarray, np.ndarray]], refetched: tuple[np.ndarray, np.ndarray]) -> Check:
-    """batch(step, micro) is a pure function; and it does not give one batch for ever."""
+def repeatable(pairs: Pairs, refetched: tuple[np.ndarray, np.ndarray], later: Pairs | None = None) -> Check:
+    """batch(step, micro) is a pure function; and it does not give one batch, or a few, for ever. later: the batches at
+    the same places of the next epoch."""
     name, expected = "batches", "batch(0, 0) twice the same, other steps other batches"
     if any(a.shape != b.shape or (a != b).any() for a, b in zip(pairs[0], refetched, strict=True)):
         advice = "make batch(step, micro) depend on its arguments alone: seed a generator with them, keep no cursor"
         return Check(name, "batch(0, 0) asked twice gave two batches", expected, FAIL, advice)
-    different = {(ids.tobytes(), targets.tobytes()) for ids, targets in pairs}
-    measured = f"batch(0, 0) asked twice gave the same; {len(different)} of {len(pairs)} batches are different"
-    if len(pairs) > 1 and len(different) == 1:
+    kinds = [(ids.tobytes(), targets.tobytes()) for ids, targets in pairs]
+    different = len(set(kinds))
+    measured = f"batch(0, 0) asked twice gave the same; {different} of {len(pairs)} batches are different"
+    if len(pairs) > 1 and different == 1:
         advice = "the argument step is not used, unless one batch is meant to be learned by heart"
         return Check(name, measured, expected, WARN, advice)
+    if (
+        len(pairs) > 1
+        and 2 * different <= len(pairs) + 1
+        and all(kinds[i] == kinds[i - different] for i in range(different, len(pairs)))
+    ):
+        advice = f"{different} batches come again and again: is that all there is to learn?"
+        return Check(name, measured, expected, WARN, advice)
+    if later is not None and len(pairs) > 1 and [(ids.tobytes(), targets.tobytes()) for ids, targets in later] == kinds:
+        advice = "every epoch has the same batches in the same order: shuffle by step // len(data)"
+        return Check(name, f"{measured}; the next epoch begins with the same ones", expected, WARN, advice)
     return Check(name, measured, expected, OK)
 
 
-def labels(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Check:
+def labels(pairs: Pairs) -> Check:
     """How many targets count. That they are in range was checked when the batches were made."""
     name, expected = "labels", f"something to learn in every row, at most {MASKED:.0%} masked"
     targets = [part for _, part in pairs]
@@ -72,8 +89,9 @@ def labels(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Check:
     return Check(name, measured, expected, OK)
 
 
-def agreement(pairs: list[tuple[np.ndarray, np.ndarray]], shift: int) -> tuple[float, int]:
-    """(share of the scored targets that are the id ``shift`` further in the same row, how many were compared)."""
+def agreement(pairs: Pairs, shift: int, within: bool = True) -> tuple[float, int]:
+    """(share of the scored targets that are the id ``shift`` further in the same row, how many were compared). within:
+    only where the target there is scored too: behind the last one of a row comes what fills it up."""
     same = compared = 0
     for ids, targets in pairs:
         time = ids.shape[1]
@@ -81,15 +99,19 @@ def agreement(pairs: list[tuple[np.ndarray, np.ndarray]], shift: int) -> tuple[f
             continue
         at, there = slice(max(0, -shift), time - max(0, shift)), slice(max(0, shift), time - max(0, -shift))
         scored = targets[:, at] != IGNORE
+        if within:
+            scored &= targets[:, there] != IGNORE
         same += int(np.count_nonzero((targets[:, at] == ids[:, there]) & scored))
         compared += int(np.count_nonzero(scored))
     return (same / compared if compared else 0.0), compared
 
 
-def alignment(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Check:
+def alignment(pairs: Pairs) -> Check:
     """The target of position t is the id at t + 1: not the one shown (a copy), nor two ahead (shifted twice)."""
     name, expected = "shift", f"the next id in at least {AGREES:.0%}"
     shares = {shift: agreement(pairs, shift) for shift in SHIFTS}
+    if shares[1][1] == 0:  # one label a row
+        shares = {shift: agreement(pairs, shift, within=False) for shift in SHIFTS}
     if shares[1][1] == 0:
         return skipped(name, "no scored target has a next id in its row to be compared with")
     best = max(SHIFTS, key=lambda shift: shares[shift][0])  # of equals the first: 1

@@ -21,8 +21,18 @@ from loopos.run.settings import TrainSettings
 from loopos.threads import threads as using_threads
 from loopos.training import default_settings, train
 
-from . import check_data, check_forward, check_gradient, check_live, check_machine, check_update
+from . import (
+    check_content,
+    check_data,
+    check_forward,
+    check_gradient,
+    check_live,
+    check_machine,
+    check_plan,
+    check_update,
+)
 from .patient import NotApplicable, Patient, randomness_kept
+from .plan import Plan
 from .report import FAIL, SKIPPED, Check, DoctorReport, skipped
 
 __all__ = ["Check", "DoctorReport", "doctor"]
@@ -73,8 +83,8 @@ def doctor(
               (``forward``, ``generate``, ``config`` with the fields of ModelConfig, a constructor ``(config, seed=,
               dtype=)``, ``activations(ids)``: the stream before the first block and after each) lets more be checked
     data      as for :func:`loopos.train`
-    settings  keywords of :func:`loopos.train`, so that one dict serves both; those about files and callbacks are
-              accepted and not used
+    settings  keywords of :func:`loopos.train`, so that one dict serves both, eval_data and tokenizer among them; those
+              about files and callbacks are accepted and not used
     quick     the round that ``loopos train`` makes first: a batch cut shorter, no learning of a batch by heart, and no
               update of a model of more than 20 million weights
     trainer   what will train, if not loopos.train: called in the same way, on small models
@@ -89,7 +99,7 @@ def doctor(
     quick = checks.boolean("doctor", "quick", quick)
     if trainer is not None and not callable(trainer):
         raise TypeError(f"doctor: trainer must be called as loopos.train is, got {checks.shown(trainer)}")
-    kept = _settings(settings)
+    kept, original = _settings(settings), model
     model = Model(model, seed=kept.seed) if isinstance(model, ModelConfig) else model
     for method in ("parameters", "loss", "loss_and_grads"):
         if not callable(getattr(model, method, None)) or isinstance(model, type):
@@ -97,7 +107,7 @@ def doctor(
                 f"doctor: model must be a Model, a ModelConfig or have {method}(), got {checks.shown(model)}"
             )
     with using_threads(kept.threads), randomness_kept():
-        found = list(_examine(model, data, settings, kept, trainer, quick))
+        found = list(_examine(original, model, data, settings, kept, trainer, quick))
     return DoctorReport(tuple(found), time.perf_counter() - began, quick)
 
 
@@ -111,7 +121,7 @@ def _settings(given: dict[str, Any]) -> TrainSettings:
 
 
 def _examine(
-    model: Any, data: Any, given: dict[str, Any], settings: TrainSettings, trainer: Any, quick: bool
+    original: Any, model: Any, data: Any, given: dict[str, Any], settings: TrainSettings, trainer: Any, quick: bool
 ) -> Iterator[Check]:
     config = getattr(model, "config", None)
     vocab = getattr(config, "vocab_size", 2**63 - 1)
@@ -120,20 +130,26 @@ def _examine(
     plain = asdict(settings) | {"threads": None, "eval_every": None, "save_every": None} | NO_EVALUATION
     examinations = [each for each in EXAMINATIONS if not (quick and each[0] in FULL_ONLY)]
     try:
-        source = open_sources(
+        sources = open_sources(
             data,
+            given.get("eval_data"),
             tokenizer=given.get("tokenizer"),
             vocab_size=vocab,
             context_length=context,
             seed=settings.seed,
+            eval_tokens=settings.eval_tokens,
             **cutting,
-        ).train
-        patient = Patient(model, source, plain, trainer, quick)
-        yield from list(check_data.check_data(patient))
+        )
+        plan = Plan(original, config, sources, settings, given.get("eval_data") is data)
+        patient = Patient(model, sources.train, plain, trainer, quick)
+        pairs, found = check_data.check_data(patient, plan.total)
+        found += check_content.check_content(plan, pairs)
+        found += check_plan.check_plan(plan)
     except IndexError as error:  # an id or a label that is out of range: nothing can be computed with it
         yield Check("labels", str(error), "ids and labels in range", FAIL, "look at the tokenizer and at vocab_size")
         yield from (skipped(name, "there is no batch to look at") for name, _ in examinations)
         return
+    yield from found
     for name, examination in examinations:
         yield from _examined(name, examination, patient)
 
