@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from loopos.run.messages import tell
 
 from . import bench, commands, doctor, health, options
+from .near import near
 
 SUMMARY = "Train transformers on a CPU."
 BAD_INPUT, NOT_FINITE, CTRL_C = 2, 3, 130
@@ -55,7 +56,11 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:  # said here: the parser of all commands would point to its own help
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            flags = {option[2:].replace("-", "_"): option for option in self._option_string_actions if len(option) > 2}
+            flags |= {action.dest: action.metavar for action in self._actions if not action.option_strings}
+            meant = [near(text, flags) for text in unknown if text.startswith("-")]
+            guess = "".join(f"; did you mean {flags[name]}?" for name in dict.fromkeys(meant) if name is not None)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{guess}")
         return known, unknown
 
     def error(self, message: str) -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
@@ -16,6 +15,8 @@ from loopos.config import NORMS, POSITIONS, ModelConfig
 from loopos.run.schedules import SCHEDULES
 from loopos.run.settings import OPTIMIZERS, POLICIES
 from loopos.training import train
+
+from .near import near
 
 # The command line's own defaults: a model that learns a text in about two minutes on two cores.
 MODEL_DEFAULTS = {"context_length": 64, "n_layer": 4, "n_head": 4, "d_model": 128}
@@ -222,7 +223,7 @@ def read_config(path: str) -> dict[str, Any]:
         import tomli as tomllib
 
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # editors on Windows put a mark in front
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a TOML file: {error}") from None
     everything = RUN | TRAIN | MODEL
@@ -237,9 +238,10 @@ def read_config(path: str) -> dict[str, Any]:
                 continue
             if key not in known:
                 place = f"in [{where}]" if where else "at the top level"
-                near = "".join(f"; did you mean {name}?" for name in difflib.get_close_matches(key, known, 1))
-                listed = f"{' There' if near else '; there'} are {', '.join(sorted(known))}"
-                raise ValueError(f"{path}: unknown setting {key!r} {place}{near}{listed}")
+                meant = near(key, known)
+                guess = "" if meant is None else f"; did you mean {meant}?"
+                listed = f"{' There' if guess else '; there'} are {', '.join(sorted(known))}"
+                raise ValueError(f"{path}: unknown setting {key!r} {place}{guess}{listed}")
             if key in settings:
                 raise ValueError(f"{path}: {key} is given twice")
             settings[key] = None if value == "none" else value

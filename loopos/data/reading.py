@@ -86,6 +86,11 @@ def read(data: Any, name: str = "data") -> Source:
 
 def token_array(values: Any, name: str) -> np.ndarray:
     """``values`` as a plain 1-D integer array, without a copy of an array or memmap."""
+    if isinstance(values, list | tuple) and any(isinstance(value, str | bytes | PurePath) for value in values[:100]):
+        kind = "files" if any(isinstance(value, PurePath) for value in values[:100]) else "texts"
+        raise TypeError(
+            f"{name}: a list of {kind} is not read; give one path, or join the texts into one: '\\n\\n'.join(texts)"
+        )
     checks.unmasked(name, "ids", values)
     try:
         array = np.asarray(values)

@@ -326,3 +326,16 @@ def test_split_refuses():
 
 def test_source_text():
     assert Source(b"ab").text() == Source("ab").text() == "ab"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (["a text", "b text"], "texts"),
+        ((b"a", b"b"), "texts"),
+        ([pathlib.Path("a.txt"), pathlib.Path("b.txt")], "files"),
+    ],
+)
+def test_a_list_of_texts_is_not_read(data, kind):
+    with pytest.raises(TypeError, match=rf"data: a list of {kind} is not read; give one path, or join the texts"):
+        read(data)

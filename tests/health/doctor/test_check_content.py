@@ -10,11 +10,18 @@ import pytest
 import loopos
 from loopos.data import default_text
 from loopos.data.tokenizer import ByteTokenizer, CharTokenizer
+from loopos.health.doctor import doctor
 from loopos.health.doctor.check_content import known
 from loopos.health.doctor.report import OK, WARN
 
 RNG = np.random.default_rng(0)
 BOOK = default_text()[:60_000]
+
+
+@pytest.fixture(autouse=True)
+def _no_model(monkeypatch):
+    """What is examined with the model is not looked at here, and takes the time."""
+    monkeypatch.setattr(doctor, "EXAMINATIONS", [])
 
 
 @pytest.fixture
