@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutVerdict:
     """kind: ABSENT, HOLDS, RISES, NOT_FINITE or ZERO; says: with the numbers, no full stop; points: those it is about
     (the best and the last, or the bad ones); by_heart: the training loss fell meanwhile; clear: seen more than once."""
 
@@ -44,10 +44,10 @@ class HeldOut:
     clear: bool = False
 
 
-def compare(held: Sequence[Point], training: Sequence[tuple[int, float]]) -> HeldOut:
+def compare(held: Sequence[Point], training: Sequence[tuple[int, float]]) -> HeldOutVerdict:
     """held: the evaluations; training: (place, loss) of the same log, in order."""
     if not held:
-        return HeldOut(ABSENT, "no held-out loss was logged")
+        return HeldOutVerdict(ABSENT, "no held-out loss was logged")
     training = [(at, loss) for at, loss in training if math.isfinite(loss)]
     sound = [point for point in held if math.isfinite(point.value)]
     bad = tuple(point for point in held if not math.isfinite(point.value))
@@ -55,7 +55,7 @@ def compare(held: Sequence[Point], training: Sequence[tuple[int, float]]) -> Hel
         return _not_finite(held, sound, bad)
     zeros = tuple(point for point in sound if point.value == 0)
     if zeros and len(zeros) == len(sound) and _level(training, sound[-1].at) > 0.01:
-        return HeldOut(ZERO, f"the held-out loss is exactly 0 ({_often(zeros, held)}): {WHY_ZERO}", zeros)
+        return HeldOutVerdict(ZERO, f"the held-out loss is exactly 0 ({_often(zeros, held)}): {WHY_ZERO}", zeros)
     best = min(range(len(sound)), key=lambda i: (sound[i].value, -i))  # the last of equals
     first, low, last = sound[0], sound[best], sound[-1]
     before, now = _level(training, low.at), _level(training, last.at)
@@ -66,7 +66,7 @@ def compare(held: Sequence[Point], training: Sequence[tuple[int, float]]) -> Hel
         says += last.label
         if by_heart:
             says += f", while the training loss fell from {before:.4g} to {now:.4g}: that is learned by heart"
-        return HeldOut(RISES, says, (low, last), by_heart, rise == "clear")
+        return HeldOutVerdict(RISES, says, (low, last), by_heart, rise == "clear")
     if len(sound) == 1:
         says = f"the held-out loss is {last.value:.4g} at {last.label}"
     elif low is last:
@@ -74,17 +74,17 @@ def compare(held: Sequence[Point], training: Sequence[tuple[int, float]]) -> Hel
     else:
         says = f"the held-out loss is {last.value:.4g}, its best {low.value:.4g} at {low.label}"
     says += f"; {len(bad)} of {len(held)} held-out losses are not finite" if bad else ""
-    return HeldOut(HOLDS, says, (low, last))
+    return HeldOutVerdict(HOLDS, says, (low, last))
 
 
-def _not_finite(held: Sequence[Point], sound: Sequence[Point], bad: tuple[Point, ...]) -> HeldOut:
+def _not_finite(held: Sequence[Point], sound: Sequence[Point], bad: tuple[Point, ...]) -> HeldOutVerdict:
     if not sound:
-        return HeldOut(
+        return HeldOutVerdict(
             NOT_FINITE, f"no held-out loss is finite ({_often(bad, held)}): {WHY_NOT_FINITE}", bad, clear=True
         )
     after = tuple(point for point in bad if point.at > sound[-1].at)
     says = f"the held-out loss is not finite since {after[0].label}, and was {sound[-1].value:.4g} at {sound[-1].label}"
-    return HeldOut(NOT_FINITE, f"{says}: a weight that is not finite, or an overflow in the evaluation", after)
+    return HeldOutVerdict(NOT_FINITE, f"{says}: a weight that is not finite, or an overflow in the evaluation", after)
 
 
 def _often(some: Sequence[Point], held: Sequence[Point]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from loopos.checks import finite_or_none
 
 from . import heldout
-from .heldout import HeldOut, Point
+from .heldout import HeldOutVerdict, Point
 from .ladder import Ladder
 
 LEARNING, FLAT, DIVERGING, INSUFFICIENT = "learning", "flat", "diverging", "insufficient evidence"
@@ -61,7 +61,7 @@ class Verdict:
     nonfinite: int
     warmup: int
     rung: str | None = None
-    held_out: HeldOut | None = None
+    held_out: HeldOutVerdict | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.says}"
@@ -147,10 +147,10 @@ def verdict(
     used = used * scale
     left_out = int((finite & warmup).sum())
     bad = int((~finite).sum())
-    told = [_losses(len(used))]
-    told += [f"{left_out} of the warm-up left out"] if left_out else []
-    told += [f"{bad} not finite"] if bad else []
-    counted = ", ".join(told)
+    parts = [_losses(len(used))]
+    parts += [f"{left_out} of the warm-up left out"] if left_out else []
+    parts += [f"{bad} not finite"] if bad else []
+    counted = ", ".join(parts)
 
     def result(kind: str, says: str, found: Trend | None = None, rung: str | None = None) -> Verdict:
         return Verdict(kind, f"{says} ({counted})", found, len(used), bad, left_out, rung)
@@ -203,10 +203,10 @@ def of_history(entries: Iterable[Mapping[str, Any]], rungs: Ladder | None = None
         if "eval_loss" in entry
     ]
     training = [(i, loss) for (i, _), loss in zip(scored, losses, strict=True) if loss is not None]
-    return beside(found, heldout.compare(held, training))
+    return with_held_out(found, heldout.compare(held, training))
 
 
-def beside(found: Verdict, held: HeldOut) -> Verdict:
+def with_held_out(found: Verdict, held: HeldOutVerdict) -> Verdict:
     """The verdict on the training losses, with what the held-out ones say."""
     kind, says = found.kind, f"{found.says}; {held.says}"
     if held.kind in (heldout.NOT_FINITE, heldout.ZERO):

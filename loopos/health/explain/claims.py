@@ -17,8 +17,8 @@ _SETTING = re.compile(
     r"\s{0,8}(?:$|[,;()#}\]]|//)",  # and the end, or a remark
     re.I,
 )
-TROUBLE = ("nan", "diverge", "explo")  # one of them is in what the pattern below matches
-_TROUBLE = re.compile(r"\bnan|\bdiverge[sd]?\b|\bexplo(?:d|sion)", re.I)
+FAILURE_WORDS = ("nan", "diverge", "explo")  # one of them is in what the pattern below matches
+_FAILURE = re.compile(r"\bnan|\bdiverge[sd]?\b|\bexplo(?:d|sion)", re.I)
 _DENIED = re.compile(r"\b(?:no|not|never|without|avoid\w*|prevent\w*|against|instead)\b", re.I)
 
 
@@ -27,9 +27,9 @@ def is_setting(line: str) -> bool:
     return _SETTING.match(line) is not None
 
 
-def tells_of_trouble(line: str, low: str) -> bool:
+def mentions_failure(line: str, low: str) -> bool:
     """Whether a line speaks of a run that went wrong: then what is said of remedies is a claim."""
-    return any(word in low for word in TROUBLE) and bool(_TROUBLE.search(line)) and not is_negated(line, low)
+    return any(word in low for word in FAILURE_WORDS) and bool(_FAILURE.search(line)) and not is_negated(line, low)
 
 
 def _affirmed(match: re.Match[str]) -> dict[str, str] | None:

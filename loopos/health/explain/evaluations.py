@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from loopos.monitor import heldout
-from loopos.monitor.heldout import HeldOut, Point
+from loopos.monitor.heldout import HeldOutVerdict, Point
 
 from .findings import CERTAIN, LIKELY, POSSIBLE, Finding
 from .logs import Log, Record
@@ -13,7 +13,7 @@ from .series import bad, is_filtered, latest, quoted, with_loss
 from .series import zeros as substitutes
 
 
-def compared(log: Log) -> HeldOut:
+def compared(log: Log) -> HeldOutVerdict:
     """Of each line one evaluation; a value that stands there again is the same one, as progress bars repeat it. Of a
     log of several runs, that whose curve is told."""
     curve = latest(log)

@@ -43,7 +43,7 @@ RULES: tuple[Callable[[Log], Iterator[Finding]], ...] = (
     curves.negative_loss,
     curves.trend_of,
 )
-_MOST_BIRTHS = 10
+_MAX_BIRTHS = 10
 _LONGEST = 4096  # characters of a line that are looked at
 _WHOLE = 32 << 20  # bytes up to which a file is tried as one JSON value
 _BIRTH = re.compile(
@@ -56,7 +56,7 @@ _FLOOR = re.compile(r"clamp_min\(\s?(1e-\d+)\s?\)|max\([^()]{1,60},\s?(1e-\d+)\)
 _TOTAL = re.compile(r"(?:\bN\s?=\s?|trace ?(?:=|→|to N=?|-normali[sz]ed? to N=?)\s?)(\d{1,6})\b", re.I)
 _WORDS = (  # in lower case: a line without any of them has no formula, no birth, and tells of no trouble
     *(" op ", "exp(", "softmax(", "sigmoid(", "tanh(", "clamp_min(", "max(", "trace", "n=", "n ="),
-    *claims.TROUBLE,
+    *claims.FAILURE_WORDS,
 )
 _KEYS = {  # of a cause's class, where it is not the class itself with hyphens
     "inf - inf": "inf-minus-inf",
@@ -140,7 +140,7 @@ class _Reader:
         self._totals: list[float] = []
         self._leap: Finding | None = None
         self._of_run = False
-        self._trouble = False
+        self._failure = False
 
     def of_run(self, source: Path | Run) -> None:
         """Take in what the folder of a run tells besides its log."""
@@ -153,7 +153,7 @@ class _Reader:
         except (OSError, CheckpointError) as error:
             self.log.notes.append(str(error))
             return
-        for ending in endings[-_MOST_BIRTHS:]:
+        for ending in endings[-_MAX_BIRTHS:]:
             if ending.problem:
                 self.log.notes.append(ending.problem)
             elif ending.past:
@@ -164,9 +164,9 @@ class _Reader:
 
     def line(self, n: int, text: str, numbers: bool = True) -> None:
         self.log.lines = max(self.log.lines, n)
-        told, text = birth_in(text), without_notes(text)[:_LONGEST]
-        if told and (birth := _BIRTH.search(told)) and len(self.births) < _MOST_BIRTHS:
-            here = (f"line {n}: {shown(told, 400)}",)
+        recorded, text = birth_in(text), without_notes(text)[:_LONGEST]
+        if recorded and (birth := _BIRTH.search(recorded)) and len(self.births) < _MAX_BIRTHS:
+            here = (f"line {n}: {shown(recorded, 400)}",)
             self.births.append(_of_birth(birth["op"], birth["tensor"], birth["phase"], birth["cause"], here))
         symptoms, doubted, others = self.reading.line(n, text, numbers).rules
         if symptoms:
@@ -175,7 +175,7 @@ class _Reader:
         if doubted and not claims.is_setting(text):
             self._claims.look(n, text, text.lower(), False, doubted)
         if others:
-            self._trouble = self._trouble or claims.tells_of_trouble(text, text.lower())
+            self._failure = self._failure or claims.mentions_failure(text, text.lower())
             self._formulas(n, text)
 
     def _rules_for(self, low: str) -> tuple[tuple[Symptom, ...], tuple[Symptom, ...], bool]:
@@ -184,7 +184,7 @@ class _Reader:
 
     def _formulas(self, n: int, text: str) -> None:
         here = (f"line {n}: {shown(text, 400)}",)
-        if (birth := _BIRTH.search(text)) and len(self.own) < _MOST_BIRTHS:
+        if (birth := _BIRTH.search(text)) and len(self.own) < _MAX_BIRTHS:
             self.own.append(_of_birth(birth["op"], birth["tensor"], birth["phase"], birth["cause"], here))
         if (value := claims.exp_argument(text)) is not None:
             says = (
@@ -229,7 +229,7 @@ class _Reader:
     def _is_healthy(self, causes: set[str]) -> bool:
         """A log of a run in which nothing went wrong, in a text that speaks of no trouble: remedies are not claimed."""
         finite = sum(math.isfinite(record.values["loss"]) for record in with_loss(self.log))
-        return finite >= curves.FEWEST and not self._trouble and causes <= {"learning", "flat", "insufficient-evidence"}
+        return finite >= curves.FEWEST and not self._failure and causes <= {"learning", "flat", "insufficient-evidence"}
 
     def _leap_for(self, birth: Finding) -> tuple[str, ...]:
         return self._leap.evidence if self._leap is not None and self._leap.cause == birth.cause else ()

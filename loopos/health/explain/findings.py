@@ -50,9 +50,9 @@ class Explanation:
         if self.findings:
             seen: set[tuple[str, ...]] = set()
             for i, finding in enumerate(self.findings, 1):
-                again = finding.evidence in seen and len(finding.evidence) > 1
+                repeated = finding.evidence in seen and len(finding.evidence) > 1
                 seen.add(finding.evidence)
-                parts.append(f"{i}. {replace(finding, evidence=('the same lines',)) if again else finding}")
+                parts.append(f"{i}. {replace(finding, evidence=('the same lines',)) if repeated else finding}")
         if self.doubts:
             parts.append("Said in the text, but not borne out:")
             parts += [f"- {doubt}" for doubt in self.doubts]

@@ -109,8 +109,8 @@ def nonfinite_norm(log: Log) -> Iterator[Finding]:
             quoted(nans),
             "name the first gradient that is not finite, from the loss downwards; log the loss unfiltered",
         )
-    told = {"loss", "eval_loss", "grad_norm"}
-    news = {id(r): [n for n, v in r.values.items() if n not in told and _is_news(n, v, r.text)] for r in log.records}
+    known = {"loss", "eval_loss", "grad_norm"}
+    news = {id(r): [n for n, v in r.values.items() if n not in known and _is_news(n, v, r.text)] for r in log.records}
     other = [record for record in log.records if news[id(record)]]
     if other and not hits:
         names = sorted({name for record in other for name in news[id(record)]})[:6]

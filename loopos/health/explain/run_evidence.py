@@ -40,14 +40,14 @@ class Survey(NamedTuple):
 
 
 def survey(run: Run) -> Survey:
-    last, told, bad = -1, {}, None
+    last, recorded, bad = -1, {}, None
     for record in run.records:
         last = max(last, record["step"])
         if isinstance(record.get("birth"), str):
-            told[record["step"]] = record["birth"]
+            recorded[record["step"]] = record["birth"]
         if _is_bad(record):
             bad = record["step"] if bad is None else min(bad, record["step"])
-    return Survey(last, told, bad)
+    return Survey(last, recorded, bad)
 
 
 def births(run: Run) -> dict[int, str]:

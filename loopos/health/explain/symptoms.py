@@ -1,4 +1,4 @@
-"""A sentence that tells of a symptom: how it is recognised in a line, and how hits are counted and told.
+"""A sentence that tells of a symptom: how it is recognised in a line, and how hits are counted and reported.
 
 A rule looks at one line at a time. One of its ``words`` must be in the line (lower case) before its pattern is tried:
 most lines have none, and a search for a word is cheap.
