@@ -18,7 +18,7 @@ from loopos.run.metrics import METRICS
 
 from . import claims, curves, evaluations, restarts, rules, run_evidence, zeros
 from .findings import CERTAIN, CONFIDENCE, LIKELY, POSSIBLE, UNKNOWN, Explanation, Finding
-from .lines import lines_of
+from .lines import lines_of, text_of
 from .logs import Log, birth_in, is_path, records_of_json, shown, without_notes
 from .reading import Reading
 from .sentences import SYMPTOMS
@@ -114,11 +114,8 @@ def explain(source: str | bytes | os.PathLike | BinaryIO | BaseException) -> Exp
     reader = _Reader()
     if folder is not None:
         reader.of_run(folder)
-    whole = (
-        records_of_json(text.decode("utf-8", "replace"))
-        if 0 < len(text) <= _WHOLE and text.lstrip()[:1] in (b"{", b"[")
-        else None
-    )
+    begins = text[:64].translate(None, b"\0\xef\xbb\xbf\xff\xfe").lstrip()[:1] in (b"{", b"[")
+    whole = records_of_json(text_of(text)) if begins and len(text) <= _WHOLE else None
     for number, line in lines_of(source, reader.log.notes):
         reader.line(number, line, numbers=whole is None)
     for number, entry in whole or ():

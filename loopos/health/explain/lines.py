@@ -7,6 +7,7 @@ writes over itself (after a carriage return, or backspaces) are pieces of one li
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import os
 import re
@@ -34,6 +35,7 @@ _MARKS = (  # of 32 bits first: their little-endian one begins like that of 16
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_EASTERN = ((b"\xa3\xba", b"\xa3\xac", "gb18030"), (b"\x81\x46", b"\x81\x43", "cp932"))  # their colon and comma
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\x00")
 
 
@@ -58,6 +60,11 @@ def lines_of(source: str | bytes | os.PathLike | BinaryIO, notes: list[str]) -> 
                 yield from _pieces(number, rest[:cut])
                 rest = rest[cut:]
         yield from _pieces(number, rest)
+
+
+def text_of(data: bytes) -> str:
+    """All of a text at once; what cannot be decoded is replaced."""
+    return data.decode(_encoding_of(data[:4096], []) or "utf-8", "replace").lstrip("\ufeff")
 
 
 def _pieces(number: int, line: str) -> Iterator[tuple[int, str]]:
@@ -150,18 +157,17 @@ class _Decoded:
             return data.decode("utf-8")
         except UnicodeDecodeError:
             self._foreign += 1
-        if b"\xa3\xba" in data or b"\xa3\xac" in data:  # colon and comma of Chinese, in GBK
-            try:
-                return data.decode("gb18030")
-            except UnicodeDecodeError:
-                pass
+        for colon, comma, encoding in _EASTERN:
+            if colon in data or comma in data:
+                with contextlib.suppress(UnicodeDecodeError):
+                    return data.decode(encoding)
         return data.decode("cp1252", "replace")
 
     def _odd(self) -> None:
         if self._nul:
             self._notes.append("it holds NUL bytes: this is not, or not only, text")
         if self._foreign:
-            self._notes.append(f"{self._foreign} lines are not UTF-8 and were read as Windows-1252 or GBK")
+            self._notes.append(f"{self._foreign} lines are not UTF-8 and were read as Windows-1252, GBK or Shift-JIS")
         if self._mojibake and not self._nul:
             self._notes.append(
                 "UTF-8 was once read as Windows-1252 (mojibake such as “âœ…”): names and signs may be damaged"

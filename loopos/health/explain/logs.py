@@ -94,13 +94,21 @@ class Log:
 
     def _columns(self, quantity: str) -> list[Name]:
         spans: dict[Name, list[int]] = {}  # count, first record, last record
+        seen: dict[Name, set[float]] = {}  # up to two values: a part that is constant says least
         for i, record in enumerate(self.records):
             for name in record.losses:
                 if name.quantity == quantity:
                     span = spans.setdefault(name, [0, i, i])
                     span[0], span[2] = span[0] + 1, i
+                    if len(found := seen.setdefault(name, set())) < 2:
+                        found.add(record.losses[name])
         most = max((count for count, _, _ in spans.values()), default=0)
-        ranked = sorted(spans, key=lambda name: (spans[name][0] * _RARE < most, name.rank, -spans[name][0]))
+
+        def preference(name: Name) -> tuple[bool, int, bool, int]:
+            constant = name.rank >= _PARTS and len(seen[name]) == 1
+            return spans[name][0] * _RARE < most, name.rank, constant, -spans[name][0]
+
+        ranked = sorted(spans, key=preference)
         chosen: list[Name] = []
         for name in ranked:
             count, first, last = spans[name]

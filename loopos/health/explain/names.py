@@ -37,14 +37,14 @@ def words_of(text: str) -> frozenset[str]:
 
 TRAIN = words_of("train trn tr training trainer")
 HELD = words_of(
-    "val valid validation validate validating eval evaluation evaluate evaluating evaluator test testing dev heldout "
+    "val valid vld cv validation validate validating eval evaluation evaluate evaluating evaluator test testing dev heldout "
     "holdout"
 )
 _STEP = words_of("step batch iter iteration micro minibatch")
 _MEAN = words_of("avg average averaged mean running smooth smoothed ema moving median")
 _KIND = words_of("nll ce cross entropy xent mlm clm")
 _PLAIN = words_of(
-    "total overall sum global current cur curr raw value lm model language token per nats sft causal log unscaled "
+    "total overall sum global current cur curr raw lm model language token per nats sft causal log unscaled "
     "reduced metrics metric stats perf optim optimizer objective final"
 )
 _KNOWN = TRAIN | HELD | _STEP | _MEAN | _KIND | _PLAIN | {"epoch", "out"}
@@ -98,7 +98,7 @@ _NORM = re.compile(
     r"norm)(?P<more>(?: \w+)*)"
 )
 _METRIC = re.compile(
-    r"(?P<more>.*?)(?P<noun>ce|nll|xent|cross entropy|mse|rmse|mae|bce|cost|elbo|bpb|bpc|bits per byte)"
+    r"(?P<more>.*?)(?P<noun>ce|nll|xent|cross entropy|mse|rmse|mae|bce|cost|objective|elbo|bpb|bpc|bits per byte)"
 )
 
 
@@ -138,6 +138,8 @@ def name_of(words: tuple[str, ...], held_out: bool = False) -> Name | None:
 
 
 def _matched(found: tuple[str, ...], one_word: bool, held_out: bool) -> Name | None:
+    if found[-2:] == ("loss", "value"):
+        found = found[:-1]
     label, kinds = " ".join(found), set(found)
     for quantity, pattern in _PLAIN_NAMES:
         if pattern.fullmatch(label):
@@ -156,12 +158,11 @@ def _matched(found: tuple[str, ...], one_word: bool, held_out: bool) -> Name | N
     quantity = HELD_OUT if held else LOSS
     unknown = kinds - _KNOWN - {"loss"}
     rank = 2 * ("epoch" in kinds) + bool(kinds & _MEAN) + bool(kinds & _KIND) + ("test" in kinds) + 6 * bool(unknown)
-    if held_out and not kinds & HELD:
-        label = f"held out {label}"
+    plain_label, label = label, f"held out {label}" if held_out and not kinds & HELD else label
     if "loss" in kinds:
         return Name(quantity, label, rank) if one_word or not unknown else None
     if found[-1] in ("ppl", "perplexity") and not unknown - {"ppl", "perplexity"}:
         return Name(quantity, label, rank + 10, perplexity=True)
-    if (match := _METRIC.fullmatch(label)) and set(match["more"].split()) <= _KNOWN:
+    if (match := _METRIC.fullmatch(plain_label)) and set(match["more"].split()) <= _KNOWN:
         return Name(quantity, label, 8 + 2 * ("epoch" in kinds))
     return None

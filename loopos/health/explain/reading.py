@@ -7,7 +7,7 @@ from typing import Any
 
 from .logs import Log
 from .shapes import Shape, cut, has_decimal_comma, plain, shape_of
-from .tables import Table
+from .tables import LOSSES, Table
 
 _MOST_SHAPES = 4096
 
@@ -30,6 +30,7 @@ class Reading:
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             shape = self._shapes[template] = shape_of(template)
+            shape.may_be_header = not shape.has_loss and bool(LOSSES.search(template))
             shape.rules = self._rules(template.lower())
         if values:
             self._values(number, text, shape, found)
@@ -42,7 +43,7 @@ class Reading:
         if not shape.has_loss:
             if self._table.begun and (row := self._table.row(text)):
                 entries = [row]
-            elif not found and self._table.header(text):
+            elif shape.may_be_header and self._table.header(text):
                 return
         for each, losses in entries:
             self._log.add(number, text, each, losses)

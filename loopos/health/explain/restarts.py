@@ -14,7 +14,8 @@ from .logs import Log, Record
 CAUSE = "restart"
 _NEAR = 5  # entries on either side that are compared
 _RISE = 0.25  # of what had been learned
-_NOISE = 5  # times the usual step from one entry to the next
+_LEAST = 0.08  # of the loss: a mean over an epoch begins anew with its first batch
+_NOISE = 2  # times what one entry usually departs from the line through its neighbours
 
 
 def divide(log: Log) -> None:
@@ -72,9 +73,10 @@ def _is_anew(before: list[float], after: list[float]) -> bool:
     if len(last) < 3 or len(after) < 2:
         return False
     low, high = statistics.median(last), statistics.median(after)
-    noise = statistics.median(abs(a - b) for a, b in zip(finite[-10:], finite[-9:], strict=False))
+    near = finite[-4 * _NEAR :]
+    noise = statistics.median(abs(a - 2 * b + c) for a, b, c in zip(near, near[1:], near[2:], strict=False))
     learned = max(statistics.median(finite[:_NEAR]) - low, 0.0)
-    return high - low > max(_RISE * learned, _NOISE * noise, 0.05 * abs(low))
+    return high - low > max(_RISE * learned, _NOISE * noise, _LEAST * abs(low))
 
 
 def restarted(log: Log) -> Iterator[Finding]:

@@ -6,17 +6,18 @@ rules may concern it, is found for the first line of a shape and holds for the o
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from .names import CLOCKS, HELD, NO_MEASUREMENT, OTHER, TRAIN, Name, name_of, tokens, words_of
+from .names import CLOCKS, HELD, HELD_OUT, NO_MEASUREMENT, OTHER, TRAIN, Name, name_of, tokens, words_of
 
 MARK = "\x01"  # in place of a number
 _NUMBER = re.compile(
     r"((?<![A-Za-z0-9_.])[-+]?(?:[1-9][0-9]{0,2}(?:,[0-9]{3}){1,6}(?![0-9,])(?:\.[0-9]+)?"  # 1,024.5
-    r"|[0-9]+,[0-9]+(?![0-9.,])|[0-9]+(?:_[0-9]+){0,9}(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]{1,5}(?![0-9]))?"
+    r"|[0-9]+,[0-9]+(?![0-9.,])|[0-9]+(?:_[0-9]+){0,9}(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]{1,5}(?![0-9])|d[-+][0-9]{1,3}(?![0-9]))?"
     r"(?:\s?[×x*]\s?10\s?(?:\^|\*\*)\s?\{?[-+]?[0-9]{1,4}\}?)?)",
     re.I,
 )
@@ -48,6 +49,7 @@ _VALUE_ENDS = re.compile(r"\s*(?:[,;|)\]}\"'`]|$|[\w./]+\s?[:=])")
 _PLAIN_TEXT = str.maketrans(
     {0x2212: "-", 0x3000: " ", 0x3002: ".", 0x3001: ",", 0xA0: " ", 0x2009: " ", 0x202F: " "}
     | {0xFF01 + i: chr(0x21 + i) for i in range(94)}
+    | dict.fromkeys(map(ord, "│┃║┆┊"), "|")  # of tables that are drawn
 )
 _GROUPS = re.compile("(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")
 
@@ -60,6 +62,7 @@ class Shape:
     entries: list[tuple[list[tuple[str, int]], list[tuple[Name, int]]]]
     words: list[float | None]
     has_loss: bool
+    may_be_header: bool = False
     rules: Any = None
 
     def read(self, found: list[str], comma: bool = False) -> list[tuple[dict[str, float], dict[Name, float]]]:
@@ -80,7 +83,9 @@ class Shape:
 
 
 def plain(text: str) -> str:
-    """Full-width signs and digits, blanks that do not break and the sign minus, as ASCII has them."""
+    """Full-width signs and digits, blanks that do not break, the sign minus and entities of HTML, as ASCII has them."""
+    if "&" in text and ";" in text:
+        text = html.unescape(text)
     if text.isascii():
         return text
     return _GROUPS.sub("", text).translate(_PLAIN_TEXT)
@@ -108,6 +113,7 @@ def number(text: str, decimal_comma: bool = False) -> float | None:
         return sign * math.inf if "#inf" in bare else math.nan
     if bare.startswith(("inf", "∞")):
         return sign * math.inf
+    bare = bare.replace("d", "e")  # of Fortran
     power = _TIMES_TEN.search(bare)
     bare = _TIMES_TEN.sub("", bare)
     if "," in bare:
@@ -224,6 +230,7 @@ class _Slots:
                 self._held_out = bool(found & HELD)
             elif (name := self._name()) is not None:
                 self._loss_is_topic = name.is_loss
+                self._held_out = self._held_out or name.quantity == HELD_OUT
         self._phrase, self._closed, self._explicit = [], False, False
 
     def _name(self) -> Name | None:
@@ -241,13 +248,26 @@ class _Slots:
         elif isinstance(slot, int):
             if last.lower() == "norm" and len(self._phrase) == 1:
                 self._bare_norm = (len(self.entries) - 1, slot)
-        elif self._explicit and _VALUE_ENDS.match(self._template, end) and not NO_MEASUREMENT & set(tokens(last)):
-            self._add(Name(OTHER, last), slot)
+        elif self._explicit and _VALUE_ENDS.match(self._template, end):
+            known = {token for word in self._phrase for token in tokens(word)}
+            if not NO_MEASUREMENT & known and name_of((last,)) is None:
+                self._add(Name(OTHER, last), slot)
         if name is not None:
             self._loss_is_topic = name.is_loss and _SPLITS.issuperset(tokens(last))  # not "loss: 2.3, val: 0.8"
+            if name.quantity in CLOCKS and (loss := self._loss_before()):
+                self._phrase = loss  # "loss at step 5: 2.5"
+                return
             heading = not name.is_loss  # as in "Epoch(val) [1]"
             self._phrase = [word for word in self._phrase if heading and set(tokens(word)) <= _HEADING]
         self._end()
+
+    def _loss_before(self) -> list[str]:
+        """Of "loss at step", "loss"; nothing of other phrases."""
+        for i in range(len(self._phrase) - 2, 0, -1):
+            if self._phrase[i].lower() in ("at", "after", "for", "in"):
+                name = name_of(tuple(self._phrase[:i]))
+                return self._phrase[:i] if name is not None and name.is_loss else []
+        return []
 
     def _add(self, name: Name, slot: int | float | None) -> None:
         if name.label in self._labels:

@@ -10,7 +10,7 @@ from .shapes import number, plain
 
 _MARKS = (",", "\t", ";", "|")
 _HEADING = re.compile(r"[^\W\d]?[\w /.|()%@#-]{1,40}")
-_LOSSES = re.compile(r"loss|ppl|perplexity|mse|nll|xent|损失|損失", re.I)
+LOSSES = re.compile(r"loss|ppl|perplexity|mse|nll|xent|损失|損失", re.I)  # a header has one of these
 _CELL = re.compile(
     r"[-+]?(?:nan(?:\(\w{0,8}\))?|inf(?:inity)?|\d[\d.,_]{0,40}(?:e[-+]?\d{1,5})?|\.\d{1,40}|1\.#\w+)", re.I
 )
@@ -31,8 +31,7 @@ class Table:
 
     def header(self, line: str) -> bool:
         """Begin a table where the line is its header."""
-        if not _LOSSES.search(line):
-            return False
+        line = line.strip().lstrip("#%")
         for mark in (*_MARKS, ""):
             cells = _split(line, mark)
             names = [_name(cell) for cell in cells]

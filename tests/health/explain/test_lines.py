@@ -44,7 +44,7 @@ def test_a_part_that_a_shell_has_appended_in_another_encoding():
 def test_one_line_that_is_not_utf8_leaves_the_others_alone():
     found, notes = read("第1轮 loss：2.5\n".encode() + "café\n".encode("cp1252") + "第2轮 loss：2.4，\n".encode("gbk"))
     assert [text for _, text in found] == ["第1轮 loss：2.5", "café", "第2轮 loss：2.4，"]
-    assert notes == ["2 lines are not UTF-8 and were read as Windows-1252 or GBK"]
+    assert notes == ["2 lines are not UTF-8 and were read as Windows-1252, GBK or Shift-JIS"]
 
 
 @pytest.mark.parametrize(
