@@ -166,16 +166,14 @@ class _Reader:
             here = (f"line {n}: {shown(recorded, 400)}",)
             self.births.append(_of_birth(birth["op"], birth["tensor"], birth["phase"], birth["cause"], here))
         symptoms, doubted, others = self.reading.line(n, text, numbers).rules
-        if symptoms:
-            low = text.lower()
-            self._symptoms.look(n, text, low, is_negated(text, low), symptoms)
+        self._symptoms.look(n, text, is_negated(text, text.lower()), symptoms)
         if doubted and not claims.is_setting(text):
-            self._claims.look(n, text, text.lower(), False, doubted)
+            self._claims.look(n, text, False, doubted)
         if others:
             self._failure = self._failure or claims.mentions_failure(text, text.lower())
             self._formulas(n, text)
 
-    def _rules_for(self, low: str) -> tuple[tuple[Symptom, ...], tuple[Symptom, ...], bool]:
+    def _rules_for(self, low: str) -> tuple[list[Symptom], list[Symptom], bool]:
         """What may match the lines of a shape: symptoms, claims, and whether any of what has words of its own."""
         return self._symptoms.candidates(low), self._claims.candidates(low), any(word in low for word in _WORDS)
 

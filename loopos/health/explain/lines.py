@@ -36,6 +36,7 @@ _MARKS = (  # of 32 bits first: their little-endian one begins like that of 16
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _EASTERN = ((b"\xa3\xba", b"\xa3\xac", "gb18030"), (b"\x81\x46", b"\x81\x43", "cp932"))  # their colon and comma
+_SPECIAL = re.compile("[\x1b\x9b\\[\r\b\ufeff\u200b-\u200f\u2060]")  # what :func:`_pieces` looks for
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\x00")
 
 
@@ -52,8 +53,12 @@ def lines_of(source: str | bytes | os.PathLike | BinaryIO, notes: list[str]) -> 
                 number, rest = number + text, ""
                 continue
             *whole, rest = (rest + text).split("\n")
+            bare = not _SPECIAL.search(text) and not _SPECIAL.search(whole[0] if whole else "")
             for line in whole:
-                yield from _pieces(number, line)
+                if not bare:
+                    yield from _pieces(number, line)
+                elif line and not line.isspace():
+                    yield number, line
                 number += 1
             if len(rest) > _BLOCK:  # a line beyond all measure is looked at in parts
                 cut = rest.rfind("\r") + 1 or rest.rfind(" ") + 1 or len(rest)

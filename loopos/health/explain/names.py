@@ -37,8 +37,8 @@ def words_of(text: str) -> frozenset[str]:
 
 TRAIN = words_of("train trn tr training trainer")
 HELD = words_of(
-    "val valid vld cv validation validate validating eval evaluation evaluate evaluating evaluator test testing dev heldout "
-    "holdout"
+    "val valid vld cv validation validate validating eval evaluation evaluate evaluating evaluator test testing dev "
+    "heldout holdout"
 )
 _STEP = words_of("step batch iter iteration micro minibatch")
 _MEAN = words_of("avg average averaged mean running smooth smoothed ema moving median")

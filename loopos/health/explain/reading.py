@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .logs import Log
-from .shapes import Shape, cut, has_decimal_comma, plain, shape_of
+from .shapes import DIGITS, Shape, cut, has_decimal_comma, numbers_of, places_of, plain, shape_of
 from .tables import LOSSES, Table
 
 _MOST_SHAPES = 4096
@@ -21,25 +21,37 @@ class Reading:
         self._table = Table()
         self._comma = False  # the log has shown that it writes decimals with a comma
         self._shapes: dict[str, Shape] = {}
+        self._places: dict[str, tuple[Shape, list[tuple[int, int]]]] = {}  # of lines that differ in single digits
 
     def line(self, number: int, text: str, values: bool = True) -> Shape:
         """Take in a line; values: whether its numbers count. Returns its shape."""
+        mask = text.translate(DIGITS)
+        if mask in self._places:
+            shape, places = self._places[mask]
+            if values:
+                self._take(number, text, shape, [float(text[start:end]) if end else 0.0 for start, end in places])
+            return shape
         template, found = cut(plain(text))
         shape = self._shapes.get(template)
         if shape is None:
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             shape = self._shapes[template] = shape_of(template)
-            shape.may_be_header = not shape.has_loss and bool(LOSSES.search(template))
-            shape.rules = self._rules(template.lower())
+            low = template.lower()
+            shape.may_be_header = not shape.has_loss and any(word in low for word in LOSSES)
+            shape.rules = self._rules(low)
+        if (places := places_of(text, shape.used)) is not None:
+            if len(self._places) >= _MOST_SHAPES:
+                self._places.clear()
+            self._places[mask] = shape, places
         if values:
-            self._values(number, text, shape, found)
+            if shape.has_loss and not self._comma and "," in "".join(found):
+                self._comma = has_decimal_comma(found)
+            self._take(number, text, shape, numbers_of(found, self._comma))
         return shape
 
-    def _values(self, number: int, text: str, shape: Shape, found: list[str]) -> None:
-        if shape.has_loss and not self._comma and "," in "".join(found):
-            self._comma = has_decimal_comma(found)
-        entries = shape.read(found, self._comma) if shape.entries else []
+    def _take(self, number: int, text: str, shape: Shape, numbers: list[float | None]) -> None:
+        entries = shape.read(numbers) if shape.entries else []
         if not shape.has_loss:
             if self._table.begun and (row := self._table.row(text)):
                 entries = [row]

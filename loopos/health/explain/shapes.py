@@ -21,6 +21,9 @@ _NUMBER = re.compile(
     r"(?:\s?[×x*]\s?10\s?(?:\^|\*\*)\s?\{?[-+]?[0-9]{1,4}\}?)?)",
     re.I,
 )
+DIGITS = str.maketrans("123456789", "000000000")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]{1,40}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:e[-+]?[0-9]{1,5})?", re.I)
+_CLOCK = re.compile(r"[0-9]+,[0-9]+")  # the end of 12:30:00,123
 DECIMAL_COMMA = re.compile(r"[-+]?(?:0|[0-9]+(?=,(?:[0-9]{1,2}|[0-9]{4,})(?![0-9]))|[0-9]{4,}),[0-9]+(?:e.*)?", re.I)
 _TIMES_TEN = re.compile(r"\s?[×x*]\s?10\s?(?:\^|\*\*)\s?\{?([-+]?\d+)\}?", re.I)
 _PART = re.compile(
@@ -65,21 +68,21 @@ class Shape:
     may_be_header: bool = False
     rules: Any = None
 
-    def read(self, found: list[str], comma: bool = False) -> list[tuple[dict[str, float], dict[Name, float]]]:
-        """(values under canonical names, losses under theirs) of each entry of a line, of the numbers in it. comma: it
-        is a decimal one where it may be of thousands, too."""
-        numbers = [*numbers_of(found, comma), *self.words]
-        entries = []
-        for values, losses in self.entries:
-            entry = {name: numbers[i] for name, i in values}, {name: numbers[i] for name, i in losses}
-            if None in entry[0].values() or None in entry[1].values():
-                entry = (
-                    {k: v for k, v in entry[0].items() if v is not None},
-                    {k: v for k, v in entry[1].items() if v is not None},
-                )
-            if entry[0] or entry[1]:
-                entries.append(entry)
-        return entries
+    @property
+    def used(self) -> set[int]:
+        return {i for values, losses in self.entries for _, i in (*values, *losses)}
+
+    def read(self, numbers: list[float | None]) -> list[tuple[dict[str, float], dict[Name, float]]]:
+        """(values under canonical names, losses under theirs) of each entry of a line, of the numbers in it."""
+        numbers = numbers + self.words
+        entries = [
+            ({n: numbers[i] for n, i in values}, {n: numbers[i] for n, i in losses}) for values, losses in self.entries
+        ]
+        return [tuple(map(_without_none, entry)) for entry in entries] if None in numbers else entries
+
+
+def _without_none(values: dict[Any, float | None]) -> dict[Any, float]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def plain(text: str) -> str:
@@ -97,6 +100,23 @@ def cut(text: str) -> tuple[str, list[str]]:
         text = text.replace(MARK, " ")
     parts = _NUMBER.split(text)
     return MARK.join(parts[::2]), parts[1::2]
+
+
+def places_of(text: str, used: set[int]) -> list[tuple[int, int]] | None:
+    """Where the numbers of a line are, when they are in the same places in every line that differs in digits only, and
+    float() reads them; else None: digits that belong to a name, commas, powers of ten. used: the indices of those that
+    stand for something; the place of others, as of a time of day, is (0, 0)."""
+    if not text.isascii() or any(sign in text for sign in (MARK, "&", "^", "**")):
+        return None
+    places = [match.span() for match in _NUMBER.finditer(text)]
+    numbers = [text[start:end] for start, end in places]
+    counted = sum(map(str.isdigit, "".join(numbers))) == sum(map(str.isdigit, text))
+    for i, (number, (_, end)) in enumerate(zip(numbers, places, strict=True)):
+        if _FLOAT.fullmatch(number):
+            continue
+        if i in used or not _CLOCK.fullmatch(number) or text[end : end + 1] in (",", "."):
+            return None
+    return [place if i in used else (0, 0) for i, place in enumerate(places)] if counted else None
 
 
 def number(text: str, decimal_comma: bool = False) -> float | None:

@@ -7,11 +7,12 @@ most lines have none, and a search for a word is cheap.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .findings import Finding
 from .logs import shown
+from .shapes import MARK, cut
 
 _QUOTES = 3
 IN_SENTENCE = r"(?:[^.\n]|\.(?!\s+(?-i:[A-Z])|\s*$))"  # a character: the dot of "e.g." or 0.5 ends no sentence
@@ -55,22 +56,28 @@ class Hits:
 
     def __init__(self, symptoms: tuple[Symptom, ...]):
         self._symptoms = symptoms
-        self._numeric = {symptom for symptom in symptoms if any(map(str.isdigit, "".join(symptom.words)))}
+        self._words = re.compile("|".join(re.escape(word) for symptom in symptoms for word in symptom.words))
+        self._numeric = [(word, symptom) for symptom in symptoms for word in symptom.words if MARK in cut(word)[0]]
         self._lines: dict[Symptom, list[str]] = {}
         self._count: dict[Symptom, int] = {}
         self._names: dict[Symptom, Mapping[str, str]] = {}
 
-    def candidates(self, low: str) -> tuple[Symptom, ...]:
-        """Those that a line may match which is ``low``, in lower case, but for its numbers."""
-        return tuple(s for s in self._symptoms if s in self._numeric or any(word in low for word in s.words))
+    def candidates(self, low: str) -> list[Symptom]:
+        """Those that a line may match which is ``low``, in lower case, but for its numbers; :meth:`look` adds those
+        whose word is a number."""
+        if not self._words.search(low):
+            return []
+        return [symptom for symptom in self._symptoms if any(word in low for word in symptom.words)]
 
-    def look(
-        self, line: int, text: str, low: str, negated: bool = False, candidates: Iterable[Symptom] | None = None
-    ) -> None:
-        """low: ``text`` in lower case. negated: the line says that there is no NaN. candidates: all, or those of its
-        shape."""
-        for symptom in self._symptoms if candidates is None else candidates:
-            if not any(word in low for word in symptom.words) or (negated and "nan" in symptom.words):
+    def look(self, line: int, text: str, negated: bool = False, candidates: list[Symptom] | None = None) -> None:
+        """negated: the line says that there is no NaN. candidates: those of its shape, where they are known."""
+        low = text.lower()
+        if candidates is None:
+            candidates = self.candidates(low)
+        if more := [symptom for word, symptom in self._numeric if word in low and symptom not in candidates]:
+            candidates = candidates + more
+        for symptom in candidates:
+            if negated and "nan" in symptom.words:
                 continue
             match = symptom.pattern.search(text)
             names = None if match is None else symptom.names(match)

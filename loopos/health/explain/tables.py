@@ -10,7 +10,7 @@ from .shapes import number, plain
 
 _MARKS = (",", "\t", ";", "|")
 _HEADING = re.compile(r"[^\W\d]?[\w /.|()%@#-]{1,40}")
-LOSSES = re.compile(r"loss|ppl|perplexity|mse|nll|xent|损失|損失", re.I)  # a header has one of these
+LOSSES = ("loss", "ppl", "perplexity", "mse", "nll", "xent", "损失", "損失")  # a header has one of these
 _CELL = re.compile(
     r"[-+]?(?:nan(?:\(\w{0,8}\))?|inf(?:inity)?|\d[\d.,_]{0,40}(?:e[-+]?\d{1,5})?|\.\d{1,40}|1\.#\w+)", re.I
 )

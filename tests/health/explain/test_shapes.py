@@ -8,15 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopos.health.explain.shapes import MARK, cut, has_decimal_comma, number, numbers_of, plain, shape_of
+from loopos.health.explain.shapes import (
+    DIGITS,
+    MARK,
+    cut,
+    has_decimal_comma,
+    number,
+    numbers_of,
+    places_of,
+    plain,
+    shape_of,
+)
 
 
 def values(line):
     """Of each entry: canonical values, and losses by the column they are in."""
     template, found = cut(plain(line))
-    return [
-        each | {name.label: value for name, value in losses.items()} for each, losses in shape_of(template).read(found)
-    ]
+    entries = shape_of(template).read(numbers_of(found))
+    return [each | {name.label: value for name, value in losses.items()} for each, losses in entries]
 
 
 @pytest.mark.parametrize(
@@ -107,9 +116,37 @@ def test_what_the_numbers_of_a_line_stand_for(line, expected):
 def test_the_shape_holds_for_lines_that_differ_in_digits():
     first, second = cut("step 1 loss 2.5e-3"), cut("step 100 loss 1,024.5")
     assert first[0] == second[0] == f"step {MARK} loss {MARK}"
-    assert shape_of(first[0]).read(second[1]) == [
-        ({"step": 100.0}, {next(iter(shape_of(first[0]).read(first[1])[0][1])): 1024.5})
-    ]
+    ((values, losses),) = shape_of(first[0]).read(numbers_of(second[1]))
+    assert values == {"step": 100.0}
+    assert list(losses.values()) == [1024.5]
+
+
+LINES = st.text(alphabet="05.,e-+_ x^|", max_size=24)
+
+
+@given(LINES, st.randoms())
+def test_places_hold_for_lines_that_differ_in_digits(line, rng):
+    """Where places are given, other digits are found in them as they would be alone."""
+    other = "".join(rng.choice("0123456789") if char.isdigit() else char for char in line)
+    count = len(cut(line)[1])
+    if (places := places_of(line, set(range(count)))) is not None:
+        assert line.translate(DIGITS) == other.translate(DIGITS)
+        assert [other[start:end] for start, end in places] == cut(other)[1]
+        assert [float(other[start:end]) for start, end in places] == numbers_of(cut(other)[1])
+        assert shape_of(cut(line)[0]) == shape_of(cut(other)[0])
+    if (places := places_of(line, set())) is not None:
+        assert len(places) == len(cut(other)[1])
+        assert cut(line)[0] == cut(other)[0]
+
+
+@pytest.mark.parametrize("line", ["lr_0 5", "top5: 3", "step 1,024", "0,693", "1.7 x 10^25", "1_000", "第1轮", "3d-05"])
+def test_digits_that_mean_more_than_themselves_have_no_places(line):
+    assert places_of(line, {0, 1}) is None
+
+
+def test_a_time_of_day_is_no_hindrance():
+    assert places_of("12:30:00,123 loss 2.5", {3}) == [(0, 0), (0, 0), (0, 0), (18, 21)]
+    assert places_of("12:30:00,123 loss 2.5", {2}) is None
 
 
 HOSTILE = [
@@ -139,4 +176,4 @@ HOSTILE = [
 def test_no_line_makes_a_pattern_explode(parts):
     """Of the length that explain looks at; a pattern of cubic time would take minutes for one."""
     template, found = cut(plain(("".join(parts) * 4096)[:4096]))
-    shape_of(template).read(found)
+    shape_of(template).read(numbers_of(found))

@@ -60,7 +60,7 @@ def test_a_reading_that_gives_nothing_is_no_hit():
     )
     hits = Hits((rule,))
     for line, text in enumerate(("n = 3", "N = 7", "n = 9"), 1):
-        hits.look(line, text, text.lower())
+        hits.look(line, text)
     (found,) = hits.findings()
     assert (found.says, found.evidence) == ("n is 7.", ("line 2: N = 7", "line 3: n = 9"))
 
