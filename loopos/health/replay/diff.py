@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loopos import _core
 from loopos.errors import CheckpointError
 from loopos.health.runs import Run, checkpoints, read_bits, read_run, weights_digest
 from loopos.run.checkpoint import load_checkpoint
 from loopos.run.metrics import BITS
+
+from .rounding import beyond_rounding
 
 FROM_SEED = 200  # steps that are done again where there is no checkpoint to begin with
 Lines = tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]  # of both runs, by step
@@ -31,7 +34,9 @@ class Comparison:
     A, in B) of what differs at it; common: steps in both; only_a, only_b: steps that the other lacks; checkpoint: the
     newest step before the difference of which both runs have a checkpoint; weights_equal: whether those hold the same
     weights, None when that is unknown; damaged: sentences on lines that could not be read; causes: sentences on
-    what else differs, before and in that step; lacking: what would be needed to name the operation, or ""."""
+    what else differs, before and in that step; lacking: what would be needed to name the operation, or "";
+    beyond_rounding: of runs on different instruction sets, whose bits cannot agree, the first step that is further
+    apart than rounding explains, or None."""
 
     step: int | None
     fields: tuple[tuple[str, Any, Any], ...]
@@ -43,6 +48,7 @@ class Comparison:
     damaged: tuple[str, ...]
     causes: tuple[str, ...] = ()
     lacking: str = ""
+    beyond_rounding: int | None = None
 
     @property
     def same(self) -> bool:
@@ -95,13 +101,43 @@ def diff(run_a: str | os.PathLike, run_b: str | os.PathLike, *, data: Any = None
     if first is None:
         return Comparison(None, (), len(common), only[0], only[1], None, None, tuple(damaged))
     checkpoint, equal = common_checkpoint(a, b, first)
-    causes, lacking = _causes(a, b, first, checkpoint, data, (of_a, of_b))
+    parted = _beyond_rounding(a, b, (of_a, of_b), common, data)
+    causes, lacking, beyond = parted or (*_causes(a, b, first, checkpoint, data, (of_a, of_b)), None)
     found = _differing(of_a[first], of_b[first])
-    return Comparison(first, found, len(common), only[0], only[1], checkpoint, equal, tuple(damaged), causes, lacking)
+    return Comparison(
+        first, found, len(common), only[0], only[1], checkpoint, equal, tuple(damaged), causes, lacking, beyond
+    )
 
 
 def _joined(bits: dict[int, dict[str, Any]], logged: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
     return {step: bits.get(step, {}) | logged.get(step, {}) for step in sorted(bits.keys() | logged.keys())}
+
+
+def _later(a: Run, b: Run, step: int) -> list[Path]:
+    """Of each run the checkpoint that tells its settings in ``step``; none of one that has no checkpoint."""
+    both = checkpoints(a.folder), checkpoints(b.folder)
+    return [each[min((s for s in each if s >= step), default=max(each))] for each in both if each]
+
+
+def _beyond_rounding(
+    a: Run, b: Run, lines: Lines, common: list[int], data: Any
+) -> tuple[tuple[str, ...], str, int | None] | None:
+    """(sentences, what is lacking to say more, the first step beyond rounding) of two runs of different instruction
+    sets; None of others."""
+    from . import side_by_side
+
+    later = _later(a, b, common[0])
+    isas = [side_by_side.instruction_set(each) for each in later]
+    if len(isas) < 2 or None in isas or isas[0] == isas[1]:
+        return None
+    rounding = beyond_rounding(*lines, common, side_by_side.dtype_of(later[0]))
+    said = f"bits of different instruction sets cannot be compared, as their sums round otherwise; {rounding}"
+    if rounding.step is None:  # nothing is to be looked for
+        return (*side_by_side.differing_settings(*later), said), "", None
+    # Both are done again here, so that what this instruction set computes can be compared with this one's record alone.
+    recorded = tuple(x if isa == str(_core.isa()) else {} for x, isa in zip(lines, isas, strict=True))
+    causes, lacking = _causes(a, b, rounding.step, None, data, recorded)
+    return (*causes, said), lacking, rounding.step
 
 
 def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines: Lines) -> tuple[tuple[str, ...], str]:
@@ -113,7 +149,7 @@ def _causes(a: Run, b: Run, step: int, checkpoint: int | None, data: Any, lines:
     if not of_a or not of_b:
         return (), "what parted them cannot be looked for: both need a checkpoint (output_dir, save_every)"
     at = [each[max(each) if checkpoint is None else checkpoint] for each in (of_a, of_b)]
-    later = [each[min((s for s in each if s >= step), default=max(each))] for each in (of_a, of_b)]
+    later = _later(a, b, step)
     causes = side_by_side.differing_settings(*later)
     if any(cause.startswith(side_by_side.INCOMPARABLE) for cause in causes):
         return causes, ""  # they have no step in common that could be done again

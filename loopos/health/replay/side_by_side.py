@@ -44,6 +44,18 @@ def differing_settings(a: Path, b: Path) -> tuple[str, ...]:
     return tuple(sentences)
 
 
+def instruction_set(path: Path) -> str | None:
+    """That on which a checkpoint was written, where it is known."""
+    found = _state(path).get("isa")
+    return found if isinstance(found, str) else None
+
+
+def dtype_of(path: Path) -> str:
+    """Of the weights of a checkpoint."""
+    found = _state(path).get("dtype")
+    return found if found in ("float32", "float64") else "float32"
+
+
 def _state(path: Path) -> Mapping[str, Any]:
     try:
         state = durable.load_json(path / STATE)["state"]
