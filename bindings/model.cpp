@@ -20,6 +20,12 @@
 namespace loopos::bind {
 namespace {
 
+struct PositionChoice {
+  const char* name;
+  bool rope;
+};
+constexpr PositionChoice kPositions[] = {{"learned", false}, {"rope", true}};
+
 GptConfig config_from(const py::dict& d) {
   const auto whole = [&](const char* key) { return d[key].cast<Index>(); };
   GptConfig c{};
@@ -30,14 +36,12 @@ GptConfig config_from(const py::dict& d) {
   c.n_kv_head = whole("n_kv_head");
   c.d_model = whole("d_model");
   c.d_ff = whole("d_ff");
-  c.rms_norm = d["norm"].cast<std::string>() == "rmsnorm";
-  c.rope = d["position"].cast<std::string>() == "rope";
+  c.head_width = d.contains("head_width") ? whole("head_width") : c.d_model / c.n_head;
+  c.norm = choice("norm", d["norm"].cast<std::string>(), kNorms);
+  c.activation = feed_forward_activation(d["activation"].cast<std::string>());
+  c.rope = choice("position", d["position"].cast<std::string>(), kPositions).rope;
   c.bias = d["bias"].cast<bool>();
   c.tie_embeddings = d["tie_embeddings"].cast<bool>();
-  const auto activation = d["activation"].cast<std::string>();
-  if (activation == "gelu_tanh") c.activation = Activation::gelu_tanh;
-  if (activation == "gelu") c.activation = Activation::gelu;
-  if (activation == "relu") c.activation = Activation::relu;
   c.dropout = d["dropout"].cast<double>();
   c.norm_eps = d["norm_eps"].cast<double>();
   c.rope_theta = d["rope_theta"].cast<double>();
@@ -67,7 +71,7 @@ class Transformer {
     std::lock_guard<std::mutex> lock(mutex_);
     auto& set = gpt_.parameters();
     set.allocate_gradients();
-    const Span<T> all{set.gradients(), set.total()};
+    const Span<T> all{set.gradients().data(), set.gradients().size()};
     return global_norm(&all, Index{1});
   }
 
@@ -88,7 +92,7 @@ class Transformer {
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      result = gpt_.loss(in.shape[0], in.shape[1], in.data, labels.data, ignore_index);
+      result = gpt_.loss(in.shape[0], in.shape[1], in.data, labels.data, {ignore_index});
     }
     return py::make_tuple(result.sum, result.count);
   }
@@ -108,7 +112,7 @@ class Transformer {
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      result = gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale, add);
+      result = gpt_.accumulate(pass, in.data, labels.data, {ignore_index}, scale, add);
       if (const int rest = FpScope::fresh()) record.add({"backward", -1, "between operations", "", rest, false});
       if (!record.list().empty()) {
         if (operations_.empty()) operations_ = operations(gpt_);
@@ -139,7 +143,7 @@ class Transformer {
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      with_scratch_gradients(gpt_, [&] { gpt_.accumulate(pass, in.data, labels.data, ignore_index, scale, false); });
+      with_scratch_gradients(gpt_, [&] { gpt_.accumulate(pass, in.data, labels.data, {ignore_index}, scale, false); });
     }
     frames_.swap(probe.frames());
     if (!probe.birth().found) return py::none();

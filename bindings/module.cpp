@@ -76,6 +76,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("reset_guard_counts", &reset_guard_counts, "Sets every guard count to zero.");
 
   py::module_ ops = m.def_submodule("ops", "Operations, forward and backward.");
+  bind::bind_add(ops);
   bind::bind_softmax(ops);
   bind::bind_attention(ops);
   bind::bind_cross_entropy(ops);

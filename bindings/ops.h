@@ -5,6 +5,7 @@
 
 namespace loopos::bind {
 
+void bind_add(py::module_& ops);
 void bind_softmax(py::module_& ops);
 void bind_attention(py::module_& ops);
 void bind_cross_entropy(py::module_& ops);

@@ -1,7 +1,7 @@
 // loopos.ops: elementwise activations and swiglu.
 #include "ops.h"
 #include "ops/activation.h"
-#include "ops/swiglu.h"
+#include "ops/gated.h"
 
 namespace loopos::bind {
 
@@ -62,7 +62,7 @@ py::object swiglu(const py::object& gate, const py::object& up) {
     T* out = y.mutable_data();
     const Index n = g.size();
     const Computing computing;
-    swiglu_forward(g.data, u.data, 1, n, n, out);
+    gated_forward(Activation::silu, g.data, u.data, 1, n, n, out);
     return std::move(y);
   });
 }
@@ -79,7 +79,7 @@ py::tuple swiglu_back(const py::object& dy, const py::object& gate, const py::ob
     const Index n = g.size();
     {
       const Computing computing;
-      swiglu_backward(d.data, g.data, u.data, 1, n, n, out_gate, out_up);
+      gated_backward(Activation::silu, d.data, g.data, u.data, 1, n, n, out_gate, out_up);
     }
     return py::make_tuple(std::move(dgate), std::move(dup));
   });

@@ -345,6 +345,22 @@ class ops:
         plant: typing.Any = None,
     ) -> dict: ...
     @staticmethod
+    def add(a: typing.Any, b: typing.Any) -> typing.Any:
+        """
+        a + b, element by element; nothing is broadcast.
+
+        a, b: of one shape and dtype. Returns y of that shape.
+        """
+
+    @staticmethod
+    def add_backward(dy: typing.Any) -> tuple:
+        """
+        Gradients of add: (da, db), both equal to dy.
+
+        dy: any shape, float32 or float64.
+        """
+
+    @staticmethod
     def attention(
         q: typing.Any,
         k: typing.Any,
@@ -581,6 +597,23 @@ class ops:
     def matmul_backward(dc: typing.Any, a: typing.Any, b: typing.Any) -> tuple:
         """
         (da, db) = (dc b^T, a^T dc) for c = matmul(a, b); db is summed over the leading axes when b is (K, N).
+        """
+
+    @staticmethod
+    def position_embedding(x: typing.Any, weight: typing.Any, *, start: typing.Any = 0) -> typing.Any:
+        """
+        Learned positions (arXiv:1706.03762, section 3.5): y[b, t] = x[b, t] + weight[start + t].
+
+        x: (B, T, C). weight: (positions, C) of x's dtype. start: position of the first row; start + T may not exceed positions (ValueError).
+        Returns y (B, T, C).
+        """
+
+    @staticmethod
+    def position_embedding_backward(dy: typing.Any, num_positions: typing.Any, *, start: typing.Any = 0) -> tuple:
+        """
+        Gradients of position_embedding: (dx, dweight).
+
+        dy: (B, T, C). dx is dy; dweight (num_positions, C) has at start + t the sum of dy[:, t], and zeros elsewhere.
         """
 
     @staticmethod

@@ -9,6 +9,8 @@ for any number of threads. NaN and inf go through as computed. Formulas: ``cpp/o
 from __future__ import annotations
 
 from loopos._core.ops import (
+    add,
+    add_backward,
     attention,
     attention_backward,
     clip_grad_norm_,
@@ -31,6 +33,8 @@ from loopos._core.ops import (
     logsumexp_backward,
     matmul,
     matmul_backward,
+    position_embedding,
+    position_embedding_backward,
     relu,
     relu_backward,
     rms_norm,
@@ -50,6 +54,8 @@ from loopos._core.ops import (
 )
 
 __all__ = [
+    "add",
+    "add_backward",
     "attention",
     "attention_backward",
     "clip_grad_norm_",
@@ -72,6 +78,8 @@ __all__ = [
     "logsumexp_backward",
     "matmul",
     "matmul_backward",
+    "position_embedding",
+    "position_embedding_backward",
     "relu",
     "relu_backward",
     "rms_norm",

@@ -27,4 +27,15 @@ void require(bool ok, const Parts&... parts) {
   if (!ok) throw std::invalid_argument(cat(parts...));
 }
 
+/// The entry of a table of named choices, each with a `name`.
+template <class Table>
+const auto& choice(const char* what, const std::string& name, const Table& table) {
+  std::string names;
+  for (const auto& entry : table) {
+    if (name == entry.name) return entry;
+    names += cat(names.empty() ? "'" : ", '", entry.name, "'");
+  }
+  throw std::invalid_argument(cat(what, " must be one of ", names, ", got '", name, "'"));
+}
+
 }  // namespace loopos

@@ -1,5 +1,5 @@
-// A model's parameters: named tensors in one flat buffer, their gradients in another of the same layout, so that
-// optimizer, clipping, checkpoint and health each need one traversal.
+// A model's parameters: named tensors in one flat buffer, the gradients of the trainable ones in another, in the same
+// order, so that optimizer, clipping, checkpoint and health each need one traversal.
 #pragma once
 
 #include <algorithm>
@@ -21,10 +21,12 @@ struct Parameter {
   std::string name;
   std::vector<Index> shape;
   double init_mean = 0, init_std = 0;  // normal(mean, std); std 0 is a constant
+  Index layer = -1;                    // number of its block; -1: outside blocks
   Index size = 0, offset = 0;
   T* value = nullptr;
-  T* grad = nullptr;   // null until gradients are allocated
-  bool stale = false;  // grad holds what an earlier update left, and counts as zero
+  bool trainable = true;  // false: frozen. It has no gradient, and no optimizer touches it
+  T* grad = nullptr;      // null when frozen, and until gradients are allocated
+  bool stale = false;     // grad holds what an earlier update left, and counts as zero
 
   /// grad, to be added to.
   T* sum() {
@@ -40,9 +42,10 @@ template <class T>
 class ParameterSet {
  public:
   /// The reference stays valid. Order of calls is order of execution and of everything that walks the parameters.
-  Parameter<T>* add(std::string name, std::vector<Index> shape, double mean, double std) {
+  Parameter<T>* add(std::string name, std::vector<Index> shape, double mean, double std, Index layer = -1) {
     Parameter<T> p;
     p.name = std::move(name);
+    p.layer = layer;
     p.shape = std::move(shape);
     p.init_mean = mean;
     p.init_std = std;
@@ -61,7 +64,7 @@ class ParameterSet {
       p.size = 1;
       for (Index n : p.shape) p.size *= n;
       p.offset = total_;
-      total_ += (p.size + kPadding - 1) / kPadding * kPadding;
+      total_ += padded(p.size);
     }
     values_ = Buffer<T>(total_);
     std::memset(values_.data(), 0, sizeof(T) * static_cast<std::size_t>(total_));
@@ -72,15 +75,25 @@ class ParameterSet {
     }
   }
 
+  /// Frozen or trainable. What gradients there were is given up when that changes.
+  void set_trainable(Parameter<T>& p, bool trainable) {
+    if (p.trainable == trainable) return;
+    p.trainable = trainable;
+    grads_ = Buffer<T>();
+    point_gradients();
+  }
+  /// Zero gradients for the trainable parameters, unless they are there.
   void allocate_gradients() {
-    if (grads_.size() == total_) return;
-    grads_ = Buffer<T>(total_);
-    std::memset(grads_.data(), 0, sizeof(T) * static_cast<std::size_t>(total_));
-    for (auto& p : list_) p.grad = grads_.data() + p.offset;
+    Index total = 0;
+    for (const auto& p : list_) total += p.trainable ? padded(p.size) : 0;
+    if (grads_.size() == total) return;
+    grads_ = Buffer<T>(total);
+    std::memset(grads_.data(), 0, sizeof(T) * static_cast<std::size_t>(total));
+    point_gradients();
   }
   /// From now on the gradients count as zero; zero_stale() makes them so where nothing has come since.
   void discard_gradients() {
-    for (auto& p : list_) p.stale = true;
+    for (auto& p : list_) p.stale = p.trainable;
   }
   void zero_stale() {
     for (auto& p : list_) p.sum();
@@ -88,16 +101,26 @@ class ParameterSet {
   /// Gives the gradients elsewhere for a while (tracing must not disturb what is accumulated).
   void swap_gradients(Buffer<T>& other) {
     std::swap(grads_, other);
-    for (auto& p : list_) p.grad = grads_.size() ? grads_.data() + p.offset : nullptr;
+    point_gradients();
   }
 
   std::deque<Parameter<T>>& list() { return list_; }
   const std::deque<Parameter<T>>& list() const { return list_; }
-  Index total() const { return total_; }
-  T* gradients() { return grads_.data(); }
+  /// All gradients in one array; zeros stand between the tensors.
+  const Buffer<T>& gradients() const { return grads_; }
 
  private:
-  static constexpr Index kPadding = kAlignment / sizeof(T);
+  static Index padded(Index size) {
+    constexpr Index kStep = kAlignment / sizeof(T);
+    return (size + kStep - 1) / kStep * kStep;
+  }
+  void point_gradients() {
+    T* next = grads_.data();
+    for (auto& p : list_) {
+      p.grad = next && p.trainable ? next : nullptr;
+      if (p.grad) next += padded(p.size);
+    }
+  }
 
   static void initialise(Parameter<T>& p, std::uint64_t seed, std::uint64_t tensor) {
     parallel_blocks(p.size, 1 << 14, [&](Index begin, Index end) {  // an even block, so that pairs stay whole

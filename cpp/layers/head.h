@@ -5,10 +5,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "core/parameter.h"
-#include "layers/pass.h"
+#include "layers/projection.h"
 #include "ops/cross_entropy.h"
-#include "ops/linear.h"
 
 namespace loopos {
 
@@ -25,77 +23,69 @@ class Head {
   Head(ParameterSet<T>& set, Parameter<T>* tied, Index vocab, Index width, double std)
       : vocab_(vocab), width_(width), weight_(tied ? tied : set.add("lm_head.weight", {vocab, width}, 0, std)) {}
 
-  void visit_weights(WeightVisitor<T>& visitor) { visitor(weight_, width_, vocab_, &panels_); }
+  bool trains() const { return weight_->trainable; }
+  Index size() const { return vocab_ * width_; }
+  void visit_weights(const WeightVisitor<T>& visitor) { visitor(weight_->value, width_, vocab_, packed_); }
 
-  /// Rows whose logits are held at once, of a pass over this many.
+  /// Rows whose logits are held at once, of a pass over this many; and whether that is all of them.
   Index tile(Index rows) const { return std::min(rows, std::max<Index>(64, kTileElements / vocab_)); }
+  bool one_tile(Index rows) const { return tile(rows) == rows; }
 
   void plan(Arena<T>& arena, const Pass& pass) {
     logits_ = arena.take(tile(pass.rows()) * vocab_);
-    lse_ = arena.take(pass.rows());
+    lse_ = take_rows(arena, pass, 1);
     losses_.resize(static_cast<std::size_t>(pass.rows()));
   }
 
   /// logits (rows, V).
   void forward(const Pass& pass, const T* x, T* logits) {
-    linear_forward<T>(x, weight_->value, nullptr, pass.rows(), width_, vocab_, logits, nullptr, panels(pass));
+    linear_forward<T>(x, weight_->value, nullptr, pass.rows(), width_, vocab_, logits, nullptr, packed(pass));
   }
 
   /// Targets (rows); total() tells what came of it. With dx: also the gradient scale * d(sum)/dx (overwritten). Where
   /// one tile holds the whole batch, as it must for a part, parameter_gradients is to follow; else that of the weight
   /// is accumulated at once.
-  void loss(const Pass& pass, const T* x, const Index* targets, Index ignore_index, T scale, T* dx) {
-    CrossEntropyOptions options;
-    options.ignore_index = ignore_index;
+  void loss(const Pass& pass, const T* x, const Index* targets, const CrossEntropyOptions& options, T scale, T* dx) {
+    const T* weight = weight_->value;
     const Index begin = pass.first * pass.time;  // rows of the batch before this part
-    const bool keep = tile(begin + pass.rows()) == begin + pass.rows();
+    const bool keep = one_tile(begin + pass.rows());
     const Index step = keep ? pass.rows() : tile(pass.rows());
     for (Index first = 0; first < pass.rows(); first += step) {
       const Index rows = std::min(step, pass.rows() - first);
       T* logits = keep ? logits_ + begin * vocab_ : logits_;
-      T* lse = lse_ + begin + first;
+      T* lse = lse_.at(pass) + first;
       double* losses = losses_.data() + begin + first;
-      linear_forward<T>(x + first * width_, weight_->value, nullptr, rows, width_, vocab_, logits, nullptr,
-                        panels(pass));
-      see(pass, "forward", "linear", "logits", logits, first, rows, [&](Operands& o) {
-        o.take("x", x + o.row() * width_, width_);
-        o.take("weight", weight_->value + o.column() * width_, width_);
-      });
+      linear_forward<T>(x + first * width_, weight, nullptr, rows, width_, vocab_, logits, nullptr, packed(pass));
+      see(pass, "forward", "linear", "logits", logits, first, rows,
+          [&](Operands& o) { linear_operands<T>(o, x, weight, nullptr, width_); });
       cross_entropy_forward(logits, targets + first, rows, vocab_, options, losses, lse);
       pass.see(
           "forward", -1, "cross_entropy", "", "loss", losses, {pass.batch, pass.time},
           [&](Operands& o) {
             const Index r = o.row() * pass.time + o.column();
-            o.set("target", static_cast<double>(targets[r]));
-            o.take("logits", logits + (r - first) * vocab_, vocab_);
+            cross_entropy_operands(o, logits, targets[r], r - first, vocab_);
           },
           first, rows);
       if (!dx) continue;
       cross_entropy_backward(&scale, Index{0}, logits, targets + first, lse, rows, vocab_, options, logits);
-      see(pass, "backward", "cross_entropy", "dlogits", logits, first, rows, [&](Operands& o) {
-        o.set("scale", static_cast<double>(scale));
-        o.set("target", static_cast<double>(targets[o.row()]));
-        o.take("log_sum_exp", lse_ + o.row(), 1);
-      });
-      linear_backward(logits, weight_->value, rows, width_, vocab_, dx + first * width_, panels(pass));
+      see(pass, "backward", "cross_entropy", "dlogits", logits, first, rows,
+          [&](Operands& o) { cross_entropy_backward_operands(o, scale, targets[o.row()], lse, o.row() - first); });
+      linear_backward(logits, weight, rows, width_, vocab_, dx + first * width_, packed(pass));
       if (!keep) weight_gradient(logits, x + first * width_, rows);
       pass.see(
           "backward", -1, "linear", "", "lm_head.dx", dx + first * width_, {pass.batch, pass.time, width_},
-          [&](Operands& o) {
-            o.take("dy", logits + (o.row() - first) * vocab_, vocab_);
-            o.take("weight", weight_->value + o.column(), vocab_, width_);
-          },
-          first * width_, rows * width_);
+          [&](Operands& o) { linear_backward_operands(o, logits, weight, width_, vocab_, first); }, first * width_,
+          rows * width_);
     }
   }
 
   /// Of the whole batch, x as it was given to loss.
   void parameter_gradients(const Pass& pass, const T* x) {
-    if (tile(pass.rows()) == pass.rows()) weight_gradient(logits_, x, pass.rows());
-    pass.see("backward", -1, "linear", "", weight_->name.c_str(), weight_->grad, weight_->shape, [&](Operands& o) {
-      if (tile(pass.rows()) != pass.rows()) return;  // the gradients of the logits are no longer there
-      o.take("dy", logits_ + o.row(), pass.rows(), vocab_);
-      o.take("x", x + o.column(), pass.rows(), width_);
+    if (!trains()) return;
+    const bool kept = one_tile(pass.rows());  // else the gradients of the logits are no longer there
+    if (kept) weight_gradient(logits_, x, pass.rows());
+    pass.see_gradient("linear", *weight_, [&](Operands& o) {
+      if (kept) linear_weight_gradient_operands(o, logits_, x, pass.rows(), width_, vocab_);
     });
   }
 
@@ -113,10 +103,10 @@ class Head {
   static constexpr Index kTileElements = Index{1} << 24;  // 64 MB of float logits at most
 
   void weight_gradient(const T* dlogits, const T* x, Index rows) {
-    linear_weight_gradient(dlogits, x, rows, width_, vocab_, !weight_->take_stale(), weight_->grad);
+    if (trains()) linear_weight_gradient(dlogits, x, rows, width_, vocab_, !weight_->take_stale(), weight_->grad);
   }
 
-  const PackedWeight<T>* panels(const Pass& pass) const { return pass.packed ? &panels_ : nullptr; }
+  const PackedWeight<T>* packed(const Pass& pass) const { return pass.packed ? &packed_ : nullptr; }
 
   /// Rows `first` to `first` + `rows` of a tensor (batch, time, V).
   template <class Take>
@@ -127,8 +117,9 @@ class Head {
 
   Index vocab_ = 0, width_ = 0;
   Parameter<T>* weight_ = nullptr;
-  PackedWeight<T> panels_;
-  T *logits_ = nullptr, *lse_ = nullptr;
+  PackedWeight<T> packed_;
+  T* logits_ = nullptr;
+  Rows<T> lse_;
   std::vector<double> losses_;
 };
 

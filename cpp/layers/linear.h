@@ -1,63 +1,52 @@
-// y = x Wᵀ + b: the plain projection. weight (out, in), bias (out) or none.
+// The plain projection: weight (out, in), bias (out) or none.
 #pragma once
 
-#include "core/parameter.h"
-#include "layers/pass.h"
+#include "layers/projection.h"
 #include "ops/column_sums.h"
-#include "ops/linear.h"
 
 namespace loopos {
 
 template <class T>
-class Linear {
+class Linear : public Projection<T> {
  public:
-  Linear() = default;
-  Linear(ParameterSet<T>& set, Site site, Index in, Index out, bool bias, double std)
-      : site_(std::move(site)), in_(in), out_(out) {
-    weight_ = set.add(site_.name + ".weight", {out, in}, 0, std);
-    if (bias) bias_ = set.add(site_.name + ".bias", {out}, 0, 0);
+  Linear(ParameterSet<T>& set, Site site, const ProjectionConfig& config)
+      : site_(std::move(site)), in_(config.in), out_(config.out) {
+    weight_ = site_.add(set, "weight", {out_, in_}, 0, config.std);
+    if (config.bias) bias_ = site_.add(set, "bias", {out_}, 0, 0);
   }
 
-  void visit_weights(WeightVisitor<T>& visitor) { visitor(weight_, in_, out_, &panels_); }
-
-  /// x (rows, in); y (rows, out) = the projection + residual (rows, out), which may be null.
-  void forward(const Pass& pass, const T* x, const T* residual, T* y) {
-    linear_forward(x, weight_->value, bias_ ? bias_->value : nullptr, pass.rows(), in_, out_, y, residual,
-                   pass.packed ? &panels_ : nullptr);
-    site_.see(pass, "forward", "linear", "y", y, {pass.batch, pass.time, out_}, [&](Operands& o) {
-      o.take("x", x + o.row() * in_, in_);
-      o.take("weight", weight_->value + o.column() * in_, in_);
-      if (bias_) o.take("bias", bias_->value + o.column(), 1);
-    });
+  void forward(const Pass& pass, const T* x, const T* residual, T* y) override {
+    const T *weight = weight_->value, *bias = bias_ ? bias_->value : nullptr;
+    linear_forward(x, weight, bias, pass.rows(), in_, out_, y, residual, pass.packed ? &packed_ : nullptr);
+    site_.see(pass, "forward", "linear", "y", y, out_, [&](Operands& o) { linear_operands(o, x, weight, bias, in_); });
   }
 
-  /// dx (rows, in) is overwritten; it must not be dy.
-  void backward(const Pass& pass, const T* dy, T* dx) {
-    linear_backward(dy, weight_->value, pass.rows(), in_, out_, dx, pass.packed ? &panels_ : nullptr);
-    site_.see(pass, "backward", "linear", "dx", dx, {pass.batch, pass.time, in_}, [&](Operands& o) {
-      o.take("dy", dy + o.row() * out_, out_);
-      o.take("weight", weight_->value + o.column(), out_, in_);
-    });
+  void backward(const Pass& pass, const T* dy, T* dx) override {
+    linear_backward(dy, weight_->value, pass.rows(), in_, out_, dx, pass.packed ? &packed_ : nullptr);
+    site_.see(pass, "backward", "linear", "dx", dx, in_,
+              [&](Operands& o) { linear_backward_operands(o, dy, weight_->value, in_, out_); });
   }
 
-  /// x as it was given to forward.
-  void parameter_gradients(const Pass& pass, const T* dy, const T* x) {
-    linear_weight_gradient(dy, x, pass.rows(), in_, out_, !weight_->take_stale(), weight_->grad);
-    if (bias_) add_column_sums(dy, pass.rows(), out_, out_, bias_->sum());
-    site_.see(pass, "backward", "linear", "weight", weight_->grad, weight_->shape, [&](Operands& o) {
-      o.take("dy", dy + o.row(), pass.rows(), out_);
-      o.take("x", x + o.column(), pass.rows(), in_);
-    });
-    if (bias_)
-      site_.see(pass, "backward", "linear", "bias", bias_->grad, bias_->shape,
-                [&](Operands& o) { o.take("dy", dy + o.column(), pass.rows(), out_); });
+  void parameter_gradients(const Pass& pass, const T* dy, const T* x) override {
+    const Index rows = pass.rows();
+    if (weight_->trainable) linear_weight_gradient(dy, x, rows, in_, out_, !weight_->take_stale(), weight_->grad);
+    if (bias_ && bias_->trainable) add_column_sums(dy, rows, out_, out_, bias_->sum());
+    if (weight_->trainable)
+      pass.see_gradient("linear", *weight_,
+                        [&](Operands& o) { linear_weight_gradient_operands(o, dy, x, rows, in_, out_); });
+    if (bias_ && bias_->trainable)
+      pass.see_gradient("linear", *bias_, [&](Operands& o) { column_sums_operands(o, dy, rows, out_); });
   }
+
+  bool trains() const override { return weight_->trainable || (bias_ && bias_->trainable); }
+  Index size() const override { return in_ * out_; }
+  void visit_weights(const WeightVisitor<T>& visitor) override { visitor(weight_->value, in_, out_, packed_); }
 
  private:
   Site site_;
-  Index in_ = 0, out_ = 0;
+  Index in_, out_;
   Parameter<T>*weight_ = nullptr, *bias_ = nullptr;
-  PackedWeight<T> panels_;
+  PackedWeight<T> packed_;
 };
 
 }  // namespace loopos

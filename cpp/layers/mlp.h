@@ -1,18 +1,16 @@
-// The feed-forward part of a block: up projection, activation, down projection; or the gated form silu(gate) * up with
-// gate and up in one projection (gate rows first).
+// The feed-forward part of a block: up projection, activation, down projection; or the gated form f(gate) up with gate
+// and up in one projection (gate rows first).
 #pragma once
 
-#include <optional>
-
-#include "layers/linear.h"
+#include "layers/projection.h"
 #include "ops/activation.h"
-#include "ops/swiglu.h"
+#include "ops/gated.h"
 
 namespace loopos {
 
 struct MlpConfig {
   Index width, hidden;
-  std::optional<Activation> activation;  // none: swiglu
+  FeedForwardActivation activation;
   bool bias;
   double std, out_std;
 };
@@ -24,93 +22,100 @@ class Mlp {
   Mlp(ParameterSet<T>& set, Site site, const MlpConfig& config)
       : site_(std::move(site)),
         config_(config),
-        up_(config.activation ? config.hidden : 2 * config.hidden),
-        up_proj_(set, site_ / (config.activation ? "up_proj" : "gate_up_proj"), config.width, up_, config.bias,
-                 config.std),
-        down_proj_(set, site_ / "down_proj", config.hidden, config.width, config.bias, config.out_std) {}
+        up_(config.activation.gated ? 2 * config.hidden : config.hidden),
+        up_proj_(make_projection(set, site_ / (config.activation.gated ? "gate_up_proj" : "up_proj"),
+                                 {config.width, up_, config.bias, config.std})),
+        down_proj_(
+            make_projection(set, site_ / "down_proj", {config.hidden, config.width, config.bias, config.out_std})) {}
 
-  /// Columns of what the up projection gives: hidden, or twice that when gated.
-  Index up() const { return up_; }
+  Projection<T>& up_proj() const { return *up_proj_; }
+  Projection<T>& down_proj() const { return *down_proj_; }
 
-  /// after (rows, hidden): where the activation's result goes; null: into memory of its own, kept for down_gradients.
-  void plan(Arena<T>& arena, const Pass& pass, bool training, T* after) {
-    slope_ = training && config_.activation && !pass.probe;
-    before_ = arena.take(pass.rows() * up_);
-    after_ = after ? after : arena.take(pass.rows() * config_.hidden);
+  /// Keep::costly: the activation's result goes to `hidden`, which is free when it is wanted, and is recomputed.
+  void plan(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T> hidden) {
+    before_ = take_rows(arena, pass, up_);
+    after_ = keep == Keep::costly ? hidden.behind(pass, 0, config_.hidden) : take_rows(arena, pass, config_.hidden);
+    slope_ = keep != Keep::nothing && !gated() && !pass.probe;
+    recompute_ = keep == Keep::costly && down_proj_->trains();
   }
 
-  void visit_weights(WeightVisitor<T>& visitor) {
-    up_proj_.visit_weights(visitor);
-    down_proj_.visit_weights(visitor);
+  /// Numbers a row of `hidden` that backward needs: the gradient of the activation's result, and behind it, unless it
+  /// can take its place or is kept, that of its arguments.
+  Index hidden_width(const Pass& pass, Keep keep) const {
+    return config_.hidden + (keep == Keep::all || in_place(pass) ? 0 : up_);
+  }
+  void plan_gradients(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T> hidden) {
+    dafter_ = hidden;
+    dbefore_ =
+        keep == Keep::all ? take_rows(arena, pass, up_) : hidden.behind(pass, in_place(pass) ? 0 : config_.hidden, up_);
   }
 
   void forward(const Pass& pass, const T* x, const T* residual, T* out) {
-    T *before = pass.at(before_, up_), *after = pass.at(after_, config_.hidden);
-    up_proj_.forward(pass, x, nullptr, before);
-    activate(pass, before, after, slope_ && pass.packed);
-    site_.see(pass, "forward", op(), "y", after, {pass.batch, pass.time, config_.hidden},
-              [&](Operands& o) { take_inputs(o, before); });
-    down_proj_.forward(pass, after, residual, out);
+    T *before = before_.at(pass), *after = after_.at(pass);
+    up_proj_->forward(pass, x, nullptr, before);
+    activate(pass, before, after, slope_ && !recompute_);
+    site_.see(pass, "forward", op(), "y", after, config_.hidden, [&](Operands& o) { operands(o, before); });
+    down_proj_->forward(pass, after, residual, out);
   }
 
-  /// dx is overwritten. dafter (rows, hidden) is scratch; dbefore (rows, up) is kept for up_gradients,
-  /// and may be dafter where up is hidden.
-  void backward(const Pass& pass, const T* dout, T* dafter, T* dbefore, T* dx) {
-    const T* before = pass.at(before_, up_);
-    down_proj_.backward(pass, dout, dafter);
+  /// dx is overwritten.
+  void backward(const Pass& pass, const T* dout, T* dx) {
+    const T* before = before_.at(pass);
+    T *dafter = dafter_.at(pass), *dbefore = dbefore_.at(pass);
+    const Index rows = pass.rows(), hidden = config_.hidden;
+    down_proj_->backward(pass, dout, dafter);
     if (slope_)
-      apply_slope(dafter, before, pass.rows() * up_, dbefore);
-    else if (config_.activation)
-      activation_backward(*config_.activation, dafter, before, pass.rows() * up_, dbefore);
+      apply_slope(dafter, before, rows * up_, dbefore);
+    else if (gated())
+      gated_backward(config_.activation.f, dafter, before, before + hidden, rows, hidden, up_, dbefore,
+                     dbefore + hidden);
     else
-      swiglu_backward(dafter, before, before + config_.hidden, pass.rows(), config_.hidden, up_, dbefore,
-                      dbefore + config_.hidden);
-    site_.see(pass, "backward", op(), "dx", dbefore, {pass.batch, pass.time, up_}, [&](Operands& o) {
-      take_inputs(o, before);
-      o.take("dy", dafter + o.row() * config_.hidden + o.column() % config_.hidden, 1);
-    });
-    up_proj_.backward(pass, dbefore, dx);
+      activation_backward(config_.activation.f, dafter, before, rows * up_, dbefore);
+    site_.see(pass, "backward", op(), "dx", dbefore, up_, [&](Operands& o) { operands(o, before, dafter); });
+    up_proj_->backward(pass, dbefore, dx);
   }
 
-  /// again: the activation's result was not kept and is computed once more, before backward.
-  void down_gradients(const Pass& pass, const T* dout, bool again) {
-    if (again) {
-      activate(pass, before_, after_, slope_);
-      site_.again(pass, "forward", op(), "y", after_, pass.rows() * config_.hidden);
+  /// Before backward: the activation's result, if it was not kept, stands where backward puts its gradient.
+  void down_gradients(const Pass& pass, const T* dout) {
+    if (!down_proj_->trains()) return;
+    if (recompute_) {
+      activate(pass, before_.at(pass), after_.at(pass), slope_);
+      site_.recomputed(pass, op(), "y", after_.at(pass), config_.hidden);
     }
-    down_proj_.parameter_gradients(pass, dout, after_);
+    down_proj_->parameter_gradients(pass, dout, after_.at(pass));
   }
-  void up_gradients(const Pass& pass, const T* x, const T* dbefore) { up_proj_.parameter_gradients(pass, dbefore, x); }
+  /// After backward. x as it was given to forward.
+  void up_gradients(const Pass& pass, const T* x) { up_proj_->parameter_gradients(pass, dbefore_.at(pass), x); }
 
  private:
+  bool gated() const { return config_.activation.gated; }
+  bool in_place(const Pass& pass) const { return !gated() && !pass.probe; }
+  const char* op() const { return config_.activation.op; }
+
   /// with_slope: the activation's slope takes the place of its argument.
   void activate(const Pass& pass, T* before, T* after, bool with_slope) const {
+    const Index rows = pass.rows(), hidden = config_.hidden;
     if (with_slope)
-      activation_forward_with_slope(*config_.activation, before, pass.rows() * up_, after);
-    else if (config_.activation)
-      activation_forward(*config_.activation, before, pass.rows() * up_, after);
+      activation_forward_with_slope(config_.activation.f, before, rows * up_, after);
+    else if (gated())
+      gated_forward(config_.activation.f, before, before + hidden, rows, hidden, up_, after);
     else
-      swiglu_forward(before, before + config_.hidden, pass.rows(), config_.hidden, up_, after);
+      activation_forward(config_.activation.f, before, rows * up_, after);
   }
-  const char* op() const {
-    if (!config_.activation) return "swiglu";
-    return *config_.activation == Activation::relu ? "relu" : "gelu";
-  }
-
-  void take_inputs(Operands& o, const T* before) const {
-    const T* at = before + o.row() * up_ + o.column() % config_.hidden;
-    if (config_.activation) return o.take("x", at, 1);
-    o.set("hidden", static_cast<double>(config_.hidden));
-    o.take("gate", at, 1);
-    o.take("up", at + config_.hidden, 1);
+  void operands(Operands& o, const T* before, const T* dafter = nullptr) const {
+    if (gated())
+      gated_operands(o, before, before + config_.hidden, config_.hidden, up_, dafter);
+    else
+      activation_operands(o, before, config_.hidden, dafter);
   }
 
   Site site_;
   MlpConfig config_{};
-  Index up_ = 0;
-  Linear<T> up_proj_, down_proj_;
-  bool slope_ = false;  // when backward begins, before_ holds the activation's slope and no more its argument
-  T *before_ = nullptr, *after_ = nullptr;
+  Index up_ = 0;  // columns of what the up projection gives: hidden, or twice that when gated
+  std::unique_ptr<Projection<T>> up_proj_, down_proj_;
+  bool recompute_ = false;  // the activation's result is not kept for the gradients of the down projection
+  bool slope_ = false;      // when backward begins, before_ holds the activation's slope and no more its argument
+  Rows<T> before_, after_, dafter_, dbefore_;
 };
 
 }  // namespace loopos

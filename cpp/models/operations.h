@@ -34,7 +34,7 @@ std::vector<Raised> operations(Gpt<T>& gpt) {
   one.flags = &all;
   const Index token = 0;
   const GuardsUncounted quiet;  // one row: all of it is done on this thread
-  with_scratch_gradients(gpt, [&] { gpt.accumulate(one, &token, &token, Index{-1}, 0.0, false); });
+  with_scratch_gradients(gpt, [&] { gpt.accumulate(one, &token, &token, {}, 0.0, false); });
   return all.list();
 }
 

@@ -7,9 +7,24 @@ namespace loopos {
 namespace {
 
 constexpr Index kGrain = 8192;  // elements per block
+}  // namespace
+
+const std::vector<FeedForwardActivation>& feed_forward_activations() {
+  static const std::vector<FeedForwardActivation> choices = {
+      {"gelu_tanh", Activation::gelu_tanh, false, "gelu"},
+      {"gelu", Activation::gelu, false, "gelu"},
+      {"relu", Activation::relu, false, "relu"},
+      {"swiglu", Activation::silu, true, "swiglu"},
+  };
+  return choices;
+}
+
+const FeedForwardActivation& feed_forward_activation(const std::string& name) {
+  return choice("activation", name, feed_forward_activations());
+}
 
 template <class T>
-const kernels::Pointwise<T>& kernel(Activation kind) {
+const kernels::Pointwise<T>& activation_kernel(Activation kind) {
   const auto& k = kernels::table<T>();
   switch (kind) {
     case Activation::relu:
@@ -28,17 +43,15 @@ const kernels::Pointwise<T>& kernel(Activation kind) {
   throw std::logic_error("activation: unknown kind");
 }
 
-}  // namespace
-
 template <class T>
 void activation_forward(Activation kind, const T* x, Index n, T* y) {
-  const auto& f = kernel<T>(kind);
+  const auto& f = activation_kernel<T>(kind);
   parallel_blocks(n, kGrain, [&](Index begin, Index end) { f.forward(x + begin, end - begin, y + begin); });
 }
 
 template <class T>
 void activation_forward_with_slope(Activation kind, T* x, Index n, T* y) {
-  const auto& f = kernel<T>(kind);
+  const auto& f = activation_kernel<T>(kind);
   parallel_blocks(n, kGrain, [&](Index begin, Index end) { f.with_slope(x + begin, end - begin, y + begin); });
 }
 
@@ -51,12 +64,13 @@ void apply_slope(const T* dy, const T* slope, Index n, T* dx) {
 
 template <class T>
 void activation_backward(Activation kind, const T* dy, const T* x, Index n, T* dx) {
-  const auto& f = kernel<T>(kind);
+  const auto& f = activation_kernel<T>(kind);
   parallel_blocks(n, kGrain,
                   [&](Index begin, Index end) { f.backward(dy + begin, x + begin, end - begin, dx + begin); });
 }
 
 #define LOOPOS_INSTANTIATE(T)                                             \
+  template const kernels::Pointwise<T>& activation_kernel(Activation);    \
   template void activation_forward(Activation, const T*, Index, T*);      \
   template void activation_forward_with_slope(Activation, T*, Index, T*); \
   template void apply_slope(const T*, const T*, Index, T*);               \

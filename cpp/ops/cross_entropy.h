@@ -11,6 +11,7 @@
 #pragma once
 
 #include "core/check.h"
+#include "trace/operands.h"
 
 namespace loopos {
 
@@ -33,5 +34,19 @@ Index cross_entropy_forward(const T* logits, const Index* targets, Index rows, I
 template <class T>
 void cross_entropy_backward(const T* dloss, Index dloss_stride, const T* logits, const Index* targets, const T* lse,
                             Index rows, Index vocab, const CrossEntropyOptions& options, T* dlogits);
+
+/// What made the loss of row r.
+template <class T>
+void cross_entropy_operands(Operands& o, const T* logits, Index target, Index r, Index vocab) {
+  o.set("target", target);
+  o.take("logits", logits + r * vocab, vocab);
+}
+/// What made an element of dlogits in row r; the logits themselves may be overwritten by then.
+template <class T>
+void cross_entropy_backward_operands(Operands& o, T scale, Index target, const T* lse, Index r) {
+  o.set("scale", static_cast<double>(scale));
+  o.set("target", target);
+  o.take("log_sum_exp", lse + r, 1);
+}
 
 }  // namespace loopos

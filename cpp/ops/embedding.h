@@ -6,6 +6,7 @@
 #pragma once
 
 #include "core/check.h"
+#include "trace/operands.h"
 
 namespace loopos {
 
@@ -19,5 +20,20 @@ void embedding_forward(const Index* ids, const T* weight, Index rows, Index widt
 /// dweight (vocab, width), added into. ids (rows), checked.
 template <class T>
 void embedding_backward(const T* dy, const Index* ids, Index rows, Index width, Index vocab, T* dweight);
+
+/// What made an element of y.
+template <class T>
+void embedding_operands(Operands& o, const Index* ids, const T* weight, Index width) {
+  o.set("id", ids[o.row()]);
+  o.take("token", weight + ids[o.row()] * width + o.column(), 1);
+}
+/// Of dweight: dy of every place where the id stands.
+template <class T>
+void embedding_backward_operands(Operands& o, const T* dy, const Index* ids, Index rows, Index width) {
+  std::vector<T> terms;
+  for (Index r = 0; r < rows; ++r)
+    if (ids[r] == o.row()) terms.push_back(dy[r * width + o.column()]);
+  o.take("dy", terms.data(), static_cast<Index>(terms.size()));
+}
 
 }  // namespace loopos

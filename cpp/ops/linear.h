@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels/gemm/gemm.h"
+#include "trace/operands.h"
 
 namespace loopos {
 
@@ -32,5 +33,25 @@ void linear_backward(const T* dy, const T* weight, Index rows, Index in, Index o
 /// dweight: added to, or else overwritten.
 template <class T>
 void linear_weight_gradient(const T* dy, const T* x, Index rows, Index in, Index out, bool add, T* dweight);
+
+/// What made an element of y.
+template <class T>
+void linear_operands(Operands& o, const T* x, const T* weight, const T* bias, Index in) {
+  o.take("x", x + o.row() * in, in);
+  o.take("weight", weight + o.column() * in, in);
+  if (bias) o.take("bias", bias + o.column(), 1);
+}
+/// Of dx. dy begins at row `first`.
+template <class T>
+void linear_backward_operands(Operands& o, const T* dy, const T* weight, Index in, Index out, Index first = 0) {
+  o.take("dy", dy + (o.row() - first) * out, out);
+  o.take("weight", weight + o.column(), out, in);
+}
+/// Of dweight.
+template <class T>
+void linear_weight_gradient_operands(Operands& o, const T* dy, const T* x, Index rows, Index in, Index out) {
+  o.take("dy", dy + o.row(), rows, out);
+  o.take("x", x + o.column(), rows, in);
+}
 
 }  // namespace loopos

@@ -12,10 +12,19 @@
 #pragma once
 
 #include "core/check.h"
+#include "trace/operands.h"
 
 namespace loopos {
 
 enum class NormKind { layer, rms };
+
+/// A model's norm by its name in a configuration, and its op's name in reports.
+struct NormChoice {
+  const char* name;
+  NormKind kind;
+  const char* op;
+};
+constexpr NormChoice kNorms[] = {{"layernorm", NormKind::layer, "layer_norm"}, {"rmsnorm", NormKind::rms, "rms_norm"}};
 
 /// x, y (rows, n); weight, bias (n) may be null; mean, rstd (rows), mean null for rms.
 template <class T>
@@ -34,5 +43,55 @@ Index norm_slots(Index rows, Index sequence, Index n);
 template <class T>
 void norm_backward_rows(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip,
                         Index rows, Index sequence, Index n, T* dx, T* dweight, T* dbias, Index stride);
+
+/// What a norm knows of its rows, as given to and left by norm_forward.
+template <class T>
+struct NormRows {
+  const T *x, *weight, *bias, *mean, *rstd;  // bias and mean may be null
+  Index n;
+  double eps;
+
+  void take_row(Operands& o) const {
+    o.set("eps", eps);
+    o.take("x", x + o.row() * n, n);
+    o.take("mean", mean ? mean + o.row() : nullptr, 1);
+    o.take("rstd", rstd + o.row(), 1);
+  }
+};
+
+/// What made an element of y.
+template <class T>
+void norm_operands(Operands& o, const NormRows<T>& norm) {
+  norm.take_row(o);
+  o.take("weight", norm.weight + o.column(), 1);
+  if (norm.bias) o.take("bias", norm.bias + o.column(), 1);
+}
+/// Of dx. dskip may be null.
+template <class T>
+void norm_backward_operands(Operands& o, const NormRows<T>& norm, const T* dy, const T* dskip) {
+  norm.take_row(o);
+  o.take("dy", dy + o.row() * norm.n, norm.n);
+  o.take("weight", norm.weight, norm.n);
+  if (dskip) o.take("dskip", dskip + o.row() * norm.n + o.column(), 1);
+}
+/// Of dweight.
+template <class T>
+void norm_weight_gradient_operands(Operands& o, const NormRows<T>& norm, const T* dy, Index rows) {
+  o.take("dy", dy + o.column(), rows, norm.n);
+  o.take("x", norm.x + o.column(), rows, norm.n);
+  o.take("mean", norm.mean, norm.mean ? rows : 0);
+  o.take("rstd", norm.rstd, rows);
+}
+
+/// Rows in which eps outweighs the variance and so sets the scale.
+template <class T>
+Index rows_below_eps(const T* rstd, Index rows, double eps) {
+  Index below = 0;
+  for (Index r = 0; r < rows; ++r) {
+    const double scale = static_cast<double>(rstd[r]);
+    below += 1 / (scale * scale) < 2 * eps;
+  }
+  return below;
+}
 
 }  // namespace loopos

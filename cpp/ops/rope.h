@@ -6,6 +6,7 @@
 #pragma once
 
 #include "ops/heads.h"
+#include "trace/operands.h"
 
 namespace loopos {
 
@@ -17,5 +18,11 @@ void rope_forward(const T* x, HeadStrides sx, const Index* positions, Index batc
 template <class T>
 void rope_backward(const T* dy, HeadStrides sdy, const Index* positions, Index batch, Index heads, Index time,
                    Index width, double theta, bool interleaved, T* dx, HeadStrides sdx);
+
+/// What made an element of rows that hold heads side by side: x or dy, the head as it was before it was turned.
+template <class T>
+void rope_operands(Operands& o, const T* x, Index row_width, Index head_width) {
+  o.take("x", x + o.row() * row_width + o.column() / head_width * head_width, head_width);
+}
 
 }  // namespace loopos

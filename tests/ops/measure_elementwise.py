@@ -96,6 +96,9 @@ def calls():
         "logsumexp": (ops.logsumexp, [wide]),
         "logsumexp_backward": (ops.logsumexp_backward, [wide[:1], wide]),
         "dropout": (lambda x: ops.dropout(x, 0.3, seed=3), [flat]),
+        "add": (ops.add, [flat, flat]),
+        "position_embedding": (lambda x, w: ops.position_embedding(x, w, start=3), [(2, 5, 33), (9, 33)]),
+        "position_embedding_dweight": (lambda dy: ops.position_embedding_backward(dy, 9)[1], [(2, 5, 33)]),
     }
     for label, options in {"": {}, "_smooth": {"label_smoothing": 0.1, "z_loss": 1e-3}}.items():
         table["cross_entropy" + label] = (

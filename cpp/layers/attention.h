@@ -1,0 +1,171 @@
+// Multi-head self-attention: fused q, k, v projection, rotary positions, attention by heads in place, output
+// projection. qkv rows hold H heads of q, then Hkv of k, then Hkv of v, each of width D, which need not be C / H.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "layers/projection.h"
+#include "ops/attention_trace.h"
+#include "ops/rope.h"
+
+namespace loopos {
+
+struct AttentionConfig {
+  Index width, heads, kv_heads, head_width;
+  Visibility visibility;
+  bool bias, rope;
+  double rope_theta, std, out_std;
+};
+
+/// Keys and values of one layer during generation: (B, cached, Hkv, D) each.
+template <class T>
+struct KeyValueCache {
+  T *keys = nullptr, *values = nullptr;
+};
+
+template <class T>
+class Attention {
+ public:
+  Attention() = default;
+  Attention(ParameterSet<T>& set, Site site, Index dropout_site, const AttentionConfig& config)
+      : site_(std::move(site)),
+        dropout_site_(dropout_site),
+        config_(config),
+        qkv_width_((config.heads + 2 * config.kv_heads) * config.head_width),
+        qkv_proj_(make_projection(set, site_ / "qkv_proj", {config.width, qkv_width_, config.bias, config.std})),
+        o_proj_(make_projection(set, site_ / "o_proj", {y_width(), config.width, config.bias, config.out_std})) {}
+
+  Projection<T>& qkv_proj() const { return *qkv_proj_; }
+  Projection<T>& o_proj() const { return *o_proj_; }
+
+  void plan(Arena<T>& arena, const Pass& pass) {
+    qkv_ = take_rows(arena, pass, qkv_width_);
+    y_ = take_rows(arena, pass, y_width());
+    lse_ = take_rows(arena, pass, config_.heads);
+  }
+
+  /// Numbers a row of `hidden` that backward needs: the gradient of y, and behind it, unless it is kept, that of qkv.
+  Index hidden_width(Keep keep) const { return y_width() + (keep == Keep::all ? 0 : qkv_width_); }
+  void plan_gradients(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T> hidden) {
+    dy_ = hidden;
+    dqkv_ = keep == Keep::all ? take_rows(arena, pass, qkv_width_) : hidden.behind(pass, y_width(), qkv_width_);
+  }
+
+  /// Numbers of one token in the cache: its keys, or its values.
+  Index cache_width() const { return config_.kv_heads * config_.head_width; }
+  void plan_cache(KeyValueCache<T> cache) { cache_ = cache; }
+
+  void forward(const Pass& pass, const T* x, const T* residual, T* out) {
+    T *qkv = qkv_.at(pass), *y = y_.at(pass);
+    qkv_proj_->forward(pass, x, nullptr, qkv);
+    if (config_.rope) turn(pass, "forward", "qkv", qkv);
+    AttentionShape shape = shape_of(pass);
+    AttentionOperands<T> in = operands(pass);
+    if (pass.cached) {
+      append(pass);
+      shape.keys = pass.start + pass.time;
+      const HeadStrides strides{pass.cached * cache_width(), config_.head_width, cache_width()};
+      in.k = {cache_.keys, strides};
+      in.v = {cache_.values, strides};
+    }
+    const AttentionOptions options = options_of(pass);
+    if (pass.looking())
+      see_attention_scores<T>(in.q, in.k, shape, options, *pass.probe, site_.layer, site_.name + ".scores");
+    attention_forward<T>(in.q, in.k, in.v, shape, options, heads_of_y(pass, y), lse_.at(pass));
+    if (pass.flags)
+      pass.flags->check("forward", site_.layer, "attention", site_.name, "y", y, pass.rows() * y_width(),
+                        [&] { return attention_scores_finite<T>(in.q, in.k, shape, options); });
+    site_.see(pass, "forward", "attention", "y", y, y_width(), [&](Operands& o) {
+      attention_operands<T>({in.q, in.k, in.v}, shape, options, AttentionElement::of_output(shape, o.index), o);
+    });
+    o_proj_->forward(pass, y, residual, out);
+  }
+
+  /// dx is overwritten.
+  void backward(const Pass& pass, const T* dout, T* dx) {
+    T *dy = dy_.at(pass), *dqkv = dqkv_.at(pass);
+    o_proj_->backward(pass, dout, dy);
+    const AttentionShape shape = shape_of(pass);
+    const AttentionOptions options = options_of(pass);
+    AttentionOperands<T> in = operands(pass);
+    in.y = view(heads_of_y(pass, y_.at(pass)));
+    in.dy = view(heads_of_y(pass, dy));
+    in.lse = lse_.at(pass);
+    attention_backward<T>(in.dy, in.q, in.k, in.v, in.y, in.lse, shape, options, heads(pass, dqkv, 0),
+                          heads(pass, dqkv, key_offset()), heads(pass, dqkv, value_offset()));
+    site_.see(pass, "backward", "attention", "dqkv", dqkv, qkv_width_, [&](Operands& o) {
+      attention_operands<T>(in, shape, options, AttentionElement::of_fused(shape, o.index), o);
+    });
+    if (config_.rope) turn(pass, "backward", "dqkv", dqkv);
+    qkv_proj_->backward(pass, dqkv, dx);
+  }
+
+  void output_gradients(const Pass& pass, const T* dout) { o_proj_->parameter_gradients(pass, dout, y_.at(pass)); }
+  /// After backward. x as it was given to forward.
+  void qkv_gradients(const Pass& pass, const T* x) { qkv_proj_->parameter_gradients(pass, dqkv_.at(pass), x); }
+
+ private:
+  static Heads<const T> view(Heads<T> x) { return {x.data, x.strides}; }
+  Heads<T> heads(const Pass& pass, T* fused, Index offset) const {
+    return {fused + offset, {pass.time * qkv_width_, config_.head_width, qkv_width_}};
+  }
+  Heads<T> heads_of_y(const Pass& pass, T* y) const {
+    return {y, {pass.time * y_width(), config_.head_width, y_width()}};
+  }
+  AttentionOperands<T> operands(const Pass& pass) const {
+    T* qkv = qkv_.at(pass);
+    return {view(heads(pass, qkv, 0)), view(heads(pass, qkv, key_offset())), view(heads(pass, qkv, value_offset()))};
+  }
+  Index y_width() const { return config_.heads * config_.head_width; }
+  Index key_offset() const { return y_width(); }
+  Index value_offset() const { return key_offset() + cache_width(); }
+  AttentionShape shape_of(const Pass& pass) const {
+    return {pass.batch, config_.heads, config_.kv_heads, pass.time, pass.time, config_.head_width, config_.head_width};
+  }
+  AttentionOptions options_of(const Pass& pass) const {
+    AttentionOptions options;
+    options.visibility = config_.visibility;
+    options.visibility.start = pass.start;
+    options.scale = 1 / std::sqrt(static_cast<double>(config_.head_width));
+    options.dropout = pass.dropout;
+    options.seed = pass.stream(dropout_site_);
+    options.first_batch = pass.first;
+    return options;
+  }
+  /// Rotary positions, in place: q and k lie side by side, so one call turns the heads of both.
+  void turn(const Pass& pass, const char* phase, const char* tensor, T* fused) const {
+    const auto qk = heads(pass, fused, 0);
+    std::vector<T> before;  // for a trace
+    if (pass.looking()) before.assign(fused, fused + pass.rows() * qkv_width_);
+    const auto rope = phase[0] == 'f' ? rope_forward<T> : rope_backward<T>;
+    rope(qk.data, qk.strides, pass.positions, pass.batch, config_.heads + config_.kv_heads, pass.time,
+         config_.head_width, config_.rope_theta, false, qk.data, qk.strides);
+    site_.see(pass, phase, "rope", tensor, fused, qkv_width_, [&](Operands& o) {
+      o.set("heads", config_.heads);
+      o.set("kv_heads", config_.kv_heads);
+      o.set("head_width", config_.head_width);
+      o.set("dropout", pass.dropout);
+      rope_operands(o, before.data(), qkv_width_, config_.head_width);
+    });
+  }
+  void append(const Pass& pass) const {
+    for (Index b = 0; b < pass.batch; ++b)
+      for (Index t = 0; t < pass.time; ++t) {
+        const T* row = qkv_.data + (b * pass.time + t) * qkv_width_;
+        const Index at = (b * pass.cached + pass.start + t) * cache_width();
+        std::copy(row + key_offset(), row + value_offset(), cache_.keys + at);
+        std::copy(row + value_offset(), row + qkv_width_, cache_.values + at);
+      }
+  }
+
+  Site site_;
+  Index dropout_site_ = 0;
+  AttentionConfig config_{};
+  Index qkv_width_ = 0;
+  std::unique_ptr<Projection<T>> qkv_proj_, o_proj_;
+  KeyValueCache<T> cache_;
+  Rows<T> qkv_, y_, lse_, dy_, dqkv_;
+};
+
+}  // namespace loopos

@@ -1,0 +1,182 @@
+#include "layers/stack.h"
+
+#include <algorithm>
+#include <type_traits>
+
+namespace loopos {
+
+template <class T>
+Stack<T>::Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index count, Index first_dropout_site,
+                const BlockConfig& config)
+    : ends_(ends), width_(config.width) {
+  for (Index i = 0; i < count; ++i)
+    blocks_.emplace_back(set, Site{"blocks." + std::to_string(i), i},
+                         first_dropout_site + i * BlockConfig::kDropoutSites, config);
+}
+
+template <class T>
+void Stack<T>::each_weight(const WeightVisitor<T>& visitor) {
+  for (auto& block : blocks_) block.visit_weights(visitor);
+  ends_.visit_weights(visitor);
+}
+
+/// Sequences per part, or 0 where the operations are to be cut: a pure function of the sizes, but for the number of
+/// threads, on which no bit depends: a row of a float product does not know its neighbours. One of a double product
+/// does (Eigen), so double is never in parts.
+template <class T>
+Index Stack<T>::sequences_per_part(const Pass& pass) {
+  constexpr Index kRows = 64;                 // of a part, about: its activations stay in the second-level cache
+  constexpr Index kWeights = Index{2} << 20;  // packed, for both directions: more and packing costs too much
+  if (weights_ == 0) each_weight([&](const T*, Index in, Index out, PackedWeight<T>&) { weights_ += 2 * in * out; });
+  const Index sequences = std::max<Index>(1, kRows / std::max<Index>(1, pass.time)),
+              parts = (pass.batch + sequences - 1) / sequences;
+  const bool small = std::is_same_v<T, float> && weights_ <= kWeights && ends_.can_part(pass);
+  return small && !pass.probe && pass.cached == 0 && parts >= 2 && parts >= num_threads() ? sequences : 0;
+}
+
+/// The number of the first block that backward comes to.
+template <class T>
+Index Stack<T>::lowest_trained() const {
+  if (ends_.input_trains()) return 0;
+  const auto lowest =
+      std::find_if(blocks_.begin(), blocks_.end(), [](const Block<T>& block) { return block.trains(); });
+  return lowest - blocks_.begin();
+}
+
+template <class T>
+void Stack<T>::prepare(const Pass& pass, bool training) {
+  positions_.resize(static_cast<std::size_t>(pass.time));
+  for (Index t = 0; t < pass.time; ++t) positions_[static_cast<std::size_t>(t)] = pass.start + t;
+  Plan plan;
+  plan.batch = pass.batch;
+  plan.time = pass.time;
+  plan.part = sequences_per_part(pass);
+  plan.training = training;
+  plan.lowest = training ? lowest_trained() : static_cast<Index>(blocks_.size());
+  plan.dropout = pass.dropout > 0;
+  plan.probed = pass.probe != nullptr;
+  if (plan == plan_) return;
+  plan_ = plan;
+  try {
+    arena_.arrange([&](Arena<T>& arena) {
+      plan_packing(arena);
+      plan_activations(arena, pass);
+      if (training) plan_gradients(arena, pass);
+    });
+  } catch (...) {
+    plan_ = Plan();  // a plan that fails half-way leaves none
+    throw;
+  }
+  tasks_.clear();
+  for (auto block = blocks_.rbegin(); block != blocks_.rend() - plan.lowest; ++block) block->gradient_tasks(tasks_);
+  ends_.gradient_tasks(tasks_);
+  std::stable_sort(tasks_.begin(), tasks_.end(), [](const auto& a, const auto& b) { return a.size > b.size; });
+}
+
+template <class T>
+void Stack<T>::plan_packing(Arena<T>& arena) {
+  packing_.clear();
+  if (!in_parts()) return;
+  each_weight([&](const T* weight, Index in, Index out, PackedWeight<T>& packed) {
+    packed = {weight, in, out};
+    const auto plan = [&](kernels::PackedMatrix<T>& side) {
+      constexpr Index kColumns = 128;
+      side.memory = arena.take(side.size());
+      if (side.size() > 0)
+        for (Index begin = 0; begin < side.source.columns; begin += kColumns)
+          packing_.push_back({&side, begin, std::min(side.source.columns, begin + kColumns)});
+    };
+    plan(packed.forward);
+    if (plan_.training) plan(packed.backward);
+  });
+}
+
+template <class T>
+void Stack<T>::pack_weights() {
+  parallel_for(static_cast<Index>(packing_.size()), [&](Index i) {
+    const Packing& p = packing_[static_cast<std::size_t>(i)];
+    p.weight->pack(p.begin, p.end);
+  });
+}
+
+template <class T>
+void Stack<T>::plan_activations(Arena<T>& arena, const Pass& pass) {
+  const auto rows = [&] { return take_rows(arena, pass, width_); };
+  work_ = {};
+  input_ = rows();
+  if (plan_.lowest > 0) work_.stream = rows();
+  if (keep() == Keep::costly) work_.normed = rows();
+  if (plan_.training) {
+    Index width = 0;
+    for (const auto& block : blocks_) width = std::max(width, block.hidden_width(pass, keep()));
+    work_.hidden = take_rows(arena, pass, width);
+  }
+  const Index mark = arena.mark();
+  const auto free_blocks = [&] {  // while a part is among them another may be further on
+    if (!in_parts()) arena.release(mark);
+  };
+  Rows<T> flow = input_;
+  Index number = 0;
+  for (auto& block : blocks_) {
+    const bool trained = number >= plan_.lowest;
+    if (!trained) arena.release(mark);  // blocks that keep nothing share their memory, each part its rows of it
+    if (number == plan_.lowest) free_blocks();
+    block.plan(arena, pass, trained ? keep() : Keep::nothing, work_, flow);
+    flow = block.output();
+    ++number;
+  }
+  if (number == plan_.lowest) free_blocks();
+  ends_.plan(arena, pass, keep(), work_);
+}
+
+/// Parts keep what the parameters' gradients need until all are through; else one block's is enough.
+template <class T>
+void Stack<T>::plan_gradients(Arena<T>& arena, const Pass& pass) {
+  const auto rows = [&] { return take_rows(arena, pass, width_); };
+  work_.dnormed = rows();
+  doutput_ = dinput_ = rows();
+  if (keep() == Keep::costly) {
+    const Index slots = Norm<T>::slots_size(pass, width_);
+    work_.slots = {arena.take(slots), slots};
+    work_.dstream = doutput_;
+    if (plan_.dropout) work_.dbranch = rows();
+  }
+  ends_.plan_gradients(arena, pass, work_);
+  for (auto block = blocks_.rbegin(); block != blocks_.rend() - plan_.lowest; ++block)
+    dinput_ = block->plan_gradients(arena, pass, keep(), work_, dinput_);
+}
+
+template <class T>
+void Stack<T>::forward(const Pass& pass) {
+  for (auto& block : blocks_) block.forward(pass);
+}
+
+template <class T>
+void Stack<T>::backward(const Pass& pass) {
+  for (auto block = blocks_.rbegin(); block != blocks_.rend() - plan_.lowest; ++block)
+    block->backward(pass, [&](auto gradients) { due([&] { ((*block).*gradients)(pass); }); });
+}
+
+template <class T>
+void Stack<T>::finish_gradients(const Pass& whole) {
+  if (in_parts())
+    parallel_for(static_cast<Index>(tasks_.size()), [&](Index i) { tasks_[static_cast<std::size_t>(i)].run(whole); });
+}
+
+template <class T>
+void Stack<T>::plan_cache(Index batch, Index length) {
+  Index numbers = 0;
+  for (auto& block : blocks_) numbers += 2 * batch * length * block.attention().cache_width();
+  require_memory("the key/value cache of generation", static_cast<double>(numbers) * sizeof(T));
+  T* next = cache_.reserve(numbers);
+  for (auto& block : blocks_) {
+    const Index size = batch * length * block.attention().cache_width();
+    block.attention().plan_cache({next, next + size});
+    next += 2 * size;
+  }
+}
+
+template class Stack<float>;
+template class Stack<double>;
+
+}  // namespace loopos

@@ -1,0 +1,114 @@
+// A stack of blocks, and the only place that knows how a pass is carried out: as a whole or in parts of the batch, what
+// is kept and what is recomputed, which weights are packed beforehand, and where the memory lies.
+//
+// Small models go in parts: one thread takes a few sequences through all layers, forward and backward, and the weights
+// are packed beforehand. Others go as a whole: the operations are cut between threads, and activations that are cheap
+// are recomputed in backward. The bits are the same.
+//
+// Backward ends below the lowest block with a trainable parameter; blocks below it keep nothing.
+#pragma once
+
+#include <deque>
+#include <string>
+
+#include "layers/block.h"
+
+namespace loopos {
+
+/// What stands around the blocks of a stack and follows its plan: an input layer before them, a norm and a head behind.
+template <class T>
+class StackEnds {
+ public:
+  virtual ~StackEnds() = default;
+  virtual void plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work) = 0;
+  virtual void plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T>& work) = 0;
+  virtual void visit_weights(const WeightVisitor<T>& visitor) = 0;
+  virtual void gradient_tasks(GradientTasks& tasks) = 0;
+  /// Whether a part of the batch can be taken through them on its own.
+  virtual bool can_part(const Pass& pass) const = 0;
+  /// Whether the gradient of the stack's input is wanted.
+  virtual bool input_trains() const = 0;
+};
+
+template <class T>
+class Stack {
+ public:
+  Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index count, Index first_dropout_site, const BlockConfig& config);
+
+  /// Plans for a pass over the whole batch; nothing is done where the last plan fits.
+  void prepare(const Pass& whole, bool training);
+  /// body(part) for every part of the batch, on several threads; or body(whole), whose operations use several.
+  template <class Body>
+  void each_part(const Pass& whole, Body&& body);
+
+  /// (rows, C): where the input layer writes.
+  T* input(const Pass& pass) const { return input_.at(pass); }
+  /// From input to output.
+  void forward(const Pass& pass);
+  T* output(const Pass& pass) const { return (blocks_.empty() ? input_ : blocks_.back().output()).at(pass); }
+
+  /// Where the gradient of the output is put before backward.
+  T* doutput(const Pass& pass) const { return doutput_.at(pass); }
+  /// From doutput to the gradient of the input, or of the lowest block that trains.
+  void backward(const Pass& pass);
+  /// Calls gradients() where a pass over the whole batch takes the parameters' gradients on the way.
+  template <class Gradients>
+  void due(Gradients&& gradients) const {
+    if (!in_parts()) gradients();
+  }
+  /// After all parts: the parameters' gradients that were not taken on the way; each is the work of one thread.
+  void finish_gradients(const Pass& whole);
+  T* dinput(const Pass& pass) const { return dinput_.at(pass); }
+
+  /// Memory for keys and values of `length` positions in every block.
+  void plan_cache(Index batch, Index length);
+
+ private:
+  struct Plan {
+    Index batch = -1, time = -1, part = 0, lowest = 0;
+    bool training = false, dropout = false, probed = false;
+    bool operator==(const Plan& o) const {
+      return batch == o.batch && time == o.time && part == o.part && lowest == o.lowest && training == o.training &&
+             dropout == o.dropout && probed == o.probed;
+    }
+  };
+  struct Packing {  // columns of one packed weight, the work of one task
+    kernels::PackedMatrix<T>* weight;
+    Index begin, end;
+  };
+
+  bool in_parts() const { return plan_.part > 0; }
+  Keep keep() const { return !plan_.training ? Keep::nothing : in_parts() ? Keep::all : Keep::costly; }
+  void each_weight(const WeightVisitor<T>& visitor);
+  Index sequences_per_part(const Pass& pass);
+  Index lowest_trained() const;
+  void plan_packing(Arena<T>& arena);
+  void plan_activations(Arena<T>& arena, const Pass& pass);
+  void plan_gradients(Arena<T>& arena, const Pass& pass);
+  void pack_weights();
+
+  StackEnds<T>& ends_;
+  Index width_, weights_ = 0;  // weights_: twice the numbers in all of them
+  std::deque<Block<T>> blocks_;
+  Arena<T> arena_;
+  Plan plan_;
+  Workspace<T> work_;
+  std::vector<Packing> packing_;
+  GradientTasks tasks_;
+  std::vector<Index> positions_;
+  Rows<T> input_, doutput_, dinput_;
+  Buffer<T> cache_;
+};
+
+template <class T>
+template <class Body>
+void Stack<T>::each_part(const Pass& whole, Body&& body) {
+  Pass pass = whole;
+  pass.positions = positions_.data();
+  if (!in_parts()) return body(pass);
+  pack_weights();
+  pass.packed = true;
+  parallel_blocks(whole.batch, plan_.part, [&](Index begin, Index end) { body(pass.part(begin, end - begin)); });
+}
+
+}  // namespace loopos
