@@ -1,4 +1,4 @@
-"""How far the updates of a run can have moved its weights: the record that lets a cause be told from a run's own past.
+"""How far the updates of a run can have moved its weights: the record that sets causes apart by a run's own past.
 
 Weights that are far too large end in one overflow or another. Whether the learning rate made them so, the weight decay,
 or neither (they were loaded so, or written between two updates) cannot be seen in the weights themselves. So a run
@@ -73,8 +73,8 @@ class Growth:
     def explosion(self, weights: Mapping[str, np.ndarray]) -> Explosion | None:
         """What is to be said of weights that are far too large; None where there are none."""
         huge = {name: median for name, median in medians(weights).items() if median > HUGE_WEIGHT}
-        told = [self._explain(name, median) for name, median in huge.items()]
-        return next((each for each in told if each.kind), told[0] if told else None)
+        explained = [self._explain(name, median) for name, median in huge.items()]
+        return next((each for each in explained if each.kind), explained[0] if explained else None)
 
     def _explain(self, name: str, median: float) -> Explosion:
         half = f"half of {name} is larger than {median:.3g} in magnitude"

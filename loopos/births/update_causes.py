@@ -1,7 +1,7 @@
 """How an update came to write a number that is not finite: the arithmetic of a rule, done again in long double.
 
 In the order of ``cpp/optim/rules``: the decay, which multiplies the weight or is a part of the gradient, the direction,
-the rate, the sum. The first that leaves the range is told, and the larger of its factors is to blame.
+the rate, the sum. The first that leaves the range is reported, and the larger of its factors is to blame.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Update:
         self.decoupled = found.get("rule", found.get("op")) not in _L2
         self.pulled = np.longdouble(0) if self.decoupled else self.decay * self.weight  # a part of the gradient
 
-    def told(self, kind: str, words: str) -> Evidence:
+    def claim(self, kind: str, words: str) -> Evidence:
         return Evidence(kind, words, self.shown)
 
     def beyond(self, x: Any) -> bool:
@@ -45,12 +45,12 @@ class _Update:
 
     def evidence(self) -> Evidence:
         if not np.isfinite(self.weight):
-            return self.told("weight not finite", "the weight was not finite before the update")
+            return self.claim("weight not finite", "the weight was not finite before the update")
         if self.result != "weight":
             return self.of_a_moment()
         direction, why = self.direction()
         if direction is None:
-            return self.told("0/0", why)
+            return self.claim("0/0", why)
         if self.beyond(direction):
             return self.of_a_gradient(f"the step before the rate, {short(direction)}, is beyond {short(self.limit)}")
         return self.of_the_rate(direction) or self.of_the_sum(direction)
@@ -64,14 +64,14 @@ class _Update:
             return self.of_a_gradient(words)
         if self.beyond(gradient):
             return self.of_a_gradient(f"the gradient {short(gradient)} is beyond {short(self.limit)}")
-        return self.told("sum overflow", f"the new {self.result} is beyond {short(self.limit)}")
+        return self.claim("sum overflow", f"the new {self.result} is beyond {short(self.limit)}")
 
     def of_a_gradient(self, words: str) -> Evidence:
         """Of a gradient that is too large: its own doing, or that of the decay which was added to it."""
         if self.decay > 1 and abs(self.pulled) > abs(self.gradient):
             pulled = f"weight_decay {short(self.decay)} times the weight {short(self.weight)} is {short(self.pulled)}"
-            return self.told(DECAY, f"{pulled}; {words}")
-        return self.told("product overflow", words)
+            return self.claim(DECAY, f"{pulled}; {words}")
+        return self.claim("product overflow", words)
 
     def direction(self) -> tuple[Any, str]:
         """The step before the rate, or None and why a denominator of 0 leaves none."""
@@ -106,14 +106,14 @@ class _Update:
             words = (
                 f"the rate {short(self.rate)} is itself beyond {short(self.limit)}, the largest number of the weights"
             )
-            return self.told(RATE, words)
+            return self.claim(RATE, words)
         if self.beyond(size):
             times = ", and infinity times a step of 0 is not a number" if direction == 0 else ""
-            return self.told(RATE, f"{said} is beyond {short(self.limit)}{times}")
+            return self.claim(RATE, f"{said} is beyond {short(self.limit)}{times}")
         if self.beyond(size * direction):
             words = f"{said} times a step of {short(direction)} is beyond {short(self.limit)}"
             if self.rate > 1 and size > abs(direction):
-                return self.told(RATE, words)
+                return self.claim(RATE, words)
             return self.of_a_gradient(words)
         return None
 
@@ -130,19 +130,19 @@ class _Update:
         by_decay = abs(factor) > 1 and abs(kept) > abs(move)
         if self.beyond(factor) or (by_decay and self.beyond(kept - move)):
             at = f", and that is beyond {short(self.limit)}"
-            return self.told(RATE if self.rate > 1 else DECAY, decays + at)
+            return self.claim(RATE if self.rate > 1 else DECAY, decays + at)
         if self.decay > 1 and abs(self.pulled) > abs(self.gradient) and self.beyond(kept - move):
             pulled = f"weight_decay {short(self.decay)} times the weight {short(self.weight)} is {short(self.pulled)}"
             words = (
                 f"{pulled}, a part of the step; times a rate of {short(self.rate)} it goes beyond {short(self.limit)}"
             )
-            return self.told(RATE if self.rate > 1 else DECAY, words)
+            return self.claim(RATE if self.rate > 1 else DECAY, words)
         moves = f"{said} times a step of {short(direction)}"
         if not self.beyond(kept - move):
             words = f"{moves}, added to the weight {short(self.weight)}, is {short(kept - move)}, so the value does not"
-            return self.told("unknown", f"{words} come from this update: a planted fault, memory or the processor")
+            return self.claim("unknown", f"{words} come from this update: a planted fault, memory or the processor")
         if self.rate > 1 and size > abs(direction) and abs(move) > abs(kept):
-            return self.told(RATE, f"{moves} takes the weight {short(self.weight)} beyond {short(self.limit)}")
-        return self.told(
+            return self.claim(RATE, f"{moves} takes the weight {short(self.weight)} beyond {short(self.limit)}")
+        return self.claim(
             "sum overflow", f"{moves}, added to the weight {short(self.weight)}, is beyond {short(self.limit)}"
         )

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from loopos.run.messages import tell
+from loopos.run.messages import to_stderr
 
 from . import bench, commands, doctor, health, options
 from .near import near
@@ -99,9 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"loopos {__version__}")
         return 0
     if command is None:
-        tell(parser.format_help().rstrip("\n"))
+        to_stderr(parser.format_help().rstrip("\n"))
         return BAD_INPUT
-    warnings.showwarning = lambda message, *_, **__: tell(f"loopos {command}: {message}")
+    warnings.showwarning = lambda message, *_, **__: to_stderr(f"loopos {command}: {message}")
     try:
         return COMMANDS[command][0](given)
     except NonFiniteError as error:
@@ -121,5 +121,5 @@ def _failed(command: str, error: object, code: int) -> int:
     if isinstance(error, OSError) and error.strerror:  # without the [Errno N] of str()
         text = error.strerror + (f": {error.filename}" if error.filename is not None else "")
     sentence = " ".join(text.split()).removeprefix(f"{command}: ")
-    tell(f"loopos {command}: {sentence}")
+    to_stderr(f"loopos {command}: {sentence}")
     return code

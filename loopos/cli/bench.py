@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from loopos.run.messages import tell
+from loopos.run.messages import to_stderr
 
 WHAT = ("steps", "ops", "scaling", "generate", "show")
 BENCH = """Measure how fast this machine trains with LoopOS, beside the machine's own limits and beside other engines
@@ -54,7 +54,7 @@ def bench(given: dict[str, Any]) -> int:
     elif files:
         raise ValueError(f"only show takes a FILE, got {files[0]!r}")
     else:
-        results = [suites.run(what, report=tell, **given)]
+        results = [suites.run(what, report=to_stderr, **given)]
     if json_file is not None:
         Path(json_file).write_text(json.dumps(results[0], indent=1) + "\n", encoding="utf-8")
     print("\n\n".join(tables.render(result, markdown=markdown) for result in results))

@@ -10,7 +10,7 @@ import numpy as np
 from loopos.files import durable
 from loopos.run import metrics
 from loopos.run.callbacks import Callback
-from loopos.run.messages import tell
+from loopos.run.messages import to_stderr
 
 
 class Checkup(Callback):
@@ -28,6 +28,6 @@ class Checkup(Callback):
             return
         report = examine(info["model"], self._ids, quick=True, **self._settings)
         for line in (*report.problems, report.summary):
-            tell(line)
+            to_stderr(line)
         if info["output_dir"] is not None:
             durable.write_json(Path(info["output_dir"]) / metrics.DOCTOR, report.to_dict())

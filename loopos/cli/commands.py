@@ -15,14 +15,14 @@ from loopos.data.batches import HeldOut
 from loopos.data.reading import fingerprint, load_ids, train_eval_split
 from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
-from loopos.run.messages import tell
+from loopos.run.messages import to_stderr
 from loopos.run.schedules import total_steps
 from loopos.run.updates import evaluate as mean_loss
 
 from . import checkup, folders, options, origin, reader
 
 SIGTERM = 143  # what train ends with
-MOST_TOLD = 20.0  # nats; a perplexity beyond, of nine digits, tells nobody more
+MAX_SHOWN_LOSS = 20.0  # nats; a perplexity beyond, of nine digits, tells nobody more
 
 TRAIN = """Train a model on TEXT: a text, or token ids in a .npy or uint16 .bin file. Without TEXT, on the help texts
 that every Python carries, which takes about two minutes on two cores. The last tenth is held out; its loss and a sample
@@ -115,7 +115,7 @@ def train(given: dict[str, Any]) -> int:
         result = loopos.train(model, ids, tokenizer=tokenizer, callbacks=callbacks, **settings)
     except SystemExit as stopped:
         if stopped.code == SIGTERM:
-            tell(f"loopos train: {companion.stop_message()}")
+            to_stderr(f"loopos train: {companion.stop_message()}")
         raise
 
     print(_summary(result, companion.evaluated))
@@ -182,7 +182,7 @@ def _summary(result: loopos.TrainResult, evaluated: dict[str, Any]) -> str:
 
 
 def _in_words(loss: float) -> str:
-    return f"{loss:.4f} nats a token" + (f" (perplexity {math.exp(loss):.3f})" if loss < MOST_TOLD else "")
+    return f"{loss:.4f} nats a token" + (f" (perplexity {math.exp(loss):.3f})" if loss < MAX_SHOWN_LOSS else "")
 
 
 def evaluate(given: dict[str, Any]) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-LOOKED_AT = 1 << 18  # ids, from the start of a .bin file, of which the width is judged
+SAMPLED_IDS = 1 << 18  # ids, from the start of a .bin file, of which the width is judged
 FEWEST = 64  # ids; of fewer nothing is judged
 SMALL = 15  # the upper halves of ids below 2**20, which is more than any vocabulary
 # llm.c (dev/data/data_common.py): 256 int32 before the ids: magic number, version, number of tokens.
@@ -42,7 +42,7 @@ def read_bin(path: Path, name: str) -> np.ndarray:
     ids = np.asarray(np.memmap(path, dtype="<u2", mode="r"))
     if (width := wider(ids)) is not None:
         kind, turn = {2: ("uint32", "second"), 4: ("int64", "fourth")}[width]
-        zeros = float(np.mean(ids[:LOOKED_AT] == 0))
+        zeros = float(np.mean(ids[:SAMPLED_IDS] == 0))
         warnings.warn(
             f"{name}: read as uint16, {zeros:.0%} of its ids are 0 and only every {turn} one is large, so these are "
             f"{kind} ids; pass np.memmap(path, dtype=np.{kind}, mode='r'), or save them as .npy, which knows its type",
@@ -54,7 +54,7 @@ def read_bin(path: Path, name: str) -> np.ndarray:
 
 def wider(ids: np.ndarray) -> int | None:
     """2 or 4 when uint16 ``ids`` (N,) are the pieces of ids twice or four times as wide, lowest first; else None."""
-    piece = ids[: min(len(ids), LOOKED_AT) // 4 * 4].reshape(-1, 4)
+    piece = ids[: min(len(ids), SAMPLED_IDS) // 4 * 4].reshape(-1, 4)
     if piece.size < FEWEST:
         return None
     large = (piece > SMALL).mean(axis=0)

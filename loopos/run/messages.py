@@ -44,7 +44,7 @@ class Output:
                 self._stream = None
 
 
-def tell(text: object) -> None:
+def to_stderr(text: object) -> None:
     """A line on standard error."""
     output = Output()
     output.write(f"{text}\n")

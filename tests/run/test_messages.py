@@ -9,7 +9,7 @@ import pytest
 
 import loopos
 from loopos.cli import main
-from loopos.run.messages import Output, tell
+from loopos.run.messages import Output, to_stderr
 
 CONFIG = loopos.ModelConfig(vocab_size=32, context_length=8, n_layer=1, n_head=2, d_model=8)
 IDS = np.arange(300) % 32
@@ -37,7 +37,7 @@ def test_a_training_goes_on_without_stderr(kind, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", STREAMS[kind]())
     run = {"eval_data": IDS[:50], "eval_every": 1, "max_steps": 3, "batch_size": 2}
     assert loopos.train(CONFIG, IDS, **run, learning_rate=1.0).step == 3  # an alarm, or none: both are told
-    tell("a line")
+    to_stderr("a line")
     assert main(["train", "no-such-file.txt"]) == 2
     assert capsys.readouterr().out == ""  # print(file=None) would write there
 
@@ -45,7 +45,7 @@ def test_a_training_goes_on_without_stderr(kind, monkeypatch, capsys):
 def test_what_is_written(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    tell("a line")
+    to_stderr("a line")
     assert stream.getvalue() == "a line\n"
     assert Output()
     assert not Output().isatty()
