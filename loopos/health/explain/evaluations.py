@@ -9,20 +9,22 @@ from loopos.monitor.heldout import HeldOutVerdict, Point
 
 from .findings import CERTAIN, LIKELY, POSSIBLE, Finding
 from .logs import Log, Record
-from .series import bad, is_filtered, latest, quoted, with_loss
+from .series import CLOCKS, bad, is_filtered, latest, quoted, with_loss
 from .series import zeros as substitutes
+
+_OWN = {"loss", *CLOCKS}  # what an entry of its own has
 
 
 def compared(log: Log) -> HeldOutVerdict:
-    """Of each line one evaluation; a value that stands there again is the same one, as progress bars repeat it. Of a
+    """A value that stands there again is the same evaluation, as progress bars repeat it. Of a
     log of several runs, that whose curve is told."""
     curve = latest(log)
     held: list[Point] = []
     last: Record | None = None
     for at, record in _evaluations(log, curve):
         loss = record.values["eval_loss"]
-        if last is not None and last.line == record.line:
-            continue
+        if last is not None and last.line == record.line and not _OWN & set(record.values):
+            continue  # of another set, on the same line
         if held and held[-1].value == loss:
             held.pop()
         held.append(Point(at, _when(record), loss))
@@ -47,6 +49,8 @@ def held_out(log: Log) -> Iterator[Finding]:
             return  # the training loss tells it before
         losses = [record.values["loss"] for record in latest(log)]
         beside = f". The training loss is finite, now {losses[-1]:.4g}, and says nothing of that" if losses else ""
+        if losses and not any(losses):
+            beside = ". The training loss is exactly 0 from the start, so that is a NaN too, and shown as 0"
         yield Finding(
             "eval-not-finite",
             CERTAIN,

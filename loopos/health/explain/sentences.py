@@ -53,12 +53,13 @@ SYMPTOMS: tuple[Symptom, ...] = (
     symptom(
         "label-out-of-range",
         CERTAIN,
-        "out of|outside|assertion|is not in [|must be in 0..",
+        "out of|outside|assertion|is not in [|must be in 0..|class values must be",
         r"Target (?P<t>-?\d+) is out of bounds|index out of range in self"
         rf"|\b(?:label|target|id)s?\b{IN_SENTENCE}{{0,60}}(?:out of (?:range|bounds)|outside (?:of )?(?:the|its) )"
         r"|Assertion [`'\"]?(?:(?:t|cur_target|label|target) >= 0 && (?:t|cur_target|label|target) < n_classes"
         r"|srcIndex < srcSelectDimSize|idx_dim >= 0 && idx_dim < index_size|-?sizes\[i\] <= index)"
-        r"|indices\[[\d, ]*\] = -?\d+ is not in \[0, \d+\)|(?:ids|targets) must be in 0\.\.\d+",
+        r"|indices\[[\d, ]*\] = -?\d+ is not in \[0, \d+\)|(?:ids|targets) must be in 0\.\.\d+"
+        r"|Class values must be (?:smaller than num_classes|non-negative)",
         "a label or a token id is outside 0..V-1.",
         "compare the minimum and maximum of ids and labels with the rows of the embedding (vocab_size), special "
         "tokens included",
@@ -166,6 +167,16 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "there than float16",
     ),
     symptom(
+        "half-precision",
+        CERTAIN,
+        "expected scalar type|to have the same dtype|same dtype",
+        r"expected scalar type \w+ but found \w+|expected m1 and m2 to have the same dtype"
+        r"|mat1 and mat2 must have the same dtype",
+        "two operands have different types: a part of the model, or its input, was cast to another precision. No "
+        "number is wrong.",
+        "list the dtype of every parameter and of the input; cast them all, or let autocast do it",
+    ),
+    symptom(
         "no-gradient",
         CERTAIN,
         "no inf checks",
@@ -237,6 +248,19 @@ SYMPTOMS: tuple[Symptom, ...] = (
     symptom(
         "not-finite-reported",
         CERTAIN,
+        "nan|inf",
+        r"(?<!no )(?<!0 )\b(?:nan|inf)(?:s|/inf|/nan| (?:or|and) (?:nan|inf))?(?: (?:value|element|gradient)s?)?"
+        r" (?:was |were |is )?"
+        r"(?:detected|encountered|found) (?:in|at|for)\b(?! input tensor)"
+        r"|\b(?:detected|found|encountered) (?:a |an )?(?:nan|inf)s?(?:/(?:nan|inf))?(?: or (?:nan|inf))? in\b"
+        r"(?![^\n]{0,30}[:=]\W*(?:0|false)\b)"
+        r"|\bgrad(?:ient)?s? (?:is|are|was|were|became) (?:nan|inf(?:inite)?)\b",
+        "the program met a number that is not finite; it does not say where it was born.",
+        FIRST_BAD,
+    ),
+    symptom(
+        "not-finite-reported",
+        CERTAIN,
         "nan or inf found|inf or nan found",
         r"(?:nan or inf|inf or nan) found in input tensor",
         "something that was given to the logger (a scalar or a histogram of TensorBoard) is not finite. It need not be "
@@ -273,6 +297,14 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "and their first bytes read as an absurd size), another format, or a download that was cut off.",
         "look at the size and at the first 100 bytes of the file: a pointer begins with 'version https://git-lfs', a "
         "page with '<'. Fetch the file itself (git lfs pull, or download again)",
+    ),
+    symptom(
+        "damaged-file",
+        LIKELY,
+        "expecting value",
+        r"Expecting value: line 1 column 1 \(char 0\)",
+        "a file that is read as JSON is empty or something else: a git-lfs pointer, a web page, an unfinished write.",
+        "look at the first 100 bytes of the file that is named in the trace",
     ),
     symptom(
         "damaged-file",

@@ -56,13 +56,23 @@ def test_a_value_that_a_bar_repeats_is_one_evaluation():
     assert found(*constant) == []
 
 
-def test_the_first_of_a_line_counts():
-    """Others on it are of other sets: validation and test."""
+def test_another_set_on_the_same_line_is_left_out():
     both = []
     for i, entry in enumerate(FALL):
         both.append(Record(i, "", entry | {"eval_loss": 2.5 - i / 100}))
         both.append(Record(i, "", {"eval_loss": 9.0 + i}))
     assert list(evaluations.held_out(Log(records=both))) == []
+
+
+def test_entries_may_share_a_line():
+    """As those of a progress bar, or of a JSON file of one line."""
+    rising = [Record(1, "", entry | {"eval_loss": 2 + abs(i - 5) / 10}) for i, entry in enumerate(FALL)]
+    assert [each.cause for each in evaluations.held_out(Log(records=rising))] == ["overfitting"]
+
+
+def test_training_losses_that_are_zero_from_the_start_are_no_comfort():
+    (only,) = evaluations.held_out(log(*({"epoch": i, "loss": 0.0} for i in range(9)), {"eval_loss": math.nan}))
+    assert "a NaN too, and shown as 0" in only.says
 
 
 def test_of_two_runs_the_last_counts():
