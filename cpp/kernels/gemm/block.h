@@ -19,8 +19,8 @@ struct GemmShape {
 
 constexpr int kLine = 16;  // floats of a cache line
 
-/// What is read soon, `runs` runs of `lines` cache lines, `stride` floats apart: the inner loop prefetches it, else its
-/// reader waits for the memory.
+/// What the micro-kernel prefetches for its next reader: `runs` runs of `lines` cache lines each, `stride` floats
+/// apart.
 struct Prefetch {
   const float* at;
   Index runs, lines, stride;
@@ -43,8 +43,8 @@ struct FloatBlock {
 // Of the active instruction set:
 
 const GemmShape& gemm_shape();
-/// Packs B (k, n) into panels of NR columns: panel p holds k rows of NR numbers. The last vector that holds numbers is
-/// filled up with zeros. Packing is where a stored type is turned into float: another type is another overload.
+/// Packs B (k, n) into panels of NR columns: panel p holds k rows of NR numbers. Zeros fill up the last
+/// vector that holds numbers. Packing turns a stored type into float: another stored type is another overload.
 void pack_b(const Matrix<float>& b, float* packed);
 /// Packs A (m, k) into panels of MR rows: panel p holds k columns of MR numbers.
 void pack_a(const Matrix<float>& a, float* packed);

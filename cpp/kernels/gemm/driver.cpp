@@ -14,22 +14,22 @@ struct BlockA;
 struct BlockB;
 struct Shared;
 
-/// Whether B (k, n) is read where it lies: its vectors are whole, and all of it is near (256 KB).
+/// Whether B (k, n) is read in place: its vectors are whole, and the second-level cache holds all of it (256 KB).
 template <class Stored>
 bool b_in_place(const Matrix<Stored>& b) {
   return std::is_same_v<Stored, float> && !b.transposed && b.columns % gemm_shape().lanes == 0 &&
          b.rows * b.stride <= Index{1} << 16;
 }
 
-/// Whether A is: rows always; columns, of which a tile takes a small piece at each step, if they are near (1 MB) and
-/// B has few panels (n columns).
+/// Whether A is read in place: always as stored rows. Of a transposed A a tile takes a small piece at each step: it is
+/// read in place if the cache holds it (1 MB) and B (n columns) has few panels.
 template <class Stored>
 bool a_in_place(const Matrix<Stored>& a, Index n, Index depth) {
   return std::is_same_v<Stored, float> &&
          (!a.transposed || (depth * a.stride <= Index{1} << 18 && n <= 2 * gemm_shape().columns));
 }
 
-/// Lets the block read its part of A where it lies.
+/// Lets the block read its part of A in place.
 void point_at_a(FloatBlock& g, const Matrix<float>& a) {
   g.a = a.data;
   g.a_panel = a.transposed ? gemm_shape().rows : gemm_shape().rows * a.stride;
@@ -37,7 +37,7 @@ void point_at_a(FloatBlock& g, const Matrix<float>& a) {
   g.row_stride = a.transposed ? 1 : a.stride;
 }
 
-/// Rows of a block of A that is to stay in the second-level cache: whole panels.
+/// Rows of a block of A that stays in the second-level cache: whole panels.
 Index block_rows() {
   return 192 / gemm_shape().rows * gemm_shape().rows;
 }
@@ -52,8 +52,8 @@ struct Operand {
   const float* packed;  // all of it, where way is packed
 };
 
-/// Lets the block read its part of A, from (row, p): m rows, g.k steps. What is not packed yet is packed here, into
-/// memory of this thread.
+/// Lets the block read its part of A, from (row, p): g.m rows, g.k steps. Packs it first, into memory of this thread,
+/// where it is neither packed nor read in place.
 template <class Stored>
 void take_a(FloatBlock& g, const Operand<Stored>& a, Index depth, Index row, Index p) {
   const GemmShape& s = gemm_shape();
@@ -106,9 +106,9 @@ Prefetch prefetch_of(const Matrix<Stored>& b) {
     return {b.data, b.rows, ceil_div(b.columns, kLine), b.stride};
 }
 
-/// Rows [row, row + m) of C against columns [column, column + n), all at panel borders, over the whole depth. Of a B
-/// that is packed here about 128 columns at a time: they, as much that is prefetched after them and a block of A are
-/// about 1 MB, to stay in the second-level cache. (A is then not packed here.)
+/// Computes rows [row, row + m) and columns [column, column + n) of C, all at panel borders, over the whole depth.
+/// Where the task packs B itself, it takes about 128 columns at a time: they, as much again that is prefetched and a
+/// block of A are about 1 MB and stay in the second-level cache. (The task then does not pack A.)
 template <class A, class B>
 void multiply_tile(const Operand<A>& a, const Operand<B>& b, Index depth, Index row, Index m, Index column, Index n,
                    const Output<float>& c, const Epilogue<float>& epilogue) {
@@ -149,9 +149,9 @@ Index pieces(Index units, Index most, Index wanted) {
   return std::clamp<Index>(wanted, ceil_div(units, most), std::max<Index>(1, units));
 }
 
-/// The first n columns of the product. Tasks are at most one block of rows by 1,024 columns (C too stays in the
-/// second-level cache), but many rows where each packs its part of B. There are enough of them to share evenly, if each
-/// is worth its hand-over.
+/// Computes the first n columns of the product. A task is at most one block of rows by 1,024 columns, so that C too
+/// stays in the second-level cache; where each task packs its part of B it has many rows. There are enough tasks to
+/// share evenly, as long as each is worth its hand-over.
 template <class A, class B>
 void multiply(const Operand<A>& a, const Operand<B>& b, Index depth, Index n, const Output<float>& c,
               const Epilogue<float>& epilogue) {
@@ -175,7 +175,7 @@ void multiply(const Operand<A>& a, const Operand<B>& b, Index depth, Index n, co
   });
 }
 
-/// Packs columns [begin, end) of B (k, n) to their places in the whole; begin at a panel's border.
+/// Packs columns [begin, end) of B (k, n) to where they belong in the packed B; begin is at a panel's border.
 template <class Stored>
 void pack_columns(const Matrix<Stored>& b, Index depth, Index begin, Index end, float* memory) {
   const Index n = round_up(b.columns, gemm_shape().columns);
@@ -207,9 +207,9 @@ template <class A, class B>
 void parallel_product(const Matrix<A>& a, const Matrix<B>& b, const Output<float>& c, const Epilogue<float>& epilogue) {
   const GemmShape& s = gemm_shape();
   const Index m = a.rows, n = b.columns, k = a.columns;
-  // Of what is not read where it lies, the smaller operand is packed first and shared; each part of the larger one is
-  // packed by the task that needs it. In slices of the depth, so that what is shared stays within 8 MB (or one block of
-  // depth). Rows of A are packed, too, where very many tasks read them.
+  // Of what is not read in place, the smaller operand is packed first and shared, and the task that needs a part of the
+  // larger one packs that part. The shared operand is packed in slices of the depth, to stay within 8 MB (or one block
+  // of depth). Stored rows of A are packed, too, where very many tasks read them.
   const bool share_a = m < n;
   const Index extent = share_a ? round_up(m, s.rows) : round_up(n, s.columns), depth = block_depth(k);
   Operand<A> x{a, a_in_place(a, n, depth) ? Way::in_place : Way::to_pack, nullptr};
@@ -240,7 +240,7 @@ void parallel_product(const Matrix<A>& a, const Matrix<B>& b, const Output<float
   }
 }
 
-/// A is read where it lies, and so is B when its vectors are whole.
+/// A is read in place, and so is B when its vectors are whole.
 void serial_product(const Matrix<float>& a, const Matrix<float>& b, const Output<float>& c, bool accumulate) {
   const GemmShape& s = gemm_shape();
   const Index m = a.rows, n = b.columns, k = a.columns;

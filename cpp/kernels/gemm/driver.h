@@ -15,8 +15,8 @@ inline Index round_up(Index a, Index b) {
   return ceil_div(a, b) * b;
 }
 
-/// Depth of the blocks that k is cut into: a function of k alone, of the whole product's also where it is done in
-/// slices.
+/// Depth of the blocks that k is cut into: a function of k alone. k is that of the whole product, also where the driver
+/// works in slices.
 inline Index block_depth(Index k) {
   const Index blocks = std::max<Index>(1, ceil_div(k, gemm_shape().depth));
   return round_up(ceil_div(k, blocks), 4);
@@ -28,7 +28,7 @@ void require_inner(const Matrix<A>& a, const Matrix<B>& b) {
           b.rows, ", ", b.columns, ")");
 }
 
-/// C = the epilogue, of a product over nothing.
+/// The product where k = 0: the epilogue alone.
 template <class T>
 void epilogue_only(Index m, Index n, const Output<T>& c, const Epilogue<T>& e) {
   for (Index i = 0; i < m; ++i)

@@ -1,4 +1,4 @@
-// The epilogue of the micro-kernel: the sums of a tile leave their registers, and what is added to C is added on the way.
+// The epilogue of the micro-kernel: it adds to the sums of a tile, which are still in registers, and stores them.
 #pragma once
 
 #include "kernels/gemm/block.h"

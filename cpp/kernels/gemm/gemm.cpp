@@ -10,7 +10,7 @@ namespace loopos::kernels {
 
 namespace {
 
-/// One row (k) against a weight (n, k), as in generation: bound by reading the weight, which is read once, as it lies.
+/// One row (k) times a weight (n, k), as in generation: reading the weight bounds it, so it is read once and in place.
 void row_product(bool serial, const float* row, const Matrix<float>& weight, float* c,
                  const Epilogue<float>& epilogue) {
   const Index n = weight.rows, k = weight.columns;

@@ -39,7 +39,7 @@ struct Output {
   Index stride;
 };
 
-/// What a product adds to C while it is at hand anyway.
+/// What a product adds to C while the sums are still in registers.
 template <class T>
 struct Epilogue {
   bool accumulate = false;      // C itself

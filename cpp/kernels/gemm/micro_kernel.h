@@ -1,6 +1,6 @@
 // The float product's micro-kernel, after the layering of Goto and van de Geijn ("Anatomy of high-performance matrix
-// multiplication", 2008) and BLIS. An element of C is one chain of multiply-adds over k in ascending order, whatever tile
-// it falls into, so its bits depend on k alone.
+// multiplication", 2008) and BLIS. An element of C is one chain of multiply-adds over k in ascending order, whatever
+// tile it falls into, so its bits depend on k alone.
 #pragma once
 
 #include "kernels/gemm/epilogue.h"
@@ -9,12 +9,12 @@
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-/// The rows of a panel of A that lie side by side.
+/// A panel of A whose rows are adjacent in memory: packed, or stored transposed.
 template <int ROWS>
-struct SideBySide {
+struct AdjacentRows {
   const float* at;
   Strides steps;
-  SideBySide(const float* a, Index, Index column_stride) : at(a), steps(column_stride) {}
+  AdjacentRows(const float* a, Index, Index column_stride) : at(a), steps(column_stride) {}
   template <int ROW, int STEP>
   V<float> get() const {
     return broadcast<STEP, ROW>(at, steps);
@@ -22,13 +22,13 @@ struct SideBySide {
   void move(int count) { at += count * steps.stride; }
 };
 
-/// The rows of a panel of A of which each lies in one piece; one pointer for four of them.
+/// A panel of A whose rows are row_stride apart and in one piece each; one pointer serves four rows.
 template <int ROWS>
-struct EachInOnePiece {
+struct StridedRows {
   static constexpr int kPointers = (ROWS + 3) / 4;
   const float* at[kPointers];
   Strides rows;
-  EachInOnePiece(const float* a, Index row_stride, Index) : rows(row_stride) {
+  StridedRows(const float* a, Index row_stride, Index) : rows(row_stride) {
     for (int i = 0; i < kPointers; ++i) at[i] = a + 4 * i * row_stride;
   }
   template <int ROW, int STEP>
@@ -41,8 +41,8 @@ struct EachInOnePiece {
   }
 };
 
-/// The micro-kernel: C tile (ROWS, width <= NR) = A (ROWS, k) times a panel of B (k, NR), of which VECTORS a row are
-/// wanted, + epilogue. Meanwhile it prefetches C and a share of what is read next.
+/// The micro-kernel: C tile (ROWS, width <= NR) = A (ROWS, k) B (k, NR) + epilogue, with VECTORS vectors in a row of
+/// the tile. Meanwhile it prefetches C and a share of what is read next.
 template <int ROWS, int VECTORS, template <int> class Panel>
 __attribute__((noinline, no_sanitize("undefined"))) void micro_kernel(const FloatBlock& g, const float* a_panel,
                                                                       const float* b, const Walk& ahead, Index row,
@@ -53,7 +53,7 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro_kernel(const Floa
   unrolled<ROWS * VECTORS>([&](auto t) LOOPOS_INLINE { acc[t] = V<float>(vfloat{}); });
   Panel<ROWS> a(a_panel, g.row_stride, g.column_stride);
   const Strides b_steps(g.b_row);
-  const auto turn = [&](auto steps) LOOPOS_INLINE {
+  const auto advance = [&](auto steps) LOOPOS_INLINE {
     unrolled<steps>([&](auto u) LOOPOS_INLINE {
       V<float> x[VECTORS];
       unrolled<VECTORS>([&](auto j) LOOPOS_INLINE { x[j] = read<u, j * kLanes>(b, b_steps); });
@@ -65,16 +65,16 @@ __attribute__((noinline, no_sanitize("undefined"))) void micro_kernel(const Floa
     a.move(steps);
     b += steps * b_steps.stride;
   };
-  // One line at a time: all of C at once would hold up B, which comes through the same few buffers.
+  // One cache line per step: C as a whole would hold up B, which comes through the same few fill buffers.
   Walk walk = ahead;
   if (const Index lines = lines_of_c(k, ROWS, VECTORS)) walk = Walk({c, ROWS, lines / ROWS, stride});
   Index p = 0;
   for (; p + kUnroll <= k; p += kUnroll) {
     __builtin_prefetch(walk.at, 0, 2);
     walk.next(ahead);
-    turn(std::integral_constant<int, kUnroll>{});
+    advance(std::integral_constant<int, kUnroll>{});
   }
-  for (; p < k; ++p) turn(std::integral_constant<int, 1>{});
+  for (; p < k; ++p) advance(std::integral_constant<int, 1>{});
   if (width == VECTORS * kLanes)
     finish<ROWS, VECTORS>(acc, g, row, column, [](int) LOOPOS_INLINE { return std::integral_constant<int, kLanes>{}; });
   else
@@ -99,13 +99,13 @@ inline void call_micro_kernel(int rows, int vectors, const FloatBlock& g, const 
 
 template <template <int> class Panel>
 inline void multiply_panels(const FloatBlock& g) {
-  const Walk nowhere({g.a, KC, 1, 0});  // one line that is near, again and again
+  const Walk nowhere({g.a, KC, 1, 0});  // a line that the cache holds, again and again
   Walk ahead = g.prefetch.at ? Walk(g.prefetch) : nowhere;
   bool more = g.prefetch.at;
   for (Index j = 0, panel = 0; j < g.n; j += NR, ++panel) {
     const int width = static_cast<int>(g.n - j < NR ? g.n - j : NR), vectors = (width + kLanes - 1) / kLanes;
     const float* b = g.b + panel * g.b_panel;
-    if (!g.prefetch.at && g.b_row == NR && j + NR < g.n) {  // packed already: the next panel
+    if (!g.prefetch.at && g.b_row == NR && j + NR < g.n) {  // B is packed: prefetch its next panel
       ahead = Walk({b + g.b_panel, 1, (g.k * NR + kLine - 1) / kLine, 0});
       more = true;
     }
@@ -122,9 +122,9 @@ inline void multiply_panels(const FloatBlock& g) {
 
 inline void multiply_float(const FloatBlock& g) {
   if (g.row_stride == 1)
-    multiply_panels<SideBySide>(g);
+    multiply_panels<AdjacentRows>(g);
   else
-    multiply_panels<EachInOnePiece>(g);  // column_stride 1
+    multiply_panels<StridedRows>(g);  // column_stride 1
 }
 
 }  // namespace loopos::kernels::LOOPOS_ISA_NAME

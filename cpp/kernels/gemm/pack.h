@@ -8,26 +8,26 @@
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-/// Panels of WIDTH numbers per step of k, as pack; element (k, j) is at src[j * ld + k].
+/// pack of what is stored transposed: element (k, j) is at src[j * stride + k].
 template <int WIDTH>
-__attribute__((no_sanitize("undefined"))) inline void pack_turned(const float* src, Index ld, Index k, Index n,
-                                                                  float* dst) {
+__attribute__((no_sanitize("undefined"))) inline void pack_transposed(const float* src, Index stride, Index k, Index n,
+                                                                      float* dst) {
   for (Index panel = 0; panel < n; panel += WIDTH)
     for (int i = 0; i < WIDTH && panel + i < n; i += kLanes) {
       const int lanes = WIDTH - i < kLanes ? WIDTH - i : kLanes;
       const Index rows = n - panel - i < lanes ? n - panel - i : lanes;
-      const float* from = src + (panel + i) * ld;
+      const float* from = src + (panel + i) * stride;
       float* to = dst + panel * k + i;
       for (Index p = 0; p < k; p += kLanes) {
         const int steps = static_cast<int>(k - p < kLanes ? k - p : kLanes);
         vfloat square[kLanes];
         if (rows == kLanes && steps == kLanes) {
-          unrolled<kLanes>([&](auto r) LOOPOS_INLINE { square[r] = V<float>::load(from + r * ld + p).v; });
+          unrolled<kLanes>([&](auto r) LOOPOS_INLINE { square[r] = V<float>::load(from + r * stride + p).v; });
           transpose_square<1>(square);
           unrolled<kLanes>([&](auto u) LOOPOS_INLINE { V<float>(square[u]).store(to + (p + u) * WIDTH); });
         } else {
           unrolled<kLanes>([&](auto r) LOOPOS_INLINE {
-            square[r] = r < rows ? V<float>::load(from + r * ld + p, steps).v : vfloat{};
+            square[r] = r < rows ? V<float>::load(from + r * stride + p, steps).v : vfloat{};
           });
           transpose_square<1>(square);
           unrolled<kLanes>([&](auto u) LOOPOS_INLINE {
@@ -38,19 +38,19 @@ __attribute__((no_sanitize("undefined"))) inline void pack_turned(const float* s
     }
 }
 
-/// Panels of WIDTH numbers per step of k; element (k, j) is at src[k * ld + j], or at src[j * ld + k] when transposed.
-/// The last vector that holds numbers is filled up with zeros.
+/// Packs (k, n) into panels of WIDTH numbers per step of k. Element (k, j) is at src[k * stride + j], or, transposed,
+/// at src[j * stride + k]. Zeros fill up the last vector that holds numbers.
 template <int WIDTH>
-inline void pack(const float* src, Index ld, bool transposed, Index k, Index n, float* dst) {
-  if (transposed) return pack_turned<WIDTH>(src, ld, k, n, dst);
-  // So many rows at a time, that each of their cache lines is read once; of so few panels, that the places written to,
-  // which may all fall into one set of the cache, are kept.
+inline void pack(const float* src, Index stride, bool transposed, Index k, Index n, float* dst) {
+  if (transposed) return pack_transposed<WIDTH>(src, stride, k, n, dst);
+  // The loops take as many rows at a time as use a whole cache line, which is then read once. They take few panels at a
+  // time: the lines that they write may all fall into one set of the cache, which holds only so many.
   constexpr Index kRows = 8, kPanels = 8;
   for (Index j0 = 0; j0 < n; j0 += kPanels * WIDTH)
     for (Index p0 = 0; p0 < k; p0 += kRows)
       for (Index j = j0; j < n && j < j0 + kPanels * WIDTH; j += WIDTH)
         for (Index p = p0; p < k && p < p0 + kRows; ++p) {
-          const float* from = src + p * ld + j;
+          const float* from = src + p * stride + j;
           float* to = dst + j * k + p * WIDTH;
           if (n - j >= WIDTH) {
             std::memcpy(to, from, sizeof(float) * WIDTH);

@@ -6,13 +6,13 @@
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-/// A walk through what is to be prefetched, line by line.
+/// Walks through what is to be prefetched, cache line by cache line.
 struct Walk {
   const float* at;
   Index left, runs, lines, jump;  // left: lines of this run; runs: with this one
   explicit Walk(const Prefetch& p)
       : at(p.at), left(p.lines), runs(p.runs), lines(p.lines), jump(p.stride - kLine * p.lines) {}
-  /// One line on; behind the last, `then`.
+  /// Goes one line on; behind the last line it becomes `then`.
   LOOPOS_INLINE void next(const Walk& then) {
     at += kLine;
     if (--left > 0) return;
@@ -23,7 +23,7 @@ struct Walk {
       *this = then;
     }
   }
-  /// As many lines on; runs is 0 behind the last.
+  /// Goes `count` lines on; runs is 0 behind the last line.
   void skip(Index count) {
     at += kLine * count;
     for (left -= count; left <= 0 && runs > 0; --runs) {
@@ -33,7 +33,7 @@ struct Walk {
   }
 };
 
-/// Lines of C that a tile prefetches while it is computed; none where they would be needed before they could arrive.
+/// How many lines of C the micro-kernel prefetches: none where k is so short that they could not arrive in time.
 inline Index lines_of_c(Index k, int rows, int vectors) {
   return k < 128 ? 0 : Index{rows} * ((vectors * kLanes + kLine - 1) / kLine);
 }

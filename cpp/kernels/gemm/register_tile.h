@@ -13,7 +13,7 @@ constexpr int MR = 6;                           // 24 accumulators of 32 registe
 constexpr int NR = NV * kLanes;
 constexpr int KC = 512;  // depth of a block: a panel of B of this depth streams from the second-level cache
 
-constexpr int kUnroll = 4;  // steps of k in one turn of the loop
+constexpr int kUnroll = 4;  // steps of k in one pass of the inner loop
 
 // Hundreds of these are one tile: with a check of every reference that they capture, compiling them takes minutes.
 #define LOOPOS_INLINE __attribute__((always_inline, no_sanitize("undefined")))

@@ -1,4 +1,4 @@
-// One row against a weight, as it lies.
+// One row times a weight that is read in place.
 #pragma once
 
 #include "kernels/gemm/block.h"
@@ -6,7 +6,7 @@
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-/// The rows of w are turned in registers, so that each lane is the same chain over k as in `micro`.
+/// The rows of w are transposed in registers: each lane is the same chain over k as in the micro-kernel.
 inline void multiply_row_float(const float* x, const Matrix<float>& w, float* y) {
   const Index n = w.rows, k = w.columns;
   for (Index j = 0; j < n; j += kLanes) {

@@ -12,9 +12,9 @@ struct Strides {
   explicit Strides(Index s) : stride(s), triple(3 * s) {}
 };
 
-// The inner loop is written with instructions, as it is bound by how many there are: left to itself the compiler keeps
-// a pointer for each row and step, far more than there are registers, and copies the sums back and forth. Not under
-// AddressSanitizer, which could not see what is read.
+// The number of instructions bounds the inner loop, so it is written in instructions. The compiler would keep a pointer
+// for each row and step, far more than there are registers, and copy the sums back and forth. AddressSanitizer does not
+// see such reads: its builds take the plain loop.
 #if defined(__AVX2__) && !defined(__SANITIZE_ADDRESS__)
 #if defined(__AVX512F__)
 #define LOOPOS_VECTOR "v"

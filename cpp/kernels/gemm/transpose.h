@@ -5,7 +5,7 @@
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-/// One exchange of a transposition by halves: of a and b, lanes `step` apart change places. kHigh: the second result.
+/// One step of a transposition by halves: lanes kStep apart of a and b change places. kHigh: the second result.
 template <int kStep, bool kHigh>
 inline vfloat exchange(vfloat a, vfloat b) {
   vint from;

@@ -18,7 +18,7 @@ struct NormGrad {
   RowMean<T> mean;
   T rstd, mean_g, mean_gx;
 };
-constexpr int kNormRows = 4;  // rows that the statistics of a norm are taken of at once
+constexpr int kNormRows = 4;  // rows whose statistics a norm takes at once
 
 /// Hyper-parameters of one update, ready for the kernel. The gradient is multiplied by power rest (the clip factor);
 /// move false keeps every weight's bits (learning rate 0).
@@ -73,9 +73,9 @@ struct Table {
   void (*dropout_scales)(std::uint64_t seed, std::uint64_t first_counter, Index n, std::uint32_t limit, T scale,
                          T* out);
   // attention rows, padded: beyond n they are zeros up to `end`, whole vectors
-  T (*softmax_row)(T* row, Index n, Index end, T scale);           // scale > 0; returns the log-sum-exp, -inf for zeros
-  void (*exp_row)(T* row, Index n, Index end, T scale, T lse);     // row = e^(scale row - lse)
-  bool (*finite_rows)(const T* x, Index ld, Index rows, Index n);  // whether all of (rows, n) is finite
+  T (*softmax_row)(T* row, Index n, Index end, T scale);        // scale > 0; returns the log-sum-exp, -inf for zeros
+  void (*exp_row)(T* row, Index n, Index end, T scale, T lse);  // row = e^(scale row - lse)
+  bool (*finite_rows)(const T* x, Index stride, Index rows, Index n);  // whether all of (rows, n) is finite
   void (*softmax_backward)(const T* p, const T* dp, Index n, T delta, T scale, T* ds);  // ds = scale p (dp - delta)
   // norms; weight, bias, dskip and each output may be null
   // means of `rows` rows (at most kNormRows) that lie one after another; and each one's sum of (x - mean)^2

@@ -275,7 +275,7 @@ template <class T>
 inline V<T> load(const T* p, int n) {
   return V<T>::load(p, n);
 }
-/// Like load, but the lanes beyond n hold `fill`: where zero would make a kernel raise a flag that no element of the
+/// Like load, but the lanes beyond n hold `fill`, for kernels in which a zero would raise a flag that no element of the
 /// row raises.
 template <class T>
 inline V<T> load_filled(const T* p, std::integral_constant<int, V<T>::N>, T) {

@@ -61,8 +61,8 @@ inline ScaledExp scaled_exp(V<float> x, V<float> rest) {
   return {fma(p, r * r, r) + 1.0f, n};
 }
 
-/// Where e^x rounds to 0 it is put there: underflow on the way would cost more than the rest, for every lane that a row
-/// leaves over (-inf).
+/// Where e^x rounds to 0 the result is set to 0: underflow on the way would cost more than all the rest, for every lane
+/// beyond the end of a row (-inf).
 inline V<float> exp(V<float> x) {
   const V<float> zero(0.0f);
   const auto vanishes = x < V<float>(-104.0f);

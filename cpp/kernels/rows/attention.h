@@ -58,11 +58,11 @@ void softmax_backward(const T* p, const T* dp, Index n, T delta, T scale, T* ds)
 }
 
 template <class T>
-bool finite_rows(const T* x, Index ld, Index rows, Index n) {
+bool finite_rows(const T* x, Index stride, Index rows, Index n) {
   V<T> probe(T(0));  // x - x is 0 for a finite x, NaN otherwise, and NaN stays in a sum
   for (Index r = 0; r < rows; ++r)
     for_each_vector<T>(n, [&](Index i, auto count) {
-      const V<T> v = load<T>(x + r * ld + i, count);
+      const V<T> v = load<T>(x + r * stride + i, count);
       probe = probe + (v - v);
     });
   T lanes[V<T>::N];

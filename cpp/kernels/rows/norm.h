@@ -27,8 +27,8 @@ inline V<T> first_lanes(V<T> x, int n) {
   return V<T>::load(lanes, n);
 }
 
-/// body(offset of the row, its number, vector, count) for every vector of ROWS rows, row by row in turns: a sum waits for
-/// its own last addition, and the sums of the other rows fill the time.
+/// body(offset of the row, its number, vector, count) for every vector of ROWS rows, row by row in turns: a sum waits
+/// for its own last addition, and the sums of the other rows fill the time.
 template <class T, int ROWS, class Body>
 inline void for_each_vector_in_turns(Index n, Body&& body) {
   for_each_vector<T>(n, [&](Index i, auto count) {
@@ -37,8 +37,8 @@ inline void for_each_vector_in_turns(Index n, Body&& body) {
   });
 }
 
-/// The mean of floats is summed in double and split. That of doubles is rounded, and the mean of what is left over is its
-/// second part: a row of equal numbers has deviations of zero, however large they are.
+/// The mean of floats is summed in double and split. That of doubles is rounded, and the mean of what is left over is
+/// its second part: a row of equal numbers has deviations of zero, however large they are.
 template <class T, int ROWS>
 inline void means_of(const T* x, Index n, RowMean<T>* means) {
   WideSum<T> total[ROWS];
