@@ -56,6 +56,7 @@ NO_MEASUREMENT = words_of(  # settings, records and clocks on the wall
     "filter history curve plot computation eta mfu tps throughput speed it s remaining elapsed baseline early stop"
 )
 _ARTICLES = words_of("a an the this that its our your and with of in at on for to is was has info warning debug error")
+_POINTING = words_of("the its their this that our your")  # "its norm" names no quantity
 _FUSED = re.compile(  # words that are written as one
     r"(train|trn|tr|training|val|valid|validation|eval|test|dev|total|avg|mean|batch|epoch|step|running|lm|ce|nll|mlm|g"
     r"|grad|gradient|global|log)(loss|norm|ppl|perplexity|acc|step|nll)"
@@ -132,7 +133,7 @@ def name_of(words: tuple[str, ...], held_out: bool = False) -> Name | None:
             quantity = HELD_OUT if HELD & set(before) else found.quantity
             return Name(quantity, f"{' '.join(before)} {found.label}", found.rank + 6, found.perplexity)
         return found
-    if len(words) > 1 and words[-1].lower() == "norm" and not NO_MEASUREMENT & set(parts[-2]):
+    if len(words) > 1 and words[-1].lower() == "norm" and not (NO_MEASUREMENT | _POINTING) & set(parts[-2]):
         return Name(OTHER, f"{words[-2]} {words[-1]}")
     return None
 

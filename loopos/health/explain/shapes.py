@@ -16,7 +16,8 @@ from .names import CLOCKS, HELD, HELD_OUT, NO_MEASUREMENT, OTHER, TRAIN, Name, n
 
 MARK = "\x01"  # in place of a number
 _NUMBER = re.compile(
-    r"((?<![A-Za-z0-9_.])[-+]?(?:[1-9][0-9]{0,2}(?:,[0-9]{3}){1,6}(?![0-9,])(?:\.[0-9]+)?"  # 1,024.5
+    r"((?<![A-Za-z0-9_.])[-+]?(?:10(?:\^|\*\*)\{?[-+]?[0-9]{1,3}\}?"
+    r"|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,6}(?![0-9,])(?:\.[0-9]+)?"  # 1,024.5
     r"|[0-9]+,[0-9]+(?![0-9.,])|[0-9]+(?:_[0-9]+){0,9}(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]{1,5}(?![0-9])|d[-+][0-9]{1,3}(?![0-9]))?"
     r"(?:\s?[×x*]\s?10\s?(?:\^|\*\*)\s?\{?[-+]?[0-9]{1,4}\}?)?)",
     re.I,
@@ -25,6 +26,7 @@ DIGITS = str.maketrans("123456789", "000000000")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]{1,40}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:e[-+]?[0-9]{1,5})?", re.I)
 _CLOCK = re.compile(r"[0-9]+,[0-9]+")  # the end of 12:30:00,123
 DECIMAL_COMMA = re.compile(r"[-+]?(?:0|[0-9]+(?=,(?:[0-9]{1,2}|[0-9]{4,})(?![0-9]))|[0-9]{4,}),[0-9]+(?:e.*)?", re.I)
+_TEN = re.compile(r"10(?:\^|\*\*)\{?([-+]?\d+)\}?")
 _TIMES_TEN = re.compile(r"\s?[×x*]\s?10\s?(?:\^|\*\*)\s?\{?([-+]?\d+)\}?", re.I)
 _PART = re.compile(
     rf"(?P<norm>\|\|\s?[\w.]{{1,40}}\s?\|\|(?:_\w{{1,6}})?)"
@@ -32,8 +34,8 @@ _PART = re.compile(
     rf"|(?P<unit>{MARK}(?:[A-Za-z_%][\w/%]*|\.\w+|[轮輪步次个個秒号期回]))"
     rf"|(?P<value>{MARK}(?:\#\w+)?)"
     rf"|(?P<word>[^\W\d]\w*(?:[./@-]\w+)*(?:'s(?!\w))?)"
-    rf"|(?P<end>[,;{{}}!?]|\.(?=\s))"
-    rf"|(?P<mark>[:=]|->|→|-|\||[\])])",
+    rf"|(?P<end>[,;{{}}!?<>≤≥≠+/]|\.(?=\s))"
+    rf"|(?P<mark>=>|[:=]|->|→|-|\||[\])])",
     re.I,
 )
 _LONGEST = 64  # characters of a number
@@ -48,6 +50,7 @@ _HEADING = _SPLITS | words_of(
     "set split epoch step iter iteration phase metrics results result stats summary after on at in the of end "
     "batch data dataloader loop mode"
 )
+_BEFORE_VALUE = re.compile(r"\s*[\"'`(]?(?:tensor\()?")
 _VALUE_ENDS = re.compile(r"\s*(?:[,;|)\]}\"'`]|$|[\w./]+\s?[:=])")
 _PLAIN_TEXT = str.maketrans(
     {0x2212: "-", 0x3000: " ", 0x3002: ".", 0x3001: ",", 0xA0: " ", 0x2009: " ", 0x202F: " "}
@@ -134,6 +137,8 @@ def number(text: str, decimal_comma: bool = False) -> float | None:
     if bare.startswith(("inf", "∞")):
         return sign * math.inf
     bare = bare.replace("d", "e")  # of Fortran
+    if power := _TEN.fullmatch(bare):
+        return sign * float(f"1e{power[1]}")
     power = _TIMES_TEN.search(bare)
     bare = _TIMES_TEN.sub("", bare)
     if "," in bare:
@@ -194,12 +199,13 @@ class _Slots:
         self._labels: set[str] = set()
         self._phrase: list[str] = []
         self._closed = self._explicit = False  # a sign came after the phrase; it was : or =
+        self._direct = False  # there are no words and at most a quote between that sign and the number
         self._held_out = self._loss_is_topic = False
         self._null_is_nan = '"nonfinite": ' in template  # a line of LoopOS; elsewhere it is what was not logged
         self._bare_norm: tuple[int, int] | None = None
 
     def read(self) -> None:
-        index = 0
+        index = sign_end = 0
         for part in _PART.finditer(self._template):
             kind, text = part.lastgroup, part[0]
             if kind == "value":
@@ -208,6 +214,7 @@ class _Slots:
             elif kind == "bad" and not self._closed and (not self._phrase or self._name() is None):
                 self._word(text)  # "number of nan iterations"
             elif kind == "bad":
+                self._direct = bool(_BEFORE_VALUE.fullmatch(self._template, sign_end, part.start()))
                 self._value(number(text), part.end())
             elif kind == "unit":
                 self._end()
@@ -215,7 +222,8 @@ class _Slots:
             elif kind == "norm" or kind == "word":
                 self._word(text)
             elif kind == "mark":
-                self._closed, self._explicit = True, text in (":", "=")
+                self._closed, self._explicit = True, text in (":", "=", "=>")
+                sign_end = part.end()
             elif text != "." or not (self._phrase and self._phrase[-1].lower() in _SHORTENED):
                 self._end()
                 if text == "}":
@@ -268,7 +276,7 @@ class _Slots:
         elif isinstance(slot, int):
             if last.lower() == "norm" and len(self._phrase) == 1:
                 self._bare_norm = (len(self.entries) - 1, slot)
-        elif self._explicit and _VALUE_ENDS.match(self._template, end):
+        elif self._explicit and self._direct and _VALUE_ENDS.match(self._template, end):
             known = {token for word in self._phrase for token in tokens(word)}
             if not NO_MEASUREMENT & known and name_of((last,)) is None:
                 self._add(Name(OTHER, last), slot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -79,6 +80,11 @@ def test_a_loss_that_becomes_nan_in_the_log_of_any_trainer(name):
         PLAIN.replace(" loss: ", " **loss**: `").replace(",", "`,"),
         PLAIN.replace("loss: ", "loss: tensor(").replace(", lr", ", device='cuda:0'), lr"),
         "é".join(PLAIN.splitlines(keepends=True)).encode("cp1252"),
+        "".join(PLAIN.replace(":", "：").replace(",", "，").splitlines(keepends=True)).encode("gbk"),
+        PLAIN.replace(":", "：").encode("cp932"),
+        PLAIN.replace(": ", "&#58; "),
+        PLAIN.replace(" ", "\u00a0"),
+        "".join(json.dumps({"log": line, "stream": "stderr"}) + "\n" for line in PLAIN.splitlines(keepends=True)),
     ],
     ids=str,
 )
@@ -88,6 +94,12 @@ def test_decoration_and_encoding_change_nothing(source):
 
 
 # One quantity of a log is one column of it
+
+
+def test_a_loss_that_is_said_of_a_step():
+    text = "".join(f"Minibatch loss at step {i}: {3 - i / 10:.1f}\nMinibatch accuracy: 8.6%\n" for i in range(9))
+    assert [(r.values["step"], r.values["loss"]) for r in read(text).records][:2] == [(0, 3.0), (1, 2.9)]
+    assert series("validation loss after epoch 3: 2.5\n", "eval_loss") == [2.5]
 
 
 def test_one_column_is_the_loss_of_a_log():

@@ -41,6 +41,7 @@ def values(line):
         ("1.#INF", math.inf),
         ("1e-3", 1e-3),
         ("4_000", 4000.0),
+        ("10^-3", 1e-3),
     ],
 )
 def test_numbers(text, value):
@@ -106,6 +107,12 @@ def test_a_comma_that_must_be_decimal_tells_of_the_others_in_its_line():
         ("Validation loss decreased (inf --> 2.5)", []),
         ("checkpoint-500 saved, took 3s", []),
         ("the nan bread", []),
+        ("stop if loss < 2.5 or loss > 10", []),
+        ("loss / 4 + loss * aux", []),
+        ("loss => 2.5", [{"loss": 2.5}]),
+        ("loss ~10^24", [{"loss": 1e24}]),
+        ('WORDS = ("nan", "inf")', []),
+        ("the norm is nan, its norm is nan", []),
         ("clip=1.0 max_grad_norm=1.0 eta: inf", []),
     ],
 )
