@@ -30,6 +30,7 @@ from . import (
     check_machine,
     check_plan,
     check_update,
+    check_width,
 )
 from .patient import NotApplicable, Patient, randomness_kept
 from .plan import Plan
@@ -55,8 +56,9 @@ EXAMINATIONS: list[tuple[str, _Examination]] = [  # in the order of what each re
     ("settings", check_live.check_settings),
     ("gradcheck", check_gradient.whole_model),
     ("overfit a batch", check_update.overfit),
+    ("width", check_width.coordinates),
 ]
-FULL_ONLY = {"overfit a batch"}
+FULL_ONLY = {"overfit a batch", "width"}
 NO_EVALUATION = {"keep_best": False, "patience": None}
 ELSEWHERE = {
     "eval_data",

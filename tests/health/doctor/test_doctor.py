@@ -72,7 +72,7 @@ def test_the_quick_round_is_a_part_of_the_full_one(config, text):
     full, quick = (loopos.doctor(config(), text, quick=quick) for quick in (False, True))
     names = [[check.name for check in report.checks] for report in (full, quick)]
     assert (full.quick, quick.quick) == (False, True)
-    assert set(names[0]) - set(names[1]) == {"overfit a batch"}
+    assert set(names[0]) - set(names[1]) == {"overfit a batch", "width"}
 
 
 def test_one_dict_of_settings_serves_train_and_doctor(config, text, tmp_path):
