@@ -125,6 +125,13 @@ def test_a_healthy_log_has_nothing_to_be_doubted(line):
     assert (found.causes, found.doubts) == (("learning",), ())
 
 
+@pytest.mark.parametrize(
+    "text", ["using bfloat16, no overflow", "bf16 avoids overflow", "float16 to prevent nan: bf16"]
+)
+def test_what_is_denied_is_not_claimed(text):
+    assert doubts(text) == {}
+
+
 def test_a_text_that_speaks_of_a_nan_is_doubted_beside_a_healthy_log_too():
     assert "clipping" in doubts("the loss went to nan at step 900: we clip gradients now, that is stable\n" + HEALTHY)
     assert "replaced-values" in doubts("nan_to_num on the gradients\n" + HEALTHY)
