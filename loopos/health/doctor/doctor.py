@@ -29,6 +29,7 @@ from . import (
     check_live,
     check_machine,
     check_plan,
+    check_steps,
     check_update,
     check_width,
 )
@@ -52,6 +53,7 @@ EXAMINATIONS: list[tuple[str, _Examination]] = [  # in the order of what each re
     ("padding", check_forward.padding),
     ("generation", check_forward.cache),
     ("accumulation", check_live.accumulation),
+    ("several updates", check_steps.check_steps),
     ("logged loss", check_live.logged_loss),
     ("settings", check_live.check_settings),
     ("gradcheck", check_gradient.whole_model),

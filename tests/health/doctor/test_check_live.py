@@ -48,15 +48,18 @@ def test_an_ignored_learning_rate_is_named(patient):
     assert failed == {"learning_rate is live", "learning rate 0"}
 
 
-def test_an_ignored_dropout_is_named(patient):
+def test_an_ignored_dropout_is_named(config, patient):
     def trainer(model, data, **settings):
         twin = type(model)(replace(model.config, dropout=0.0), dtype=model.dtype)
         twin.load_state_dict(model.state_dict())
         loopos.train(twin, data, **settings)
         model.load_state_dict(twin.state_dict())
 
-    checks = found(patient(trainer=trainer))
+    checks = found(patient(loopos.Model(config(dropout=0.1)), trainer=trainer))
     assert [check.name for check in checks.values() if check.verdict == FAIL] == ["dropout is live"]
+    off = found(patient(trainer=trainer))["dropout is live"]
+    assert off.verdict == SKIPPED
+    assert off.measured == "the model's dropout is 0"
 
 
 def test_a_rate_of_zero_that_moves_weights(patient):
