@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .monitor import Alarm, Monitor
+from .put_back import PutBack
 
 SAMPLED = 1024  # elements, to twice as many, of a matrix that are looked at; of one with fewer, all
 
@@ -37,6 +38,11 @@ class UpdateRatios:
         """The weights as they are before the update."""
         if self._names:
             np.concatenate(self._samples, out=self._before)
+
+    def remembered(self) -> dict[str, np.ndarray]:
+        """The samples that were copied, by name; valid until the next ``remember``, and before ``measure``."""
+        ends = [*self._starts[1:], len(self._before)]
+        return {n: self._before[a:b] for n, a, b in zip(self._names, self._starts, ends, strict=True)}
 
     def measure(self) -> dict[str, float]:
         """Since ``remember``, by name; once. A matrix of zeros has no ratio."""
@@ -73,6 +79,9 @@ class Watch:
         self._waiting: list[dict[str, Any]] = []  # findings for the next line of the log
         self._measured: dict[str, float] = {}
         self._due = False
+        self._early: list[Alarm] = []  # of the step that is being done
+        saved = dict(saved) if isinstance(saved, Mapping) else saved
+        self._put_back = PutBack(saved.pop("put_back", None) if isinstance(saved, dict) else None)
         if saved is not None:
             try:
                 self._monitor.load_state_dict(saved)
@@ -85,11 +94,15 @@ class Watch:
         self._measured, self._due = {}, step == 1 or step % self._every == 0
         if self._due:
             self._ratios.remember()
+            self._early = self._put_back.before(step, self._ratios.remembered())
 
     def after(self, step: int, update: Any, rate: float) -> list[Alarm]:
         """What is implausible in the update just done."""
         if self._due and update.applied:
             self._measured = self._ratios.measure()
+            self._put_back.after(self._measured)
+        elif not update.applied:
+            self._put_back.forget()
         more = {"update_ratio": self._measured} if self._measured else {}
         found = self._monitor.observe(
             step,
@@ -99,6 +112,8 @@ class Watch:
             valid_tokens=update.valid_tokens,
             **more,
         )
+        if self._early:
+            found, self._early = self._early + found, []
         return self._keep(found) if found else found
 
     def evaluated(self, step: int, loss: float) -> list[Alarm]:
@@ -114,7 +129,7 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint, before which ``notes`` were written down."""
-        return self._monitor.state_dict()
+        return self._monitor.state_dict() | {"put_back": self._put_back.state()}
 
     def _keep(self, found: list[Alarm]) -> list[Alarm]:
         self.findings += found
