@@ -312,6 +312,14 @@ void bind_transformer(py::module_& m, const char* name) {
 void bind_model(py::module_& m) {
   bind_transformer<float>(m, "TransformerF32");
   bind_transformer<double>(m, "TransformerF64");
+  m.def(
+      "activations",
+      [] {
+        std::vector<std::string> names;
+        for (const auto& each : feed_forward_activations()) names.emplace_back(each.name);
+        return names;
+      },
+      "The names of the feed-forward's activations.");
 }
 
 }  // namespace loopos::bind

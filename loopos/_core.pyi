@@ -255,6 +255,11 @@ class Optimizer:
     @count.setter
     def count(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 
+def activations() -> list[str]:
+    """
+    The names of the feed-forward's activations.
+    """
+
 def available_bytes() -> float:
     """
     Memory this process can still get: free memory, control group and address space limits.

@@ -90,8 +90,7 @@ ROWS: dict[str, Activation] = {
 }
 assert tuple(ROWS) == get_args(ActivationName)
 
-# A core without such a list computes the first four.
-_COMPUTED: tuple[str, ...] = tuple(getattr(_core, "activations", lambda: tuple(ROWS)[:4])())
+_COMPUTED: tuple[str, ...] = tuple(_core.activations())
 ACTIVATIONS: dict[str, Activation] = {name: ROWS[name] for name in _COMPUTED}
 
 

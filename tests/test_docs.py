@@ -12,7 +12,8 @@ import pytest
 import loopos
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
+OTHERS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "benchmarks/results/README.md")
+DOCUMENTS = [*(ROOT / name for name in (*OTHERS, "cpp/README.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def section(text: str, title: str) -> str:
@@ -29,10 +30,21 @@ def commands(text: str) -> list[str]:
 
 
 def broken_links(document: Path) -> list[str]:
-    """Relative links and pictures of a Markdown file that lead to no file."""
+    """Relative links and pictures of a Markdown file that lead to no file, or to no heading of it."""
     prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.M | re.S)
-    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", prose) if "://" not in target]
-    return [target for target in targets if target and not (document.parent / target).exists()]
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        path, _, heading = target.partition("#")
+        leads = document.parent / path if path else document
+        if "://" not in target and not (leads.exists() and (not heading or heading in headings(leads))):
+            broken.append(target)
+    return broken
+
+
+def headings(document: Path) -> list[str]:
+    """The anchors of a Markdown file, as they are made of its headings."""
+    titles = re.findall(r"^#+ (.+)$", document.read_text(), re.M)
+    return [re.sub(r" +", "-", re.sub(r"[^\w\- ]", "", title.lower()).strip()) for title in titles]
 
 
 def test_quick_start_is_exactly_two_commands_that_do_the_set_up_too():
@@ -67,9 +79,9 @@ def test_relative_links_lead_somewhere(document):
 def test_a_broken_link_would_be_seen(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "[a](page.md#top) [b](gone.md) ![c](no/picture.png) [d](https://example.org/x)\n```\n[e](code)\n```\n"
+        "# The top\n[a](page.md#the-top) [b](gone.md) [f](#bottom) ![c](no/picture.png) [d](https://example.org/x)\n```\n[e](code)\n```\n"
     )
-    assert broken_links(page) == ["gone.md", "no/picture.png"]
+    assert broken_links(page) == ["gone.md", "#bottom", "no/picture.png"]
 
 
 def test_python_snippets_of_the_readme_run(capsys, monkeypatch):

@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 import loopos
+from loopos.choices import ACTIVATIONS
 
 VARIANTS = [
     {},
     {"bias": False},
     {"tie_embeddings": False},
-    {"activation": "relu"},
-    {"activation": "gelu"},
-    {"activation": "swiglu", "d_ff": 20},
+    *({"activation": name, "d_ff": 20} for name in ACTIVATIONS),
     {"norm": "rmsnorm"},
     {"position": "rope", "n_kv_head": 1},
     {
