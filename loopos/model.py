@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -238,6 +239,15 @@ class Model:
         model.load_state_dict(found.arrays)
         model._source = found.source
         return model
+
+    @property
+    def source(self) -> hf.Source | None:
+        """The other files of the Hugging Face folder that it came from."""
+        return self._source
+
+    def inherit(self, run: Path) -> None:
+        """Take over the source that the folder of a run keeps, unless this model has one."""
+        self._source = self._source or hf.Source.kept(run)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that transformers opens with nothing missing; atomic. Of a model that came from a Hugging

@@ -17,7 +17,8 @@ from loopos.hf.tensors import cast
 
 
 class Saved(NamedTuple):
-    """arrays: the weights by name, all of one dtype. step and state: of a run; None and empty for Hugging Face's."""
+    """arrays: the weights by name, all of one dtype. source: of the Hugging Face folder that it comes from, also by way
+    of a run. step and state: of a run; None and empty for a Hugging Face folder."""
 
     config: ModelConfig
     arrays: dict[str, np.ndarray]
@@ -48,4 +49,5 @@ def read(folder: str | os.PathLike, dtype: str | None = None) -> Saved:
     arrays = checkpoint.weights
     if dtype not in (None, kept):
         arrays = {name: cast(checkpoint.path, name, array, dtype) for name, array in arrays.items()}
-    return Saved(config, arrays, None, checkpoint.step, checkpoint.state)
+    source = hf.Source.kept(checkpoint.path.parent)
+    return Saved(config, arrays, source, checkpoint.step, checkpoint.state)

@@ -158,7 +158,9 @@ def train(
         evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"))
         observers = folder, tally, watch, growth, evaluation
         run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *observers)
-        folder.begin(checkpoint)
+        if checkpoint is not None:
+            model.inherit(checkpoint.path.parent)
+        folder.begin(checkpoint, model.source)
         stopped = run.run()
         observed = watch.findings, sample_of(sources.train), evaluation.best
         return TrainResult(model, run.history, run.step, folder.output_dir, stopped, *observed)

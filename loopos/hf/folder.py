@@ -18,14 +18,14 @@ from loopos.files import durable
 from loopos.files.tensorfile import read_safetensors, serialize_safetensors
 
 from .settings import config_from_json, config_to_json, family_of
-from .source import GENERATION, Source, generation_config
+from .source import CONFIG, GENERATION, Source, generation_config
 from .tensors import parameters_from
 from .weights import layout
 
 MAX_CONFIG_BYTES = 16 << 20
 
 
-CONFIG, WEIGHTS, ADAPTER = "config.json", "model.safetensors", "adapter_config.json"
+WEIGHTS, ADAPTER = "model.safetensors", "adapter_config.json"
 
 
 class Pretrained(NamedTuple):

@@ -14,7 +14,8 @@ from loopos.files import durable
 
 from .known import QUANTIZATION
 
-GENERATION = "generation_config.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
+KEPT = "pretrained"  # in the folder of a run
 TEMPLATES = "additional_chat_templates"  # a folder of .jinja files
 COMPANIONS = (
     GENERATION,
@@ -49,6 +50,30 @@ class Source:
                 text = f"from_pretrained: {name} is left out when this model is saved again: {error}"
                 warnings.warn(text, RuntimeWarning, stacklevel=4)
         return cls(json.loads(json.dumps(settings)), companions)
+
+    def keep(self, run: Path) -> None:
+        """Keep it in the folder of a run, so that a model that is loaded from there has it. OSError when that fails."""
+        durable.make_folder(run / KEPT / TEMPLATES)
+        for name, content in self.companions.items():
+            durable.write_bytes(run / KEPT / name, content)
+        durable.write_json(run / KEPT / CONFIG, dict(self.settings))  # last: without it nothing is kept
+
+    @classmethod
+    def kept(cls, run: Path) -> Source | None:
+        """What :meth:`keep` left in the folder of a run; None where there is nothing whole."""
+        path = run / KEPT / CONFIG
+        if not path.is_file():
+            return None
+        settings = durable.load_json(path)
+        if not isinstance(settings, dict):
+            raise CheckpointError(path, "expected a JSON object")
+        return cls.of(path.parent, settings)
+
+    @staticmethod
+    def forget(run: Path) -> None:
+        """Remove what another run kept in the same folder."""
+        if (run / KEPT).exists():
+            durable.remove(run / KEPT)
 
     def config(self, ours: Mapping[str, Any]) -> dict[str, Any]:
         """config.json of the saved model: as the source has it, and ``ours`` for what it does not say."""

@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from loopos import hf
 from loopos.errors import NonFiniteError
 
 from . import resume as resuming
@@ -42,8 +43,9 @@ class NoFolder:
         """The newest sound checkpoint."""
         return None
 
-    def begin(self, checkpoint: Checkpoint | None) -> None:
-        """Open the logs of the run that begins, or that goes on from ``checkpoint``."""
+    def begin(self, checkpoint: Checkpoint | None, source: hf.Source | None = None) -> None:
+        """Open the logs of the run that begins, or that goes on from ``checkpoint``. source: of the Hugging Face folder
+        that the model came from, which is kept with the run."""
 
     def log(self, record: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl."""
@@ -94,7 +96,11 @@ class RunFolder(NoFolder):
     def latest(self) -> Checkpoint | None:
         return self._store.load_latest()
 
-    def begin(self, checkpoint: Checkpoint | None) -> None:
+    def begin(self, checkpoint: Checkpoint | None, source: hf.Source | None = None) -> None:
+        if source is not None:
+            source.keep(self.path)
+        elif checkpoint is None:
+            hf.Source.forget(self.path)
         step = 0 if checkpoint is None else checkpoint.step
         self.run_id = resuming.begin(self._store, checkpoint)
         self._metrics = self._stack.enter_context(open_log(self.path / METRICS, step))

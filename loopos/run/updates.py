@@ -88,7 +88,9 @@ class Updater:
         if birth is not None:
             return Update(loss, norm, valid, tokens, birth, batches=tuple(batches))
         if self._growth is not None:
-            self._growth.count(settings.optimizer, rate, settings.weight_decay, norm * factor)
+            muon = getattr(settings, "muon_lr", None) or 0.0  # the peak of matrices with a rate of their own
+            top = rate * max(1.0, muon / settings.learning_rate) if settings.learning_rate > 0 else rate
+            self._growth.count(settings.optimizer, top, settings.weight_decay, norm * factor)
         return Update(loss, norm, valid, tokens, clipped=factor != 1.0)
 
     def _fetch(self, t: int, micro: int) -> tuple[np.ndarray, np.ndarray]:

@@ -170,3 +170,30 @@ def test_a_config_with_a_byte_order_mark(full):
     plain = loopos.Model.from_pretrained(full).config
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert loopos.Model.from_pretrained(full).config == plain
+
+
+def test_a_run_keeps_it(full, tmp_path):
+    """Of a model that was trained, from wherever it is loaded again; and the next run in that folder starts without."""
+    ids, settings = np.arange(200) % 11, {"seq_len": 4, "progress": False}
+    run, model = tmp_path / "run", loopos.Model.from_pretrained(full)
+    loopos.train(model, ids, max_steps=2, save_every=1, output_dir=run, **settings)
+    for i, place in enumerate((run, run / "step-00000001")):
+        after = _saved(loopos.Model.from_pretrained(place), tmp_path / f"out{i}")
+        assert after["eos_token_id"] == [0, 2]
+        assert after["torch_dtype"] == "float32"
+        for name, content in FILES.items():
+            assert (tmp_path / f"out{i}" / name).read_bytes() == content
+    resumed = loopos.train(model.config, ids, max_steps=3, resume=run, output_dir=tmp_path / "other", **settings)
+    for i, each in enumerate((resumed.model, loopos.Model.from_pretrained(tmp_path / "other"))):
+        assert _saved(each, tmp_path / f"more{i}")["eos_token_id"] == [0, 2]
+    with pytest.warns(UserWarning, match="checkpoints of another run"):
+        loopos.train(model.config, ids, max_steps=1, output_dir=run, **settings)
+    assert loopos.Model.from_pretrained(run).source is None
+
+
+def test_a_run_of_ones_own_model_keeps_none(tmp_path):
+    loopos.train(
+        loopos.ModelConfig(11, 6, 1, 2, 8), np.arange(50) % 11, max_steps=1, output_dir=tmp_path, progress=False
+    )
+    assert loopos.Model.from_pretrained(tmp_path).source is None
+    assert not (tmp_path / "pretrained").exists()
