@@ -82,9 +82,8 @@ void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Ind
     Index floored = 0;
     RowMean<T> means[kNormRows]{};
     double squares[kNormRows];
-    for (Index r = begin; r < end; ++r) {
+    for (Index r = begin, i = 0; r < end; ++r, i = i + 1 < kNormRows ? i + 1 : 0) {
       const T* row = x + r * n;
-      const Index i = (r - begin) % kNormRows;
       if (kind == NormKind::rms)
         squares[i] = k.sum_squares(row, n);
       else if (i == 0)
@@ -126,8 +125,8 @@ void norm_backward_rows(NormKind kind, const T* dy, const T* x, const T* weight,
     const Index per_sequence = (sequence + block - 1) / block, start = slot / per_sequence * sequence,
                 begin = start + slot % per_sequence * block, end = std::min({rows, start + sequence, begin + block});
     RowMean<T> means[kNormRows]{};
-    for (Index r = begin; r < end; ++r) {
-      const Index at = r * n, i = (r - begin) % kNormRows;
+    for (Index r = begin, i = 0; r < end; ++r, i = i + 1 < kNormRows ? i + 1 : 0) {
+      const Index at = r * n;
       if (kind == NormKind::layer && i == 0) k.norm_means(x + at, std::min<Index>(kNormRows, end - r), n, means);
       double sum_g, sum_gx;
       k.norm_grad_sums(dy + at, x + at, weight, n, means[i], &sum_g, &sum_gx);

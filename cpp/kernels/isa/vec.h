@@ -155,7 +155,7 @@ inline float max_lane(V<float> a) {
 }
 
 /// A sum in double of float vectors, exact enough for statistics over rows of any length: every lane is widened before
-/// it is added.
+/// it is added. The forms that read a whole vector from memory widen it while it is loaded, without shuffles.
 template <class T>
 struct WideSum;
 
@@ -172,6 +172,15 @@ struct WideSum<float> {
   void add_product(V<float> a, V<float> b) {
     lo = _mm512_fmadd_pd(widen_lo(a), widen_lo(b), lo);
     hi = _mm512_fmadd_pd(widen_hi(a), widen_hi(b), hi);
+  }
+  void add(const float* p) {
+    lo = _mm512_add_pd(lo, _mm512_cvtps_pd(_mm256_loadu_ps(p)));
+    hi = _mm512_add_pd(hi, _mm512_cvtps_pd(_mm256_loadu_ps(p + 8)));
+  }
+  void add_square(const float* p) {
+    const __m512d a = _mm512_cvtps_pd(_mm256_loadu_ps(p)), b = _mm512_cvtps_pd(_mm256_loadu_ps(p + 8));
+    lo = _mm512_fmadd_pd(a, a, lo);
+    hi = _mm512_fmadd_pd(b, b, hi);
   }
   double total() const {
     alignas(64) double x[8];
@@ -190,6 +199,15 @@ struct WideSum<float> {
     lo = _mm256_fmadd_pd(widen_lo(a), widen_lo(b), lo);
     hi = _mm256_fmadd_pd(widen_hi(a), widen_hi(b), hi);
   }
+  void add(const float* p) {
+    lo = _mm256_add_pd(lo, _mm256_cvtps_pd(_mm_loadu_ps(p)));
+    hi = _mm256_add_pd(hi, _mm256_cvtps_pd(_mm_loadu_ps(p + 4)));
+  }
+  void add_square(const float* p) {
+    const __m256d a = _mm256_cvtps_pd(_mm_loadu_ps(p)), b = _mm256_cvtps_pd(_mm_loadu_ps(p + 4));
+    lo = _mm256_fmadd_pd(a, a, lo);
+    hi = _mm256_fmadd_pd(b, b, hi);
+  }
   double total() const {
     alignas(32) double x[4];
     _mm256_store_pd(x, _mm256_add_pd(lo, hi));
@@ -203,6 +221,8 @@ struct WideSum<float> {
   void add_product(V<float> a, V<float> b) {
     for (int i = 0; i < 4; ++i) x[i] += static_cast<double>(a.v[i]) * static_cast<double>(b.v[i]);
   }
+  void add(const float* p) { add(V<float>::load(p)); }
+  void add_square(const float* p) { add_product(V<float>::load(p), V<float>::load(p)); }
   double total() const { return (x[0] + x[2]) + (x[1] + x[3]); }
 #endif
 };
@@ -254,6 +274,8 @@ struct WideSum<double> {
   double s = 0;
   void add(V<double> a) { s += a.v; }
   void add_product(V<double> a, V<double> b) { s += a.v * b.v; }
+  void add(const double* p) { s += *p; }
+  void add_square(const double* p) { s += *p * *p; }
   double total() const { return s; }
 };
 
@@ -298,6 +320,25 @@ inline void store(V<T> x, T* p, std::integral_constant<int, V<T>::N>) {
 template <class T>
 inline void store(V<T> x, T* p, int n) {
   x.store(p, n);
+}
+
+/// Adds n lanes, or their squares, to a sum.
+template <class T>
+inline void add_to(WideSum<T>& total, const T* p, std::integral_constant<int, V<T>::N>) {
+  total.add(p);
+}
+template <class T>
+inline void add_to(WideSum<T>& total, const T* p, int n) {
+  total.add(V<T>::load(p, n));
+}
+template <class T>
+inline void add_square_to(WideSum<T>& total, const T* p, std::integral_constant<int, V<T>::N>) {
+  total.add_square(p);
+}
+template <class T>
+inline void add_square_to(WideSum<T>& total, const T* p, int n) {
+  const V<T> x = V<T>::load(p, n);
+  total.add_product(x, x);
 }
 
 }  // namespace loopos::kernels::LOOPOS_ISA_NAME

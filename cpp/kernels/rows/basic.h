@@ -99,13 +99,15 @@ double dot(const T* a, const T* b, Index n) {
 template <class T>
 double sum(const T* x, Index n) {
   WideSum<T> total;
-  for_each_vector<T>(n, [&](Index i, auto count) { total.add(load<T>(x + i, count)); });
+  for_each_vector<T>(n, [&](Index i, auto count) { add_to<T>(total, x + i, count); });
   return total.total();
 }
 
 template <class T>
 double sum_squares(const T* x, Index n) {
-  return dot(x, x, n);
+  WideSum<T> total;
+  for_each_vector<T>(n, [&](Index i, auto count) { add_square_to<T>(total, x + i, count); });
+  return total.total();
 }
 
 /// As whole numbers, the bits of magnitudes are in the order of the magnitudes, inf above every number and NaN above

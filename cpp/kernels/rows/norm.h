@@ -42,7 +42,7 @@ inline void for_each_vector_in_turns(Index n, Body&& body) {
 template <class T, int ROWS>
 inline void means_of(const T* x, Index n, RowMean<T>* means) {
   WideSum<T> total[ROWS];
-  for_each_vector_in_turns<T, ROWS>(n, [&](int r, Index i, auto count) { total[r].add(load<T>(x + i, count)); });
+  for_each_vector_in_turns<T, ROWS>(n, [&](int r, Index i, auto count) { add_to<T>(total[r], x + i, count); });
   for (int r = 0; r < ROWS; ++r) {
     const double mean = total[r].total() / static_cast<double>(n);
     means[r].high = static_cast<T>(mean);
