@@ -18,6 +18,8 @@ _MEANING = {
     "unigram": "only the frequencies of tokens were learned: gradients reach the output, not what is below it",
     "uniform": "a uniform guess: nothing has been learned (no update, a rate of 0, labels without relation)",
 }
+_OR_NOTHING = "a model that learned all there is has this loss, and one that learned nothing"
+_NO_PAIRS = "a pair tells no more than a token, so nothing follows on what is below the output"
 _PAIRS_UNKNOWN = ", if there is more to learn: the data are too few to know the entropy of pairs"
 
 
@@ -37,7 +39,8 @@ class Ladder:
 
     def rung(self, loss: float, tolerance: float = 0.02) -> tuple[str, str]:
         """(rung, what it says) for a loss that has stopped falling; within ``tolerance`` (relative) of a rung is on
-        it. Where rungs lie within it of each other, a loss there tells nothing of what was learned."""
+        it. Where rungs lie within it of each other, all are named, and a loss there tells nothing of what was
+        learned."""
 
         def near(value: float, other: float) -> bool:
             return abs(value - other) <= tolerance * max(other, 0.1)
@@ -48,16 +51,12 @@ class Ladder:
         rungs |= {"unigram": self.unigram, "uniform": self.uniform}
         for name, value in rungs.items():
             if near(loss, value):
-                alike = [_CALLED[x] for x, at in rungs.items() if near(loss, at) or near(at, value) or near(value, at)]
+                alike = [x for x, at in rungs.items() if near(loss, at) or near(at, value) or near(value, at)]
                 if len(alike) == 1:
                     return name, _MEANING[name] + (_PAIRS_UNKNOWN if name == "unigram" and not self.pairs_known else "")
-                both = _CALLED["uniform"] in alike
-                what = (
-                    "a model that learned all there is has this loss, and one that learned nothing"
-                    if both
-                    else ("a pair tells no more than a token, so nothing follows on what is below the output")
-                )
-                return name, f"{' and '.join(alike)} are too close to tell apart: {what}"
+                what = _OR_NOTHING if "uniform" in alike else _NO_PAIRS
+                called = " and ".join(_CALLED[each] for each in alike)
+                return " or ".join(alike), f"{called} are too close to tell apart: {what}"
         if loss > self.uniform:
             return "above uniform", (
                 "worse than a uniform guess: too large an initialisation, shifted labels or divergence"

@@ -29,7 +29,7 @@ ALPHA = 0.001  # one-sided: a flat run is called learning once in a thousand
 NO_FALL = 0.05  # one-sided: below, a fall may be there
 _OPEN_Z = 2.054  # one-sided 98 %: a fall beyond the interval is there in one of fifty
 _OPEN_NOISE = 2.5  # times the noise about the trend: a fall over the whole series that would matter
-_EARLY = 4.0  # standard errors by which the first entries lie above the second half: they fell, and then no more
+_EARLY, _SURELY = 4.0, 12.0  # standard errors by which the first entries lie above the second half: it fell early
 _PEAK, _RESTART = 0.99, 1.5  # of the highest learning rate; of one before it
 _LARGE = 1e300  # losses beyond are scaled down by a power of two: their sums and differences could leave the range
 _BINS = 120  # longer series are reduced to medians of consecutive parts
@@ -167,10 +167,13 @@ def verdict(
     level = float(np.median(recent[-max(3, len(recent) // 3) :])) / scale
     if _rises(used[_restart(rates[finite & ~warmup]) :]):
         return result(DIVERGING, f"the loss rises, to {level:.4g} from a best of {_best(used) / scale:.4g}", shown)
-    if found.p_falling < ALPHA and found.change < 0:
+    falls = found.p_falling < ALPHA and found.change < 0
+    if falls or _fell_early(used, _SURELY):
         now = trend(recent) if len(recent) >= FEWEST_FLAT else None
-        says = f"the loss falls, p = {found.p_falling:.1g}, now {level:.4g}"
-        stopped = now is not None and now.p_falling >= NO_FALL
+        stopped = not falls or (now is not None and now.p_falling >= NO_FALL)
+        says = (
+            f"the loss falls, p = {found.p_falling:.1g}, now {level:.4g}" if falls else f"the loss fell, to {level:.4g}"
+        )
         if stopped:
             says += "; in its second half it no longer does"
         if rungs is None:
@@ -241,11 +244,17 @@ def _undecided(used: np.ndarray, found: Trend) -> str | None:
     line = found.change * np.arange(len(values)) / (len(values) - 1)
     if -found.lowest > _OPEN_NOISE * _spread(values - line):
         return f"no trend shows (p = {found.p_falling:.2g}), and the noise may hide a fall"
+    return "it fell at the start, and no trend shows after that" if _fell_early(used, _EARLY) else None
+
+
+def _fell_early(used: np.ndarray, errors: float) -> bool:
+    """Whether the first entries lie that many standard errors above the second half, and no later one as high."""
+    if len(used) < FEWEST_FLAT:
+        return False
+    values = _reduced(used)
     half = values[len(values) // 2 :]
     above = (math.sqrt(k) * float(np.median(values[:k]) - np.median(half)) for k in range(1, len(values) // 4 + 1))
-    if max(above) > _EARLY * _spread(half):
-        return "it fell at the start, and no trend shows after that"
-    return None
+    return max(above) > errors * _spread(half) and values[0] > half.max()
 
 
 def _spread(values: np.ndarray) -> float:

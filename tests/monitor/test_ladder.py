@@ -23,6 +23,7 @@ from loopos.monitor.verdict import FLAT, verdict
 def test_rungs_that_coincide_tell_of_no_death(rungs, loss, silent):
     found = verdict([loss] * 30, rungs=rungs)
     assert found.kind == FLAT
+    assert " or " in found.rung
     assert "too close to tell apart" in found.says
     assert not [word for word in silent if word in found.says]
 

@@ -91,10 +91,18 @@ def test_a_series_that_falls_is_hardly_ever_called_flat(shape, count):
 def test_what_the_noise_may_hide_is_not_called_flat():
     losses = 3 + noise(np.random.default_rng(3), 20, 0.05, 0.9)
     assert verdict(losses).kind == INSUFFICIENT
-    early = [4.5, 4.2, *(3.5 + 0.05 * (-1) ** i for i in range(38))]
+    early = [3.8, 3.7, *(3.5 + 0.05 * (-1) ** i for i in range(38))]
     found = verdict(early)
     assert (found.kind, found.trend.p_falling > NO_FALL) == (INSUFFICIENT, True)
     assert "fell at the start" in found.says
+
+
+def test_a_fall_that_was_over_early_is_learning_that_has_stopped():
+    early = [5.0, 4.2, *(3.3 + 0.05 * (-1) ** i for i in range(38))]
+    found = verdict(early, rungs=Ladder(4.2, 3.3, 2.4))
+    assert (found.kind, found.rung) == (LEARNING, "unigram")
+    assert "it no longer does" in found.says
+    assert share(LEARNING, lambda rng: 3 + noise(rng, 20, 0.05), runs=300) <= 0.01
 
 
 def test_autocorrelated_noise_would_be_taken_for_a_trend_without_the_correction(monkeypatch):
