@@ -258,9 +258,10 @@ def _fell_early(used: np.ndarray, errors: float) -> bool:
 
 
 def _spread(values: np.ndarray) -> float:
-    """Standard deviation of a normal distribution with the same median absolute deviation; the plain one of values of
-    which most are equal."""
-    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) or float(np.std(values))
+    """Standard deviation of a normal distribution with the same median absolute deviation, or the same mean one where
+    most values are equal; no squares, which could leave the range."""
+    away = np.abs(values - np.median(values))
+    return 1.4826 * float(np.median(away)) or 1.2533 * float(np.mean(away))
 
 
 def _restart(rates: np.ndarray) -> int:

@@ -67,11 +67,10 @@ def _smaller_eps(match: re.Match[str]) -> dict[str, str] | None:
         return None
     lost = [f"1 + {new:g} is 1 in float32"] if new <= 2.0**-24 else []
     lost += [f"{new:g} is 0 in float16"] if new <= 2.0**-25 else []
-    return {
-        "old": f"{old:g}",
-        "why": "".join(f"{each}, " for each in lost) + ("and " if lost else ""),
-        "gains": f"from {old**-0.5:,.0f} to {new**-0.5:,.0f}",
-    }
+    gains = f"the largest gain of a normalisation, 1/sqrt(eps), grows from {old**-0.5:,.0f} to {new**-0.5:,.0f}"
+    if "adam" in match.string.lower():
+        gains = f"the largest factor on a gradient's mean in Adam, 1/eps, grows from {1 / old:.3g} to {1 / new:.3g}"
+    return {"why": "".join(f"{each}, " for each in lost) + ("and " if lost else ""), "gains": gains}
 
 
 def _cap(match: re.Match[str]) -> dict[str, str] | None:
@@ -99,7 +98,7 @@ CLAIMS: tuple[Symptom, ...] = (
         CERTAIN,
         "logit",
         r"(?:logit[^\n]{0,60}?\bcla?[mi]p\w*|\b(?:clamp|clip)\w*[^\n]{0,40}?logits?)\b"
-        rf"(?P<bounds>[^\n]{{0,20}}?[-−±]\s?{_NUMBER}(?:\W{{1,12}}{_NUMBER})?)?",
+        rf"(?P<bounds>[^\n]{{0,20}}?(?:[-−±]\s?|\b(?:at|to|above|beyond) ){_NUMBER}(?:\W{{1,12}}{_NUMBER})?)?",
         "{does}; outside the clamp the gradient is 0, so those logits stop learning in silence.",
         _COUNT_CLAMPED,
         _clamp,
@@ -120,7 +119,7 @@ CLAIMS: tuple[Symptom, ...] = (
         CERTAIN,
         "eps",
         rf"\beps\w*\b[^\n,;]{{0,30}}?(?<![\d.])(?P<old>{_NUMBER})\s?(?:->|→|=>|to|â†’|\|)\s?(?P<new>{_NUMBER})\b",
-        "a smaller eps is less stable, not more: {why}the largest gain of a normalisation, 1/sqrt(eps), grows {gains}.",
+        "a smaller eps is less stable, not more: {why}{gains}.",
         "keep the larger one inside the root; look at the smallest variance that comes in",
         _smaller_eps,
     ),

@@ -28,6 +28,7 @@ def test_a_softmax_that_overflows_is_told_in_whole_sentences():
         ("FIX: Clamp to [-500, 500]", "if it is logits that are clamped: a clamp at 500 does not save"),
         ("logits = torch.clamp(logits, min=-50.0, max=50.0)", "a clamp at 50 keeps exp finite"),
         ("we clip logits to ±30 now", "a clamp at 30 keeps exp finite"),
+        ("clip logits at 50", "a clamp at 50 keeps exp finite"),
         ("clamp the logits", "a clamp of logits hides"),
     ],
 )
@@ -55,6 +56,7 @@ def test_another_clamp_is_no_claim(text):
         ("eps 1e-5 -> 1e-8", ("1 + 1e-08 is 1 in float32", "1e-08 is 0 in float16", "from 316 to 10,000"), ()),
         ("eps 1e-5 -> 1e-6", ("from 316 to 1,000",), ("1e-08", "is 1 in float32", "float16")),
         ("| Normalize eps | 1e-5 | 1e-12 | Better |", ("1 + 1e-12 is 1", "from 316 to 1,000,000"), ("1e-08",)),
+        ("Adam's eps 1e-8 -> 1e-12", ("1/eps, grows from 1e+08 to 1e+12",), ("normalisation",)),
         ("epsilon from 0.001 to 0.00001", ("from 32 to 316",), ("is 1 in",)),
     ],
 )
