@@ -19,8 +19,8 @@ from types import SimpleNamespace
 import numpy as np
 
 import loopos
-from loopos import optim
 from loopos.monitor.watch import Watch
+from loopos.optim.training import for_training
 from loopos.run import gate
 
 SETTINGS = {  # vocabulary, context, layers, heads, width, batch
@@ -37,7 +37,7 @@ class Step:
         vocab, context, layers, heads, width, self.batch = setting
         self.config = loopos.ModelConfig(vocab, context, layers, heads, width)
         self.model = loopos.Model(self.config, seed=1)
-        self.optimizer = optim._for_training("adamw", self.model, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+        self.optimizer = for_training("adamw", self.model, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
         self.rng = np.random.default_rng(0)
         self.watch, self.done = Watch(self.model, log_every=10), 0
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from . import checks, optim
+from . import checks
 from .births.growth import Growth
 from .config import ModelConfig
 from .data.batches import IGNORE, Sources, TokenStream, open_sources
@@ -20,6 +20,7 @@ from .data.vocabulary import warn_of_another
 from .errors import Birth, NonFiniteError
 from .model import Model
 from .monitor.watch import Watch
+from .optim.training import for_training
 from .run import resume as resuming
 from .run.bundle import Bundle
 from .run.callbacks import Hooks
@@ -49,6 +50,7 @@ def train(
     grad_accum: int = 1,
     optimizer: str = "adamw",
     learning_rate: float = 3e-4,
+    muon_lr: float | None = None,
     lr_schedule: str = "cosine",
     warmup_steps: int = 0,
     min_lr: float = 0.0,
@@ -85,8 +87,10 @@ def train(
                      neither: one epoch
     batch_size       sequences of one micro-batch, each of seq_len (None: context_length) tokens; grad_accum of them
                      make an update, whose gradient is that of the mean loss over all their valid tokens
-    optimizer        "adamw", "adam" (L2) or "sgd" (plain); weight_decay acts on tensors of two or more dimensions;
-                     betas and eps are those of the first two
+    optimizer        "adamw", "adam" (L2), "sgd" (plain), "lion" or "muon": the matrices inside the blocks follow Muon,
+                     all else AdamW. weight_decay acts on tensors of two or more dimensions; betas are those of all but
+                     sgd, eps is Adam's and AdamW's
+    muon_lr          the peak for the matrices that follow Muon, on the same schedule; None: learning_rate
     learning_rate    the peak; lr_schedule "cosine" or "linear" falls to min_lr, "constant" stays; warmup_steps climb
     max_grad_norm    gradients of a larger norm are scaled down to it; None: never
     on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see run/policy.py
@@ -145,8 +149,7 @@ def train(
         if isinstance(model, ModelConfig):
             dtype = "float32" if checkpoint is None else checkpoint.state["dtype"]
             model = Model(config, seed=settings.seed, dtype=dtype)
-        shape = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
-        updating = optim._for_training(settings.optimizer, model, **shape)
+        updating = for_training(model=model, **settings.update_rule())
         saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating)
         step = 0 if checkpoint is None else checkpoint.step
         policy = Policy(settings.on_nonfinite, total, model, updating, step=step, saved=saved)

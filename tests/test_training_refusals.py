@@ -12,7 +12,7 @@ import pytest
 from spoiling import Spoil
 
 import loopos
-from loopos import optim
+from loopos import training
 from loopos.run.metrics import read_metrics
 
 CONFIG = loopos.ModelConfig(vocab_size=32, context_length=8, n_layer=2, n_head=2, d_model=8, dropout=0.1)
@@ -23,13 +23,13 @@ NAME = "blocks.1.attn.o_proj.weight"
 @pytest.fixture
 def watched(monkeypatch):
     """state() is every bit of the weights and of the optimizer of the latest training."""
-    made, real = [], optim._for_training
+    made, real = [], training.for_training
 
-    def making(kind, model, **options):
-        made[:] = [(model, real(kind, model, **options))]
+    def making(model, **options):
+        made[:] = [(model, real(model=model, **options))]
         return made[0][1]
 
-    monkeypatch.setattr(optim, "_for_training", making)
+    monkeypatch.setattr(training, "for_training", making)
 
     def state():
         model, optimizer = made[0]

@@ -96,6 +96,17 @@ class Rule {
     return true;
   }
 
+  /// The gradient times the clip factor, `size` <= kBlock numbers: the gradient itself, or made in `room`.
+  static const T* scaled(const T* grad, Index size, double scale, T* room) {
+    if (scale == 1) return grad;
+    const auto& k = kernels::table<T>();
+    const kernels::UpdateScale<T> factor = split(scale);
+    k.scale(grad, size, factor.power, room);
+    k.scale(room, size, factor.rest, room);
+    return room;
+  }
+  static constexpr Index kBlock = 1024;  // a few of them fit the first-level cache
+
   /// A tiny clip factor (gradients near 3e38) goes in as 2^-64 and the rest, both of them normal numbers in T.
   static kernels::UpdateScale<T> split(double scale) {
     const double power = scale != 0 && std::fabs(scale) < 0x1p-64 ? 0x1p-64 : 1.0;

@@ -1,6 +1,8 @@
 #include "optim/rules.h"
 
 #include "optim/rules/adam.h"
+#include "optim/rules/lion.h"
+#include "optim/rules/muon.h"
 #include "optim/rules/sgd.h"
 
 namespace loopos {
@@ -26,9 +28,7 @@ constexpr Row row(const char* name) {
 }
 
 constexpr Row kRules[] = {
-    row<AdamW>("adamw"),
-    row<Adam>("adam"),
-    row<Sgd>("sgd"),
+    row<AdamW>("adamw"), row<Adam>("adam"), row<Sgd>("sgd"), row<Lion>("lion"), row<Muon>("muon"),
 };
 
 }  // namespace

@@ -12,6 +12,7 @@ from typing import Any
 from loopos import checks
 from loopos.choices import ACTIVATIONS
 from loopos.config import NORMS, POSITIONS, ModelConfig
+from loopos.optim.training import RULES, settings_of
 from loopos.run.schedules import SCHEDULES
 from loopos.run.settings import OPTIMIZERS, POLICIES
 from loopos.training import train
@@ -43,6 +44,12 @@ CHOICES = {
     "on_nonfinite": POLICIES,
     "dtype": ("float32", "float64"),
 }
+
+
+def _users(setting: str) -> str:
+    return ", ".join(rule for rule in RULES if setting in settings_of(rule))
+
+
 MODEL = {
     "vocab_size": "number of token ids (default: the tokenizer's)",
     "context_length": "most tokens of one sequence",
@@ -68,14 +75,15 @@ TRAIN = {
     "batch_size": "sequences of one micro-batch",
     "seq_len": "tokens of one sequence (default: context_length)",
     "grad_accum": "micro-batches of one update",
-    "optimizer": "update rule",
+    "optimizer": "update rule; muon: for the matrices inside the blocks, AdamW for the rest",
     "learning_rate": "the peak",
+    "muon_lr": "the peak for the matrices that follow Muon (default: learning_rate)",
     "lr_schedule": "how it falls to min_lr",
     "warmup_steps": "updates in which it climbs to the peak",
     "min_lr": "where it ends",
     "weight_decay": "on tensors of two or more dimensions",
-    "betas": "of Adam and AdamW",
-    "eps": "of Adam and AdamW",
+    "betas": f"of {_users('betas')}",
+    "eps": f"of {_users('eps')}",
     "max_grad_norm": "larger gradients are scaled down to this norm; none: never",
     "on_nonfinite": "what a NaN or infinity does",
     "seed": "of weights, order of the data and dropout",

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from loopos import checks
+from loopos.optim.training import RULES
 
 from .schedules import check_schedule
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
+OPTIMIZERS = tuple(RULES)
 POLICIES = ("halt", "skip", "rewind")
 MAX_SEED = 2**64 - 1
 MAX_THREADS = 1024
@@ -51,6 +52,7 @@ class TrainSettings:
     eval_tokens: int | None = EVAL_TOKENS
     keep_best: bool = False
     patience: int | None = None
+    muon_lr: float | None = None  # settings of runs before it came have none
 
     def __post_init__(self) -> None:
         try:
@@ -96,6 +98,13 @@ class TrainSettings:
         )
         for name, value in zip(("learning_rate", "lr_schedule", "warmup_steps", "min_lr"), schedule, strict=True):
             self._set(name, value)
+        if self.muon_lr is not None:
+            self._set("muon_lr", checks.real("train", "muon_lr", self.muon_lr, low=0))
+            if self.learning_rate == 0:
+                raise ValueError(
+                    "train: muon_lr follows the schedule in proportion to learning_rate, which is 0; give a "
+                    f"learning_rate above 0, or muon_lr None, got muon_lr {self.muon_lr}"
+                )
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # the dataclass is frozen for everyone else
@@ -110,6 +119,9 @@ class TrainSettings:
             raise ValueError("train: keep_best writes output_dir/best and needs output_dir, got none")
         if self.patience is not None and self.eval_every is None:
             raise ValueError("train: patience counts evaluations and needs eval_every, got None")
+        if self.muon_lr is not None and self.optimizer != "muon":
+            text = f"train: muon_lr={self.muon_lr} does nothing with optimizer={self.optimizer!r}; it is for 'muon'"
+            warnings.warn(text, UserWarning, stacklevel=3)
         for name, needs, given in (("eval_every", "eval_data", eval_data), ("save_every", "output_dir", output_dir)):
             if getattr(self, name) is not None and given is None:
                 warnings.warn(
@@ -128,7 +140,14 @@ class TrainSettings:
     def shrinks(self) -> float:
         """What an update at the peak rate multiplies a weight by, apart from its gradient: 1 - learning_rate
         weight_decay, where decay is not part of a gradient that is scaled (Adam's)."""
-        return 1.0 if self.optimizer == "adam" else 1 - self.learning_rate * self.weight_decay
+        rate = max(self.learning_rate, self.muon_lr or 0.0)
+        return 1.0 if self.optimizer == "adam" else 1 - rate * self.weight_decay
+
+    def update_rule(self) -> dict[str, Any]:
+        """What :func:`loopos.optim.training.for_training` is to be given besides the model."""
+        ratio = 1.0 if self.muon_lr is None else self.muon_lr / self.learning_rate
+        shape = {"betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay, "matrix_rate": ratio}
+        return {"rule": self.optimizer, **shape}
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting, safe for JSON."""

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import loopos
-from loopos import optim
 from loopos.data.batches import TokenStream
 from loopos.health.doctor.patient import Batches, Patient
 from loopos.health.replay.replay import Repeater
+from loopos.optim.training import for_training
 from loopos.run.bundle import Bundle, Outcome
 from loopos.run.updates import Update
 from loopos.training import default_settings
@@ -33,8 +33,7 @@ def bundled():
     def make(spoil=None, *, learning_rate=1e-2, dtype="float32", dropout=0.1, ids=None, **changed):
         model = loopos.Model(dataclasses.replace(CONFIG, dropout=dropout), seed=3, dtype=dtype)
         settings = dataclasses.replace(SETTINGS, **changed)
-        shape = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
-        optimizer = optim._for_training(settings.optimizer, model, **shape)
+        optimizer = for_training(model=model, **settings.update_rule())
         if spoil is not None:
             spoil(model.parameters())
         if ids is None:

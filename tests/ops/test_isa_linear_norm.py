@@ -1,5 +1,5 @@
-"""Float against double over input scales 1 to 512, on every instruction set: matmul, linear, the norms, embedding,
-rope and the optimizers.
+"""Float against double over input scales 1 to 512, on every instruction set: matmul, linear, the norms, embedding
+and rope.
 
 The instruction set is chosen once per process, so this file is also the program that each subprocess runs.
 """
@@ -30,14 +30,12 @@ GATES = {
     "embedding_backward": 6e-8,
     "rope": 2e-7,
     "rope_backward": 2e-7,
-    "adamw": 5e-7,
-    "sgd": 5e-7,
 }
 
 
 def results(dtype, scale):
     """Every output by name; the inputs are the same float32 numbers in both dtypes."""
-    from loopos import ops, optim
+    from loopos import ops
 
     rng = np.random.default_rng(int(scale))
 
@@ -65,15 +63,6 @@ def results(dtype, scale):
     x, positions = draw(2, 3, 9, 34), np.arange(9) * 50
     out["rope"] = [ops.rope(x, positions), ops.rope(x, positions, interleaved=True)]
     out["rope_backward"] = [ops.rope_backward(x, positions)]
-    for name, make in (
-        ("adamw", optim.AdamW),
-        ("sgd", lambda p: optim.SGD(p, 1e-3, momentum=0.9, nesterov=True, weight_decay=0.1)),
-    ):
-        p = {"w": draw(70, 3), "b": draw(5)}
-        optimizer = make(p)
-        for _ in range(3):
-            optimizer.step({"w": draw(70, 3), "b": draw(5)})
-        out[name] = list(p.values())
     return out
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import loopos
+from loopos.optim.training import for_training
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.reference
@@ -151,9 +152,7 @@ def test_gradients_are_those_of_pytorch(family, batch):
 
 def test_a_trainer_that_does_nothing_is_caught(family, monkeypatch):
     monkeypatch.setattr("loopos.optim.AdamW.step_core", lambda self, lr, scale, norm: None, raising=False)
-    for trainer in {
-        type(loopos.optim._for_training("adamw", loopos.Model(family), betas=BETAS, eps=1e-8, weight_decay=0))
-    }:
+    for trainer in {type(for_training("adamw", loopos.Model(family), betas=BETAS, eps=1e-8, weight_decay=0))}:
         monkeypatch.setattr(trainer, "step_core", lambda self, lr, scale, norm: None)
     with pytest.raises(AssertionError):
         test_losses_and_weights_follow_pytorch(family, "float64", 1)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import loopos
-from loopos import optim
 from loopos.errors import Birth
 from loopos.files import durable
 from loopos.files.tensorfile import parse_safetensors, serialize_safetensors
+from loopos.optim.training import for_training
 from loopos.run.bundle import Bundle, Outcome, build, find_bundle, keep, read_birth, read_bundle, write_bundle
 from loopos.run.updates import Update
 from loopos.training import default_settings
@@ -29,7 +29,7 @@ SETTINGS = default_settings(
 @pytest.fixture
 def bundle():
     model = loopos.Model(CONFIG, seed=1)
-    optimizer = optim._for_training("adamw", model)
+    optimizer = for_training("adamw", model)
     parameters = model.parameters()
     parameters["tok_embed.weight"][0, :3] = math.nan, math.inf, -0.0
     ids = np.random.default_rng(0).integers(0, 13, (2, 2, 4))

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from loopos import Model, ModelConfig, optim
+from loopos import Model, ModelConfig
+from loopos.optim.training import for_training
 from loopos.run.updates import Updater, evaluate
 
 CONFIG = ModelConfig(vocab_size=13, context_length=8, n_layer=1, n_head=2, d_model=16)
@@ -32,7 +33,7 @@ def some(rows, masked=0, seed=0):
 def updater(model, *batches, check=lambda: None, **settings):
     return Updater(
         model,
-        optim._for_training("sgd", model, weight_decay=0.0),
+        for_training("sgd", model, weight_decay=0.0),
         Batches(*batches),
         Settings(grad_accum=len(batches), **settings),
         check,
@@ -121,7 +122,7 @@ def test_asked_before_each_micro_batch_is_fetched():
             raise Stop
 
     model = Model(CONFIG)
-    optimizer = optim._for_training("sgd", model, weight_decay=0.0)
+    optimizer = for_training("sgd", model, weight_decay=0.0)
     with pytest.raises(Stop):
         Updater(model, optimizer, Endless(), Settings(grad_accum=50), check)(0, 1.0)
     assert fetched == [0, 1, 2]

@@ -26,6 +26,8 @@ Table<T> make_table() {
   t.add = add<T>;
   t.scale = scale<T>;
   t.axpy = axpy<T>;
+  t.blend = blend<T>;
+  t.sign = sign<T>;
   t.dot = dot<T>;
   t.sum = sum<T>;
   t.sum_squares = sum_squares<T>;

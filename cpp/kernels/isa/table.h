@@ -53,9 +53,11 @@ struct Table {
   double (*exp_sum)(const T* x, Index n, T shift, T* y);  // y = e^(x - shift); returns the sum of y
   double (*exp_sum_only)(const T* x, Index n, T shift);   // the same sum, nothing stored
   // plain vectors
-  void (*add)(const T* a, const T* b, Index n, T* y);  // y = a + b
-  void (*scale)(const T* x, Index n, T factor, T* y);  // y = factor x
-  void (*axpy)(const T* x, Index n, T factor, T* y);   // y += factor x
+  void (*add)(const T* a, const T* b, Index n, T* y);                // y = a + b
+  void (*scale)(const T* x, Index n, T factor, T* y);                // y = factor x
+  void (*axpy)(const T* x, Index n, T factor, T* y);                 // y += factor x
+  void (*blend)(const T* x, T a, const T* y, T b, Index n, T* out);  // out = a x + b y
+  void (*sign)(const T* x, Index n, T* y);                           // 1, -1, or x where it is 0 or NaN
   double (*dot)(const T* a, const T* b, Index n);
   double (*sum)(const T* x, Index n);
   double (*sum_squares)(const T* x, Index n);

@@ -90,6 +90,21 @@ void axpy(const T* x, Index n, T factor, T* y) {
 }
 
 template <class T>
+void blend(const T* x, T a, const T* y, T b, Index n, T* out) {
+  for_each_vector<T>(n, [&](Index i, auto count) {
+    store<T>(fma(V<T>(a), load<T>(x + i, count), V<T>(b) * load<T>(y + i, count)), out + i, count);
+  });
+}
+
+template <class T>
+void sign(const T* x, Index n, T* y) {
+  for_each_vector<T>(n, [&](Index i, auto count) {
+    const V<T> v = load<T>(x + i, count), zero(T(0));
+    store<T>(select(v > zero, V<T>(T(1)), select(v < zero, V<T>(T(-1)), v)), y + i, count);
+  });
+}
+
+template <class T>
 double dot(const T* a, const T* b, Index n) {
   WideSum<T> total;
   for_each_vector<T>(n, [&](Index i, auto count) { total.add_product(load<T>(a + i, count), load<T>(b + i, count)); });

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 import loopos
-from loopos import optim
 from loopos.bench import settings
 from loopos.bench.peers import ours_operations
 from loopos.bench.peers.serve import Engine, serve
 from loopos.bench.settings import Setting
+from loopos.optim.training import for_training
 from loopos.run.updates import Updater
 from loopos.training import default_settings
 
@@ -38,9 +38,7 @@ class LoopOS(Engine):
             betas=settings.BETAS, eps=settings.EPS, weight_decay=settings.WEIGHT_DECAY, max_grad_norm=settings.CLIP
         )
         self.model = loopos.Model(setting.config, seed=0)
-        optimizer = optim._for_training(
-            "adamw", self.model, betas=given.betas, eps=given.eps, weight_decay=given.weight_decay
-        )
+        optimizer = for_training(model=self.model, **given.update_rule())
         self._update = Updater(self.model, optimizer, _Source(data), given, check=lambda: None)
         return sum(each.size for each in self.model.parameters().values())
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from loopos.data.batches import IGNORE
+from loopos.optim.training import settings_of
 
 from .check_forward import difference
 from .patient import Batches, NotApplicable, Patient
@@ -93,7 +94,7 @@ def check_settings(patient: Patient) -> Iterator[Check]:
         ("weight_decay", f"{decay:g} and {decay + 0.5:g}", {"weight_decay": decay + 0.5}),
         ("warmup_steps", f"0 and {STEPS}", {"warmup_steps": STEPS}),
     ]
-    if asked["optimizer"] in ("adam", "adamw"):
+    if "betas" in settings_of(asked["optimizer"]):
         first, second = asked["betas"]
         other = (first / 2 + 0.05, second)
         tries.append(("betas", f"{first:g} and {other[0]:g}", {"betas": other}))

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from loopos import ops, optim
+from loopos import ops
 from loopos.data.batches import IGNORE
 from loopos.model import Model
+from loopos.optim.training import for_run
 from loopos.run.gate import layer_of
 from loopos.training import train
 
@@ -44,13 +45,10 @@ class Batches:
 def steps_by_hand(model: Any, data: Any, **settings: Any) -> None:
     """Trains what is no loopos.Model, or one whose loss_and_grads is not the core's: gradients of ``loss_and_grads``,
     clipping and optimizer of LoopOS, a constant rate. The settings are those of loopos.train."""
-    keywords = {"weight_decay": settings["weight_decay"], "_decay_matrices_only": True}
-    kind = settings["optimizer"]
-    if kind != "sgd":
-        keywords |= {"betas": tuple(settings["betas"]), "eps": settings["eps"]}
-    optimizer = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW}[kind](
-        model.parameters(), settings["learning_rate"], **keywords
-    )
+    rate, matrix_rate = settings["learning_rate"], settings.get("muon_lr")
+    shape = {name: settings[name] for name in ("betas", "eps", "weight_decay")}
+    shape["matrix_rate"] = 1.0 if matrix_rate is None else matrix_rate / rate
+    optimizer = for_run(settings["optimizer"], model.parameters(), rate, **shape)
     for step in range(settings["max_steps"]):
         parts = [data.batch(step, micro) for micro in range(settings["grad_accum"])]
         counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in parts]
@@ -154,10 +152,20 @@ class Patient:
                 for name, view in views.items():
                     view[...] = saved[name]
 
+    def _matrix_rate(self, settings: Mapping[str, Any]) -> float | None:
+        """muon_lr beside these settings: as large, next to their learning_rate, as the run's next to its own."""
+        asked, rate = self.settings.get("muon_lr"), settings["learning_rate"]
+        if asked is None or rate == 0 or settings["optimizer"] != "muon":
+            return None
+        return asked / self.settings["learning_rate"] * rate
+
     def take_steps(self, model: Any, data: Any, count: int, **changed: Any) -> Any:
         """Train ``model`` in place for some updates at a constant rate; what the trainer returns."""
         settings = self.settings | {"lr_schedule": "constant", "warmup_steps": 0, "min_lr": 0.0, "grad_accum": 1}
         settings |= {"max_steps": count, "epochs": None, "on_nonfinite": "halt", "progress": False} | changed
+        settings.pop("muon_lr", None)  # another's trainer need not know it
+        if (matrix_rate := self._matrix_rate(settings)) is not None:
+            settings["muon_lr"] = matrix_rate
         return self.trainer(model, data, **settings)
 
     # The sibling

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loopos import checks, optim
+from loopos import checks
 from loopos.births.growth import Growth
 from loopos.errors import Birth, CheckpointError
 from loopos.model import Model
+from loopos.optim.training import for_training
 from loopos.run.bundle import Batches, Bundle, Outcome, build, find_bundle, read_bundle
 from loopos.run.settings import MAX_THREADS
 from loopos.run.updates import Update, Updater, micro_batches
@@ -140,8 +141,7 @@ class Repeater:
         config = bundle.config if dropout is None else dataclasses.replace(bundle.config, dropout=dropout)
         settings = bundle.settings
         self.model = Model(config, dtype=self.dtype)
-        shape = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
-        self.optimizer = optim._for_training(settings.optimizer, self.model, **shape)
+        self.optimizer = for_training(model=self.model, **settings.update_rule())
         try:
             self._restore()
         except (ValueError, TypeError) as error:

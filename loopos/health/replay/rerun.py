@@ -6,12 +6,12 @@ import dataclasses
 from contextlib import suppress
 from typing import Any
 
-from loopos import optim
 from loopos.config import ModelConfig
 from loopos.data.batches import open_sources
 from loopos.data.tokenizer import tokenizer_from_dict
 from loopos.errors import CheckpointError, NonFiniteError
 from loopos.model import Model
+from loopos.optim.training import for_training
 from loopos.run.bundle import Bundle
 from loopos.run.checkpoint import Checkpoint
 from loopos.run.policy import Policy
@@ -55,8 +55,7 @@ class Rerun:
         ).train
         if self._source.fingerprint() != fingerprint:
             raise ValueError(f"diff: the data given are not those that {checkpoint.path.parent} was trained on")
-        shape = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
-        self.optimizer = optim._for_training(settings.optimizer, self.model, **shape)
+        self.optimizer = for_training(model=self.model, **settings.update_rule())
         saved = None if from_seed else restore(checkpoint, self.model, self.optimizer)
         self.step = 0 if from_seed else checkpoint.step
         self._total = total_steps(settings.max_steps, settings.epochs, self._source.steps_per_epoch)

@@ -1,4 +1,4 @@
-"""SGD, Adam and AdamW: the update rules of ``torch.optim``, in one fused pass per tensor, all or nothing.
+"""What every optimizer does alike: arrays updated in place, all or nothing, and state that can be saved.
 
 A step first proves that nothing it writes can become NaN or infinite (``cpp/optim/optimizer.h``); where it cannot,
 it raises :class:`loopos.NonFiniteError` and no weight, moment or count has changed.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,10 +18,8 @@ from loopos import _core, checks
 from loopos.births.birth import refused_update
 from loopos.errors import NonFiniteError
 
-__all__ = ["SGD", "Adam", "AdamW"]
 
-
-def _number(function: str, name: str, value: Any, *, below: float = math.inf) -> float:
+def number(function: str, name: str, value: Any, *, below: float = math.inf) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{function}: {name} must be a number, got {type(value).__name__}")
     if not 0 <= value < below:  # NaN and inf fail too
@@ -30,10 +28,10 @@ def _number(function: str, name: str, value: Any, *, below: float = math.inf) ->
     return float(value)
 
 
-def _betas(function: str, betas: Any) -> tuple[float, float]:
+def two_betas(function: str, betas: Any) -> tuple[float, float]:
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise ValueError(f"{function}: betas must be two numbers in [0, 1), got {betas!r}")
-    return _number(function, "betas[0]", betas[0], below=1), _number(function, "betas[1]", betas[1], below=1)
+    return number(function, "betas[0]", betas[0], below=1), number(function, "betas[1]", betas[1], below=1)
 
 
 def _differences(expected, got) -> list[str]:
@@ -45,13 +43,34 @@ def _differences(expected, got) -> list[str]:
     return lines
 
 
-class _Optimizer:
-    _kind: str
+class Group(NamedTuple):
+    """Tensors that follow one rule of the core. rate: what the learning rate of a step is multiplied by."""
 
-    def __init__(self, params: Any, lr: float, weight_decay: float, *, decay_matrices_only: bool = False, **options):
+    rule: str
+    options: Mapping[str, float | bool | str]
+    rate: float = 1.0
+
+
+class Optimizer:
+    """Updates ``params`` by one rule, or each by the rule of its group, within one step."""
+
+    _rule: str  # its name in the core
+    _takes: tuple[str, ...] = ()  # those of train's settings "betas" and "eps" that the rule has
+    _matrices_only = False
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        weight_decay: float,
+        groups: Sequence[Group],
+        *,
+        group_of: Callable[[str, np.ndarray], int] = lambda name, array: 0,
+        decay_matrices_only: bool = False,
+    ):
         self._name = type(self).__name__
-        self.lr = _number(self._name, "lr", lr)
-        weight_decay = _number(self._name, "weight_decay", weight_decay)
+        self.lr = number(self._name, "lr", lr)
+        weight_decay = number(self._name, "weight_decay", weight_decay)
         self._owner = params if hasattr(params, "lock") else None  # a Model: one call at a time, its own included
         params = params.parameters() if hasattr(params, "parameters") else params
         if not isinstance(params, Mapping):
@@ -74,8 +93,9 @@ class _Optimizer:
         }
         decay = [weight_decay if a.ndim >= 2 or not decay_matrices_only else 0.0 for a in self._params.values()]
         arrays = [self._copies.get(name, array) for name, array in self._params.items()]
-        rules = [(self._kind, 1.0, options)]
-        self._core = _core.Optimizer(rules, list(self._params), arrays, decay, [0] * len(arrays))
+        rules = [(group.rule, group.rate, dict(group.options)) for group in groups]
+        members = [group_of(name, array) for name, array in self._params.items()]
+        self._core = _core.Optimizer(rules, list(self._params), arrays, decay, members)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Asked for by copy and pickle. A copy would update the original's arrays, from moments of its own."""
@@ -92,7 +112,7 @@ class _Optimizer:
         ValueError for keys or shapes that differ, TypeError for a dtype; NonFiniteError when a gradient is not
         finite (phase "backward") or the update would make a weight or a moment not finite (phase "update").
         """
-        rate = self.lr if lr is None else _number(f"{self._name}.step", "lr", lr)
+        rate = self.lr if lr is None else number(f"{self._name}.step", "lr", lr)
         if not isinstance(grads, Mapping):
             raise TypeError(f"{self._name}.step: grads must be a dict of arrays, got {type(grads).__name__}")
         if lines := _differences(self._params, grads):
@@ -114,7 +134,7 @@ class _Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """A flat dict: "step", the number of updates done, and copies of the moments ("exp_avg.<name>",
-        "exp_avg_sq.<name>"; "momentum.<name>")."""
+        "exp_avg_sq.<name>", "momentum.<name>": what the rule keeps)."""
         return {"step": self._core.count, **{name: view.copy() for name, view in self._core.state().items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -156,132 +176,3 @@ class _Optimizer:
         for name, view in views.items():
             view[...] = state[name]
         self._core.count = step
-
-
-class SGD(_Optimizer):
-    """Stochastic gradient descent with momentum (Sutskever et al. 2013), as ``torch.optim.SGD``.
-
-    params: a Model or a dict of writeable float32 or float64 arrays (one dtype), updated in place. weight_decay is
-    L2: it is added to the gradient. nesterov needs momentum above 0 and dampening 0. ValueError for anything out of
-    range.
-    """
-
-    _kind = "sgd"
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float,
-        *,
-        momentum: float = 0,
-        dampening: float = 0,
-        nesterov: bool = False,
-        weight_decay: float = 0,
-        _decay_matrices_only: bool = False,
-    ):
-        momentum = _number("SGD", "momentum", momentum)
-        if not isinstance(nesterov, (bool, np.bool_)):
-            raise TypeError(f"SGD: nesterov must be True or False, got {nesterov!r}")
-        if isinstance(dampening, bool) or not isinstance(dampening, (int, float, np.integer, np.floating)):
-            raise TypeError(f"SGD: dampening must be a number, got {type(dampening).__name__}")
-        if not math.isfinite(dampening):
-            raise ValueError(f"SGD: dampening must be finite, got {dampening}")
-        if nesterov and (momentum == 0 or dampening != 0):
-            raise ValueError(
-                "SGD: nesterov needs momentum above 0 and dampening 0, "
-                f"got momentum {momentum} and dampening {dampening}"
-            )
-        super().__init__(
-            params,
-            lr,
-            weight_decay,
-            decay_matrices_only=_decay_matrices_only,
-            momentum=momentum,
-            dampening=float(dampening),
-            nesterov=bool(nesterov),
-        )
-
-
-class Adam(_Optimizer):
-    """Adam (Kingma, Ba 2015), as ``torch.optim.Adam``: weight_decay is L2, added to the gradient.
-
-    params: a Model or a dict of writeable float32 or float64 arrays (one dtype), updated in place. betas in [0, 1),
-    eps >= 0: ValueError otherwise.
-    """
-
-    _kind = "adam"
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        _decay_matrices_only: bool = False,
-    ):
-        name = type(self).__name__
-        beta1, beta2 = _betas(name, betas)
-        eps = _number(name, "eps", eps)
-        super().__init__(
-            params, lr, weight_decay, decay_matrices_only=_decay_matrices_only, beta1=beta1, beta2=beta2, eps=eps
-        )
-
-
-class AdamW(Adam):
-    """AdamW (Loshchilov, Hutter 2019), as ``torch.optim.AdamW``: weights are multiplied by 1 - lr weight_decay,
-    apart from the gradient.
-
-    params: a Model or a dict of writeable float32 or float64 arrays (one dtype), updated in place. betas in [0, 1),
-    eps >= 0: ValueError otherwise.
-    """
-
-    _kind = "adamw"
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-3,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        _decay_matrices_only: bool = False,
-    ):
-        super().__init__(
-            params, lr, betas=betas, eps=eps, weight_decay=weight_decay, _decay_matrices_only=_decay_matrices_only
-        )
-
-
-class _TrainingOptimizer:
-    """The optimizer of the training loop: reads the model's own gradient buffer and multiplies it by the clip factor
-    inside the update."""
-
-    def __init__(self, optimizer: _Optimizer, model: Any):
-        self._optimizer = optimizer
-        self._grads = list(model._core.gradients().values())
-
-    def step_core(self, lr: float, scale: float, norm: float = math.nan) -> dict | None:
-        """None when every parameter was updated; else where the bad number is and of what it was made (phase, tensor,
-        index, value, result, operands), and nothing was changed. norm: that of the gradients, where it is known."""
-        return self._optimizer._step(self._grads, lr, scale, norm)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._optimizer.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._optimizer.load_state_dict(state)
-
-
-def _for_training(kind: str, model: Any, *, betas=(0.9, 0.95), eps: float = 1e-8, weight_decay: float = 0.1):
-    """The optimizer that loopos.train uses ("sgd" without momentum): decay, L2 but for AdamW, acts on tensors of two
-    or more dimensions."""
-    if kind == "sgd":
-        optimizer: _Optimizer = SGD(model, 0.0, weight_decay=weight_decay, _decay_matrices_only=True)
-    elif kind in ("adam", "adamw"):
-        make = AdamW if kind == "adamw" else Adam
-        optimizer = make(model, 0.0, betas=betas, eps=eps, weight_decay=weight_decay, _decay_matrices_only=True)
-    else:
-        raise ValueError(f"train: optimizer must be 'adamw', 'adam' or 'sgd', got {kind!r}")
-    return _TrainingOptimizer(optimizer, model)
