@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from . import checks, optim
+from . import checks
 from .health.ledger import trace_step
 from .model import Model
+from .optim.base import Optimizer
 
 __all__ = [
     "DENORMAL",
@@ -143,16 +144,16 @@ def ignored_learning_rate(rate: float = 0.0) -> Iterator[None]:
     """Every optimizer of the process takes ``rate`` instead of the one it is told: a trainer that never hands its
     learning rate on."""
     rate = checks.real("ignored_learning_rate", "rate", rate, low=0)
-    sound = optim._Optimizer._step
+    sound = Optimizer._step
 
     def deaf(self: Any, grads: list[np.ndarray], lr: float, *rest: float) -> dict | None:
         return sound(self, grads, rate, *rest)
 
-    optim._Optimizer._step = deaf  # type: ignore[method-assign]
+    Optimizer._step = deaf  # type: ignore[method-assign]
     try:
         yield
     finally:
-        optim._Optimizer._step = sound  # type: ignore[method-assign]
+        Optimizer._step = sound  # type: ignore[method-assign]
 
 
 @contextmanager

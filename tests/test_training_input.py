@@ -25,7 +25,15 @@ def bits(model):
 
 
 BAD = {"learning_rate": math.nan, "batch_size": 0, "grad_accum": True, "betas": (0.9, 1.5), "max_grad_norm": -1}
-BAD |= {"optimizer": "lion", "on_nonfinite": "hope", "eps": 0, "seed": -1, "max_steps": 0, "epochs": "2", "threads": 0}
+BAD |= {
+    "optimizer": "adagrad",
+    "on_nonfinite": "hope",
+    "eps": 0,
+    "seed": -1,
+    "max_steps": 0,
+    "epochs": "2",
+    "threads": 0,
+}
 BAD |= {"seq_len": 9, "weight_decay": math.inf, "log_every": 0, "save_every": 0, "eval_every": 0, "warmup_steps": -1}
 
 
