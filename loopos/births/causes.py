@@ -83,11 +83,16 @@ def _norm(found: Mapping[str, Any], n: Numbers) -> Evidence:
     worst = int(np.argmax(np.abs(gradient)))
     if abs(gradient[worst]) > n.limit:
         return n.product({"dy": n["dy"][worst], "weight": n["weight"][worst]})
-    centred = gradient[at] - normed[at] * np.mean(gradient * normed)
+    parts = {"dy times weight": gradient[at], "the share along normed x": normed[at] * np.mean(gradient * normed)}
     if found["op"] == "layer_norm":
-        centred -= np.mean(gradient)
+        parts["the mean over the row"] = np.mean(gradient)
+    centred = gradient[at] - sum(list(parts.values())[1:])
     factors = {"centred dy times weight": centred, "1 / deviation of the row": rstd[0]}
     evidence = n.product(factors, plus="dskip")
+    if evidence.kind == "unknown" and sum(abs(part) for part in parts.values()) > n.limit:
+        said = ", less ".join(f"{name} {short(part)}" for name, part in parts.items())
+        words = f"{said}: together they are {n.beyond()}, before 1 / deviation makes them small again"
+        return Evidence("sum overflow", words, {name: float(part) for name, part in parts.items()})
     if evidence.kind == "unknown":
         names = list(factors)
         evidence = n.rounding(names[0], np.abs(gradient).max(), names[1], rstd[0]) or evidence

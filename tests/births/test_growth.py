@@ -111,7 +111,9 @@ def test_the_decay_is_named_where_it_multiplies_the_weights(optimizer, tmp_path)
     found = loopos.counterfactuals(tmp_path)
     assert found.verdict == "the rate"
     assert loopos.replay(tmp_path)
-    assert loopos.explain(tmp_path).causes[0] == "weight-decay-too-large"
+    causes = loopos.explain(tmp_path).causes
+    assert causes[0] == "weight-decay-too-large"
+    assert "learning-rate-too-large" not in causes
 
 
 def test_a_decay_of_the_usual_size_is_not_blamed(tmp_path):
@@ -163,3 +165,16 @@ def test_the_bound():
     same.count("sgd", 0.5, 0.0, 1e9)
     assert same.explosion(huge).kind is None
     assert "was so when the run began" in same.explosion(huge).words
+
+
+@pytest.mark.filterwarnings("ignore:.*left the range:RuntimeWarning")
+@pytest.mark.parametrize("rate", [1e6, 1e7, 1e8, 1e9, 1e10, 1e12])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_run_at_an_absurd_rate_is_never_called_a_planted_fault(optimizer, rate, tmp_path):
+    """At 1e8 the share of a norm's gradient along its row overflows, and times 1 / deviation would be small again."""
+    settings = {"optimizer": optimizer, "learning_rate": rate}
+    birth = fail(loopos.ModelConfig(256, 16, 2, 2, 16), tmp_path, weight_decay=0.0, **settings)
+    assert birth.cause_class == "learning rate too large", birth
+    causes = loopos.explain(tmp_path).causes
+    assert causes[0] == "learning-rate-too-large"
+    assert "weight-decay-too-large" not in causes

@@ -324,6 +324,7 @@ def _of_birth(op: str, tensor: str, phase: str, cause: str, evidence: tuple[str,
 
 _CHECKS = {
     "learning-rate-too-large": "the same run with a tenth of the rate, a longer warm-up or clipped gradients",
+    "weight-decay-too-large": "the same run with a weight_decay of 0.1 at most: rate times decay far below 1",
     "weight-not-finite": "find who wrote it: the checkpoint that was loaded, or the update before this step",
     "label-out-of-range": "compare the smallest and largest id with vocab_size",
     "all-masked-row": "count what each query may attend to, padding included",

@@ -98,6 +98,8 @@ def leap(run: Run, seen: Survey | None = None) -> Finding | None:
     ]
     if not refused:
         return None
+    if any(end.birth is not None and end.birth.cause_class == "weight decay too large" for end in endings(run, seen)):
+        return None  # which moves weights by more than their size too, and is named by its birth
     most, name, record, said = LEAP, "", {}, []
     for each in (each for each in run.records if each["step"] < min(refused)):
         for tensor, ratio in _ratios(each):
