@@ -98,8 +98,10 @@ class Transformer {
   }
 
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
-                       const py::object& step, std::uint64_t micro, std::uint64_t seed, bool add) {
+                       double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
+                       bool add) {
     const auto in = checked_ids("Model", ids);
+    const CrossEntropyOptions options = options_of(ignore_index, label_smoothing);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
     const auto planted = plants_at(step, micro);
@@ -112,7 +114,7 @@ class Transformer {
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      result = gpt_.accumulate(pass, in.data, labels.data, {ignore_index}, scale, add);
+      result = gpt_.accumulate(pass, in.data, labels.data, options, scale, add);
       if (const int rest = FpScope::fresh()) record.add({"backward", -1, "between operations", "", rest, false});
       if (!record.list().empty()) {
         if (operations_.empty()) operations_ = operations(gpt_);
@@ -132,8 +134,9 @@ class Transformer {
   }
 
   py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
-                   const py::object& step, std::uint64_t micro, std::uint64_t seed, std::size_t frames,
-                   const py::object& tap) {
+                   double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
+                   std::size_t frames, const py::object& tap) {
+    const CrossEntropyOptions options = options_of(ignore_index, label_smoothing);
     const auto in = checked_ids("Model", ids);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
     Pass pass = pass_of(in.shape, step, micro, seed);
@@ -143,7 +146,7 @@ class Transformer {
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      with_scratch_gradients(gpt_, [&] { gpt_.accumulate(pass, in.data, labels.data, {ignore_index}, scale, false); });
+      with_scratch_gradients(gpt_, [&] { gpt_.accumulate(pass, in.data, labels.data, options, scale, false); });
     }
     frames_.swap(probe.frames());
     if (!probe.birth().found) return py::none();
@@ -199,6 +202,12 @@ class Transformer {
   }
 
  private:
+  static CrossEntropyOptions options_of(Index ignore_index, double label_smoothing) {
+    require(label_smoothing >= 0 && label_smoothing <= 1, "Model: label_smoothing must be from 0 to 1, got ",
+            label_smoothing);
+    return {ignore_index, label_smoothing};
+  }
+
   std::unique_lock<std::mutex> serialise() {
     const Computing computing;
     return std::unique_lock<std::mutex>(mutex_);
@@ -281,7 +290,8 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100,
            "(sum of losses, number of targets that count).")
       .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
-           arg("ignore_index") = -100, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("add") = false,
+           arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
+           arg("seed") = 0, arg("add") = false,
            "Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, "
            "healthy); healthy False: ask raised() and trace().")
       .def(
@@ -290,8 +300,8 @@ void bind_transformer(py::module_& m, const char* name) {
           "phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and "
           "attention's scores).")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
-           arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0, arg("frames") = std::size_t{1} << 16,
-           arg("tap") = py::none(),
+           arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
+           arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(),
            "Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with "
            "what made that element; None if all are. ledger() then has the last `frames` tensors up to there. "
            "tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of "

@@ -58,6 +58,7 @@ def train(
     betas: tuple[float, float] = (0.9, 0.95),
     eps: float = 1e-8,
     max_grad_norm: float | None = 1.0,
+    label_smoothing: float = 0.0,
     on_nonfinite: str = "halt",
     seed: int = 1337,
     threads: int | None = None,
@@ -93,6 +94,8 @@ def train(
     muon_lr          the peak for the matrices that follow Muon, on the same schedule; None: learning_rate
     learning_rate    the peak; lr_schedule "cosine" or "linear" falls to min_lr, "constant" stays; warmup_steps climb
     max_grad_norm    gradients of a larger norm are scaled down to it; None: never
+    label_smoothing  share of each target that is spread evenly over the vocabulary (Szegedy et al. 2016), in the
+                     training loss alone: eval_loss is without it
     on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see run/policy.py
     threads          for this call; None leaves the number as it is
     callbacks        see loopos.Callback. They, logging, evaluating, saving and threads never change a weight's bits
@@ -165,7 +168,7 @@ def train(
             model.inherit(checkpoint.path.parent)
         folder.begin(checkpoint, model.source)
         stopped = run.run()
-        observed = watch.findings, sample_of(sources.train), evaluation.best
+        observed = watch.findings, sample_of(sources.train, settings), evaluation.best
         return TrainResult(model, run.history, run.step, folder.output_dir, stopped, *observed)
 
 

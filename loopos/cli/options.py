@@ -85,6 +85,7 @@ TRAIN = {
     "betas": f"of {_users('betas')}",
     "eps": f"of {_users('eps')}",
     "max_grad_norm": "larger gradients are scaled down to this norm; none: never",
+    "label_smoothing": "share of each target spread over the vocabulary, of the training loss alone",
     "on_nonfinite": "what a NaN or infinity does",
     "seed": "of weights, order of the data and dropout",
     "threads": "threads to compute with",

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from loopos.monitor.monitor import Alarm
     from loopos.monitor.verdict import Verdict
 
+    from .settings import TrainSettings
+
 SAMPLE_TOKENS = 1_000_000  # of the data, kept for the verdict
 
 
@@ -59,6 +61,8 @@ class TrainResult:
         )
 
 
-def sample_of(source: Any) -> np.ndarray | None:
-    """The first tokens of a stream, copied, so that a result does not keep the data alive; None of a dataset."""
-    return source.ids[:SAMPLE_TOKENS].copy() if isinstance(source, TokenStream) else None
+def sample_of(source: Any, settings: TrainSettings) -> np.ndarray | None:
+    """The first tokens of a stream, copied, so that a result does not keep the data alive; None of a dataset, and of a
+    run whose losses are smoothed, which the entropies of tokens cannot be compared with."""
+    comparable = isinstance(source, TokenStream) and settings.label_smoothing == 0
+    return source.ids[:SAMPLE_TOKENS].copy() if comparable else None

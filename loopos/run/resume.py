@@ -28,7 +28,7 @@ from .settings import TrainSettings
 
 AUTO = "auto"
 MUST_AGREE = ("batch_size", "grad_accum", "seed", "optimizer")
-SHOULD_AGREE = ("weight_decay", "betas", "eps", "max_grad_norm")  # may differ, but hardly on purpose
+SHOULD_AGREE = ("weight_decay", "betas", "eps", "max_grad_norm", "label_smoothing")  # may differ, but hardly on purpose
 _OPTIMIZER, _SNAPSHOT = "optimizer.", "optimizer.snapshot."  # the store files both beside the weights, not among them
 
 
@@ -68,7 +68,7 @@ class Identity:
                 "Give the same values, or start a new run in another output_dir"
             )
         for name in SHOULD_AGREE:
-            ours, theirs = here["settings"][name], there["settings"].get(name)
+            ours, theirs = here["settings"][name], there["settings"].get(name, 0.0)
             if ours != theirs:
                 warnings.warn(
                     f"train: {name} is {checks.shown(ours)} here, {checks.shown(theirs)} in {checkpoint.path}; the run "

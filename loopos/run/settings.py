@@ -53,6 +53,7 @@ class TrainSettings:
     keep_best: bool = False
     patience: int | None = None
     muon_lr: float | None = None  # settings of runs before it came have none
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         try:
@@ -81,6 +82,7 @@ class TrainSettings:
         self._set("on_nonfinite", checks.choice("train", "on_nonfinite", self.on_nonfinite, POLICIES))
         self._set("seed", checks.integer("train", "seed", self.seed, low=0, high=MAX_SEED))
         self._set("weight_decay", checks.real("train", "weight_decay", self.weight_decay, low=0))
+        self._set("label_smoothing", checks.real("train", "label_smoothing", self.label_smoothing, low=0, high=1))
         self._set("eps", checks.real("train", "eps", self.eps, above=0))
         self._set("betas", _two_betas(self.betas))
         if self.max_grad_norm is not None:

@@ -58,7 +58,7 @@ class Updater:
 
     def __call__(self, t: int, rate: float) -> Update:
         batches = [self._fetch(t, micro) for micro in range(self._settings.grad_accum)]
-        calls, valid = micro_batches(batches, t, self._settings.seed)
+        calls, valid = micro_batches(batches, t, self._settings)
         tokens = sum(ids.size for ids, _ in batches)
         if valid == 0:
             return Update(0.0, 0.0, 0, tokens)
@@ -98,11 +98,14 @@ class Updater:
         return self._source.batch(t, micro)
 
 
-def micro_batches(batches: Sequence[tuple[np.ndarray, np.ndarray]], t: int, seed: int) -> tuple[list[MicroBatch], int]:
+def micro_batches(
+    batches: Sequence[tuple[np.ndarray, np.ndarray]], t: int, settings: TrainSettings
+) -> tuple[list[MicroBatch], int]:
     """(ids, targets, keywords) of each pass through the core that update t makes of its micro-batches, and how many
     targets count in all. A micro-batch without one is left out."""
     counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in batches]
-    common = {"scale": 1 / max(1, sum(counts)), "ignore_index": IGNORE, "step": t, "seed": seed}
+    common = {"scale": 1 / max(1, sum(counts)), "ignore_index": IGNORE, "step": t, "seed": settings.seed}
+    common["label_smoothing"] = settings.label_smoothing
     return [(*batches[m], {**common, "micro": m}) for m in range(len(batches)) if counts[m]], sum(counts)
 
 

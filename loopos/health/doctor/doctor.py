@@ -61,7 +61,8 @@ EXAMINATIONS: list[tuple[str, _Examination]] = [  # in the order of what each re
     ("width", check_width.coordinates),
 ]
 FULL_ONLY = {"overfit a batch", "width"}
-NO_EVALUATION = {"keep_best": False, "patience": None}
+ASIDE = {"threads": None, "eval_every": None, "save_every": None, "keep_best": False, "patience": None}
+ASIDE |= {"label_smoothing": 0.0}  # losses are compared with those of the model, which are without it
 ELSEWHERE = {
     "eval_data",
     "callbacks",
@@ -131,7 +132,7 @@ def _examine(
     vocab = getattr(config, "vocab_size", 2**63 - 1)
     context = getattr(config, "context_length", 2**63 - 1 if settings.seq_len is None else settings.seq_len)
     cutting = {"seq_len": settings.seq_len, "batch_size": settings.batch_size, "grad_accum": settings.grad_accum}
-    plain = asdict(settings) | {"threads": None, "eval_every": None, "save_every": None} | NO_EVALUATION
+    plain = asdict(settings) | ASIDE
     examinations = [each for each in EXAMINATIONS if not (quick and each[0] in FULL_ONLY)]
     try:
         sources = open_sources(

@@ -161,7 +161,7 @@ class Repeater:
         order of execution: tap(micro_batch, place, shape, first, elements). place: a dict of phase, layer, op and
         tensor; elements: a flat copy of those from ``first`` on, for a tensor may come in pieces."""
         self._restore()
-        calls, _ = micro_batches(self.bundle.batches, self.bundle.step - 1, self.bundle.settings.seed)
+        calls, _ = micro_batches(self.bundle.batches, self.bundle.step - 1, self.bundle.settings)
         with self.model.lock:
             for ids, targets, keywords in calls:
                 if self.model._core.trace(ids, targets, **keywords, tap=partial(tap, keywords["micro"])) is not None:
