@@ -36,7 +36,8 @@ GptConfig config_from(const py::dict& d) {
   c.n_kv_head = whole("n_kv_head");
   c.d_model = whole("d_model");
   c.d_ff = whole("d_ff");
-  c.head_width = d.contains("head_width") ? whole("head_width") : c.d_model / c.n_head;
+  c.head_width = whole("head_width");
+  c.sliding_window = whole("sliding_window");
   c.norm = choice("norm", d["norm"].cast<std::string>(), kNorms);
   c.activation = feed_forward_activation(d["activation"].cast<std::string>());
   c.rope = choice("position", d["position"].cast<std::string>(), kPositions).rope;
@@ -58,12 +59,33 @@ class Transformer {
  public:
   Transformer(const py::dict& config, std::uint64_t seed) : gpt_(config_from(config), seed) {}
 
-  /// Views into the flat buffers; `self` keeps them alive.
-  py::dict parameters(const py::object& self) { return views(self, false); }
-  py::dict gradients(const py::object& self) {
+  /// Views into the flat buffer of the weights, which `self` keeps alive. trainable: None for all, or only those that
+  /// are or are not.
+  py::dict parameters(const py::object& self, const py::object& trainable) {
+    py::dict result;
+    for (auto& p : gpt_.parameters().list())
+      if (trainable.is_none() || trainable.cast<bool>() == p.trainable)
+        result[py::str(p.name)] = py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), p.value, self);
+    return result;
+  }
+  /// Views of the gradients of the trainable parameters. Each keeps the buffer alive, which is given up when other
+  /// parameters become trainable.
+  py::dict gradients() {
     const auto lock = serialise();
-    gpt_.parameters().allocate_gradients();
-    return views(self, true);
+    auto& set = gpt_.parameters();
+    set.allocate_gradients();
+    using Shared = std::shared_ptr<Buffer<T>>;
+    const py::capsule owner(new Shared(set.gradients()), [](void* shared) { delete static_cast<Shared*>(shared); });
+    py::dict result;
+    for (auto& p : set.list())
+      if (p.trainable) result[py::str(p.name)] = py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), p.grad, owner);
+    return result;
+  }
+  void set_trainable(const std::string& name, bool trainable) {
+    const auto lock = serialise();
+    for (auto& p : gpt_.parameters().list())
+      if (p.name == name) return gpt_.parameters().set_trainable(p, trainable);
+    throw std::invalid_argument(cat("set_trainable: there is no parameter ", name));
   }
 
   double grad_norm() {
@@ -71,7 +93,7 @@ class Transformer {
     std::lock_guard<std::mutex> lock(mutex_);
     auto& set = gpt_.parameters();
     set.allocate_gradients();
-    const Span<T> all{set.gradients().data(), set.gradients().size()};
+    const Span<T> all{set.gradients()->data(), set.gradients()->size()};
     return global_norm(&all, Index{1});
   }
 
@@ -213,14 +235,6 @@ class Transformer {
     return std::unique_lock<std::mutex>(mutex_);
   }
 
-  py::dict views(const py::object& self, bool gradients) {
-    py::dict result;
-    for (auto& p : gpt_.parameters().list())
-      result[py::str(p.name)] =
-          py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), gradients ? p.grad : p.value, self);
-    return result;
-  }
-
   Array<std::int64_t> checked_ids(const char* function, const py::object& ids) {
     const auto& config = gpt_.config();
     auto in = integers(function, "ids", ids);
@@ -280,11 +294,18 @@ void bind_transformer(py::module_& m, const char* name) {
   py::class_<Class>(m, name, "A decoder-only transformer of one dtype; loopos.Model is its public face.")
       .def(py::init<const py::dict&, std::uint64_t>(), arg("config"), arg("seed"))
       .def(
-          "parameters", [](const py::object& self) { return self.cast<Class&>().parameters(self); },
-          "Writable views of the weights by name, in order of execution.")
+          "parameters",
+          [](const py::object& self, const py::object& trainable) {
+            return self.cast<Class&>().parameters(self, trainable);
+          },
+          arg("trainable") = py::none(),
+          "Writable views of the weights by name, in order of execution; of those alone that are (True) or are not "
+          "(False) trainable.")
+      .def("gradients", &Class::gradients, "Views of the gradients of the trainable parameters, in that order.")
       .def(
-          "gradients", [](const py::object& self) { return self.cast<Class&>().gradients(self); },
-          "Views of the gradients, like parameters().")
+          "set_trainable", &Class::set_trainable, arg("name"), arg("trainable"),
+          "False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given "
+          "up when this changes.")
       .def("grad_norm", &Class::grad_norm, "The Euclidean norm of all gradients together, in double.")
       .def("forward", &Class::forward, arg("ids"), "Logits (B, T, V) of ids (B, T).")
       .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100,
@@ -317,19 +338,28 @@ void bind_transformer(py::module_& m, const char* name) {
            "Logits (B, V) after further ids (B, T): the prompt first, then one a call.");
 }
 
+template <class Table>
+py::tuple names_of(const Table& table) {
+  py::list names;
+  for (const auto& entry : table) names.append(entry.name);
+  return py::tuple(names);
+}
+
 }  // namespace
 
 void bind_model(py::module_& m) {
+  m.def(
+      "choices",
+      [] {
+        py::dict choices;
+        choices["activation"] = names_of(feed_forward_activations());
+        choices["norm"] = names_of(kNorms);
+        choices["position"] = names_of(kPositions);
+        return choices;
+      },
+      "The names that a model's configuration may have, by field.");
   bind_transformer<float>(m, "TransformerF32");
   bind_transformer<double>(m, "TransformerF64");
-  m.def(
-      "activations",
-      [] {
-        std::vector<std::string> names;
-        for (const auto& each : feed_forward_activations()) names.emplace_back(each.name);
-        return names;
-      },
-      "The names of the feed-forward's activations.");
 }
 
 }  // namespace loopos::bind

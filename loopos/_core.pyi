@@ -52,7 +52,7 @@ class TransformerF32:
 
     def gradients(self) -> dict:
         """
-        Views of the gradients, like parameters().
+        Views of the gradients of the trainable parameters, in that order.
         """
 
     def ledger(self) -> list:
@@ -72,14 +72,19 @@ class TransformerF32:
         Logits (B, V) after further ids (B, T): the prompt first, then one a call.
         """
 
-    def parameters(self) -> dict:
+    def parameters(self, trainable: typing.Any = None) -> dict:
         """
-        Writable views of the weights by name, in order of execution.
+        Writable views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable.
         """
 
     def raised(self) -> list:
         """
         The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
+        """
+
+    def set_trainable(self, name: str, trainable: bool) -> None:
+        """
+        False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
         """
 
     def start_generation(
@@ -152,7 +157,7 @@ class TransformerF64:
 
     def gradients(self) -> dict:
         """
-        Views of the gradients, like parameters().
+        Views of the gradients of the trainable parameters, in that order.
         """
 
     def ledger(self) -> list:
@@ -172,14 +177,19 @@ class TransformerF64:
         Logits (B, V) after further ids (B, T): the prompt first, then one a call.
         """
 
-    def parameters(self) -> dict:
+    def parameters(self, trainable: typing.Any = None) -> dict:
         """
-        Writable views of the weights by name, in order of execution.
+        Writable views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable.
         """
 
     def raised(self) -> list:
         """
         The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
+        """
+
+    def set_trainable(self, name: str, trainable: bool) -> None:
+        """
+        False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
         """
 
     def start_generation(
@@ -259,11 +269,6 @@ class Optimizer:
     @count.setter
     def count(self, arg1: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 
-def activations() -> list[str]:
-    """
-    The names of the feed-forward's activations.
-    """
-
 def available_bytes() -> float:
     """
     Memory this process can still get: free memory, control group and address space limits.
@@ -277,6 +282,11 @@ def available_isas() -> list[str]:
 def build_info() -> dict:
     """
     How the extension was compiled.
+    """
+
+def choices() -> dict:
+    """
+    The names that a model's configuration may have, by field.
     """
 
 def get_num_threads() -> int:

@@ -2,7 +2,7 @@
 the causes of births read this table and list no names of their own.
 
 A new activation is a row here and a row in ``cpp/ops/activation.cpp``. The core says which of the rows it computes
-(``_core.activations()``): others are known by name and refused.
+(``_core.choices()``): others are known by name and refused.
 """
 
 from __future__ import annotations
@@ -90,8 +90,10 @@ ROWS: dict[str, Activation] = {
 }
 assert tuple(ROWS) == get_args(ActivationName)
 
-_COMPUTED: tuple[str, ...] = tuple(_core.activations())
-ACTIVATIONS: dict[str, Activation] = {name: ROWS[name] for name in _COMPUTED}
+_COMPUTED = _core.choices()
+ACTIVATIONS: dict[str, Activation] = {name: ROWS[name] for name in _COMPUTED["activation"]}
+NORMS: tuple[str, ...] = _COMPUTED["norm"]
+POSITIONS: tuple[str, ...] = _COMPUTED["position"]
 
 
 def named_in(family: str) -> dict[str, str]:

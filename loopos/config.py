@@ -7,10 +7,8 @@ from dataclasses import KW_ONLY, MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
 from . import checks
-from .choices import ACTIVATIONS, ActivationName
+from .choices import ACTIVATIONS, NORMS, POSITIONS, ActivationName
 
-NORMS = ("layernorm", "rmsnorm")
-POSITIONS = ("learned", "rope")
 MAX_SIZE = 2**63 - 1  # what an index of the C++ core can hold
 
 
@@ -34,6 +32,8 @@ class ModelConfig:
     dropout         probability in [0, 1), applied by train only
     norm_eps        added to the variance, inside the root
     rope_theta      base of the rotary frequencies
+    head_dim        width of one head. 0: d_model / n_head, which must then be whole
+    sliding_window  a token sees itself and the sliding_window - 1 before it. 0: all before it
 
     A wrong type raises TypeError, a value out of range ValueError. After construction n_kv_head and d_ff hold the
     resolved integers, so ``dataclasses.replace(config, d_model=...)`` keeps the old d_ff unless it is given too.
@@ -55,6 +55,8 @@ class ModelConfig:
     dropout: float = 0.0
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
+    head_dim: int = 0
+    sliding_window: int = 0
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "d_model"):
@@ -68,10 +70,12 @@ class ModelConfig:
         self._set("dropout", checks.real("ModelConfig", "dropout", self.dropout, low=0, below=1))
         self._set("norm_eps", checks.real("ModelConfig", "norm_eps", self.norm_eps, above=0))
         self._set("rope_theta", checks.real("ModelConfig", "rope_theta", self.rope_theta, above=0))
+        for name in ("head_dim", "sliding_window"):
+            self._set(name, _size(name, getattr(self, name), low=0))
         self._check_heads()
 
     def _check_heads(self) -> None:
-        if self.d_model % self.n_head:
+        if not self.head_dim and self.d_model % self.n_head:
             raise ValueError(
                 f"ModelConfig: n_head must divide d_model, got n_head {self.n_head} and d_model {self.d_model}"
             )
@@ -81,8 +85,12 @@ class ModelConfig:
             )
         if self.position == "rope" and self.head_width % 2:
             raise ValueError(
-                f"ModelConfig: position 'rope' rotates pairs and needs an even head width d_model / n_head, "
-                f"got {self.d_model} / {self.n_head} = {self.head_width}"
+                "ModelConfig: position 'rope' rotates pairs and needs an even "
+                + (
+                    f"head_dim, got {self.head_dim}"
+                    if self.head_dim
+                    else f"head width d_model / n_head, got {self.d_model} / {self.n_head} = {self.head_width}"
+                )
             )
 
     def _set(self, name: str, value: Any) -> None:
@@ -90,8 +98,8 @@ class ModelConfig:
 
     @property
     def head_width(self) -> int:
-        """D = d_model / n_head."""
-        return self.d_model // self.n_head
+        """D: head_dim, or d_model / n_head."""
+        return self.head_dim or self.d_model // self.n_head
 
     @property
     def gated(self) -> bool:
@@ -100,9 +108,10 @@ class ModelConfig:
 
     def num_parameters(self) -> int:
         """How many numbers the model learns, a tied matrix counted once. Exact, whatever the size."""
-        c, kv, bias = self.d_model, self.n_kv_head * self.head_width, int(self.bias)
+        c, bias = self.d_model, int(self.bias)
+        heads, kv = self.n_head * self.head_width, self.n_kv_head * self.head_width
         norm = c * (1 + (bias if self.norm == "layernorm" else 0))
-        attention = _linear(c, c, bias) + 2 * _linear(c, kv, bias) + _linear(c, c, bias)
+        attention = _linear(c, heads, bias) + 2 * _linear(c, kv, bias) + _linear(heads, c, bias)
         inputs = 2 if self.gated else 1  # gate and up, or up alone
         feed_forward = inputs * _linear(c, self.d_ff, bias) + _linear(self.d_ff, c, bias)
         tokens = self.vocab_size * c * (1 if self.tie_embeddings else 2)
@@ -128,8 +137,8 @@ class ModelConfig:
         return cls(**values)
 
 
-def _size(name: str, value: Any) -> int:
-    value = checks.integer("ModelConfig", name, value, low=1)
+def _size(name: str, value: Any, low: int = 1) -> int:
+    value = checks.integer("ModelConfig", name, value, low=low)
     if value > MAX_SIZE:
         raise ValueError(
             f"ModelConfig: {name} must be at most {MAX_SIZE}, got {checks.shown(value)}: "

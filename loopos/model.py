@@ -7,8 +7,9 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,7 +57,8 @@ class Model:
         self._source: hf.Source | None = None  # of the Hugging Face folder that it came from
         self.lock = threading.RLock()  # train and the optimizers take it too; a callback may call the model again
         _MODELS.add(self)
-        self._core = _CLASSES[self._dtype](asdict(config), seed)
+        self._training = False  # inside loopos.train
+        self._core = _CLASSES[self._dtype](_for_core(config), seed)
 
     @property
     def config(self) -> ModelConfig:
@@ -89,7 +91,7 @@ class Model:
     def loss_and_grads(
         self, ids: np.ndarray, targets: np.ndarray, *, ignore_index: int = -100
     ) -> tuple[float, dict[str, np.ndarray]]:
-        """The loss as in :meth:`loss` and its gradient for every parameter, as fresh arrays.
+        """The loss as in :meth:`loss` and its gradient for every trainable parameter, as fresh arrays.
 
         NonFiniteError when the loss, an activation or a gradient is NaN or infinite; its ``birth`` says where it arose.
         """
@@ -182,9 +184,49 @@ class Model:
 
     # Weights
 
-    def parameters(self) -> dict[str, np.ndarray]:
-        """Writable views of the weights by name, in order of execution; they stay live through training and loading."""
-        return self._core.parameters()
+    def parameters(self, trainable: bool | None = None) -> dict[str, np.ndarray]:
+        """Writable views of the weights by name, in order of execution; they stay live through training and loading.
+
+        trainable: None gives all, True those that are trained, False those that :meth:`freeze` froze."""
+        if trainable is not None:
+            trainable = checks.boolean("Model.parameters", "trainable", trainable)
+        return self._core.parameters(trainable)
+
+    @_serialised
+    def freeze(self, pattern: str | None = None) -> list[str]:
+        """Freezes the parameters whose names match ``pattern``, as of fnmatch ("blocks.0.*"); None: all of them.
+
+        A frozen parameter has no gradient and no moments, and an optimizer that is made from now on leaves its bits.
+        Backward ends below the lowest block that has a trainable one. Returns the names that match; ValueError when
+        there is none, RuntimeError while loopos.train trains this model."""
+        return self._set_trainable("freeze", pattern, False)
+
+    @_serialised
+    def unfreeze(self, pattern: str | None = None) -> list[str]:
+        """Makes the parameters whose names match ``pattern`` trainable again, as :meth:`freeze` takes it."""
+        return self._set_trainable("unfreeze", pattern, True)
+
+    def _freeze_alone(self, names: Iterable[str]) -> None:
+        """Freezes these and nothing else."""
+        frozen = set(names)
+        for name in self.parameters():
+            self._core.set_trainable(name, name not in frozen)
+
+    def _set_trainable(self, verb: str, pattern: str | None, trainable: bool) -> list[str]:
+        if pattern is not None and not isinstance(pattern, str):
+            raise TypeError(
+                f"Model.{verb}: pattern must be None or a str such as 'blocks.0.*', got {checks.shown(pattern)}"
+            )
+        if self._training:
+            raise RuntimeError(f"Model.{verb}: loopos.train is training this model; call it before train or after it")
+        names = [name for name in self.parameters() if pattern is None or fnmatchcase(name, pattern)]
+        if not names:
+            raise ValueError(
+                f"Model.{verb}: no parameter matches {pattern!r}; their names are {', '.join(self.parameters())}"
+            )
+        for name in names:
+            self._core.set_trainable(name, trainable)
+        return names
 
     @_serialised
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -260,7 +302,7 @@ class Model:
     @_serialised
     def __getstate__(self) -> dict[str, Any]:
         own = {name: value for name, value in vars(self).items() if name not in ("_core", "lock")}
-        return {"weights": self.state_dict(), "own": own}
+        return {"weights": self.state_dict(), "frozen": list(self.parameters(trainable=False)), "own": own}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         state = self.__getstate__()  # its weights are copies already
@@ -271,8 +313,9 @@ class Model:
     def __setstate__(self, state: dict[str, Any]) -> None:
         own, weights = state["own"], state["weights"]
         Model.__init__(self, own["_config"], dtype=own["_dtype"])
-        vars(self).update(own)
+        vars(self).update(own | {"_training": False})
         self.load_state_dict(weights)
+        self._freeze_alone(state["frozen"])
 
 
 _MODELS: weakref.WeakSet[Model] = weakref.WeakSet()
@@ -285,6 +328,10 @@ def _unlock_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_unlock_in_child)
+
+
+def _for_core(config: ModelConfig) -> dict[str, Any]:
+    return asdict(config) | {"head_width": config.head_width}
 
 
 def _refuse_oversized(config: ModelConfig, dtype: str) -> None:

@@ -6,8 +6,8 @@ import inspect
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -167,9 +167,20 @@ def train(
         if checkpoint is not None:
             model.inherit(checkpoint.path.parent)
         folder.begin(checkpoint, model.source)
+        stack.enter_context(_trained(model))
         stopped = run.run()
         observed = watch.findings, sample_of(sources.train, settings), evaluation.best
         return TrainResult(model, run.history, run.step, folder.output_dir, stopped, *observed)
+
+
+@contextmanager
+def _trained(model: Model) -> Iterator[None]:
+    """Meanwhile nothing of it can be frozen or unfrozen: the optimizer has its list."""
+    before, model._training = model._training, True
+    try:
+        yield
+    finally:
+        model._training = before
 
 
 def default_settings(**changed: Any) -> TrainSettings:

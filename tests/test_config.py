@@ -32,6 +32,8 @@ def test_defaults_are_those_of_the_contract():
         "dropout": 0.0,
         "norm_eps": 1e-5,
         "rope_theta": 10000.0,
+        "head_dim": 0,
+        "sliding_window": 0,
     }
 
 
@@ -224,3 +226,16 @@ def test_num_parameters_is_the_sum_over_the_shapes(groups, kv, half, n_layer, op
     made = ModelConfig(7, 5, n_layer, heads, heads * 2 * half, n_kv_head=kv, **options)
     assert made.num_parameters() == sum(int(np.prod(shape)) for shape in shapes(made))
     assert ModelConfig.from_dict(made.to_dict()) == made
+
+
+def test_the_head_width_is_a_number_of_its_own():
+    size = dict(vocab_size=8, context_length=8, n_layer=2, n_head=3, d_model=16)
+    config = ModelConfig(**size, head_dim=6, n_kv_head=1)
+    assert config.head_width == 6
+    assert dataclasses.replace(config, head_dim=0, d_model=18).head_width == 6
+    with pytest.raises(ValueError, match="n_head must divide d_model"):
+        ModelConfig(**size)
+    with pytest.raises(ValueError, match="an even head_dim, got 5"):
+        ModelConfig(**size, head_dim=5, position="rope")
+    with pytest.raises(ValueError, match="sliding_window must be an integer of at least 0"):
+        ModelConfig(**size, head_dim=6, sliding_window=-1)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -79,16 +80,19 @@ class ParameterSet {
   void set_trainable(Parameter<T>& p, bool trainable) {
     if (p.trainable == trainable) return;
     p.trainable = trainable;
-    grads_ = Buffer<T>();
+    ++selection_;
+    grads_ = std::make_shared<Buffer<T>>();
     point_gradients();
   }
+  /// Another number whenever another set of parameters is trainable.
+  Index selection() const { return selection_; }
   /// Zero gradients for the trainable parameters, unless they are there.
   void allocate_gradients() {
     Index total = 0;
     for (const auto& p : list_) total += p.trainable ? padded(p.size) : 0;
-    if (grads_.size() == total) return;
-    grads_ = Buffer<T>(total);
-    std::memset(grads_.data(), 0, sizeof(T) * static_cast<std::size_t>(total));
+    if (grads_->size() == total) return;
+    grads_ = std::make_shared<Buffer<T>>(total);
+    std::memset(grads_->data(), 0, sizeof(T) * static_cast<std::size_t>(total));
     point_gradients();
   }
   /// From now on the gradients count as zero; zero_stale() makes them so where nothing has come since.
@@ -99,15 +103,15 @@ class ParameterSet {
     for (auto& p : list_) p.sum();
   }
   /// Gives the gradients elsewhere for a while (tracing must not disturb what is accumulated).
-  void swap_gradients(Buffer<T>& other) {
+  void swap_gradients(std::shared_ptr<Buffer<T>>& other) {
     std::swap(grads_, other);
     point_gradients();
   }
 
   std::deque<Parameter<T>>& list() { return list_; }
   const std::deque<Parameter<T>>& list() const { return list_; }
-  /// All gradients in one array; zeros stand between the tensors.
-  const Buffer<T>& gradients() const { return grads_; }
+  /// All gradients in one array; zeros stand between the tensors. Shared, as views of it may live on in Python.
+  const std::shared_ptr<Buffer<T>>& gradients() const { return grads_; }
 
  private:
   static Index padded(Index size) {
@@ -115,7 +119,7 @@ class ParameterSet {
     return (size + kStep - 1) / kStep * kStep;
   }
   void point_gradients() {
-    T* next = grads_.data();
+    T* next = grads_->data();
     for (auto& p : list_) {
       p.grad = next && p.trainable ? next : nullptr;
       if (p.grad) next += padded(p.size);
@@ -135,8 +139,9 @@ class ParameterSet {
   }
 
   std::deque<Parameter<T>> list_;
-  Buffer<T> values_, grads_;
-  Index total_ = 0;
+  Buffer<T> values_;
+  std::shared_ptr<Buffer<T>> grads_ = std::make_shared<Buffer<T>>();
+  Index total_ = 0, selection_ = 0;
   double bytes_ = 0;
 };
 

@@ -8,7 +8,7 @@ namespace loopos {
 template <class T>
 Stack<T>::Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index count, Index first_dropout_site,
                 const BlockConfig& config)
-    : ends_(ends), width_(config.width) {
+    : set_(set), ends_(ends), width_(config.width) {
   for (Index i = 0; i < count; ++i)
     blocks_.emplace_back(set, Site{"blocks." + std::to_string(i), i},
                          first_dropout_site + i * BlockConfig::kDropoutSites, config);
@@ -51,6 +51,7 @@ void Stack<T>::prepare(const Pass& pass, bool training) {
   plan.batch = pass.batch;
   plan.time = pass.time;
   plan.part = sequences_per_part(pass);
+  plan.selection = set_.selection();
   plan.training = training;
   plan.lowest = training ? lowest_trained() : static_cast<Index>(blocks_.size());
   plan.dropout = pass.dropout > 0;

@@ -65,11 +65,11 @@ class Stack {
 
  private:
   struct Plan {
-    Index batch = -1, time = -1, part = 0, lowest = 0;
+    Index batch = -1, time = -1, part = 0, lowest = 0, selection = 0;
     bool training = false, dropout = false, probed = false;
     bool operator==(const Plan& o) const {
-      return batch == o.batch && time == o.time && part == o.part && lowest == o.lowest && training == o.training &&
-             dropout == o.dropout && probed == o.probed;
+      return batch == o.batch && time == o.time && part == o.part && lowest == o.lowest && selection == o.selection &&
+             training == o.training && dropout == o.dropout && probed == o.probed;
     }
   };
   struct Packing {  // columns of one packed weight, the work of one task
@@ -87,6 +87,7 @@ class Stack {
   void plan_gradients(Arena<T>& arena, const Pass& pass);
   void pack_weights();
 
+  const ParameterSet<T>& set_;
   StackEnds<T>& ends_;
   Index width_, weights_ = 0;  // weights_: twice the numbers in all of them
   std::deque<Block<T>> blocks_;

@@ -11,6 +11,7 @@ constexpr double kStd = 0.02;  // of initial weights
 BlockConfig block_config(const GptConfig& c) {
   Visibility visibility;
   visibility.causal = true;
+  visibility.window = c.sliding_window;
   const double out_std = kStd / std::sqrt(2.0 * static_cast<double>(std::max<Index>(1, c.n_layer)));
   return {c.d_model,
           {c.norm, c.bias, c.norm_eps},

@@ -10,6 +10,7 @@ namespace loopos {
 
 struct GptConfig {
   Index vocab_size, context_length, n_layer, n_head, n_kv_head, head_width, d_model, d_ff;
+  Index sliding_window;  // 0: none
   NormChoice norm;
   FeedForwardActivation activation;
   bool rope, bias, tie_embeddings;

@@ -16,7 +16,7 @@ void with_scratch_gradients(Gpt<T>& gpt, Body&& body) {
   set.allocate_gradients();
   struct Kept {
     ParameterSet<T>& set;
-    Buffer<T> gradients;
+    std::shared_ptr<Buffer<T>> gradients = std::make_shared<Buffer<T>>();
     explicit Kept(ParameterSet<T>& s) : set(s) { set.swap_gradients(gradients); }
     ~Kept() { set.swap_gradients(gradients); }
   } kept(set);

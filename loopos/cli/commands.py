@@ -86,6 +86,9 @@ def prepare(given: dict[str, Any]) -> Prepared:
     elif held_out != 0:
         ids, settings["eval_data"] = train_eval_split(ids, held_out)
     model = _model(shape, starting, tokenizer, settings, run.get("dtype"))
+    for pattern in (run.get("freeze") or "").split(","):
+        if pattern.strip():
+            model.freeze(pattern.strip())
     if "warmup_steps" not in asked:
         settings["warmup_steps"] = _warmup(settings, len(ids), model.config.context_length)
     return Prepared(model, ids, tokenizer, settings, run, learned)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from loopos import checks
-from loopos.choices import ACTIVATIONS
-from loopos.config import NORMS, POSITIONS, ModelConfig
+from loopos.choices import ACTIVATIONS, NORMS, POSITIONS
+from loopos.config import ModelConfig
 from loopos.optim.training import RULES, settings_of
 from loopos.run.schedules import SCHEDULES
 from loopos.run.settings import OPTIMIZERS, POLICIES
@@ -66,6 +66,8 @@ MODEL = {
     "dropout": "probability of dropping, while training",
     "norm_eps": "added to the variance",
     "rope_theta": "base of the rotary frequencies",
+    "head_dim": "width of one attention head (default: d_model / n_head)",
+    "sliding_window": "tokens that a token sees, itself included (default: all before it)",
 }
 TRAIN = {
     "eval_data": "text or ids to score instead of held-out ones",
@@ -103,6 +105,7 @@ RUN = {
     "text": "file to learn: text, .npy or uint16 .bin ids (default: the help texts that every Python carries)",
     "held_out": "share of the text, from its end, that is scored and not learned; 0: none",
     "init": "start from the weights in this folder: of a run, or a Hugging Face GPT-2 or Llama",
+    "freeze": "parameters that keep their values: patterns of names, with commas (tok_embed.*,blocks.0.*)",
     "export": "at the end, write a Hugging Face folder here",
     "sample": "tokens of text to print at the end; 0: none",
     "dtype": "of the weights",
@@ -152,6 +155,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("run")
     _add(run, "held_out", RUN["held_out"], "float", HELD_OUT)
     _add(run, "init", RUN["init"], "str")
+    _add(run, "freeze", RUN["freeze"], "str")
     _add(run, "export", RUN["export"], "str")
     _add(run, "sample", RUN["sample"], "int", SAMPLE)
     _add(run, "dtype", RUN["dtype"], "str", "float32")
@@ -203,10 +207,11 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 
 def check(settings: Mapping[str, Any]) -> None:
     """Types and ranges of the settings that ModelConfig and loopos.train do not check by name before the training."""
-    for name in ("text", "init", "export", "eval_data", "output_dir", "resume"):
+    for name in ("text", "init", "export", "eval_data", "output_dir", "resume", "freeze"):
         value = settings.get(name)
         if value is not None and (not isinstance(value, str) or not value):
-            raise ValueError(f"train: {name} must be the name of a file or folder, got {checks.shown(value)}")
+            what = "patterns of names, with commas" if name == "freeze" else "the name of a file or folder"
+            raise ValueError(f"train: {name} must be {what}, got {checks.shown(value)}")
     if not isinstance(settings.get("tokenizer", ""), str | None):
         named = checks.shown(settings["tokenizer"])
         raise TypeError(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from loopos.errors import NonFiniteError
+from loopos.trainable import freeze_alike, trainable_of
 
 from .numeric import EPS, difference, ridders
 from .report import FLAT, GradcheckReport, GradcheckResult, unusable
@@ -22,12 +23,13 @@ def check_loss(model, ids, targets, rtol: float, seed: int, directions: int, all
     if model.dtype != "float64":
         copy = type(model)(model.config, dtype="float64")
         copy.load_state_dict({name: x.astype(np.float64) for name, x in model.state_dict().items()})
+        freeze_alike(copy, model)
         model, note = copy, f"{model.dtype} model, checked as a float64 copy of its weights"
     try:
         loss, gradients = model.loss_and_grads(ids, targets)
     except NonFiniteError as error:
         return GradcheckReport((GradcheckResult("loss", False, math.inf, str(error)),), rtol, note)
-    views, saved = model.parameters(), model.state_dict()
+    views, saved = trainable_of(model), model.state_dict()
     if list(gradients) != list(views) or not math.isfinite(loss):
         same = list(gradients) == list(views)
         why = f"the loss is {loss}" if same else "gradients and parameters have different names"

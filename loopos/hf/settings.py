@@ -208,6 +208,10 @@ def family_of(config: ModelConfig) -> str:
     for family, misfit in misfits.items():
         if config.activation not in (known := written_in(family)):
             misfit.append(f"activation={' or '.join(map(repr, known))}, not {config.activation!r}")
+        if config.n_head * config.head_width != config.d_model:
+            misfit.append(f"head_dim=d_model / n_head = {config.d_model / config.n_head:g}, not {config.head_dim}")
+        if 0 < config.sliding_window < config.context_length:
+            misfit.append(f"sliding_window=0, not {config.sliding_window}")
     for family, misfit in misfits.items():
         if not misfit:
             return family

@@ -17,6 +17,7 @@ import numpy as np
 from loopos import _core, checks
 from loopos.births.birth import refused_update
 from loopos.errors import NonFiniteError
+from loopos.trainable import trainable_of
 
 
 def number(function: str, name: str, value: Any, *, below: float = math.inf) -> float:
@@ -41,6 +42,12 @@ def _differences(expected, got) -> list[str]:
     if unexpected := [k for k in got if k not in expected]:
         lines.append(f"unexpected: {unexpected}")
     return lines
+
+
+def _trainable(function: str, model: Any) -> Mapping[str, np.ndarray]:
+    if not (views := trainable_of(model)):
+        raise ValueError(f"{function}: every parameter of the model is frozen; unfreeze what is to be trained")
+    return views
 
 
 class Group(NamedTuple):
@@ -72,7 +79,7 @@ class Optimizer:
         self.lr = number(self._name, "lr", lr)
         weight_decay = number(self._name, "weight_decay", weight_decay)
         self._owner = params if hasattr(params, "lock") else None  # a Model: one call at a time, its own included
-        params = params.parameters() if hasattr(params, "parameters") else params
+        params = _trainable(self._name, params) if hasattr(params, "parameters") else params
         if not isinstance(params, Mapping):
             raise TypeError(f"{self._name}: params must be a Model or a dict of arrays, got {type(params).__name__}")
         self._params = dict(params)

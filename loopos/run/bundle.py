@@ -66,7 +66,7 @@ class Bundle:
     """One update. step counts from 1, as in history; learning_rate is the one it used; weights and moments are those
     before it, and ``numbers`` what else the optimizer counts; build: version, instruction set, compiler, threads; run:
     the id of the run, which its checkpoints have too; growth: the state of its record (loopos.births.growth) before the
-    update; both None where they are not known."""
+    update; both None where they are not known; frozen: the names of the parameters that were."""
 
     step: int
     config: ModelConfig
@@ -81,6 +81,7 @@ class Bundle:
     build: Mapping[str, Any]
     run: str | None = None
     growth: Mapping[str, Any] | None = None
+    frozen: tuple[str, ...] = ()
 
     @staticmethod
     def of(
@@ -111,6 +112,7 @@ class Bundle:
             build=build(),
             run=run,
             growth=None if growth is None else growth.state(),
+            frozen=tuple(model.parameters(trainable=False)),
         )
 
 
@@ -154,6 +156,7 @@ def write_bundle(path: str | os.PathLike, bundle: Bundle) -> None:
         "build": dict(bundle.build),
         "run": bundle.run,
         "growth": bundle.growth,
+        "frozen": list(bundle.frozen),
     }
     text = durable.dump_json(about).decode("ascii")
     metadata = {"format": FORMAT, "version": VERSION, "about": text, "sha256": _digest(text, arrays)}
@@ -297,4 +300,5 @@ def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
         build=about["build"],
         run=_run_of(about),
         growth=about.get("growth"),
+        frozen=tuple(about.get("frozen", ())),
     )

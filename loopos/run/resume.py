@@ -158,6 +158,7 @@ def save(
         arrays |= {_SNAPSHOT + name: array for name, array in snapshot.items()}
         numbers = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
         about = {"dtype": model.dtype, "isa": instruction_set(), "numbers": numbers, "policy": counts}
+        about |= {"frozen": frozen} if (frozen := list(model.parameters(trainable=False))) else {}
         about |= counted
         about |= {} if run is None else {RUN: run}
         return write(step, arrays, identity.to_dict() | about)
@@ -171,6 +172,12 @@ def restore(checkpoint: Checkpoint, model: Any, optimizer: Any) -> SavedPolicy:
             f"train: the model is {model.dtype}, the checkpoint {checkpoint.path} is {checkpoint.state['dtype']}; "
             "pass a model of that dtype"
         )
+    ours, theirs = list(model.parameters(trainable=False)), checkpoint.state.get("frozen", [])
+    if ours != theirs:
+        raise ValueError(
+            f"train: of the model {_named(ours)} frozen, in the checkpoint {checkpoint.path} {_named(theirs)}; pass a "
+            "Model and freeze the same parameters, or start a new run in another output_dir"
+        )
     if checkpoint.state["isa"] != instruction_set():
         warnings.warn(
             f"train: the checkpoint was written on instruction set {checkpoint.state['isa']}, this process uses "
@@ -182,6 +189,10 @@ def restore(checkpoint: Checkpoint, model: Any, optimizer: Any) -> SavedPolicy:
     optimizer.load_state_dict(moments | checkpoint.state["numbers"])
     model.load_state_dict(checkpoint.weights)
     return SavedPolicy(checkpoint.state["policy"], snapshot)
+
+
+def _named(names: list[str]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}" if names else "nothing is"
 
 
 def instruction_set() -> str:

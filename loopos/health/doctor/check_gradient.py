@@ -10,6 +10,7 @@ import numpy as np
 
 from loopos.data.batches import IGNORE
 from loopos.gradients.gradcheck import gradcheck
+from loopos.trainable import trainable_of
 
 from .check_forward import judge_growth
 from .patient import NotApplicable, Patient, blocks_of, listed, one_channel, one_entry, parts_of, rms
@@ -121,7 +122,7 @@ def _silent_after_a_step(patient: Patient) -> list[tuple[str, str]]:
     """What has no gradient still, when every other parameter has gone a little along its own."""
     _, gradients = patient.loss_and_grads
     with patient.restored():
-        for name, view in patient.model.parameters().items():
+        for name, view in trainable_of(patient.model).items():
             size = rms(gradients[name])
             if size > 0:
                 step = NUDGE * max(rms(view), 0.02) / size

@@ -9,6 +9,7 @@ import numpy as np
 
 from loopos.data.batches import IGNORE
 from loopos.errors import NonFiniteError
+from loopos.trainable import trainable_of
 
 from .check_gradient import shown, silent_parts
 from .patient import IN_PLACE, Batches, NotApplicable, Patient, listed, parts_of, rms
@@ -62,10 +63,11 @@ def moves(patient: Patient) -> Check:
 
 
 def _updated(patient: Patient, **changed: object) -> tuple[Arrays, Arrays]:
-    """The parameters before and after some updates on one batch."""
+    """The trainable parameters before and after some updates on one batch."""
     with patient.restored() as before:
         patient.take_steps(patient.model, Batches([[patient.batch]]), STEPS, weight_decay=0.0, **changed)
-        return before, {key: view.copy() for key, view in patient.model.parameters().items()}
+        after = {key: view.copy() for key, view in trainable_of(patient.model).items()}
+        return {key: before[key] for key in after}, after
 
 
 def _unmoved(patient: Patient, before: Arrays, after: Arrays) -> tuple[list[str], list[str]]:

@@ -21,6 +21,7 @@ from loopos.data.batches import IGNORE
 from loopos.model import Model
 from loopos.optim.training import for_run
 from loopos.run.gate import layer_of
+from loopos.trainable import trainable_of
 from loopos.training import train
 
 BATCH_FLOPS = (1.5e11, 1e10)  # one forward and backward of the batch looked at: full round, quick round
@@ -48,7 +49,7 @@ def steps_by_hand(model: Any, data: Any, **settings: Any) -> None:
     rate, matrix_rate = settings["learning_rate"], settings.get("muon_lr")
     shape = {name: settings[name] for name in ("betas", "eps", "weight_decay")}
     shape["matrix_rate"] = 1.0 if matrix_rate is None else matrix_rate / rate
-    optimizer = for_run(settings["optimizer"], model.parameters(), rate, **shape)
+    optimizer = for_run(settings["optimizer"], trainable_of(model), rate, **shape)
     for step in range(settings["max_steps"]):
         parts = [data.batch(step, micro) for micro in range(settings["grad_accum"])]
         counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in parts]
@@ -79,7 +80,7 @@ class Patient:
     def __init__(self, model: Any, source: Any, settings: Mapping[str, Any], trainer: Callable | None, quick: bool):
         self.model, self.source, self.settings, self.quick = model, source, dict(settings), quick
         self.config = getattr(model, "config", None)
-        self.names = list(model.parameters())
+        self.names = list(trainable_of(model))
         self.size = sum(view.size for view in model.parameters().values())
         self.plain = _is_plain(model)
         self.trainer = trainer or (train if self.plain else steps_by_hand)
@@ -187,6 +188,8 @@ class Patient:
             n_kv_head=2 // grouped if c.n_head > 1 else 1,
             d_model=16,
             d_ff=24,
+            head_dim=6 if c.head_dim else 0,
+            sliding_window=4 if c.sliding_window else 0,
         )
 
     def sibling(self, dtype: str = "float64", warm: bool = True, **changed: Any) -> Any:
@@ -225,7 +228,7 @@ def randomness_kept() -> Iterator[None]:
 def parts_of(config: Any, name: str, array: np.ndarray) -> dict[str, np.ndarray]:
     """``array`` by the jobs of its rows: the fused projections of LoopOS hold q, k and v, or gate and up."""
     if name.endswith((".qkv_proj.weight", ".qkv_proj.bias")) and hasattr(config, "n_kv_head"):
-        width, kv = config.d_model, config.n_kv_head * config.head_width
+        width, kv = (heads * config.head_width for heads in (config.n_head, config.n_kv_head))
         if len(array) == width + 2 * kv:
             return {"q": array[:width], "k": array[width : width + kv], "v": array[width + kv :]}
     if name.endswith((".gate_up_proj.weight", ".gate_up_proj.bias")) and len(array) % 2 == 0:

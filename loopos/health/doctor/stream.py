@@ -43,15 +43,15 @@ def _linear(weights: Mapping[str, np.ndarray], name: str, x: np.ndarray) -> np.n
 
 
 def _attention(config: Any, weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    batch, time, width = x.shape
+    batch, time, _ = x.shape
     qkv = _linear(weights, "attn.qkv_proj", x)
-    kv = config.n_kv_head * config.head_width
+    width, kv = config.n_head * config.head_width, config.n_kv_head * config.head_width
     parts = np.split(qkv, [width, width + kv], axis=2)
     q, k, v = (part.reshape(batch, time, -1, config.head_width).transpose(0, 2, 1, 3) for part in parts)
     if config.position == "rope":
         positions = np.arange(time)
         q, k = (ops.rope(part, positions, theta=config.rope_theta) for part in (q, k))
-    y, _ = ops.attention(q, k, v, causal=True)
+    y, _ = ops.attention(q, k, v, causal=True, window=config.sliding_window or None)
     return _linear(weights, "attn.o_proj", y.transpose(0, 2, 1, 3).reshape(batch, time, width))
 
 

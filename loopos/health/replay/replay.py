@@ -141,6 +141,7 @@ class Repeater:
         config = bundle.config if dropout is None else dataclasses.replace(bundle.config, dropout=dropout)
         settings = bundle.settings
         self.model = Model(config, dtype=self.dtype)
+        self.model._freeze_alone(bundle.frozen)
         self.optimizer = for_training(model=self.model, **settings.update_rule())
         try:
             self._restore()

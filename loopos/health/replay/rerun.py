@@ -39,6 +39,7 @@ class Rerun:
             config, self.settings = ModelConfig.from_dict(state["config"]), TrainSettings(**dict(state["settings"]))
             tokenizer, dtype, fingerprint = state["tokenizer"], state["dtype"], state["data"]
             self.model = Model(config, seed=self.settings.seed, dtype=dtype)
+            self.model._freeze_alone(state.get("frozen", ()))
         except (ValueError, TypeError, LookupError) as error:
             raise CheckpointError(checkpoint.path, f"state.json is not of a run of loopos.train: {error}") from error
         settings = self.settings
