@@ -84,7 +84,7 @@ class Tagged(loopos.Model):
         self.tag = None
 
 
-@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW", "Lion", "Muon"])
 def test_an_optimizer_says_how_it_is_copied(kind, way):
     weights = {"w": np.ones((2, 2), np.float32)}
     first = getattr(optim, kind)(weights, 0.1)

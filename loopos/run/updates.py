@@ -88,8 +88,10 @@ class Updater:
         if birth is not None:
             return Update(loss, norm, valid, tokens, birth, batches=tuple(batches))
         if self._growth is not None:
-            muon = getattr(settings, "muon_lr", None) or 0.0  # the peak of matrices with a rate of their own
-            top = rate * max(1.0, muon / settings.learning_rate) if settings.learning_rate > 0 else rate
+            peak = settings.learning_rate
+            top = (
+                rate * max(1.0, (settings.muon_lr or 0.0) / peak) if peak > 0 else rate
+            )  # Muon's matrices have their own
             self._growth.count(settings.optimizer, top, settings.weight_decay, norm * factor)
         return Update(loss, norm, valid, tokens, clipped=factor != 1.0)
 

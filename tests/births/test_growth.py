@@ -101,7 +101,7 @@ def test_so_it_is_over_a_resume(tmp_path):
     assert caught.value.birth == whole
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lion", "muon"])
 def test_the_decay_is_named_where_it_multiplies_the_weights(optimizer, tmp_path):
     """1 - 1e-3 * 1e4 = -9 in every step."""
     birth = fail(CONFIG, tmp_path, optimizer=optimizer, learning_rate=1e-3, weight_decay=1e4)
@@ -121,7 +121,7 @@ def test_a_decay_of_the_usual_size_is_not_blamed(tmp_path):
     assert birth.cause_class == "learning rate too large"
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "lion", "muon"])
 @pytest.mark.parametrize(("rate", "decay"), [(1e-3, 0.1), (0.3, 0.0), (0.3, 5.0), (1.0, 3.0)])
 def test_no_run_grows_beyond_the_bound(optimizer, rate, decay, tmp_path):
     model = loopos.Model(CONFIG)
@@ -169,7 +169,7 @@ def test_the_bound():
 
 @pytest.mark.filterwarnings("ignore:.*left the range:RuntimeWarning")
 @pytest.mark.parametrize("rate", [1e6, 1e7, 1e8, 1e9, 1e10, 1e12])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lion", "muon"])
 def test_a_run_at_an_absurd_rate_is_never_called_a_planted_fault(optimizer, rate, tmp_path):
     """At 1e8 the share of a norm's gradient along its row overflows, and times 1 / deviation would be small again."""
     settings = {"optimizer": optimizer, "learning_rate": rate}

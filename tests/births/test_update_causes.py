@@ -48,6 +48,9 @@ def test_a_rate_that_the_bias_correction_carries_out_of_range(kind, gradient):
         ("Adam", 1, 1e10, {"lr": 1e-3, "weight_decay": 1e12}, "weight decay too large", "the weight 1e+10 is 1e+22"),
         ("Adam", 1e21, 1, {"lr": 1e-3}, "product overflow", "the square of the gradient 1e+21"),
         ("Adam", 0, 1, {"lr": 1e-3, "eps": 0}, "0/0", "exp_avg 0"),
+        ("Lion", 0.1, 1, {"lr": 1e39, "weight_decay": 0}, "learning rate too large", "is itself beyond"),
+        ("Lion", 1, 1e38, {"lr": 1e-3, "weight_decay": 1e4}, "weight decay too large", "1e+38 by -9"),
+        ("Muon", 1, 1e38, {"lr": 1e-3, "weight_decay": 1e4}, "weight decay too large", "1e+38 by -9"),
     ],
 )  # fmt: skip
 def test_the_larger_factor_is_to_blame(kind, gradient, weight, options, cause, words):
