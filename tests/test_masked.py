@@ -17,11 +17,14 @@ ARGUMENTS = {
     **dict.fromkeys(("x", "y", "dy", "a", "gate", "up", "logits"), X),
     **dict.fromkeys(("weight", "bias"), np.ones(6, F)),
     **{"b": X.T.copy(), "dc": np.ones((2, 2), F), "mean": np.zeros(2, F), "rstd": np.ones(2, F)},
-    **{"ids": IDS, "targets": np.array([0, 1]), "num_embeddings": 5, "dloss": 1.0},
+    **{"ids": IDS, "targets": np.array([0, 1]), "num_embeddings": 5, "num_positions": 5, "dloss": 1.0},
     **{"q": Q, "k": Q, "v": Q, "lse": np.zeros((1, 2, 3), F), "mask": np.ones((3, 3), bool)},
     **{"positions": np.arange(3), "p": 0.5, "seed": 1, "arrays": [X.copy()], "max_norm": 1.0},
 }
 SPECIAL = {
+    "add": {"b": X},
+    "position_embedding": {"x": Q[0], "weight": np.ones((5, 4), F)},
+    "position_embedding_backward": {"dy": Q[0]},
     "linear": {"weight": np.ones((3, 6), F), "bias": np.ones(3, F)},
     "linear_backward": {"weight": np.ones((3, 6), F), "dy": np.ones((2, 3), F)},
     "embedding": {"weight": np.ones((5, 4), F)},
