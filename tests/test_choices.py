@@ -56,6 +56,16 @@ def test_a_model_has_the_matrices_and_computes_the_function(name):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_model_of_it_trains_and_generates(name):
+    config = loopos.ModelConfig(11, 8, 1, 2, 16, activation=name)
+    tokens = np.resize(np.random.default_rng(0).permutation(11), 2000)
+    quiet = dict(progress=False, learning_rate=1e-2, lr_schedule="constant", warmup_steps=0)
+    result = loopos.train(config, tokens, max_steps=60, batch_size=8, **quiet)
+    generated = result.model.generate(tokens[None, :4], 4, temperature=0)
+    np.testing.assert_array_equal(generated[0], tokens[:8])
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_hugging_face_folders_name_it(name):
     gated = ROWS[name].gated
     family = "llama" if gated else "gpt2"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loopos.choices import ACTIVATIONS
 from loopos.config import ModelConfig
 
 BASE = {"vocab_size": 65, "context_length": 64, "n_layer": 4, "n_head": 4, "d_model": 128}
@@ -196,7 +197,7 @@ def shapes(c):
         linear(c.n_head * d, c.d_model)
         norm()
         linear(c.d_model, c.d_ff)
-        if c.activation == "swiglu":
+        if ACTIVATIONS[c.activation].gated:
             linear(c.d_model, c.d_ff)
         linear(c.d_ff, c.d_model)
     norm()
@@ -214,7 +215,7 @@ def shapes(c):
         {
             "d_ff": st.none() | st.integers(1, 50),
             "norm": st.sampled_from(["layernorm", "rmsnorm"]),
-            "activation": st.sampled_from(["gelu_tanh", "gelu", "relu", "swiglu"]),
+            "activation": st.sampled_from(list(ACTIVATIONS)),
             "position": st.sampled_from(["learned", "rope"]),
             "bias": st.booleans(),
             "tie_embeddings": st.booleans(),

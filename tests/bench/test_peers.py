@@ -11,11 +11,13 @@ import pytest
 from loopos.bench import settings
 from loopos.bench.peers.ours import LoopOS
 from loopos.bench.settings import TINY
+from loopos.choices import ACTIVATIONS
 
 STEPS = 5
+WITH_EACH = [TINY["tiny"].resized(f"tiny-{name}", activation=name) for name in ACTIVATIONS if name != "gelu_tanh"]
 
 
-@pytest.fixture(params=TINY.values(), ids=lambda setting: setting.name)
+@pytest.fixture(params=[*TINY.values(), *WITH_EACH], ids=lambda setting: setting.name)
 def setting(request):
     return request.param
 
@@ -51,11 +53,11 @@ def _pairs(setting, weights):
     parts += [("mlp_norm", "norm2"), ("mlp.up_proj", "feed_forward.up"), ("mlp.down_proj", "feed_forward.down")]
     parts += [("final_norm", "norm")]
     for name, array in weights.items():
-        if name.endswith("gate_up_proj.weight"):
+        if ".gate_up_proj." in name:
             gate, up = np.split(array, 2)
-            block = name.partition(".mlp")[0]
-            yield f"{block}.feed_forward.gate.weight", gate
-            yield f"{block}.feed_forward.up.weight", up
+            block, kind = name.partition(".mlp")[0], name.rpartition(".")[2]
+            yield f"{block}.feed_forward.gate.{kind}", gate
+            yield f"{block}.feed_forward.up.{kind}", up
             continue
         found = direct.get(name, name)
         for theirs, here in parts:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
-from fault_stage import GPT, LLAMA, Stage
+from fault_stage import AT, GPT, LLAMA, Stage
 
 import loopos
+from loopos import testing
+from loopos.choices import ACTIVATIONS, FUNCTIONS, ROWS
 
 FAMILIES = {"gpt": GPT, "llama": LLAMA, "rope": LLAMA | {"position": "rope", "n_kv_head": 2}}
+FAMILIES |= {name: LLAMA | {"activation": name} for name in ACTIVATIONS if name != "swiglu"}
 
 
 def forward_fault(rng, stage, top):
@@ -63,6 +68,23 @@ def test_a_natural_fault_is_never_of_unknown_cause(make, family, dtype):
     assert len(births) >= 10
     unknown = [birth for birth in births if birth.cause_class == "unknown"]
     assert not unknown, f"{len(unknown)} of {len(births)}: {unknown[0]}"
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_that_overflows_is_named(name):
+    """Gated, or steeper than a line: x = 1e20 there, nowhere else. Others are never beyond x: a number is planted."""
+    row, stage = ROWS[name], Stage(LLAMA | {"activation": name})
+    natural = row.gated or FUNCTIONS[row.f].steepest is None
+    part, at = ("gate_up_proj", [9, 57]) if row.gated else ("up_proj", [9])
+    stage.rows(f"blocks.0.mlp.{part}.weight", *at)[at, 3] = 1e20 if natural else 1
+    planted = nullcontext() if natural else testing.planted(stage.model, "blocks.0.mlp.y", (*AT, 9), np.inf)
+    with planted, pytest.raises(loopos.NonFiniteError) as caught:
+        stage.step()
+    birth = caught.value.birth
+    assert (birth.phase, birth.layer, birth.op, birth.tensor) == ("forward", 0, row.op, "blocks.0.mlp.y")
+    assert birth.index == (*AT, 9)
+    assert birth.cause_class == ("product overflow" if natural else "unknown")
+    assert not row.gated or {f"{row.f}(gate)", "up"} <= set(birth.operands)
 
 
 @pytest.mark.filterwarnings("ignore:.*left the range:RuntimeWarning")

@@ -16,6 +16,7 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.reference
 
 import loopos  # noqa: E402
+from loopos.choices import ACTIVATIONS, FUNCTIONS, named_in  # noqa: E402
 from loopos.hf import known, read_pretrained, write_pretrained  # noqa: E402
 
 transformers.logging.set_verbosity_error()
@@ -36,6 +37,8 @@ CASES = {
     "gpt2": GPT2,
     "gpt2 exact gelu, n_inner": GPT2 | dict(activation_function="gelu", n_inner=20, layer_norm_epsilon=1e-3),
     "gpt2 relu, one head": GPT2 | dict(activation_function="relu", n_head=1),
+    **{f"gpt2 {name}": GPT2 | dict(activation_function=name) for name in named_in("gpt2")},
+    **{f"llama {name}": LLAMA | dict(hidden_act=name) for name in named_in("llama")},
     "gpt2 gelu_pytorch_tanh": GPT2 | dict(activation_function="gelu_pytorch_tanh", reorder_and_upcast_attn=True),
     "llama": LLAMA,
     "llama grouped, tied": LLAMA | dict(num_key_value_heads=2, tie_word_embeddings=True, rms_norm_eps=1e-3),
@@ -77,15 +80,11 @@ def rotated(x, theta):
 
 
 def activated(config, p, block, x):
-    if config.activation == "swiglu":
+    function = FUNCTIONS[ACTIVATIONS[config.activation].f]
+    if config.gated:
         gate, up = np.split(linear(p, f"{block}.mlp.gate_up_proj", x), 2, -1)
-        return gate / (1 + np.exp(-gate)) * up
-    x = linear(p, f"{block}.mlp.up_proj", x)
-    if config.activation == "relu":
-        return np.maximum(x, 0)
-    if config.activation == "gelu":
-        return x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
-    return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return function.of(gate)[0] * up
+    return function.of(linear(p, f"{block}.mlp.up_proj", x))[0]
 
 
 def logits_of(config, arrays, ids):
@@ -165,7 +164,9 @@ def test_transformers_opens_what_is_written(settings, dtype, tmp_path):
     before, after = model.state_dict(), opened.state_dict()
     assert list(before) == list(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
-    exact = settings.get("activation_function") != "gelu_pytorch_tanh"  # which becomes gelu_new
+    key = "hidden_act" if "hidden_size" in settings else "activation_function"
+    # gelu_new and gelu_pytorch_tanh are one activation, computed in two ways
+    exact = getattr(opened.config, key) == getattr(model.config, key)
     np.testing.assert_allclose(theirs(opened.eval()), theirs(model), rtol=0, atol=0 if exact else 2e-6)
     names = []
     for folder in ("theirs", "ours"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from functools import partial
 
 if hasattr(os, "sched_setaffinity"):  # JAX has no setting for its threads: it takes the cores it is allowed
     allowed = sorted(os.sched_getaffinity(0))
@@ -17,7 +18,16 @@ import numpy as np
 from loopos.bench import settings
 from loopos.bench.peers.serve import Engine, serve
 from loopos.bench.settings import Setting
+from loopos.choices import ACTIVATIONS
 from loopos.config import ModelConfig
+
+FUNCTIONS = {
+    "relu": jax.nn.relu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
+    "silu": jax.nn.silu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+}
 
 
 def initial(config: ModelConfig) -> dict:
@@ -39,7 +49,7 @@ def initial(config: ModelConfig) -> dict:
         small = 0.02 / math.sqrt(2 * config.n_layer)
         weights = {"norm1": norm(), "qkv": linear(width, width + 2 * keys), "out": linear(width, width, small)}
         weights |= {"norm2": norm(), "up": linear(width, config.d_ff), "down": linear(config.d_ff, width, small)}
-        return weights | ({"gate": linear(width, config.d_ff)} if config.activation == "swiglu" else {})
+        return weights | ({"gate": linear(width, config.d_ff)} if config.gated else {})
 
     weights = {"tokens": matrix(config.vocab_size, width), "norm": norm()}
     weights["blocks"] = [block() for _ in range(config.n_layer)]
@@ -84,11 +94,10 @@ def attend(x, layer: dict, config: ModelConfig):
 
 def feed_forward(x, layer: dict, config: ModelConfig):
     up = apply(x, layer["up"])
-    if config.activation == "swiglu":
-        return apply(jax.nn.silu(apply(x, layer["gate"])) * up, layer["down"])
-    if config.activation == "relu":
-        return apply(jax.nn.relu(up), layer["down"])
-    return apply(jax.nn.gelu(up, approximate=config.activation == "gelu_tanh"), layer["down"])
+    f = FUNCTIONS[ACTIVATIONS[config.activation].f]
+    if config.gated:
+        return apply(f(apply(x, layer["gate"])) * up, layer["down"])
+    return apply(f(up), layer["down"])
 
 
 def loss_of(weights: dict, ids, targets, config: ModelConfig):

@@ -6,13 +6,23 @@ Written the way PyTorch's tutorials would, with one matrix for queries, keys and
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from loopos.bench import settings
+from loopos.choices import ACTIVATIONS
 from loopos.config import ModelConfig
+
+FUNCTIONS = {
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+}
 
 
 class Norm(nn.Module):
@@ -58,18 +68,15 @@ def rotate(x, cosine, sine):
 class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.kind = config.activation
+        self.f = FUNCTIONS[ACTIVATIONS[config.activation].f]
         self.up = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
-        if self.kind == "swiglu":
-            self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.bias) if config.gated else None
         self.down = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
 
     def forward(self, x):
-        if self.kind == "swiglu":
-            return self.down(F.silu(self.gate(x)) * self.up(x))
-        if self.kind == "relu":
-            return self.down(F.relu(self.up(x)))
-        return self.down(F.gelu(self.up(x), approximate="tanh" if self.kind == "gelu_tanh" else "none"))
+        if self.gate is not None:
+            return self.down(self.f(self.gate(x)) * self.up(x))
+        return self.down(self.f(self.up(x)))
 
 
 class Block(nn.Module):
