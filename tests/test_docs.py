@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import missing, run_commands, run_page
 
 import loopos
 
@@ -102,3 +103,25 @@ def test_documented_subcommands_exist():
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(loopos.__file__).parents[1])
     assert run.returncode == 0, run.stderr
     assert [name for name in documented if name not in run.stdout] == []
+
+
+PAGES = [*sorted((ROOT / "docs/tutorials").glob("*.md")), ROOT / "docs/symptoms.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_page_says_is_what_happens(page, tmp_path, monkeypatch):
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.chdir(tmp_path)
+    assert run_page(page, tmp_path) >= 3
+
+
+def test_a_page_that_is_wrong_would_be_seen(tmp_path):
+    assert missing("a … c\nd", "x\na b c\n d\n") == []
+    assert missing("d\na … c", "x\na b c\n d\n") == ["a … c"]
+    with pytest.raises(AssertionError, match="exit code 2"):
+        run_commands("loopos eval nowhere\n", tmp_path)
+    assert "nowhere" in run_commands("loopos eval nowhere  # exit code 2\n", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint(1)\n```\n```text\n2\n```\n")
+    with pytest.raises(AssertionError, match="'2' is not printed"):
+        run_page(page, tmp_path)

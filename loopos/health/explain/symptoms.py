@@ -94,8 +94,9 @@ class Hits:
             if symptom in self._lines:
                 more = self._count[symptom] - len(self._lines[symptom])
                 evidence = (*self._lines[symptom], *([f"and {more} more"] if more else []))
-                says = symptom.says.format(**self._names[symptom]) if self._names[symptom] else symptom.says
-                yield Finding(symptom.cause, symptom.confidence, says, evidence, symptom.check)
+                names = self._names[symptom]
+                says, check = (text.format(**names) if names else text for text in (symptom.says, symptom.check))
+                yield Finding(symptom.cause, symptom.confidence, says, evidence, check)
 
 
 def is_negated(text: str, low: str) -> bool:
