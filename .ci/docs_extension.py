@@ -9,7 +9,7 @@ from typing import Any
 import griffe
 
 sys.path.insert(0, str(Path(__file__).parent))
-from docs_site import docstring_to_markdown  # noqa: E402
+from docs_site import docstring_to_markdown, plain_types
 
 
 class Docstrings(griffe.Extension):
@@ -18,3 +18,15 @@ class Docstrings(griffe.Extension):
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
             obj.docstring.value = docstring_to_markdown(obj.docstring.value)
+
+    def on_function(self, *, func: griffe.Function, **_: Any) -> None:
+        for each in func.parameters:
+            each.annotation = _plain(each.annotation)
+        func.returns = _plain(func.returns)
+
+
+def _plain(annotation: Any) -> Any:
+    if annotation is None or "typing." not in str(annotation):
+        return annotation
+    text = plain_types(f": {annotation}").removeprefix(": ")
+    return text or None

@@ -1,11 +1,12 @@
-"""The hook of mkdocs (mkdocs.yml). It adds what lies outside docs/ as pages, so that each text has one home; writes each
-page as Markdown beside its HTML, and llms.txt, a list of them.
+"""The hook of mkdocs (mkdocs.yml). It adds what lies outside docs/ as pages, so that each text has one home. It writes
+each page as Markdown beside its HTML, and llms.txt, a list of them.
 
 Nothing here needs mkdocs until mkdocs calls it.
 """
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import re
 from pathlib import Path
@@ -23,6 +24,7 @@ OUTSIDE = {  # page: the file that it is made of
     "cases.md": "examples/cases/README.md",
 }
 QUICK_START = "quick-start.md"
+REFERENCE = re.compile(r"^::: (\S+)\n(?: {4}.*\n)*", re.M)  # of mkdocstrings, with its options
 SECTIONS = ("Quick start", "From Python", "Command line")  # of README.md, which make that page
 
 
@@ -83,6 +85,13 @@ def docstring_to_markdown(text: str) -> str:
     return "\n\n".join(_block(block) for block in re.split(r"\n{2,}", text.strip("\n")))
 
 
+def plain_types(signature: str) -> str:
+    """The types of a stub as people write them: what takes anything says nothing."""
+    signature = re.sub(r"typing\.SupportsFloat \| typing\.SupportsIndex", "float", signature)
+    signature = re.sub(r"typing\.SupportsInt \| typing\.SupportsIndex", "int", signature)
+    return re.sub(r": typing\.Any\b", "", signature).replace(" -> typing.Any", "")
+
+
 def _block(block: str) -> str:
     lines = block.split("\n")
     if not lines[0][:1].strip():  # indented: code
@@ -90,20 +99,20 @@ def _block(block: str) -> str:
     columns = re.compile(r"(?P<name>[\w.*]+(?:, [\w.*]+)*) {2,}(?P<text>\S.*)")
     if columns.fullmatch(lines[0]):
         return _items(lines, lambda line: columns.fullmatch(line))
-    if any(line.startswith(" ") for line in lines[1:]):
-        named = re.compile(r"(?P<name>[\w.*]+(?:, [\w.*]+)*): (?P<text>.*)")
-        if any(named.fullmatch(line) for line in lines):
-            return _items(lines, lambda line: named.fullmatch(line))
+    named = re.compile(r"(?P<name>[\w.*]+(?:, [\w.*]+)*): (?P<text>.*)")
+    known = sum(named.fullmatch(line) is not None for line in lines)
+    if known > 1 or (known and any(line.startswith(" ") for line in lines)):
+        return _items(lines, lambda line: named.fullmatch(line))
     return block
 
 
 def _items(lines: list[str], parse: Any) -> str:
-    """A list of the lines that ``parse`` knows; indented ones belong to the item before."""
+    """A list of the lines that ``parse`` knows; others belong to the item before."""
     out: list[str] = []
     for line in lines:
         if match := None if line.startswith(" ") else parse(line):
             out.append(f"- `{match['name']}`: {match['text']}")
-        elif out and line.startswith(" "):
+        elif out and (line.startswith(" ") or out[-1].startswith("- ")):
             out[-1] += f" {line.strip()}"
         else:
             out.append(line)
@@ -111,41 +120,36 @@ def _items(lines: list[str], parse: Any) -> str:
     return "\n".join([*out[:first], *([""] if first else []), *out[first:]])
 
 
-def api_as_markdown(name: str) -> str:
-    """The public face of a module, class or function, as a page for readers without a browser."""
+@functools.cache
+def _package() -> Any:
     import griffe
 
-    package = griffe.load("loopos", search_paths=[str(ROOT)], allow_inspection=False)
-    found = package[name.removeprefix("loopos.")]
-    return "\n\n".join(_described(found, 2))
+    return griffe.load("loopos", search_paths=[str(ROOT)], allow_inspection=False)
 
 
-def _described(found: Any, level: int) -> list[str]:
+def api_as_markdown(name: str) -> str:
+    """The public face of a module, class or function, for readers without a browser."""
+    return "\n\n".join(_described(_package()[name.removeprefix("loopos.")], name, 2)) + "\n"
+
+
+def _described(found: Any, name: str, level: int) -> list[str]:
     found = found.final_target if found.is_alias else found
-    lines = [f"{'#' * level} {found.path}"]
+    lines = [f"{'#' * level} {name}"]
     if found.is_function:
-        given = ", ".join(_parameter(each) for each in found.parameters if each.name != "self")
-        returns = f" -> {found.returns}" if found.returns is not None else ""
-        lines.append(f"```python\n{found.name}({given}){returns}\n```")
+        lines.append(f"```python\n{plain_types(found.signature())}\n```")
     if found.docstring is not None:
         lines.append(docstring_to_markdown(found.docstring.value))
     if found.is_class or found.is_module:
-        for member in found.members.values():
+        for key, member in found.members.items():
             if member.is_public and (member.is_function or member.is_class):
-                lines += _described(member, level + 1)
+                lines += _described(member, f"{name}.{key}", level + 1)
     return lines
-
-
-def _parameter(parameter: Any) -> str:
-    star = {"variadic positional": "*", "variadic keyword": "**"}.get(str(getattr(parameter.kind, "value", "")), "")
-    kind = f": {parameter.annotation}" if parameter.annotation is not None else ""
-    default = f" = {parameter.default}" if parameter.default is not None and not star else ""
-    return f"{star}{parameter.name}{kind}{default}"
 
 
 # What mkdocs calls
 
-_PLAIN: dict[str, tuple[str, str]] = {}  # page: title, Markdown
+_PLAIN: dict[str, str] = {}  # page: Markdown
+_NAVIGATION: list[Any] = []
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -160,19 +164,27 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     path = page.file.src_uri
-    markdown = rewrite_links(markdown, path) if page_of(source_of(path)) or path == QUICK_START else markdown
-    _PLAIN[path] = page.title, markdown
+    markdown = rewrite_links(markdown, path)
+    _PLAIN[path] = markdown
     return markdown
+
+
+def on_nav(nav: Any, config: Any, files: Any) -> Any:
+    _NAVIGATION.extend(nav.items)
+    return nav
 
 
 def on_post_build(config: Any) -> None:
     """Each page as Markdown, and llms.txt (https://llmstxt.org): the pages in the order of the navigation."""
     site = Path(config["site_dir"])
-    links = []
-    for path, (title, markdown) in _PLAIN.items():
-        plain = re.sub(r"^::: (\S+)\n(?:[ ]{4}.*\n|\n(?=[ ]{4}))*", lambda m: api_as_markdown(m[1]) + "\n", markdown, flags=re.M)
+    for path, markdown in _PLAIN.items():
         (site / path).parent.mkdir(parents=True, exist_ok=True)
-        (site / path).write_text(plain)
-        links.append(f"- [{title}]({path})")
-    head = f"# {config['site_name']}\n\n> {config['site_description']}\n\n"
-    (site / "llms.txt").write_text(head + "Each page of this site is also Markdown:\n\n" + "\n".join(links) + "\n")
+        (site / path).write_text(REFERENCE.sub(lambda found: api_as_markdown(found[1]), markdown))
+    head = f"# {config['site_name']}\n\n> {config['site_description']}\n\nEach page of this site is Markdown, too.\n"
+    (site / "llms.txt").write_text(head + "".join(_listed(item) for item in _NAVIGATION))
+
+
+def _listed(item: Any) -> str:
+    if item.is_section:
+        return f"\n## {item.title}\n\n" + "".join(_listed(child) for child in item.children)
+    return f"- [{item.title}]({item.file.src_uri})\n"

@@ -92,6 +92,12 @@ def test_what_a_half_precision_error_says_names_the_operation():
     assert "float32" in found.check
 
 
+def test_the_check_names_the_operation_too():
+    found = explain("RuntimeError: Function 'LogBackward0' returned nan values in its 0th output.").findings[0]
+    assert "the inputs of the forward Log at" in found.check
+    assert "{" not in str(found)
+
+
 def test_a_file_in_the_place_of_a_safetensors_file_is_named():
     found = explain("SafetensorError: Error while deserializing header: HeaderTooLarge").findings[0]
     assert "git-lfs pointer" in found.says
