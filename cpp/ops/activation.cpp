@@ -10,12 +10,15 @@ constexpr Index kGrain = 8192;  // elements per block
 }  // namespace
 
 const std::vector<FeedForwardActivation>& feed_forward_activations() {
+  // clang-format off: one row a line
   static const std::vector<FeedForwardActivation> choices = {
       {"gelu_tanh", Activation::gelu_tanh, false, "gelu"},
       {"gelu", Activation::gelu, false, "gelu"},
       {"relu", Activation::relu, false, "relu"},
       {"swiglu", Activation::silu, true, "swiglu"},
+      {"silu", Activation::silu, false, "silu"},
   };
+  // clang-format on
   return choices;
 }
 
