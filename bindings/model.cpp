@@ -323,7 +323,7 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
            arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(),
-           "Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with "
+           "Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with "
            "what made that element; None if all are. ledger() then has the last `frames` tensors up to there. "
            "tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of "
            "one.")

@@ -115,7 +115,7 @@ x: (..., n); weight, bias: (n,) or None. Returns (y, mean, rstd), y of x's shape
           R"(Gradients of layer_norm: (dx, dweight, dbias).
 
 With a weight, dweight and dbias (n,) are both returned, for this call does not know whether there was a bias; with weight None both are None. The
-mean is computed again from x, where the one handed in is rounded.)");
+mean is recomputed from x, as the one handed in is rounded.)");
   ops.def("rms_norm", &rms_norm, arg("x"), arg("weight") = py::none(), arg("eps") = 1e-6,
           R"(Root mean square norm over the last axis (Zhang, Sennrich 2019): y = x / sqrt(mean x^2 + eps) weight.
 

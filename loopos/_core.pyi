@@ -109,7 +109,7 @@ class TransformerF32:
         tap: typing.Any = None,
     ) -> typing.Any:
         """
-        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
+        Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
         """
 
 class TransformerF64:
@@ -214,7 +214,7 @@ class TransformerF64:
         tap: typing.Any = None,
     ) -> typing.Any:
         """
-        Runs the same micro-batch again on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
+        Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
         """
 
 class Optimizer:
@@ -554,7 +554,7 @@ class ops:
         Gradients of layer_norm: (dx, dweight, dbias).
 
         With a weight, dweight and dbias (n,) are both returned, for this call does not know whether there was a bias; with weight None both are None. The
-        mean is computed again from x, where the one handed in is rounded.
+        mean is recomputed from x, as the one handed in is rounded.
         """
 
     @staticmethod

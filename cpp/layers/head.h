@@ -42,7 +42,7 @@ class Head {
     linear_forward<T>(x, weight_->value, nullptr, pass.rows(), width_, vocab_, logits, nullptr, packed(pass));
   }
 
-  /// Targets (rows); total() tells what came of it. With dx: also the gradient scale * d(sum)/dx (overwritten). Where
+  /// Targets (rows); total() gives their sum. With dx: also the gradient scale * d(sum)/dx (overwritten). Where
   /// one tile holds the whole batch, as it must for a part, parameter_gradients is to follow; else that of the weight
   /// is accumulated at once.
   void loss(const Pass& pass, const T* x, const Index* targets, const CrossEntropyOptions& options, T scale, T* dx) {

@@ -44,7 +44,7 @@ class Norm {
     site_.see(pass, "forward", op(), "y", y, width_, [&](Operands& o) { norm_operands(o, rows(pass, x)); });
     if (pass.looking()) pass.probe->count_eps_rows(rows_below_eps(rstd_.at(pass), pass.rows(), config_.eps));
   }
-  /// The same y again, to the same bits, where it was not kept.
+  /// Recomputes y, to the same bits, where it was not kept.
   void recompute(const Pass& pass, const T* x, T* y) {
     compute(pass, x, y);
     site_.recomputed(pass, op(), "y", y, width_);

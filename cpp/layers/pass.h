@@ -1,4 +1,4 @@
-// What every layer is told about one pass through the model.
+// What every layer is given about one pass through the model.
 //
 // A pass may be over a part of the batch: whole sequences, so that several threads each take their own through all
 // layers. Pointers that a layer is given are those of the part; what it keeps itself is of the whole batch (Rows::at).
@@ -35,7 +35,7 @@ struct Pass {
   }
   Index rows() const { return batch * time; }
   bool looking() const { return probe && probe->looking(); }
-  /// What a layer says when an operation is done: it gave x, the tensor site.tensor of this shape or `count` elements
+  /// A layer calls it when an operation is done: it gave x, the tensor site.tensor of this shape or `count` elements
   /// of it from `first`. take(operands) says what made an element.
   template <class T, class Take = NoOperands>
   void see(const char* phase, Index layer, const char* op, const std::string& site, const char* tensor, T* x,

@@ -7,6 +7,7 @@ namespace loopos {
 namespace {
 
 constexpr Index kGrain = 8192;  // elements per block
+
 }  // namespace
 
 const std::vector<FeedForwardActivation>& feed_forward_activations() {

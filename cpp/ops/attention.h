@@ -1,14 +1,15 @@
 // Scaled dot-product attention with grouped key/value heads (Vaswani et al., 2017; Ainslie et al., "GQA", 2023).
 //   s = scale q kᵀ (hidden: -inf),  p = softmax(s),  y = p v,  lse = log sum e^s
-// q (B, H, T, D), k (B, Hkv, S, D), v (B, Hkv, S, Dv), y like q with Dv, lse (B, H, T); head h reads key/value head h /
-// (H / Hkv). Keys and values may come from anywhere: from the queries' own sequence (S = T), from a cache that began
-// before it (S = start + T), or from a memory of another length (cross-attention: S != T, full visibility).
+//   q (B, H, T, D), k (B, Hkv, S, D), v (B, Hkv, S, Dv), y (B, H, T, Dv), lse (B, H, T)
+//   head h reads key/value head h / (H / Hkv)
+// Keys and values may come from the queries' own sequence (S = T), from a cache that began before it (S = start + T),
+// or from a memory of another length (cross-attention: S != T, full visibility).
 //
 // Scores exist only for one tile of queries of one head at a time, over the keys that this tile sees: a window costs
 // O(T window) in time, and no (T, S) matrix is ever held for a head, let alone the batch. Backward recomputes
 // p = e^(s - lse) from the saved lse (Dao et al., "FlashAttention", 2022), so forward saves y and lse alone. A row that
 // sees nothing gives y = 0, lse = -inf and is counted by its guard. What a query may not see never reaches it,
-// NaN included: a product that met a number that is not finite is done again over the visible pairs alone (0 * NaN
+// NaN included: a product that met a number that is not finite is recomputed over the visible pairs alone (0 * NaN
 // would leak).
 #pragma once
 

@@ -1,6 +1,6 @@
-// For a trace: what an element of attention was made of, and the scores, which never exist as a whole: the tiles that
-// forward made are made again, one at a time. Hidden scores are no part of them. A score that overflowed to -inf would
-// pass for a hidden one, and nothing after it would tell: so a trace looks at them first.
+// For a trace: what an element of attention was made of, and the scores. They never exist as a whole: the tiles of
+// forward are recomputed, one at a time. Hidden scores are no part of them. A score that overflowed to -inf would pass
+// for a hidden one, and nothing behind it would show: so a trace looks at them first.
 #pragma once
 
 #include <string>
@@ -32,7 +32,7 @@ struct AttentionElement {
 };
 
 /// The numbers that went into the sum over pairs of a query and a key which the element is, as forward or backward had
-/// them; p is made again. As vectors, one row for each of n pairs, or one row where all pairs share it:
+/// them; p is recomputed. As vectors, one row for each of n pairs, or one row where all pairs share it:
 ///   y:   probability, v (n): its number                                  the query with each of the S keys: zeros for
 ///   dq:  probability, k (n): its number, v (n, Dv), dy (Dv), y (Dv)      those that it does not see
 ///   dk:  probability, q (n): its number, dy, y (n, Dv), v (Dv)           the key with each query that sees it, of all

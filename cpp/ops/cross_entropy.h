@@ -1,13 +1,12 @@
-// Cross-entropy of logits against class numbers, fused with log-softmax. For a row x with target t, V classes, lse =
-// logsumexp(x):
-//   loss = (1 - s) (lse - x_t) + s (lse - mean x) + z lse^2           s = label_smoothing (torch's, uniform over V), z
-//   = z_loss dloss/dx_j = (1 + 2 z lse) p_j - (1 - s) [j = t] - s / V          p = softmax(x)
+// Cross-entropy of logits against class numbers, fused with log-softmax. For a row x of V classes with target t:
+//   lse = logsumexp(x),  p = softmax(x),  s = label_smoothing (torch's, uniform over V),  z = z_loss
+//   loss       = (1 - s) (lse - x_t) + s (lse - mean x) + z lse^2
+//   dloss/dx_j = (1 + 2 z lse) p_j - (1 - s) [j = t] - s / V
 // A row whose target is ignore_index counts for nothing: loss 0, gradient 0, whatever it holds.
 // Stability: the maximum is subtracted, sums and logarithm are in double, and p_t - 1 is computed as -(sum of the other
 // p), so the gradient keeps its digits when p_t is near 1. lse is only a shift to backward (it renormalises), so its
-// rounding to T does no harm there. A counted row that is all -inf has no distribution: its loss and gradient are NaN
-// as they come out of the arithmetic, and it is counted by its guard. A target with logit -inf beside finite
-// ones has loss +inf.
+// rounding to T does no harm there. A counted row that is all -inf has no distribution: its loss and gradient are the NaN
+// that the arithmetic gives, and its guard counts it. A target with logit -inf beside finite ones has loss +inf.
 #pragma once
 
 #include "core/check.h"

@@ -1,6 +1,6 @@
 // Dropout: y = x m with m = 1/(1-p) for a kept element and 0 for a dropped one (N. Srivastava and others, JMLR 15,
 // 2014; the inverted form). Element i is kept when word (offset + i) mod 4 of philox(seed, (offset + i) / 4, 0) is at
-// least p 2^32: the mask is a function of (seed, offset + i) alone. Backward draws it again; nothing is saved. It is a
+// least p 2^32: the mask is a function of (seed, offset + i) alone. Backward recomputes it; nothing is saved. It is a
 // product: a NaN or inf in a dropped place gives NaN, it is not hidden. p in [0, 1).
 #pragma once
 

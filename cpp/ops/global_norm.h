@@ -1,7 +1,7 @@
 // The Euclidean norm over all numbers of several arrays, and clipping by it (Pascanu, Mikolov, Bengio 2013).
 //   norm = sqrt(sum x^2);  x *= max_norm / norm where norm > max_norm
 // Squares are summed in double over fixed blocks, added in order. A float's square always fits; where a double's does
-// not (1e300, 1e-300) the sum is made again with everything divided by a power of two. Clipping multiplies in double,
+// not (1e300, 1e-300) the sum is recomputed with everything divided by a power of two. Clipping multiplies in double,
 // because max_norm / norm may be too small for a normal float. These have no backward: they end the backward pass.
 #pragma once
 

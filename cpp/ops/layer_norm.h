@@ -1,6 +1,6 @@
 // Layer norm over the last axis (Ba, Kiros, Hinton 2016), biased variance, eps inside the root. Formulas, what is kept
 // in double and the treatment of extreme rows: ops/norm_rows.h. Backward needs x, the weight and rstd; the mean is
-// computed again from x.
+// recomputed from x.
 #pragma once
 
 #include "ops/norm_rows.h"

@@ -2,7 +2,7 @@
 //   y = (x - max x) - log sum e^(x - max x)
 // Stability: the maximum is subtracted first and the sum is taken in double, so that the two subtractions are the only
 // roundings that depend on the size of x. A row that is all -inf gives -inf everywhere, the logarithm of softmax's
-// zeros, and is counted (Guard::log_softmax). A NaN or +inf makes its row NaN.
+// zeros, and is counted by its guard. A NaN or +inf makes its row NaN.
 #pragma once
 
 #include "core/check.h"

@@ -5,9 +5,9 @@
 //     dweight += sum dy xhat
 //     dbias += sum dy
 // Stability: two passes with sums in double. The mean is kept in two parts up to the subtraction, in backward too
-// (which computes it again from x: the saved mean is rounded). So forward and backward subtract the same mean, and
-// equal numbers leave exactly zero, however large they are. A row whose deviations or rstd leave the range of T is done
-// again in long double: every finite row gives the right finite result. xhat is never recovered by dividing by the
+// (which recomputes it from x: the saved mean is rounded). So forward and backward subtract the same mean, and
+// equal numbers leave exactly zero, however large they are. A row whose deviations or rstd leave the range of T is
+// recomputed in long double: every finite row gives the right finite result. xhat is never recovered by dividing by the
 // weight, which may be zero.
 #pragma once
 

@@ -1,6 +1,6 @@
-// Rotary position embedding (Su et al. 2021, RoFormer): pair i of a head's row at position p is turned by the angle p
-// theta^(-2i / D).
-//   y1 = x1 cos - x2 sin,  y2 = x2 cos + x1 sin;  backward turns dy by the negative angle.
+// Rotary position embedding (Su et al. 2021, RoFormer): pair i of a head's row at position p is turned by an angle.
+//   angle = p theta^(-2i / D)
+//   y1 = x1 cos - x2 sin,  y2 = x2 cos + x1 sin;  backward turns dy by the negative angle
 // Pairs are (i, i + D/2), or (2i, 2i + 1) when interleaved. Angles, sines and cosines are computed in double, once for
 // all batches and heads, and kept for the next call with the same positions. Backward needs the positions alone.
 #pragma once

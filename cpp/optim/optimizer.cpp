@@ -136,7 +136,7 @@ std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads
     std::copy(part(living, w), part(living, w) + c.size, copy);
     (w == 0 ? tried.weight : tried.moments[w - 1]) = copy;
   }
-  const UpdateStep step = told(group, p.weight_decay, lr, scale);
+  const UpdateStep step = step_of(group, p.weight_decay, lr, scale);
   group.rule->update(step, tried);
   for (std::size_t w = 0; w < parts; ++w) {
     const Index at = kernels::table<T>().first_nonfinite(part(tried, w), c.size);
@@ -190,7 +190,7 @@ std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, do
   for (Group& group : groups_) {
     before.push_back(group.top.moments);
     if (!group.known) measure_moments(group);
-    group.proven = group.rule->bound(told(group, group.weight_decay, lr, scale), group.top);
+    group.proven = group.rule->bound(step_of(group, group.weight_decay, lr, scale), group.top);
     proven = proven && group.proven;
   }
   if (!proven)
@@ -198,12 +198,12 @@ std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, do
       for (std::size_t g = 0; g < groups_.size(); ++g) groups_[g].top.moments = before[g];
       return refusal;
     }
-  // Where only the rehearsal told that all results are finite, how large they are the bounds no longer say.
+  // Where only the rehearsal showed that all results are finite, the bounds no longer say how large they are.
   for (Group& group : groups_) group.known = group.proven;
 
   const auto update = [&](const Chunk& c) {
     const Group& group = group_of(c);
-    group.rule->update(told(group, slot_of(c).weight_decay, lr, scale), piece(grads, c));
+    group.rule->update(step_of(group, slot_of(c).weight_decay, lr, scale), piece(grads, c));
   };
   parallel_blocks(static_cast<Index>(chunks_.size()), 2, [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {

@@ -79,7 +79,7 @@ class Optimizer {
 
   const Group& group_of(const Chunk& c) const { return groups_[slot_of(c).group]; }
   const ParameterSlot<T>& slot_of(const Chunk& c) const { return parameters_[static_cast<std::size_t>(c.tensor)]; }
-  UpdateStep told(const Group& group, double weight_decay, double lr, double scale) const {
+  UpdateStep step_of(const Group& group, double weight_decay, double lr, double scale) const {
     return {lr * group.rate, scale, weight_decay, count_};
   }
   Piece<T> piece(const std::vector<const T*>& grads, const Chunk& c);

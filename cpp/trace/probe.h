@@ -1,5 +1,5 @@
 // Tracing: what every tensor of a pass holds, in the order of execution, up to the first number that is not finite; and
-// planting: a fault written into a tensor on the way, to test what notices it. A step that went bad is run again with a
+// planting: a fault written into a tensor on the way, to test what notices it. A step that went bad is repeated with a
 // probe that looks. A pass without a probe pays one pointer test for each tensor.
 #pragma once
 

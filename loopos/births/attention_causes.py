@@ -1,4 +1,4 @@
-"""Causes inside attention, whose scores and probabilities are not kept: made again for the one element in question.
+"""Causes inside attention, whose scores and probabilities are not kept: recomputed for the one element in question.
 
 The operands are those of ``attention_operands`` in cpp/ops/attention_trace.h, one for each pair of a query and a key.
 It is the core that makes the probabilities and that knows which keys a query sees: nothing here does.

@@ -1,4 +1,4 @@
-"""How a number that is not finite came about: from the operands of the operation that gave it, computed again without
+"""How a number that is not finite came about: from the operands of the operation that gave it, recomputed without
 the limits of its dtype.
 
 A class of ``loopos.errors.CAUSES`` is claimed only when the operands bear it out. "unknown" says what the exact result

@@ -1,4 +1,4 @@
-"""How an update came to write a number that is not finite: the arithmetic of a rule, done again in long double.
+"""How an update came to write a number that is not finite: the arithmetic of a rule, recomputed in long double.
 
 In the order of ``cpp/optim/rules``: the decay, which multiplies the weight or is a part of the gradient, the direction,
 the rate, the sum. The first that leaves the range is reported, and the larger of its factors is to blame.

@@ -21,7 +21,7 @@ build in hand answers.
 
 
 def table() -> str:
-    lines = [HEAD, "| | fault | expected | place exact | cause told | right |", "|---|---|---|---|---|---|"]
+    lines = [HEAD, "| | fault | expected | place exact | cause given | right |", "|---|---|---|---|---|---|"]
     places = causes = births = 0
     for fault in FAULTS:
         got = answer(fault.run)

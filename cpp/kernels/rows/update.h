@@ -1,5 +1,5 @@
 // Optimizer updates of one chunk of a tensor: one pass that reads gradient, weight and moments and writes weight and
-// moments. The rules and their order are those of torch.optim (SGD, Adam, AdamW); see optim/optimizer.h.
+// moments. The rules and their order are those of torch.optim (SGD, Adam, AdamW); see optim/rules.
 #pragma once
 
 #include "kernels/isa/vec.h"

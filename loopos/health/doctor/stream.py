@@ -1,6 +1,6 @@
 """The residual stream of a model between its blocks, which the core keeps to itself.
 
-It is computed again from the parameters with ``loopos.ops``, in the order of ``cpp/models/gpt.cpp``. The logits that
+It is recomputed from the parameters with ``loopos.ops``, in the order of ``cpp/models/gpt.cpp``. The logits that
 come out at the end are those of the core but for rounding, which the doctor checks: two ways to one result.
 """
 
