@@ -21,6 +21,7 @@ WHY_NOT_FINITE = (
 WHY_ZERO = "no target was scored, what is to be told is in the input, or a NaN is shown as 0"
 _RISE, _RISE_OF_FEW, _FEW = 0.03, 0.05, 6  # shares of the best loss; evaluations
 _WOBBLE = 3.0  # times the wobble of the series, and more where few evaluations show it
+_FEWEST_GAPPED = 3  # evaluations with gaps between them that show how often there is one
 _NEAR = 5  # training losses whose median says where the training was
 
 
@@ -49,6 +50,7 @@ def compare(held: Sequence[Point], training: Sequence[tuple[int, float]]) -> Hel
     if not held:
         return HeldOutVerdict(ABSENT, "no held-out loss was logged")
     training = [(at, loss) for at, loss in training if math.isfinite(loss)]
+    held = _without_gaps(held)
     sound = [point for point in held if math.isfinite(point.value)]
     bad = tuple(point for point in held if not math.isfinite(point.value))
     if bad and (not sound or bad[-1].at > sound[-1].at):
@@ -75,6 +77,22 @@ def compare(held: Sequence[Point], training: Sequence[tuple[int, float]]) -> Hel
         says = f"the held-out loss is {last.value:.4g}, its best {low.value:.4g} at {low.label}"
     says += f"; {len(bad)} of {len(held)} held-out losses are not finite" if bad else ""
     return HeldOutVerdict(HOLDS, says, (low, last))
+
+
+def _without_gaps(held: Sequence[Point]) -> Sequence[Point]:
+    """Without the NaN that a table has where nothing was evaluated: they stand between evaluations, more of them than
+    there are of those, and no more in a row at the end than elsewhere. What is truly NaN stays so."""
+    runs, finite = [0], 0  # of NaN, between and around what is finite
+    for point in held:
+        if math.isnan(point.value):
+            runs[-1] += 1
+        else:
+            runs.append(0)
+            finite += math.isfinite(point.value)
+    between = runs[1:-1]
+    if finite < _FEWEST_GAPPED or not all(between) or sum(runs) <= finite or runs[-1] > max(between):
+        return held
+    return [point for point in held if not math.isnan(point.value)]
 
 
 def _not_finite(held: Sequence[Point], sound: Sequence[Point], bad: tuple[Point, ...]) -> HeldOutVerdict:

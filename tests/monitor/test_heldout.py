@@ -91,6 +91,16 @@ def test_losses_that_are_not_finite():
     assert "1 of 4 held-out losses are not finite" in told([2.0, nan, 1.8, 1.7]).says
 
 
+def test_a_table_has_nan_where_nothing_was_evaluated():
+    gapped = [nan, nan, 2.5, nan, nan, nan, 2.2, nan, nan, nan, 2.0, nan]
+    assert told(gapped).kind == HOLDS
+    assert "not finite" not in told(gapped).says
+    assert told([*gapped, nan, nan]).kind == HOLDS  # as many as elsewhere
+    assert told([*gapped, nan, nan, nan]).kind == NOT_FINITE  # one more: an evaluation is overdue
+    assert told([2.5, nan, nan, nan, 2.2, nan, nan]).kind == NOT_FINITE  # two evaluations show no habit
+    assert told([2.5, 2.4, nan, 2.2, 2.1, nan]).kind == NOT_FINITE
+
+
 def test_a_loss_of_exactly_0_is_no_success():
     assert told([0.0, 0.0]).kind == ZERO
     assert "no target was scored" in told([0.0]).says

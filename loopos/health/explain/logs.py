@@ -90,7 +90,9 @@ class Log:
         Of several, the one whose name says least of a part or a mean; where a log is of several programs, another for
         each. A loss that is not finite counts in whatever column it stands; other columns are left out."""
         columns = {quantity: self._columns(quantity) for quantity in (LOSS, HELD_OUT)}
-        self.records = [_settled(record, columns) if record.losses else record for record in self.records]
+        self.records = _without_gaps(
+            [_settled(record, columns) if record.losses else record for record in self.records]
+        )
 
     def _columns(self, quantity: str) -> list[Name]:
         spans: dict[Name, list[int]] = {}  # count, first record, last record
@@ -120,6 +122,21 @@ class Log:
 
 def _is_sound(values: dict[str, float], losses: dict[Name, float]) -> bool:
     return math.isfinite(sum(values.values()) + sum(losses.values()))
+
+
+def _without_gaps(records: list[Record]) -> list[Record]:
+    """Without the NaN of a table that has an entry for each kind of loss, and NaN in the column of the other."""
+    both = [record for record in records if LOSS in record.values and HELD_OUT in record.values]
+    gaps = [{name for name in (LOSS, HELD_OUT) if math.isnan(record.values[name])} for record in both]
+    if not both or any(len(gap) != 1 for gap in gaps) or len(set.union(*gaps)) != 2:
+        return records
+    gap_of = {id(record): gap for record, gap in zip(both, gaps, strict=True)}
+    return [
+        replace(record, values={name: value for name, value in record.values.items() if name not in gap_of[id(record)]})
+        if id(record) in gap_of
+        else record
+        for record in records
+    ]
 
 
 def _settled(record: Record, columns: dict[str, list[Name]]) -> Record:

@@ -191,6 +191,19 @@ def csv():
     return ["epoch,train_loss,val_loss,lr", *(f"{i},{x:.5f},{x + 0.1:.5f},0.001" for i, x in enumerate(fall(30, 15)))]
 
 
+def tables_with_nan():
+    """What a data frame has where a row is of another kind."""
+    rows = [f"{i},{x:.5f},{x + 0.1 if i % 5 == 4 else math.nan:.5f}" for i, x in enumerate(fall(32, 20))]
+    return ["step,loss,eval_loss", *rows]
+
+
+def rows_of_two_kinds():
+    lines = ["step,train_loss,val_loss"]
+    for i, loss in enumerate(fall(30, 21)):
+        lines += [f"{i},{loss:.5f},nan"] + ([f"{i},nan,{loss + 0.1:.5f}"] if i % 3 == 2 else [])
+    return lines
+
+
 def markdown():
     return ["| step | loss |", "|---|---|", *(f"| {i} | {loss:.3f} |" for i, loss in enumerate(fall(15, 16)))]
 
@@ -248,7 +261,7 @@ LOGS += [
     memorised,
     policy,
 ]
-LOGS += [csv, markdown, rounded_rate, configured, own, llm_c]
+LOGS += [csv, tables_with_nan, rows_of_two_kinds, markdown, rounded_rate, configured, own, llm_c]
 
 
 @pytest.mark.parametrize("make", LOGS, ids=lambda make: make.__name__)

@@ -42,6 +42,16 @@ def test_settling_keeps_one_column_of_each_quantity():
     assert log_of({"loss": 2.0}, {"loss": 1.5}, {"nll_loss": 1.0}) == [{"loss": 2.0}, {"loss": 1.5}, {}]
 
 
+def test_a_table_has_nan_in_the_column_of_the_other_kind():
+    train, held = {"loss": 2.0, "val_loss": math.nan}, {"loss": math.nan, "val_loss": 2.5}
+    assert log_of(train, train, held, train) == [{"loss": 2.0}, {"loss": 2.0}, {"eval_loss": 2.5}, {"loss": 2.0}]
+    both = {"loss": 2.0, "val_loss": 2.5}
+    assert len(log_of(both, train, held)[1]) == 2  # a column that has both is no such table
+    assert len(log_of(train, train)[0]) == 2  # nothing was ever evaluated to a number
+    lost = {"loss": math.nan, "val_loss": math.nan}
+    assert len(log_of(train, held, lost)[2]) == 2
+
+
 def test_entries_of_one_line_have_an_order():
     log = Log()
     for _ in range(3):
