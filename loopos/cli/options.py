@@ -12,6 +12,7 @@ from typing import Any
 from loopos import checks
 from loopos.choices import ACTIVATIONS, NORMS, POSITIONS
 from loopos.config import ModelConfig
+from loopos.files import kinds
 from loopos.optim.training import RULES, settings_of
 from loopos.run.schedules import SCHEDULES
 from loopos.run.settings import OPTIMIZERS, POLICIES
@@ -236,8 +237,11 @@ def read_config(path: str) -> dict[str, Any]:
     except ModuleNotFoundError:  # Python 3.10
         import tomli as tomllib
 
+    data = Path(path).read_bytes()
+    if (kind := kinds.kind_of(data[: kinds.HEAD])) is not None:
+        raise ValueError(f"{path}: not a TOML file: this is {kind}")
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # editors on Windows put a mark in front
+        content = tomllib.loads(data.decode("utf-8-sig"))  # editors on Windows put a mark in front
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a TOML file: {error}") from None
     everything = RUN | TRAIN | MODEL

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from loopos import checks
+from loopos.files import kinds
 
 FILE = "tokenizer.json"
 
@@ -76,5 +77,9 @@ def load(path: str | os.PathLike) -> HuggingFaceTokenizer:
     try:
         made = Tokenizer.from_file(str(found))
     except Exception as error:  # the package raises plain Exception
+        with found.open("rb") as file:
+            kind = kinds.kind_of(file.read(kinds.HEAD))
+        if kind is not None:
+            raise ValueError(f"{found}: no {FILE}: this is {kind}") from None
         raise ValueError(f"{found}: expected a {FILE} that tokenizers can read: {error}") from None
     return HuggingFaceTokenizer(made, found.absolute())

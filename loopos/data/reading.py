@@ -18,7 +18,7 @@ import numpy as np
 from loopos import checks
 
 from . import content
-from .token_file import read_bin, read_npy
+from .token_file import read_bin, read_npy, tell_width
 from .tokenizer import ByteTokenizer, resolve, utf8
 
 CHUNK = 1 << 20  # ids looked at together, so that a memory-mapped file never has to fit in memory
@@ -75,7 +75,9 @@ def read(data: Any, name: str = "data") -> Source:
     if isinstance(data, bytes | bytearray | memoryview):
         return Source(bytes(data), name)
     if isinstance(data, list | tuple | range) or hasattr(data, "__array__"):
-        return Source(token_array(data, name), name)
+        ids = token_array(data, name)
+        tell_width(ids, name)
+        return Source(ids, name)
     if callable(getattr(data, "batch", None)) and not isinstance(data, type):
         return Source(data, name)
     raise TypeError(
@@ -186,9 +188,12 @@ def check_ids(ids: np.ndarray, vocab_size: int, name: str = "data") -> None:
         piece = ids[start : start + CHUNK]
         if piece.min() < 0 or piece.max() >= vocab_size:
             at = int(np.argmax((piece < 0) | (piece >= vocab_size)))
+            more = ", and a .bin file is read as uint16" if name.endswith(".bin)") else ""
+            if ids.dtype == np.uint8:
+                more = ", and a text is read as bytes, ids 0..255, unless tokenizer= says otherwise"
             raise IndexError(
                 f"{name}: id {piece[at]} at position {start + at} is outside 0..{vocab_size - 1}; "
-                f"vocab_size is {vocab_size}{', and a .bin file is read as uint16' if name.endswith('.bin)') else ''}"
+                f"vocab_size is {vocab_size}{more}"
             )
 
 

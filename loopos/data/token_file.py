@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from loopos.files import kinds
+
 SAMPLED_IDS = 1 << 18  # ids, from the start of a .bin file, of which the width is judged
 FEWEST = 64  # ids; of fewer nothing is judged
 SMALL = 15  # the upper halves of ids below 2**20, which is more than any vocabulary
@@ -17,6 +19,9 @@ LLMC_KINDS = {(20240520, 1): "<u2", (20240801, 7): "<u4"}
 
 def read_npy(path: Path, name: str) -> np.ndarray:
     """The array of a .npy file; what numpy cannot read, or an archive: ValueError. A pickle is never opened."""
+    head = _head(path)
+    if not head.startswith(b"\x93NUMPY") and (kind := kinds.weights_kind_of(head)) is not None:
+        raise ValueError(f"{name}: expected a .npy file of integers; this is {kind}")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError:  # the file cannot be opened: says so itself
@@ -39,17 +44,30 @@ def read_bin(path: Path, name: str) -> np.ndarray:
         return np.zeros(0, np.uint16)  # 0 bytes cannot be mapped
     if (shard := _llmc(path, name, size)) is not None:
         return shard
+    if (kind := kinds.ids_kind_of(_head(path))) is not None:
+        raise ValueError(f"{name}: expected a .bin file of uint16 ids; this is {kind}")
     ids = np.asarray(np.memmap(path, dtype="<u2", mode="r"))
-    if (width := wider(ids)) is not None:
-        kind, turn = {2: ("uint32", "second"), 4: ("int64", "fourth")}[width]
-        zeros = float(np.mean(ids[:SAMPLED_IDS] == 0))
-        warnings.warn(
-            f"{name}: read as uint16, {zeros:.0%} of its ids are 0 and only every {turn} one is large, so these are "
-            f"{kind} ids; pass np.memmap(path, dtype=np.{kind}, mode='r'), or save them as .npy, which knows its type",
-            UserWarning,
-            stacklevel=2,
-        )
+    tell_width(ids, name)
     return ids
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(kinds.HEAD)
+
+
+def tell_width(ids: np.ndarray, name: str) -> None:
+    """A UserWarning when ``ids`` (N,) of uint16 look like pieces of wider ones."""
+    if ids.dtype.itemsize != 2 or (width := wider(ids)) is None:
+        return
+    kind, turn = {2: ("uint32", "second"), 4: ("int64", "fourth")}[width]
+    zeros = float(np.mean(ids[:SAMPLED_IDS] == 0))
+    warnings.warn(
+        f"{name}: read as uint16, {zeros:.0%} of its ids are 0 and only every {turn} one is large, so these are "
+        f"{kind} ids; pass np.memmap(path, dtype=np.{kind}, mode='r'), or save them as .npy, which knows its type",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def wider(ids: np.ndarray) -> int | None:

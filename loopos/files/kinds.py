@@ -48,7 +48,11 @@ MARKS = (
     (b"\xfe\xff", "UTF-16"),
 )
 _PICKLE = re.compile(rb"\x80[\x02-\x05]([\x95cX(}\]q\x8a]|.\x95)", re.S)
-_PAGE = re.compile(rb"\s*(<!doctype\s+html|<html[\s>])", re.I)
+_PAGE = re.compile(
+    rb"\s*(?:<\?xml[^>]{0,99}\?>\s*)?(?:<!doctype\s+html|<html[\s>]|<Error>\s*<Code>)", re.I
+)  # last: of a store
+_ID_SIGNATURE = 4  # bytes, two ids of 16 bits: fewer may well begin a file of ids
+_ID_TEXT = 256  # bytes that are all printable: ids are not
 _LFS = (b"version https://git-lfs.github.com/spec/v", b"version https://hawser.github.com/spec/v")
 
 
@@ -97,6 +101,22 @@ def kind_of(head: bytes) -> str | None:
     if encoding := encoding_of(head):
         return f"text in {encoding}: save it as UTF-8"
     return binary_kind(head)
+
+
+def ids_kind_of(head: bytes) -> str | None:
+    """What a file is that was taken for token ids and holds none; a head of any bytes may be ids by chance, so that
+    only what is long enough is told."""
+    if is_pointer(head) or is_page(head) or is_safetensors(head):
+        return kind_of(head)
+    sure = head[:3] == b"\x1f\x8b\x08" or any(
+        head.startswith(signature) for signature, _ in SIGNATURES if len(signature) >= _ID_SIGNATURE
+    )
+    if sure:
+        return binary_kind(head)
+    text = head.removeprefix(b"\xef\xbb\xbf")[:HEAD]
+    if len(text) >= _ID_TEXT and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in text):
+        return f"a text that begins with {text[:40].decode('ascii')!r}"
+    return None
 
 
 def weights_kind_of(head: bytes) -> str | None:

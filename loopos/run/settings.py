@@ -137,13 +137,31 @@ class TrainSettings:
                 UserWarning,
                 stacklevel=3,
             )
+        if self.shrinks <= 0:
+            warnings.warn(
+                f"train: an update at the peak rate multiplies weights by {self.decay_in_words()}: what was learned is "
+                "lost; a smaller weight_decay",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    @property
+    def _decayed_at(self) -> tuple[str, float]:
+        """The highest rate that weights decay at, and whose it is."""
+        if self.optimizer == "muon" and (self.muon_lr or 0.0) > self.learning_rate:
+            return "muon_lr", self.muon_lr
+        return "learning_rate", self.learning_rate
 
     @property
     def shrinks(self) -> float:
         """What an update at the peak rate multiplies a weight by, apart from its gradient: 1 - learning_rate
         weight_decay, where decay is not part of a gradient that is scaled (Adam's)."""
-        rate = max(self.learning_rate, self.muon_lr or 0.0)
-        return 1.0 if self.optimizer == "adam" else 1 - rate * self.weight_decay
+        return 1.0 if self.optimizer == "adam" else 1 - self._decayed_at[1] * self.weight_decay
+
+    def decay_in_words(self) -> str:
+        """How :attr:`shrinks` comes about: "1 - learning_rate 0.1 x weight_decay 50 = -4"."""
+        name, rate = self._decayed_at
+        return f"1 - {name} {rate:g} x weight_decay {self.weight_decay:g} = {self.shrinks:.4g}"
 
     def update_rule(self) -> dict[str, Any]:
         """What :func:`loopos.optim.training.for_training` is to be given besides the model."""

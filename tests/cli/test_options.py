@@ -196,3 +196,14 @@ def test_sigterm_says_how_to_go_on(text, tmp_path, interrupted):
         f"loopos train: training was stopped by SIGTERM after update {newest}. "
         f"To go on: the same command with --output-dir '{run}' --resume auto\n"
     )
+
+
+def test_a_config_in_another_encoding_or_of_another_kind_is_named(tmp_path, capsys):
+    path = tmp_path / "run.toml"
+    for data, kind in (
+        ("max_steps = 2\n".encode("utf-16"), "text in UTF-16: save it as UTF-8"),
+        (b"PK\x03\x04", "a ZIP"),
+    ):
+        path.write_bytes(data)
+        assert main(["train", "--config", str(path)]) == 2
+        assert f"run.toml: not a TOML file: this is {kind}" in capsys.readouterr().err

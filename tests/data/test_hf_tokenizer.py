@@ -80,3 +80,12 @@ def test_what_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(ImportError, match=r"pip install 'loopos\[hf\]'"):
         resolve(path)
+
+
+def test_a_pointer_in_the_place_of_a_tokenizer_is_named(tmp_path):
+    pytest.importorskip("tokenizers", reason="the extra [hf]")
+    (tmp_path / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n")
+    with pytest.raises(
+        ValueError, match=r"tokenizer\.json: no tokenizer\.json: this is a git-lfs pointer.*git lfs pull"
+    ):
+        load(tmp_path)

@@ -339,3 +339,12 @@ def test_source_text():
 def test_a_list_of_texts_is_not_read(data, kind):
     with pytest.raises(TypeError, match=rf"data: a list of {kind} is not read; give one path, or join the texts"):
         read(data)
+
+
+def test_bytes_beyond_the_vocabulary_point_to_the_tokenizer():
+    with pytest.raises(
+        IndexError, match=r"vocab_size is 65, and a text is read as bytes, ids 0\.\.255, unless tokenizer="
+    ):
+        check_ids(load_ids("the miller")[0], 65)
+    with pytest.raises(IndexError, match=r"vocab_size is 65$"):
+        check_ids(np.arange(99), 65)

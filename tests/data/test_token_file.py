@@ -1,6 +1,8 @@
 """loopos/data/token_file.py: ids of another width than .bin has are told; shards of llm.c are read behind their header.
 What else these files may be is in test_reading.py."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,36 @@ def test_an_id_out_of_range_says_how_the_file_was_read(tmp_path):
     config = loopos.ModelConfig(vocab_size=99, context_length=8, n_layer=1, n_head=2, d_model=8)
     with pytest.raises(IndexError, match=r"vocab_size is 99, and a \.bin file is read as uint16"):
         loopos.train(config, tmp_path / "ids.bin", progress=False)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 1115394\n"
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".npy"])
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (POINTER + b"\n" * (len(POINTER) % 2), "a git-lfs pointer.*git lfs pull"),
+        (gzip.compress(b"ab" * 999) + b"\0" * (len(gzip.compress(b"ab" * 999)) % 2), "compressed by gzip"),
+        (b"PK\x03\x04" + bytes(996), "a ZIP archive"),
+        (b"a line of a text\n" * 100, "a text that begins with 'a line of a text"),
+    ],
+    ids=["pointer", "gzip", "zip", "text"],
+)
+def test_what_holds_no_ids_is_named(data, said, suffix, tmp_path):
+    path = tmp_path / f"ids{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"expected a {suffix} file of .*ids|integers.*; this is {said}") as caught:
+        load_ids(path)
+    assert "allow_pickle" not in str(caught.value)
+
+
+def test_an_array_of_halves_is_told(tmp_path):
+    path = tmp_path / "ids.bin"
+    ids(50304).astype(np.uint32).tofile(path)
+    for data in (np.memmap(path, np.uint16, "r"), np.fromfile(path, np.uint16)):
+        with pytest.warns(UserWarning, match=r"data: read as uint16, 50% of its ids are 0.*uint32 ids"):
+            load_ids(data)
+    rows = np.fromfile(path, np.uint32)
+    for data in (rows, rows.astype(np.uint16), rows.astype(np.int64), np.arange(999) % 2 * 50):
+        assert len(load_ids(data)[0]) == len(data)  # any warning is an error here

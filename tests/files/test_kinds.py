@@ -13,7 +13,7 @@ import pytest
 
 import loopos
 from loopos.errors import CheckpointError
-from loopos.files.kinds import kind_of, weights_kind_of
+from loopos.files.kinds import ids_kind_of, kind_of, weights_kind_of
 from loopos.files.tensorfile import read_metadata, read_safetensors
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 548105171\n"
@@ -106,3 +106,21 @@ def test_a_config_that_is_something_else(name, tmp_path):
     (tmp_path / "config.json").write_bytes(NAMED[name])
     with pytest.raises(CheckpointError, match=f"config.json.*no JSON: this is .*{name}"):
         loopos.Model.from_pretrained(tmp_path)
+
+
+def test_what_is_no_file_of_ids():
+    for name in ("git-lfs", "ZIP", "Parquet", "GGUF", "HTML"):
+        assert ids_kind_of(NAMED[name]) == kind_of(NAMED[name]), name
+    assert ids_kind_of(gzip.compress(b"a" * 99)) == "compressed by gzip"
+    assert ids_kind_of(b"a line of a text\n" * 40).startswith("a text that begins with 'a line of a text")
+    assert "HTML page" in kind_of(b"<?xml version='1.0'?>\n<Error><Code>AccessDenied</Code></Error>")
+
+
+def test_ids_of_any_bytes_are_let_alone():
+    """Two bytes are a signature by chance in one file of 65,536."""
+    rng = np.random.default_rng(0)
+    for first in (b"\x1f\x8b", b"BZ", b"PK", b"MZ", b"\xff\xfe", b"\xff\xd8", b"ID", b"<h"):
+        assert ids_kind_of(first + rng.integers(0, 50257, 300).astype("<u2").tobytes()) is None
+    for high in (2, 256, 32_000, 65_536):
+        assert ids_kind_of(rng.integers(0, high, 300).astype("<u2").tobytes()) is None
+    assert ids_kind_of(bytes(600)) is None

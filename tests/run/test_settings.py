@@ -2,6 +2,7 @@ import dataclasses
 import inspect
 import json
 import math
+import re
 
 import pytest
 
@@ -82,3 +83,27 @@ def test_a_setting_without_effect_is_told():
         "train: save_every=7 does nothing without output_dir",
     ]
     idle.check_together(eval_data=[1, 2], output_dir="x")  # any warning is an error here
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"learning_rate": 0.1, "weight_decay": 50.0}, "1 - learning_rate 0.1 x weight_decay 50 = -4"),
+        (
+            {"optimizer": "lion", "learning_rate": 0.1, "weight_decay": 10.0},
+            "1 - learning_rate 0.1 x weight_decay 10 = 0",
+        ),
+        (
+            {"optimizer": "muon", "learning_rate": 0.001, "muon_lr": 0.1, "weight_decay": 30.0},
+            "1 - muon_lr 0.1 x weight_decay 30 = -2",
+        ),
+    ],
+)
+def test_a_decay_that_turns_weights_round_is_told(more, words):
+    with pytest.warns(UserWarning, match=re.escape(f"multiplies weights by {words}")):
+        settings(**more).check_together(eval_data=None, output_dir=None)
+
+
+def test_a_decay_that_shrinks_weights_is_let_alone():
+    for more in ({}, {"learning_rate": 0.1, "weight_decay": 5.0}, {"optimizer": "adam", "weight_decay": 1e4}):
+        settings(**more).check_together(eval_data=None, output_dir=None)  # any warning is an error here

@@ -54,7 +54,7 @@ def decay(plan: Plan) -> Check:
     name, shrinks = "weight decay", plan.settings.shrinks
     measured = f"an update at the peak multiplies weights by {shrinks:.6g}"
     expected = f"{SHRINKS} to 1"
-    factors = f"1 - learning_rate {settings.learning_rate:g} x weight_decay {settings.weight_decay:g} = {shrinks:.4g}"
+    factors = settings.decay_in_words()
     if shrinks <= 0:
         advice = f"{factors}: weights change their sign{' and grow' if shrinks < -1 else ''}; a smaller weight_decay"
         return Check(name, measured, expected, FAIL, advice)
