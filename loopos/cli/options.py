@@ -13,7 +13,8 @@ from loopos import checks
 from loopos.choices import ACTIVATIONS, NORMS, POSITIONS
 from loopos.config import ModelConfig
 from loopos.files import kinds
-from loopos.optim.training import RULES, settings_of
+from loopos.optim.rules import RULES
+from loopos.optim.training import settings_of
 from loopos.run.schedules import SCHEDULES
 from loopos.run.settings import OPTIMIZERS, POLICIES
 from loopos.training import train

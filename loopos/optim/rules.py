@@ -163,3 +163,7 @@ class Muon(Optimizer):
             choices = ("original", "match_rms_adamw")
             options["adjust_lr_fn"] = checks.choice("Muon", "adjust_lr_fn", adjust_lr_fn, choices)
         super().__init__(params, lr, weight_decay, [Group(self._rule, options)])
+
+
+# Every rule that a run can follow, the default first. What takes matrices only is for those inside blocks.
+RULES: dict[str, type[Optimizer]] = {cls._rule: cls for cls in (AdamW, Adam, SGD, Lion, Muon)}

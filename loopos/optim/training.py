@@ -11,10 +11,8 @@ import numpy as np
 from loopos.births.birth import layer_of
 
 from .base import Group, Optimizer
-from .rules import SGD, Adam, AdamW, Lion, Muon
+from .rules import RULES, AdamW
 
-# Every rule that a run can follow, the default first. What takes matrices only is for those inside blocks.
-RULES = {cls._rule: cls for cls in (AdamW, Adam, SGD, Lion, Muon)}
 FOR_THE_REST = AdamW  # embeddings, head, norms and biases
 
 

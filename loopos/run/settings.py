@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from loopos import checks
-from loopos.optim.training import RULES
+from loopos.optim.rules import RULES
 
 from .schedules import check_schedule
 

@@ -121,13 +121,6 @@ def test_muon_lr_is_for_the_matrices_alone():
 
 
 def test_which_settings_a_rule_uses():
-    assert {rule: settings_of(rule) for rule in RULES} == {
-        "adamw": ("betas", "eps"),
-        "adam": ("betas", "eps"),
-        "sgd": (),
-        "lion": ("betas",),
-        "muon": ("betas", "eps"),
-    }
     for rule in RULES:
         one, two = (train(rule, betas=betas, max_steps=4) for betas in ((0.9, 0.95), (0.5, 0.6)))
         assert (weights(one) == weights(two)) == ("betas" not in settings_of(rule)), rule
