@@ -19,6 +19,7 @@ _SETTING = re.compile(
 )
 FAILURE_WORDS = ("nan", "diverge", "explo")  # one of them is in what the pattern below matches
 _FAILURE = re.compile(r"\bnan|\bdiverge[sd]?\b|\bexplo(?:d|sion)", re.I)
+_NEAR = 24  # characters before a word in which it is denied
 _DENIED = re.compile(r"\b(?:no|not|never|without|avoid\w*|prevent\w*|against|instead)\b", re.I)
 
 
@@ -29,7 +30,11 @@ def is_setting(line: str) -> bool:
 
 def mentions_failure(line: str, low: str) -> bool:
     """Whether a line speaks of a run that went wrong: then what is said of remedies is a claim."""
-    return any(word in low for word in FAILURE_WORDS) and bool(_FAILURE.search(line)) and not is_negated(line, low)
+    if not any(word in low for word in FAILURE_WORDS) or is_negated(line, low):
+        return False
+    return any(
+        not _DENIED.search(line[max(0, match.start() - _NEAR) : match.start()]) for match in _FAILURE.finditer(line)
+    )
 
 
 def _affirmed(match: re.Match[str]) -> dict[str, str] | None:

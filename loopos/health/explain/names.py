@@ -63,6 +63,9 @@ _FUSED = re.compile(  # words that are written as one
 )
 _SAME = {"losses": "loss", "held": "heldout"}
 _TOKEN = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\W\d_]+")
+_SOURCE = re.compile(
+    r"\.(?:py|pyx|cu|cuh|c|cc|cpp|cxx|h|hpp|rs|go|jl|js|ts|java|swift|ipynb)$"
+)  # a line number follows
 _EAST = dict(
     pair.split("=")
     for pair in sorted(
@@ -121,6 +124,8 @@ def tokens(word: str) -> tuple[str, ...]:
 def name_of(words: tuple[str, ...], held_out: bool = False) -> Name | None:
     """What the words before a number name; None when they name nothing that is known. Only their end counts: "at last
     the train loss" is the train loss. held_out: what a heading says of a loss whose name does not."""
+    if words and _SOURCE.search(words[-1]):
+        return None  # Loss.cu:250
     parts = [tokens(word) for word in words]
     for start in range(max(0, len(parts) - 5), len(parts)):
         found = _matched(tuple(token for part in parts[start:] for token in part), start == len(parts) - 1, held_out)

@@ -6,9 +6,11 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+from loopos.monitor.verdict import FEWEST
+
 from .findings import CERTAIN, LIKELY, POSSIBLE, UNKNOWN, Finding
 from .logs import Log
-from .series import CLOCKS, bad, is_filtered, quoted, series, with_loss
+from .series import CLOCKS, bad, is_filtered, is_norm, quoted, series, with_loss
 from .symptoms import COUNT_LABELS, FIRST_BAD
 
 
@@ -19,6 +21,8 @@ def nonfinite_loss(log: Log) -> Iterator[Finding]:
         return
     first, evidence = hits[0], quoted(hits)
     before = [r for r in records if r.order < first.order and math.isfinite(r.values["loss"])]
+    if len(records) == 1 and set(first.values) == {"loss"} and _MESSAGE.search(first.text):
+        return  # it tells nothing of what came before
     if not before:
         if first.get("step") in (0, 1):
             says = "the loss of the first step is not finite, before any update: the learning rate is not to blame."
@@ -110,8 +114,12 @@ def nonfinite_norm(log: Log) -> Iterator[Finding]:
             "name the first gradient that is not finite, from the loss downwards; log the loss unfiltered",
         )
     known = {"loss", "eval_loss", "grad_norm"}
+    losses = [record.values["loss"] for record in series(log)]
+    healthy = len(losses) >= FEWEST and all(map(math.isfinite, losses))
     news = {id(r): [n for n, v in r.values.items() if n not in known and _is_news(n, v, r.text)] for r in log.records}
     other = [record for record in log.records if news[id(record)]]
+    if healthy:  # what no entry of the curve holds is a setting, or a score that is 0/0
+        other = [r for r in other if CLOCKS & set(r.values) or any(map(is_norm, news[id(r)]))]
     if other and not hits:
         names = sorted({name for record in other for name in news[id(record)]})[:6]
         yield Finding(
@@ -123,6 +131,9 @@ def nonfinite_norm(log: Log) -> Iterator[Finding]:
         )
 
 
+_MESSAGE = re.compile(
+    r"\bloss (?:is|was|became|becomes|has become)\b|\bstopping\b|\bterminat|Error\b|Exception\b", re.I
+)
 _LIMITS = re.compile(
     r"(?:^|[_./ -])(?:best|min(?:imum)?|max(?:imum)?|low(?:est)?|high(?:est)?|smallest|largest|prev(?:ious)?|limit"
     r"|bound|threshold|patience|timeout|clip|cap|budget|tol(?:erance)?|init(?:ial)?|delta)(?:$|[_./ -])",

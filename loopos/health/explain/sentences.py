@@ -55,7 +55,8 @@ SYMPTOMS: tuple[Symptom, ...] = (
         CERTAIN,
         "out of|outside|assertion|is not in [|must be in 0..|class values must be",
         r"Target (?P<t>-?\d+) is out of bounds|index out of range in self"
-        rf"|\b(?:label|target|id)s?\b{IN_SENTENCE}{{0,60}}(?:out of (?:range|bounds)|outside (?:of )?(?:the|its) )"
+        rf"|\b(?:label|target|id|token|class(?:es)?)s?\b{IN_SENTENCE}{{0,60}}"
+        r"(?:out of (?:range|bounds)|outside (?:of )?(?:the|its) )"
         r"|Assertion [`'\"]?(?:(?:t|cur_target|label|target) >= 0 && (?:t|cur_target|label|target) < n_classes"
         r"|srcIndex < srcSelectDimSize|idx_dim >= 0 && idx_dim < index_size|-?sizes\[i\] <= index)"
         r"|indices\[[\d, ]*\] = -?\d+ is not in \[0, \d+\)|(?:ids|targets) must be in 0\.\.\d+"
@@ -218,7 +219,8 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "memory",
         CERTAIN,
         "memory|bad_alloc|allocate",
-        r"out of memory|can't allocate memory|cannot allocate memory|MemoryError|bad_alloc|Unable to allocate",
+        r"out of memory|can't allocate memory|cannot allocate memory|\bMemoryError\b(?=\s*(?:[:(]|$))|bad_alloc"
+        r"|Unable to allocate",
         "memory ran out; this is no numerical fault.",
         "a smaller batch with more accumulation has the same gradient",
     ),
@@ -262,7 +264,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "not-finite-reported",
         CERTAIN,
         "nan or inf found|inf or nan found",
-        r"(?:nan or inf|inf or nan) found in input tensor",
+        r"(?<!no )(?:nan or inf|inf or nan) found in input tensor",
         "something that was given to the logger (a scalar or a histogram of TensorBoard) is not finite. It need not be "
         "the loss, and the line does not say what it was.",
         "test what is logged with isfinite, name by name; then " + FIRST_BAD,
@@ -297,6 +299,15 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "and their first bytes read as an absurd size), another format, or a download that was cut off.",
         "look at the size and at the first 100 bytes of the file: a pointer begins with 'version https://git-lfs', a "
         "page with '<'. Fetch the file itself (git lfs pull, or download again)",
+    ),
+    symptom(
+        "damaged-file",
+        LIKELY,
+        "unable to load weights",
+        r"Unable to load weights from (?:pytorch )?checkpoint file",
+        "the file of weights could not be read, whatever the rest of the sentence proposes: a git-lfs pointer in its "
+        "place, or a download that was cut off.",
+        "look at the size and at the first 100 bytes of the file; fetch it again",
     ),
     symptom(
         "damaged-file",

@@ -13,6 +13,7 @@ from .logs import Log, Record
 
 CLOCKS = {"step", "epoch", "learning_rate"}
 NEAR_ZERO = 0.02  # nats: a loss that was as low may go on to what is printed as 0
+_FEW, _PART, _STEPS = 6, 0.2, 3  # losses; share of the highest; usual steps from one loss to the next
 _RESOLUTIONS = 5  # so many times the last digit that is printed, too
 
 
@@ -49,11 +50,20 @@ def zeros(log: Log) -> list[Record]:
     far = max(NEAR_ZERO, _RESOLUTIONS * 10.0**-places)
     found, before = [], []
     for record, loss in zip(records, losses, strict=True):
-        if loss == 0 and not is_filtered(record) and before and statistics.median_low(before[-3:]) > far:
+        if loss == 0 and not is_filtered(record) and before and not _may_reach_zero(before, far):
             found.append(record)
         elif 0 < loss < math.inf:
             before.append(loss)
     return found
+
+
+def _may_reach_zero(before: list[float], far: float) -> bool:
+    """Whether a loss may be 0 after these: near it, or fallen to a part of what it was and within its own steps."""
+    now = statistics.median_low(before[-3:])
+    if now <= far or len(before) < _FEW:
+        return now <= far
+    steps = [abs(a - b) for a, b in itertools.pairwise(before[-8:])]
+    return now < _PART * max(before) and now < _STEPS * statistics.median(steps)
 
 
 def series(log: Log) -> list[Record]:

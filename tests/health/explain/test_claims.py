@@ -117,6 +117,8 @@ def test_a_statement_is_no_setting(line):
         "bfloat16 avoids the overflow of float16",
         "training in bf16 without overflow",
         "we clip gradients to stabilize the training",
+        "gradient_clip_val: 1.0 to avoid exploding gradients",
+        "clipping by norm, against explosions of the gradient",
         "loading a quantized model, compute type float16",
         "a smaller batch size is used for evaluation",
         "logits are clamped to [-50, 50]",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from loopos.health.explain.explain import explain
 from loopos.health.explain.names import OTHER, name_of, tokens, words_of
 
 LOSSES = words_of(
@@ -91,3 +92,11 @@ def test_tokens():
     assert tokens("train/CrossEntropyLoss") == ("train", "cross", "entropy", "loss")
     assert tokens("gnorm") == ("g", "norm")
     assert tokens("valLoss_2") == ("val", "loss", "2")
+
+
+def test_a_file_with_a_line_number_is_no_loss():
+    for words in (("Loss.cu",), ("at", "loss.py"), ("train_loss.cpp",)):
+        assert name_of(words) is None
+    assert name_of(("train.loss",)).is_loss
+    found = explain("Loss.cu:250: nll_loss: block: [0,0,0] Assertion `t >= 0 && t < n_classes` failed.")
+    assert found.causes == ("label-out-of-range",)

