@@ -83,6 +83,7 @@ class Transformer {
   }
   void set_trainable(const std::string& name, bool trainable) {
     const auto lock = serialise();
+    operations_.clear();  // which gradients are among them has changed
     for (auto& p : gpt_.parameters().list())
       if (p.name == name) return gpt_.parameters().set_trainable(p, trainable);
     throw std::invalid_argument(cat("set_trainable: there is no parameter ", name));

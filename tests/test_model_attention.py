@@ -77,3 +77,17 @@ def test_a_family_without_them_is_not_written(tmp_path):
         model_of(head_dim=6).save_pretrained(tmp_path / "b")
     model_of(head_dim=4).save_pretrained(tmp_path / "c")
     assert loopos.Model.from_pretrained(tmp_path / "c").config.head_width == 4
+
+
+@pytest.mark.parametrize(("batch", "length"), [(1, 2**40), (1, 2**62), (2**62, 1), (2**40, 2**40)])
+def test_a_cache_that_no_memory_holds_is_refused_and_leaves_none(batch, length):
+    """Its size does not wrap, and what was started before is not continued in memory that was given up."""
+    config = loopos.ModelConfig(16, 2**63 - 1, n_layer=2, n_head=2, d_model=8, position="rope")
+    core, ids = loopos.Model(config, seed=1)._core, np.arange(4).reshape(1, 4)
+    core.start_generation(1, 8)
+    with pytest.raises(MemoryError, match="the key/value cache of generation needs"):
+        core.start_generation(batch, length)
+    with pytest.raises(ValueError, match="do not continue the generation that was started"):
+        core.next_logits(ids)
+    core.start_generation(1, 8)
+    np.testing.assert_allclose(core.next_logits(ids), core.forward(ids)[:, -1], rtol=1e-5, atol=1e-6)

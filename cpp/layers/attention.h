@@ -59,7 +59,7 @@ class Attention {
   void forward(const Pass& pass, const T* x, const T* residual, T* out) {
     T *qkv = qkv_.at(pass), *y = y_.at(pass);
     qkv_proj_->forward(pass, x, nullptr, qkv);
-    if (config_.rope) turn(pass, "forward", "qkv", qkv);
+    if (config_.rope) turn(rope_forward<T>, pass, "forward", "qkv", qkv);
     AttentionShape shape = shape_of(pass);
     AttentionOperands<T> in = operands(pass);
     if (pass.cached) {
@@ -97,7 +97,7 @@ class Attention {
     site_.see(pass, "backward", "attention", "dqkv", dqkv, qkv_width_, [&](Operands& o) {
       attention_operands<T>(in, shape, options, AttentionElement::of_fused(shape, o.index), o);
     });
-    if (config_.rope) turn(pass, "backward", "dqkv", dqkv);
+    if (config_.rope) turn(rope_backward<T>, pass, "backward", "dqkv", dqkv);
     qkv_proj_->backward(pass, dqkv, dx);
   }
 
@@ -134,11 +134,11 @@ class Attention {
     return options;
   }
   /// Rotary positions, in place: q and k lie side by side, so one call turns the heads of both.
-  void turn(const Pass& pass, const char* phase, const char* tensor, T* fused) const {
+  template <class Rope>
+  void turn(Rope rope, const Pass& pass, const char* phase, const char* tensor, T* fused) const {
     const auto qk = heads(pass, fused, 0);
     std::vector<T> before;  // for a trace
     if (pass.looking()) before.assign(fused, fused + pass.rows() * qkv_width_);
-    const auto rope = phase[0] == 'f' ? rope_forward<T> : rope_backward<T>;
     rope(qk.data, qk.strides, pass.positions, pass.batch, config_.heads + config_.kv_heads, pass.time,
          config_.head_width, config_.rope_theta, false, qk.data, qk.strides);
     site_.see(pass, phase, "rope", tensor, fused, qkv_width_, [&](Operands& o) {

@@ -4,6 +4,7 @@
 #include "layers/plan.h"
 #include "ops/column_sums.h"
 #include "ops/norm_rows.h"
+#include "trace/guards.h"
 
 namespace loopos {
 
@@ -44,8 +45,9 @@ class Norm {
     site_.see(pass, "forward", op(), "y", y, width_, [&](Operands& o) { norm_operands(o, rows(pass, x)); });
     if (pass.looking()) pass.probe->count_eps_rows(rows_below_eps(rstd_.at(pass), pass.rows(), config_.eps));
   }
-  /// Recomputes y, to the same bits, where it was not kept.
+  /// Recomputes y, to the same bits, where it was not kept. Its guard has counted the rows already.
   void recompute(const Pass& pass, const T* x, T* y) {
+    const GuardsUncounted counted;
     compute(pass, x, y);
     site_.recomputed(pass, op(), "y", y, width_);
   }

@@ -64,12 +64,18 @@ void Stack<T>::prepare(const Pass& pass, bool training) {
       plan_activations(arena, pass);
       if (training) plan_gradients(arena, pass);
     });
+    plan_tasks();
   } catch (...) {
     plan_ = Plan();  // a plan that fails half-way leaves none
     throw;
   }
+}
+
+/// The largest first, so that no thread is left with one at the end.
+template <class T>
+void Stack<T>::plan_tasks() {
   tasks_.clear();
-  for (auto block = blocks_.rbegin(); block != blocks_.rend() - plan.lowest; ++block) block->gradient_tasks(tasks_);
+  for (auto block = blocks_.rbegin(); block != blocks_.rend() - plan_.lowest; ++block) block->gradient_tasks(tasks_);
   ends_.gradient_tasks(tasks_);
   std::stable_sort(tasks_.begin(), tasks_.end(), [](const auto& a, const auto& b) { return a.size > b.size; });
 }
@@ -166,10 +172,14 @@ void Stack<T>::finish_gradients(const Pass& whole) {
 
 template <class T>
 void Stack<T>::plan_cache(Index batch, Index length) {
-  Index numbers = 0;
-  for (auto& block : blocks_) numbers += 2 * batch * length * block.attention().cache_width();
-  require_memory("the key/value cache of generation", static_cast<double>(numbers) * sizeof(T));
-  T* next = cache_.reserve(numbers);
+  double width = 0;  // in double: sizes that no memory holds do not wrap
+  for (auto& block : blocks_) {
+    block.attention().plan_cache({});
+    width += 2 * static_cast<double>(block.attention().cache_width());
+  }
+  const double numbers = width * static_cast<double>(batch) * static_cast<double>(length);
+  require_memory("the key/value cache of generation", numbers * sizeof(T));
+  T* next = cache_.reserve(static_cast<Index>(numbers));
   for (auto& block : blocks_) {
     const Index size = batch * length * block.attention().cache_width();
     block.attention().plan_cache({next, next + size});

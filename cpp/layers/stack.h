@@ -85,6 +85,7 @@ class Stack {
   void plan_packing(Arena<T>& arena);
   void plan_activations(Arena<T>& arena, const Pass& pass);
   void plan_gradients(Arena<T>& arena, const Pass& pass);
+  void plan_tasks();
   void pack_weights();
 
   const ParameterSet<T>& set_;

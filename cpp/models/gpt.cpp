@@ -113,10 +113,10 @@ LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* tar
 
 template <class T>
 void Gpt<T>::start_generation(Index batch, Index length) {
+  cache_batch_ = cache_length_ = cache_used_ = 0;  // none, should its memory not be there
   stack_.plan_cache(batch, length);
   cache_batch_ = batch;
   cache_length_ = length;
-  cache_used_ = 0;
 }
 
 template <class T>

@@ -33,7 +33,7 @@ std::vector<Raised> operations(Gpt<T>& gpt) {
   one.probe = &unfused;
   one.flags = &all;
   const Index token = 0;
-  const GuardsUncounted quiet;  // one row: all of it is done on this thread
+  const GuardsUncounted quiet;
   with_scratch_gradients(gpt, [&] { gpt.accumulate(one, &token, &token, {}, 0.0, false); });
   return all.list();
 }

@@ -1,5 +1,6 @@
 #include "ops/attention.h"
 
+#include <atomic>
 #include <cmath>
 
 #include "core/thread_pool.h"
@@ -77,8 +78,10 @@ struct Dropped;
 struct Keys;
 struct Values;
 
+/// Returns how many of its rows see nothing.
 template <class T>
-void forward_tile(const Tile& t, Heads<const T> q, const PackedRows<T, Keys>& k, Heads<const T> v, Heads<T> y, T* lse) {
+Index forward_tile(const Tile& t, Heads<const T> q, const PackedRows<T, Keys>& k, Heads<const T> v, Heads<T> y,
+                   T* lse) {
   const Index stride = t.stride();
   T* p = scratch<T, ForwardScores>(t.rows * stride);
   const T scale = scores(t, q, k, p);
@@ -89,10 +92,10 @@ void forward_tile(const Tile& t, Heads<const T> q, const PackedRows<T, Keys>& k,
     if (norm == -std::numeric_limits<T>::infinity()) ++masked;
     if (t.options.dropout > 0) t.drop(i, p + i * stride);
   }
-  if (masked > 0) fully_masked.count(masked);
   rows_product(t, p, v, t.shape.value_width, y);
   if (!all_finite(y, t.b, t.h, t.first, t.rows, t.shape.value_width))
     visible_rows_product(t, p, v, t.shape.value_width, y);
+  return masked;
 }
 
 template <class T>
@@ -154,14 +157,18 @@ void attention_forward(Heads<const T> q, Heads<const T> k, Heads<const T> v, con
                        const AttentionOptions& options, Heads<T> y, T* lse) {
   constexpr Index kQueries = 256;  // per task: so many share one packing of the keys
   const Tiling tiling(shape, options);
+  std::atomic<Index> masked{0};
   const Index group = std::max<Index>(1, kQueries / tiling.rows), groups = (tiling.tiles + group - 1) / group;
   parallel_for(shape.batch * shape.heads * groups, [&](Index task) {
     const Index b = task / groups / shape.heads, h = task / groups % shape.heads;
     const Index first = task % groups * group, last = std::min(tiling.tiles, first + group);
     const Tile end(tiling, b, h, last - 1);
     const PackedRows<T, Keys> keys(k, b, end.kv_head(), shared_keys(end), shape.width);
-    for (Index tile = first; tile < last; ++tile) forward_tile(Tile(tiling, b, h, tile), q, keys, v, y, lse);
+    Index here = 0;
+    for (Index tile = first; tile < last; ++tile) here += forward_tile(Tile(tiling, b, h, tile), q, keys, v, y, lse);
+    if (here > 0) masked += here;
   });
+  fully_masked.count(masked);
 }
 
 template <class T>

@@ -1,5 +1,6 @@
 #include "ops/norm_rows.h"
 
+#include <atomic>
 #include <cmath>
 #include <limits>
 
@@ -78,6 +79,7 @@ template <class T>
 void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y,
                   T* mean, T* rstd) {
   const auto& k = kernels::table<T>();
+  std::atomic<Index> below_eps{0};
   parallel_blocks(rows, row_grain(n, 3), [&](Index begin, Index end) {
     Index floored = 0;
     RowMean<T> means[kNormRows]{};
@@ -102,8 +104,9 @@ void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Ind
       if (mean) mean[r] = saved_mean;
       if (rstd) rstd[r] = saved;
     }
-    if (floored > 0) (kind == NormKind::rms ? rms_norm_below_eps : layer_norm_below_eps).count(floored);
+    if (floored > 0) below_eps += floored;
   });
+  (kind == NormKind::rms ? rms_norm_below_eps : layer_norm_below_eps).count(below_eps);
 }
 
 Index norm_slots(Index rows, Index sequence, Index n) {

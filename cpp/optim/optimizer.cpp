@@ -185,21 +185,19 @@ template <class T>
 std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, double lr, double scale, double norm) {
   if (!measure(grads, norm)) return find_bad_gradient(grads);
 
-  std::vector<std::array<double, kMostMoments>> before;
   bool proven = true;
   for (Group& group : groups_) {
-    before.push_back(group.top.moments);
     if (!group.known) measure_moments(group);
-    group.proven = group.rule->bound(step_of(group, group.weight_decay, lr, scale), group.top);
+    group.next = group.top;
+    group.proven = group.rule->bound(step_of(group, group.weight_decay, lr, scale), group.next);
     proven = proven && group.proven;
   }
   if (!proven)
-    if (auto refusal = rehearse(grads, lr, scale)) {
-      for (std::size_t g = 0; g < groups_.size(); ++g) groups_[g].top.moments = before[g];
-      return refusal;
-    }
-  // Where only the rehearsal showed that all results are finite, the bounds no longer say how large they are.
-  for (Group& group : groups_) group.known = group.proven;
+    if (auto refusal = rehearse(grads, lr, scale)) return refusal;
+  for (Group& group : groups_) {
+    group.top = group.next;
+    group.known = group.proven;  // a rehearsal shows that all results are finite, not how large they are
+  }
 
   const auto update = [&](const Chunk& c) {
     const Group& group = group_of(c);

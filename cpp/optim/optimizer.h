@@ -71,7 +71,8 @@ class Optimizer {
     std::vector<Moment> kinds;
     std::array<Buffer<T>, kMostMoments> moments;  // tensor after tensor
     Magnitudes top{};                             // of moments: no moment is larger than this
-    bool known = true;                            // whether that still holds
+    Magnitudes next{};                            // the same after the step that is being tried
+    bool known = true;                            // whether top still holds
     bool proven = false;
     double weight_decay = 0;  // the largest
     Index size = 0;

@@ -35,7 +35,8 @@ class Guard {
 std::vector<std::pair<std::string, Index>> guard_counts();
 void reset_guard_counts();
 
-/// While one lives, nothing is counted on this thread: for a pass whose numbers are nobody's.
+/// While one lives, what this thread calls counts nothing: for numbers that are nobody's, or counted already. So an
+/// operation counts on the thread that called it, when its chunks are done.
 class GuardsUncounted {
  public:
   GuardsUncounted();

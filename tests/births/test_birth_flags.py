@@ -282,3 +282,33 @@ def test_the_list_of_operations_counts_no_guard():
         counts.append(loopos.guard_counts())
     assert model._core.raised()
     assert counts[0] == counts[1]
+
+
+def test_a_row_that_is_recomputed_is_counted_once(thread_count):
+    """In parts of the batch what norms give is kept; where operations are cut it is made again."""
+    config = config_of()
+    model = loopos.Model(config, seed=1)
+    for array in model.parameters().values():
+        array[...] = array.ndim == 1  # matrices of zeros: every row of every norm is zeros, and eps's
+    ids, targets = tokens(config)
+    for threads in THREADS:
+        thread_count(threads)
+        loopos.reset_guard_counts()
+        model._core.accumulate(ids, targets, scale=1.0)
+        norms = 2 * config.n_layer + 1
+        assert loopos.guard_counts()["rms_norm_eps"] == norms * ids.size, threads
+
+
+def test_the_order_holds_when_other_parameters_become_trainable():
+    """The list of operations is made once; a gradient that was frozen then has its place in it later."""
+    model, batch = loopos.Model(config_of(), seed=1), tokens(config_of())
+    gradient, below = "blocks.1.mlp.down_proj.weight", "blocks.0.attn.dqkv"
+    model.freeze(gradient)
+    with testing.planted(model, "blocks.0.attn.y", None, np.nan):
+        step(model, *batch)
+    model.unfreeze(gradient)
+    faults = [testing.planted(model, name, None, np.inf, phase="backward") for name in (gradient, below)]
+    with faults[0], faults[1]:
+        raised = step(model, *batch)
+    order = [entry["tensor"] for entry in raised if entry["phase"] == "backward"]
+    assert order.index(gradient) < order.index(below)
