@@ -64,6 +64,8 @@ def rewrite_links(markdown: str, page: str) -> str:
         if "://" in target or not path:
             return match[0]
         wanted = posixpath.normpath(posixpath.join(here, path))
+        if not (ROOT / wanted).exists():
+            raise ValueError(f"{source_of(page)} links to {target}, which leads to no file")
         leads = page_of(wanted)
         if leads is None:
             return text if wanted in text.replace("`", "") else f"{text} (`{wanted}`)"

@@ -34,6 +34,11 @@ def test_links_lead_to_pages(page, link, wanted):
     assert site.rewrite_links(link, page) == wanted
 
 
+def test_a_link_that_leads_nowhere_ends_the_build():
+    with pytest.raises(ValueError, match="which leads to no file"):
+        site.rewrite_links("[a](gone.md)", "symptoms.md")
+
+
 def test_the_quick_start_is_that_of_the_readme():
     text = site.quick_start((ROOT / "README.md").read_text())
     assert ".venv/bin/loopos train\n" in text
