@@ -1,4 +1,4 @@
-// loopos.ops: elementwise activations and swiglu.
+// loopos.ops: elementwise activations and gated ones.
 #include "ops.h"
 #include "ops/activation.h"
 #include "ops/gated.h"
@@ -53,36 +53,40 @@ void define(py::module_& ops, const char* name, const char* back, const char* fo
           .c_str());
 }
 
-py::object swiglu(const py::object& gate, const py::object& up) {
-  return by_dtype("swiglu", "gate", gate, [&](auto t) -> py::object {
+py::object gate(const char* function, Activation f, const py::object& gate, const py::object& up) {
+  return by_dtype(function, "gate", gate, [&](auto t) -> py::object {
     using T = decltype(t);
-    const auto g = input<T>("swiglu", "gate", gate);
-    const auto u = input<T>("swiglu", "up", up, g.shape);
+    const auto g = input<T>(function, "gate", gate);
+    const auto u = input<T>(function, "up", up, g.shape);
     auto y = output<T>(g.shape);
     T* out = y.mutable_data();
     const Index n = g.size();
     const Computing computing;
-    gated_forward(Activation::silu, g.data, u.data, 1, n, n, out);
+    gated_forward(f, g.data, u.data, 1, n, n, out);
     return std::move(y);
   });
 }
 
-py::tuple swiglu_back(const py::object& dy, const py::object& gate, const py::object& up) {
-  const char* name = "swiglu_backward";
-  return by_dtype(name, "gate", gate, [&](auto t) -> py::tuple {
+py::tuple gate_back(const char* function, Activation f, const py::object& dy, const py::object& gate,
+                    const py::object& up) {
+  return by_dtype(function, "gate", gate, [&](auto t) -> py::tuple {
     using T = decltype(t);
-    const auto g = input<T>(name, "gate", gate);
-    const auto u = input<T>(name, "up", up, g.shape);
-    const auto d = input<T>(name, "dy", dy, g.shape);
+    const auto g = input<T>(function, "gate", gate);
+    const auto u = input<T>(function, "up", up, g.shape);
+    const auto d = input<T>(function, "dy", dy, g.shape);
     auto dgate = output<T>(g.shape), dup = output<T>(g.shape);
     T *out_gate = dgate.mutable_data(), *out_up = dup.mutable_data();
     const Index n = g.size();
     {
       const Computing computing;
-      gated_backward(Activation::silu, d.data, g.data, u.data, 1, n, n, out_gate, out_up);
+      gated_backward(f, d.data, g.data, u.data, 1, n, n, out_gate, out_up);
     }
     return py::make_tuple(std::move(dgate), std::move(dup));
   });
+}
+
+Activation named(const char* function, const std::string& f) {
+  return activation_named(cat(function, ": f").c_str(), f);
 }
 
 }  // namespace
@@ -110,10 +114,48 @@ x: any shape, float32 or float64. Returns y of x's shape.)");
       arg("dy"), arg("x"), arg("approximate") = "none", R"(Gradient of gelu with the same `approximate`.
 
 dy, x: of one shape and dtype. Returns dx of that shape.)");
-  ops.def("swiglu", &swiglu, arg("gate"), arg("up"), R"(silu(gate) * up, element by element (arXiv:2002.05202).
+  ops.def(
+      "swiglu", [](const py::object& g, const py::object& up) { return gate("swiglu", Activation::silu, g, up); },
+      arg("gate"), arg("up"), R"(silu(gate) * up, element by element (arXiv:2002.05202).
 
 gate, up: of one shape and dtype. Returns y of that shape.)");
-  ops.def("swiglu_backward", &swiglu_back, arg("dy"), arg("gate"), arg("up"), R"(Gradients of swiglu: (dgate, dup).
+  ops.def(
+      "swiglu_backward",
+      [](const py::object& dy, const py::object& g, const py::object& up) {
+        return gate_back("swiglu_backward", Activation::silu, dy, g, up);
+      },
+      arg("dy"), arg("gate"), arg("up"), R"(Gradients of swiglu: (dgate, dup).
+
+dy, gate, up: of one shape and dtype.)");
+  ops.def(
+      "activation",
+      [](const py::object& x, const std::string& f) { return activate("activation", named("activation", f), x); },
+      arg("x"), arg("f"), R"(y = f(x), element by element, f by its name.
+
+x: any shape, float32 or float64. f: "relu", "gelu_tanh" ...; an unknown name is a ValueError that lists them; formulas:
+cpp/kernels/isa/activations.h. Returns y of x's shape.)");
+  ops.def(
+      "activation_backward",
+      [](const py::object& dy, const py::object& x, const std::string& f) {
+        return activate_back("activation_backward", named("activation_backward", f), dy, x);
+      },
+      arg("dy"), arg("x"), arg("f"), R"(Gradient of activation: dx = dy f'(x).
+
+dy, x: of one shape and dtype. Returns dx of that shape.)");
+  ops.def(
+      "gated",
+      [](const py::object& g, const py::object& up, const std::string& f) {
+        return gate("gated", named("gated", f), g, up);
+      },
+      arg("gate"), arg("up"), arg("f"), R"(f(gate) * up, element by element (arXiv:2002.05202), f as in activation.
+
+gate, up: of one shape and dtype. Returns y of that shape.)");
+  ops.def(
+      "gated_backward",
+      [](const py::object& dy, const py::object& g, const py::object& up, const std::string& f) {
+        return gate_back("gated_backward", named("gated_backward", f), dy, g, up);
+      },
+      arg("dy"), arg("gate"), arg("up"), arg("f"), R"(Gradients of gated: (dgate, dup).
 
 dy, gate, up: of one shape and dtype.)");
 }

@@ -364,6 +364,23 @@ class ops:
         plant: typing.Any = None,
     ) -> dict: ...
     @staticmethod
+    def activation(x: typing.Any, f: str) -> typing.Any:
+        """
+        y = f(x), element by element, f by its name.
+
+        x: any shape, float32 or float64. f: "relu", "gelu_tanh" ...; an unknown name is a ValueError that lists them; formulas:
+        cpp/kernels/isa/activations.h. Returns y of x's shape.
+        """
+
+    @staticmethod
+    def activation_backward(dy: typing.Any, x: typing.Any, f: str) -> typing.Any:
+        """
+        Gradient of activation: dx = dy f'(x).
+
+        dy, x: of one shape and dtype. Returns dx of that shape.
+        """
+
+    @staticmethod
     def add(a: typing.Any, b: typing.Any) -> typing.Any:
         """
         a + b, element by element; nothing is broadcast.
@@ -506,6 +523,22 @@ class ops:
     def embedding_backward(dy: typing.Any, ids: typing.Any, num_embeddings: typing.Any) -> typing.Any:
         """
         dweight (num_embeddings, C): the rows of dy (..., C) summed by id, in one fixed order.
+        """
+
+    @staticmethod
+    def gated(gate: typing.Any, up: typing.Any, f: str) -> typing.Any:
+        """
+        f(gate) * up, element by element (arXiv:2002.05202), f as in activation.
+
+        gate, up: of one shape and dtype. Returns y of that shape.
+        """
+
+    @staticmethod
+    def gated_backward(dy: typing.Any, gate: typing.Any, up: typing.Any, f: str) -> tuple:
+        """
+        Gradients of gated: (dgate, dup).
+
+        dy, gate, up: of one shape and dtype.
         """
 
     @staticmethod

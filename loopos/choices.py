@@ -8,8 +8,7 @@ A new activation is a row here and a row in ``cpp/ops/activation.cpp``. The core
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -32,13 +31,12 @@ class Activation(NamedTuple):
 
 
 class Function(NamedTuple):
-    """of: x -> (f(x), f'(x)), in the dtype of x, long double too. operation, options: of loopos.ops, which computes it;
-    squared: that, squared. steepest: the largest |f'|, None where it has none. formula: in words."""
+    """of: x -> (f(x), f'(x)), in the dtype of x, long double too; ``loopos.ops.activation`` computes it by its name.
+    formula: in words. squared: f(x) is x times x where it is large. steepest: the largest |f'|, None where it has none.
+    """
 
     of: Callable[[Any], tuple[Any, Any]]
-    operation: str
     formula: str
-    options: Mapping[str, str] = MappingProxyType({})
     squared: bool = False
     steepest: float | None = None
 
@@ -70,13 +68,11 @@ def _gelu_tanh(x: Any) -> tuple[Any, Any]:
 
 
 FUNCTIONS: dict[str, Function] = {
-    "relu": Function(_relu, "relu", "max(0, x)", steepest=1.0),
-    "relu2": Function(_relu2, "relu", "max(0, x)^2", squared=True),
-    "silu": Function(_silu, "silu", "x sigmoid(x)", steepest=1.1),
-    "gelu": Function(_gelu, "gelu", "x Phi(x)", {"approximate": "none"}, steepest=1.13),
-    "gelu_tanh": Function(
-        _gelu_tanh, "gelu", "x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2", {"approximate": "tanh"}, steepest=1.13
-    ),
+    "relu": Function(_relu, "max(0, x)", steepest=1.0),
+    "relu2": Function(_relu2, "max(0, x)^2", squared=True),
+    "silu": Function(_silu, "x sigmoid(x)", steepest=1.1),
+    "gelu": Function(_gelu, "x Phi(x)", steepest=1.13),
+    "gelu_tanh": Function(_gelu_tanh, "x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2", steepest=1.13),
 }
 ROWS: dict[str, Activation] = {
     "gelu_tanh": Activation(False, "gelu_tanh", "gelu", gpt2=("gelu_new", "gelu_pytorch_tanh")),

@@ -9,6 +9,8 @@ for any number of threads. NaN and inf go through as computed. Formulas: ``cpp/o
 from __future__ import annotations
 
 from loopos._core.ops import (
+    activation,
+    activation_backward,
     add,
     add_backward,
     attention,
@@ -20,6 +22,8 @@ from loopos._core.ops import (
     dropout_backward,
     embedding,
     embedding_backward,
+    gated,
+    gated_backward,
     gelu,
     gelu_backward,
     global_norm,
@@ -54,6 +58,8 @@ from loopos._core.ops import (
 )
 
 __all__ = [
+    "activation",
+    "activation_backward",
     "add",
     "add_backward",
     "attention",
@@ -65,6 +71,8 @@ __all__ = [
     "dropout_backward",
     "embedding",
     "embedding_backward",
+    "gated",
+    "gated_backward",
     "gelu",
     "gelu_backward",
     "global_norm",

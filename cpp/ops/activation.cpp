@@ -8,7 +8,19 @@ namespace {
 
 constexpr Index kGrain = 8192;  // elements per block
 
+struct Named {
+  const char* name;
+  Activation f;
+};
+#define LOOPOS_ROW(name, Struct) {#name, Activation::name},
+constexpr Named kNamed[] = {LOOPOS_ACTIVATIONS(LOOPOS_ROW)};
+#undef LOOPOS_ROW
+
 }  // namespace
+
+Activation activation_named(const char* what, const std::string& name) {
+  return choice(what, name, kNamed).f;
+}
 
 const std::vector<FeedForwardActivation>& feed_forward_activations() {
   // clang-format off: one row a line
@@ -29,22 +41,7 @@ const FeedForwardActivation& feed_forward_activation(const std::string& name) {
 
 template <class T>
 const kernels::Pointwise<T>& activation_kernel(Activation kind) {
-  const auto& k = kernels::table<T>();
-  switch (kind) {
-    case Activation::relu:
-      return k.relu;
-    case Activation::gelu:
-      return k.gelu;
-    case Activation::gelu_tanh:
-      return k.gelu_tanh;
-    case Activation::silu:
-      return k.silu;
-    case Activation::sigmoid:
-      return k.sigmoid;
-    case Activation::tanh:
-      return k.tanh;
-  }
-  throw std::logic_error("activation: unknown kind");
+  return kernels::table<T>().activation[static_cast<int>(kind)];
 }
 
 template <class T>

@@ -1,14 +1,5 @@
-// Elementwise activations, y = f(x) and dx = dy f'(x). Backward needs x alone.
-//   relu       max(x, 0), slope 0 at 0
-//   gelu       x Phi(x), Phi(x) = erfc(-x / sqrt 2) / 2        slope Phi(x) + x e^(-x^2/2) / sqrt(2 pi)
-//   gelu_tanh  x (1 + tanh u) / 2 = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3)
-//   silu       x sigmoid(x)                                    slope s (1 + x (1 - s))
-//   sigmoid    1 / (1 + e^-x)                                  slope e^-|x| / (1 + e^-|x|)^2
-//   tanh                                                       slope 1 - tanh^2, from e^-2|x| without cancellation
-// Source of the two gelu: D. Hendrycks, K. Gimpel, arXiv:1606.08415; of silu: P. Ramachandran and others,
-// arXiv:1710.05941. Stability: erfc instead of 1 + erf keeps the digits of the negative tail; no exponential has a
-// positive argument, so no finite x overflows. A NaN in x or dy reaches the result (also at a slope of 0); gelu and
-// silu of -inf are -inf * 0 = NaN, as in torch. Slopes at +-inf are their limits.
+// Elementwise activations, y = f(x) and dx = dy f'(x). Backward needs x alone. The functions, their formulas and what
+// they do at the ends of the range: kernels/isa/activations.h.
 #pragma once
 
 #include <string>
@@ -19,7 +10,8 @@
 
 namespace loopos {
 
-enum class Activation { relu, gelu, gelu_tanh, silu, sigmoid, tanh };
+/// f by its name. ValueError (std::invalid_argument) that begins with `what` and names the choices.
+Activation activation_named(const char* what, const std::string& name);
 
 /// What a feed-forward calls its activation: y = f(x), or gated y = f(gate) up (ops/gated.h); op is its name in
 /// reports.

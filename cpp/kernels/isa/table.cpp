@@ -37,12 +37,11 @@ Table<T> make_table() {
   t.multiply = multiply<T>;
   t.subtract_twice = subtract_twice<T>;
   t.log_softmax_backward = log_softmax_backward<T>;
-  t.relu = {activate<T, Relu>, activate_backward<T, Relu>, activate_with_slope<T, Relu>};
-  t.gelu = {activate<T, Gelu>, activate_backward<T, Gelu>, activate_with_slope<T, Gelu>};
-  t.gelu_tanh = {activate<T, GeluTanh>, activate_backward<T, GeluTanh>, activate_with_slope<T, GeluTanh>};
-  t.silu = {activate<T, Silu>, activate_backward<T, Silu>, activate_with_slope<T, Silu>};
-  t.sigmoid = {activate<T, Sigmoid>, activate_backward<T, Sigmoid>, activate_with_slope<T, Sigmoid>};
-  t.tanh = {activate<T, Tanh>, activate_backward<T, Tanh>, activate_with_slope<T, Tanh>};
+#define LOOPOS_ROW(name, F)                                                                    \
+  t.activation[static_cast<int>(Activation::name)] = {activate<T, F>, activate_backward<T, F>, \
+                                                      activate_with_slope<T, F>};
+  LOOPOS_ACTIVATIONS(LOOPOS_ROW)
+#undef LOOPOS_ROW
   t.swiglu = swiglu<T>;
   t.swiglu_backward = swiglu_backward<T>;
   t.dropout_scales = dropout_scales<T>;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/gemm/block.h"
+#include "kernels/isa/activations.h"
 
 namespace loopos::kernels {
 
@@ -67,8 +68,8 @@ struct Table {
   void (*multiply)(const T* a, const T* b, Index n, T* y);                         // y = a b
   void (*subtract_twice)(const T* x, Index n, T first, T second, T* y);            // y = (x - first) - second
   void (*log_softmax_backward)(const T* dy, const T* y, Index n, T total, T* dx);  // dx = dy - e^y total
-  // activations; in place allowed
-  Pointwise<T> relu, gelu, gelu_tanh, silu, sigmoid, tanh;
+  // by Activation; in place allowed
+  Pointwise<T> activation[kActivations];
   void (*swiglu)(const T* gate, const T* up, Index n, T* y);  // y = silu(gate) up
   void (*swiglu_backward)(const T* dy, const T* gate, const T* up, Index n, T* dgate, T* dup);
   // out[i] = scale where word i of Philox (key seed, counters from first_counter) exceeds limit, else 0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from loopos import ops
-from loopos.choices import ACTIVATIONS, FUNCTIONS, Function
+from loopos.choices import ACTIVATIONS
 
 
 def stream(config: Any, weights: Mapping[str, np.ndarray], ids: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -56,13 +56,8 @@ def _attention(config: Any, weights: Mapping[str, np.ndarray], x: np.ndarray) ->
 
 
 def _feed_forward(config: Any, weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    row = ACTIVATIONS[config.activation]
-    if row.gated:
+    f = ACTIVATIONS[config.activation].f
+    if config.gated:
         gate, up = np.split(_linear(weights, "mlp.gate_up_proj", x), 2, axis=-1)
-        return _linear(weights, "mlp.down_proj", _activated(FUNCTIONS[row.f], gate) * up)
-    return _linear(weights, "mlp.down_proj", _activated(FUNCTIONS[row.f], _linear(weights, "mlp.up_proj", x)))
-
-
-def _activated(function: Function, x: np.ndarray) -> np.ndarray:
-    y = getattr(ops, function.operation)(np.ascontiguousarray(x), **function.options)
-    return y * y if function.squared else y
+        return _linear(weights, "mlp.down_proj", ops.gated(gate, up, f))
+    return _linear(weights, "mlp.down_proj", ops.activation(_linear(weights, "mlp.up_proj", x), f))
