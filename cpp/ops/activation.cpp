@@ -30,6 +30,7 @@ const std::vector<FeedForwardActivation>& feed_forward_activations() {
       {"relu", Activation::relu, false, "relu"},
       {"swiglu", Activation::silu, true, "swiglu"},
       {"silu", Activation::silu, false, "silu"},
+      {"relu2", Activation::relu2, false, "relu2"},
   };
   // clang-format on
   return choices;

@@ -25,6 +25,14 @@ struct Relu {
 };
 
 template <class T>
+struct Relu2 {
+  V<T> positive;
+  explicit Relu2(V<T> x) : positive(Relu<T>(x).value()) {}
+  V<T> value() const { return positive * positive; }
+  V<T> slope() const { return positive + positive; }
+};
+
+template <class T>
 struct Gelu {
   V<T> x;
   Gauss<T> g;
