@@ -31,6 +31,7 @@ const std::vector<FeedForwardActivation>& feed_forward_activations() {
       {"swiglu", Activation::silu, true, "swiglu"},
       {"silu", Activation::silu, false, "silu"},
       {"relu2", Activation::relu2, false, "relu2"},
+      {"geglu", Activation::gelu, true, "geglu"},
   };
   // clang-format on
   return choices;
