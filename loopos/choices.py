@@ -82,7 +82,7 @@ ROWS: dict[str, Activation] = {
     "silu": Activation(False, "silu", "silu", gpt2=("silu", "swish")),
     "relu2": Activation(False, "relu2", "relu2", gpt2=("relu2",)),
     "geglu": Activation(True, "gelu", "geglu", llama=("gelu",)),
-    "geglu_tanh": Activation(True, "gelu_tanh", "geglu", llama=("gelu_pytorch_tanh", "gelu_new")),
+    "geglu_tanh": Activation(True, "gelu_tanh", "geglu_tanh", llama=("gelu_pytorch_tanh", "gelu_new")),
 }
 assert tuple(ROWS) == get_args(ActivationName)
 

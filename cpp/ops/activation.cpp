@@ -32,6 +32,7 @@ const std::vector<FeedForwardActivation>& feed_forward_activations() {
       {"silu", Activation::silu, false, "silu"},
       {"relu2", Activation::relu2, false, "relu2"},
       {"geglu", Activation::gelu, true, "geglu"},
+      {"geglu_tanh", Activation::gelu_tanh, true, "geglu_tanh"},
   };
   // clang-format on
   return choices;
