@@ -207,7 +207,9 @@ def test_torch_agrees(name):
         "gelu_tanh": partial(torch.nn.functional.gelu, approximate="tanh"),
         "silu": torch.nn.functional.silu,
     }
-    function = functions.get(name) or getattr(torch, name)
+    function = functions.get(name) or getattr(torch, name, None)
+    if function is None:
+        pytest.skip(f"torch has no function of the name {name}")
     x = np.linspace(-8, 8, 1001)
     t = torch.tensor(x, requires_grad=True)
     y = function(t)

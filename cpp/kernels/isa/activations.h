@@ -9,7 +9,7 @@
 //   tanh                                                       slope 1 - tanh^2, from e^-2|x| without cancellation
 // Sources: the two gelu, D. Hendrycks, K. Gimpel, arXiv:1606.08415; silu, P. Ramachandran and others, arXiv:1710.05941;
 // relu2, D. So and others, arXiv:2109.08668. Stability: erfc instead of 1 + erf keeps the digits of the negative tail;
-// no exponential has a positive argument, so no finite x overflows, except where relu2's result is beyond the range. A
+// no exponential has a positive argument, so no finite x overflows, except where relu2's value or slope is. A
 // NaN in x or dy reaches the result (also at a slope of 0); gelu and silu of -inf are -inf * 0 = NaN, as in torch.
 // Slopes at +-inf are their limits.
 #pragma once
