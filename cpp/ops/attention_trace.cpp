@@ -167,11 +167,10 @@ AttentionElement AttentionElement::of_fused(const AttentionShape& shape, const E
 template <class T>
 void attention_operands(const AttentionOperands<T>& x, const AttentionShape& shape, const AttentionOptions& options,
                         const AttentionElement& element, Operands& o) {
-  o.set("tensor", static_cast<double>(element.tensor));
-  o.set("heads", static_cast<double>(shape.heads));
-  o.set("kv_heads", static_cast<double>(shape.kv_heads));
-  o.set("head_width", static_cast<double>(shape.width));
-  o.set("value_width", static_cast<double>(shape.value_width));
+  o.set("heads", shape.heads);
+  o.set("kv_heads", shape.kv_heads);
+  o.set("head_width", shape.width);
+  o.set("value_width", shape.value_width);
   o.set("scale", options.scale);
   const bool of_query = element.tensor == AttentionElement::y || element.tensor == AttentionElement::dq;
   (of_query ? take_query<T> : take_key<T>)(x, Tiling(shape, options), element, o);

@@ -37,8 +37,8 @@ struct AttentionElement {
 ///   dq:  probability, k (n): its number, v (n, Dv), dy (Dv), y (Dv)      those that it does not see
 ///   dk:  probability, q (n): its number, dy, y (n, Dv), v (Dv)           the key with each query that sees it, of all
 ///   dv:  probability, dy (n): its number                                 heads that read it
-/// With dropout, dropped (n): 0, or what p is multiplied by. As single numbers: tensor (0 y, 1 dq, 2 dk, 3 dv), scale and
-/// the sizes heads, kv_heads, head_width and value_width.
+/// With dropout, dropped (n): 0, or what p is multiplied by. As single numbers: scale and the sizes heads, kv_heads,
+/// head_width and value_width.
 template <class T>
 void attention_operands(const AttentionOperands<T>& x, const AttentionShape& shape, const AttentionOptions& options,
                         const AttentionElement& element, Operands& o);

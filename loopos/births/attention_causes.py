@@ -19,13 +19,10 @@ def attention(found: Mapping[str, Any], n: Numbers) -> Evidence:
         return _score(n)
     if n["probability"].size == 0:  # a key that no query sees
         return n.total("probability")
-    of = _TENSORS[int(n.number("tensor"))]
-    if of in ("dq", "dk"):
-        return _gradient(n, "k" if of == "dq" else "q")
-    return n.dot(("probability", n["probability"] * _dropped(n)), "v" if of == "y" else "dy")
-
-
-_TENSORS = ("y", "dq", "dk", "dv")  # AttentionElement::Tensor
+    for other in ("k", "q"):  # of a score's gradient: dq has the keys' numbers, dk the queries'
+        if other in n:
+            return _gradient(n, other)
+    return n.dot(("probability", n["probability"] * _dropped(n)), "dy" if "dy" in n else "v")  # dv, or y
 
 
 def _score(n: Numbers) -> Evidence:
