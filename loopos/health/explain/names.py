@@ -102,7 +102,9 @@ _NORM = re.compile(
     r"norm)(?P<more>(?: \w+)*)"
 )
 _METRIC = re.compile(
-    r"(?P<more>.*?)(?P<noun>ce|nll|xent|cross entropy|mse|rmse|mae|bce|cost|objective|elbo|bpb|bpc|bits per byte)"
+    r"(?P<more>.*?)(?P<noun>ce|nll|xent|cross entropy|mse|rmse|mae|bce|cost|objective|criterion|deviance|elbo|bpb|bpc"
+    r"|bits per (?:byte|char|character)|neg(?:ative)? log likelihood|(?P<error>err|error))"
+    rf"(?P<split>(?: (?:{'|'.join(sorted(TRAIN | HELD))}))?)"
 )
 
 
@@ -170,5 +172,7 @@ def _matched(found: tuple[str, ...], one_word: bool, held_out: bool) -> Name | N
     if found[-1] in ("ppl", "perplexity") and not unknown - {"ppl", "perplexity"}:
         return Name(quantity, label, rank + 10, perplexity=True)
     if (match := _METRIC.fullmatch(plain_label)) and set(match["more"].split()) <= _KNOWN:
+        if match["error"] and not kinds & (TRAIN | HELD):
+            return None  # "error: 404"
         return Name(quantity, label, 8 + 2 * ("epoch" in kinds))
     return None

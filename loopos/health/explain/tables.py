@@ -10,7 +10,10 @@ from .shapes import number, plain
 
 _MARKS = (",", "\t", ";", "|")
 _HEADING = re.compile(r"[^\W\d]?[\w /.|()%@#-]{1,40}")
-LOSSES = ("loss", "ppl", "perplexity", "mse", "nll", "xent", "损失", "損失")  # a header has one of these
+LOSSES = (  # a header has one of these
+    *("loss", "ppl", "perplexity", "mse", "mae", "nll", "xent", "entropy", "ce", "cost", "objective", "criterion"),
+    *("deviance", "elbo", "bpb", "bpc", "bits", "likelihood", "err", "损失", "損失"),
+)
 _CELL = re.compile(
     r"[-+]?(?:nan(?:\(\w{0,8}\))?|inf(?:inity)?|\d[\d.,_]{0,40}(?:e[-+]?\d{1,5})?|\.\d{1,40}|1\.#\w+)", re.I
 )

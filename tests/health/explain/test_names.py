@@ -100,3 +100,20 @@ def test_a_file_with_a_line_number_is_no_loss():
     assert name_of(("train.loss",)).is_loss
     found = explain("Loss.cu:250: nll_loss: block: [0,0,0] Assertion `t >= 0 && t < n_classes` failed.")
     assert found.causes == ("label-out-of-range",)
+
+
+def test_other_words_for_a_loss():
+    for name in (
+        "cost",
+        "criterion",
+        "deviance",
+        "bits_per_char",
+        "neg_log_likelihood",
+        "cross_entropy_train",
+        "train_err",
+    ):
+        assert name_of((name,)).quantity == "loss", name
+    for name in ("ce_val", "val_error", "test_cost"):
+        assert name_of((name,)).quantity == "eval_loss", name
+    for words in (("error",), ("Error",), ("err",), ("standard", "error"), ("error", "rate"), ("interface",)):
+        assert name_of(words) is None, words
