@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
+_NEAR = 0.68  # of difflib's ratio: below, "compile" is near "sample"
 ELSEWHERE = {  # by names in nanoGPT, transformers, torch and others
     "text": ("data", "dataset", "train_file", "train_data", "input", "file", "corpus"),
     "init": ("model", "model_name", "model_name_or_path", "init_from", "checkpoint", "from_pretrained", "weights"),
@@ -54,5 +55,5 @@ def near(name: str, known: Collection[str]) -> str | None:
     for ours, theirs in ELSEWHERE.items():
         if ours in known and name in theirs:
             return ours
-    found = difflib.get_close_matches(name, known, 1)
+    found = difflib.get_close_matches(name, known, 1, cutoff=_NEAR)
     return found[0] if found else None

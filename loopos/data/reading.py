@@ -108,7 +108,8 @@ def token_array(values: Any, name: str) -> np.ndarray:
 def _read_file(path: Path, name: str) -> Source:
     name = f"{name} (file {path})"
     if not path.exists():
-        raise FileNotFoundError(errno.ENOENT, f"{name}: no such file", str(path))
+        hint = "; standard input is /dev/stdin" if str(path) == "-" else ""
+        raise FileNotFoundError(errno.ENOENT, f"{name}: no such file{hint}", str(path))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, f"{name}: expected a file, got a folder", str(path))
     suffix = path.suffix.lower()

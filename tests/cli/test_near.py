@@ -53,3 +53,10 @@ def test_every_name_is_of_one_setting():
     known = set(options.RUN) | set(options.TRAIN) | set(options.MODEL)
     assert not known & set(every)
     assert near("zzz", known) is None
+
+
+def test_a_word_that_is_near_by_chance_is_not_offered():
+    known = ("sample", "seed", "max_steps", "threads")
+    for name in ("--compile", "--device", "--fp16"):
+        assert near(name, known) is None
+    assert near("--sampel", known) == "sample"

@@ -348,3 +348,10 @@ def test_bytes_beyond_the_vocabulary_point_to_the_tokenizer():
         check_ids(load_ids("the miller")[0], 65)
     with pytest.raises(IndexError, match=r"vocab_size is 65$"):
         check_ids(np.arange(99), 65)
+
+
+def test_standard_input_is_named():
+    with pytest.raises(FileNotFoundError, match="no such file; standard input is /dev/stdin"):
+        read(pathlib.Path("-"))
+    with pytest.raises(FileNotFoundError, match="no such file: "):
+        read(pathlib.Path("nothing.txt"))

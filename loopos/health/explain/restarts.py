@@ -8,13 +8,17 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 
-from .findings import LIKELY, Finding
+from loopos.monitor.verdict import FEWEST, LEARNING, verdict
+
+from .findings import LIKELY, POSSIBLE, Finding
 from .logs import Log, Record
+from .series import series
 
 CAUSE = "restart"
 _NEAR = 5  # entries on either side that are compared
 _RISE = 0.25  # of what had been learned
 _LEAST = 0.08  # of the loss: a mean over an epoch begins anew with its first batch
+_AS_BEFORE, _CLEAR = 0.8, 5  # of what had been learned; times the usual step from one loss to the next
 _NOISE = 2  # times what one entry usually departs from the line through its neighbours
 
 
@@ -83,6 +87,7 @@ def restarted(log: Log) -> Iterator[Finding]:
     """Rule: what a log of several runs says."""
     pairs = [(a, b) for a, b in _neighbours(log) if a.run != b.run and math.isfinite(a.values["loss"])]
     if not pairs:
+        yield from _leap(log)
         return
     a, b = pairs[0]
     clock = next(
@@ -100,6 +105,32 @@ def restarted(log: Log) -> Iterator[Finding]:
         "is told of one of them.",
         tuple(f"line {record.line}: {record.text}" for record in (a, b)),
         "look at what the restart loaded: the first loss after it should be the last one before it",
+    )
+
+
+def _leap(log: Log) -> Iterator[Finding]:
+    """The same where the count goes on: the loss leaps to where it began, stays there and is learned once more."""
+    records = [record for record in series(log) if math.isfinite(record.values["loss"])]
+    losses = [record.values["loss"] for record in records]
+    steps = [b - a for a, b in itertools.pairwise(losses)]
+    at = max(range(FEWEST, len(losses) - FEWEST + 1), key=lambda i: steps[i - 1], default=None)
+    if at is None:
+        return
+    top, low = statistics.median(losses[:_NEAR]), statistics.median(losses[at - _NEAR : at])
+    high = statistics.median(losses[at : at + _NEAR])
+    least = max(_AS_BEFORE * (top - low), _CLEAR * statistics.median(map(abs, steps)), _RISE * abs(low))
+    middle = (low + high) / 2  # all of them are on one side of it: single outliers are no leap
+    parted = max(losses[at - _NEAR : at]) < middle < min(losses[at : at + _NEAR])
+    if top <= low or high - low <= least or not parted or verdict(losses[at:]).kind != LEARNING:
+        return
+    a, b = records[at - 1], records[at]
+    yield Finding(
+        CAUSE,
+        POSSIBLE,
+        f"the loss leaps from {a.values['loss']:.4g} to {b.values['loss']:.4g}, where it began near {top:.4g}, and is "
+        "learned once more: weights that were lost in a restart (the count goes on), or by one update.",
+        tuple(f"line {record.line}: {record.text}" for record in (a, b)),
+        "look whether the program was started again there, and what it loaded; else replay that update",
     )
 
 

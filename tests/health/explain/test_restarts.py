@@ -63,3 +63,25 @@ def test_a_run_that_was_begun_again_after_a_nan():
     assert found.causes[0] == "data"
     assert "restart" not in found.causes
     assert "learning" in found.causes
+
+
+def test_a_restart_whose_count_goes_on():
+    found = explain(part(4.0, 2.0) + part(10.8, 5.9, start=50))
+    assert found.causes[0] == "restart"
+    assert "the loss leaps from 1.983 to 10.81, where it began near 3.9" in found.findings[0].says
+    assert [line.split(":")[0] for line in found.findings[0].evidence] == ["line 50", "line 51"]
+    assert explain(part(4.0, 2.0) + part(4.0, 2.2, start=50)).causes[0] == "restart"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        part(4.0, 2.0) + part(5.0, 5.0, start=50, count=2) + part(2.0, 1.5, start=52),  # a spike
+        part(4.0, 2.0) + part(2.7, 1.2, start=50),  # the rate was raised
+        part(4.0, 2.0) + part(4.0, 4.0, start=50, noise=0.02),  # it diverged for good
+        part(4.0, 2.0, noise=0.4),
+        part(2.0, 1.9) + part(4.0, 2.0, start=50, count=5),
+    ],
+)
+def test_a_leap_that_is_none(text):
+    assert "restart" not in explain(text).causes
