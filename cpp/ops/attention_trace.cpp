@@ -68,12 +68,6 @@ void append(Numbers<T>& numbers, const T* row, Index width) {
 }
 
 template <class T>
-void hand_over(Operands& o, const char* name, const Numbers<T>& numbers) {
-  const T none{};  // the operands of a sum over no pairs are there, and empty
-  o.take(name, numbers.empty() ? &none : numbers.data(), static_cast<Index>(numbers.size()));
-}
-
-template <class T>
 T dropout_scale(const AttentionShape& s, const AttentionOptions& options, Index b, Index h, Index t, Index key) {
   T scale;
   const std::uint64_t offset = options.stream_offset(s, b, h, t) + static_cast<std::uint64_t>(key);
@@ -104,11 +98,11 @@ void take_query(const AttentionOperands<T>& x, const Tiling& tiling, const Atten
       if (t.options.dropout > 0) dropped[at] = dropout_scale<T>(shape, t.options, e.batch, e.head, e.row, s);
     });
   });
-  hand_over(o, "probability", p);
-  hand_over(o, "v", v);
-  if (tiling.options.dropout > 0) hand_over(o, "dropped", dropped);
+  o.take("probability", p);
+  o.take("v", v);
+  if (tiling.options.dropout > 0) o.take("dropped", dropped);
   if (forward) return;
-  hand_over(o, "k", k);
+  o.take("k", k);
   o.take("dy", x.dy.row(e.batch, e.head, e.row), shape.value_width);
   o.take("y", x.y.row(e.batch, e.head, e.row), shape.value_width);
 }
@@ -141,12 +135,12 @@ void take_key(const AttentionOperands<T>& x, const Tiling& tiling, const Attenti
         append(y, x.y.row(e.batch, h, at), shape.value_width);
       }
     });
-  hand_over(o, "probability", p);
-  hand_over(o, "dy", dy);
-  if (tiling.options.dropout > 0) hand_over(o, "dropped", dropped);
+  o.take("probability", p);
+  o.take("dy", dy);
+  if (tiling.options.dropout > 0) o.take("dropped", dropped);
   if (of_value) return;
-  hand_over(o, "q", q);
-  hand_over(o, "y", y);
+  o.take("q", q);
+  o.take("y", y);
   o.take("v", x.v.row(e.batch, e.head, e.row), shape.value_width);
 }
 

@@ -33,7 +33,7 @@ void embedding_backward_operands(Operands& o, const T* dy, const Index* ids, Ind
   std::vector<T> terms;
   for (Index r = 0; r < rows; ++r)
     if (ids[r] == o.row()) terms.push_back(dy[r * width + o.column()]);
-  o.take("dy", terms.data(), static_cast<Index>(terms.size()));
+  o.take("dy", terms);
 }
 
 }  // namespace loopos

@@ -49,6 +49,11 @@ class Operands {
     for (Index i = 0; i < n; ++i) values[static_cast<std::size_t>(i)] = static_cast<double>(x[i * stride]);
     vectors.emplace_back(name, std::move(values));
   }
+  /// All of them; none, too, is an answer.
+  template <class T>
+  void take(const char* name, const std::vector<T>& terms) {
+    vectors.emplace_back(name, std::vector<double>(terms.begin(), terms.end()));
+  }
   void set(const char* name, double value) { numbers.emplace_back(name, value); }
   void set(const char* name, Index value) { set(name, static_cast<double>(value)); }
 

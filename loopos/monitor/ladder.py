@@ -12,14 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 KNOWN = 0.05  # nats by which few data may make the entropy of pairs too low
-_CALLED = {"bigram": "the entropy of pairs", "unigram": "that of tokens", "uniform": "ln V"}
+_CALLED = {"bigram": "of pairs", "unigram": "of tokens", "uniform": "of a uniform guess, ln V,"}
 _MEANING = {
-    "bigram": "only the present token is used. If what is before it tells more, as in language, attention is dead",
-    "unigram": "only the frequencies of tokens were learned: gradients reach the output, not what is below it",
+    "bigram": "no more than the present token is used so far. If what is before it tells more, as in language, and the "
+    "loss stays here, attention is dead",
+    "unigram": "no more than the frequencies of tokens is used so far. If the loss stays here, gradients reach the "
+    "output and not what is below it",
     "uniform": "a uniform guess: nothing has been learned (no update, a rate of 0, labels without relation)",
 }
 _OR_NOTHING = "a model that learned all there is has this loss, and one that learned nothing"
 _NO_PAIRS = "a pair tells no more than a token, so nothing follows on what is below the output"
+_NO_MORE = "the present token tells the next one, and the model knows it: there is no more to learn"
 _PAIRS_UNKNOWN = ", if there is more to learn: the data are too few to know the entropy of pairs"
 
 
@@ -53,10 +56,12 @@ class Ladder:
             if near(loss, value):
                 alike = [x for x, at in rungs.items() if near(loss, at) or near(at, value) or near(value, at)]
                 if len(alike) == 1:
+                    if near(value, 0.0):
+                        return name, _NO_MORE
                     return name, _MEANING[name] + (_PAIRS_UNKNOWN if name == "unigram" and not self.pairs_known else "")
                 what = _OR_NOTHING if "uniform" in alike else _NO_PAIRS
                 called = " and ".join(_CALLED[each] for each in alike)
-                return " or ".join(alike), f"{called} are too close to tell apart: {what}"
+                return " or ".join(alike), f"the entropies {called} are too close to tell apart: {what}"
         if loss > self.uniform:
             return "above uniform", (
                 "worse than a uniform guess: too large an initialisation, shifted labels or divergence"

@@ -124,3 +124,16 @@ def test_a_gradient_that_overflows_where_eps_sets_the_scale(norm, position):
     with pytest.raises(loopos.NonFiniteError) as caught:
         model.loss_and_grads(ids, ids)
     assert caught.value.birth.cause_class != "eps floor active"
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_gradient_of_a_row_that_no_token_has(tied):
+    """A sum of no terms: what is not finite there is nobody's arithmetic, and is told all the same."""
+    model = loopos.Model(loopos.ModelConfig(256, 9, 1, 2, 8, tie_embeddings=tied))
+    ids = np.arange(9)[None]
+    fault = testing.planted(model, "tok_embed.weight", (200, 3), -np.inf, phase="backward", op="embedding")
+    with fault, pytest.raises(loopos.NonFiniteError) as error:
+        model.loss_and_grads(ids, ids)
+    birth = error.value.birth
+    assert (birth.tensor, birth.index, birth.cause_class) == ("tok_embed.weight", (200, 3), "unknown")
+    assert "a planted fault" in birth.cause

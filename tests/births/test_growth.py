@@ -157,7 +157,7 @@ def test_the_bound():
     assert growth.explosion({"w": np.full((2, 2), 10.0)}) is None
     huge = {"w": np.full((2, 2), 5e4), "b": np.full(2, 1e9)}
     assert growth.explosion(huge).kind is None
-    growth.count("sgd", 0.5, 0.0, 1e5)
+    growth.count("sgd", 1e5, 0.0, 0.5)
     assert growth.explosion(huge).kind == "learning rate too large"
     assert growth.explosion({"w": np.full((2, 2), 5.1e4)}).kind is None  # beyond what 0.5 * 1e5 can do
     decays = Growth({"w": 0.5})
@@ -168,6 +168,59 @@ def test_the_bound():
     same.count("sgd", 0.5, 0.0, 1e9)
     assert same.explosion(huge).kind is None
     assert "was so when the run began" in same.explosion(huge).words
+
+
+@pytest.mark.parametrize("rate", [1e-3, 0.5])
+@pytest.mark.parametrize("by", [1e8, 1e10, 1e16])
+def test_a_gradient_that_large_weights_made_is_not_the_rates_doing(by, rate, tmp_path):
+    """A head that was large before the run: the first gradients of all below it are huge, and sgd follows them."""
+    config = loopos.ModelConfig(256, 16, 2, 2, 16, tie_embeddings=False)
+    model = loopos.Model(config)
+    model.parameters()["lm_head.weight"][...] *= by
+    birth = fail(model, tmp_path, optimizer="sgd", learning_rate=rate, weight_decay=0.0)
+    assert birth.cause_class in ("product overflow", "sum overflow"), birth
+    assert "by a gradient whose norm was" in birth.cause
+    assert "learning-rate-too-large" not in loopos.explain(tmp_path).causes
+    assert loopos.replay(tmp_path)
+
+
+def test_a_gradient_out_of_line_is_told_from_those_of_a_run_that_diverges():
+    huge = {"w": np.full((2, 2), 5e4)}
+    sudden, diverging = Growth({"w": 0.5}), Growth({"w": 0.5})
+    for norm in (1.0, 2.0, 1e12):
+        sudden.count("sgd", 0.1, 0.0, norm)
+    for norm in (1.0, 300.0, 2e5, 1e8):
+        diverging.count("sgd", 0.1, 0.0, norm)
+    assert sudden.explosion(huge).kind is None
+    assert "a gradient whose norm was 1e+12, after 2 at most" in sudden.explosion(huge).words
+    assert diverging.explosion(huge).kind == "learning rate too large"
+    large_rate = Growth({"w": 0.5})
+    for norm in (3.0, 1e9):  # the second is what the first step has made of the weights
+        large_rate.count("sgd", 1e6, 0.0, norm)
+    assert large_rate.explosion(huge).kind == "learning rate too large"
+
+
+@pytest.mark.filterwarnings("ignore:train. an update at the peak rate multiplies weights:UserWarning")
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lion", "muon"])
+@pytest.mark.parametrize("decay", [1e30, 1e38])
+def test_rounding_is_no_hand_that_wrote_into_the_weights(optimizer, decay, tmp_path):
+    """One update multiplies by -1e27 or -1e35: the bound is met to the last digits."""
+    birth = fail(CONFIG, tmp_path, optimizer=optimizer, learning_rate=1e-3, weight_decay=decay)
+    assert birth.cause_class == "weight decay too large", birth
+
+
+@pytest.mark.filterwarnings("ignore:train. an update at the peak rate multiplies weights:UserWarning")
+def test_the_rate_of_before_is_not_blamed_for_a_decay_of_now(tmp_path):
+    common = {"max_grad_norm": None, "lr_schedule": "constant", "batch_size": 4, "progress": False}
+    common["output_dir"] = tmp_path
+    loopos.train(CONFIG, TEXT, max_steps=3, learning_rate=2.0, weight_decay=0.0, **common)
+    with pytest.warns(UserWarning, match="weight_decay is"), pytest.raises(loopos.NonFiniteError) as caught:
+        loopos.train(CONFIG, TEXT, resume="auto", max_steps=60, learning_rate=1e-3, weight_decay=1e4, **common)
+    assert caught.value.birth.cause_class == "weight decay too large"
+
+
+def test_half_of_the_weights_near_the_end_of_the_range():
+    assert medians({"w": np.full((2, 2), 1.7e308)})["w"] == 1.7e308
 
 
 @pytest.mark.filterwarnings("ignore:.*left the range:RuntimeWarning")

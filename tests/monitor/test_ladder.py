@@ -55,3 +55,20 @@ def test_bad_input_is_a_sentence():
         ladder(np.array([1, 5]), 5)
     with pytest.raises(ValueError, match="vocab_size"):
         ladder(np.array([1, 2]), 0)
+
+
+def test_a_cycle_that_is_known_has_nothing_left_to_tell():
+    rungs = ladder(np.arange(10000) % 16, 50)
+    for loss in (rungs.bigram, 1e-3):
+        assert rungs.rung(loss) == (
+            "bigram",
+            "the present token tells the next one, and the model knows it: there is no more to learn",
+        )
+    assert "tokens is used so far. If the loss stays here" in rungs.rung(rungs.unigram)[1]
+
+
+def test_rungs_that_coincide_are_called_by_name():
+    ids = np.random.default_rng(0).integers(0, 16, 100000)
+    assert (
+        ladder(ids, 16).rung(2.7725)[1].startswith("the entropies of pairs and of tokens and of a uniform guess, ln V,")
+    )

@@ -42,6 +42,8 @@ class _TrialRuns:
         self.patient = patient
         low, high = RATES  # beyond them other checks speak: of updates that are lost, or that explode
         self.rate = min(max(patient.settings["learning_rate"], low), high)
+        norm = patient.settings["max_grad_norm"]
+        self.norm = norm if norm is None else max(norm, CLIP)  # so too of gradients that are clipped to nothing
         try:
             config = patient.sibling_config
             patient.sibling("float32")
@@ -53,7 +55,8 @@ class _TrialRuns:
 
     def weights(self, dropout: float = 0.0, **changed: Any) -> tuple[Weights, Weights]:
         """(before, after) some updates with the patient's settings but for ``changed``."""
-        settings = {"batch_size": ROWS, "seq_len": None, "learning_rate": self.rate} | changed
+        settings = {"batch_size": ROWS, "seq_len": None, "learning_rate": self.rate, "max_grad_norm": self.norm}
+        settings |= changed
         if self.stream is None:
             with self.patient.restored() as before:
                 self.patient.take_steps(self.patient.model, Batches([[self.patient.batch]]), STEPS, **settings)
@@ -142,6 +145,8 @@ def accumulation(patient: Patient) -> Check:
     good = error <= 1e-10 and any(part.any() for part in after[1].values())
     measured = f"one batch of 4 rows and 2 micro-batches of 2, unevenly masked, differ by {error:.1e}"
     advice = "gradients must be summed and divided by all scored targets; a mean of means weighs masked rows wrongly"
+    if not any(part.any() for part in after[1].values()):
+        advice = "the update changes no weight: does the optimizer's step come before the backward pass?"
     return Check("accumulation", measured, "at most 1e-10 of the update", OK if good else FAIL, "" if good else advice)
 
 

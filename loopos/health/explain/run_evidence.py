@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from loopos.births.growth import BY_A_GRADIENT
 from loopos.errors import Birth, CheckpointError
 from loopos.files.checkpoint_folder import runs_of
 from loopos.health.runs import Run, checkpoints
@@ -98,8 +99,9 @@ def leap(run: Run, seen: Survey | None = None) -> Finding | None:
     ]
     if not refused:
         return None
-    if any(end.birth is not None and end.birth.cause_class == "weight decay too large" for end in endings(run, seen)):
-        return None  # which moves weights by more than their size too, and is named by its birth
+    births = [end.birth for end in endings(run, seen) if end.birth is not None]
+    if any(birth.cause_class == "weight decay too large" or BY_A_GRADIENT in birth.cause for birth in births):
+        return None  # these move weights by more than their size too, and the birth names them
     most, name, record, said = LEAP, "", {}, []
     for each in (each for each in run.records if each["step"] < min(refused)):
         for tensor, ratio in _ratios(each):

@@ -27,6 +27,12 @@ def test_every_setting_of_train_is_live(optimizer, rate, patient):
     assert {name.removesuffix(" is live") for name in checks if name.endswith("live")} == settings
 
 
+@pytest.mark.parametrize("norm", [1e-9, 1e-30])
+def test_gradients_clipped_to_nothing_do_not_make_other_settings_dead(norm, patient):
+    checks = found(patient(optimizer="sgd", max_grad_norm=norm))
+    assert {check.verdict for check in checks.values()} == {OK}, list(map(str, checks.values()))
+
+
 def ignoring(name, value):
     """A trainer with ``(void)name;``."""
     return lambda model, data, **settings: loopos.train(model, data, **settings | {name: value})
@@ -151,3 +157,13 @@ def test_the_loss_that_is_logged(patient):
     assert check.measured == "0"
     with pytest.raises(NotApplicable, match="no history"):
         check_live.logged_loss(patient(trainer=lambda *args, **settings: None))
+
+
+def test_a_first_update_that_is_none_is_not_called_a_mean_of_means(patient):
+    def late(model, data, *, grad_accum, **_):
+        for micro in range(grad_accum):  # what it gathers, the next step would use
+            model.loss_and_grads(*data.batch(0, micro))
+
+    check = check_live.accumulation(patient(trainer=late))
+    assert check.verdict == FAIL
+    assert "step come before the backward pass" in check.advice

@@ -21,14 +21,16 @@ def loop(*, fault="", rule=None):
             shape = {"seq_len": model.config.context_length, "batch_size": more["batch_size"], "seed": more["seed"]}
             data = TokenStream(data, **shape, vocab_size=model.config.vocab_size, grad_accum=more["grad_accum"])
         kind = rule or optimizer
-        if kind == "sgd":
-            made = optim.SGD(model, learning_rate, momentum=0.9 if fault == "momentum" else 0.0)
-        else:
-            made = {"adam": optim.Adam, "adamw": optim.AdamW}[kind](
-                model, learning_rate, betas=betas, eps=eps, weight_decay=weight_decay
-            )
+
+        def new():
+            if kind == "sgd":
+                return optim.SGD(model, learning_rate, momentum=0.9 if fault == "momentum" else 0.0)
+            rules = {"adam": optim.Adam, "adamw": optim.AdamW}
+            return rules[kind](model, learning_rate, betas=betas, eps=eps, weight_decay=weight_decay)
+
+        made = new()
         gradients = {name: np.zeros_like(view) for name, view in model.parameters().items()}
-        kept, warmup = None, more["warmup_steps"]
+        kept, last, warmup = None, None, more["warmup_steps"]
         for step in range(max_steps):
             parts = [data.batch(0 if fault == "same batch" else step, micro) for micro in range(more["grad_accum"])]
             if fault != "never zeroed":
@@ -40,10 +42,23 @@ def loop(*, fault="", rule=None):
                 kept = kept or fresh
                 for name, gradient in (kept if fault == "stale" else fresh).items():
                     gradients[name] += gradient * gradient.dtype.type((targets != -100).sum() / scored)
-            if max_grad_norm is not None:
+            if fault == "clipped one by one" and max_grad_norm is not None:
+                for gradient in gradients.values():
+                    loopos.ops.clip_grad_norm_([gradient], max_grad_norm)
+            elif max_grad_norm is not None:
                 loopos.ops.clip_grad_norm_(gradients, max_grad_norm)
+            rate = learning_rate * min(1, (step + 1) / warmup) if warmup else learning_rate
+            given = gradients
+            if fault in ("one behind", "step first"):
+                fresh = {name: gradient.copy() for name, gradient in gradients.items()}
+                first = fresh if fault == "one behind" else {name: np.zeros_like(g) for name, g in fresh.items()}
+                given, last = last or first, fresh
+            if fault == "uphill":
+                given = {name: -gradient for name, gradient in gradients.items()}
+            if fault == "moments forgotten":
+                made = new()
             if not (fault == "stops" and step):
-                made.step(gradients, lr=learning_rate * min(1, (step + 1) / warmup) if warmup else learning_rate)
+                made.step(given, lr=10 * rate if fault == "ten times" else rate)
 
     return trainer
 
@@ -66,6 +81,10 @@ def test_both_families(family, patient, batch):
         ("same batch", "every update is made of the first batch"),
         ("stale", "every update has the first gradient"),
         ("stops", "the updates after the first change nothing"),
+        ("one behind", "every update has the gradient of the batch before"),
+        ("step first", "does the optimizer's step come before the backward pass?"),
+        ("ten times", "the rate is not learning_rate"),
+        ("uphill", "it goes up the gradient"),
     ],
 )
 @pytest.mark.parametrize("rule", [None, "adamw"])
@@ -73,6 +92,25 @@ def test_loops_that_are_right_for_one_update(fault, said, rule, patient):
     check = check_steps.check_steps(patient(trainer=loop(fault=fault, rule=rule)))
     assert check.verdict == FAIL, check
     assert said in check.advice
+
+
+@pytest.mark.parametrize("rule", [None, "adam", "adamw"])
+def test_moments_that_are_forgotten_between_updates(rule, patient):
+    """With sgd there are none to forget."""
+    check = check_steps.check_steps(patient(trainer=loop(fault="moments forgotten", rule=rule), optimizer="adamw"))
+    assert check.verdict == WARN, check
+    assert "are its moments kept between updates?" in check.advice
+
+
+def test_tensors_that_are_clipped_one_by_one(patient):
+    check = check_steps.check_steps(patient(trainer=loop(fault="clipped one by one")))
+    assert check.verdict == WARN, check
+    assert "one factor scales them all" in check.advice
+
+
+@pytest.mark.parametrize(("fault", "times"), [("ten times", "is 10 times"), ("uphill", "is -1 times")])
+def test_how_much_too_long_a_first_update_is(fault, times, patient):
+    assert times in check_steps.check_steps(patient(trainer=loop(fault=fault))).measured
 
 
 def test_another_rule(patient):
