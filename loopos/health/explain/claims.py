@@ -17,6 +17,10 @@ _SETTING = re.compile(
     r"\s{0,8}(?:$|[,;()#}\]]|//)",  # and the end, or a remark
     re.I,
 )
+_LABEL = re.compile(  # what a person called a run
+    r"\W{0,40}[\w.-]{0,40}(?:name|dir|path|folder|project|experiment|group|tags?|branch)[\"']?\s{0,4}[:=]\s{0,4}\S{1,200}\s*$",
+    re.I,
+)
 FAILURE_WORDS = ("nan", "diverge", "explo")  # one of them is in what the pattern below matches
 _FAILURE = re.compile(r"\bnan|\bdiverge[sd]?\b|\bexplo(?:d|sion)", re.I)
 _NEAR = 24  # characters before a word in which it is denied
@@ -25,7 +29,7 @@ _DENIED = re.compile(r"\b(?:no|not|never|without|avoid\w*|prevent\w*|against|ins
 
 def is_setting(line: str) -> bool:
     """Whether a line is one of a configuration (``clip: 1.0  # to stabilize``): a setting claims nothing."""
-    return _SETTING.match(line) is not None
+    return _SETTING.match(line) is not None or _LABEL.match(line) is not None
 
 
 def mentions_failure(line: str, low: str) -> bool:

@@ -59,7 +59,7 @@ _ARTICLES = words_of("a an the this that its our your and with of in at on for t
 _POINTING = words_of("the its their this that our your")  # "its norm" names no quantity
 _FUSED = re.compile(  # words that are written as one
     r"(train|trn|tr|training|val|valid|validation|eval|test|dev|total|avg|mean|batch|epoch|step|running|lm|ce|nll|mlm|g"
-    r"|grad|gradient|global|log)(loss|norm|ppl|perplexity|acc|step|nll)"
+    r"|grad|gradient|global|log|mlog)(loss|norm|ppl|perplexity|acc|step|nll)"
 )
 _SAME = {"losses": "loss", "held": "heldout"}
 _TOKEN = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\W\d_]+")

@@ -219,7 +219,8 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "memory",
         CERTAIN,
         "memory|bad_alloc|allocate",
-        r"out of memory|can't allocate memory|cannot allocate memory|\bMemoryError\b(?=\s*(?:[:(]|$))|bad_alloc"
+        r"out of memory(?![^\n]{0,20}[:=]\s*0\b)|can't allocate memory|cannot allocate memory"
+        r"|\bMemoryError\b(?=\s*(?:[:(]|$))|bad_alloc"
         r"|Unable to allocate",
         "memory ran out; this is no numerical fault.",
         "a smaller batch with more accumulation has the same gradient",

@@ -18,7 +18,9 @@ _QUOTES = 3
 IN_SENTENCE = r"(?:[^.\n]|\.(?!\s+(?-i:[A-Z])|\s*$))"  # a character: the dot of "e.g." or 0.5 ends no sentence
 _NEGATED = re.compile(
     rf"\b(?:no|without|not|never)\b{IN_SENTENCE}{{0,30}}\bnan\b|\bnan\b[^\n:=]{{0,30}}[:=]\W*0\b|isnan|=\s?False|prevent"
-    r"|avoid|eliminated",
+    r"|avoid|eliminated"
+    rf"|\b0 (?:steps?|batch(?:es)?|updates?|iterations?|rows?|examples?|gradients?|values?|elements?)\b"
+    rf"{IN_SENTENCE}{{0,30}}\bnan\b",
     re.I,
 )
 COUNT_LABELS = (

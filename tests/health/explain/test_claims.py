@@ -84,6 +84,8 @@ SETTINGS = [
     "[INFO] clip = 1 (against exploding gradients)",
     "bf16: true  # overflow is no problem then",
     "skip_nan_batches: true",
+    "run_name: no-nan-lr1e-3-clip1.0",
+    '  "output_dir": "runs/clip-nan",',
 ]
 
 
@@ -119,6 +121,8 @@ def test_a_statement_is_no_setting(line):
         "we clip gradients to stabilize the training",
         "gradient_clip_val: 1.0 to avoid exploding gradients",
         "clipping by norm, against explosions of the gradient",
+        "skipped 0 steps because of inf/nan gradients",
+        "CUDA memory: reserved 2.0 GiB, out of memory retries: 0",
         "loading a quantized model, compute type float16",
         "a smaller batch size is used for evaluation",
         "logits are clamped to [-50, 50]",

@@ -111,6 +111,7 @@ def test_other_words_for_a_loss():
         "neg_log_likelihood",
         "cross_entropy_train",
         "train_err",
+        "train-mlogloss",
     ):
         assert name_of((name,)).quantity == "loss", name
     for name in ("ce_val", "val_error", "test_cost"):

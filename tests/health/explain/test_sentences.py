@@ -31,6 +31,8 @@ from loopos.health.explain.explain import explain
         ("OSError: Unable to load weights from pytorch checkpoint file for 'x' at 'x.bin'.", "damaged-file"),
         ("numpy.core._exceptions._ArrayMemoryError: Unable to allocate 9 GiB", "memory"),
         ("MemoryError", "memory"),
+        ("out of memory retries: 3", "memory"),
+        ("skipped 10 steps because of inf/nan gradients", "not-finite-reported"),
         ("WARNING:root:NaN or Inf found in input tensor.", "not-finite-reported"),
         ("Batch 5: Invalid loss, terminating training", "not-finite-reported"),
         ("FloatingPointError: Loss became infinite or NaN at iteration=2!", "not-finite-reported"),
@@ -87,6 +89,8 @@ def test_a_sentence_alone_is_recognised(text, cause):
         "the nan bread was found in a shop",
         "no NaN or Inf found in input tensor",
         "MemoryError guard: on",
+        "out of memory retries: 0",
+        "skipped 0 steps because of inf/nan gradients",
     ],
 )
 def test_a_sentence_that_is_another_is_not(text):
