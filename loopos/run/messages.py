@@ -11,7 +11,8 @@ class Output:
 
     def __init__(self) -> None:
         stream = sys.stderr
-        self._stream: Any = None if stream is None or getattr(stream, "closed", False) else stream
+        usable = callable(getattr(stream, "write", None)) and not getattr(stream, "closed", False)
+        self._stream: Any = stream if usable else None
 
     def __bool__(self) -> bool:
         return self._stream is not None
@@ -34,7 +35,8 @@ class Output:
         self._try("write", text)
 
     def flush(self) -> None:
-        self._try("flush")
+        if hasattr(self._stream, "flush"):  # what programs put in place of the stream may have write alone
+            self._try("flush")
 
     def _try(self, method: str, *arguments: Any) -> None:
         if self._stream is not None:

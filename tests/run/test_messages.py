@@ -29,10 +29,17 @@ def closed():
     return stream
 
 
-STREAMS = {"none": lambda: None, "closed": closed, "gone": Gone, "bare": object}
+class Logger:
+    """What programs put there to have all in their log: often with write alone."""
+
+    def write(self, text):
+        return len(text)
 
 
-@pytest.mark.parametrize("kind", ["none", "closed", "gone"])
+STREAMS = {"none": lambda: None, "closed": closed, "gone": Gone, "bare": object, "logger": Logger}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
 def test_a_training_goes_on_without_stderr(kind, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", STREAMS[kind]())
     run = {"eval_data": IDS[:50], "eval_every": 1, "max_steps": 3, "batch_size": 2}
