@@ -137,13 +137,6 @@ class TrainSettings:
                 UserWarning,
                 stacklevel=3,
             )
-        if self.shrinks <= 0:
-            warnings.warn(
-                f"train: an update at the peak rate multiplies weights by {self.decay_in_words()}: what was learned is "
-                "lost; a smaller weight_decay",
-                UserWarning,
-                stacklevel=3,
-            )
 
     @property
     def _decayed_at(self) -> tuple[str, float]:

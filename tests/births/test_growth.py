@@ -101,7 +101,6 @@ def test_so_it_is_over_a_resume(tmp_path):
     assert caught.value.birth == whole
 
 
-@pytest.mark.filterwarnings("ignore:train. an update at the peak rate multiplies weights by:UserWarning")
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lion", "muon"])
 def test_the_decay_is_named_where_it_multiplies_the_weights(optimizer, tmp_path):
     """1 - 1e-3 * 1e4 = -9 in every step."""
@@ -117,13 +116,11 @@ def test_the_decay_is_named_where_it_multiplies_the_weights(optimizer, tmp_path)
     assert "learning-rate-too-large" not in causes
 
 
-@pytest.mark.filterwarnings("ignore:train. an update at the peak rate multiplies weights by:UserWarning")
 def test_a_decay_of_the_usual_size_is_not_blamed(tmp_path):
     birth = fail(CONFIG, tmp_path, learning_rate=1e12, weight_decay=0.1)
     assert birth.cause_class == "learning rate too large"
 
 
-@pytest.mark.filterwarnings("ignore:train. an update at the peak rate multiplies weights by:UserWarning")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "lion", "muon"])
 @pytest.mark.parametrize(("rate", "decay"), [(1e-3, 0.1), (0.3, 0.0), (0.3, 5.0), (1.0, 3.0)])
 def test_no_run_grows_beyond_the_bound(optimizer, rate, decay, tmp_path):

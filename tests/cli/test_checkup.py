@@ -5,19 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from cli_runs import TRAIN
 
 import loopos
 from loopos.cli import main
-
-SMALL = ["--context-length", "16", "--n-layer", "1", "--n-head", "2", "--d-model", "16"]
-TRAIN = [*SMALL, "--max-steps", "3", "--batch-size", "2", "--sample", "0"]
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("to be or not to be, that is the question.\n" * 40)
-    return str(path)
 
 
 def test_train_says_that_all_is_well_in_a_line(text, capsys):

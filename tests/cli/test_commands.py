@@ -4,19 +4,12 @@ import signal
 
 import numpy as np
 import pytest
+from cli_runs import SMALL
 
 import loopos
 from loopos.cli import build_parser, main, options
 
-SMALL = ["--context-length", "16", "--n-layer", "1", "--n-head", "2", "--d-model", "16"]
 QUICK = [*SMALL, "--max-steps", "6", "--batch-size", "2", "--no-progress"]
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("to be or not to be, that is the question.\n" * 40)
-    return str(path)
 
 
 @pytest.fixture(scope="module")

@@ -5,18 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from cli_runs import SMALL, TRAIN
 
 from loopos.cli import main
-
-SMALL = ["--context-length", "16", "--n-layer", "1", "--n-head", "2", "--d-model", "16"]
-TRAIN = [*SMALL, "--max-steps", "3", "--batch-size", "2", "--sample", "0"]
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("to be or not to be, that is the question.\n" * 40)
-    return str(path)
 
 
 def test_doctor_prints_a_line_a_check(text, capsys):

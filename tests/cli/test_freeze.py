@@ -1,20 +1,12 @@
 """loopos train --freeze and the shapes of attention, from the flag to the run."""
 
 import numpy as np
-import pytest
+from cli_runs import TRAIN
 
 import loopos
 from loopos.cli import main
 
-QUICK = ["--context-length", "16", "--n-layer", "2", "--n-head", "2", "--d-model", "16", "--max-steps", "3",
-         "--batch-size", "2", "--no-progress", "--sample", "0"]  # fmt: skip
-
-
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text("to be or not to be, that is the question.\n" * 40)
-    return path
+QUICK = [*TRAIN, "--n-layer", "2", "--no-progress"]
 
 
 def test_frozen_parameters_keep_what_the_folder_had(text, tmp_path):

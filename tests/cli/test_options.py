@@ -6,12 +6,12 @@ import signal
 import sys
 
 import pytest
+from cli_runs import SMALL
 
 import loopos
 from loopos.cli import main
 from loopos.files.durable import load_json
 
-SMALL = ["--context-length", "16", "--n-layer", "1", "--n-head", "2", "--d-model", "16"]
 QUICK = [*SMALL, "--max-steps", "2", "--batch-size", "2", "--no-progress", "--sample", "0"]
 
 
