@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 WINDOW = 128
@@ -110,8 +111,13 @@ class Monitor:
             if not (idle or self._raised) and self._is_calm(name, given):
                 continue
             many = isinstance(given, Mapping)
+            if name == "update_ratio" and many and rate != 0 and not self._raised:
+                known, given = self._calm_ratios(step, given)
+            else:
+                known = []
             parts = {f"{name}[{key}]": v for key, v in given.items()} if many else {name: given}
             before = len(found)
+            found += known
             for label, number in parts.items():
                 value = number if type(number) is float else _number(label, number)
                 bad = not math.isfinite(value)
@@ -157,6 +163,20 @@ class Monitor:
             return False
         past.add(power)
         return True
+
+    def _calm_ratios(self, step: int, ratios: Mapping[str, Any]) -> tuple[list[Alarm], Mapping[str, Any]]:
+        """The same for the ratios of all matrices while no band is left: they are remembered up to the first that is
+        implausible, or no number to remember; (what is found of it, those that come after)."""
+        windows = self._windows
+        for at, (key, value) in enumerate(ratios.items()):
+            label = f"update_ratio[{key}]"
+            past = windows.get(label)
+            if past is None or type(value) is not float or not 0 <= value <= JUMP:
+                return [], dict(islice(ratios.items(), at, None))
+            past.add(value)
+            if len(past.values) >= FEWEST and not RATIO_LOW <= past.median <= RATIO_HIGH:
+                return self._ratio_bands(step, label, value, past), dict(islice(ratios.items(), at + 1, None))
+        return [], {}
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dicts; ``load_state_dict`` goes on from them as if nothing had been between."""
@@ -248,6 +268,9 @@ class Monitor:
     def _ratio(self, step: int, name: str, value: float) -> list[Alarm]:
         past = self._window(name)
         past.add(value)
+        return self._ratio_bands(step, name, value, past)
+
+    def _ratio_bands(self, step: int, name: str, value: float, past: _Window) -> list[Alarm]:
         absurd = value > JUMP
         found: list[Alarm] = []
         if absurd or self._raised:

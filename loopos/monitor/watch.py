@@ -32,29 +32,34 @@ class UpdateRatios:
         self._samples = [_sample(view) for view in matrices.values()]
         sizes = [sample.size for sample in self._samples]
         self._starts = np.cumsum([0, *sizes[:-1]])
-        self._before, self._after = (np.empty(sum(sizes)) for _ in range(2))
+        self._before, self._spare, self._after = (np.empty(sum(sizes)) for _ in range(3))
+        self._named, self._spare_named = (
+            dict(zip(self._names, np.split(buffer, self._starts[1:]), strict=False))  # of no matrix there is one piece
+            for buffer in (self._before, self._spare)
+        )
 
     def remember(self) -> None:
         """The weights as they are before the update."""
         if self._names:
+            self._before, self._spare = self._spare, self._before
+            self._named, self._spare_named = self._spare_named, self._named
             np.concatenate(self._samples, out=self._before)
 
     def remembered(self) -> dict[str, np.ndarray]:
-        """The samples that were copied, by name; valid until the next ``remember``, and before ``measure``."""
-        ends = [*self._starts[1:], len(self._before)]
-        return {n: self._before[a:b] for n, a, b in zip(self._names, self._starts, ends, strict=True)}
+        """The samples that were copied, by name; valid until ``remember`` has been called twice."""
+        return self._named
 
     def measure(self) -> dict[str, float]:
-        """Since ``remember``, by name; once. A matrix of zeros has no ratio."""
+        """Since ``remember``, by name. A matrix of zeros has no ratio."""
         if not self._names:
             return {}
         with np.errstate(all="ignore"):  # float64 weights may be so large that their squares are infinite
             before, after = self._before, np.concatenate(self._samples, out=self._after)
             after -= before
             after *= after
-            before *= before
-            size = np.add.reduceat(before, self._starts)
-            ratios = np.sqrt(np.add.reduceat(after, self._starts) / size).tolist()
+            moved = np.add.reduceat(after, self._starts)
+            size = np.add.reduceat(np.multiply(before, before, out=after), self._starts)
+            ratios = np.sqrt(moved / size).tolist()
         return {n: ratio for n, ratio, whole in zip(self._names, ratios, size.tolist(), strict=True) if whole > 0}
 
 

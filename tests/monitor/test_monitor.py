@@ -221,3 +221,33 @@ def test_the_way_back_from_far_out_is_no_second_excursion():
     assert names([80.0, 12.0, 3.0, 2.0, 1.0]) == [(0, "far above ln V")]
     assert names([12.0, 3.0, 1.0, 3.0]) == [(0, "far above its past"), (3, "a spike")]
     assert names([3.0, 12.0]) == [(0, "a spike"), (1, "far above its past")]  # worse than was said
+
+
+class _Slow(Monitor):
+    """Judges every number, the calm ones too."""
+
+    def _is_calm(self, name, value):
+        return False
+
+    def _calm_ratios(self, step, ratios):
+        return [], ratios
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_short_way_of_calm_numbers_says_and_remembers_the_same(seed):
+    rng = np.random.default_rng(seed)
+    short, slow = Monitor(vocab_size=50), _Slow(vocab_size=50)
+    for step in range(1, 400):
+        numbers = {"loss": float(3 + 0.1 * rng.standard_normal()), "grad_norm": float(np.exp(rng.standard_normal()))}
+        level = 10.0 ** (-3 + 6 * np.sin(step / 40 + seed) ** 3)  # through both bounds and back
+        ratios = {name: float(level * np.exp(rng.standard_normal())) for name in "abcd"}
+        odd = rng.integers(0, 60)
+        if odd < 5:
+            ratios["bcdab"[odd]] = [math.nan, None, 0.0, 1e7, math.inf][odd]
+        if odd == 5:
+            numbers["loss"] = 1e6
+        rest = {"learning_rate": 0.0 if odd == 6 else 1e-3, "valid_tokens": 0 if odd == 7 else 64}
+        given = numbers | rest | {"update_ratio": ratios}
+        assert short.observe(step, **given) == slow.observe(step, **given)
+        assert short.state_dict() == slow.state_dict()
+    assert slow.nonfinite

@@ -100,3 +100,13 @@ def test_its_state_is_plain():
     small.before(1, sample)
     small.after({"a": 1e-8})  # rounding may lead back
     assert small.before(2, sample) == []
+
+
+def test_one_number_that_stays_is_no_matrix_that_stays():
+    first, second = {"a": np.array([0.0, 1.0, 2.0])}, {"a": np.array([0.0, 1.0, 2.5])}
+    watched = PutBack()
+    watched.before(1, first)
+    watched.after({"a": 1e-2})
+    assert watched.before(2, second) == []
+    watched.after({"a": 1e-2})
+    assert watched.before(3, {"a": second["a"].copy()}) != []
