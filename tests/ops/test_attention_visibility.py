@@ -242,6 +242,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.unsanitized("minutes of long sequences for a figure that the sanitizer's own memory would blur")
 @pytest.mark.parametrize(
     "kinds", ["[{}, {'causal': True}]", "[{'causal': True, 'window': 1000, 'prefix': 1000}]"], ids=["whole", "window"]
 )
