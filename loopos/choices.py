@@ -79,10 +79,10 @@ ROWS: dict[str, Activation] = {
     "gelu": Activation(False, "gelu", "gelu", gpt2=("gelu",)),
     "relu": Activation(False, "relu", "relu", gpt2=("relu",)),
     "swiglu": Activation(True, "silu", "swiglu", llama=("silu", "swish")),
-    "silu": Activation(False, "silu", "silu", gpt2=("silu", "swish")),
-    "relu2": Activation(False, "relu2", "relu2", gpt2=("relu2",)),
-    "geglu": Activation(True, "gelu", "geglu", llama=("gelu",)),
-    "geglu_tanh": Activation(True, "gelu_tanh", "geglu_tanh", llama=("gelu_pytorch_tanh", "gelu_new")),
+    "silu": Activation(False, "silu", "silu"),
+    "relu2": Activation(False, "relu2", "relu2"),
+    "geglu": Activation(True, "gelu", "geglu"),
+    "geglu_tanh": Activation(True, "gelu_tanh", "geglu_tanh"),
 }
 assert tuple(ROWS) == get_args(ActivationName)
 

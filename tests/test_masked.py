@@ -19,7 +19,7 @@ ARGUMENTS = {
     **{"b": X.T.copy(), "dc": np.ones((2, 2), F), "mean": np.zeros(2, F), "rstd": np.ones(2, F)},
     **{"ids": IDS, "targets": np.array([0, 1]), "num_embeddings": 5, "num_positions": 5, "dloss": 1.0},
     **{"q": Q, "k": Q, "v": Q, "lse": np.zeros((1, 2, 3), F), "mask": np.ones((3, 3), bool)},
-    **{"positions": np.arange(3), "p": 0.5, "seed": 1, "arrays": [X.copy()], "max_norm": 1.0},
+    **{"positions": np.arange(3), "p": 0.5, "seed": 1, "arrays": [X.copy()], "max_norm": 1.0, "f": "silu"},
 }
 SPECIAL = {
     "add": {"b": X},

@@ -86,7 +86,7 @@ def test_llama_settings(make_settings, changes, field):
     ("family", "key", "values"),
     [
         ("gpt2", "model_type", ["mistral", "gpt_neo", ""]),
-        ("gpt2", "activation_function", ["mish", "gelu_fast", "quick_gelu", "os.system"]),
+        ("gpt2", "activation_function", ["silu", "gelu_fast", "quick_gelu", "os.system"]),
         ("gpt2", "scale_attn_weights", [False, 0, 1, "true"]),
         ("gpt2", "scale_attn_by_inverse_layer_idx", [True, 1]),
         ("gpt2", "add_cross_attention", [True]),
