@@ -83,6 +83,16 @@ def test_training_moves_the_trainable_alone_and_every_one_of_them(kind):
     assert result.history[-1]["loss"] < result.history[0]["loss"] - 0.3
 
 
+@pytest.mark.parametrize("lowest", range(3))
+def test_backward_ends_at_the_lowest_block_that_trains(lowest):
+    model, (ids, targets) = model_of(), batch_of()
+    model.freeze()
+    model.unfreeze(f"blocks.{lowest}.mlp.*")
+    frames = loopos.trace_step(model, ids, targets)
+    seen = {frame["layer"] for frame in frames if frame["phase"] == "backward" and frame["layer"] is not None}
+    assert seen == set(range(lowest, 3))
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(optimizer, tmp_path):
     def run(steps, folder):
