@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,9 +12,9 @@ from loopos import _core
 __version__ = "0.1.0"
 
 
-def show_config() -> dict[str, object]:
-    """Prints version, instruction set, threads and build of this installation, and returns the same as a dict."""
-    facts: dict[str, object] = {
+def configuration() -> dict[str, object]:
+    """Version, instruction set, threads and build of this installation."""
+    return {
         "loopos": __version__,
         "isa": _core.isa(),
         "isa_available": _core.available_isas(),
@@ -23,7 +24,17 @@ def show_config() -> dict[str, object]:
         "numpy": np.__version__,
         "platform": platform.platform(),
     }
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        print(f"{name:{width}}  {', '.join(value) if isinstance(value, list) else value}")
+
+
+def show_config() -> dict[str, object]:
+    """Prints version, instruction set, threads and build of this installation, and returns the same as a dict."""
+    facts = configuration()
+    print(as_text(facts))
     return facts
+
+
+def as_text(facts: Mapping[str, object]) -> str:
+    """A line each."""
+    width = max(map(len, facts))
+    shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
+    return "\n".join(f"{name:{width}}  {value}" for name, value in shown.items())

@@ -1,13 +1,15 @@
 """The command line: ``loopos train | eval | generate | gradcheck | doctor | replay | diff | explain | report | bench |
 info``.
 
-Results go to stdout, progress and errors to stderr. Exit codes: 0; 1 a check that failed; 2 bad input, in one sentence;
-3 a number that is not finite (NonFiniteError); 130 Ctrl-C; 143 SIGTERM.
+Results go to stdout, progress and errors to stderr; with --json the results are JSON, and so is an error. Exit codes:
+0; 1 a check that failed; 2 bad input, in one sentence; 3 a number that is not finite (NonFiniteError); 130 Ctrl-C; 143
+SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import sys
 import warnings
@@ -16,8 +18,9 @@ from typing import Any, NoReturn
 
 from loopos.run.messages import to_stderr
 
-from . import bench, commands, doctor, health, options
+from . import bench, commands, doctor, evaluate, health, options
 from .near import near
+from .reply import Reply, print_json
 
 SUMMARY = "Train transformers on a CPU."
 BAD_INPUT, NOT_FINITE, CTRL_C = 2, 3, 130
@@ -25,7 +28,7 @@ BAD_INPUT, NOT_FINITE, CTRL_C = 2, 3, 130
 
 COMMANDS = {  # name: what it does, its options, its arguments, in a line, in full
     "train": (commands.train, options.add_train, "[TEXT]", "train a model on a text", commands.TRAIN),
-    "eval": (commands.evaluate, options.add_eval, "FOLDER [TEXT]", "loss of a trained model on a text", commands.EVAL),
+    "eval": (evaluate.evaluate, options.add_eval, "FOLDER [TEXT]", "loss of a trained model on a text", evaluate.EVAL),
     "generate": (commands.generate, options.add_generate, "FOLDER", "continue a prompt", commands.GENERATE),
     "gradcheck": (commands.gradcheck, options.add_gradcheck, "", "check the backward pass", commands.GRADCHECK),
     "doctor": (doctor.doctor, doctor.add_doctor, "[TEXT]", "check a training before it begins", doctor.DOCTOR),
@@ -50,6 +53,18 @@ COMMANDS = {  # name: what it does, its options, its arguments, in a line, in fu
 }
 
 
+STREAMING = ("train",)  # commands that print a line of JSON as it comes: they are given "emit" with --json
+JSON_HELP = "print one JSON object on stdout, everything else on stderr; an error too is one, with its exit code"
+
+
+class _Refused(SystemExit):
+    """A command line that cannot be: said on stderr already."""
+
+    def __init__(self, message: str):
+        super().__init__(BAD_INPUT)
+        self.message = message
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse whose errors are one sentence on stderr, each from the command that it is about."""
 
@@ -64,7 +79,8 @@ class _Parser(argparse.ArgumentParser):
         return known, unknown
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self._print_message(f"{self.prog}: {message}; see {self.prog} --help\n", sys.stderr)
+        raise _Refused(message)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,17 +99,24 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         add(subparser)
+        if "--json" not in subparser._option_string_actions:
+            subparser.add_argument("--json", action="store_true", help=JSON_HELP)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. ``argv`` is sys.argv[1:] unless given."""
-    from loopos import NonFiniteError, __version__
+    from loopos import __version__
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows another in its place
         sys.stdout.reconfigure(errors="replace")
     parser = build_parser()
-    given: dict[str, Any] = vars(parser.parse_args(argv))
+    try:
+        given: dict[str, Any] = vars(parser.parse_args(argv))
+    except _Refused as error:
+        if "--json" in (sys.argv[1:] if argv is None else argv):
+            print_json(_described("SystemExit", error.message, BAD_INPUT))
+        raise
     command = given.pop("command")
     if given.pop("version"):
         print(f"loopos {__version__}")
@@ -102,24 +125,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         to_stderr(parser.format_help().rstrip("\n"))
         return BAD_INPUT
     warnings.showwarning = lambda message, *_, **__: to_stderr(f"loopos {command}: {message}")
+    if given.get("json") is not True:  # absent, or the file that bench is to write
+        return _run(command, given).code
+    del given["json"]
+    results = sys.stdout
+    if command in STREAMING:
+        given["emit"] = lambda line: print_json(line, results)
+    with contextlib.redirect_stdout(sys.stderr):  # what else is printed
+        try:
+            reply = _run(command, given)
+        except SystemExit as stopped:  # SIGTERM, said on stderr
+            print_json(_described("SystemExit", "stopped by SIGTERM", stopped.code), results)
+            raise
+    print_json(reply.data, results)
+    return reply.code
+
+
+def _run(command: str, given: dict[str, Any]) -> Reply:
+    """The reply of the command, whose text is printed; of one that failed, its error."""
+    from loopos import NonFiniteError
+
     try:
-        return COMMANDS[command][0](given)
+        reply = COMMANDS[command][0](given)
+        if reply.text is not None:
+            print(reply.text)
+        return reply
     except NonFiniteError as error:
         return _failed(command, error, NOT_FINITE)
     except BrokenPipeError:  # the reader of our output has gone: nothing more to say to it
         if sys.stderr is not None:
             sys.stderr.close()
-        return 1
+        return Reply({}, None, 1)
     except (ValueError, TypeError, IndexError, OSError, MemoryError, ImportError) as error:
         return _failed(command, error, BAD_INPUT)
     except KeyboardInterrupt as error:
-        return _failed(command, str(error) or "stopped by Ctrl-C", CTRL_C)
+        return _failed(command, error, CTRL_C)
 
 
-def _failed(command: str, error: object, code: int) -> int:
-    text = str(error)
+def _failed(command: str, error: BaseException, code: int) -> Reply:
+    text = str(error) or ("stopped by Ctrl-C" if code == CTRL_C else type(error).__name__)
     if isinstance(error, OSError) and error.strerror:  # without the [Errno N] of str()
         text = error.strerror + (f": {error.filename}" if error.filename is not None else "")
     sentence = " ".join(text.split()).removeprefix(f"{command}: ")
     to_stderr(f"loopos {command}: {sentence}")
-    return code
+    return Reply(_described(type(error).__name__, sentence, code, getattr(error, "birth", None)), None, code)
+
+
+def _described(kind: str, message: str, code: Any, birth: Any = None) -> dict[str, Any]:
+    """An error as JSON: {"error": {"type", "message", "exit_code"}}, and the "birth" of a NonFiniteError."""
+    error = {"type": kind, "message": message, "exit_code": code}
+    return {"error": error if birth is None else error | {"birth": birth}}

@@ -9,6 +9,8 @@ from typing import Any
 
 from loopos.run.messages import to_stderr
 
+from .reply import Reply
+
 WHAT = ("steps", "ops", "scaling", "generate", "show")
 BENCH = """Measure how fast this machine trains with LoopOS, beside the machine's own limits and beside other engines
 that are installed (PyTorch, JAX, transformers). Each engine has a process of its own and they take turns; close other
@@ -32,12 +34,14 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="I", help="threads of every engine (default: as many as in use)")
     parser.add_argument("--rounds", type=int, metavar="I", help="turns of every engine (default: 5)")
     parser.add_argument("--steps", type=int, metavar="I", help="steps of one turn (default: about a second of them)")
-    parser.add_argument("--json", metavar="FILE", help="write the results here")
+    parser.add_argument(
+        "--json", nargs="?", const=True, metavar="FILE", help="write the results here; without FILE, print them"
+    )
     parser.add_argument("--plot", metavar="FILE", help="draw them here (.png); needs matplotlib")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
 
 
-def bench(given: dict[str, Any]) -> int:
+def bench(given: dict[str, Any]) -> Reply:
     from loopos.bench import plots, suites, tables
 
     what, files = given.pop("what"), given.pop("files", [])
@@ -57,12 +61,12 @@ def bench(given: dict[str, Any]) -> int:
         results = [suites.run(what, report=to_stderr, **given)]
     if json_file is not None:
         Path(json_file).write_text(json.dumps(results[0], indent=1) + "\n", encoding="utf-8")
-    print("\n\n".join(tables.render(result, markdown=markdown) for result in results))
     if picture is not None:
         if len(results) != 1:
             raise ValueError(f"plot: a picture shows one FILE, got {len(results)}")
         plots.draw(results[0], picture)
-    return 0
+    rendered = "\n\n".join(tables.render(result, markdown=markdown) for result in results)
+    return Reply({"results": results}, rendered)
 
 
 def _check_output(name: str, path: str | None) -> None:

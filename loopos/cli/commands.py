@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import loopos
-from loopos import checks
+from loopos import build_info, checks
 from loopos.config import ModelConfig
-from loopos.data.batches import HeldOut
-from loopos.data.reading import fingerprint, load_ids, train_eval_split
+from loopos.data.reading import load_ids, train_eval_split
 from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
+from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
 from loopos.run.schedules import total_steps
-from loopos.run.updates import evaluate as mean_loss
 
 from . import checkup, folders, options, origin, reader
+from .common import in_words, use_threads
+from .reply import Reply
 
 SIGTERM = 143  # what train ends with
-MAX_SHOWN_LOSS = 20.0  # nats; a perplexity beyond, of nine digits, tells nobody more
 
 TRAIN = """Train a model on TEXT: a text, or token ids in a .npy or uint16 .bin file. Without TEXT, on the help texts
 that every Python carries, which takes about two minutes on two cores. The last tenth is held out; its loss and a sample
@@ -35,11 +35,6 @@ of what the model writes are printed at the end.
 
 Before the first update come the quick checks of `loopos doctor`, unless --no-doctor or --no-progress; what they find is
 told on stderr, and the training goes on."""
-EVAL = """Print the mean loss of the model in FOLDER over TEXT, every token but the first predicted once. Without
-TEXT, over what `loopos train` held out of the text it learned.
-
-  loopos eval runs/novel
-  loopos eval runs/novel other.txt"""
 GENERATE = """Print a continuation of a prompt by the model in FOLDER.
 
   loopos generate runs/novel --prompt 'Once upon' --max-new-tokens 400"""
@@ -106,7 +101,21 @@ def _warmup(settings: dict[str, Any], tokens: int, context: int) -> int:
         return most
 
 
-def train(given: dict[str, Any]) -> int:
+class _Lines(Callback):
+    """Prints the history as lines of JSON while it is made, and what the monitor finds."""
+
+    def __init__(self, emit: Callable[[Any], None]):
+        self._emit = emit
+
+    def on_log(self, info: dict[str, Any]) -> None:
+        self._emit({"event": "log"} | {name: value for name, value in info.items() if name != "model"})
+
+    def on_alarm(self, info: dict[str, Any]) -> None:
+        self._emit({"event": "finding"} | {name: value for name, value in info.items() if name != "model"})
+
+
+def train(given: dict[str, Any]) -> Reply:
+    emit = given.pop("emit", None)
     model, ids, tokenizer, settings, run, learned = prepare(given)
     if run.get("export") is not None:
         _check_export(run["export"], model.config)
@@ -114,6 +123,8 @@ def train(given: dict[str, Any]) -> int:
     callbacks: list[Any] = [companion]
     if run.get("doctor", True) and settings.get("progress", True):  # without progress nothing is printed, so not looked
         callbacks.append(checkup.Checkup(ids, tokenizer, settings))
+    if emit is not None:
+        callbacks.append(_Lines(emit))
     try:
         result = loopos.train(model, ids, tokenizer=tokenizer, callbacks=callbacks, **settings)
     except SystemExit as stopped:
@@ -129,13 +140,30 @@ def train(given: dict[str, Any]) -> int:
     if run.get("export") is not None:
         result.model.save_pretrained(run["export"])
         print(f"Hugging Face folder: {run['export']}")
+    sample = None
     if run.get("sample", options.SAMPLE) and tokenizer is not None and tokenizer.vocab_size == model.config.vocab_size:
         print("sample:")
         written = folders.continued(
             result.model, ids[-1:], run.get("sample", options.SAMPLE), temperature=options.TEMPERATURE
         )
-        print(tokenizer.decode(written[1:]))
-    return 0
+        print(sample := tokenizer.decode(written[1:]))
+    return Reply(_told(result) | {"export": run.get("export"), "sample": sample})
+
+
+def _told(result: loopos.TrainResult) -> dict[str, Any]:
+    """The last line of JSON: how the run ended."""
+    verdict = {"kind": result.verdict.kind, "says": result.verdict.says} if result.history else None
+    return {
+        "event": "result",
+        "step": result.step,
+        "loss": result.history[-1]["loss"] if result.history else None,
+        "eval_loss": result.history[-1].get("eval_loss") if result.history else None,
+        "best": result.best,
+        "stopped": result.stopped,
+        "output_dir": result.output_dir,
+        "verdict": verdict,
+        "findings": len(result.findings),
+    }
 
 
 def _check_export(folder: str, config: ModelConfig) -> None:
@@ -173,7 +201,7 @@ def _summary(result: loopos.TrainResult, evaluated: dict[str, Any]) -> str:
     last = result.history[-1]
     text = f"updates {result.step}, loss of the last {last['loss']:.4f}"
     if "eval_loss" in last:
-        text += f", held-out loss {_in_words(last['eval_loss'])}"
+        text += f", held-out loss {in_words(last['eval_loss'])}"
         if evaluated.get("eval_share", 1) < 1:
             share, seconds = evaluated["eval_share"], evaluated["eval_seconds"]
             text += f" over {evaluated['eval_tokens']} tokens ({share:.2g} of the held-out ones, {seconds:.1f} s)"
@@ -184,61 +212,9 @@ def _summary(result: loopos.TrainResult, evaluated: dict[str, Any]) -> str:
     return text if result.output_dir is None else f"{text}; saved in {result.output_dir}"
 
 
-def _in_words(loss: float) -> str:
-    return f"{loss:.4f} nats a token" + (f" (perplexity {math.exp(loss):.3f})" if loss < MAX_SHOWN_LOSS else "")
-
-
-def evaluate(given: dict[str, Any]) -> int:
+def generate(given: dict[str, Any]) -> Reply:
     loaded = folders.load(given["folder"])
-    _threads(given)
-    config = loaded.model.config
-    for name in ("batch_size", "seq_len"):
-        if name in given:
-            checks.integer("eval", name, given[name], low=1)
-    if "held_out" in given:
-        checks.real("eval", "held_out", given["held_out"], above=0, below=1)
-    ids, what = _to_score(given, loaded)
-    batches = HeldOut(
-        ids,
-        seq_len=given.get("seq_len", config.context_length),
-        batch_size=given.get("batch_size", options.TRAIN_DEFAULTS["batch_size"]),
-        vocab_size=config.vocab_size,
-        name="eval",
-    )
-    loss, count = mean_loss(loaded.model, batches)
-    print(f"loss {_in_words(loss)} over {count} tokens: {what}")
-    return 0
-
-
-def _to_score(given: dict[str, Any], loaded: folders.Loaded) -> tuple[np.ndarray, str]:
-    """The ids to score, and what they are in words: of TEXT, else of what the run's origin says was not learned."""
-    folder, text, share, asked = given["folder"], given.get("text"), given.get("held_out"), given.get("tokenizer")
-    learned = None
-    if text is None:
-        learned = origin.Origin.read(folder)
-        if learned is None:
-            raise ValueError(f"{folder} does not say what it was trained on; pass the TEXT to score")
-        text = learned.eval_data or learned.text
-        if share is None and learned.eval_data is None:
-            if learned.held_out == 0:
-                raise ValueError(f"nothing was held out of {origin.named(text)}; pass the TEXT to score, or --held-out")
-            share = learned.held_out
-        if text != origin.DEFAULT and not Path(text).exists():
-            raise ValueError(f"{text}, which goes with {folder}, is gone; pass the TEXT to score")
-    tokenizer = None if reader.holds_ids(text) else reader.reader(folder, loaded, asked)
-    ids, _ = load_ids(origin.source(text) if learned else Path(text), "bytes" if asked == "bytes" else tokenizer)
-    if share is None:
-        return ids, origin.named(text)
-    rest, ids = train_eval_split(ids, share)
-    known = learned and text == learned.text and share == learned.held_out
-    if known and fingerprint(rest) != loaded.state["data"]:  # what is now at the end may have been learned
-        raise ValueError(f"{origin.named(text)}: not what {folder} was trained on any more; pass the TEXT to score")
-    return ids, f"the last {share:g} of {origin.named(text)}"
-
-
-def generate(given: dict[str, Any]) -> int:
-    loaded = folders.load(given["folder"])
-    _threads(given)
+    use_threads(given)
     as_ids = "prompt_ids" in given
     if as_ids and "prompt" in given:
         raise ValueError("prompt and prompt_ids cannot both be given")
@@ -256,22 +232,24 @@ def generate(given: dict[str, Any]) -> int:
     choosing.setdefault("temperature", options.TEMPERATURE)
     new = checks.integer("generate", "max_new_tokens", given.get("max_new_tokens", options.NEW_TOKENS), low=0)
     result = folders.continued(loaded.model, prompt, new, **choosing)
-    print(",".join(map(str, result)) if as_ids else tokenizer.decode(result))
-    return 0
+    told = {"prompt_tokens": len(prompt), "new_tokens": len(result) - len(prompt), "ids": result}
+    if as_ids:
+        return Reply(told, ",".join(map(str, result)))
+    new_text = tokenizer.decode(result[len(prompt) :])
+    return Reply(told | {"completion": new_text, "text": tokenizer.decode(result)}, tokenizer.decode(result))
 
 
-def gradcheck(given: dict[str, Any]) -> int:
-    _threads(given)
+def gradcheck(given: dict[str, Any]) -> Reply:
+    use_threads(given)
     seed = given.pop("seed", 0)
     report = check_model(ModelConfig(**options.SMALL | given) if given else None, seed=seed)
-    print(report)
-    return 0 if report else 1
+    told = {"passed": report.passed, "max_error": report.max_error, "rtol": report.rtol, "results": report.results}
+    return Reply(told, str(report), 0 if report else 1)
 
 
-def info(given: dict[str, Any]) -> int:
+def info(given: dict[str, Any]) -> Reply:
     if "folder" not in given:
-        loopos.show_config()
-        return 0
+        return Reply(build_info.configuration(), build_info.as_text(build_info.configuration()))
     loaded = folders.load(given["folder"])
     facts: dict[str, Any] = {"folder": given["folder"], "kind": "Hugging Face folder" if loaded.step is None else "run"}
     if loaded.step is not None:
@@ -279,12 +257,4 @@ def info(given: dict[str, Any]) -> int:
         facts |= {"data": f"{loaded.state['data'].get('kind')}, length {loaded.state['data'].get('length')}"}
     facts |= {"dtype": loaded.model.dtype, "parameters": loaded.model.config.num_parameters()}
     facts |= loaded.model.config.to_dict()
-    width = max(map(len, facts))
-    print("\n".join(f"{name:{width}}  {value}" for name, value in facts.items()))
-    return 0
-
-
-def _threads(given: dict[str, Any]) -> None:
-    threads = given.pop("threads", None)
-    if threads is not None:
-        loopos.set_num_threads(threads)
+    return Reply(facts, build_info.as_text(facts))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from . import commands, options
+from .reply import Reply
 
 DOCTOR = """Check model, data, settings and machine before a long training, in seconds: the first loss, labels and
 their shift, masks, gradients that reach every parameter and are right, updates of a sensible size, settings that are
@@ -21,14 +21,12 @@ used, a batch that can be learned by heart, growth from layer to layer, threads 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     options.add_train(parser)
     parser.add_argument("--quick", action="store_true", default=False, help="the round that train makes first")
-    parser.add_argument("--json", action="store_true", default=False, help="print the report as JSON")
 
 
-def doctor(given: dict[str, Any]) -> int:
+def doctor(given: dict[str, Any]) -> Reply:
     from loopos.health.doctor.doctor import doctor as examine
 
-    quick, as_json = given.pop("quick"), given.pop("json")
+    quick = given.pop("quick")
     model, ids, tokenizer, settings, _, _ = commands.prepare(given)
     report = examine(model, ids, quick=quick, tokenizer=tokenizer, **settings)
-    print(json.dumps(report.to_dict(), indent=2) if as_json else report)
-    return 0 if report.ok else 1
+    return Reply(report.to_dict(), str(report), 0 if report.ok else 1)

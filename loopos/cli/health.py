@@ -13,6 +13,7 @@ from loopos.data.tokenizer import tokenizer_from_dict
 from loopos.run.checkpoint import load_checkpoint
 
 from . import origin
+from .reply import Reply, plain
 
 EXPLAIN = """Read a log or an error of any trainer and print the likely causes in order, each with the lines it rests
 on and the check that would decide.
@@ -45,14 +46,14 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def explain(given: dict[str, Any]) -> int:
+def explain(given: dict[str, Any]) -> Reply:
     from loopos.health.explain.explain import explain
 
     what = given["what"]
     if what != "-" and _FILE_NAME.fullmatch(what) and not Path(what).exists():
         raise FileNotFoundError(2, "no such file", what)
-    print(explain(sys.stdin.buffer if what == "-" else what))
-    return 0
+    found = explain(sys.stdin.buffer if what == "-" else what)
+    return Reply({"causes": found.causes} | plain(found), str(found))
 
 
 def add_diff(parser: argparse.ArgumentParser) -> None:
@@ -63,18 +64,18 @@ def add_diff(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def diff(given: dict[str, Any]) -> int:
+def diff(given: dict[str, Any]) -> Reply:
     from loopos.health.replay.diff import diff
 
-    runs, learned = (given["run_a"], given["run_b"]), _learned(given)
+    runs, learned, changed = (given["run_a"], given["run_b"]), _learned(given), None
     try:
-        print(found := diff(*runs, data=learned))
+        found = diff(*runs, data=learned)
     except ValueError as error:
         if "data" in given or learned is None:
             raise
-        print(found := diff(*runs))
-        print(f"the text that `loopos train` noted has changed since: {error}")
-    return 0 if found.same else 1
+        found, changed = diff(*runs), f"the text that `loopos train` noted has changed since: {error}"
+    told = {"same": found.same, "note": changed} | plain(found)
+    return Reply(told, str(found) if changed is None else f"{found}\n{changed}", 0 if found.same else 1)
 
 
 def _learned(given: dict[str, Any]) -> Any:
@@ -98,11 +99,11 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", help="where to write it (default: report.html in the run's folder)")
 
 
-def report(given: dict[str, Any]) -> int:
+def report(given: dict[str, Any]) -> Reply:
     from loopos.health.report.report import write_report
 
-    print(write_report(given["run"], given.get("output")))
-    return 0
+    path = write_report(given["run"], given.get("output"))
+    return Reply({"path": path}, str(path))
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
@@ -114,14 +115,15 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="I", help="threads to compute with")
 
 
-def replay(given: dict[str, Any]) -> int:
+def replay(given: dict[str, Any]) -> Reply:
     from loopos.health.replay.counterfactuals import counterfactuals
     from loopos.health.replay.replay import replay
     from loopos.threads import threads
 
     found = replay(given["bundle"], trace=given.get("trace", False), threads=given.get("threads"))
-    print(found)
+    told, text = plain(found), str(found)
     if given.get("why", False):
         with threads(given.get("threads")):
-            print(counterfactuals(given["bundle"]))
-    return 0 if found else 1
+            why = counterfactuals(given["bundle"])
+        told, text = told | {"why": why}, f"{text}\n{why}"
+    return Reply(told, text, 0 if found else 1)

@@ -1,0 +1,152 @@
+"""--json: every command of the table prints JSON on stdout and nothing else there, also when it fails."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from cli_runs import SMALL, TRAIN
+
+import loopos
+from loopos.bench import suites
+from loopos.cli import COMMANDS, build_parser, main
+from loopos.cli.reply import plain, to_json
+
+TINY = ["--setting", "nano", "--peers", "loopos", "--rounds", "1", "--steps", "1"]
+GOOD = {  # command: its arguments, and keys of what comes; {text}, {run}, {broken}: a file and folders
+    "train": (["{text}", *TRAIN, "--no-progress"], {"step", "loss", "verdict", "findings", "output_dir"}),
+    "eval": (["{run}"], {"loss", "perplexity", "tokens"}),
+    "generate": (["{run}", "--max-new-tokens", "4"], {"text", "completion", "ids", "new_tokens"}),
+    "gradcheck": ([], {"passed", "max_error", "results"}),
+    "doctor": (["{text}", *SMALL, "--quick"], {"ok", "checks", "seconds"}),
+    "explain": (["loss=nan"], {"causes", "findings", "doubts", "facts"}),
+    "replay": (["{broken}", "--why"], {"reproduced", "step", "birth", "why"}),
+    "diff": (["{run}", "{run}"], {"same", "step", "fields"}),
+    "report": (["{run}"], {"path"}),
+    "bench": (["steps", *TINY], {"results"}),
+    "info": (["{run}"], {"kind", "updates", "parameters", "d_model"}),
+}
+BAD = {  # arguments that end with exit code 2
+    "train": ["no-such-file.txt"],
+    "gradcheck": ["--n-layer", "0"],
+    "doctor": ["no-such-file.txt"],
+    "explain": ["no-such-file.log"],
+    "diff": ["no-such-folder", "no-such-folder"],
+    "bench": ["show"],
+}
+
+
+@pytest.fixture(scope="module")
+def places(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    run, broken = str(folder / "run"), str(folder / "broken")
+    assert main(["train", text, *TRAIN, "--no-progress", "--output-dir", run]) == 0
+    options = {"batch_size": 2, "max_steps": 3, "progress": False, "output_dir": broken, "learning_rate": 1e38}
+    with pytest.raises(loopos.NonFiniteError):
+        loopos.train(loopos.ModelConfig(256, 16, 1, 2, 16), Path(text), **options)
+    return {"text": text, "run": run, "broken": broken}
+
+
+def objects(out: str) -> list[dict]:
+    """Every line of stdout, which must be strict JSON."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in out.splitlines()]
+
+
+def test_every_command_of_the_table_is_tried():
+    assert set(GOOD) == set(COMMANDS)
+
+
+def test_the_documents_tell_the_keys_of_every_command():
+    page = (Path(__file__).resolve().parents[2] / "docs/json.md").read_text()
+    for command, (_, keys) in GOOD.items():
+        (row,) = re.findall(rf"^\| `{command}` \| (.*) \|$", page, re.M)
+        told = set(re.findall(r"`(\w+)`", row))
+        assert keys <= told or command == "info", command  # info: whatever the configuration has
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_prints_json_alone(command, places, capsys):
+    arguments, keys = GOOD[command]
+    code = main([command, *(each.format(**places) for each in arguments), "--json"])
+    *lines, last = objects(capsys.readouterr().out)
+    assert code in (0, 1)
+    assert keys <= set(last)
+    assert not lines or command == "train"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_error_is_json_with_the_exit_code_of_the_process(command, capsys):
+    code = main([command, *BAD.get(command, ["no-such-folder"]), "--json"])
+    said = capsys.readouterr()
+    (only,) = objects(said.out)
+    assert code == only["error"]["exit_code"] == 2
+    assert only["error"]["message"] in said.err
+    assert only["error"]["type"] != ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_line_that_cannot_be_is_json_too(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--json", "--no-such-flag"])
+    (only,) = objects(capsys.readouterr().out)
+    assert stopped.value.code == only["error"]["exit_code"] == 2
+
+
+def test_train_prints_its_history_as_it_comes(places, capsys):
+    assert main(["train", places["text"], *TRAIN, "--log-every", "1", "--json"]) == 0
+    said = capsys.readouterr()
+    lines = objects(said.out)
+    history = [line for line in lines if line["event"] == "log"]
+    assert [line["step"] for line in history] == [1, 2, 3]
+    assert lines[-1]["event"] == "result"
+    assert lines[-1]["loss"] == history[-1]["loss"]
+    assert "verdict: " in said.err
+
+
+def test_a_number_that_is_not_finite_has_its_birth(places, capsys):
+    assert main(["train", places["text"], *TRAIN, "--learning-rate", "1e38", "--no-progress", "--json"]) == 3
+    last = objects(capsys.readouterr().out)[-1]
+    assert last["error"]["exit_code"] == 3
+    assert {"step", "phase", "op", "tensor", "cause"} <= set(last["error"]["birth"])
+
+
+def test_bench_writes_a_file_or_prints(tmp_path, capsys):
+    path = tmp_path / "steps.json"
+    assert main(["bench", "steps", *TINY, "--json", str(path)]) == 0
+    assert "nano" in capsys.readouterr().out
+    assert main(["bench", "show", str(path), "--json"]) == 0
+    (only,) = objects(capsys.readouterr().out)
+    assert only["results"][0]["format"] == suites.FORMAT
+
+
+def test_the_flag_stands_in_every_help():
+    parsers = build_parser()._subparsers._group_actions[0].choices
+    assert all("--json" in parser.format_help() for parser in parsers.values())
+
+
+@dataclass
+class Thing:
+    name: str
+    numbers: tuple
+
+
+class Pair(NamedTuple):
+    left: float
+    right: float
+
+
+def test_values_become_strict_json():
+    assert plain(Thing("a", (1, np.float32(0.5)))) == {"name": "a", "numbers": [1, 0.5]}
+    assert plain(Pair(math.nan, math.inf)) == {"left": None, "right": None}
+    assert plain({1: np.array([1, 2]), "path": Path("a")}) == {"1": [1, 2], "path": "a"}
+    assert json.loads(to_json({"e": "é", "n": [math.nan]})) == {"e": "é", "n": [None]}
