@@ -8,7 +8,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import wraps
 from pathlib import Path
@@ -52,6 +51,7 @@ class Model:
             raise TypeError(f"Model: config must be a ModelConfig, got {checks.shown(config)}")
         self._dtype = checks.choice("Model", "dtype", dtype, tuple(_CLASSES))
         seed = checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED)
+        _refuse_uncomputed(config)
         _refuse_oversized(config, self._dtype)
         self._config = config
         self._source: hf.Source | None = None  # of the Hugging Face folder that it came from
@@ -331,7 +331,20 @@ os.register_at_fork(after_in_child=_unlock_in_child)
 
 
 def _for_core(config: ModelConfig) -> dict[str, Any]:
-    return asdict(config) | {"head_width": config.head_width}
+    return config.to_dict() | {"head_width": config.head_width}
+
+
+def _refuse_uncomputed(config: ModelConfig) -> None:
+    """What the core does not compute yet."""
+    plain = ModelConfig(
+        **{name: getattr(config, name) for name in ("vocab_size", "context_length", "n_layer", "n_head", "d_model")},
+        bias=config.bias,
+        head_dim=config.head_width,
+    )
+    names = ("attention_bias", "mlp_bias", "qk_norm", "norm_placement", "norm_unit_offset", "parallel_residual")
+    names += ("embedding_scale", "attention_scale", "rotary_dim", "rope_scaling", "layer_types", "rope_layers")
+    if given := [name for name in names if getattr(config, name) != getattr(plain, name)]:
+        raise NotImplementedError(f"Model: the core does not compute {', '.join(given)} yet")
 
 
 def _refuse_oversized(config: ModelConfig, dtype: str) -> None:

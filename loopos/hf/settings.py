@@ -210,6 +210,14 @@ def family_of(config: ModelConfig) -> str:
             misfit.append(f"activation={' or '.join(map(repr, known))}, not {config.activation!r}")
         if config.n_head * config.head_width != config.d_model:
             misfit.append(f"head_dim=d_model / n_head = {config.d_model / config.n_head:g}, not {config.head_dim}")
+        plain = ModelConfig(1, 1, 1, 1, 2, bias=config.bias)
+        names = ("attention_bias", "mlp_bias", "qk_norm", "norm_placement", "norm_unit_offset", "parallel_residual")
+        names += ("embedding_scale", "attention_scale", "rotary_dim", "rope_scaling", "layer_types", "rope_layers")
+        misfit += [
+            f"{name}={value!r}, not {getattr(config, name)!r}"
+            for name in names
+            if getattr(config, name) != (value := getattr(plain, name))
+        ]
         if 0 < config.sliding_window < config.context_length:
             misfit.append(f"sliding_window=0, not {config.sliding_window}")
     for family, misfit in misfits.items():

@@ -54,7 +54,8 @@ class Identity:
     def check(self, checkpoint: Checkpoint) -> None:
         """ValueError naming every value that is another one in the checkpoint."""
         here, there = self.to_dict(), checkpoint.state
-        pairs = [(f"the model's {key}", value, there["config"].get(key)) for key, value in here["config"].items()]
+        config = ModelConfig.from_dict(there["config"]).to_dict()  # with the fields that came after it was saved
+        pairs = [(f"the model's {key}", value, config[key]) for key, value in here["config"].items()]
         pairs += [(key, here["settings"][key], there["settings"].get(key)) for key in (*MUST_AGREE, "seq_len")]
         pairs += [(f"the data's {key}", here["data"].get(key), there["data"].get(key)) for key in ("kind", "length")]
         if here["tokenizer"] is not None and there["tokenizer"] is not None:

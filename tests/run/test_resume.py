@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 import loopos
+from loopos.files.run_folder import load_checkpoint
+from loopos.run.resume import Identity
+from loopos.run.settings import TrainSettings
 
 CONFIG = loopos.ModelConfig(vocab_size=256, context_length=8, n_layer=2, n_head=2, d_model=16, dropout=0.2)
 TEXT = b"she sells sea shells by the sea shore, and so on. " * 8
@@ -191,3 +194,14 @@ def test_metrics_are_those_of_one_run(halfway):
 
     train(output_dir=halfway, resume="auto", log_every=4)
     assert [line["step"] for line in read_metrics(halfway / "metrics.jsonl")] == [1, 6, 8, 12]
+
+
+def test_fields_that_came_after_the_checkpoint_had_their_defaults(halfway):
+    saved = load_checkpoint(halfway)
+    for name in ("attention_bias", "mlp_bias", "qk_norm", "layer_types", "head_dim"):
+        del saved.state["config"][name]
+    settings = TrainSettings(**saved.state["settings"])
+    found = {"settings": settings, "seq_len": 8, "data": saved.state["data"], "tokenizer": None}
+    Identity(config=CONFIG, **found).check(saved)
+    with pytest.raises(ValueError, match="the model's mlp_bias: False here, True in the checkpoint"):
+        Identity(config=dataclasses.replace(CONFIG, mlp_bias=False), **found).check(saved)

@@ -16,6 +16,7 @@ from house_cpp import SUFFIXES, circles
 
 LADDER = [  # folders and modules of loopos/, from the bottom; those of one line do not import each other
     "build_info checks choices environment errors ops sampling threads trainable",
+    "rope",
     "config",
     "files",
     "births data monitor",
