@@ -25,6 +25,7 @@ from loopos.errors import Birth, CheckpointError, NonFiniteError
 from loopos.gradients.gradcheck import GradcheckError, gradcheck
 from loopos.model import Model
 from loopos.run.callbacks import Callback
+from loopos.text import Tokenizer
 from loopos.training import TrainResult, train
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "NonFiniteError",
+    "Tokenizer",
     "TrainResult",
     "__version__",
     "counterfactuals",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from loopos.data import hf_tokenizer
 from loopos.data.tokenizer import ByteTokenizer, CharTokenizer, resolve, tokenizer_to_dict
 from loopos.data.vocabulary import padded
+from loopos.text import Tokenizer, find
 
 from . import origin
 from .folders import Loaded
@@ -26,12 +26,12 @@ def own(folder: str, loaded: Loaded) -> Any:
     if loaded.tokenizer is not None:
         return loaded.tokenizer
     if loaded.step is None:
-        return None if hf_tokenizer.find(folder) is None else hf_tokenizer.load(folder)
+        return None if find(folder) is None else Tokenizer.from_pretrained(folder)
     saved = loaded.state.get("tokenizer") or {}
     learned = origin.Origin.read(folder) if saved.get("kind") == "hf" else None
     if learned is None or learned.tokenizer is None:
         return None
-    made = hf_tokenizer.load(learned.tokenizer)
+    made = Tokenizer.from_file(learned.tokenizer)
     if made.sha256 != saved.get("sha256"):
         raise ValueError(f"{learned.tokenizer} is not the tokenizer that {folder} was trained with any more")
     return made

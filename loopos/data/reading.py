@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loopos import checks
+from loopos.text import Tokenizer
 
 from . import content
 from .token_file import read_bin, read_npy, tell_width
@@ -164,7 +165,9 @@ def to_ids(source: Source, tokenizer: Any) -> np.ndarray:
     if isinstance(tokenizer, ByteTokenizer):  # one byte an id, not four: the text may be large
         data = source.value if isinstance(source.value, bytes) else utf8(source.name, source.value)
         return np.frombuffer(data, dtype=np.uint8)
-    return token_array(tokenizer.encode(source.text()), f"{source.name}: tokenizer.encode")
+    encoded = tokenizer.encode(source.text())
+    encoded = np.array(encoded, np.int32) if isinstance(tokenizer, Tokenizer) else encoded  # a list, and may be long
+    return token_array(encoded, f"{source.name}: tokenizer.encode")
 
 
 def load_ids(data: Any, tokenizer: Any = None) -> tuple[np.ndarray, Any]:

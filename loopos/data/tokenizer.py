@@ -1,5 +1,5 @@
 """Text to ids and back. Anything with encode, decode and vocab_size is a tokenizer; two are built in, and those of
-Hugging Face are read by ``hf_tokenizer``."""
+Hugging Face are ``loopos.text``'s."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from loopos import checks
-
-from . import hf_tokenizer
+from loopos.text import Tokenizer, find, is_foreign
 
 
 class ByteTokenizer:
@@ -105,8 +104,8 @@ def resolve(spec: Any, text: str | None = None) -> Any:
     vocab_size, which is returned as it is. Anything else: TypeError or ValueError."""
     if spec is None or isinstance(spec, str | os.PathLike):
         return _named(spec, text)
-    if hf_tokenizer.is_foreign(spec) and not hasattr(spec, "vocab_size"):
-        return hf_tokenizer.HuggingFaceTokenizer(spec)
+    if is_foreign(spec) and not hasattr(spec, "vocab_size"):
+        return Tokenizer(spec)
     lacking = [name for name in ("encode", "decode") if not callable(getattr(spec, name, None))]
     if isinstance(spec, type) or lacking or not hasattr(spec, "vocab_size"):
         raise TypeError(
@@ -127,8 +126,8 @@ def _named(spec: Any, text: str | None) -> Any:
                 "pass a text, or a CharTokenizer"
             )
         return CharTokenizer(text)
-    if hf_tokenizer.find(spec) is not None:
-        return hf_tokenizer.load(spec)
+    if find(spec) is not None:
+        return Tokenizer.from_pretrained(spec)
     raise ValueError(
         f"train: tokenizer must be one of 'bytes', 'chars', got {checks.shown(spec)}, which is no tokenizer.json and "
         "no folder with one either"
@@ -143,7 +142,7 @@ def tokenizer_to_dict(tokenizer: Any) -> dict[str, Any] | None:
         return None
     if isinstance(tokenizer, ByteTokenizer | CharTokenizer):
         return tokenizer.to_dict()
-    if isinstance(tokenizer, hf_tokenizer.HuggingFaceTokenizer):
+    if isinstance(tokenizer, Tokenizer):
         return {"kind": "hf", "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
     return {"kind": "custom", "class": type(tokenizer).__qualname__, "vocab_size": int(tokenizer.vocab_size)}
 

@@ -19,6 +19,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "rope",
     "config",
     "files",
+    "text",
     "births data monitor",
     "hf",
     "saved",
@@ -37,7 +38,7 @@ ENGINES = {"torch", "jax", "transformers"}  # what is measured beside LoopOS: in
 MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings, imported when it is asked for
     "bench/peers/": ENGINES,
     "bench/plots.py": {"matplotlib"},
-    "data/hf_tokenizer.py": {"tokenizers"},
+    "text/": {"tokenizers", "jinja2"},
 }
 LINE_LIMIT = 400
 UNMIRRORED = {"__init__.py", "__main__.py"}  # they gather what has tests of its own; test_package.py has theirs
