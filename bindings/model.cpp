@@ -31,13 +31,16 @@ GptConfig config_from(const py::dict& d) {
   GptConfig c{};
   c.vocab_size = whole("vocab_size");
   c.context_length = whole("context_length");
-  c.n_layer = whole("n_layer");
   c.n_head = whole("n_head");
   c.n_kv_head = whole("n_kv_head");
   c.d_model = whole("d_model");
   c.d_ff = whole("d_ff");
   c.head_width = whole("head_width");
-  c.sliding_window = whole("sliding_window");
+  for (const auto& each : d["layers"]) {
+    const auto layer = each.cast<py::dict>();
+    c.layers.push_back({layer["window"].cast<Index>(), layer["frequencies"].cast<std::vector<double>>(),
+                        layer["rope_factor"].cast<double>()});
+  }
   c.norm = choice("norm", d["norm"].cast<std::string>(), kNorms);
   c.activation = feed_forward_activation(d["activation"].cast<std::string>());
   c.rope = choice("position", d["position"].cast<std::string>(), kPositions).rope;
@@ -45,7 +48,6 @@ GptConfig config_from(const py::dict& d) {
   c.tie_embeddings = d["tie_embeddings"].cast<bool>();
   c.dropout = d["dropout"].cast<double>();
   c.norm_eps = d["norm_eps"].cast<double>();
-  c.rope_theta = d["rope_theta"].cast<double>();
   return c;
 }
 

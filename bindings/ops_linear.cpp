@@ -165,8 +165,11 @@ py::object turn(const char* f, const char* argument, const py::object& x_in, con
     T* out = y.mutable_data();
     const HeadStrides strides = contiguous_heads(heads, time, width);
     const Computing computing;
-    (backward ? rope_backward<T> : rope_forward<T>)(x.data, strides, positions.data, batch, heads, time, width, theta,
-                                                    interleaved, out, strides);
+    std::vector<double> frequencies(static_cast<std::size_t>(width / 2));
+    plain_frequencies(theta, width, frequencies.data());
+    const Rotation rotation{frequencies.data(), width, 1, interleaved};
+    (backward ? rope_backward<T> : rope_forward<T>)(x.data, strides, positions.data, batch, heads, time, width,
+                                                    rotation, out, strides);
     return std::move(y);
   });
 }

@@ -19,6 +19,7 @@ from loopos import _core, checks, hf, saved
 from loopos.births.birth import birth_from, find_birth
 from loopos.config import ModelConfig
 from loopos.errors import NonFiniteError
+from loopos.rope import frequencies
 from loopos.sampling import UniformStream, sample
 
 _CLASSES = {"float32": _core.TransformerF32, "float64": _core.TransformerF64}
@@ -331,7 +332,15 @@ os.register_at_fork(after_in_child=_unlock_in_child)
 
 
 def _for_core(config: ModelConfig) -> dict[str, Any]:
-    return config.to_dict() | {"head_width": config.head_width}
+    """What ``config_from`` in bindings/model.cpp reads; "layers" says what layers differ in."""
+    turns = frequencies(config) if config.position == "rope" else {}
+    layers = []
+    for i in range(config.n_layer):
+        kind = config.layer_type(i)
+        turned, factor = turns[kind] if config.has_rope(i) else ((), 1.0)
+        window = config.sliding_window if kind == "sliding" else 0
+        layers.append({"window": window, "frequencies": turned, "rope_factor": factor})
+    return config.to_dict() | {"head_width": config.head_width, "layers": layers}
 
 
 def _refuse_uncomputed(config: ModelConfig) -> None:
@@ -342,7 +351,7 @@ def _refuse_uncomputed(config: ModelConfig) -> None:
         head_dim=config.head_width,
     )
     names = ("attention_bias", "mlp_bias", "qk_norm", "norm_placement", "norm_unit_offset", "parallel_residual")
-    names += ("embedding_scale", "attention_scale", "rotary_dim", "rope_scaling", "layer_types", "rope_layers")
+    names += ("embedding_scale", "attention_scale")
     if given := [name for name in names if getattr(config, name) != getattr(plain, name)]:
         raise NotImplementedError(f"Model: the core does not compute {', '.join(given)} yet")
 

@@ -10,26 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from variants import VARIANTS
 
 import loopos
-from loopos.choices import ACTIVATIONS
-
-VARIANTS = [
-    {},
-    {"bias": False},
-    {"tie_embeddings": False},
-    *({"activation": name, "d_ff": 20} for name in ACTIVATIONS),
-    {"norm": "rmsnorm"},
-    {"position": "rope", "n_kv_head": 1},
-    {
-        "norm": "rmsnorm",
-        "position": "rope",
-        "activation": "swiglu",
-        "bias": False,
-        "tie_embeddings": False,
-        "n_kv_head": 2,
-    },
-]
 
 
 def tiny(**options):
@@ -79,7 +62,7 @@ def test_known_initial_values():
 KNOWN_BITS = [3145901384, 1025871308, 1017009416, 3140943783]
 
 
-@pytest.mark.parametrize("options", VARIANTS)
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.timeout(120)
 def test_whole_model_gradcheck(options):
     config = tiny(**options)
@@ -95,7 +78,7 @@ def test_whole_model_gradcheck(options):
     assert report.max_error < 1e-7
 
 
-@pytest.mark.parametrize("options", VARIANTS)
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_every_parameter_has_a_gradient(options):
     config = tiny(**options)
     rng = np.random.default_rng(0)

@@ -14,8 +14,10 @@ namespace loopos {
 struct AttentionConfig {
   Index width, heads, kv_heads, head_width;
   Visibility visibility;
-  bool bias, rope;
-  double rope_theta, std, out_std;
+  bool bias;
+  std::vector<double> frequencies;  // of rotary positions, a pair each; empty: none
+  double rope_factor;               // on cos and sin
+  double std, out_std;
 };
 
 /// Keys and values of one layer during generation: (B, cached, Hkv, D) each.
@@ -59,7 +61,7 @@ class Attention {
   void forward(const Pass& pass, const T* x, const T* residual, T* out) {
     T *qkv = qkv_.at(pass), *y = y_.at(pass);
     qkv_proj_->forward(pass, x, nullptr, qkv);
-    if (config_.rope) turn(rope_forward<T>, pass, "forward", "qkv", qkv);
+    if (rotates()) turn(rope_forward<T>, pass, "forward", "qkv", qkv);
     AttentionShape shape = shape_of(pass);
     AttentionOperands<T> in = operands(pass);
     if (pass.cached) {
@@ -97,7 +99,7 @@ class Attention {
     site_.see(pass, "backward", "attention", "dqkv", dqkv, qkv_width_, [&](Operands& o) {
       attention_operands<T>(in, shape, options, AttentionElement::of_fused(shape, o.index), o);
     });
-    if (config_.rope) turn(rope_backward<T>, pass, "backward", "dqkv", dqkv);
+    if (rotates()) turn(rope_backward<T>, pass, "backward", "dqkv", dqkv);
     qkv_proj_->backward(pass, dqkv, dx);
   }
 
@@ -117,6 +119,7 @@ class Attention {
     T* qkv = qkv_.at(pass);
     return {view(heads(pass, qkv, 0)), view(heads(pass, qkv, key_offset())), view(heads(pass, qkv, value_offset()))};
   }
+  bool rotates() const { return !config_.frequencies.empty(); }
   Index y_width() const { return config_.heads * config_.head_width; }
   Index key_offset() const { return y_width(); }
   Index value_offset() const { return key_offset() + cache_width(); }
@@ -137,16 +140,18 @@ class Attention {
   template <class Rope>
   void turn(Rope rope, const Pass& pass, const char* phase, const char* tensor, T* fused) const {
     const auto qk = heads(pass, fused, 0);
+    const Rotation rotation{config_.frequencies.data(), 2 * static_cast<Index>(config_.frequencies.size()),
+                            config_.rope_factor};
     std::vector<T> before;  // for a trace
     if (pass.looking()) before.assign(fused, fused + pass.rows() * qkv_width_);
     rope(qk.data, qk.strides, pass.positions, pass.batch, config_.heads + config_.kv_heads, pass.time,
-         config_.head_width, config_.rope_theta, false, qk.data, qk.strides);
+         config_.head_width, rotation, qk.data, qk.strides);
     site_.see(pass, phase, "rope", tensor, fused, qkv_width_, [&](Operands& o) {
       o.set("heads", config_.heads);
       o.set("kv_heads", config_.kv_heads);
       o.set("head_width", config_.head_width);
       o.set("dropout", pass.dropout);
-      rope_operands(o, before.data(), qkv_width_, config_.head_width);
+      rope_operands(o, before.data(), qkv_width_, config_.head_width, rotation);
     });
   }
   void append(const Pass& pass) const {

@@ -6,12 +6,15 @@
 namespace loopos {
 
 template <class T>
-Stack<T>::Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index count, Index first_dropout_site,
-                const BlockConfig& config)
-    : set_(set), ends_(ends), width_(config.width) {
-  for (Index i = 0; i < count; ++i)
+Stack<T>::Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index width, Index first_dropout_site,
+                const std::vector<BlockConfig>& blocks)
+    : set_(set), ends_(ends), width_(width) {
+  Index i = 0;
+  for (const auto& config : blocks) {
     blocks_.emplace_back(set, Site{"blocks." + std::to_string(i), i},
                          first_dropout_site + i * BlockConfig::kDropoutSites, config);
+    ++i;
+  }
 }
 
 template <class T>

@@ -33,7 +33,9 @@ class StackEnds {
 template <class T>
 class Stack {
  public:
-  Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index count, Index first_dropout_site, const BlockConfig& config);
+  /// blocks: one for each, all of this width.
+  Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index width, Index first_dropout_site,
+        const std::vector<BlockConfig>& blocks);
 
   /// Plans for a pass over the whole batch; nothing is done where the last plan fits.
   void prepare(const Pass& whole, bool training);

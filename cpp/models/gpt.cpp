@@ -8,15 +8,33 @@ namespace {
 
 constexpr double kStd = 0.02;  // of initial weights
 
-BlockConfig block_config(const GptConfig& c) {
-  Visibility visibility;
-  visibility.causal = true;
-  visibility.window = c.sliding_window;
-  const double out_std = kStd / std::sqrt(2.0 * static_cast<double>(std::max<Index>(1, c.n_layer)));
-  return {c.d_model,
-          {c.norm, c.bias, c.norm_eps},
-          {c.d_model, c.n_head, c.n_kv_head, c.head_width, visibility, c.bias, c.rope, c.rope_theta, kStd, out_std},
-          {c.d_model, c.d_ff, c.activation, c.bias, kStd, out_std}};
+NormConfig norm_config(const GptConfig& c) {
+  return {c.norm, c.bias, c.norm_eps};
+}
+
+std::vector<BlockConfig> block_configs(const GptConfig& c) {
+  const double out_std = kStd / std::sqrt(2.0 * static_cast<double>(std::max<std::size_t>(1, c.layers.size())));
+  std::vector<BlockConfig> blocks;
+  for (const auto& layer : c.layers) {
+    BlockConfig block{};
+    block.width = c.d_model;
+    block.norm = norm_config(c);
+    auto& attention = block.attention;
+    attention.width = c.d_model;
+    attention.heads = c.n_head;
+    attention.kv_heads = c.n_kv_head;
+    attention.head_width = c.head_width;
+    attention.visibility.causal = true;
+    attention.visibility.window = layer.window;
+    attention.bias = c.bias;
+    attention.frequencies = layer.frequencies;
+    attention.rope_factor = layer.rope_factor;
+    attention.std = kStd;
+    attention.out_std = out_std;
+    block.mlp = {c.d_model, c.d_ff, c.activation, c.bias, kStd, out_std};
+    blocks.push_back(std::move(block));
+  }
+  return blocks;
 }
 
 }  // namespace
@@ -25,8 +43,8 @@ template <class T>
 Gpt<T>::Gpt(const GptConfig& c, std::uint64_t seed)
     : config_(c),
       embedding_(set_, 0, c.vocab_size, c.d_model, c.rope ? 0 : c.context_length, kStd),
-      stack_(set_, *this, c.n_layer, 1, block_config(c)),
-      norm_(set_, {"final_norm", -1}, c.d_model, {c.norm, c.bias, c.norm_eps}),
+      stack_(set_, *this, c.d_model, 1, block_configs(c)),
+      norm_(set_, {"final_norm", -1}, c.d_model, norm_config(c)),
       head_(set_, c.tie_embeddings ? embedding_.tokens() : nullptr, c.vocab_size, c.d_model, kStd) {
   set_.allocate(seed);
 }

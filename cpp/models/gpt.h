@@ -8,13 +8,20 @@
 
 namespace loopos {
 
+/// What layers of one model may differ in.
+struct LayerConfig {
+  Index window;                     // 0: none
+  std::vector<double> frequencies;  // of rotary positions; empty: none
+  double rope_factor;               // on cos and sin
+};
+
 struct GptConfig {
-  Index vocab_size, context_length, n_layer, n_head, n_kv_head, head_width, d_model, d_ff;
-  Index sliding_window;  // 0: none
+  Index vocab_size, context_length, n_head, n_kv_head, head_width, d_model, d_ff;
+  std::vector<LayerConfig> layers;
   NormChoice norm;
   FeedForwardActivation activation;
   bool rope, bias, tie_embeddings;
-  double dropout, norm_eps, rope_theta;
+  double dropout, norm_eps;
 };
 
 template <class T>

@@ -122,10 +122,14 @@ def _add(found: Mapping[str, Any], n: Numbers) -> Evidence:
 
 
 def _rope(found: Mapping[str, Any], n: Numbers) -> Evidence:
-    row, half = n["x"], len(n["x"]) // 2
-    at = int(found["index"][-1]) % len(row) % half
+    row, width = n["x"], int(n.number("rotary_width"))
+    at, half = int(found["index"][-1]) % len(row), width // 2
+    if at >= width:
+        return n.unknown("this element passes through unturned")
+    at %= half
     pair = {"first of the pair": row[at], "second": row[at + half]}
-    return n.addition(pair, np.hypot(*pair.values()), "turned by an angle they reach up to")
+    reach = np.hypot(*pair.values()) * np.longdouble(n.number("factor"))
+    return n.addition(pair, reach, "turned by an angle they reach up to")
 
 
 def _activation(found: Mapping[str, Any], n: Numbers) -> Evidence:

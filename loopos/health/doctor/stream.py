@@ -13,6 +13,7 @@ import numpy as np
 
 from loopos import ops
 from loopos.choices import ACTIVATIONS
+from loopos.rope import Rotation, frequencies
 
 
 def stream(config: Any, weights: Mapping[str, np.ndarray], ids: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -25,7 +26,7 @@ def stream(config: Any, weights: Mapping[str, np.ndarray], ids: np.ndarray) -> t
     found = [x]
     for layer in range(config.n_layer):
         own = {name.split(".", 2)[2]: w for name, w in weights.items() if name.startswith(f"blocks.{layer}.")}
-        x = x + _attention(config, own, _norm(config, own, "attn_norm", x))
+        x = x + _attention(config, layer, own, _norm(config, own, "attn_norm", x))
         x = x + _feed_forward(config, own, _norm(config, own, "mlp_norm", x))
         found.append(x)
     head = weights["tok_embed.weight" if config.tie_embeddings else "lm_head.weight"]
@@ -42,17 +43,28 @@ def _linear(weights: Mapping[str, np.ndarray], name: str, x: np.ndarray) -> np.n
     return ops.linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
 
 
-def _attention(config: Any, weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+def _attention(config: Any, layer: int, weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     batch, time, _ = x.shape
     qkv = _linear(weights, "attn.qkv_proj", x)
     width, kv = config.n_head * config.head_width, config.n_kv_head * config.head_width
     parts = np.split(qkv, [width, width + kv], axis=2)
     q, k, v = (part.reshape(batch, time, -1, config.head_width).transpose(0, 2, 1, 3) for part in parts)
-    if config.position == "rope":
-        positions = np.arange(time)
-        q, k = (ops.rope(part, positions, theta=config.rope_theta) for part in (q, k))
-    y, _ = ops.attention(q, k, v, causal=True, window=config.sliding_window or None)
+    if config.has_rope(layer):
+        rotation = frequencies(config)[config.layer_type(layer)]
+        q, k = (_turned(part, rotation) for part in (q, k))
+    window = config.sliding_window if config.layer_type(layer) == "sliding" else None
+    y, _ = ops.attention(q, k, v, causal=True, window=window)
     return _linear(weights, "attn.o_proj", y.transpose(0, 2, 1, 3).reshape(batch, time, width))
+
+
+def _turned(x: np.ndarray, rotation: Rotation) -> np.ndarray:
+    """Rotary positions of x (B, H, T, D), of the first elements of each head; in numpy, as ops.rope has the plain
+    frequencies alone."""
+    half = len(rotation.frequencies)
+    angle = np.arange(x.shape[2])[:, None] * np.array(rotation.frequencies)
+    cosine, sine = ((rotation.factor * f(angle)).astype(x.dtype) for f in (np.cos, np.sin))
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return np.concatenate([a * cosine - b * sine, b * cosine + a * sine, rest], axis=-1)
 
 
 def _feed_forward(config: Any, weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
