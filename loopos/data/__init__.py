@@ -6,17 +6,20 @@ from .batches import (
     TokenStream,
     check_batch,
     open_sources,
-    permutation,
 )
+from .examples.audit import LabelAudit, audit
 from .held_out import IGNORE, HeldOut
+from .order import permutation
 from .reading import default_text, fingerprint, load_ids, train_eval_split
 
 __all__ = [
     "IGNORE",
     "DatasetSource",
     "HeldOut",
+    "LabelAudit",
     "Sources",
     "TokenStream",
+    "audit",
     "check_batch",
     "default_text",
     "fingerprint",

@@ -7,7 +7,6 @@ is in ``loopos.data.reading``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from loopos import checks
 
 from .held_out import IGNORE, HeldOut, spread
+from .order import Order
 from .reading import (
     Source,
     check_ids,
@@ -26,15 +26,6 @@ from .reading import (
     token_array,
 )
 from .tokenizer import resolve
-
-
-def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    """0..count-1 in an order that depends on (seed, epoch) only; int64 (count,).
-
-    Each number gets a 64-bit key, the output of Philox4x64-10 (Salmon et al. 2011) under the key (seed, epoch) at
-    counters 1, 2, ..., and the numbers are sorted by key, equal keys by number: every step is fixed."""
-    keys = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(count)
-    return np.argsort(keys, kind="stable")
 
 
 class TokenStream:
@@ -65,7 +56,7 @@ class TokenStream:
         check_ids(self.ids, vocab_size, name)
         self.windows = (len(self.ids) - 1) // self.seq_len
         self._rows = np.lib.stride_tricks.sliding_window_view(self.ids, self.seq_len + 1)[:: self.seq_len]  # a view
-        self._order = lru_cache(maxsize=2)(lambda epoch: permutation(self.windows, seed, epoch))  # two: across a border
+        self._order = Order(self.windows, seed)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -79,18 +70,8 @@ class TokenStream:
                 f"TokenStream.batch: expected step >= 0 and micro from 0 to {self.grad_accum - 1}, "
                 f"got step {step}, micro {micro}"
             )
-        first = (step * self.grad_accum + micro) * self.batch_size
-        block = self._rows[self._windows_from(first, self.batch_size)]
+        block = self._rows[self._order.batch(step * self.grad_accum + micro, self.batch_size)]
         return block[:, :-1].astype(np.int64), block[:, 1:].astype(np.int64)
-
-    def _windows_from(self, first: int, count: int) -> np.ndarray:
-        parts = []
-        while count:
-            epoch, at = divmod(first, self.windows)
-            part = self._order(epoch)[at : at + count]
-            parts.append(part)
-            first, count = first + len(part), count - len(part)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def fingerprint(self) -> dict[str, Any]:
         """See :func:`fingerprint`: what a checkpoint keeps to know the data again."""

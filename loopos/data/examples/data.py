@@ -1,0 +1,124 @@
+"""What a person hands to train as examples: a file, a folder with train and valid, or a list of records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from loopos import checks
+
+from . import records
+from .encoding import Encoded, Encoder, end_of_text
+from .folder import splits
+from .records import example_of, unit
+from .store import KEPT_FROM, Store, of_examples, of_file
+
+
+class ExampleData(NamedTuple):
+    """Examples not yet read. files: in order, or records: a list of objects; valid: files that are held out, of a
+    folder; part: which share of the examples, from where to where, each from 0 to 1."""
+
+    files: tuple[Path, ...]
+    name: str = "data"
+    records: Sequence[Mapping[str, Any]] | None = None
+    valid: tuple[Path, ...] = ()
+    part: tuple[float, float] = (0.0, 1.0)
+
+    def held_out(self) -> ExampleData | None:
+        """The folder's own held-out files."""
+        return ExampleData(self.valid, "eval_data") if self.valid else None
+
+    def split(self, fraction: float) -> tuple[ExampleData, ExampleData]:
+        """(train, held out): the last ``fraction`` of the examples is held out."""
+        start, end = self.part
+        cut = end - (end - start) * fraction
+        return self._replace(part=(start, cut)), self._replace(part=(cut, end), name="eval_data", valid=())
+
+    def stores(self, tokenizer: Any, *, progress: bool = False) -> list[Store]:
+        """The tokens of each file: out of its cache, or made now, with a bar for a large file where ``progress``."""
+        encoder, digest = Encoder(tokenizer), digest_of(tokenizer)
+        if self.records is not None:
+            found = list(encoder.encode(self._recorded()))
+            content = hashlib.sha256(b"".join(each.tokens.tobytes() + b"\0" for each in found)).hexdigest()
+            return [of_examples(found, content)]
+
+        def encoded(path: Path) -> Callable[[], Iterator[Encoded]]:
+            return lambda: encoder.encode(_read(path, f"{self.name} (file {path})", progress))
+
+        return [of_file(path, digest, encoded(path)) for path in self.files]
+
+    def _recorded(self) -> Iterator[tuple[int, Any, str]]:
+        for at, record in enumerate(self.records or ()):
+            where = f"{self.name}[{at}]"
+            yield at, example_of(record, where), where
+
+
+def _read(path: Path, name: str, progress: bool) -> Iterator[tuple[int, Any, str]]:
+    """(number, Example, where) of each record of a file."""
+    size, what = path.stat().st_size, unit(path)
+    from tqdm import tqdm  # here: `import loopos` need not wait for it
+
+    shown = progress and size >= KEPT_FROM and sys.stderr is not None
+    with tqdm(total=size, unit="B", unit_scale=True, desc=f"tokens of {path.name}", disable=not shown) as bar:
+        for number, record in records.records(path, name, bar.update):
+            where = f"{name}, {what} {number}"
+            yield number, example_of(record, where), where
+
+
+def find(data: Any, name: str = "data") -> ExampleData | None:
+    """``data`` as examples: ExampleData itself, a file of one of the SUFFIXES, a folder with train.jsonl and the like,
+    a list of objects; None for anything else. A folder with no such file: ValueError."""
+    if isinstance(data, ExampleData):
+        return data
+    if isinstance(data, list | tuple) and data and isinstance(data[0], Mapping):
+        return ExampleData((), name, records=list(data))
+    if not isinstance(data, str | os.PathLike) or (isinstance(data, str) and (not data or "\0" in data)):
+        return None
+    path = Path(data)
+    if path.suffix.lower() in records.SUFFIXES and path.is_file():
+        return ExampleData((path,), name)
+    try:
+        is_folder = path.is_dir()
+    except OSError:  # a text that is too long for a name
+        return None
+    if not is_folder:
+        return None
+    if (found := splits(path)) is None:
+        there = sorted(each.name for each in path.iterdir())[:8]
+        raise ValueError(
+            f"{name} (folder {path}): expected train.jsonl, .csv or .parquet, and valid and test beside it, got "
+            f"{', '.join(there) or 'an empty folder'}"
+        )
+    return ExampleData(found.train, name, valid=found.valid)
+
+
+def digest_of(tokenizer: Any) -> str | None:
+    """What tells a tokenizer from another, chat template and special tokens included; None of one that cannot be
+    told."""
+    if hasattr(tokenizer, "files"):
+        parts = sorted((name, content) for name, content in tokenizer.files().items())
+        digest = hashlib.sha256()
+        for name, content in parts:
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+        return digest.hexdigest()
+    if hasattr(tokenizer, "sha256"):
+        return str(tokenizer.sha256)
+    if hasattr(tokenizer, "to_dict"):
+        return hashlib.sha256(json.dumps([tokenizer.to_dict(), end_of_text(tokenizer)]).encode()).hexdigest()
+    return None
+
+
+def require(data: Any, where: str) -> ExampleData:
+    """``data`` as examples, or TypeError."""
+    found = find(data)
+    if found is None:
+        raise TypeError(
+            f"{where}: expected examples: a .jsonl, .csv or .parquet file, a folder with train.jsonl, or a list of "
+            f"objects such as {records.EXPECTED}, got {checks.shown(data)}"
+        )
+    return found
