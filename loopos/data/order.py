@@ -17,8 +17,8 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 class Order:
-    """``count`` things, each once an epoch, shuffled; the epochs laid end to end, and batches cut from that: every batch
-    is full and may cross a border, or hold several epochs when it is larger than one."""
+    """``count`` things, each once an epoch, shuffled; the epochs laid end to end, and batches cut from that: every
+    batch is full and may cross a border, or hold several epochs when it is larger than one."""
 
     def __init__(self, count: int, seed: int):
         self.count = count

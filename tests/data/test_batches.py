@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopos import data
-from loopos.data import batches
-from loopos.data.batches import TokenStream, check_batch, open_sources, permutation
+from loopos.data import order
+from loopos.data.batches import TokenStream, check_batch, open_sources
+from loopos.data.order import permutation
 from loopos.data.tokenizer import ByteTokenizer, CharTokenizer
 
 MASK = 2**64 - 1
@@ -171,7 +172,7 @@ def test_a_mapped_file_gives_the_same_batches(tmp_path):
 
 def test_the_order_is_computed_once_an_epoch(monkeypatch):
     asked = []
-    monkeypatch.setattr(batches, "permutation", lambda n, *key: asked.append(key[-1]) or permutation(n, *key))
+    monkeypatch.setattr(order, "permutation", lambda n, *key: asked.append(key[-1]) or permutation(n, *key))
     starts(stream(101, grad_accum=2), 10, 2)  # 60 rows over epochs of 10 windows; batches of 3 cross the borders
     assert asked == [0, 1, 2, 3, 4, 5]
 

@@ -39,6 +39,7 @@ MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings
     "bench/peers/": ENGINES,
     "bench/plots.py": {"matplotlib"},
     "text/": {"tokenizers", "jinja2"},
+    "data/examples/parquet.py": {"pyarrow"},
 }
 LINE_LIMIT = 400
 UNMIRRORED = {"__init__.py", "__main__.py"}  # they gather what has tests of its own; test_package.py has theirs

@@ -1,13 +1,14 @@
 """The label audit: what of the examples is learned, before hours are spent on it.
 
-A training on no labels looks like any other from outside: no error, a loss of zero. So the labels are counted first, and
-each example that has none has a cause.
+A training on no labels looks like any other from outside: no error, a loss of zero. So the labels are counted first,
+and each example that has none has a cause.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from loopos import checks
 
 from .data import require
 from .encoding import CAUSES, LEARNED, end_of_text
-from .records import FORM_NAMES
+from .forms import FORM_NAMES
 from .rows import Examples
 
 CUT_AWAY = "what is to be learned lies behind the first seq_len tokens"
@@ -145,7 +146,7 @@ def _sample(examples: Examples, rows: np.ndarray, decode: Callable[[Any], str]) 
     ids, learned = examples.tokens(int(rows[0]))
     borders = [0, *(np.flatnonzero(np.diff(learned.astype(np.int8))) + 1).tolist(), len(ids)]
     parts = []
-    for start, stop in zip(borders[:-1], borders[1:], strict=True):
+    for start, stop in pairwise(borders):
         text = decode(ids[start:stop].tolist())
         if len(text) > 2 * _AROUND:
             text = f"{text[:_AROUND]} ... {text[-_AROUND:]}"

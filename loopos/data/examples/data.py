@@ -15,7 +15,8 @@ from loopos import checks
 from . import records
 from .encoding import Encoded, Encoder, end_of_text
 from .folder import splits
-from .records import example_of, unit
+from .forms import EXPECTED, example_of
+from .records import unit
 from .store import KEPT_FROM, Store, of_examples, of_file
 
 
@@ -119,6 +120,6 @@ def require(data: Any, where: str) -> ExampleData:
     if found is None:
         raise TypeError(
             f"{where}: expected examples: a .jsonl, .csv or .parquet file, a folder with train.jsonl, or a list of "
-            f"objects such as {records.EXPECTED}, got {checks.shown(data)}"
+            f"objects such as {EXPECTED}, got {checks.shown(data)}"
         )
     return found

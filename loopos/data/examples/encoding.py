@@ -13,7 +13,7 @@ import numpy as np
 
 from loopos import checks
 
-from .records import FORMS, Chat, Completion, Example, Text
+from .forms import FORMS, Chat, Completion, Example, Text
 from .turns import ASSISTANT, Rendered, common_prefix, rendered
 
 GROUP = 512  # examples encoded together
@@ -82,8 +82,8 @@ class Encoder:
         template = getattr(self._tokenizer, "apply_chat_template", None)
         if template is None:
             raise ValueError(
-                f"{where}: messages need a tokenizer with a chat template, got {checks.shown(self._tokenizer)}; give the "
-                "tokenizer of the model's folder, or write prompt and completion"
+                f"{where}: messages need a tokenizer with a chat template, got {checks.shown(self._tokenizer)}; give "
+                "the tokenizer of the model's folder, or write prompt and completion"
             )
         more = {} if chat.tools is None else {"tools": chat.tools}
 

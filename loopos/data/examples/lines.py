@@ -15,7 +15,8 @@ _MARK = b"\xef\xbb\xbf"  # U+FEFF in UTF-8, as some editors put it first
 
 def lines(path: Path, name: str, seen: Callable[[int], Any] | None = None) -> Iterator[tuple[int, str]]:
     """(number from 1, line with its end) of a UTF-8 file; a byte order mark is left out. name: how errors call the
-    file; seen: is told how many bytes were read. A file of another kind, a line longer than MAX_LINE, a byte of 0 or bytes that are not UTF-8: ValueError."""
+    file; seen: is told how many bytes were read. A file of another kind, a line longer than MAX_LINE, a byte of 0 or
+    bytes that are not UTF-8: ValueError."""
     with path.open("rb", buffering=_BLOCK) as file:
         head = file.read(kinds.HEAD)
         if (kind := kinds.kind_of(head)) is not None:
@@ -31,7 +32,9 @@ def lines(path: Path, name: str, seen: Callable[[int], Any] | None = None) -> It
 
 def _decoded(line: bytes, where: str) -> str:
     if len(line) > MAX_LINE:
-        raise ValueError(f"{where}: expected a line of at most {MAX_LINE} bytes, got a longer one; are line ends missing?")
+        raise ValueError(
+            f"{where}: expected a line of at most {MAX_LINE} bytes, got a longer one; are line ends missing?"
+        )
     if (at := line.find(0)) >= 0:
         raise ValueError(
             f"{where}: expected text, got a byte of 0 at position {at} of the line; was the file written to its end?"

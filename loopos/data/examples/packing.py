@@ -10,8 +10,8 @@ def pack(lengths: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
     (n,), each from 1 to ``room``, come to at most ``room``.
 
     Best fit, decreasing: the longest first, of equals the earlier, each into the row with the least room that it fits
-    in (Johnson 1973: at most 11/9 of the fewest rows possible, and 4 more). The order within a row is that of the data. The
-    rows with each amount of room left are kept together, and a number whose bit k says that some row has room for k
+    in (Johnson 1974: at most 11/9 of the fewest rows possible, and 4 more). The order within a row is that of the data.
+    The rows with each amount of room left are kept together, and a number whose bit k says that some row has room for k
     finds the best one, so that it takes n steps of room / 64 words."""
     count = len(lengths)
     row_of = np.zeros(count, np.int64)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .records import FIELDS, Seen, check_columns
+from .forms import FIELDS, check_columns
 
 _ROWS = 256  # read together
 
 
-def rows(path: Path, name: str, seen: Seen = None) -> Iterator[tuple[int, Any]]:
+def rows(path: Path, name: str, seen: Callable[[int], Any] | None = None) -> Iterator[tuple[int, Any]]:
     """(row from 1, record) of the columns that examples are made of. pyarrow missing: ImportError naming the extra; a
     file it cannot read: ValueError."""
     try:

@@ -160,9 +160,7 @@ class _Rows:
 class ExampleRows:
     """Training batches of examples. Each epoch is every row once, shuffled; a batch is a function of (step, micro)."""
 
-    def __init__(
-        self, examples: Examples, *, packed: bool, batch_size: int, grad_accum: int = 1, seed: int = 1337
-    ):
+    def __init__(self, examples: Examples, *, packed: bool, batch_size: int, grad_accum: int = 1, seed: int = 1337):
         """No example with anything to learn: ValueError; see :func:`loopos.data.examples.audit.require_labels`."""
         self.examples, self.batch_size, self.grad_accum = examples, batch_size, grad_accum
         self.seq_len, self._rows = examples.seq_len, _Rows(examples, packed)

@@ -1,10 +1,10 @@
 """The tokens of a file of examples: made once, kept in a cache, mapped into memory when they are read.
 
-A cache is a folder beside the file, ``<file>.loopos/<key>``; the key is a digest of the file's content, of the tokenizer
-and of the version of what is here, so that a cache of other content or another tokenizer is never used. It is written
-aside and renamed when it is whole, and each of its files is compared with its SHA-256 before it is used; one that is
-damaged is made again. Where the folder of the file cannot be written, the cache is in ``$LOOPOS_CACHE_DIR``, by default
-``~/.cache/loopos``; where that cannot be either, in a temporary folder. Files that are small are not kept.
+A cache is a folder beside the file, ``<file>.loopos/<key>``; the key is a digest of the file's content, of the
+tokenizer and of the version of what is here, so that a cache of other content or another tokenizer is never used. It is
+written aside and renamed when it is whole, and each of its files is compared with its SHA-256 before it is used; one
+that is damaged is made again. Where the folder of the file cannot be written, the cache is in ``$LOOPOS_CACHE_DIR``, by
+default ``~/.cache/loopos``; where that cannot be either, in a temporary folder. Files that are small are not kept.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Store:
         return piece
 
     def release(self) -> None:
-        """Pages of the mapped file that were read need not stay in memory; the system has them if they are asked for."""
+        """Pages of the mapped file that were read need not stay in memory; they are mapped again when asked for."""
         self._read = 0
         mapped = getattr(self._tokens, "_mmap", None)
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -121,8 +121,8 @@ def of_examples(encoded: Iterable[Encoded], digest: str) -> Store:
 def of_file(
     path: Path, tokenizer: str | None, encoded: Callable[[], Iterator[Encoded]], *, kept_from: int | None = None
 ) -> Store:
-    """Of ``path``, out of its cache, or by ``encoded``, which is then kept. tokenizer: its digest, without which nothing is kept; kept_from: the size
-    of files from which on they are kept."""
+    """Of ``path``, out of its cache, or by ``encoded``, which is then kept. tokenizer: its digest,
+    without which nothing is kept; kept_from: the size of files from which on they are kept."""
     digest = durable.sha256(path)
     if path.stat().st_size < (KEPT_FROM if kept_from is None else kept_from):
         store = of_examples(encoded(), digest)

@@ -53,12 +53,12 @@ def test_what_is_no_examples(data):
 def test_what_is_no_file(tmp_path):
     assert find(tmp_path / "missing.jsonl") is None
     assert find(tmp_path / "a.txt") is None
-    with pytest.raises(ValueError, match=r"folder .*: expected train.jsonl, .* got an empty folder"):
+    with pytest.raises(ValueError, match=r"folder .*: expected train\.jsonl, .* got an empty folder"):
         find(tmp_path)
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(ValueError, match=r"got model\.safetensors"):
         find(tmp_path)
-    with pytest.raises(TypeError, match="audit: expected examples: a .jsonl"):
+    with pytest.raises(TypeError, match=r"audit: expected examples: a \.jsonl"):
         require("a text", "audit")
 
 
@@ -98,7 +98,14 @@ def test_digests_tell_tokenizers_apart():
 
     digests = [
         digest_of(each)
-        for each in (ByteTokenizer(), CharTokenizer("ab"), CharTokenizer("abc"), LetterTokenizer(), Filed(b"a"), Filed(b"b"))
+        for each in (
+            ByteTokenizer(),
+            CharTokenizer("ab"),
+            CharTokenizer("abc"),
+            LetterTokenizer(),
+            Filed(b"a"),
+            Filed(b"b"),
+        )
     ]
     assert len(set(digests)) == len(digests)
     assert digest_of(LetterTokenizer(eos=None)) != digest_of(LetterTokenizer())

@@ -8,7 +8,7 @@ from example_tokens import BEGIN, END, LetterTokenizer
 
 from loopos.data.examples import encoding
 from loopos.data.examples.encoding import EMPTY, LEARNED, LONE, NO_TURN, UNKNOWN, Encoder
-from loopos.data.examples.records import Chat, Completion, Text
+from loopos.data.examples.forms import Chat, Completion, Text
 from loopos.data.tokenizer import ByteTokenizer
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain, pairwise
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from loopos.data.examples.packing import pack
 
 def rows(lengths, room):
     order, starts = pack(np.array(lengths, np.int64), room)
-    return [order[a:b].tolist() for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [order[a:b].tolist() for a, b in pairwise(starts)]
 
 
 def by_hand(lengths, room):
@@ -40,7 +42,7 @@ def test_every_example_once_and_as_full_as_best_fit(seed):
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 65, 500).tolist()
     found = rows(lengths, 64)
-    assert sorted(sum(found, [])) == list(range(500))
+    assert sorted(chain.from_iterable(found)) == list(range(500))
     assert all(sum(lengths[i] for i in row) <= 64 for row in found)
     assert all(row == sorted(row) for row in found)
     assert sorted(64 - sum(lengths[i] for i in row) for row in found) == sorted(by_hand(lengths, 64))

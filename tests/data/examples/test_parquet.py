@@ -6,7 +6,8 @@ import builtins
 
 import pytest
 
-from loopos.data.examples.records import example_of, records
+from loopos.data.examples.forms import example_of
+from loopos.data.examples.records import records
 
 pyarrow = pytest.importorskip("pyarrow", reason="reads Parquet (extra [data])")
 parquet = pytest.importorskip("pyarrow.parquet", reason="reads Parquet (extra [data])")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from example_tokens import LetterTokenizer
@@ -57,7 +59,7 @@ def test_packed_rows_hold_every_example_once_an_epoch(seq_len):
     for epoch in range(2):
         batches = [source.batch(epoch * source.rows + step) for step in range(source.rows)]
         assert all(part.shape == (1, seq_len) and part.dtype == np.int64 for batch in batches for part in batch)
-        assert sorted(sum(map(documents_of, batches), [])) == sorted(alone(records(), seq_len))
+        assert sorted(chain.from_iterable(map(documents_of, batches))) == sorted(alone(records(), seq_len))
     assert source.rows < len(records()) or seq_len == 8
     assert source.steps_per_epoch == source.rows
 
@@ -179,7 +181,7 @@ def test_evaluation_goes_through_everything_in_order(packed):
     assert held.share == 1.0
     assert sum(int((batch[1] != IGNORE).sum()) for batch in batches) == int(opened(records()).counts.predicted.sum())
     if packed:
-        assert sorted(sum(map(documents_of, batches), [])) == sorted(alone(records()))
+        assert sorted(chain.from_iterable(map(documents_of, batches))) == sorted(alone(records()))
 
 
 def test_evaluation_of_a_part_takes_rows_at_even_distances():
