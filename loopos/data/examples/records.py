@@ -72,9 +72,8 @@ def _csv(path: Path, name: str, seen: Seen) -> Iterator[tuple[int, Any]]:
                 columns = check_columns(row, name)
                 continue
             if len(row) != len(columns):
-                raise ValueError(
-                    f"{name}, line {reader.line_num}: expected {len(columns)} fields as the first line has, got {len(row)}"
-                )
+                where = f"{name}, line {reader.line_num}"
+                raise ValueError(f"{where}: expected {len(columns)} fields as the first line has, got {len(row)}")
             yield reader.line_num, dict(zip(columns, row, strict=True))
     finally:
         csv.field_size_limit(limit)
