@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "core/thread_pool.h"
 #include "findings.h"
@@ -59,7 +60,7 @@ struct Planted {
 template <class T>
 class Transformer {
  public:
-  Transformer(const py::dict& config, std::uint64_t seed) : gpt_(config_from(config), seed) {}
+  Transformer(const py::dict& config, std::optional<std::uint64_t> seed) : gpt_(config_from(config), seed) {}
 
   /// Views into the flat buffer of the weights, which `self` keeps alive. trainable: None for all, or only those that
   /// are or are not.
@@ -295,7 +296,8 @@ void bind_transformer(py::module_& m, const char* name) {
   using Class = Transformer<T>;
   using py::arg;
   py::class_<Class>(m, name, "A decoder-only transformer of one dtype; loopos.Model is its public face.")
-      .def(py::init<const py::dict&, std::uint64_t>(), arg("config"), arg("seed"))
+      .def(py::init<const py::dict&, std::optional<std::uint64_t>>(), arg("config"), arg("seed"),
+           "seed: of the initial weights; None leaves them as the memory is, to be written before anything else.")
       .def(
           "parameters",
           [](const py::object& self, const py::object& trainable) {

@@ -12,7 +12,11 @@ class TransformerF32:
     A decoder-only transformer of one dtype; loopos.Model is its public face.
     """
 
-    def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex | None) -> None:
+        """
+        seed: of the initial weights; None leaves them as the memory is, to be written before anything else.
+        """
+
     def _add_plant(self, fault: dict) -> int:
         """
         Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; returns its number.
@@ -117,7 +121,11 @@ class TransformerF64:
     A decoder-only transformer of one dtype; loopos.Model is its public face.
     """
 
-    def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex | None) -> None:
+        """
+        seed: of the initial weights; None leaves them as the memory is, to be written before anything else.
+        """
+
     def _add_plant(self, fault: dict) -> int:
         """
         Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; returns its number.

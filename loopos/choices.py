@@ -20,14 +20,13 @@ ActivationName = Literal["gelu_tanh", "gelu", "relu", "swiglu", "silu", "relu2",
 
 class Activation(NamedTuple):
     """gated: down(f(gate x) * up x), three matrices; else down(f(up x)). f: its name in FUNCTIONS. op: what the core
-    calls the operation. gpt2, llama: names in config.json of Hugging Face (activation_function, hidden_act), the one to
-    write first; none: that family does not have it."""
+    calls the operation. there: what config.json of Hugging Face calls f (activation_function, hidden_act), the name to
+    write first; a family takes those that it has."""
 
     gated: bool
     f: str
     op: str
-    gpt2: tuple[str, ...] = ()
-    llama: tuple[str, ...] = ()
+    there: tuple[str, ...] = ()
 
 
 class Function(NamedTuple):
@@ -75,14 +74,14 @@ FUNCTIONS: dict[str, Function] = {
     "gelu_tanh": Function(_gelu_tanh, "x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2", steepest=1.13),
 }
 ROWS: dict[str, Activation] = {
-    "gelu_tanh": Activation(False, "gelu_tanh", "gelu", gpt2=("gelu_new", "gelu_pytorch_tanh")),
-    "gelu": Activation(False, "gelu", "gelu", gpt2=("gelu",)),
-    "relu": Activation(False, "relu", "relu", gpt2=("relu",)),
-    "swiglu": Activation(True, "silu", "swiglu", llama=("silu", "swish")),
-    "silu": Activation(False, "silu", "silu"),
-    "relu2": Activation(False, "relu2", "relu2"),
-    "geglu": Activation(True, "gelu", "geglu"),
-    "geglu_tanh": Activation(True, "gelu_tanh", "geglu_tanh"),
+    "gelu_tanh": Activation(False, "gelu_tanh", "gelu", ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")),
+    "gelu": Activation(False, "gelu", "gelu", ("gelu",)),
+    "relu": Activation(False, "relu", "relu", ("relu",)),
+    "swiglu": Activation(True, "silu", "swiglu", ("silu", "swish")),
+    "silu": Activation(False, "silu", "silu", ("silu", "swish")),
+    "relu2": Activation(False, "relu2", "relu2", ("relu2",)),
+    "geglu": Activation(True, "gelu", "geglu", ("gelu",)),
+    "geglu_tanh": Activation(True, "gelu_tanh", "geglu_tanh", ("gelu_pytorch_tanh", "gelu_new", "gelu_fast")),
 }
 assert tuple(ROWS) == get_args(ActivationName)
 
@@ -92,11 +91,8 @@ NORMS: tuple[str, ...] = _COMPUTED["norm"]
 POSITIONS: tuple[str, ...] = _COMPUTED["position"]
 
 
-def named_in(family: str) -> dict[str, str]:
-    """The activations of a Hugging Face family ("gpt2" or "llama"): by their names there, ours."""
-    return {theirs: ours for ours, row in ACTIVATIONS.items() for theirs in getattr(row, family)}
-
-
-def written_in(family: str) -> dict[str, str]:
-    """The name in a Hugging Face family of each activation that it has."""
-    return {ours: getattr(row, family)[0] for ours, row in ACTIVATIONS.items() if getattr(row, family)}
+def named_there(*names: str, gated: bool) -> dict[str, str]:
+    """Activations by their names in config.json of Hugging Face, ours: those of ``names``, or all. gated: of a
+    feed-forward with a gate."""
+    rows = [(ours, row) for ours, row in ACTIVATIONS.items() if row.gated == gated]
+    return {theirs: ours for ours, row in rows for theirs in row.there if not names or theirs in names}

@@ -50,8 +50,12 @@ class Model:
     def __init__(self, config: ModelConfig, *, seed: int = 0, dtype: str = "float32"):
         if not isinstance(config, ModelConfig):
             raise TypeError(f"Model: config must be a ModelConfig, got {checks.shown(config)}")
-        self._dtype = checks.choice("Model", "dtype", dtype, tuple(_CLASSES))
-        seed = checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED)
+        dtype = checks.choice("Model", "dtype", dtype, tuple(_CLASSES))
+        self._build(config, dtype, checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED))
+
+    def _build(self, config: ModelConfig, dtype: str, seed: int | None) -> None:
+        """seed None: the weights are not initialised, and the caller writes all of them."""
+        self._dtype = dtype
         _refuse_uncomputed(config)
         _refuse_oversized(config, self._dtype)
         self._config = config
@@ -265,8 +269,8 @@ class Model:
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *, dtype: str | None = None) -> Model:
-        """A model from a Hugging Face folder (config.json and model.safetensors) of the GPT-2 or Llama family, from the
-        folder of a run of loopos.train (its newest sound checkpoint), or from one checkpoint.
+        """A model from a Hugging Face folder (config.json and safetensors, one file or several), from the folder of a
+        run of loopos.train (its newest sound checkpoint), or from one checkpoint.
 
         dtype None keeps the file's F32 or F64; F16 and BF16 need ``dtype=``. Settings that are not supported raise
         ValueError naming them, malformed files CheckpointError.
@@ -278,8 +282,13 @@ class Model:
     @classmethod
     def of(cls, found: saved.Saved) -> Model:
         """The model that :func:`loopos.saved.read` found."""
-        model = cls(found.config, dtype=found.dtype)
-        model.load_state_dict(found.arrays)
+        model = cls.__new__(cls)
+        model._build(found.config, found.dtype, None)
+        if isinstance(found.arrays, hf.Weights):  # one after another, so that the model is in memory once
+            for name, view in model.parameters().items():
+                found.arrays.into(name, view)
+        else:
+            model.load_state_dict(found.arrays)
         model._source = found.source
         return model
 
@@ -295,7 +304,7 @@ class Model:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that transformers opens with nothing missing; atomic. Of a model that came from a Hugging
         Face folder, its tokenizer, chat template, generation_config.json and special tokens go along. ValueError names
-        the field of a configuration that is neither GPT-2 nor Llama."""
+        the field that keeps a configuration from being of a family of theirs."""
         hf.write_pretrained(folder, self._config, self.state_dict(), self._source)
 
     # Copies: copy.copy, copy.deepcopy and pickle all give a model that shares nothing with this one
@@ -313,7 +322,7 @@ class Model:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         own, weights = state["own"], state["weights"]
-        Model.__init__(self, own["_config"], dtype=own["_dtype"])
+        self._build(own["_config"], own["_dtype"], None)
         vars(self).update(own | {"_training": False})
         self.load_state_dict(weights)
         self._freeze_alone(state["frozen"])

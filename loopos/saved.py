@@ -17,28 +17,29 @@ from loopos.hf.tensors import cast
 
 
 class Saved(NamedTuple):
-    """arrays: the weights by name, all of one dtype. source: of the Hugging Face folder that it comes from, also by way
-    of a run. step and state: of a run; None and empty for a Hugging Face folder."""
+    """arrays: the weights by name, all of one dtype; of a Hugging Face folder each is read when it is asked for.
+    source: of the Hugging Face folder that it comes from, also by way of a run. step and state: of a run; None and
+    empty for a Hugging Face folder."""
 
     config: ModelConfig
-    arrays: dict[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray]
     source: hf.Source | None = None
     step: int | None = None
     state: Mapping[str, Any] = {}
 
     @property
     def dtype(self) -> str:
-        return str(next(iter(self.arrays.values())).dtype)
+        return self.arrays.dtype if isinstance(self.arrays, hf.Weights) else str(next(iter(self.arrays.values())).dtype)
 
 
 def read(folder: str | os.PathLike, dtype: str | None = None) -> Saved:
     """The model in ``folder``: that of its config.json where there is one, else of the checkpoint that the folder is,
     or of the newest sound one of a run's folder.
 
-    dtype, and what is raised: as of :func:`loopos.hf.read_pretrained`. Takes no lock and writes nothing."""
+    dtype, and what is raised: as of :func:`loopos.hf.open_pretrained`. Takes no lock and writes nothing."""
     folder = Path(folder)
     if hf.is_pretrained(folder) or not holds_checkpoint(folder):
-        return Saved(*hf.read_pretrained(folder, dtype))
+        return Saved(*hf.open_pretrained(folder, dtype))
     hf.check_dtype(dtype)
     checkpoint = load_checkpoint(folder)
     try:

@@ -7,9 +7,10 @@ import pytest
 
 import loopos
 from loopos import _core, ops
-from loopos.choices import ACTIVATIONS, FUNCTIONS, ROWS
+from loopos.choices import ACTIVATIONS, FUNCTIONS, ROWS, named_there
 from loopos.cli import options
 from loopos.health.doctor.stream import stream
+from loopos.hf.families import FAMILIES
 from loopos.hf.settings import config_from_json, config_to_json, family_of
 
 X = np.concatenate([np.linspace(-9, 9, 400), [-40.0, 40.0, 0.37]])
@@ -67,25 +68,27 @@ def test_a_model_of_it_trains_and_generates(name):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_hugging_face_folders_name_it(name):
     gated = ROWS[name].gated
-    family = "llama" if gated else "gpt2"
     shape = dict(norm="rmsnorm", position="rope", bias=False) if gated else {}
     config = loopos.ModelConfig(11, 6, 1, 2, 8, activation=name, **shape)
-    if not getattr(ROWS[name], family):  # neither family is known to have it
+    if not any(name in family.activations.values() for family in FAMILIES.values()):
         with pytest.raises(ValueError, match=f"activation='.*', not {name!r}"):
             family_of(config)
         return
-    assert family_of(config) == family
-    key = "hidden_act" if gated else "activation_function"
+    family = FAMILIES[family_of(config)]
     values = config_to_json(config, "float32")
-    for theirs in getattr(ROWS[name], family):
+    (key,) = {"hidden_act", "activation_function"} & set(values)
+    names = [theirs for theirs, ours in family.activations.items() if ours == name]
+    for theirs in names:
         assert config_from_json("config.json", values | {key: theirs}) == config
-    assert json.loads(json.dumps(values))[key] == getattr(ROWS[name], family)[0]
+    assert json.loads(json.dumps(values))[key] == next(there for there in ROWS[name].there if there in names)
 
 
-def test_no_name_means_two_things_in_one_family():
-    for family in ("gpt2", "llama"):
-        names = [theirs for row in ROWS.values() for theirs in getattr(row, family)]
-        assert len(names) == len(set(names))
+@pytest.mark.parametrize("gated", [True, False])
+def test_no_name_means_two_things(gated):
+    names = [theirs for row in ROWS.values() if row.gated == gated for theirs in row.there]
+    assert len(names) == len(set(names))
+    assert set(named_there(gated=gated)) == set(names)
+    assert named_there("gelu", gated=gated) == {"gelu": "geglu" if gated else "gelu"}
 
 
 def test_the_command_line_lists_it():

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -58,8 +59,9 @@ class ParameterSet {
   }
 
   /// Places every tensor (64-byte aligned) and draws initial values: element i of tensor j is a function of (seed, j,
-  /// i) alone, drawn as float32 for either dtype.
-  void allocate(std::uint64_t seed) {
+  /// i) alone, drawn as float32 for either dtype. Without a seed the values are whatever was in memory: they are to be
+  /// written by whoever made the model.
+  void allocate(std::optional<std::uint64_t> seed) {
     require_memory("a model of this configuration", 2 * bytes_);  // weights and gradients
     for (auto& p : list_) {
       p.size = 1;
@@ -68,11 +70,11 @@ class ParameterSet {
       total_ += padded(p.size);
     }
     values_ = Buffer<T>(total_);
-    std::memset(values_.data(), 0, sizeof(T) * static_cast<std::size_t>(total_));
     std::uint64_t tensor = 0;
     for (auto& p : list_) {
       p.value = values_.data() + p.offset;
-      initialise(p, seed, tensor++);
+      std::fill(p.value + p.size, p.value + padded(p.size), T(0));
+      if (seed) initialise(p, *seed, tensor++);
     }
   }
 

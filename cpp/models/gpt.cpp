@@ -40,7 +40,7 @@ std::vector<BlockConfig> block_configs(const GptConfig& c) {
 }  // namespace
 
 template <class T>
-Gpt<T>::Gpt(const GptConfig& c, std::uint64_t seed)
+Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
     : config_(c),
       embedding_(set_, 0, c.vocab_size, c.d_model, c.rope ? 0 : c.context_length, kStd),
       stack_(set_, *this, c.d_model, 1, block_configs(c)),

@@ -2,6 +2,8 @@
 // nothing numeric; forward and backward are mirrored lists of calls.
 #pragma once
 
+#include <optional>
+
 #include "layers/embedding.h"
 #include "layers/head.h"
 #include "layers/stack.h"
@@ -27,7 +29,8 @@ struct GptConfig {
 template <class T>
 class Gpt : private StackEnds<T> {
  public:
-  Gpt(const GptConfig& config, std::uint64_t seed);
+  /// Without a seed the weights are not initialised.
+  Gpt(const GptConfig& config, std::optional<std::uint64_t> seed);
   Gpt(const Gpt&) = delete;  // the stack refers to it
   Gpt& operator=(const Gpt&) = delete;
 

@@ -37,7 +37,9 @@ class Tensor(NamedTuple):
     array: np.ndarray
 
 
-class _Slot(NamedTuple):
+class Slot(NamedTuple):
+    """A tensor of the header; begin and end count from where the data begin."""
+
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -53,17 +55,22 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[s
     Raises OSError when the file cannot be read, CheckpointError when it is not a sound safetensors file.
     """
     with durable.open_regular(path) as (file, size):
-        length = _header_length(file, size, path)
-        slots, metadata = _layout(durable.read_exactly(file, length, path), size - 8 - length, path)
-        data = durable.read_exactly(file, size - 8 - length, path)
-    return _tensors(slots, data, 8 + length, path), metadata
+        slots, metadata, base = read_header(file, size, path)
+        data = durable.read_exactly(file, size - base, path)
+    return _tensors(slots, data, base, path), metadata
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     """The metadata of a file, whose header is checked and whose data are not read."""
     with durable.open_regular(path) as (file, size):
-        length = _header_length(file, size, path)
-        return _layout(durable.read_exactly(file, length, path), size - 8 - length, path)[1]
+        return read_header(file, size, path)[1]
+
+
+def read_header(file: BinaryIO, size: int, path: str | os.PathLike) -> tuple[list[Slot], dict[str, str], int]:
+    """(tensors in the order of their data, metadata, where the data begin) of an open file of ``size`` bytes: all that
+    the header claims is checked. The file then stands where the data begin."""
+    length = _header_length(file, size, path)
+    return *_layout(durable.read_exactly(file, length, path), size - 8 - length, path), 8 + length
 
 
 def parse_safetensors(data: np.ndarray, path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -121,7 +128,7 @@ def _checked_length(head: np.ndarray, size: int, path: str | os.PathLike) -> int
     raise CheckpointError(path, "the header does not begin with '{'", 8)
 
 
-def _layout(header: np.ndarray, data_size: int, path: str | os.PathLike) -> tuple[list[_Slot], dict[str, str]]:
+def _layout(header: np.ndarray, data_size: int, path: str | os.PathLike) -> tuple[list[Slot], dict[str, str]]:
     """Validate a header against the number of data bytes that follow it."""
     raw = header.tobytes()
     entries = durable.parse_json(raw, path, base=8)
@@ -149,7 +156,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
-def _slot(name: str, entry: Any, path: str | os.PathLike) -> _Slot:
+def _slot(name: str, entry: Any, path: str | os.PathLike) -> Slot:
     def refuse(what: str) -> CheckpointError:
         return CheckpointError(path, f"tensor {name!r}: {what}", 8)
 
@@ -173,10 +180,10 @@ def _slot(name: str, entry: Any, path: str | os.PathLike) -> _Slot:
     expected, got = math.prod(shape) * itemsize, offsets[1] - offsets[0]
     if expected != got:
         raise refuse(f"{dtype} of shape {shape} takes {expected} bytes, its data_offsets span {got}")
-    return _Slot(name, dtype, tuple(shape), offsets[0], offsets[1])
+    return Slot(name, dtype, tuple(shape), offsets[0], offsets[1])
 
 
-def _tensors(slots: list[_Slot], data: np.ndarray, base: int, path: str | os.PathLike) -> dict[str, Tensor]:
+def _tensors(slots: list[Slot], data: np.ndarray, base: int, path: str | os.PathLike) -> dict[str, Tensor]:
     tensors = {}
     for slot in slots:
         part = data[slot.begin : slot.end]

@@ -1,10 +1,21 @@
-"""Hugging Face folders (config.json, model.safetensors) of the GPT-2 and Llama families, without torch or transformers.
+"""Hugging Face folders (config.json, safetensors) of the families in ``families/``, without torch or transformers.
 
-:func:`read_pretrained` and :func:`write_pretrained` know nothing of the model itself: they map a folder to a
-ModelConfig and named arrays, and back.
+:func:`open_pretrained`, :func:`read_pretrained` and :func:`write_pretrained` know nothing of the model itself: they
+map a folder to a ModelConfig and named arrays, and back.
 """
 
-from .folder import Pretrained, check_dtype, is_pretrained, read_pretrained, write_pretrained
+from .folder import Opened, Pretrained, check_dtype, is_pretrained, open_pretrained, read_pretrained, write_pretrained
 from .source import Source
+from .tensors import Weights
 
-__all__ = ["Pretrained", "Source", "check_dtype", "is_pretrained", "read_pretrained", "write_pretrained"]
+__all__ = [
+    "Opened",
+    "Pretrained",
+    "Source",
+    "Weights",
+    "check_dtype",
+    "is_pretrained",
+    "open_pretrained",
+    "read_pretrained",
+    "write_pretrained",
+]

@@ -15,17 +15,17 @@ from loopos.checks import shown
 from loopos.config import ModelConfig
 from loopos.errors import Birth, CheckpointError, NonFiniteError
 from loopos.files import durable
-from loopos.files.tensorfile import read_safetensors, serialize_safetensors
+from loopos.files.tensorfile import serialize_safetensors
 
-from .settings import config_from_json, config_to_json, family_of
+from .families import FAMILIES
+from .settings import config_from_json, family_in, family_of, to_json
+from .shards import WEIGHTS, open_weights
+from .slots import layout
 from .source import CONFIG, GENERATION, Source, generation_config
-from .tensors import parameters_from
-from .weights import layout
+from .tensors import Weights, weights_of
 
 MAX_CONFIG_BYTES = 16 << 20
-
-
-WEIGHTS, ADAPTER = "model.safetensors", "adapter_config.json"
+ADAPTER = "adapter_config.json"
 
 
 class Pretrained(NamedTuple):
@@ -33,6 +33,14 @@ class Pretrained(NamedTuple):
 
     config: ModelConfig
     arrays: dict[str, np.ndarray]
+    source: Source
+
+
+class Opened(NamedTuple):
+    """The same with parameters that are read when they are asked for."""
+
+    config: ModelConfig
+    arrays: Weights
     source: Source
 
 
@@ -47,14 +55,21 @@ def is_pretrained(folder: str | os.PathLike) -> bool:
 
 
 def read_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> Pretrained:
-    """What a GPT-2 or Llama folder holds.
+    """What :func:`open_pretrained` opens, with all parameters in memory."""
+    config, weights, source = open_pretrained(folder, dtype)
+    return Pretrained(config, dict(weights), source)
+
+
+def open_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> Opened:
+    """What the folder of a model of a family in ``families/`` holds.
 
     dtype: "float32" or "float64"; None keeps the file's, which must then be one of the two. Widening is exact,
-    narrowing rounds to nearest. Nothing outside the folder is read and nothing in it is executed.
+    narrowing rounds to nearest. Nothing outside the folder is read and nothing in it is executed. All is checked but
+    the numbers, which are not read yet.
 
-    Raises FileNotFoundError (no folder, config.json or model.safetensors), CheckpointError (a file that is malformed,
-    or whose tensors are not those of config.json), ValueError (a setting or dtype that is not supported, or a weight
-    beyond the range of ``dtype``). CheckpointError is a ValueError.
+    Raises FileNotFoundError (no folder, config.json or weights), CheckpointError (a file that is malformed, or whose
+    tensors are not those of config.json), ValueError (a setting or dtype that is not supported; when a parameter is
+    read, a weight beyond the range of ``dtype``). CheckpointError is a ValueError.
     """
     check_dtype(dtype)
     folder = Path(folder)
@@ -62,19 +77,16 @@ def read_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> Pret
         code = errno.ENOTDIR if folder.exists() else errno.ENOENT
         what = f"from_pretrained: expected the folder of a model, got {os.strerror(code)}"
         raise OSError(code, what, str(folder))
-    config_path, weights_path = folder / CONFIG, folder / WEIGHTS
-    if not config_path.exists():
+    path = folder / CONFIG
+    if not path.exists():
         if (folder / ADAPTER).exists():
             raise CheckpointError(folder, _adapter(folder / ADAPTER))
         what = "from_pretrained: the folder has no config.json, and no checkpoint of loopos.train"
-        raise FileNotFoundError(errno.ENOENT, what, str(config_path))
-    values = durable.load_json(config_path, MAX_CONFIG_BYTES)
-    config = config_from_json(config_path, values)
-    if not weights_path.exists():
-        raise _no_weights(folder)
-    tensors, _ = read_safetensors(weights_path)
-    arrays = parameters_from(weights_path, config, values["model_type"], tensors, dtype)
-    return Pretrained(config, arrays, Source.of(folder, values))
+        raise FileNotFoundError(errno.ENOENT, what, str(path))
+    values = durable.load_json(path, MAX_CONFIG_BYTES)
+    config = config_from_json(path, values)
+    weights = weights_of(open_weights(folder), config, family_in(path, values), dtype)
+    return Opened(config, weights, Source.of(folder, values))
 
 
 def _adapter(path: Path) -> str:
@@ -89,19 +101,6 @@ def _adapter(path: Path) -> str:
     )
 
 
-def _no_weights(folder: Path) -> Exception:
-    """Why there is nothing to load: kinds of folders that are not read get their own sentence."""
-    again = "save it again with model.save_pretrained(folder, max_shard_size='1TB') of transformers"
-    if (folder / "model.safetensors.index.json").exists():
-        return CheckpointError(folder, f"the weights are in several files; LoopOS reads one model.safetensors: {again}")
-    pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
-    if pickled:
-        what = f"only pickled weights ({pickled[0]}), which run code when opened and are never read: {again}"
-        return CheckpointError(folder, what)
-    path = str(folder / "model.safetensors")
-    return FileNotFoundError(errno.ENOENT, "from_pretrained: the folder has no model.safetensors", path)
-
-
 def write_pretrained(
     folder: str | os.PathLike, config: ModelConfig, arrays: Mapping[str, np.ndarray], source: Source | None = None
 ) -> None:
@@ -110,15 +109,15 @@ def write_pretrained(
     arrays: the parameters by LoopOS name, all float32 or all float64, which is also the dtype of the file. source: of
     the folder that the model came from; its tokenizer, chat template, generation_config.json and the other settings of
     its config.json are written too. Each file is replaced whole or not at all, and durably. Raises ValueError for a
-    config of neither family or arrays that are not its parameters, TypeError for another dtype, NonFiniteError for a
-    weight that is NaN or infinite, all before anything is written.
+    config of no family or arrays that are not its parameters, TypeError for another dtype, NonFiniteError for a weight
+    that is NaN or infinite, all before anything is written. A config of several families is written as the source's.
     """
-    family = family_of(config)
-    slots = list(layout(config, family))
+    family = FAMILIES[family_of(config, source.settings.get("model_type") if source is not None else None)]
+    slots = list(layout(config, family.names))
     _check_arrays({slot.name: slot.shape for slot in slots}, arrays)
     dtype = str(next(iter(arrays.values())).dtype)
     tensors = {name: part for slot in slots for name, part in slot.split(np.asarray(arrays[slot.name]))}
-    settings = config_to_json(config, dtype)
+    settings = to_json(config, family, dtype)
     if source is not None:
         settings = source.config(settings)
     contents = {

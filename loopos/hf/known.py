@@ -1,7 +1,7 @@
 """The keys of config.json that transformers gives to models of every family, and what each means for LoopOS.
 
 A key is NEUTRAL (it would change the numbers, unless it has one of the values listed), or it is bookkeeping that no
-logit depends on. What is neither, and not translated by ``settings.py``, is refused by name.
+logit depends on. What is neither, and not translated by its family, is refused by name.
 """
 
 from __future__ import annotations
@@ -43,12 +43,6 @@ OLDER = frozenset(
     """.split()  # noqa: SIM905
 )
 HARMLESS = PRETRAINED | GENERATION | OLDER
-HARMLESS_GPT2 = HARMLESS | frozenset(
-    """
-    attn_pdrop embd_pdrop n_special predict_special_tokens reorder_and_upcast_attn
-    summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
-    """.split()  # noqa: SIM905
-)
 
 # Settings that would change the numbers, each with the values that do not. null is always one of them.
 NEUTRAL: dict[str, tuple] = {
@@ -63,19 +57,6 @@ NEUTRAL: dict[str, tuple] = {
     "tie_encoder_decoder": (False,),
     "use_sliding_window": (False,),
 }
-NEUTRAL_GPT2 = NEUTRAL | {
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "scale_attn_weights": (True,),
-    "tie_word_embeddings": (True,),
-}
-NEUTRAL_LLAMA = NEUTRAL | {
-    "attention_bias": (False,),
-    "attention_dropout": (0, 0.0),
-    "mlp_bias": (False,),
-    "partial_rotary_factor": (1, 1.0),
-    "rope_interleaved": (False,),
-}
-
 QUANTIZATION = ("quantization_config", "compression_config")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from loopos.hf import known
+from loopos.hf.families import FAMILIES
 
 
-@pytest.mark.parametrize(
-    ("harmless", "neutral"),
-    [(known.HARMLESS_GPT2, known.NEUTRAL_GPT2), (known.HARMLESS, known.NEUTRAL_LLAMA)],
-)
-def test_a_key_is_judged_in_one_way(harmless, neutral):
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.model_type)
+def test_a_key_is_judged_in_one_way(family):
+    harmless, neutral = family.harmless, family.neutral
+    assert harmless >= known.HARMLESS
+    assert set(neutral) >= set(known.NEUTRAL)
     assert not harmless & set(neutral)
     assert not (harmless | set(neutral)) & set(known.QUANTIZATION)
 

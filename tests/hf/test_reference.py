@@ -16,8 +16,9 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.reference
 
 import loopos  # noqa: E402
-from loopos.choices import ACTIVATIONS, FUNCTIONS, named_in  # noqa: E402
+from loopos.choices import ACTIVATIONS, FUNCTIONS  # noqa: E402
 from loopos.hf import known, read_pretrained, write_pretrained  # noqa: E402
+from loopos.hf.families import FAMILIES  # noqa: E402
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -37,8 +38,8 @@ CASES = {
     "gpt2": GPT2,
     "gpt2 exact gelu, n_inner": GPT2 | dict(activation_function="gelu", n_inner=20, layer_norm_epsilon=1e-3),
     "gpt2 relu, one head": GPT2 | dict(activation_function="relu", n_head=1),
-    **{f"gpt2 {name}": GPT2 | dict(activation_function=name) for name in named_in("gpt2")},
-    **{f"llama {name}": LLAMA | dict(hidden_act=name) for name in named_in("llama")},
+    **{f"gpt2 {name}": GPT2 | dict(activation_function=name) for name in FAMILIES["gpt2"].activations},
+    **{f"llama {name}": LLAMA | dict(hidden_act=name) for name in FAMILIES["llama"].activations},
     "gpt2 gelu_pytorch_tanh": GPT2 | dict(activation_function="gelu_pytorch_tanh", reorder_and_upcast_attn=True),
     "llama": LLAMA,
     "llama grouped, tied": LLAMA | dict(num_key_value_heads=2, tie_word_embeddings=True, rms_norm_eps=1e-3),

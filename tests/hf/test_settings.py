@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loopos.config import ModelConfig
 from loopos.errors import CheckpointError
 from loopos.hf import read_pretrained
-from loopos.hf.known import HARMLESS_GPT2, NEUTRAL_GPT2, NEUTRAL_LLAMA
+from loopos.hf.families import FAMILIES
 from loopos.hf.settings import config_from_json, config_to_json
 
 GPT2 = ModelConfig(11, 6, 2, 2, 8, dropout=0.25)
@@ -266,7 +266,7 @@ def test_what_is_written_reads_back(config):
         (replace(GPT2, position="rope"), "position"),
         (replace(GPT2, activation="swiglu"), "activation"),
         (replace(GPT2, n_kv_head=1), "n_kv_head"),
-        (replace(LLAMA, bias=True), "bias"),
+        (replace(LLAMA, bias=True, attention_bias=None, mlp_bias=None), "attention_bias"),
         (replace(LLAMA, norm="layernorm"), "norm"),
         (replace(LLAMA, position="learned"), "position"),
         (replace(LLAMA, activation="gelu"), "activation"),
@@ -291,7 +291,9 @@ VALUES = st.recursive(
     SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3), max_leaves=6
 )
 KEYS = sorted(
-    {*HARMLESS_GPT2, *NEUTRAL_GPT2, *NEUTRAL_LLAMA, "rope_parameters", "rope_scaling", "rope_theta", "head_dim"}
+    {"rope_parameters", "rope_scaling", "rope_theta", "head_dim"}.union(
+        *(family.harmless | set(family.neutral) for family in FAMILIES.values())
+    )
 )
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import loopos
-from loopos.hf.weights import layout
+from loopos.hf.families import FAMILIES
+from loopos.hf.slots import layout
 
 GPT2 = loopos.ModelConfig(31, 16, 2, 4, 32)
 LLAMA = {"norm": "rmsnorm", "position": "rope", "activation": "swiglu", "bias": False, "tie_embeddings": False}
@@ -21,7 +22,7 @@ def config(request):
 @pytest.fixture
 def slots(config):
     family, shape = config
-    return list(layout(shape, family))
+    return list(layout(shape, FAMILIES[family].names))
 
 
 def test_the_layout_is_that_of_the_model(config, slots):
