@@ -4,6 +4,7 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cfenv>
 #include <cmath>
 #include <deque>
@@ -121,6 +122,18 @@ class Transformer {
       result = gpt_.loss(in.shape[0], in.shape[1], in.data, labels.data, {ignore_index});
     }
     return py::make_tuple(result.sum, result.count);
+  }
+
+  py::array_t<double> losses(const py::object& ids, const py::object& targets, Index ignore_index) {
+    const auto in = checked_ids("Model.losses", ids);
+    const auto labels = checked_targets("Model.losses", targets, in.shape, ignore_index);
+    auto result = output<double>({in.shape[0], in.shape[1]});
+    double* out = result.mutable_data();
+    const Computing computing;
+    std::lock_guard<std::mutex> lock(mutex_);
+    gpt_.loss(in.shape[0], in.shape[1], in.data, labels.data, {ignore_index});
+    std::copy_n(gpt_.losses().data(), in.size(), out);
+    return result;
   }
 
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
@@ -315,6 +328,8 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("forward", &Class::forward, arg("ids"), "Logits (B, T, V) of ids (B, T).")
       .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100,
            "(sum of losses, number of targets that count).")
+      .def("losses", &Class::losses, arg("ids"), arg("targets"), arg("ignore_index") = -100,
+           "The loss of each position (B, T), in double; 0 where the target does not count.")
       .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
            arg("seed") = 0, arg("add") = false,

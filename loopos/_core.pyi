@@ -3,6 +3,7 @@
 from __future__ import annotations
 import collections.abc
 import numpy
+import numpy.typing
 import typing
 
 "\nThe C++ core of LoopOS.\n"
@@ -69,6 +70,13 @@ class TransformerF32:
     ) -> tuple:
         """
         (sum of losses, number of targets that count).
+        """
+
+    def losses(
+        self, ids: typing.Any, targets: typing.Any, ignore_index: typing.SupportsInt | typing.SupportsIndex = -100
+    ) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        The loss of each position (B, T), in double; 0 where the target does not count.
         """
 
     def next_logits(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
@@ -178,6 +186,13 @@ class TransformerF64:
     ) -> tuple:
         """
         (sum of losses, number of targets that count).
+        """
+
+    def losses(
+        self, ids: typing.Any, targets: typing.Any, ignore_index: typing.SupportsInt | typing.SupportsIndex = -100
+    ) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        The loss of each position (B, T), in double; 0 where the target does not count.
         """
 
     def next_logits(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:

@@ -93,6 +93,12 @@ class Model:
         return total / count if count else 0.0
 
     @_serialised
+    def losses(self, ids: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The cross-entropy in nats of each position, float64 (B, T): minus the log-probability of its target; 0 where
+        that is -100. ids, targets as in :meth:`loss`; logits are held for a tile of positions at a time."""
+        return self._core.losses(ids, targets)
+
+    @_serialised
     def loss_and_grads(
         self, ids: np.ndarray, targets: np.ndarray, *, ignore_index: int = -100
     ) -> tuple[float, dict[str, np.ndarray]]:

@@ -89,6 +89,9 @@ class Head {
     });
   }
 
+  /// Of the last loss() of a batch, row by row; 0 where the target does not count.
+  const std::vector<double>& losses() const { return losses_; }
+
   /// Of the whole batch, in the order of its rows.
   LossSum total(const Pass& pass, const Index* targets, Index ignore_index) const {
     LossSum result;

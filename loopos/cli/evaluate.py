@@ -2,36 +2,77 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from loopos import checks
 from loopos.data.batches import HeldOut
 from loopos.data.reading import fingerprint, load_ids, train_eval_split
-from loopos.run.updates import evaluate as mean_loss
+from loopos.scoring import special
+from loopos.scoring.choice import choose
+from loopos.scoring.exact import match
+from loopos.scoring.examples import read_choices, read_exact
+from loopos.scoring.perplexity import window_losses
 
-from . import folders, options, origin, reader
+from . import comparing, folders, options, origin, reader
 from .common import in_words, perplexity, use_threads
 from .reply import Reply
 
-EVAL = """Print the mean loss of the model in FOLDER over TEXT, every token but the first predicted once. Without
-TEXT, over what `loopos train` held out of the text it learned.
+EVAL = """Print how good the model in FOLDER is on TEXT.
+
+  --metric perplexity  the mean loss, every token but the first predicted once; without TEXT, over what `loopos train`
+                       held out of the text it learned
+  --metric choice      multiple choice by likelihood, as the lm-evaluation-harness does it: JSON lines of context (or
+                       question), choices, answer (index from 0, or letter). Accuracy by summed log-likelihood, and by
+                       that over the bytes of the choice
+  --metric exact       greedy answers compared with the expected ones: JSON lines of prompt and completion, or of
+                       messages. White space counts once
+
+Accuracies have an interval of 95 % (Wilson). With --compare, a table of several models on the same TEXT, with paired
+intervals of the differences from the first.
 
   loopos eval runs/novel
-  loopos eval runs/novel other.txt"""
+  loopos eval runs/novel other.txt
+  loopos eval base questions.jsonl --metric choice --compare runs/tuned"""
 
 
 def evaluate(given: dict[str, Any]) -> Reply:
-    loaded = folders.load(given["folder"])
+    metric = given.pop("metric", "perplexity")
     use_threads(given)
-    config = loaded.model.config
-    for name in ("batch_size", "seq_len"):
+    for name in ("batch_size", "seq_len", "max_new_tokens"):
         if name in given:
             checks.integer("eval", name, given[name], low=1)
     if "held_out" in given:
         checks.real("eval", "held_out", given["held_out"], above=0, below=1)
+    _refuse_unused(given, metric)
+    models = [given["folder"], *given.pop("compare", ())]
+    if len(models) > 1 and "text" not in given:
+        raise ValueError("compare needs the file that all the models are scored on; pass it behind FOLDER")
+    score = _perplexity if metric == "perplexity" else _answers
+    scored = [score(given | {"folder": folder}, metric) for folder in models]
+    if len(scored) == 1:
+        return Reply(scored[0].told, scored[0].text)
+    return comparing.table(models, scored)
+
+
+def _refuse_unused(given: dict[str, Any], metric: str) -> None:
+    """An option that the metric does not read would promise what does not happen."""
+    read = {"perplexity": {"batch_size", "seq_len", "held_out"}, "choice": set(), "exact": {"max_new_tokens"}}
+    for name in set().union(*read.values()) - read[metric]:
+        if name in given:
+            raise ValueError(f"{name} is nothing that the metric {metric!r} reads; leave it out")
+    if metric != "perplexity" and "text" not in given:
+        raise ValueError(f"the metric {metric!r} needs a FILE of JSON lines; pass it behind FOLDER")
+
+
+def _perplexity(given: dict[str, Any], metric: str) -> comparing.Scored:
+    loaded = folders.load(given["folder"])
+    config = loaded.model.config
     ids, what = _to_score(given, loaded)
     batches = HeldOut(
         ids,
@@ -40,9 +81,36 @@ def evaluate(given: dict[str, Any]) -> Reply:
         vocab_size=config.vocab_size,
         name="eval",
     )
-    loss, count = mean_loss(loaded.model, batches)
-    told = {"metric": "perplexity", "loss": loss, "perplexity": perplexity(loss), "tokens": count, "data": what}
-    return Reply(told, f"loss {in_words(loss)} over {count} tokens: {what}")
+    found = window_losses(loaded.model, batches)
+    told = {
+        "metric": metric,
+        "loss": found.loss,
+        "perplexity": perplexity(found.loss),
+        "tokens": found.tokens,
+        "data": what,
+    }
+    unit = hashlib.sha256(np.ascontiguousarray(ids, np.int64)).hexdigest(), batches.seq_len
+    return comparing.Scored(found, told, f"loss {in_words(found.loss)} over {found.tokens} tokens: {what}", unit)
+
+
+def _answers(given: dict[str, Any], metric: str) -> comparing.Scored:
+    path = given["text"]
+    examples: Any = read_choices(path) if metric == "choice" else read_exact(path)
+    loaded = folders.load(given["folder"])
+    model, tokenizer = loaded.model, reader.reader(given["folder"], loaded, given.get("tokenizer"))
+    total = sum(len(each.choices) for each in examples) if metric == "choice" else len(examples)
+    with tqdm(total=total, desc="eval", disable=None, leave=False, file=sys.stderr) as bar:  # on a terminal alone
+        if metric == "choice":
+            found: Any = choose(model, tokenizer, examples, prefix=special.prefix(model, tokenizer), advance=bar.update)
+        else:
+            new, ends = given.get("max_new_tokens", options.ANSWER_TOKENS), special.ends(model, tokenizer)
+            found = match(model, tokenizer, examples, max_new_tokens=new, eos=ends, advance=bar.update)
+    lines = [f"accuracy {comparing.share(found.accuracy, found.interval)} of {len(examples)} examples: {path}"]
+    if metric == "choice":
+        lines.append(f"by bytes {comparing.share(found.accuracy_norm, found.interval_norm)}")
+    if found.cut:
+        lines.append(f"{found.cut} did not fit the context_length {model.config.context_length}: cut at the front")
+    return comparing.Scored(found, found.to_dict() | {"data": path}, "\n".join(lines), len(examples))
 
 
 def _to_score(given: dict[str, Any], loaded: folders.Loaded) -> tuple[np.ndarray, str]:

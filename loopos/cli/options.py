@@ -37,7 +37,11 @@ HELD_OUT = 0.1
 SAMPLE = 300
 TEMPERATURE = 0.8
 
+METRICS = ("perplexity", "choice", "exact")
+ANSWER_TOKENS = 64
+
 CHOICES = {
+    "metric": METRICS,
     "norm": NORMS,
     "activation": tuple(ACTIVATIONS),
     "position": POSITIONS,
@@ -173,6 +177,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def add_eval(parser: argparse.ArgumentParser) -> None:
     _add_folder(parser)
     parser.add_argument("text", nargs="?", metavar="TEXT", help="file to score (default: the part train holds out)")
+    _add(parser, "metric", "what is measured", "str", METRICS[0])
+    parser.add_argument("--compare", nargs="+", metavar="FOLDER", help="other models on the same TEXT, in one table")
+    _add(parser, "max_new_tokens", f"of an answer, for exact (default: {ANSWER_TOKENS})", "int")
     for name, kind, text in (("batch_size", int, "sequences at a time"), ("seq_len", int, TRAIN["seq_len"])):
         _add(parser, name, text, kind.__name__)
     _add(parser, "held_out", "score only this share of TEXT, from its end", "float")

@@ -24,7 +24,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "hf",
     "saved",
     "model optim",
-    "gradients run",
+    "gradients run scoring",
     "training",
     "health",
     "testing __init__",  # loopos itself: what `import loopos` gives, all of the above

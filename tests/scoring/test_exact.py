@@ -1,0 +1,66 @@
+"""Exact match of greedy answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import loopos
+from loopos.data.tokenizer import ByteTokenizer
+from loopos.scoring.exact import greedy, match, normalised
+from loopos.scoring.examples import Exact
+
+
+class Chat(ByteTokenizer):
+    def apply_chat_template(self, messages, add_generation_prompt=False):
+        assert add_generation_prompt
+        return "".join(f"{each['role'][0]}:{each['content']}\n" for each in messages) + "a:"
+
+
+@pytest.fixture(scope="module")
+def model():
+    """It has learned one line by heart."""
+    text = "u:hi\na:Hello  there\n" * 30
+    options = {"learning_rate": 0.01, "max_steps": 60, "batch_size": 8, "progress": False}
+    return loopos.train(loopos.ModelConfig(256, 32, 1, 2, 32), text, **options).model
+
+
+def test_an_answer_ends_at_the_end_of_text(model):
+    prompt = np.array(ByteTokenizer().encode("u:hi\na:"), np.int64)
+    assert bytes(greedy(model, prompt, 14, ()).tolist()) == b"Hello  there\nu"
+    assert bytes(greedy(model, prompt, 14, [ord("\n")]).tolist()) == b"Hello  there"
+    assert greedy(model, prompt, 14, [ord("H")]).tolist() == []
+
+
+def test_prompts_and_messages_are_answered(model):
+    examples = [
+        Exact("u:hi\na:", " Hello there "),
+        Exact("u:hi\na:", "hello there"),
+        Exact(({"role": "user", "content": "hi"},), "Hello there"),
+    ]
+    told = []
+    found = match(model, Chat(), examples, max_new_tokens=14, eos=[10], advance=told.append)
+    assert found.right.tolist() == [True, False, True]
+    assert found.answers == ("Hello  there",) * 3
+    assert found.accuracy == pytest.approx(2 / 3)
+    assert found.to_dict()["examples"] == sum(told) == 3
+
+
+def test_normalisation_is_what_it_says():
+    assert normalised(" a\n\t b ") == "a b"
+    assert normalised("e\u0301") == "\u00e9"
+    assert normalised("A.") != normalised("a")
+
+
+def test_what_cannot_be_answered_is_refused(model):
+    with pytest.raises(ValueError, match="messages need a tokenizer with a chat template"):
+        match(model, ByteTokenizer(), [Exact(({"role": "user", "content": "hi"},), "x")], max_new_tokens=4)
+    with pytest.raises(ValueError, match="max_new_tokens 32 leaves no room"):
+        match(model, ByteTokenizer(), [Exact("a", "b")], max_new_tokens=32)
+    with pytest.raises(ValueError, match="at least one token"):
+        match(model, ByteTokenizer(), [Exact("", "b")], max_new_tokens=4)
+
+
+def test_a_long_prompt_keeps_its_end(model):
+    found = match(model, ByteTokenizer(), [Exact("zzzz" * 9 + "u:hi\na:", "x")], max_new_tokens=20, eos=[10])
+    assert found.cut == 1
