@@ -83,6 +83,7 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_activation(ops);
   bind::bind_dropout(ops);
   bind::bind_linear(ops);
+  bind::bind_stored(ops);
   bind::bind_norm(ops);
   bind::bind_global_norm(ops);
 

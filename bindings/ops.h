@@ -12,6 +12,7 @@ void bind_cross_entropy(py::module_& ops);
 void bind_activation(py::module_& ops);
 void bind_dropout(py::module_& ops);
 void bind_linear(py::module_& ops);
+void bind_stored(py::module_& ops);
 void bind_norm(py::module_& ops);
 void bind_global_norm(py::module_& ops);
 

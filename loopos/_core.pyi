@@ -369,6 +369,23 @@ class ops:
     Operations, forward and backward.
     """
 
+    class StoredWeight:
+        """
+        A frozen weight (O, I) in a small storage type; ops.store makes one.
+        """
+
+        def numpy(self) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+            """
+            The numbers that products compute with, (O, I) float32.
+            """
+
+        @property
+        def nbytes(self) -> int: ...
+        @property
+        def shape(self) -> tuple[int, int]: ...
+        @property
+        def storage(self) -> str: ...
+
     @staticmethod
     def _traced_attention(
         dy: typing.Any,
@@ -797,6 +814,31 @@ class ops:
         Gradient of softmax: dx = y (dy - sum(dy y)).
 
         dy, y: (..., n), y as softmax returned it. Returns dx of the same shape.
+        """
+
+    @staticmethod
+    def store(weight: typing.Any, storage: str) -> StoredWeight:
+        """
+        A frozen copy of weight (O, I) float32 in a small storage type, of which only products are taken.
+
+        storage: "bfloat16" (nearest, ties to even) or "int8" (32 numbers of a row share a float16 scale s; q = round(w / s) from -127 to 127).
+        ValueError names a number that cannot be stored: NaN, infinite, or beyond the range.
+        """
+
+    @staticmethod
+    def stored_linear(
+        x: typing.Any, weight: StoredWeight, bias: typing.Any = None
+    ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        y = x W^T + bias as linear computes it on weight.numpy(), to the same bits. x: (..., I) float32; weight: of store. Returns y (..., O).
+        """
+
+    @staticmethod
+    def stored_linear_backward(
+        dy: typing.Any, weight: StoredWeight
+    ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        dx (..., I) = dy W of stored_linear for dy (..., O). The weight is frozen: it has no gradient.
         """
 
     @staticmethod

@@ -40,6 +40,17 @@ struct FloatBlock {
   Epilogue<float> epilogue;
 };
 
+/// A few rows times a weight that is stored in panels: C (rows, n) = X (rows, k) W (n, k) transposed + epilogue. W begins
+/// at a panel. k is cut into blocks of `depth`, as everywhere: so the bits are those of multiply_block.
+template <Storage kind>
+struct RowsBlock {
+  const float* x;
+  Index rows, x_stride, depth;
+  Matrix<Panels<kind>> weight;
+  Output<float> c;
+  Epilogue<float> epilogue;
+};
+
 // Of the active instruction set:
 
 const GemmShape& gemm_shape();
@@ -48,9 +59,13 @@ const GemmShape& gemm_shape();
 void pack_b(const Matrix<float>& b, float* packed);
 /// Packs A (m, k) into panels of MR rows: panel p holds k columns of MR numbers.
 void pack_a(const Matrix<float>& a, float* packed);
+template <Storage kind>
+void pack_b(const Matrix<Panels<kind>>& b, float* packed);
 void multiply_block(const FloatBlock& block);
 void multiply_block(const DoubleBlock& block);
 /// y[j] = the product of x (k) and row j of w (n, k), not transposed: the bits of multiply_block for one row.
 void multiply_row(const float* x, const Matrix<float>& w, float* y);
+template <Storage kind>
+void multiply_rows(const RowsBlock<kind>& block);
 
 }  // namespace loopos::kernels

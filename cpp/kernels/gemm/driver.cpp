@@ -17,8 +17,10 @@ struct Shared;
 /// Whether B (k, n) is read in place: its vectors are whole, and the second-level cache holds all of it (256 KB).
 template <class Stored>
 bool b_in_place(const Matrix<Stored>& b) {
-  return std::is_same_v<Stored, float> && !b.transposed && b.columns % gemm_shape().lanes == 0 &&
-         b.rows * b.stride <= Index{1} << 16;
+  if constexpr (std::is_same_v<Stored, float>)
+    return !b.transposed && b.columns % gemm_shape().lanes == 0 && b.rows * b.stride <= Index{1} << 16;
+  else
+    return false;
 }
 
 /// Whether A is read in place: always as stored rows. Of a transposed A a tile takes a small piece at each step: it is
@@ -293,6 +295,8 @@ void gemm_packed(const Matrix<A>& a, const PackedMatrix<B>& b, Index n, const Ou
   template void gemm_packed(const Matrix<A>&, const PackedMatrix<B>&, Index, const Output<float>&,                  \
                             const Epilogue<float>&);
 LOOPOS_INSTANTIATE(float, float)
+LOOPOS_INSTANTIATE(float, Panels<Storage::bfloat16>)
+LOOPOS_INSTANTIATE(float, Panels<Storage::int8>)
 
 template Index PackedMatrix<float>::size() const;
 template void PackedMatrix<float>::pack(Index, Index) const;

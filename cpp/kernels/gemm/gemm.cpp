@@ -30,6 +30,26 @@ void row_product(bool serial, const float* row, const Matrix<float>& weight, flo
   });
 }
 
+/// A few rows times a weight that is stored in panels, read in place. A task takes some panels: as many as there are
+/// chains of sums to keep the arithmetic busy, in tasks that two threads share evenly.
+constexpr Index kFewRows = 8;
+template <Storage kind>
+void rows_product(bool serial, const Matrix<float>& x, const Matrix<Panels<kind>>& weight, const Output<float>& c,
+                  const Epilogue<float>& epilogue) {
+  const Index n = weight.rows, panels = ceil_div(n, kPanelRows);
+  Index most = 4;
+  while (most > 1 && panels < 64 && ceil_div(panels, most) % 2) --most;
+  parallel_blocks(n, serial ? n : most * kPanelRows, [&](Index begin, Index end) {
+    multiply_rows<kind>({x.data, x.rows, x.stride, block_depth(x.columns),
+                         block(weight, begin, 0, end - begin, x.columns), part(c, 0, begin), part(epilogue, 0, begin)});
+  });
+}
+
+template <class B>
+struct IsPanels : std::false_type {};
+template <Storage kind>
+struct IsPanels<Panels<kind>> : std::true_type {};
+
 template <class A, class B>
 void product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<float>& c,
              const Epilogue<float>& epilogue) {
@@ -38,6 +58,8 @@ void product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<f
       return row_product(serial, a.data, transpose(b), c.data, epilogue);
     if (serial && !epilogue.bias && !epilogue.residual) return serial_product(a, b, c, epilogue.accumulate);
   }
+  if constexpr (IsPanels<B>::value)
+    if (a.rows <= kFewRows && !a.transposed && b.transposed) return rows_product(serial, a, transpose(b), c, epilogue);
   parallel_product(a, b, c, epilogue);
 }
 
@@ -102,6 +124,8 @@ void gemm_packed(const Matrix<double>& a, const PackedMatrix<double>& b, Index n
   template void gemm(const Matrix<A>&, const Matrix<B>&, const Output<Compute<A>>&, const Epilogue<Compute<A>>&); \
   template void gemm_serial(const Matrix<A>&, const Matrix<B>&, const Output<Compute<A>>&, const Epilogue<Compute<A>>&);
 LOOPOS_INSTANTIATE(float, float)
+LOOPOS_INSTANTIATE(float, Panels<Storage::bfloat16>)
+LOOPOS_INSTANTIATE(float, Panels<Storage::int8>)
 LOOPOS_INSTANTIATE(double, double)
 
 }  // namespace loopos::kernels

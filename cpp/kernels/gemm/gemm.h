@@ -30,6 +30,17 @@ Matrix<Stored> block(const Matrix<Stored>& x, Index row, Index column, Index row
   return {x.data + offset, rows, columns, x.stride, x.transposed};
 }
 
+/// The same of a weight stored in panels. A part begins at a row of the weight that is a multiple of a vector.
+template <Storage kind>
+Matrix<Panels<kind>> transpose(const Matrix<Panels<kind>>& x) {
+  return {x.data, x.panel, x.columns, x.rows, x.out, x.in, !x.transposed};
+}
+template <Storage kind>
+Matrix<Panels<kind>> block(const Matrix<Panels<kind>>& x, Index row, Index column, Index rows, Index columns) {
+  const Index out = x.out + (x.transposed ? column : row), in = x.in + (x.transposed ? row : column);
+  return {x.data, x.panel, rows, columns, out, in, x.transposed};
+}
+
 /// C (m, n) = A (m, k) B (k, n) + epilogue. C must not overlap A or B. k = 0 gives the epilogue alone.
 template <class A, class B>
 void gemm(const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c,

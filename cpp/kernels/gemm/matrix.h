@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "core/storage.h"
+
 namespace loopos::kernels {
 
 using Index = std::int64_t;
@@ -18,6 +20,25 @@ struct Matrix {
   bool transposed;
 };
 
+/// The stored type of a weight (out, in) that is frozen in a small type. It lies in panels of kPanelRows rows (the last
+/// filled up with zeros), so that the vectors of a product of one row, whose lanes are rows of the weight, are read from
+/// one stream of memory and never transposed. A panel holds, for every kind,
+///   bfloat16: column after column, the kPanelRows numbers of that column
+///   int8:     block after block of kScaleColumns columns: kPanelRows scales (float16), then its columns as above
+constexpr int kPanelRows = 32, kScaleColumns = 32;
+template <Storage kind>
+struct Panels {};
+
+/// A part of such a weight, as a product reads it: (out, in), or transposed (in, out).
+template <Storage kind>
+struct Matrix<Panels<kind>> {
+  const unsigned char* data;  // of the whole weight
+  Index panel;                // bytes of one panel
+  Index rows, columns;        // of this part
+  Index out, in;              // where it begins in the weight
+  bool transposed;
+};
+
 /// The type that products of numbers stored as Stored are computed in.
 template <class Stored>
 struct ComputeOf;
@@ -28,6 +49,10 @@ struct ComputeOf<float> {
 template <>
 struct ComputeOf<double> {
   using type = double;
+};
+template <Storage kind>
+struct ComputeOf<Panels<kind>> {
+  using type = float;
 };
 template <class Stored>
 using Compute = typename ComputeOf<Stored>::type;

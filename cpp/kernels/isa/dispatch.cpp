@@ -101,6 +101,28 @@ void multiply_row(const float* x, const Matrix<float>& w, float* y) {
   active().kernels.multiply_row(x, w, y);
 }
 
+namespace {
+const auto& of(Panels<Storage::bfloat16>) {
+  return active().kernels.bfloat16;
+}
+const auto& of(Panels<Storage::int8>) {
+  return active().kernels.int8;
+}
+}  // namespace
+template <Storage kind>
+void pack_b(const Matrix<Panels<kind>>& b, float* packed) {
+  of(Panels<kind>{}).pack_b(b, packed);
+}
+template <Storage kind>
+void multiply_rows(const RowsBlock<kind>& block) {
+  of(Panels<kind>{}).multiply_rows(block);
+}
+#define LOOPOS_INSTANTIATE(kind)                             \
+  template void pack_b(const Matrix<Panels<kind>>&, float*); \
+  template void multiply_rows(const RowsBlock<kind>&);
+LOOPOS_INSTANTIATE(Storage::bfloat16)
+LOOPOS_INSTANTIATE(Storage::int8)
+
 Index multiply_adds(Index rounds, float* out) {
   return active().kernels.multiply_adds(rounds, out);
 }

@@ -15,7 +15,9 @@
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-void multiply_double(const DoubleBlock& block);  // gemm/eigen.cpp
+void multiply_double(const DoubleBlock& block);       // gemm/eigen.cpp
+StoredKernels<Storage::bfloat16> bfloat16_kernels();  // gemm/stored_kernels.cpp
+StoredKernels<Storage::int8> int8_kernels();
 
 template <class T>
 Table<T> make_table() {
@@ -71,6 +73,8 @@ IsaKernels isa_kernels() {
   k.multiply_f32 = multiply_float;
   k.multiply_f64 = multiply_double;
   k.multiply_row = multiply_row_float;
+  k.bfloat16 = bfloat16_kernels();
+  k.int8 = int8_kernels();
   k.multiply_adds = multiply_adds;
   return k;
 }

@@ -110,6 +110,13 @@ Isa active_isa();
 bool supported(Isa isa);  // by this build and this processor
 const char* isa_name(Isa isa);
 
+/// Of one small storage type.
+template <Storage kind>
+struct StoredKernels {
+  void (*pack_b)(const Matrix<Panels<kind>>&, float*);
+  void (*multiply_rows)(const RowsBlock<kind>&);
+};
+
 /// What one instruction set brings; filled in table.cpp and gemm/eigen.cpp, chosen in dispatch.cpp.
 struct IsaKernels {
   Table<float> f32;
@@ -120,6 +127,8 @@ struct IsaKernels {
   void (*multiply_f32)(const FloatBlock&);
   void (*multiply_f64)(const DoubleBlock&);
   void (*multiply_row)(const float*, const Matrix<float>&, float*);
+  StoredKernels<Storage::bfloat16> bfloat16;
+  StoredKernels<Storage::int8> int8;
   Index (*multiply_adds)(Index rounds, float* out);
 };
 

@@ -1,0 +1,12 @@
+// In which type the numbers of a weight lie in memory. What is computed with them is always float arithmetic.
+#pragma once
+
+namespace loopos {
+
+enum class Storage {
+  plain,     // the type of the model: a parameter like any other
+  bfloat16,  // the upper half of a float
+  int8,      // whole numbers from -127 to 127, 32 of a row share a scale
+};
+
+}  // namespace loopos

@@ -1,0 +1,46 @@
+// Weights that are stored small: how numbers are turned into bytes and back (the layout: Panels in matrix.h).
+//   bfloat16: the nearest, ties to even
+//   int8:     the 32 columns of a block share the scale s = float16(max |w| / 127), and q = round(w / s), |q| <= 127; a
+//             scale that is so small that float16 rounds it far down is rounded up. The number is q s, exact in float:
+//             storing it again gives the same bytes.
+// Storing is not in silence: it says how far the stored numbers are from those that were given.
+#pragma once
+
+#include "kernels/gemm/gemm.h"
+
+namespace loopos::kernels {
+
+/// How far stored numbers are from those that came.
+struct StorageError {
+  double largest = 0;                     // |stored - given|
+  double error_squares = 0, squares = 0;  // sums of (stored - given)^2 and given^2
+  Index refused = -1;  // flat place of a number that cannot be stored: NaN, infinite or beyond the range; -1: none
+};
+
+/// Bytes of one panel, and of a whole weight (out, in).
+Index panel_bytes(Storage kind, Index in);
+Index stored_bytes(Storage kind, Index out, Index in);
+
+/// Stores rows [first, first + rows) of a weight (out, in) whose memory was zero before. first is a multiple of
+/// kPanelRows. Stops at a number that it refuses, and leaves it at what was stored until there.
+StorageError store_rows(Storage kind, const float* from, Index first, Index rows, Index in, unsigned char* weight);
+/// The numbers of rows [first, first + rows), any; and of one column of all rows.
+void load_rows(Storage kind, const unsigned char* weight, Index first, Index rows, Index in, float* to);
+void load_column(Storage kind, const unsigned char* weight, Index out, Index in, Index column, float* to);
+
+/// The whole weight as products read it: (out, in).
+template <Storage kind>
+Matrix<Panels<kind>> stored_matrix(const unsigned char* weight, Index out, Index in) {
+  return {weight, panel_bytes(kind, in), out, in, 0, 0, false};
+}
+
+/// Calls body(matrix) with the weight as products read it.
+template <class Body>
+void with_stored(Storage kind, const unsigned char* weight, Index out, Index in, Body&& body) {
+  if (kind == Storage::bfloat16)
+    body(stored_matrix<Storage::bfloat16>(weight, out, in));
+  else
+    body(stored_matrix<Storage::int8>(weight, out, in));
+}
+
+}  // namespace loopos::kernels

@@ -1,0 +1,252 @@
+// Products with a weight that is stored small: packing into float panels, and a few rows times the weight in place. Both
+// turn a stored number into the same float, and both add in the same order.
+#pragma once
+
+#include "kernels/gemm/block.h"
+#include "kernels/gemm/transpose.h"
+
+namespace loopos::kernels::LOOPOS_ISA_NAME {
+
+/// Reads one panel of a weight (see Panels in matrix.h). at(column, lane): the vector of rows lane, lane + 1, ... of the
+/// panel, as floats.
+template <Storage kind>
+struct Panel;
+
+template <>
+struct Panel<Storage::bfloat16> {
+  static constexpr Index kColumnBytes = 2 * kPanelRows;
+  const unsigned char* data;
+
+  struct Scale {};
+  static Scale scale(const unsigned char*, Index) { return {}; }
+  static Index block_of(Index) { return 0; }
+  static Index block_end(Index) { return INT64_MAX; }
+  const unsigned char* block(Index) const { return data; }
+  const unsigned char* column(Index column) const { return data + column * kColumnBytes; }
+  /// Numbers that begin at p.
+  static V<float> load(const unsigned char* p, Scale) {
+#if defined(__AVX512F__)
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return V<float>((vfloat)_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+#elif defined(__AVX2__)
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return V<float>((vfloat)_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
+#else
+    vint wide;
+    for (int i = 0; i < kLanes; ++i)
+      wide[i] = static_cast<std::int32_t>(std::uint32_t{p[2 * i]} << 16 | std::uint32_t{p[2 * i + 1]} << 24);
+    V<float> x;
+    std::memcpy(&x.v, &wide, sizeof wide);
+    return x;
+#endif
+  }
+};
+
+template <>
+struct Panel<Storage::int8> {
+  static constexpr Index kColumnBytes = kPanelRows, kScales = 2 * kPanelRows,
+                         kBlock = kScales + kScaleColumns * kPanelRows;
+  const unsigned char* data;
+
+  using Scale = V<float>;
+  /// Of rows lane, lane + 1, ... in the block whose scales begin at `scales`: float16 as float. The shift leaves its
+  /// exponent 112 too small.
+  static Scale scale(const unsigned char* scales, Index lane) {
+    const unsigned char* p = scales + 2 * lane;
+    vint wide;
+#if defined(__AVX512F__)
+    wide = (vint)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 13);
+#elif defined(__AVX2__)
+    wide = (vint)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 13);
+#else
+    for (int i = 0; i < kLanes; ++i)
+      wide[i] = static_cast<std::int32_t>(std::uint32_t{p[2 * i]} << 13 | std::uint32_t{p[2 * i + 1]} << 21);
+#endif
+    V<float> x;
+    std::memcpy(&x.v, &wide, sizeof wide);
+    return x * V<float>(0x1p112f);
+  }
+  static Index block_of(Index column) { return column / kScaleColumns; }
+  static Index block_end(Index block) { return (block + 1) * kScaleColumns; }
+  const unsigned char* block(Index block) const { return data + block * kBlock; }
+  const unsigned char* column(Index column) const {
+    return block(block_of(column)) + kScales + column % kScaleColumns * kColumnBytes;
+  }
+  /// A product of 7 and 11 bits: exact.
+  static V<float> load(const unsigned char* p, Scale scale) {
+#if defined(__AVX512F__)
+    const __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return V<float>((vfloat)_mm512_cvtepi32_ps(wide)) * scale;
+#elif defined(__AVX2__)
+    const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return V<float>((vfloat)_mm256_cvtepi32_ps(wide)) * scale;
+#else
+    V<float> x;
+    for (int i = 0; i < kLanes; ++i) x.v[i] = static_cast<float>(static_cast<signed char>(p[i]));
+    return x * scale;
+#endif
+  }
+};
+
+template <Storage kind>
+constexpr Index kNumberBytes = Panel<kind>::kColumnBytes / kPanelRows;
+
+/// body(begin, end, scales) for every run of columns [begin, end) that share their scales.
+template <Storage kind, class Body>
+LOOPOS_INLINE inline void for_each_block(const Panel<kind>& panel, Index begin, Index end, Body&& body) {
+  for (Index at = begin; at < end;) {
+    const Index block = Panel<kind>::block_of(at), next = Panel<kind>::block_end(block);
+    const Index stop = next < end ? next : end;
+    body(at, stop, panel.block(block));
+    at = stop;
+  }
+}
+
+template <Storage kind>
+inline Panel<kind> panel_at(const Matrix<Panels<kind>>& w, Index row) {
+  return {w.data + row / kPanelRows * w.panel};
+}
+
+/// pack_b of (in, out): the lanes of a stored vector are columns of B already.
+template <Storage kind>
+inline void pack_stored_transposed(const Matrix<Panels<kind>>& b, float* packed) {
+  const Index k = b.rows, n = b.columns;
+  for (Index j = 0; j < n; j += kLanes) {
+    const Index row = b.out + j, lane = row % kPanelRows;
+    const Panel<kind> panel = panel_at(b, row);
+    float* to = packed + j / NR * NR * k + j % NR;
+    for_each_block(panel, b.in, b.in + k, [&](Index begin, Index end, const unsigned char* scales) {
+      const auto scale = Panel<kind>::scale(scales, lane);
+      const unsigned char* from = panel.column(begin) + lane * kNumberBytes<kind>;
+      for (Index p = begin; p < end; ++p, from += Panel<kind>::kColumnBytes)
+        Panel<kind>::load(from, scale).store(to + (p - b.in) * NR);
+    });
+  }
+}
+
+/// pack_b of (out, in): squares are transposed in registers.
+template <Storage kind>
+inline void pack_stored_rows(const Matrix<Panels<kind>>& b, float* packed) {
+  const Index k = b.rows, n = b.columns, first = b.out, last = b.out + k;
+  for (Index j = 0; j < n; j += kLanes) {
+    const int columns = static_cast<int>(n - j < kLanes ? n - j : kLanes);
+    float* to = packed + j / NR * NR * k + j % NR;
+    for (Index row = first / kLanes * kLanes; row < last; row += kLanes) {
+      const Index lane = row % kPanelRows;
+      const Panel<kind> panel = panel_at(b, row);
+      vfloat square[kLanes];
+      for (int i = 0; i < kLanes; ++i) {
+        const Index column = b.in + j + i;
+        square[i] = i < columns
+                        ? Panel<kind>::load(panel.column(column) + lane * kNumberBytes<kind>,
+                                            Panel<kind>::scale(panel.block(Panel<kind>::block_of(column)), lane))
+                              .v
+                        : vfloat{};
+      }
+      transpose_square<1>(square);
+      for (int u = 0; u < kLanes; ++u)
+        if (row + u >= first && row + u < last) V<float>(square[u]).store(to + (row + u - first) * NR);
+    }
+  }
+}
+
+template <Storage kind>
+inline void pack_stored(const Matrix<Panels<kind>>& b, float* packed) {
+  b.transposed ? pack_stored_transposed(b, packed) : pack_stored_rows(b, packed);
+}
+
+constexpr int kPanelVectors = kPanelRows / kLanes;
+
+/// ROWS rows times COUNT panels over one block of depth [begin, end) of k: each sum is one chain over k in ascending
+/// order, as in the micro-kernel.
+template <Storage kind, int ROWS, int COUNT>
+LOOPOS_INLINE inline void add_panels(const Panel<kind>* panels, const float* x, Index x_stride, Index begin, Index end,
+                                     V<float>* sums) {
+  using P = Panel<kind>;
+  constexpr Index kAhead = 1536;  // bytes that a panel is prefetched ahead
+  for_each_block(panels[0], begin, end, [&](Index from, Index to, const unsigned char*) LOOPOS_INLINE {
+    typename P::Scale scales[COUNT * kPanelVectors];
+    const unsigned char* at[COUNT];
+    unrolled<COUNT>([&](auto c) LOOPOS_INLINE {
+      const unsigned char* block = panels[c].block(P::block_of(from));
+      unrolled<kPanelVectors>([&](auto v)
+                                  LOOPOS_INLINE { scales[c * kPanelVectors + v] = P::scale(block, v * kLanes); });
+      at[c] = panels[c].column(from);
+    });
+    for (Index p = from; p < to; ++p) {
+      V<float> factor[ROWS];
+      unrolled<ROWS>([&](auto r) LOOPOS_INLINE { factor[r] = V<float>(x[r * x_stride + p]); });
+      unrolled<COUNT>([&](auto c) LOOPOS_INLINE {
+        __builtin_prefetch(at[c] + kAhead);
+        unrolled<kPanelVectors>([&](auto v) LOOPOS_INLINE {
+          constexpr int vector = c * kPanelVectors + v;
+          const V<float> w = P::load(at[c] + v * kLanes * kNumberBytes<kind>, scales[vector]);
+          unrolled<ROWS>([&](auto r) LOOPOS_INLINE {
+            V<float>& sum = sums[r * COUNT * kPanelVectors + vector];
+            sum = fma(factor[r], w, sum);
+          });
+        });
+        at[c] += P::kColumnBytes;
+      });
+    }
+  });
+}
+
+template <Storage kind, int ROWS, int COUNT>
+__attribute__((noinline, no_sanitize("undefined"))) void multiply_stored(const RowsBlock<kind>& g, Index row,
+                                                                         Index column) {
+  const Matrix<Panels<kind>>& w = g.weight;
+  Panel<kind> panels[COUNT];
+  for (int c = 0; c < COUNT; ++c) panels[c] = panel_at(w, w.out + column + c * kPanelRows);
+  const float* x = g.x + row * g.x_stride;
+  const Epilogue<float>& e = g.epilogue;
+  for (Index p = 0; p < w.columns; p += g.depth) {
+    const Index end = p + g.depth < w.columns ? p + g.depth : w.columns;
+    V<float> sums[ROWS * COUNT * kPanelVectors];
+    unrolled<ROWS * COUNT * kPanelVectors>([&](auto t) LOOPOS_INLINE { sums[t] = V<float>(vfloat{}); });
+    add_panels<kind, ROWS, COUNT>(panels, x - w.in, g.x_stride, w.in + p, w.in + end, sums);
+    unrolled<ROWS * COUNT * kPanelVectors>([&](auto t) LOOPOS_INLINE {
+      constexpr int r = t / (COUNT * kPanelVectors);
+      const Index j = column + t % (COUNT * kPanelVectors) * kLanes;
+      if (j >= w.rows) return;
+      const int lanes = static_cast<int>(w.rows - j < kLanes ? w.rows - j : kLanes);
+      const auto load = [&](const float* from) LOOPOS_INLINE {
+        return lanes == kLanes ? V<float>::load(from) : V<float>::load(from, lanes);
+      };
+      float* out = g.c.data + (row + r) * g.c.stride + j;
+      V<float> y = sums[t];
+      if (p > 0 || e.accumulate) y = load(out) + y;
+      if (end == w.columns && e.bias) y = load(e.bias + j) + y;
+      if (end == w.columns && e.residual) y = load(e.residual + (row + r) * e.residual_stride + j) + y;
+      lanes == kLanes ? y.store(out) : y.store(out, lanes);
+    });
+  }
+}
+
+/// As many panels at once as their sums leave registers for the rest.
+template <Storage kind, int ROWS>
+inline void multiply_group(const RowsBlock<kind>& g, Index row) {
+  constexpr int kSums = kVectorBytes == 64 ? 16 : 8, kFit = kSums / (ROWS * kPanelVectors);
+  constexpr int kMost = kFit < 1 ? 1 : kFit < 4 ? kFit : 4;
+  Index column = 0;
+  for (; g.weight.rows - column > (kMost - 1) * kPanelRows; column += kMost * kPanelRows)
+    multiply_stored<kind, ROWS, kMost>(g, row, column);
+  const Index left = g.weight.rows - column;
+  if constexpr (kMost > 2)
+    if (left > 2 * kPanelRows) return multiply_stored<kind, ROWS, 3>(g, row, column);
+  if constexpr (kMost > 1)
+    if (left > kPanelRows) return multiply_stored<kind, ROWS, 2>(g, row, column);
+  if (left > 0) multiply_stored<kind, ROWS, 1>(g, row, column);
+}
+
+/// Rows share what a stored vector is turned into.
+template <Storage kind, int ROWS = kVectorBytes == 64   ? 8
+                                   : kVectorBytes == 32 ? 2
+                                                        : 1>
+inline void multiply_rows_stored(const RowsBlock<kind>& g, Index row = 0) {
+  for (; g.rows - row >= ROWS; row += ROWS) multiply_group<kind, ROWS>(g, row);
+  if constexpr (ROWS > 1)
+    if (row < g.rows) multiply_rows_stored<kind, ROWS - 1>(g, row);
+}
+
+}  // namespace loopos::kernels::LOOPOS_ISA_NAME

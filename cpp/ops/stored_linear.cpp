@@ -1,0 +1,71 @@
+#include "ops/stored_linear.h"
+
+#include <cstring>
+
+#include "core/memory.h"
+#include "core/thread_pool.h"
+#include "kernels/gemm/stored.h"
+
+namespace loopos {
+
+void allocate_stored(StoredWeight& w) {
+  const Index bytes = kernels::stored_bytes(w.kind, w.out, w.in);
+  w.bytes = Buffer<unsigned char>(bytes);
+  if (bytes) std::memset(w.bytes.data(), 0, static_cast<std::size_t>(bytes));
+}
+
+Index store_rows(StoredWeight& w, const float* from, Index first, Index rows) {
+  const auto error = kernels::store_rows(w.kind, from, first, rows, w.in, w.bytes.data());
+  if (first == 0) w.largest_error = w.error_squares = w.squares = 0;
+  w.largest_error = std::max(w.largest_error, error.largest);
+  w.error_squares += error.error_squares;
+  w.squares += error.squares;
+  return error.refused;
+}
+
+void load_stored(const StoredWeight& w, Index first, Index rows, float* to) {
+  kernels::load_rows(w.kind, w.bytes.data(), first, rows, w.in, to);
+}
+
+void look_up_stored(const Index* ids, const StoredWeight& w, Index rows, float* y) {
+  parallel_blocks(rows, row_grain(w.in, 4), [&](Index begin, Index end) {
+    for (Index r = begin; r < end; ++r) load_stored(w, ids[r], 1, y + r * w.in);
+  });
+}
+
+void look_up_stored_operands(Operands& o, const Index* ids, const StoredWeight& w) {
+  std::vector<float> row(static_cast<std::size_t>(w.in));
+  load_stored(w, ids[o.row()], 1, row.data());
+  o.set("id", ids[o.row()]);
+  o.take("token", row.data() + o.column(), 1);
+}
+
+void stored_linear_forward(const float* x, const StoredWeight& w, const float* bias, Index rows, float* y,
+                           const float* residual) {
+  kernels::with_stored(w.kind, w.bytes.data(), w.out, w.in, [&](const auto& weight) {
+    kernels::gemm(kernels::matrix(x, rows, w.in), transpose(weight), {y, w.out}, {false, bias, residual, w.out});
+  });
+}
+
+void stored_linear_backward(const float* dy, const StoredWeight& w, Index rows, float* dx) {
+  kernels::with_stored(w.kind, w.bytes.data(), w.out, w.in, [&](const auto& weight) {
+    kernels::gemm(kernels::matrix(dy, rows, w.out), weight, {dx, w.in});
+  });
+}
+
+void stored_linear_operands(Operands& o, const float* x, const StoredWeight& w, const float* bias) {
+  std::vector<float> row(static_cast<std::size_t>(w.in));
+  kernels::load_rows(w.kind, w.bytes.data(), o.column(), 1, w.in, row.data());
+  o.take("x", x + o.row() * w.in, w.in);
+  o.take("weight", row);
+  if (bias) o.take("bias", bias + o.column(), 1);
+}
+
+void stored_linear_backward_operands(Operands& o, const float* dy, const StoredWeight& w, Index first) {
+  std::vector<float> column(static_cast<std::size_t>(w.out));
+  kernels::load_column(w.kind, w.bytes.data(), w.out, w.in, o.column(), column.data());
+  o.take("dy", dy + (o.row() - first) * w.out, w.out);
+  o.take("weight", column);
+}
+
+}  // namespace loopos
