@@ -39,6 +39,7 @@ __all__ = [
     "Tokenizer",
     "TrainResult",
     "__version__",
+    "callbacks",
     "counterfactuals",
     "doctor",
     "explain",
@@ -56,6 +57,7 @@ __all__ = [
 ]
 
 _LATER = {  # loaded when first used: a training needs none of it
+    "callbacks": "loopos.callbacks",
     "counterfactuals": "loopos.health.replay.counterfactuals",
     "doctor": "loopos.health.doctor.doctor",
     "explain": "loopos.health.explain.explain",
@@ -66,6 +68,7 @@ _LATER = {  # loaded when first used: a training needs none of it
 
 def __getattr__(name: str):
     if name in _LATER:
-        globals()[name] = getattr(import_module(_LATER[name]), name)
+        module = import_module(_LATER[name])
+        globals()[name] = getattr(module, name, module)  # a room has no such name and is meant itself
         return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -276,7 +276,8 @@ class _Run:
         """The loop between on_train_begin and on_train_end, with what an early end asks for."""
         first, stopped = self.step, "error"
         try:
-            self.call("on_train_begin", max_steps=self.total, output_dir=self.folder.path)
+            begun = {"output_dir": self.folder.path, "settings": self.settings.to_dict()}
+            self.call("on_train_begin", max_steps=self.total, **begun)
             stopped = self.loop()
             self.save(final=True)
         except Interrupted:

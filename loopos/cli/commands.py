@@ -120,7 +120,7 @@ def train(given: dict[str, Any]) -> Reply:
     if run.get("export") is not None:
         _check_export(run["export"], model.config)
     companion = origin.Companion(learned)
-    callbacks: list[Any] = [companion]
+    callbacks: list[Any] = [companion, *_trackers(run)]
     if run.get("doctor", True) and settings.get("progress", True):  # without progress nothing is printed, so not looked
         callbacks.append(checkup.Checkup(ids, tokenizer, settings))
     if emit is not None:
@@ -148,6 +148,13 @@ def train(given: dict[str, Any]) -> Reply:
         )
         print(sample := tokenizer.decode(written[1:]))
     return Reply(_told(result) | {"export": run.get("export"), "sample": sample})
+
+
+def _trackers(run: dict[str, Any]) -> list[Any]:
+    from loopos.callbacks import TensorBoard, WandB
+
+    asked = ((TensorBoard, run.get("tensorboard")), (WandB, run.get("wandb")))
+    return [make(name) for make, name in asked if name is not None]
 
 
 def _told(result: loopos.TrainResult) -> dict[str, Any]:

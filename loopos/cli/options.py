@@ -116,6 +116,8 @@ RUN = {
     "sample": "tokens of text to print at the end; 0: none",
     "dtype": "of the weights",
     "doctor": "the quick checks before the first update",
+    "tensorboard": "folder for TensorBoard's event files (pip install 'loopos[track]')",
+    "wandb": "project of Weights & Biases, logged offline (pip install wandb)",
 }
 
 
@@ -166,6 +168,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     _add(run, "sample", RUN["sample"], "int", SAMPLE)
     _add(run, "dtype", RUN["dtype"], "str", "float32")
     _add(run, "doctor", RUN["doctor"], "bool", True)
+    _add(run, "tensorboard", RUN["tensorboard"], "str")
+    _add(run, "wandb", RUN["wandb"], "str")
     training = parser.add_argument_group("training")
     for name, help_text in TRAIN.items():
         _add(training, name, help_text, *settings[name])
@@ -216,10 +220,12 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 
 def check(settings: Mapping[str, Any]) -> None:
     """Types and ranges of the settings that ModelConfig and loopos.train do not check by name before the training."""
-    for name in ("text", "init", "export", "eval_data", "output_dir", "resume", "freeze"):
+    for name in ("text", "init", "export", "eval_data", "output_dir", "resume", "freeze", "tensorboard", "wandb"):
         value = settings.get(name)
         if value is not None and (not isinstance(value, str) or not value):
-            what = "patterns of names, with commas" if name == "freeze" else "the name of a file or folder"
+            what = {"freeze": "patterns of names, with commas", "wandb": "the name of a project"}.get(
+                name, "the name of a file or folder"
+            )
             raise ValueError(f"train: {name} must be {what}, got {checks.shown(value)}")
     if not isinstance(settings.get("tokenizer", ""), str | None):
         named = checks.shown(settings["tokenizer"])
