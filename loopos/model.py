@@ -10,13 +10,13 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import wraps
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from loopos import _core, checks, hf, saved
 from loopos.births.birth import birth_from, find_birth
+from loopos.companions import Companions
 from loopos.config import ModelConfig
 from loopos.errors import NonFiniteError
 from loopos.rope import frequencies
@@ -38,7 +38,7 @@ def _serialised(method: _Method) -> _Method:
     return locked  # type: ignore[return-value]
 
 
-class Model:
+class Model(Companions):
     """A GPT-2-like or Llama-like transformer described by a :class:`ModelConfig`.
 
     seed: of the initial weights (normal 0.02, residual outputs 0.02 / sqrt(2 n_layer), biases 0, norm weights 1); the
@@ -59,7 +59,6 @@ class Model:
         _refuse_uncomputed(config)
         _refuse_oversized(config, self._dtype)
         self._config = config
-        self._source: hf.Source | None = None  # of the Hugging Face folder that it came from
         self.lock = threading.RLock()  # train and the optimizers take it too; a callback may call the model again
         _MODELS.add(self)
         self._training = False  # inside loopos.train
@@ -295,17 +294,8 @@ class Model:
                 found.arrays.into(name, view)
         else:
             model.load_state_dict(found.arrays)
-        model._source = found.source
+        model.accompany(found.source, found.state.get("tokenizer"))
         return model
-
-    @property
-    def source(self) -> hf.Source | None:
-        """The other files of the Hugging Face folder that it came from."""
-        return self._source
-
-    def inherit(self, run: Path) -> None:
-        """Take over the source that the folder of a run keeps, unless this model has one."""
-        self._source = self._source or hf.Source.kept(run)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that transformers opens with nothing missing; atomic. Of a model that came from a Hugging

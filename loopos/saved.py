@@ -11,6 +11,7 @@ import numpy as np
 
 from loopos import hf
 from loopos.config import ModelConfig
+from loopos.data.tokenizer import tokenizer_from_dict
 from loopos.errors import CheckpointError
 from loopos.files.run_folder import holds_checkpoint, load_checkpoint
 from loopos.hf.tensors import cast
@@ -27,9 +28,27 @@ class Saved(NamedTuple):
     step: int | None = None
     state: Mapping[str, Any] = {}
 
+    def tokenizer(self) -> Any:
+        """The tokenizer that goes with the model: of the run, or of its folder's tokenizer.json; None when there is
+        none, or an object that no file can carry. CheckpointError when a run's is not there or is another one."""
+        return tokenizer_of(self.state.get("tokenizer"), self.source)
+
     @property
     def dtype(self) -> str:
         return self.arrays.dtype if isinstance(self.arrays, hf.Weights) else str(next(iter(self.arrays.values())).dtype)
+
+
+def tokenizer_of(about: Any, source: hf.Source | None) -> Any:
+    """What Saved.tokenizer gives. about: what state.json says of a run's tokenizer, or None; source: of the model."""
+    kind = about.get("kind") if isinstance(about, Mapping) else None
+    if kind in ("bytes", "chars"):
+        return tokenizer_from_dict(about)
+    if kind == "custom":
+        return None
+    found = None if source is None else source.tokenizer()
+    if found is not None and kind == "hf" and found.sha256 != about.get("sha256"):
+        raise CheckpointError(found.path, "not the tokenizer that this run was trained with any more")
+    return found
 
 
 def read(folder: str | os.PathLike, dtype: str | None = None) -> Saved:

@@ -16,6 +16,7 @@ from . import checks
 from .births.growth import Growth
 from .config import ModelConfig
 from .data.batches import IGNORE, Sources, TokenStream, open_sources
+from .data.tokenizer import ByteTokenizer, CharTokenizer
 from .data.vocabulary import warn_of_another
 from .errors import Birth, NonFiniteError
 from .model import Model
@@ -34,6 +35,7 @@ from .run.schedules import total_steps
 from .run.settings import EVAL_TOKENS, TrainSettings
 from .run.tally import Tally
 from .run.updates import Update, Updater, refuse_oversized
+from .text import Tokenizer
 from .threads import threads as using_threads
 
 
@@ -83,7 +85,8 @@ def train(
     keep_best        after an evaluation that is better than all before, output_dir/best becomes a checkpoint of this
                      step; the returned model has the last weights all the same
     patience         the run stops after so many evaluations of eval_every in a row that are no better than the best
-    tokenizer        for text: None (bytes), "chars", or an object with encode, decode and vocab_size
+    tokenizer        for text: None (the model's own, see Model.tokenizer, else bytes), "bytes", "chars", the path of a
+                     tokenizer.json, or an object with encode, decode and vocab_size
     max_steps        updates in all, those before a resume included; with epochs too, whichever ends first; with
                      neither: one epoch
     batch_size       sequences of one micro-batch, each of seq_len (None: context_length) tokens; grad_accum of them
@@ -126,6 +129,7 @@ def train(
         data,
         eval_data,
         tokenizer=tokenizer,
+        own=lambda: getattr(model, "tokenizer", None),
         vocab_size=config.vocab_size,
         context_length=config.context_length,
         seq_len=seq_len,
@@ -135,7 +139,7 @@ def train(
         eval_tokens=settings.eval_tokens,
     )
     if isinstance(model, Model) and sources.tokenizer is not None:
-        warn_of_another(tokenizer, sources.tokenizer, config.vocab_size)
+        warn_of_another(model.tokenizer if tokenizer is None else tokenizer, sources.tokenizer, config.vocab_size)
     total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
     if isinstance(sources.train, TokenStream):  # a dataset's batches have the size it gives them
         refuse_oversized(model, settings.batch_size, sources.train.seq_len, settings.grad_accum)
@@ -166,6 +170,8 @@ def train(
         run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *observers)
         if checkpoint is not None:
             model.inherit(checkpoint.path.parent)
+        if isinstance(sources.tokenizer, Tokenizer | ByteTokenizer | CharTokenizer):
+            model.reads_with(sources.tokenizer)
         folder.begin(checkpoint, model.source)
         stack.enter_context(_trained(model))
         stopped = run.run()

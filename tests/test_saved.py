@@ -101,11 +101,11 @@ def test_the_command_line_gets_tokenizer_and_step_too(tmp_path):
         output_dir=tmp_path / "run", progress=False,
     )  # fmt: skip
     found = folders.load(str(tmp_path / "run"))
-    assert isinstance(found.tokenizer, CharTokenizer)
+    assert isinstance(found.model.tokenizer, CharTokenizer)
     assert found.step == 1
     assert found.state["config"]["d_model"] == 8
     loopos.Model.from_pretrained(tmp_path / "run").save_pretrained(tmp_path / "hf")
-    assert folders.load(str(tmp_path / "hf"))[1:] == (None, None, {})
+    assert folders.load(str(tmp_path / "hf"))[1:] == (None, {})
 
 
 def test_a_state_of_something_else(run):

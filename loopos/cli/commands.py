@@ -75,7 +75,6 @@ def prepare(given: dict[str, Any]) -> Prepared:
     texts = not all(reader.holds_ids(path) for path in (run.get("text"), scored or run.get("text")))
     tokenizer = spec if starting is None or not texts else reader.reader(init, starting, spec)
     ids, tokenizer = load_ids(origin.source(learned.text), "bytes" if spec == "bytes" else tokenizer)
-    learned = learned._replace(tokenizer=origin.path_of(tokenizer))
     if scored is not None:
         settings["eval_data"], _ = load_ids(Path(scored), tokenizer)
     elif held_out != 0:
@@ -225,7 +224,7 @@ def generate(given: dict[str, Any]) -> Reply:
     as_ids = "prompt_ids" in given
     if as_ids and "prompt" in given:
         raise ValueError("prompt and prompt_ids cannot both be given")
-    tokenizer = None if as_ids else reader.own(given["folder"], loaded)
+    tokenizer = None if as_ids else loaded.model.tokenizer
     if not as_ids and tokenizer is None:
         raise ValueError(f"{given['folder']} holds no tokenizer, so --prompt cannot be read; pass --prompt-ids")
     try:

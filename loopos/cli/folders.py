@@ -6,17 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loopos.data.tokenizer import tokenizer_from_dict
 from loopos.errors import CheckpointError
 from loopos.model import Model
 from loopos.saved import read
 
 
 class Loaded(NamedTuple):
-    """A model, and for a run its tokenizer (None when its data were ids or came through an object) and step."""
+    """A model, and for a run its step and state."""
 
     model: Model
-    tokenizer: Any
     step: int | None
     state: dict[str, Any]
 
@@ -26,13 +24,10 @@ def load(folder: str, dtype: str | None = None) -> Loaded:
     saved = read(folder, dtype)
     model = Model.of(saved)
     if saved.step is None:
-        return Loaded(model, None, None, {})
-    try:
-        tokenizer = saved.state["tokenizer"]
-    except KeyError as error:
-        raise CheckpointError(folder, f"state.json is not of a run of loopos.train: {error}") from None
-    known = tokenizer is not None and tokenizer.get("kind") in ("bytes", "chars")
-    return Loaded(model, tokenizer_from_dict(tokenizer) if known else None, saved.step, dict(saved.state))
+        return Loaded(model, None, {})
+    if "tokenizer" not in saved.state:
+        raise CheckpointError(folder, "state.json is not of a run of loopos.train: it has no tokenizer")
+    return Loaded(model, saved.step, dict(saved.state))
 
 
 def continued(model: Model, ids: np.ndarray, count: int, *, seed: int = 0, **choosing: Any) -> np.ndarray:

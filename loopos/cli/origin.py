@@ -18,12 +18,11 @@ DEFAULT = "default"  # no absolute path is spelt so
 
 class Origin(NamedTuple):
     """text: an absolute path or "default"; held_out: the share of its end that was not learned; eval_data: the absolute
-    path of the file scored instead, or None; tokenizer: the absolute path of the tokenizer.json, or None."""
+    path of the file scored instead, or None."""
 
     text: str
     held_out: float
     eval_data: str | None
-    tokenizer: str | None = None
 
     @staticmethod
     def of(text: str | None, held_out: float, eval_data: str | None) -> Origin:
@@ -41,8 +40,7 @@ class Origin(NamedTuple):
         kinds = {"text": str, "held_out": float, "eval_data": str | None}
         if not isinstance(saved, dict) or any(not isinstance(saved.get(key), kind) for key, kind in kinds.items()):
             raise CheckpointError(path, f"expected {', '.join(kinds)}; pass the TEXT to score")
-        tokenizer = saved.get("tokenizer")
-        return Origin(*(saved[key] for key in kinds), tokenizer if isinstance(tokenizer, str) else None)
+        return Origin(*(saved[key] for key in kinds))
 
 
 class Companion(Callback):
@@ -56,10 +54,7 @@ class Companion(Callback):
     def on_train_begin(self, info: dict[str, Any]) -> None:
         if info["output_dir"] is not None:
             self.folder = Path(info["output_dir"])
-            kept = self.origin._asdict()
-            if kept["tokenizer"] is None:
-                del kept["tokenizer"]
-            durable.write_json(self.folder / NAME, kept)
+            durable.write_json(self.folder / NAME, self.origin._asdict())
 
     def on_evaluate(self, info: dict[str, Any]) -> None:
         self.evaluated = info
@@ -78,12 +73,6 @@ class Companion(Callback):
 def source(text: str) -> str | Path:
     """What load_ids takes, of an origin's text."""
     return default_text() if text == DEFAULT else Path(text)
-
-
-def path_of(tokenizer: Any) -> str | None:
-    """Where a tokenizer was read from; None of one that was not."""
-    path = getattr(tokenizer, "path", None)
-    return str(path) if isinstance(path, Path) else None
 
 
 def named(text: str) -> str:

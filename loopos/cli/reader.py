@@ -7,9 +7,7 @@ from typing import Any
 
 from loopos.data.tokenizer import ByteTokenizer, CharTokenizer, resolve, tokenizer_to_dict
 from loopos.data.vocabulary import padded
-from loopos.text import Tokenizer, find
 
-from . import origin
 from .folders import Loaded
 
 IDS = (".npy", ".bin")
@@ -20,28 +18,11 @@ def holds_ids(text: str | None) -> bool:
     return text is not None and Path(text).suffix.lower() in IDS
 
 
-def own(folder: str, loaded: Loaded) -> Any:
-    """The tokenizer that goes with the model: of the run, or the tokenizer.json of the folder; None when there is none.
-    One that cannot be read any more is an error."""
-    if loaded.tokenizer is not None:
-        return loaded.tokenizer
-    if loaded.step is None:
-        return None if find(folder) is None else Tokenizer.from_pretrained(folder)
-    saved = loaded.state.get("tokenizer") or {}
-    learned = origin.Origin.read(folder) if saved.get("kind") == "hf" else None
-    if learned is None or learned.tokenizer is None:
-        return None
-    made = Tokenizer.from_file(learned.tokenizer)
-    if made.sha256 != saved.get("sha256"):
-        raise ValueError(f"{learned.tokenizer} is not the tokenizer that {folder} was trained with any more")
-    return made
-
-
 def reader(folder: str, loaded: Loaded, asked: str | None = None) -> Any:
     """The tokenizer by which texts are read for this model. asked: by name or path, see loopos.train.
 
     ValueError when there is none, or when the one asked for gives other ids than the model learned."""
-    theirs, size = own(folder, loaded), loaded.model.config.vocab_size
+    theirs, size = loaded.model.tokenizer, loaded.model.config.vocab_size
     if asked is None:
         if theirs is not None:
             return theirs

@@ -6,12 +6,13 @@ is in ``loopos.data.reading``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from loopos import checks
+from loopos.text import Tokenizer
 
 from .held_out import IGNORE, HeldOut, spread
 from .order import Order
@@ -26,6 +27,7 @@ from .reading import (
     token_array,
 )
 from .tokenizer import resolve
+from .vocabulary import require_room
 
 
 class TokenStream:
@@ -166,6 +168,7 @@ def open_sources(
     eval_data: Any = None,
     *,
     tokenizer: Any = None,
+    own: Callable[[], Any] = lambda: None,
     vocab_size: int,
     context_length: int,
     seq_len: int | None = None,
@@ -175,6 +178,7 @@ def open_sources(
     eval_tokens: int | None = None,
 ) -> Sources:
     """The data arguments of train, checked: lengths and the range of every id too. See API of train for the forms.
+    own: gives the model's own tokenizer, asked for only where a text must be read and ``tokenizer`` is None.
 
     With "chars" the vocabulary is made from data and eval_data together, so that a character which only the held-out
     part has can still be scored."""
@@ -189,9 +193,13 @@ def open_sources(
         raise ValueError(f"train: seq_len must be at most context_length {context_length}, got {length}")
     if not source.is_dataset and len(source.value) == 0:  # before "chars" looks for a vocabulary in it
         require_length(source, 0, length)
+    texts = [s for s in (source, held_out) if s is not None and s.is_text]
+    tokenizer = own() if tokenizer is None and texts else tokenizer
     for text in streams:
         examine(text, tokenizer)
-    made = _resolve(tokenizer, [s for s in (source, held_out) if s is not None and s.is_text])
+    made = _resolve(tokenizer, texts)
+    if isinstance(made, Tokenizer):
+        require_room(made, vocab_size)
 
     kwargs = {"vocab_size": vocab_size, "context_length": context_length}
     if source.is_dataset:

@@ -13,9 +13,20 @@ def padded(size: int, tokens: int) -> bool:
     return size == tokens or (tokens < size and rounded)
 
 
+def require_room(tokenizer: Any, size: int) -> None:
+    """ValueError when a tokenizer has ids that a model of ``size`` does not. Fewer are legal: vocabularies are made
+    larger for speed."""
+    if tokenizer.vocab_size > size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {size} ids (vocab_size): texts may need "
+            "ids that it does not have; take the model's own tokenizer, or a model of a larger vocabulary"
+        )
+
+
 def warn_of_another(asked: Any, tokenizer: Any, size: int) -> None:
     """A UserWarning when texts become ids that a Model of ``size`` ids can hardly have learned. asked: the argument of
-    train; tokenizer: what was made of it. One that is named or passed is taken as meant where it fits."""
+    train, or the model's own tokenizer; tokenizer: what was made of it.
+    One that is named or passed is taken as meant where it fits."""
     tokens = getattr(tokenizer, "vocab_size", size)
     if asked is None and tokens != size:
         warnings.warn(

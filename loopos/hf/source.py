@@ -11,18 +11,21 @@ from typing import Any
 
 from loopos.errors import CheckpointError
 from loopos.files import durable
+from loopos.text import Tokenizer
 
 from .known import QUANTIZATION
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 KEPT = "pretrained"  # in the folder of a run
+TOKENIZER = "tokenizer.json"
 TEMPLATES = "additional_chat_templates"  # a folder of .jinja files
-COMPANIONS = (
-    GENERATION,
+OF_TOKENIZERS = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
     *("tekken.json", "chat_template.jinja", "chat_template.json"),
 )
+COMPANIONS = (GENERATION, *OF_TOKENIZERS)
+SPECIAL = ("bos", "eos", "pad")
 MAX_BYTES = 256 << 20  # of one of them; the largest tokenizers take a tenth of that
 
 # In config.json these are ours to say: what is saved is of our dtype, not quantized, and rope_parameters says the rest.
@@ -32,10 +35,11 @@ OURS = ("dtype", "torch_dtype", "architectures", "rope_theta", "rope_parameters"
 @dataclass(frozen=True)
 class Source:
     """settings: config.json, of which the model's ModelConfig was made; companions: the other
-    files by their path in the folder, byte for byte."""
+    files by their path in the folder, byte for byte; folder: where they were read, for messages."""
 
     settings: Mapping[str, Any]
     companions: Mapping[str, bytes] = field(repr=False, default_factory=dict)
+    folder: Path = field(default=Path(), compare=False)
 
     @classmethod
     def of(cls, folder: Path, settings: Mapping[str, Any]) -> Source:
@@ -49,7 +53,7 @@ class Source:
             except (OSError, CheckpointError) as error:
                 text = f"from_pretrained: {name} is left out when this model is saved again: {error}"
                 warnings.warn(text, RuntimeWarning, stacklevel=4)
-        return cls(json.loads(json.dumps(settings)), companions)
+        return cls(json.loads(json.dumps(settings)), companions, Path(folder))
 
     def keep(self, run: Path) -> None:
         """Keep it in the folder of a run, so that a model that is loaded from there has it. OSError when that fails."""
@@ -75,10 +79,34 @@ class Source:
         if (run / KEPT).exists():
             durable.remove(run / KEPT)
 
+    def tokenizer(self) -> Tokenizer | None:
+        """Of the tokenizer.json among the companions; None when there is none. Errors: as Tokenizer.from_files."""
+        if TOKENIZER not in self.companions:
+            return None
+        return Tokenizer.from_files(self.companions, self.folder.absolute() / TOKENIZER)
+
+    def with_tokenizer(self, tokenizer: Any) -> Source:
+        """That of a model which reads with ``tokenizer`` from now on: its files in the place of those of another, and
+        its special ids. One that is no loopos.Tokenizer has no files."""
+        kept = {name: data for name, data in self.companions.items() if not _of_tokenizer(name)}
+        own = isinstance(tokenizer, Tokenizer)
+        if not own and len(kept) == len(self.companions):
+            return self
+        files = tokenizer.files() if own else {}
+        special = {f"{name}_token_id": getattr(tokenizer, name) if own else None for name in SPECIAL}
+        if GENERATION in kept:
+            generation = json.loads(kept[GENERATION]) | special
+            kept[GENERATION] = durable.dump_json(generation, indent=2) + b"\n"
+        return Source(dict(self.settings) | special, kept | files, self.folder)
+
     def config(self, ours: Mapping[str, Any]) -> dict[str, Any]:
         """config.json of the saved model: as the source has it, and ``ours`` for what it does not say."""
         settings = dict(ours) | {key: value for key, value in self.settings.items() if key not in OURS}
         return settings | ({"torch_dtype": ours["dtype"]} if "torch_dtype" in self.settings else {})
+
+
+def _of_tokenizer(name: str) -> bool:
+    return name in OF_TOKENIZERS or name.startswith(f"{TEMPLATES}/")
 
 
 def generation_config(config: Mapping[str, Any]) -> dict[str, Any]:

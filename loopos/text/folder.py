@@ -11,6 +11,7 @@ from typing import Any
 from loopos.checks import shown
 from loopos.errors import CheckpointError
 from loopos.files import durable
+from loopos.files.checkpoint_folder import is_checkpoint
 
 FILE, CONFIG, SPECIAL, JINJA = (
     "tokenizer.json",
@@ -21,7 +22,7 @@ FILE, CONFIG, SPECIAL, JINJA = (
 ADDED, PROCESSOR, TEMPLATES = "added_tokens.json", "chat_template.json", "additional_chat_templates"
 NAMES = (FILE, CONFIG, SPECIAL, ADDED, JINJA, PROCESSOR)
 DEFAULT = "default"  # the chat template that is meant when none is named
-KEPT = ("tokenizer", "pretrained")  # in the folder of a run: its own tokenizer, or the folder its model came from
+KEPT = "pretrained"  # in the folder of a run
 SPECIALS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 MAX_BYTES = 256 << 20
 
@@ -32,25 +33,18 @@ def find(path: str | os.PathLike) -> Path | None:
     path = Path(path)
     if not path.is_dir():
         return path if path.is_file() else None
-    folders = [path, *(path / name for name in KEPT), *(path.parent / name for name in KEPT if is_step(path))]
+    folders = [path, path / KEPT, *([path.parent / KEPT] if is_checkpoint(path) else [])]
     return next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
-
-
-def is_step(folder: Path) -> bool:
-    """Whether a folder is a checkpoint of a run."""
-    return (folder / "state.json").is_file()
 
 
 def read(folder: Path) -> dict[str, bytes]:
     """The tokenizer's files in ``folder`` by their path in it."""
+    return {name: durable.read_bytes(folder / name, MAX_BYTES).tobytes() for name in _names(folder)}
+
+
+def _names(folder: Path) -> list[str]:
     names = [name for name in NAMES if (folder / name).is_file()]
-    names += sorted(f"{TEMPLATES}/{path.name}" for path in (folder / TEMPLATES).glob("*.jinja"))
-    return {name: durable.read_bytes(folder / name, MAX_BYTES).tobytes() for name in names}
-
-
-def belongs(name: str) -> bool:
-    """Whether a file of a model's folder, by its path in it, is one of the tokenizer's."""
-    return name in NAMES or name.startswith(f"{TEMPLATES}/")
+    return names + sorted(f"{TEMPLATES}/{path.name}" for path in (folder / TEMPLATES).glob("*.jinja"))
 
 
 def parsed(files: Mapping[str, bytes], name: str, where: Path) -> dict[str, Any]:
@@ -125,16 +119,11 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Put ``files`` into ``folder``, each whole or not at all; those of another tokenizer there are taken away."""
     for parent in sorted({(folder / name).parent for name in files}):
         durable.make_folder(parent)
-    for name in read_names(folder):
+    for name in _names(folder):
         if name not in files:
             os.unlink(folder / name)
     for name, content in files.items():
         durable.write_bytes(folder / name, content)
-
-
-def read_names(folder: Path) -> list[str]:
-    names = [name for name in NAMES if (folder / name).is_file()]
-    return names + sorted(f"{TEMPLATES}/{path.name}" for path in (folder / TEMPLATES).glob("*.jinja"))
 
 
 def _json(values: Mapping[str, Any]) -> bytes:

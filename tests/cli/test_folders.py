@@ -18,9 +18,9 @@ def test_a_run_a_checkpoint_and_a_hugging_face_folder_hold_the_same_model(tmp_pa
     for folder in (tmp_path / "run", tmp_path / "run" / "step-00000002", tmp_path / "hf"):
         loaded = load(str(folder))
         assert all((loaded.model.state_dict()[name] == before[name]).all() for name in before)
-    assert load(str(tmp_path / "run")).tokenizer.vocab_size == 256
+    assert load(str(tmp_path / "run")).model.tokenizer.vocab_size == 256
     assert load(str(tmp_path / "run")).step == 2
-    assert load(str(tmp_path / "hf"))[1:] == (None, None, {})
+    assert load(str(tmp_path / "hf"))[1:] == (None, {})
 
 
 def test_within_the_context_it_is_generate():

@@ -13,17 +13,14 @@ from loopos.cli.origin import DEFAULT, NAME, Companion, Origin, named, source
 def test_it_is_kept_and_read_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     origin = Origin.of("a.txt", 0.1, "b.txt")
-    assert origin == (str(tmp_path / "a.txt"), 0.1, str(tmp_path / "b.txt"), None)
+    assert origin == (str(tmp_path / "a.txt"), 0.1, str(tmp_path / "b.txt"))
     Companion(origin).on_train_begin({"output_dir": str(tmp_path)})
     assert Origin.read(str(tmp_path)) == origin
     assert Origin.read(str(tmp_path / "elsewhere")) is None
-    origin = origin._replace(tokenizer=str(tmp_path / "tokenizer.json"))
-    Companion(origin).on_train_begin({"output_dir": str(tmp_path)})
-    assert Origin.read(str(tmp_path)) == origin
 
 
 def test_the_default_text_has_a_name_no_path_has():
-    assert Origin.of(None, 0, None) == (DEFAULT, 0.0, None, None)
+    assert Origin.of(None, 0, None) == (DEFAULT, 0.0, None)
     assert "help texts" in named(DEFAULT)
     assert named("/a.txt") == "/a.txt"
     assert len(source(DEFAULT)) > 100_000

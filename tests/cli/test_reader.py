@@ -1,7 +1,5 @@
 """loopos/cli/reader.py: a text is read by the tokenizer of the model, or not at all."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -95,9 +93,8 @@ def test_a_run_whose_data_were_ids_reads_no_text(text, tmp_path, capsys):
     assert main(["eval", run]) == 0  # the ids it held out
 
 
-@pytest.mark.reference
-def test_a_tokenizer_json_is_used_and_remembered(text, tmp_path, capsys):
-    tokenizers = pytest.importorskip("tokenizers")
+def test_a_tokenizer_json_is_used_and_kept(text, tmp_path, capsys):
+    tokenizers = pytest.importorskip("tokenizers", reason="the extra [hf]")
     words = {word: i for i, word in enumerate(["?", *sorted(set(TEXT.split()))])}
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="?"))
     made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
@@ -105,7 +102,7 @@ def test_a_tokenizer_json_is_used_and_remembered(text, tmp_path, capsys):
     made.save(path)
     run, folder = str(tmp_path / "run"), tmp_path / "hf"
     assert main(["train", text, *FLAGS, *QUICK, "--tokenizer", path, "--output-dir", run, "--export", str(folder)]) == 0
-    assert json.loads((tmp_path / "run" / "cli.json").read_text())["tokenizer"] == path
+    (tmp_path / "words.json").unlink()  # the run has its own
     assert main(["eval", run, text]) == 0
     tokens = len(TEXT.split()) - 1
     assert f"over {tokens} tokens" in capsys.readouterr().out
@@ -113,12 +110,18 @@ def test_a_tokenizer_json_is_used_and_remembered(text, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("the miller")
     assert "is another than that of" in refused(capsys, "eval", run, text, "--tokenizer", "bytes")
 
-    assert f"the model in {folder} has {size}" in refused(capsys, "eval", str(folder), text, "--tokenizer", "bytes")
-    made.save(str(folder / "tokenizer.json"))
+    assert f"that of {folder}, tokenizer.json with {size} tokens" in refused(
+        capsys, "eval", str(folder), text, "--tokenizer", "bytes"
+    )
     assert main(["eval", str(folder), text]) == 0
     assert f"over {tokens} tokens" in capsys.readouterr().out
     assert main(["generate", str(folder), "--prompt", "the miller", "--max-new-tokens", "2"]) == 0
     assert main(["train", text, "--init", str(folder), *QUICK]) == 0
+    assert main(["doctor", text, "--init", str(folder), "--quick"]) in (0, 1)
     made.add_tokens(["zzz"])
-    made.save(path)
-    assert "is not the tokenizer that" in refused(capsys, "eval", run, text)
+    kept = tmp_path / "run" / "pretrained" / "tokenizer.json"
+    made.save(str(kept))
+    told = refused(capsys, "eval", run, text)
+    assert f"the tokenizer has {size + 1} tokens, the model {size} ids" in told or "not the tokenizer that" in told
+    kept.unlink()
+    assert "holds no tokenizer" in refused(capsys, "eval", run, text)

@@ -23,6 +23,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "births data monitor",
     "hf",
     "saved",
+    "companions",
     "model optim",
     "gradients run scoring",
     "callbacks training",

@@ -130,7 +130,4 @@ def test_where_a_tokenizer_is_looked_for(folder, tmp_path):
     (run / "pretrained").mkdir()
     (run / "pretrained" / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     assert find(run) == find(run / "step-00000001") == run / "pretrained" / "tokenizer.json"
-    (run / "tokenizer").mkdir()
-    (run / "tokenizer" / "tokenizer.json").write_text("its own")
-    assert find(run) == run / "tokenizer" / "tokenizer.json"
     assert find(folder) == find(folder / "tokenizer.json") == folder / "tokenizer.json"

@@ -139,6 +139,7 @@ def _examine(
             data,
             given.get("eval_data"),
             tokenizer=given.get("tokenizer"),
+            own=lambda: getattr(model, "tokenizer", None),
             vocab_size=vocab,
             context_length=context,
             seed=settings.seed,

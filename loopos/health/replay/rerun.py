@@ -6,9 +6,9 @@ import dataclasses
 from contextlib import suppress
 from typing import Any
 
+from loopos import hf
 from loopos.config import ModelConfig
 from loopos.data.batches import open_sources
-from loopos.data.tokenizer import tokenizer_from_dict
 from loopos.errors import CheckpointError, NonFiniteError
 from loopos.model import Model
 from loopos.optim.training import for_training
@@ -20,6 +20,7 @@ from loopos.run.schedules import learning_rate as rate_of
 from loopos.run.schedules import total_steps
 from loopos.run.settings import TrainSettings
 from loopos.run.updates import Update, Updater
+from loopos.saved import tokenizer_of
 
 
 class Rerun:
@@ -43,10 +44,9 @@ class Rerun:
         except (ValueError, TypeError, LookupError) as error:
             raise CheckpointError(checkpoint.path, f"state.json is not of a run of loopos.train: {error}") from error
         settings = self.settings
-        known = isinstance(tokenizer, dict) and tokenizer.get("kind") in ("bytes", "chars")
         self._source = open_sources(
             data,
-            tokenizer=tokenizer_from_dict(tokenizer) if known else None,
+            tokenizer=tokenizer_of(tokenizer, hf.Source.kept(checkpoint.path.parent)),
             vocab_size=config.vocab_size,
             context_length=config.context_length,
             seq_len=settings.seq_len,

@@ -1,0 +1,61 @@
+"""What goes along with a model besides its weights: the other files of its folder, and its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from loopos import hf
+from loopos.config import ModelConfig
+from loopos.data.tokenizer import resolve, tokenizer_to_dict
+from loopos.data.vocabulary import require_room
+from loopos.saved import tokenizer_of
+from loopos.text import Tokenizer
+
+
+class Companions:
+    """The part of a Model that holds them."""
+
+    config: ModelConfig
+    _source: hf.Source | None = None  # of the Hugging Face folder that it came from
+    _tokenizer: Any = None  # made when it is first asked for
+    _reads_by: Any = None  # what the state of a run says of its tokenizer
+
+    def accompany(self, source: hf.Source | None, reads_by: Any = None) -> None:
+        """source: of the folder or run that it came from; reads_by: what that run says of its tokenizer."""
+        self._source, self._reads_by = source, reads_by
+
+    @property
+    def source(self) -> hf.Source | None:
+        """The other files of the Hugging Face folder that it came from."""
+        return self._source
+
+    def inherit(self, run: Path) -> None:
+        """Take over the source that the folder of a run keeps, unless this model has one."""
+        self._source = self._source or hf.Source.kept(run)
+
+    @property
+    def tokenizer(self) -> Any:
+        """What turns text into the ids of this model: of the folder or run that it came from, or the one that it was
+        trained with; None when there is none. It is saved with the model. Assigning another one replaces it; more
+        tokens than vocab_size: ValueError."""
+        if self._tokenizer is None:
+            self._tokenizer = self._fitting(tokenizer_of(self._reads_by, self._source))
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Any) -> None:
+        made = self._fitting(resolve(tokenizer))
+        if isinstance(made, Tokenizer) or self._source is not None:
+            self._source = (self._source or hf.Source({})).with_tokenizer(made)
+        self._tokenizer = made
+
+    def _fitting(self, tokenizer: Any) -> Any:
+        if isinstance(tokenizer, Tokenizer):
+            require_room(tokenizer, self.config.vocab_size)
+        return tokenizer
+
+    def reads_with(self, tokenizer: Any) -> None:
+        """Have ``tokenizer``, unless it is what :attr:`tokenizer` is already."""
+        if tokenizer_to_dict(tokenizer) != tokenizer_to_dict(self.tokenizer):
+            self.tokenizer = tokenizer
