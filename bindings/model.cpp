@@ -29,15 +29,15 @@ struct PositionChoice {
 constexpr PositionChoice kPositions[] = {{"learned", false}, {"rope", true}};
 
 GptConfig config_from(const py::dict& d) {
-  const auto whole = [&](const char* key) { return d[key].cast<Index>(); };
+  const auto number = [&](const char* key) { return d[key].cast<Index>(); };
   GptConfig c{};
-  c.vocab_size = whole("vocab_size");
-  c.context_length = whole("context_length");
-  c.n_head = whole("n_head");
-  c.n_kv_head = whole("n_kv_head");
-  c.d_model = whole("d_model");
-  c.d_ff = whole("d_ff");
-  c.head_width = whole("head_width");
+  c.vocab_size = number("vocab_size");
+  c.context_length = number("context_length");
+  c.n_head = number("n_head");
+  c.n_kv_head = number("n_kv_head");
+  c.d_model = number("d_model");
+  c.d_ff = number("d_ff");
+  c.head_width = number("head_width");
   for (const auto& each : d["layers"]) {
     const auto layer = each.cast<py::dict>();
     c.layers.push_back({layer["window"].cast<Index>(), layer["frequencies"].cast<std::vector<double>>(),
@@ -102,24 +102,26 @@ class Transformer {
     return global_norm(&all, Index{1});
   }
 
-  py::array forward(const py::object& ids) {
+  py::array forward(const py::object& ids, const py::object& documents) {
     const auto in = checked_ids("Model.forward", ids);
+    const auto own = checked_documents("Model.forward", documents, in.shape);
     auto logits = output<T>({in.shape[0], in.shape[1], gpt_.config().vocab_size});
     T* out = logits.mutable_data();
     const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
-    gpt_.forward(in.shape[0], in.shape[1], in.data, out);
+    gpt_.forward(whole(in.shape, own), in.data, out);
     return std::move(logits);
   }
 
-  py::tuple loss(const py::object& ids, const py::object& targets, Index ignore_index) {
+  py::tuple loss(const py::object& ids, const py::object& targets, Index ignore_index, const py::object& documents) {
     const auto in = checked_ids("Model.loss", ids);
+    const auto own = checked_documents("Model.loss", documents, in.shape);
     const auto labels = checked_targets("Model.loss", targets, in.shape, ignore_index);
     LossSum result;
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      result = gpt_.loss(in.shape[0], in.shape[1], in.data, labels.data, {ignore_index});
+      result = gpt_.loss(whole(in.shape, own), in.data, labels.data, {ignore_index});
     }
     return py::make_tuple(result.sum, result.count);
   }
@@ -131,18 +133,19 @@ class Transformer {
     double* out = result.mutable_data();
     const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
-    gpt_.loss(in.shape[0], in.shape[1], in.data, labels.data, {ignore_index});
+    gpt_.loss(Pass::whole(in.shape[0], in.shape[1]), in.data, labels.data, {ignore_index});
     std::copy_n(gpt_.losses().data(), in.size(), out);
     return result;
   }
 
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                        double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
-                       bool add) {
+                       bool add, const py::object& documents) {
     const auto in = checked_ids("Model", ids);
+    const auto own = checked_documents("Model", documents, in.shape);
     const CrossEntropyOptions options = options_of(ignore_index, label_smoothing);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
-    Pass pass = pass_of(in.shape, step, micro, seed);
+    Pass pass = pass_of(in.shape, own, step, micro, seed);
     const auto planted = plants_at(step, micro);
     Probe planting(faults(planted), false, 0);
     if (planting.plants()) pass.probe = &planting;
@@ -174,11 +177,12 @@ class Transformer {
 
   py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                    double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
-                   std::size_t frames, const py::object& tap) {
+                   std::size_t frames, const py::object& tap, const py::object& documents) {
     const CrossEntropyOptions options = options_of(ignore_index, label_smoothing);
     const auto in = checked_ids("Model", ids);
+    const auto own = checked_documents("Model", documents, in.shape);
     const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
-    Pass pass = pass_of(in.shape, step, micro, seed);
+    Pass pass = pass_of(in.shape, own, step, micro, seed);
     const auto planted = plants_at(step, micro);
     Probe probe(faults(planted), true, frames, tap.is_none() ? Tap() : tap_to(tap));
     pass.probe = &probe;
@@ -271,6 +275,20 @@ class Transformer {
     return labels;
   }
 
+  /// No data where documents is None.
+  static Array<std::int64_t> checked_documents(const char* function, const py::object& documents, const Shape& shape) {
+    if (documents.is_none()) return {};
+    auto own = integers(function, "documents", documents);
+    require(own.shape == shape, function, ": documents must have the shape of ids ", text(shape), ", got ",
+            text(own.shape));
+    const Index time = shape[1];
+    for (Index at = 1; at < own.size(); ++at)
+      require(at % time == 0 || own.data[at] >= own.data[at - 1], function,
+              ": documents must never fall along a row (a document is a run of equal numbers), got ", own.data[at],
+              " after ", own.data[at - 1], " at [", at / time, ", ", at % time, "]");
+    return own;
+  }
+
   /// Shared: another Python thread may take one out while a pass waits for its turn.
   std::vector<std::shared_ptr<Planted>> plants_at(const py::object& step, std::uint64_t micro) {
     std::vector<std::shared_ptr<Planted>> here;
@@ -286,8 +304,14 @@ class Transformer {
     return result;
   }
 
-  Pass pass_of(const Shape& shape, const py::object& step, std::uint64_t micro, std::uint64_t seed) const {
+  static Pass whole(const Shape& shape, const Array<std::int64_t>& documents) {
     Pass pass = Pass::whole(shape[0], shape[1]);
+    pass.documents = documents.data;
+    return pass;
+  }
+  Pass pass_of(const Shape& shape, const Array<std::int64_t>& documents, const py::object& step, std::uint64_t micro,
+               std::uint64_t seed) const {
+    Pass pass = whole(shape, documents);
     if (step.is_none()) return pass;  // no step, no dropout
     pass.dropout = gpt_.config().dropout;
     pass.seed = seed;
@@ -325,14 +349,16 @@ void bind_transformer(py::module_& m, const char* name) {
           "False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given "
           "up when this changes.")
       .def("grad_norm", &Class::grad_norm, "The Euclidean norm of all gradients together, in double.")
-      .def("forward", &Class::forward, arg("ids"), "Logits (B, T, V) of ids (B, T).")
-      .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100,
+      .def("forward", &Class::forward, arg("ids"), arg("documents") = py::none(),
+           "Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along "
+           "a row; a token sees its own document alone, in which positions begin at 0.")
+      .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100, arg("documents") = py::none(),
            "(sum of losses, number of targets that count).")
       .def("losses", &Class::losses, arg("ids"), arg("targets"), arg("ignore_index") = -100,
            "The loss of each position (B, T), in double; 0 where the target does not count.")
       .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
-           arg("seed") = 0, arg("add") = false,
+           arg("seed") = 0, arg("add") = false, arg("documents") = py::none(),
            "Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, "
            "healthy); healthy False: ask raised() and trace().")
       .def(
@@ -342,7 +368,7 @@ void bind_transformer(py::module_& m, const char* name) {
           "attention's scores).")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
-           arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(),
+           arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(), arg("documents") = py::none(),
            "Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with "
            "what made that element; None if all are. ledger() then has the last `frames` tensors up to there. "
            "tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of "

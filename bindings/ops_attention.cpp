@@ -30,7 +30,7 @@ AttentionShape check_shapes(const char* f, const Shape& q, const Shape& k, const
 /// What a caller says of who sees what, beside q, k and v.
 struct Arguments {
   bool causal;
-  py::object mask, scale, window, prefix, start;
+  py::object mask, scale, window, prefix, start, begins;
 };
 
 Visibility visibility_of(const char* f, const AttentionShape& s, const Arguments& given) {
@@ -52,11 +52,38 @@ Visibility visibility_of(const char* f, const AttentionShape& s, const Arguments
   return v;
 }
 
-/// Options from Python; `mask_owner` keeps a broadcast mask alive.
-AttentionOptions options_of(const char* f, const AttentionShape& s, const Arguments& given, py::array& mask_owner) {
+/// What options point into.
+struct Owners {
+  py::array mask;  // broadcast
+  Array<std::int64_t> begins;
+};
+
+const Index* begins_of(const char* f, const AttentionShape& s, const Visibility& v, const py::object& given,
+                       Owners& owners) {
+  if (given.is_none()) return nullptr;
+  owners.begins = integers(f, "begins", given);
+  const Shape expected = {s.batch, s.queries};
+  require(owners.begins.shape == expected, f, ": begins must have shape (B, T) = ", text(expected), ", got ",
+          text(owners.begins.shape));
+  require(v.causal && v.prefix == 0, f,
+          ": begins is of causal attention without a prefix, got causal=", v.causal ? "True" : "False",
+          " and prefix=", v.prefix);
+  const Index* begins = owners.begins.data;
+  for (Index at = 0; at < owners.begins.size(); ++at) {
+    const Index b = at / s.queries, t = at % s.queries;
+    require(begins[at] >= 0, f, ": begins must not be negative, got ", begins[at], " at [", b, ", ", t, "]");
+    require(t == 0 || begins[at] >= begins[at - 1], f, ": begins must never fall along a row, got ", begins[at],
+            " after ", begins[at - 1], " at [", b, ", ", t, "]");
+  }
+  return begins;
+}
+
+/// Options from Python; `owners` keep alive what they point into.
+AttentionOptions options_of(const char* f, const AttentionShape& s, const Arguments& given, Owners& owners) {
   const py::object &mask = given.mask, &scale = given.scale;
   AttentionOptions options;
   options.visibility = visibility_of(f, s, given);
+  options.begins = begins_of(f, s, options.visibility, given.begins, owners);
   options.scale = scale.is_none() ? 1 / std::sqrt(static_cast<double>(s.width)) : scalar(f, "scale", scale);
   require(std::isfinite(options.scale), f, ": scale must be a finite number, got ", options.scale);
   if (mask.is_none()) return options;
@@ -68,10 +95,10 @@ AttentionOptions options_of(const char* f, const AttentionShape& s, const Argume
   for (std::size_t i = 1; fits && i <= got.size(); ++i)
     fits = got[got.size() - i] == 1 || got[got.size() - i] == full[4 - i];
   require(fits, f, ": mask must be broadcastable to (B, H, T, S) = ", text(full), ", got shape ", text(got));
-  mask_owner =
-      py::module_::import("numpy").attr("broadcast_to")(mask, py::make_tuple(full[0], full[1], full[2], full[3]));
-  options.mask = {static_cast<const bool*>(mask_owner.data()), mask_owner.strides(0), mask_owner.strides(1),
-                  mask_owner.strides(2), mask_owner.strides(3)};
+  py::array& owner = owners.mask;
+  owner = py::module_::import("numpy").attr("broadcast_to")(mask, py::make_tuple(full[0], full[1], full[2], full[3]));
+  options.mask = {static_cast<const bool*>(owner.data()), owner.strides(0), owner.strides(1), owner.strides(2),
+                  owner.strides(3)};
   return options;
 }
 
@@ -92,14 +119,14 @@ Heads<T> heads(py::array_t<T>& x) {
 
 py::tuple attention(const py::object& q, const py::object& k, const py::object& v, bool causal, const py::object& mask,
                     const py::object& scale, const py::object& window, const py::object& prefix,
-                    const py::object& start) {
+                    const py::object& start, const py::object& begins) {
   const char* f = "attention";
   return by_dtype(f, "q", q, [&](auto t) -> py::tuple {
     using T = decltype(t);
     const auto qa = input<T>(f, "q", q, 4), ka = input<T>(f, "k", k, 4), va = input<T>(f, "v", v, 4);
     const AttentionShape shape = check_shapes(f, qa.shape, ka.shape, va.shape);
-    py::array mask_owner;
-    const AttentionOptions options = options_of(f, shape, {causal, mask, scale, window, prefix, start}, mask_owner);
+    Owners owners;
+    const AttentionOptions options = options_of(f, shape, {causal, mask, scale, window, prefix, start, begins}, owners);
     auto y = output<T>({shape.batch, shape.heads, shape.queries, shape.value_width});
     auto lse = output<T>({shape.batch, shape.heads, shape.queries});
     const auto out = heads(y);
@@ -115,7 +142,7 @@ py::tuple attention(const py::object& q, const py::object& k, const py::object& 
 py::tuple attention_backward(const py::object& dy, const py::object& q, const py::object& k, const py::object& v,
                              const py::object& y, const py::object& lse, bool causal, const py::object& mask,
                              const py::object& scale, const py::object& window, const py::object& prefix,
-                             const py::object& start) {
+                             const py::object& start, const py::object& begins) {
   const char* f = "attention_backward";
   return by_dtype(f, "q", q, [&](auto t) -> py::tuple {
     using T = decltype(t);
@@ -124,8 +151,8 @@ py::tuple attention_backward(const py::object& dy, const py::object& q, const py
     const Shape out_shape = {shape.batch, shape.heads, shape.queries, shape.value_width};
     const auto dya = input<T>(f, "dy", dy, out_shape), ya = input<T>(f, "y", y, out_shape);
     const auto lsea = input<T>(f, "lse", lse, Shape{shape.batch, shape.heads, shape.queries});
-    py::array mask_owner;
-    const AttentionOptions options = options_of(f, shape, {causal, mask, scale, window, prefix, start}, mask_owner);
+    Owners owners;
+    const AttentionOptions options = options_of(f, shape, {causal, mask, scale, window, prefix, start, begins}, owners);
     auto dq = output<T>(qa.shape), dk = output<T>(ka.shape), dv = output<T>(va.shape);
     const auto dq_out = heads(dq), dk_out = heads(dk), dv_out = heads(dv);
     {
@@ -140,8 +167,8 @@ py::tuple attention_backward(const py::object& dy, const py::object& q, const py
 /// The operation under a probe, for tests. plant: None, or (tensor, index) of a number that becomes NaN.
 py::dict traced_attention(const py::object& dy, const py::object& q, const py::object& k, const py::object& v,
                           bool causal, const py::object& mask, const py::object& scale, const py::object& window,
-                          const py::object& prefix, const py::object& start, double dropout, std::uint64_t seed,
-                          const py::object& plant) {
+                          const py::object& prefix, const py::object& start, const py::object& begins, double dropout,
+                          std::uint64_t seed, const py::object& plant) {
   const char* f = "_traced_attention";
   return by_dtype(f, "q", q, [&](auto t) -> py::dict {
     using T = decltype(t);
@@ -149,8 +176,8 @@ py::dict traced_attention(const py::object& dy, const py::object& q, const py::o
     const auto qa = input<T>(f, "q", q, 4), ka = input<T>(f, "k", k, 4), va = input<T>(f, "v", v, 4);
     const AttentionShape shape = check_shapes(f, qa.shape, ka.shape, va.shape);
     const auto dya = input<T>(f, "dy", dy, Shape{shape.batch, shape.heads, shape.queries, shape.value_width});
-    py::array mask_owner;
-    AttentionOptions options = options_of(f, shape, {causal, mask, scale, window, prefix, start}, mask_owner);
+    Owners owners;
+    AttentionOptions options = options_of(f, shape, {causal, mask, scale, window, prefix, start, begins}, owners);
     options.dropout = dropout;
     options.seed = seed;
     auto scores = output<T>({shape.batch, shape.heads, shape.queries, shape.keys});
@@ -200,7 +227,7 @@ void bind_attention(py::module_& ops) {
   using py::arg;
   ops.def("attention", &attention, arg("q"), arg("k"), arg("v"), py::kw_only(), arg("causal") = false,
           arg("mask") = py::none(), arg("scale") = py::none(), arg("window") = py::none(), arg("prefix") = 0,
-          arg("start") = 0,
+          arg("start") = 0, arg("begins") = py::none(),
           R"(Scaled dot-product attention: y = softmax(scale q kᵀ) v.
 
 q: (B, H, T, D), k: (B, Hkv, S, D), v: (B, Hkv, S, Dv), one dtype; H a multiple of Hkv (grouped heads: head h reads h // (H / Hkv)).
@@ -209,19 +236,22 @@ causal: query t, at position p = start + t, sees keys 0..p (aligned top-left als
 window: of those, the last `window` alone, max(0, p - window + 1)..p, as sliding_window of transformers' Mistral and Gemma; causal only.
 prefix: keys 0..prefix - 1 are seen from every position, inside the window or not (prefix language models); causal only.
 start: how many keys come before the first query's own, such as those of a key/value cache.
-mask: bool, broadcastable to (B, H, T, S), True = may attend: hides more, shows nothing that causal, window and prefix hide.
+begins: None, or int (B, T) that never falls along a row: query t of row b sees no key before begins[b, t], as where several documents
+share a row and see themselves alone; causal only, without a prefix. Time is then O(sum of the documents' squared lengths).
+mask: bool, broadcastable to (B, H, T, S), True = may attend: hides more, shows nothing that causal, window, prefix and begins hide.
 scale: defaults to 1 / sqrt(D). Returns y (B, H, T, Dv) and lse (B, H, T) = log sum exp of the visible scores. A row that sees no key
 gives y = 0 and lse = -inf and is counted (guard_counts()["attention"]). Scores are held for one tile of queries at a time, over the
 keys that the tile sees: time is O(T window), and there is never a (T, S) matrix.
 
-ValueError: a window below 1, a prefix beyond S, either of them without causal, a negative start, shapes that do not fit.)");
+ValueError: a window below 1, a prefix beyond S, begins that fall, any of them without causal, a negative start, shapes that do not fit.)");
   ops.def("attention_backward", &attention_backward, arg("dy"), arg("q"), arg("k"), arg("v"), arg("y"), arg("lse"),
           py::kw_only(), arg("causal") = false, arg("mask") = py::none(), arg("scale") = py::none(),
-          arg("window") = py::none(), arg("prefix") = 0, arg("start") = 0,
+          arg("window") = py::none(), arg("prefix") = 0, arg("start") = 0, arg("begins") = py::none(),
           "Gradients (dq, dk, dv) of attention; y and lse are what it returned for the same arguments.");
   ops.def("_traced_attention", &traced_attention, arg("dy"), arg("q"), arg("k"), arg("v"), py::kw_only(),
           arg("causal") = false, arg("mask") = py::none(), arg("scale") = py::none(), arg("window") = py::none(),
-          arg("prefix") = 0, arg("start") = 0, arg("dropout") = 0.0, arg("seed") = 0, arg("plant") = py::none());
+          arg("prefix") = 0, arg("start") = 0, arg("begins") = py::none(), arg("dropout") = 0.0, arg("seed") = 0,
+          arg("plant") = py::none());
 }
 
 }  // namespace loopos::bind

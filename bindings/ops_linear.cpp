@@ -156,7 +156,9 @@ py::object turn(const char* f, const char* argument, const py::object& x_in, con
     const auto x = input<T>(f, argument, x_in, 4);
     const auto positions = integers(f, "positions", positions_in);
     const Index batch = x.shape[0], heads = x.shape[1], time = x.shape[2], width = x.shape[3];
-    require(positions.shape == Shape{time}, f, ": positions must have shape (T,) = ", text(Shape{time}), ", got ",
+    const Shape each = {batch, time};
+    require(positions.shape == Shape{time} || positions.shape == each, f,
+            ": positions must have shape (T,) = ", text(Shape{time}), " or (B, T) = ", text(each), ", got ",
             text(positions.shape));
     require(width % 2 == 0, f, ": the head width D must be even, got ", width, " in ", argument, " of shape ",
             text(x.shape));
@@ -168,8 +170,8 @@ py::object turn(const char* f, const char* argument, const py::object& x_in, con
     std::vector<double> frequencies(static_cast<std::size_t>(width / 2));
     plain_frequencies(theta, width, frequencies.data());
     const Rotation rotation{frequencies.data(), width, 1, interleaved};
-    (backward ? rope_backward<T> : rope_forward<T>)(x.data, strides, positions.data, batch, heads, time, width,
-                                                    rotation, out, strides);
+    (backward ? rope_backward<T> : rope_forward<T>)(x.data, strides, {positions.data, positions.ndim() == 2 ? time : 0},
+                                                    batch, heads, time, width, rotation, out, strides);
     return std::move(y);
   });
 }
@@ -203,7 +205,7 @@ ids: (...), int32 or int64, from 0 to V - 1 (else IndexError with position and v
   ops.def("rope", &rope, arg("x"), arg("positions"), py::kw_only(), arg("theta") = 10000.0, arg("interleaved") = false,
           R"(Rotary position embedding (Su et al. 2021).
 
-x: (B, H, T, D), D even; positions: (T,), int32 or int64, any values. Pair i is turned by positions[t] theta^(-2i/D); interleaved=False pairs
+x: (B, H, T, D), D even; positions: (T,) or (B, T), int32 or int64, any values. Pair i is turned by positions[t] theta^(-2i/D); interleaved=False pairs
 element i with i + D/2, True 2i with 2i + 1. Returns y of x's shape.)");
   ops.def("rope_backward", &rope_backward_py, arg("dy"), arg("positions"), py::kw_only(), arg("theta") = 10000.0,
           arg("interleaved") = false, "dx of rope: dy turned back by the same angles.");

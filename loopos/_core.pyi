@@ -40,14 +40,17 @@ class TransformerF32:
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
+        documents: typing.Any = None,
     ) -> tuple:
         """
         Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace().
         """
 
-    def forward(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+    def forward(
+        self, ids: typing.Any, documents: typing.Any = None
+    ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
-        Logits (B, T, V) of ids (B, T).
+        Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along a row; a token sees its own document alone, in which positions begin at 0.
         """
 
     def grad_norm(self) -> float:
@@ -66,7 +69,11 @@ class TransformerF32:
         """
 
     def loss(
-        self, ids: typing.Any, targets: typing.Any, ignore_index: typing.SupportsInt | typing.SupportsIndex = -100
+        self,
+        ids: typing.Any,
+        targets: typing.Any,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        documents: typing.Any = None,
     ) -> tuple:
         """
         (sum of losses, number of targets that count).
@@ -119,6 +126,7 @@ class TransformerF32:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         frames: typing.SupportsInt | typing.SupportsIndex = 65536,
         tap: typing.Any = None,
+        documents: typing.Any = None,
     ) -> typing.Any:
         """
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
@@ -156,14 +164,17 @@ class TransformerF64:
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
+        documents: typing.Any = None,
     ) -> tuple:
         """
         Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace().
         """
 
-    def forward(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+    def forward(
+        self, ids: typing.Any, documents: typing.Any = None
+    ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
-        Logits (B, T, V) of ids (B, T).
+        Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along a row; a token sees its own document alone, in which positions begin at 0.
         """
 
     def grad_norm(self) -> float:
@@ -182,7 +193,11 @@ class TransformerF64:
         """
 
     def loss(
-        self, ids: typing.Any, targets: typing.Any, ignore_index: typing.SupportsInt | typing.SupportsIndex = -100
+        self,
+        ids: typing.Any,
+        targets: typing.Any,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        documents: typing.Any = None,
     ) -> tuple:
         """
         (sum of losses, number of targets that count).
@@ -235,6 +250,7 @@ class TransformerF64:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         frames: typing.SupportsInt | typing.SupportsIndex = 65536,
         tap: typing.Any = None,
+        documents: typing.Any = None,
     ) -> typing.Any:
         """
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
@@ -399,6 +415,7 @@ class ops:
         window: typing.Any = None,
         prefix: typing.Any = 0,
         start: typing.Any = 0,
+        begins: typing.Any = None,
         dropout: typing.SupportsFloat | typing.SupportsIndex = 0.0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         plant: typing.Any = None,
@@ -448,6 +465,7 @@ class ops:
         window: typing.Any = None,
         prefix: typing.Any = 0,
         start: typing.Any = 0,
+        begins: typing.Any = None,
     ) -> tuple:
         """
         Scaled dot-product attention: y = softmax(scale q kᵀ) v.
@@ -458,12 +476,14 @@ class ops:
         window: of those, the last `window` alone, max(0, p - window + 1)..p, as sliding_window of transformers' Mistral and Gemma; causal only.
         prefix: keys 0..prefix - 1 are seen from every position, inside the window or not (prefix language models); causal only.
         start: how many keys come before the first query's own, such as those of a key/value cache.
-        mask: bool, broadcastable to (B, H, T, S), True = may attend: hides more, shows nothing that causal, window and prefix hide.
+        begins: None, or int (B, T) that never falls along a row: query t of row b sees no key before begins[b, t], as where several documents
+        share a row and see themselves alone; causal only, without a prefix. Time is then O(sum of the documents' squared lengths).
+        mask: bool, broadcastable to (B, H, T, S), True = may attend: hides more, shows nothing that causal, window, prefix and begins hide.
         scale: defaults to 1 / sqrt(D). Returns y (B, H, T, Dv) and lse (B, H, T) = log sum exp of the visible scores. A row that sees no key
         gives y = 0 and lse = -inf and is counted (guard_counts()["attention"]). Scores are held for one tile of queries at a time, over the
         keys that the tile sees: time is O(T window), and there is never a (T, S) matrix.
 
-        ValueError: a window below 1, a prefix beyond S, either of them without causal, a negative start, shapes that do not fit.
+        ValueError: a window below 1, a prefix beyond S, begins that fall, any of them without causal, a negative start, shapes that do not fit.
         """
 
     @staticmethod
@@ -481,6 +501,7 @@ class ops:
         window: typing.Any = None,
         prefix: typing.Any = 0,
         start: typing.Any = 0,
+        begins: typing.Any = None,
     ) -> tuple:
         """
         Gradients (dq, dk, dv) of attention; y and lse are what it returned for the same arguments.
@@ -692,20 +713,25 @@ class ops:
         """
 
     @staticmethod
-    def position_embedding(x: typing.Any, weight: typing.Any, *, start: typing.Any = 0) -> typing.Any:
+    def position_embedding(
+        x: typing.Any, weight: typing.Any, *, start: typing.Any = 0, positions: typing.Any = None
+    ) -> typing.Any:
         """
         Learned positions (arXiv:1706.03762, section 3.5): y[b, t] = x[b, t] + weight[start + t].
 
         x: (B, T, C). weight: (positions, C) of x's dtype. start: position of the first row; start + T may not exceed positions (ValueError).
-        Returns y (B, T, C).
+        positions: None, or int (B, T) in place of start + t, each from 0 to positions - 1 (IndexError). Returns y (B, T, C).
         """
 
     @staticmethod
-    def position_embedding_backward(dy: typing.Any, num_positions: typing.Any, *, start: typing.Any = 0) -> tuple:
+    def position_embedding_backward(
+        dy: typing.Any, num_positions: typing.Any, *, start: typing.Any = 0, positions: typing.Any = None
+    ) -> tuple:
         """
         Gradients of position_embedding: (dx, dweight).
 
-        dy: (B, T, C). dx is dy; dweight (num_positions, C) has at start + t the sum of dy[:, t], and zeros elsewhere.
+        dy: (B, T, C). dx is dy; dweight (num_positions, C) has at start + t the sum of dy[:, t], or at each of the
+        positions (B, T) the sum of its rows of dy, and zeros elsewhere.
         """
 
     @staticmethod
@@ -751,7 +777,7 @@ class ops:
         """
         Rotary position embedding (Su et al. 2021).
 
-        x: (B, H, T, D), D even; positions: (T,), int32 or int64, any values. Pair i is turned by positions[t] theta^(-2i/D); interleaved=False pairs
+        x: (B, H, T, D), D even; positions: (T,) or (B, T), int32 or int64, any values. Pair i is turned by positions[t] theta^(-2i/D); interleaved=False pairs
         element i with i + D/2, True 2i with 2i + 1. Returns y of x's shape.
         """
 

@@ -78,17 +78,23 @@ class Model(Companions):
     # Computing
 
     @_serialised
-    def forward(self, ids: np.ndarray) -> np.ndarray:
-        """Logits (B, T, V) of ids (B, T), int32 or int64, 1 <= T <= context_length. Dropout never acts here."""
-        return self._core.forward(ids)
+    def forward(self, ids: np.ndarray, *, documents: np.ndarray | None = None) -> np.ndarray:
+        """Logits (B, T, V) of ids (B, T), int32 or int64, 1 <= T <= context_length. Dropout never acts here.
+
+        documents: None, or integers (B, T) that never fall along a row (ValueError): a run of equal numbers is a
+        document. A token sees its own document alone, and positions begin at 0 in each, so that several documents in
+        one row give what each gives in a row of its own.
+        """
+        return self._core.forward(ids, documents)
 
     @_serialised
-    def loss(self, ids: np.ndarray, targets: np.ndarray) -> float:
+    def loss(self, ids: np.ndarray, targets: np.ndarray, *, documents: np.ndarray | None = None) -> float:
         """Mean cross-entropy in nats over the targets that are not -100; 0.0 when there is none.
 
-        ids, targets: (B, T). Position t is scored against ``targets[b, t]``: nothing is shifted here.
+        ids, targets: (B, T). Position t is scored against ``targets[b, t]``: nothing is shifted here. documents: as in
+        :meth:`forward`.
         """
-        total, count = self._core.loss(ids, targets)
+        total, count = self._core.loss(ids, targets, documents=documents)
         return total / count if count else 0.0
 
     @_serialised
@@ -99,18 +105,24 @@ class Model(Companions):
 
     @_serialised
     def loss_and_grads(
-        self, ids: np.ndarray, targets: np.ndarray, *, ignore_index: int = -100
+        self,
+        ids: np.ndarray,
+        targets: np.ndarray,
+        *,
+        ignore_index: int = -100,
+        documents: np.ndarray | None = None,
     ) -> tuple[float, dict[str, np.ndarray]]:
         """The loss as in :meth:`loss` and its gradient for every trainable parameter, as fresh arrays.
 
         NonFiniteError when the loss, an activation or a gradient is NaN or infinite; its ``birth`` says where it arose.
+        documents: as in :meth:`forward`.
         """
         ignore_index = checks.integer(
             "Model.loss_and_grads", "ignore_index", ignore_index, low=-(2**63), high=2**63 - 1
         )
         count = int(np.count_nonzero(np.asarray(targets) != ignore_index))
         scale = 1.0 / max(1, count)
-        keywords = {"scale": scale, "ignore_index": ignore_index}
+        keywords = {"scale": scale, "ignore_index": ignore_index, "documents": documents}
         total, _, healthy = self._core.accumulate(ids, targets, **keywords)
         loss, norm = total * scale, self._core.grad_norm()
         if not (healthy and math.isfinite(loss) and math.isfinite(norm)):

@@ -130,6 +130,7 @@ class Attention {
     AttentionOptions options;
     options.visibility = config_.visibility;
     options.visibility.start = pass.start;
+    options.begins = pass.begins;
     options.scale = 1 / std::sqrt(static_cast<double>(config_.head_width));
     options.dropout = pass.dropout;
     options.seed = pass.stream(dropout_site_);

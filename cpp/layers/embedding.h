@@ -14,7 +14,7 @@ class Embedding {
   Embedding() = default;
   /// positions: rows of the position table, 0 for none.
   Embedding(ParameterSet<T>& set, Index dropout_site, Index vocab, Index width, Index positions, double std)
-      : dropout_site_(dropout_site), vocab_(vocab), width_(width) {
+      : dropout_site_(dropout_site), vocab_(vocab), count_(positions), width_(width) {
     tokens_ = set.add("tok_embed.weight", {vocab, width}, 0, std);
     if (positions) positions_ = set.add("pos_embed.weight", {positions, width}, 0, std);
   }
@@ -25,13 +25,13 @@ class Embedding {
   /// ids (B, T), y (rows, width).
   void forward(const Pass& pass, const Index* ids, T* y) {
     embedding_forward(ids, tokens_->value, pass.rows(), width_, y);
-    if (positions_) position_embedding_forward(y, positions_->value, pass.batch, pass.time, pass.start, width_, y);
+    if (positions_) position_embedding_forward(y, positions_->value, pass.positions, pass.batch, pass.time, width_, y);
     if (pass.dropout > 0)
       dropout_forward(y, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_),
                       y);
     site_.see(pass, "forward", "embedding", "y", y, width_, [&](Operands& o) {
       embedding_operands(o, ids, tokens_->value, width_);
-      if (positions_) position_embedding_operands(o, positions_->value, pass.time, pass.start, width_);
+      if (positions_) position_embedding_operands(o, positions_->value, pass.positions, pass.time, width_);
       o.set("dropout", pass.dropout);
     });
   }
@@ -46,15 +46,15 @@ class Embedding {
                         [&](Operands& o) { embedding_backward_operands(o, dy, ids, pass.rows(), width_); });
     }
     if (!positions_ || !positions_->trainable) return;
-    position_embedding_backward(dy, pass.batch, pass.time, Index{0}, width_, positions_->sum());
+    position_embedding_backward(dy, pass.positions, pass.batch, pass.time, count_, width_, positions_->sum());
     pass.see_gradient("embedding", *positions_, [&](Operands& o) {
-      position_embedding_backward_operands(o, dy, pass.batch, pass.time, Index{0}, width_);
+      position_embedding_backward_operands(o, dy, pass.positions, pass.batch, pass.time, width_);
     });
   }
 
  private:
   Site site_{"embed", -1};
-  Index dropout_site_ = 0, vocab_ = 0, width_ = 0;
+  Index dropout_site_ = 0, vocab_ = 0, count_ = 0, width_ = 0;  // count_: of the positions
   Parameter<T>*tokens_ = nullptr, *positions_ = nullptr;
 };
 

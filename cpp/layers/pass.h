@@ -10,6 +10,7 @@
 
 #include "core/parameter.h"
 #include "core/philox.h"
+#include "ops/positions.h"
 #include "trace/flags.h"
 #include "trace/probe.h"
 
@@ -17,11 +18,15 @@ namespace loopos {
 
 struct Pass {
   Index batch = 0, time = 0;
-  Index first = 0;                   // sequences of the whole batch before this part
-  bool packed = false;               // the weights are packed
-  Index start = 0;                   // position of the first token: > 0 when generation continues from its cache
-  Index cached = 0;                  // time axis of the key/value cache; 0: none
-  const Index* positions = nullptr;  // (T): start, start + 1, ...
+  Index first = 0;      // sequences of the whole batch before this part
+  bool packed = false;  // the weights are packed
+  Index start = 0;      // position of the first token: > 0 when generation continues from its cache
+  Index cached = 0;     // time axis of the key/value cache; 0: none
+  /// (B, T) of the whole batch, never falling along a row: a token sees those of its own number alone, and positions
+  /// begin again with each. Null: a sequence is one document.
+  const Index* documents = nullptr;
+  Positions positions;            // of the tokens: start, start + 1, ... from where their document begins
+  const Index* begins = nullptr;  // (B, T): where that is; null: at the first token
   double dropout = 0;
   std::uint64_t seed = 0, step = 0, micro = 0;  // dropout is keyed by these and the site
   Probe* probe = nullptr;       // with one, the batch is one part and nothing is fused: every tensor exists
@@ -55,10 +60,13 @@ struct Pass {
   }
   /// Elements of such an array before this part: where its dropout stream goes on.
   std::uint64_t elements_before(Index width) const { return static_cast<std::uint64_t>(first * time * width); }
+  /// Of a pass over the whole batch.
   Pass part(Index begin, Index sequences) const {
     Pass result = *this;
     result.first = begin;
     result.batch = sequences;
+    result.positions.data += begin * positions.sequence;
+    if (begins) result.begins += begin * time;
     return result;
   }
   /// The random stream of one dropout site.

@@ -1,6 +1,7 @@
 #include "layers/stack.h"
 
 #include <algorithm>
+#include <numeric>
 #include <type_traits>
 
 namespace loopos {
@@ -46,10 +47,34 @@ Index Stack<T>::lowest_trained() const {
   return lowest - blocks_.begin();
 }
 
+/// Where the tokens stand, and where their documents begin.
+template <class T>
+void Stack<T>::place(const Pass& pass) {
+  const bool shared = !pass.documents;
+  const auto count = static_cast<std::size_t>(shared ? pass.time : pass.rows());
+  positions_.resize(count);
+  begins_.resize(shared ? 0 : count);
+  if (shared) return std::iota(positions_.begin(), positions_.end(), pass.start);
+  for (Index b = 0; b < pass.batch; ++b)
+    for (Index t = 0, begin = 0; t < pass.time; ++t) {
+      const auto at = static_cast<std::size_t>(b * pass.time + t);
+      if (t > 0 && pass.documents[at] != pass.documents[at - 1]) begin = t;
+      begins_[at] = begin;
+      positions_[at] = t - begin;
+    }
+}
+
+template <class T>
+Pass Stack<T>::placed(const Pass& whole) const {
+  Pass pass = whole;
+  pass.positions = {positions_.data(), begins_.empty() ? 0 : whole.time};
+  pass.begins = begins_.empty() ? nullptr : begins_.data();
+  return pass;
+}
+
 template <class T>
 void Stack<T>::prepare(const Pass& pass, bool training) {
-  positions_.resize(static_cast<std::size_t>(pass.time));
-  for (Index t = 0; t < pass.time; ++t) positions_[static_cast<std::size_t>(t)] = pass.start + t;
+  place(pass);
   Plan plan;
   plan.batch = pass.batch;
   plan.time = pass.time;

@@ -39,6 +39,8 @@ class Stack {
 
   /// Plans for a pass over the whole batch; nothing is done where the last plan fits.
   void prepare(const Pass& whole, bool training);
+  /// The same pass, told where its tokens stand. After prepare.
+  Pass placed(const Pass& whole) const;
   /// body(part) for every part of the batch, on several threads; or body(whole), whose operations use several.
   template <class Body>
   void each_part(const Pass& whole, Body&& body);
@@ -84,6 +86,7 @@ class Stack {
   void each_weight(const WeightVisitor<T>& visitor);
   Index sequences_per_part(const Pass& pass);
   Index lowest_trained() const;
+  void place(const Pass& pass);
   void plan_packing(Arena<T>& arena);
   void plan_activations(Arena<T>& arena, const Pass& pass);
   void plan_gradients(Arena<T>& arena, const Pass& pass);
@@ -99,7 +102,7 @@ class Stack {
   Workspace<T> work_;
   std::vector<Packing> packing_;
   GradientTasks tasks_;
-  std::vector<Index> positions_;
+  std::vector<Index> positions_, begins_;  // (T) and none, or (B, T) each where documents share rows
   Rows<T> input_, doutput_, dinput_;
   Buffer<T> cache_;
 };
@@ -107,8 +110,7 @@ class Stack {
 template <class T>
 template <class Body>
 void Stack<T>::each_part(const Pass& whole, Body&& body) {
-  Pass pass = whole;
-  pass.positions = positions_.data();
+  Pass pass = placed(whole);
   if (!in_parts()) return body(pass);
   pack_weights();
   pass.packed = true;

@@ -85,8 +85,7 @@ void Gpt<T>::gradient_tasks(GradientTasks& tasks) {
 }
 
 template <class T>
-void Gpt<T>::forward(Index batch, Index time, const Index* ids, T* logits) {
-  const Pass whole = Pass::whole(batch, time);
+void Gpt<T>::forward(const Pass& whole, const Index* ids, T* logits) {
   stack_.prepare(whole, false);
   stack_.each_part(whole, [&](const Pass& pass) {
     run_forward(pass, ids);
@@ -95,9 +94,7 @@ void Gpt<T>::forward(Index batch, Index time, const Index* ids, T* logits) {
 }
 
 template <class T>
-LossSum Gpt<T>::loss(Index batch, Index time, const Index* ids, const Index* targets,
-                     const CrossEntropyOptions& options) {
-  const Pass whole = Pass::whole(batch, time);
+LossSum Gpt<T>::loss(const Pass& whole, const Index* ids, const Index* targets, const CrossEntropyOptions& options) {
   stack_.prepare(whole, false);
   stack_.each_part(whole, [&](const Pass& pass) {
     run_forward(pass, ids);
@@ -125,7 +122,7 @@ LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* tar
     run_backward(pass);
   });
   stack_.finish_gradients(whole);
-  embedding_.parameter_gradients(whole, ids, stack_.dinput(whole));
+  embedding_.parameter_gradients(stack_.placed(whole), ids, stack_.dinput(whole));
   return head_.total(whole, targets, options.ignore_index);
 }
 

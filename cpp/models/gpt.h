@@ -37,14 +37,14 @@ class Gpt : private StackEnds<T> {
   const GptConfig& config() const { return config_; }
   ParameterSet<T>& parameters() { return set_; }
 
-  /// logits (B, T, V) of ids (B, T).
-  void forward(Index batch, Index time, const Index* ids, T* logits);
+  /// logits (B, T, V) of ids (B, T). `pass` brings batch, time and documents.
+  void forward(const Pass& pass, const Index* ids, T* logits);
   /// Sum of the losses of ids (B, T) against targets (B, T), and how many count.
-  LossSum loss(Index batch, Index time, const Index* ids, const Index* targets, const CrossEntropyOptions& options);
+  LossSum loss(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options);
   /// The loss of each position (B, T) of the last loss() or accumulate(); 0 where the target does not count.
   const std::vector<double>& losses() const { return head_.losses(); }
-  /// Forward and backward: gradients = scale * d(sum of losses), or += with `add`. `pass` brings batch, time, dropout,
-  /// keys and probe.
+  /// Forward and backward: gradients = scale * d(sum of losses), or += with `add`. `pass` brings batch, time, documents,
+  /// dropout, keys and probe.
   LossSum accumulate(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options,
                      double scale, bool add);
 

@@ -14,7 +14,6 @@ using attention_detail::for_each_visible;
 using attention_detail::head_rows;
 using attention_detail::PackedRows;
 using attention_detail::scores;
-using attention_detail::shared_keys;
 using attention_detail::Span;
 using attention_detail::Tile;
 using attention_detail::Tiling;
@@ -105,6 +104,11 @@ struct Backward {  // the operands of attention_backward, with the keys and valu
   PackedRows<T, Keys> keys;
   PackedRows<T, Values> values;
   Heads<T> dq, dk, dv;
+
+  void cover(const Tiling& tiling, const Tile& t, Index tile) {
+    keys.cover(tiling, t, tile, tiling.tiles - 1);
+    values.cover(tiling, t, tile, tiling.tiles - 1);
+  }
 };
 
 /// Adds one tile's share to dk and dv and writes its dq. `careful`: every product over visible pairs alone.
@@ -162,10 +166,13 @@ void attention_forward(Heads<const T> q, Heads<const T> k, Heads<const T> v, con
   parallel_for(shape.batch * shape.heads * groups, [&](Index task) {
     const Index b = task / groups / shape.heads, h = task / groups % shape.heads;
     const Index first = task % groups * group, last = std::min(tiling.tiles, first + group);
-    const Tile end(tiling, b, h, last - 1);
-    const PackedRows<T, Keys> keys(k, b, end.kv_head(), shared_keys(end), shape.width);
+    PackedRows<T, Keys> keys(k, b, shape.kv_head(h), shape.width);
     Index here = 0;
-    for (Index tile = first; tile < last; ++tile) here += forward_tile(Tile(tiling, b, h, tile), q, keys, v, y, lse);
+    for (Index tile = first; tile < last; ++tile) {
+      const Tile t(tiling, b, h, tile);
+      keys.cover(tiling, t, tile, last - 1);
+      here += forward_tile(t, q, keys, v, y, lse);
+    }
     if (here > 0) masked += here;
   });
   fully_masked.count(masked);
@@ -180,9 +187,7 @@ void attention_backward(Heads<const T> dy, Heads<const T> q, Heads<const T> k, H
   // One task owns a key/value head: its dk and dv are summed over the group's heads and tiles in a fixed order.
   parallel_for(shape.batch * shape.kv_heads, [&](Index task) {
     const Index b = task / shape.kv_heads, kv = task % shape.kv_heads;
-    const Index shared = tiling.tiles > 0 ? shared_keys(Tile(tiling, b, kv * group, tiling.tiles - 1)) : 0;
-    const Backward<T> operands{
-        dy, q, k, v, y, lse, {k, b, kv, shared, shape.width}, {v, b, kv, shared, shape.value_width}, dq, dk, dv};
+    Backward<T> operands{dy, q, k, v, y, lse, {k, b, kv, shape.width}, {v, b, kv, shape.value_width}, dq, dk, dv};
     const auto run = [&](bool careful) {
       clear_rows(dk, b, kv, shape.keys, shape.width);
       clear_rows(dv, b, kv, shape.keys, shape.value_width);
@@ -190,6 +195,7 @@ void attention_backward(Heads<const T> dy, Heads<const T> q, Heads<const T> k, H
       for (Index h = kv * group; h < (kv + 1) * group; ++h)
         for (Index tile = 0; tile < tiling.tiles; ++tile) {
           const Tile t(tiling, b, h, tile);
+          operands.cover(tiling, t, tile);
           backward_tile(t, careful, operands);
           finite = finite && all_finite(dq, b, h, t.first, t.rows, shape.width);
         }

@@ -6,7 +6,7 @@
 // or from a memory of another length (cross-attention: S != T, full visibility).
 //
 // Scores exist only for one tile of queries of one head at a time, over the keys that this tile sees: a window costs
-// O(T window) in time, and no (T, S) matrix is ever held for a head, let alone the batch. Backward recomputes
+// O(T window) in time, documents that share a row the squares of their lengths, and no (T, S) matrix is ever held for a head, let alone the batch. Backward recomputes
 // p = e^(s - lse) from the saved lse (Dao et al., "FlashAttention", 2022), so forward saves y and lse alone. A row that
 // sees nothing gives y = 0, lse = -inf and is counted by its guard. What a query may not see never reaches it,
 // NaN included: a product that met a number that is not finite is recomputed over the visible pairs alone (0 * NaN
@@ -36,6 +36,7 @@ struct SeenKeys {
 ///   full (causal false): every s
 ///   causal:              s <= p, and with a window W only the last W of them: p - W < s <= p
 ///   with a prefix:       s < prefix too, from every position
+///   with `from`:         no s before it; a prefix has none (it would be cut in two)
 /// The window is that of Mistral (Jiang et al., 2023) and transformers' sliding_window: the query itself counts (it is
 /// Longformer's, Beltagy et al., 2020, looking back). The prefix is that of prefix language models (T5, Raffel et al.,
 /// 2020; UniLM, Dong et al., 2019). The prefix is seen outside the window too.
@@ -45,11 +46,13 @@ struct Visibility {
   Index prefix = 0;
   Index start = 0;  // keys before the first query's own: in generation, those of the cache
 
-  SeenKeys seen(Index query, Index keys) const {
+  /// from: the first key that is open to this query.
+  SeenKeys seen(Index query, Index keys, Index from) const {
     if (!causal) return {0, 0, keys};
     const Index position = start + query, first = std::min(prefix, keys);
     const Index end = std::max(first, std::min(position + 1, keys));
-    return {first, window > 0 ? std::clamp(position - window + 1, first, end) : first, end};
+    const Index begin = window > 0 ? std::max(from, position - window + 1) : from;
+    return {first, std::clamp(begin, first, end), end};
   }
 };
 
@@ -65,15 +68,21 @@ struct AttentionMask {
 
 struct AttentionOptions {
   Visibility visibility;
+  /// (B, T), or null for 0: the first key that is open to each query, where its document begins, so that documents
+  /// share a row and do not see each other. It never falls along a row. Of causal attention alone, without a prefix.
+  const Index* begins = nullptr;
   double scale = 1;
   AttentionMask mask;
   double dropout = 0;     // on p: element stream_offset(b, h, t) + s of the stream `seed`
   Index first_batch = 0;  // where these are part of a larger batch
   std::uint64_t seed = 0;
 
+  SeenKeys seen(const AttentionShape& shape, Index b, Index t) const {
+    return visibility.seen(t, shape.keys, begins ? begins[b * shape.queries + t] : 0);
+  }
   bool sees(const AttentionShape& shape, Index b, Index h, Index t, Index s) const {
     const bool* row = mask.row(b, h, t);
-    return visibility.seen(t, shape.keys).has(s) && (!row || row[s * mask.key]);
+    return seen(shape, b, t).has(s) && (!row || row[s * mask.key]);
   }
   /// (((first_batch + b) H + h) T + t) S
   std::uint64_t stream_offset(const AttentionShape& shape, Index b, Index h, Index t) const {

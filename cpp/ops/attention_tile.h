@@ -67,9 +67,9 @@ struct Tile {
   const Span* begin() const { return spans; }
   const Span* end() const { return spans + span_count; }
   Index kv_head() const { return shape.kv_head(h); }
-  SeenKeys seen(Index i) const { return options.visibility.seen(first + i, shape.keys); }
+  SeenKeys seen(Index i) const { return options.seen(shape, b, first + i); }
   Index visible(Index i) const { return column(seen(i).end); }
-  /// Columns [first, second) before visible(i) belong to keys that lie before the window of row i.
+  /// Columns [first, second) before visible(i) belong to keys that lie before the window or the document of row i.
   std::pair<Index, Index> hidden(Index i) const {
     const SeenKeys keys = seen(i);
     return {column(std::max(keys.prefix, last().begin)), column(keys.begin)};
@@ -126,19 +126,33 @@ kernels::Matrix<T> head_rows(const Heads<const T>& x, Index b, Index h, Index fi
   return kernels::matrix(x.row(b, h, first), rows, width, x.strides.time);
 }
 
-/// The first `shared` rows of one head of keys (or values), packed for all tiles as the transposed right operand of a
-/// product. A tile that sees others packs its own. Tag: of the memory that holds what is shared.
+/// Rows of one head of keys (or values), packed as the transposed right operand of a product: once for neighbouring
+/// tiles that see keys from the same one on. A tile that sees others packs its own. Tag: of the memory that holds what
+/// is shared.
 template <class T, class Tag>
 class PackedRows {
  public:
-  PackedRows(Heads<const T> x, Index b, Index head, Index shared, Index width)
-      : x_(x), b_(b), head_(head), width_(width), shared_(pack<Tag>(0, shared)) {}
+  PackedRows(Heads<const T> x, Index b, Index head, Index width) : x_(x), b_(b), head_(head), width_(width) {}
+
+  /// Before the products of tile `number`: packs what it shares with those up to `last`, unless that is done.
+  void cover(const Tiling& tiling, const Tile& t, Index number, Index last) {
+    const Index begin = t.spans[0].begin;
+    if (begin == begin_) return;
+    Index count = t.spans[0].count;
+    while (++number <= last) {
+      const Tile next(tiling, t.b, t.h, number);
+      if (next.spans[0].begin != begin) break;
+      count = next.spans[0].count;
+    }
+    shared_ = pack<Tag>(begin, count);
+    begin_ = begin;
+  }
 
   /// c (rows of the tile, its columns) = a xᵀ, a (rows, width).
   void multiply(const Tile& t, const kernels::Matrix<T>& a, T* c) const {
     struct Own;
     for (const Span& span : t) {
-      const bool ready = span.begin == 0 && span.count <= shared_.source.columns;
+      const bool ready = span.begin == begin_ && span.count <= shared_.source.columns;
       gemm_packed(a, ready ? shared_ : pack<Own>(span.begin, span.count), span.count, {c + span.column, t.stride()});
     }
   }
@@ -154,13 +168,9 @@ class PackedRows {
 
   Heads<const T> x_;
   Index b_, head_, width_;
-  kernels::PackedMatrix<T> shared_;
+  Index begin_ = -1;  // of what is shared; -1: nothing is yet
+  kernels::PackedMatrix<T> shared_{};
 };
-
-/// How many rows of keys are worth packing for all the tiles up to this one, the last.
-inline Index shared_keys(const Tile& last) {
-  return last.spans[0].begin == 0 ? last.spans[0].count : 0;
-}
 
 /// s = q kᵀ over the tile. Returns what is still to be multiplied in: the scale, or 1 where a mask or the sign of the
 /// scale asks for it to be done here. What is hidden is -inf.

@@ -11,7 +11,6 @@ namespace {
 using attention_detail::for_each_visible;
 using attention_detail::PackedRows;
 using attention_detail::scores;
-using attention_detail::shared_keys;
 using attention_detail::Tile;
 using attention_detail::Tiling;
 
@@ -21,12 +20,10 @@ void each_tile(Heads<const T> q, Heads<const T> k, const Tiling& tiling, Index b
                Body&& body) {
   struct Keys;
   struct Scores;
-  if (from >= to) return;
-  const AttentionShape& shape = tiling.shape;
-  const Index shared = shared_keys(Tile(tiling, b, h, to - 1));
-  const PackedRows<T, Keys> keys(k, b, shape.kv_head(h), shared, shape.width);
+  PackedRows<T, Keys> keys(k, b, tiling.shape.kv_head(h), tiling.shape.width);
   for (Index tile = from; tile < to; ++tile) {
     const Tile t(tiling, b, h, tile);
+    keys.cover(tiling, t, tile, to - 1);
     T* s = scratch<T, Scores>(t.rows * t.stride());
     const T scale = scores(t, q, keys, s);
     body(t, s, scale);

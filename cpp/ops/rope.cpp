@@ -10,7 +10,7 @@
 namespace loopos {
 namespace {
 
-/// cos and sin, (time, width / 2) each.
+/// cos and sin, (positions, width / 2) each.
 template <class T>
 struct Angles {
   Buffer<T> cosine, sine;
@@ -58,11 +58,11 @@ const Angles<T>& angles_of(const Index* positions, Index rows, const Rotation& r
 }
 
 template <class T>
-void turn(const T* x, HeadStrides sx, const Index* positions, Index batch, Index heads, Index time, Index width,
+void turn(const T* x, HeadStrides sx, Positions positions, Index batch, Index heads, Index time, Index width,
           const Rotation& rotation, T sign, T* y, HeadStrides sy) {
   const Index half = rotation.width / 2;
   if (batch == 0 || heads == 0 || time == 0 || width == 0) return;
-  const Angles<T>& angles = angles_of<T>(positions, time, rotation);
+  const Angles<T>& angles = angles_of<T>(positions.data, positions.count(batch, time), rotation);
   const T *cosine = angles.cosine.data(), *sine = angles.sine.data();
   const auto& k = kernels::table<T>();
   parallel_blocks(batch * heads * time, row_grain(width, 2), [&](Index begin, Index end) {
@@ -70,7 +70,8 @@ void turn(const T* x, HeadStrides sx, const Index* positions, Index batch, Index
       const Index t = r % time, h = r / time % heads, b = r / time / heads;
       const T* in = x + b * sx.batch + h * sx.head + t * sx.time;
       T* out = y + b * sy.batch + h * sy.head + t * sy.time;
-      const T *c = cosine + t * half, *s = sine + t * half;
+      const Index at = (b * positions.sequence + t) * half;
+      const T *c = cosine + at, *s = sine + at;
       if (out != in) std::copy(in + rotation.width, in + width, out + rotation.width);
       if (!rotation.interleaved) {
         k.rotate(in, in + half, c, s, sign, half, out, out + half);
@@ -93,21 +94,21 @@ void plain_frequencies(double theta, Index width, double* frequencies) {
 }
 
 template <class T>
-void rope_forward(const T* x, HeadStrides sx, const Index* positions, Index batch, Index heads, Index time, Index width,
+void rope_forward(const T* x, HeadStrides sx, Positions positions, Index batch, Index heads, Index time, Index width,
                   const Rotation& rotation, T* y, HeadStrides sy) {
   turn(x, sx, positions, batch, heads, time, width, rotation, T(1), y, sy);
 }
 
 template <class T>
-void rope_backward(const T* dy, HeadStrides sdy, const Index* positions, Index batch, Index heads, Index time,
-                   Index width, const Rotation& rotation, T* dx, HeadStrides sdx) {
+void rope_backward(const T* dy, HeadStrides sdy, Positions positions, Index batch, Index heads, Index time, Index width,
+                   const Rotation& rotation, T* dx, HeadStrides sdx) {
   turn(dy, sdy, positions, batch, heads, time, width, rotation, T(-1), dx, sdx);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                                                       \
-  template void rope_forward(const T*, HeadStrides, const Index*, Index, Index, Index, Index, const Rotation&, T*,  \
-                             HeadStrides);                                                                          \
-  template void rope_backward(const T*, HeadStrides, const Index*, Index, Index, Index, Index, const Rotation&, T*, \
+#define LOOPOS_INSTANTIATE(T)                                                                                    \
+  template void rope_forward(const T*, HeadStrides, Positions, Index, Index, Index, Index, const Rotation&, T*,  \
+                             HeadStrides);                                                                       \
+  template void rope_backward(const T*, HeadStrides, Positions, Index, Index, Index, Index, const Rotation&, T*, \
                               HeadStrides);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

@@ -2,10 +2,12 @@
 //   angle = p frequency_i, plain: theta^(-2i / width)
 //   y1 = factor (x1 cos - x2 sin),  y2 = factor (x2 cos + x1 sin);  backward turns dy by the negative angle
 // Pairs are (i, i + width/2), or (2i, 2i + 1) when interleaved. Angles, sines and cosines are computed in double, once
-// for all batches and heads, and kept for the next call with the same positions. Backward needs the positions alone.
+// for all heads, and for all sequences that share their positions, and kept for the next call with the same ones.
+// Backward needs the positions alone.
 #pragma once
 
 #include "ops/heads.h"
+#include "ops/positions.h"
 #include "trace/operands.h"
 
 namespace loopos {
@@ -21,14 +23,14 @@ struct Rotation {
 /// theta^(-2i / width) into (width / 2) frequencies; theta > 0.
 void plain_frequencies(double theta, Index width, double* frequencies);
 
-/// x, y (B, H, T, width); positions (time), any int64. In place is allowed (same pointer, same strides).
+/// x, y (B, H, T, width); positions: any int64. In place is allowed (same pointer, same strides).
 template <class T>
-void rope_forward(const T* x, HeadStrides sx, const Index* positions, Index batch, Index heads, Index time, Index width,
+void rope_forward(const T* x, HeadStrides sx, Positions positions, Index batch, Index heads, Index time, Index width,
                   const Rotation& rotation, T* y, HeadStrides sy);
 
 template <class T>
-void rope_backward(const T* dy, HeadStrides sdy, const Index* positions, Index batch, Index heads, Index time,
-                   Index width, const Rotation& rotation, T* dx, HeadStrides sdx);
+void rope_backward(const T* dy, HeadStrides sdy, Positions positions, Index batch, Index heads, Index time, Index width,
+                   const Rotation& rotation, T* dx, HeadStrides sdx);
 
 /// What made an element of rows that hold heads side by side: x or dy, the head as it was before it was turned.
 template <class T>

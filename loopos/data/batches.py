@@ -7,7 +7,7 @@ is in ``loopos.data.reading``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -28,6 +28,11 @@ from .reading import (
 )
 from .tokenizer import resolve
 from .vocabulary import require_room
+
+# (ids, targets), or (ids, targets, documents): (B, T) each. The numbers of documents never fall along a row; a run of
+# equal ones is a document, whose tokens see one another alone, and in which positions begin at 0. Padding is a document
+# of its own with targets that are ignored.
+Batch = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class TokenStream:
@@ -81,7 +86,8 @@ class TokenStream:
 
 
 class DatasetSource:
-    """A user's object with ``batch(step, micro) -> (ids, targets)``, its batches checked before they are used.
+    """A user's object with ``batch(step, micro) -> (ids, targets)``, or (ids, targets, documents), its batches checked
+    before they are used.
 
     tokens: about how many positions an evaluation goes through: batches evenly spread over the len() of them, the same
     ones each time; None: all."""
@@ -96,23 +102,26 @@ class DatasetSource:
         if self.steps_per_epoch == 0:
             raise ValueError(f"{name}: len() is the number of steps per epoch and must be at least 1, got 0")
 
-    def batch(self, step: int, micro: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, targets), int64 (B, T): what the object gave. ValueError without a row; see :func:`check_batch`."""
+    def batch(self, step: int, micro: int = 0) -> Batch:
+        """What the object gave, int64 (B, T) each. ValueError without a row; see :func:`check_batch`."""
         where = f"{self._name}.batch({step}, {micro})"
-        pair = self._dataset.batch(step, micro)
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise TypeError(f"{where}: expected a pair (ids, targets), got {checks.shown(pair)}")
-        ids, targets = check_batch(pair[0], pair[1], self._vocab_size, self._context_length, where)
-        if len(ids) == 0:
-            raise ValueError(f"{where}: the batch is empty, its shape is {ids.shape}; give at least one row")
-        return ids, targets
+        given = self._dataset.batch(step, micro)
+        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+            raise TypeError(
+                f"{where}: expected a pair (ids, targets) or (ids, targets, documents), got {checks.shown(given)}"
+            )
+        documents = given[2] if len(given) == 3 else None
+        batch = check_batch(*given[:2], self._vocab_size, self._context_length, where, documents=documents)
+        if len(batch[0]) == 0:
+            raise ValueError(f"{where}: the batch is empty, its shape is {batch[0].shape}; give at least one row")
+        return batch
 
     def __len__(self) -> int:
         if self.steps_per_epoch is None:
             raise TypeError(f"{self._name}: the dataset has no len()")
         return self.steps_per_epoch
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[Batch]:
         """Yield one epoch of batches, or as much of it as ``tokens`` allow, for evaluation."""
         first, count = self.batch(0), len(self)
         if self._tokens is not None:
@@ -126,32 +135,41 @@ class DatasetSource:
 
 
 def check_batch(
-    ids: Any, targets: Any, vocab_size: int, context_length: int, where: str = "batch"
-) -> tuple[np.ndarray, np.ndarray]:
-    """The pair as contiguous int64 (B, T) arrays, after checking it. Not integer arrays: TypeError. Not of two
-    dimensions, of unequal shapes, T = 0 or T > context_length: ValueError. An id outside 0..V-1, or a target that is
-    neither that nor -100: IndexError with position and value."""
-    for name, array in (("ids", ids), ("targets", targets)):
+    ids: Any, targets: Any, vocab_size: int, context_length: int, where: str = "batch", *, documents: Any = None
+) -> Batch:
+    """The pair, or with documents the three, as contiguous int64 (B, T) arrays, after checking it. Not integer arrays:
+    TypeError. Not of two dimensions, of unequal shapes, T = 0 or T > context_length, documents that fall along a row:
+    ValueError. An id outside 0..V-1, or a target that is neither that nor -100: IndexError with position and value."""
+    given = {"ids": ids, "targets": targets} | ({} if documents is None else {"documents": documents})
+    for name, array in given.items():
         kind = array.dtype if isinstance(checks.unmasked(where, name, array), np.ndarray) else type(array).__name__
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
             raise TypeError(f"{where}: {name} must be a numpy array of integers, got {kind}")
         if array.ndim != 2:
             raise ValueError(f"{where}: {name} must have shape (B, T), got {array.shape}")
-    if ids.shape != targets.shape:
-        raise ValueError(f"{where}: targets must have the shape of ids {ids.shape}, got {targets.shape}")
+        if array.shape != ids.shape:
+            raise ValueError(f"{where}: {name} must have the shape of ids {ids.shape}, got {array.shape}")
     if not 1 <= ids.shape[1] <= context_length:
         raise ValueError(f"{where}: T must be from 1 to context_length {context_length}, got shape {ids.shape}")
     valid = f"0..{vocab_size - 1}"
     _refuse_first((ids < 0) | (ids >= vocab_size), ids, f"{where}: ids", f"outside {valid}")
     outside = ((targets < 0) & (targets != IGNORE)) | (targets >= vocab_size)
     _refuse_first(outside, targets, f"{where}: targets", f"neither in {valid} nor {IGNORE}, which is ignored")
-    return np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(targets, np.int64)
+    if documents is not None:
+        falls = np.zeros(ids.shape, bool)
+        falls[:, 1:] = documents[:, 1:] < documents[:, :-1]
+        why = "less than the number before it: a document is a run of equal numbers, and they never fall along a row"
+        _refuse_first(falls, documents, f"{where}: documents", why, ValueError)
+    arrays = tuple(np.ascontiguousarray(array, np.int64) for array in given.values())
+    return cast(Batch, arrays)
 
 
-def _refuse_first(outside: np.ndarray, array: np.ndarray, what: str, why: str) -> None:
+def _refuse_first(
+    outside: np.ndarray, array: np.ndarray, what: str, why: str, error: type[Exception] = IndexError
+) -> None:
     if outside.any():
         row, column = np.unravel_index(int(np.argmax(outside)), outside.shape)
-        raise IndexError(f"{what}[{row}, {column}] = {array[row, column]} is {why}")
+        raise error(f"{what}[{row}, {column}] = {array[row, column]} is {why}")
 
 
 class Sources(NamedTuple):

@@ -38,9 +38,9 @@ def gradcheck(
     fn: (a) a function ``fn(*inputs) -> (value, gradients)`` with a scalar value;
         (b) a pair ``(forward, backward)`` with ``forward(*inputs) -> y`` (one array) and
         ``backward(dy, *inputs) -> gradients``, checked under one random dy;
-        (c) a Model with ``inputs=(ids, targets)``: derivatives of the loss along random directions, over all parameters
-        at once and over each tensor alone. A float32 model is checked as a float64 copy of its weights, and the report
-        says so.
+        (c) a Model with ``inputs=(ids, targets)`` or (ids, targets, documents): derivatives of the loss along random
+        directions, over all parameters at once and over each tensor alone. A float32 model is checked as a float64
+        copy of its weights, and the report says so.
     inputs: a sequence of arrays, or one array. Float arrays must be float64: differences in float32 cannot tell a
         gradient that is 1 % wrong from a right one. Integer and bool arrays and anything else are handed through.
         ``gradients`` is aligned with the inputs, None where there is none; a single float input's may be a bare array.
@@ -61,14 +61,17 @@ def gradcheck(
     if directions < 1:
         raise ValueError(f"gradcheck: directions must be at least 1, got {directions!r}")
     inputs = tuple(inputs) if isinstance(inputs, Sequence) else (inputs,)
-    if is_model and len(inputs) != 2:
-        raise ValueError(f"gradcheck: a model is checked on inputs=(ids, targets), got {len(inputs)} inputs")
+    if is_model and len(inputs) not in (2, 3):
+        raise ValueError(
+            "gradcheck: a model is checked on inputs=(ids, targets) or (ids, targets, documents), got "
+            f"{len(inputs)} inputs"
+        )
     pair = isinstance(fn, tuple | list) and len(fn) == 2 and all(map(callable, fn))
     if not (is_model or pair or callable(fn)):
         raise TypeError(f"gradcheck: fn must be a function, a pair (forward, backward) or a Model, got {fn!r:.100}")
     with np.errstate(all="ignore"):  # what is not finite is reported below, by name
         report = (
-            check_loss(fn, *inputs, rtol, seed, directions, allow_zero)
+            check_loss(fn, inputs, rtol, seed, directions, allow_zero)
             if is_model
             else check_function(fn, inputs, rtol, h, seed, allow_zero)
         )

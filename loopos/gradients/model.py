@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,7 @@ STEP = 1e-3  # the first and longest step along a direction in the weights; the 
 LEVELS = 10  # down to 4e-9, between the kinks of a hundred thousand relus; a smooth loss needs three
 
 
-def check_loss(model, ids, targets, rtol: float, seed: int, directions: int, allow_zero: bool) -> GradcheckReport:
+def check_loss(model, inputs, rtol: float, seed: int, directions: int, allow_zero: bool) -> GradcheckReport:
     """Case (c) of :func:`loopos.gradcheck`."""
     note = "float64 model"
     if model.dtype != "float64":
@@ -25,8 +26,10 @@ def check_loss(model, ids, targets, rtol: float, seed: int, directions: int, all
         copy.load_state_dict({name: x.astype(np.float64) for name, x in model.state_dict().items()})
         freeze_alike(copy, model)
         model, note = copy, f"{model.dtype} model, checked as a float64 copy of its weights"
+    own = {"documents": inputs[2]} if len(inputs) == 3 else {}
+    loss_of = partial(model.loss, *inputs[:2], **own)
     try:
-        loss, gradients = model.loss_and_grads(ids, targets)
+        loss, gradients = model.loss_and_grads(*inputs[:2], **own)
     except NonFiniteError as error:
         return GradcheckReport((GradcheckResult("loss", False, math.inf, str(error)),), rtol, note)
     views, saved = trainable_of(model), model.state_dict()
@@ -43,7 +46,7 @@ def check_loss(model, ids, targets, rtol: float, seed: int, directions: int, all
             results.append(replace(wrong[0], name=name, reason=f"{wrong[0].name}: {wrong[0].reason}"))
             continue
         try:
-            found = [_along(model, ids, targets, views, saved, gradients, group, rng, rtol) for _ in range(directions)]
+            found = [_along(loss_of, views, saved, gradients, group, rng, rtol) for _ in range(directions)]
         finally:
             for key in group:
                 views[key][...] = saved[key]
@@ -63,7 +66,7 @@ def check_loss(model, ids, targets, rtol: float, seed: int, directions: int, all
     return GradcheckReport(tuple(results), rtol, note)
 
 
-def _along(model, ids, targets, views, saved, gradients, group, rng, rtol: float) -> tuple[float, ...]:
+def _along(loss_of, views, saved, gradients, group, rng, rtol: float) -> tuple[float, ...]:
     """Along a random direction in ``group``: relative error, the gradient's derivative, the loss's and its own error.
 
     The direction is the gradient's plus noise. Noise of 1 in every weight shows an error in any of them; where it
@@ -79,7 +82,7 @@ def _along(model, ids, targets, views, saved, gradients, group, rng, rtol: float
         def loss_at(t: float, d=d) -> np.ndarray:
             for key in group:
                 views[key][...] = saved[key] + t * d[key]
-            return np.array([model.loss(ids, targets)])
+            return np.array([loss_of()])
 
         def central(step: float, loss_at=loss_at) -> tuple[float, float]:
             return difference(loss_at(step), loss_at(-step), 2 * step, np.ones(1))

@@ -10,10 +10,17 @@ from loopos import checks
 from loopos.model import Model
 
 
-def trace_step(model: Model, ids: np.ndarray, targets: np.ndarray, *, ignore_index: int = -100) -> list[dict[str, Any]]:
-    """The tensors of forward and backward of ``model.loss_and_grads(ids, targets)``, in the order of execution: first
-    the weights, then activations, the loss, gradients. A step that meets a number that is not finite ends with the
-    first tensor that holds one. No weight, gradient or count changes.
+def trace_step(
+    model: Model,
+    ids: np.ndarray,
+    targets: np.ndarray,
+    *,
+    ignore_index: int = -100,
+    documents: np.ndarray | None = None,
+) -> list[dict[str, Any]]:
+    """The tensors of forward and backward of ``model.loss_and_grads`` with the same arguments, in the order of
+    execution: first the weights, then activations, the loss, gradients. A step that meets a number that is not finite
+    ends with the first tensor that holds one. No weight, gradient or count changes.
 
     Each is a dict:
         phase        "forward" or "backward"
@@ -35,5 +42,5 @@ def trace_step(model: Model, ids: np.ndarray, targets: np.ndarray, *, ignore_ind
     ignore_index = checks.integer("trace_step", "ignore_index", ignore_index, low=-(2**63), high=2**63 - 1)
     scale = 1.0 / max(1, int(np.count_nonzero(np.asarray(targets) != ignore_index)))
     with model.lock:
-        model._core.trace(ids, targets, scale=scale, ignore_index=ignore_index)
+        model._core.trace(ids, targets, scale=scale, ignore_index=ignore_index, documents=documents)
         return model._core.ledger()

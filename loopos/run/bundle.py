@@ -1,9 +1,10 @@
 """A bundle: one file with all that one update needs to be done again, bit for bit, and what came of it.
 
-It is a safetensors file: ``weights.<name>`` and ``moments.<name>`` as they were before the update, ``ids.<m>`` and
-``targets.<m>`` of its micro-batches; its metadata hold a format version, a JSON text with the rest (configuration,
-settings, the learning rate used, the outcome, the build) and a SHA-256 over that text and every tensor. Unlike a
-checkpoint it may hold numbers that are not finite: they may be what it is about.
+It is a safetensors file: ``weights.<name>`` and ``moments.<name>`` as they were before the update, ``ids.<m>``,
+``targets.<m>`` and, where rows hold several documents, ``documents.<m>`` of its micro-batches; its metadata hold a
+format version, a JSON text with the rest (configuration, settings, the learning rate used, the outcome, the build) and
+a SHA-256 over that text and every tensor. Unlike a checkpoint it may hold numbers that are not finite: they may be what
+it is about.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from loopos import _core
 from loopos.births.growth import Growth
 from loopos.build_info import __version__
 from loopos.config import ModelConfig
-from loopos.data.batches import check_batch
+from loopos.data.batches import Batch, check_batch
 from loopos.errors import Birth, CheckpointError
 from loopos.files import durable
 from loopos.files.tensorfile import parse_safetensors, read_metadata, serialize_safetensors
@@ -37,7 +38,8 @@ _NAME = re.compile(r"step-[0-9]{8,}\.safetensors")
 _LITTER = re.compile(_NAME.pattern + r"\.tmp\.[0-9]+\.[0-9a-f]+")
 _DTYPES = ("float32", "float64")
 
-Batches = Sequence[tuple[np.ndarray, np.ndarray]]
+Batches = Sequence[Batch]
+_PARTS = ("ids", "targets", "documents")  # of a batch; the last may be missing
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ def write_bundle(path: str | os.PathLike, bundle: Bundle) -> None:
     """Write ``bundle`` as the file ``path``, durably and in one step. OSError when that fails."""
     arrays = {f"weights.{name}": array for name, array in bundle.weights.items()}
     arrays |= {f"moments.{name}": array for name, array in bundle.moments.items()}
-    for micro, (ids, targets) in enumerate(bundle.batches):
-        arrays |= {f"ids.{micro}": ids, f"targets.{micro}": targets}
+    for micro, batch in enumerate(bundle.batches):
+        arrays |= {f"{part}.{micro}": array for part, array in zip(_PARTS, batch, strict=False)}
     about = {
         "step": bundle.step,
         "config": bundle.config.to_dict(),
@@ -272,12 +274,19 @@ def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
         return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
 
     config, settings = ModelConfig.from_dict(about["config"]), TrainSettings(**about["settings"])
-    ids, targets = part("ids."), part("targets.")
+    ids, targets, documents = (part(f"{name}.") for name in _PARTS)
     batches = [
-        check_batch(ids[str(m)], targets[str(m)], config.vocab_size, config.context_length, f"micro-batch {m}")
+        check_batch(
+            ids[str(m)],
+            targets[str(m)],
+            config.vocab_size,
+            config.context_length,
+            f"micro-batch {m}",
+            documents=documents.get(str(m)),
+        )
         for m in range(settings.grad_accum)
     ]
-    known = {*(f"{kind}.{m}" for kind in ("ids", "targets") for m in range(settings.grad_accum))}
+    known = {*(f"{kind}.{m}" for kind in _PARTS for m in range(settings.grad_accum))}
     if strange := [n for n in arrays if not n.startswith(("weights.", "moments.")) and n not in known]:
         raise ValueError(f"tensors that belong to nothing: {strange}")
     if about["dtype"] not in _DTYPES or type(about["step"]) is not int or about["step"] < 1:

@@ -11,7 +11,7 @@ import numpy as np
 from loopos import _core
 from loopos.births.growth import Growth
 from loopos.config import ModelConfig
-from loopos.data.batches import IGNORE
+from loopos.data.batches import IGNORE, Batch
 from loopos.errors import Birth
 
 from . import gate
@@ -29,7 +29,7 @@ class Update(NamedTuple):
     tokens: int  # positions that went through the model
     birth: Birth | None = None  # why it was refused
     clipped: bool = False  # its gradient was scaled down
-    batches: tuple[tuple[np.ndarray, np.ndarray], ...] = ()  # of a refused update: the (ids, targets) it was made of
+    batches: tuple[Batch, ...] = ()  # of a refused update: what it was made of
 
     @property
     def applied(self) -> bool:
@@ -59,7 +59,7 @@ class Updater:
     def __call__(self, t: int, rate: float) -> Update:
         batches = [self._fetch(t, micro) for micro in range(self._settings.grad_accum)]
         calls, valid = micro_batches(batches, t, self._settings)
-        tokens = sum(ids.size for ids, _ in batches)
+        tokens = sum(batch[0].size for batch in batches)
         if valid == 0:
             return Update(0.0, 0.0, 0, tokens)
         with self._model.lock:  # from the gradients to the new weights nobody else may use the model
@@ -95,20 +95,23 @@ class Updater:
             self._growth.count(settings.optimizer, top, settings.weight_decay, norm * factor)
         return Update(loss, norm, valid, tokens, clipped=factor != 1.0)
 
-    def _fetch(self, t: int, micro: int) -> tuple[np.ndarray, np.ndarray]:
+    def _fetch(self, t: int, micro: int) -> Batch:
         self._check()
         return self._source.batch(t, micro)
 
 
-def micro_batches(
-    batches: Sequence[tuple[np.ndarray, np.ndarray]], t: int, settings: TrainSettings
-) -> tuple[list[MicroBatch], int]:
+def micro_batches(batches: Sequence[Batch], t: int, settings: TrainSettings) -> tuple[list[MicroBatch], int]:
     """(ids, targets, keywords) of each pass through the core that update t makes of its micro-batches, and how many
     targets count in all. A micro-batch without one is left out."""
-    counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in batches]
+    counts = [int(np.count_nonzero(batch[1] != IGNORE)) for batch in batches]
     common = {"scale": 1 / max(1, sum(counts)), "ignore_index": IGNORE, "step": t, "seed": settings.seed}
     common["label_smoothing"] = settings.label_smoothing
-    return [(*batches[m], {**common, "micro": m}) for m in range(len(batches)) if counts[m]], sum(counts)
+
+    def call(micro: int, ids: np.ndarray, targets: np.ndarray, *documents: np.ndarray) -> MicroBatch:
+        own = {"documents": documents[0]} if documents else {}
+        return ids, targets, {**common, "micro": micro, **own}
+
+    return [call(m, *batches[m]) for m in range(len(batches)) if counts[m]], sum(counts)
 
 
 def refuse_oversized(model: ModelConfig | Any, batch_size: int, seq_len: int, grad_accum: int) -> None:
@@ -130,14 +133,12 @@ def refuse_oversized(model: ModelConfig | Any, batch_size: int, seq_len: int, gr
         )
 
 
-def evaluate(
-    model: Any, batches: Iterable[tuple[np.ndarray, np.ndarray]], check: Callable[[], None] = lambda: None
-) -> tuple[float, int]:
-    """(mean loss over all valid targets, their number) of ``batches`` of (ids, targets), without dropout; (0.0, 0)
-    when there is none. ``check`` is called before each batch."""
+def evaluate(model: Any, batches: Iterable[Batch], check: Callable[[], None] = lambda: None) -> tuple[float, int]:
+    """(mean loss over all valid targets, their number) of ``batches``, without dropout; (0.0, 0) when there is none.
+    ``check`` is called before each batch."""
     total, count = 0.0, 0
-    for ids, targets in batches:
+    for ids, targets, *documents in batches:
         check()
-        part, valid = model._core.loss(ids, targets, IGNORE)
+        part, valid = model._core.loss(ids, targets, IGNORE, *documents)
         total, count = total + part, count + valid
     return (total / count if count else 0.0), count

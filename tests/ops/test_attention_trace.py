@@ -17,6 +17,10 @@ KINDS = {
     "prefix": {"causal": True, "prefix": 6},
     "all": {"causal": True, "window": 3, "prefix": 20, "start": 5},
     "masked": {"causal": True, "window": 30, "prefix": 2, "mask": MASK},
+    "documents": {
+        "causal": True,
+        "begins": np.array([np.repeat([0, 1, 40], [1, 39, 30]), np.repeat([0, 66], [66, 4])]),
+    },
     "scaled": {"scale": -0.4},
 }
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -15,6 +15,12 @@ from measure_attention import KINDS
 import loopos
 from loopos import ops
 
+
+def begins(t, *rows):
+    """(B, T): where the document of each query begins, from the first tokens of the documents of each row."""
+    return np.array([[max(first for first in row if first <= at) for at in range(t)] for row in rows])
+
+
 # (B, H, Hkv, T, S, D, Dv) and who sees what. Tiles are of 32 to 64 queries: more, fewer and odd numbers of them
 CASES = [
     ((1, 1, 1, 1, 1, 1, 1), {"causal": True, "window": 1}),
@@ -36,8 +42,17 @@ CASES = [
     ((2, 4, 2, 9, 61, 8, 8), {}),  # from a memory
     ((1, 3, 3, 61, 9, 8, 5), {}),
     ((1, 2, 1, 400, 400, 8, 8), {"causal": True, "window": 100, "prefix": 3}),
+    # documents: of one token each; several and one; beyond a tile; under a window; behind a cache, one of them padded
+    ((2, 4, 2, 7, 7, 5, 9), {"causal": True, "begins": begins(7, range(7), [0, 3])}),
+    ((2, 2, 1, 130, 130, 12, 12), {"causal": True, "begins": begins(130, [0, 1, 33, 100], [0])}),
+    ((2, 4, 2, 400, 400, 8, 8), {"causal": True, "begins": begins(400, [0, 200, 290], [0, 5, 395])}),
+    ((2, 2, 1, 400, 400, 8, 8), {"causal": True, "window": 50, "begins": begins(400, [0, 200, 210], [0, 130])}),
+    ((2, 2, 2, 40, 170, 12, 8), {"causal": True, "start": 130, "begins": np.array([[7] * 40, [0] * 40])}),
 ]
-IDS = [f"T{shape[3]}-S{shape[4]}-" + ("-".join(f"{k}{v}" for k, v in kind.items()) or "full") for shape, kind in CASES]
+IDS = [
+    f"T{shape[3]}-S{shape[4]}-" + ("-".join(k if k == "begins" else f"{k}{v}" for k, v in kind.items()) or "full")
+    for shape, kind in CASES
+]
 
 
 def all_of(arrays, **options):
@@ -131,6 +146,8 @@ def test_kinds_that_mean_the_same_have_the_same_bits(dtype, size):
     assert same_bits(all_of(arrays, causal=True, prefix=size), full)
     assert same_bits(all_of(arrays, causal=True, prefix=size, window=1), full)
     assert same_bits(all_of(arrays, causal=True, start=size - 1), full)
+    assert same_bits(all_of(arrays, causal=True, begins=np.zeros((2, size), np.int32)), causal)
+    assert not same_bits(all_of(arrays, causal=True, begins=begins(size, [0, size - 1], [0])), causal)
     assert not same_bits(all_of(arrays, causal=True, window=size - 1), causal)
     assert not same_bits(all_of(arrays, causal=True, prefix=2), causal)
 
@@ -183,6 +200,26 @@ def test_a_bad_key_reaches_just_the_queries_that_see_it(dtype, place):
             np.testing.assert_array_equal(bad, seen)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_documents_that_share_a_row_are_rows_of_their_own(dtype, bad):
+    firsts = [0, 3, 4, 100, 131]
+    arrays = make((1, 4, 2, 170, 170, 8, 8), dtype)
+    packed = all_of(arrays, causal=True, begins=begins(170, firsts))
+    parts = list(zip(firsts, [*firsts[1:], 170], strict=True))
+    alone = [all_of([np.ascontiguousarray(x[:, :, a:z]) for x in arrays], causal=True) for a, z in parts]
+    close = 1e-14 if dtype == np.float64 else 3e-6
+    for got, want in zip(packed, (np.concatenate(each, 2) for each in zip(*alone, strict=True)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=close, atol=close)
+    for spoiled in arrays:  # of the third document: no other one changes by more than the order of a sum
+        spoiled[:, :, 50] = bad
+    found = all_of(arrays, causal=True, begins=begins(170, firsts))
+    other = np.r_[0:4, 100:170]
+    for got, want in zip(found, packed, strict=True):
+        np.testing.assert_allclose(got[:, :, other], want[:, :, other], rtol=close, atol=close)
+        assert not np.isfinite(got[:, :, 4:100]).all()
+
+
 @pytest.mark.parametrize("size", [1e4, 3e38])
 def test_large_finite_input(size):
     q, k, v, _ = make((1, 1, 1, 90, 90, 2, 2), np.float32)
@@ -223,6 +260,10 @@ def test_without_keys_or_queries():
     for shape in ((1, 2, 1, 3, 0, 4, 4), (1, 2, 1, 0, 5, 4, 4), (0, 2, 1, 3, 3, 4, 4)):
         y, _, dq, dk, dv = all_of(make(shape), causal=True, window=2, start=7)
         assert not any(x.any() for x in (y, dq, dk, dv))
+    late = np.full((1, 3), 9)  # behind every key
+    y, lse, *_ = all_of(make((1, 2, 1, 3, 5, 4, 4)), causal=True, begins=late)
+    assert not y.any()
+    assert (lse == -np.inf).all()
 
 
 MEMORY = """
@@ -258,7 +299,13 @@ def test_no_matrix_of_all_queries_and_keys_is_held(kinds):
 
 def test_bits_do_not_depend_on_threads(check_threads):
     arrays = make((1, 4, 2, 450, 450, 24, 24), np.float32)
-    for kind in ({"window": 50}, {"window": 50, "prefix": 70}, {"prefix": 200}, {"window": 30, "start": 5}):
+    for kind in (
+        {"window": 50},
+        {"window": 50, "prefix": 70},
+        {"prefix": 200},
+        {"window": 30, "start": 5},
+        {"begins": begins(450, [0, 9, 200])},
+    ):
         check_threads(lambda kind=kind: all_of(arrays, causal=True, **kind))
 
 
@@ -279,6 +326,20 @@ def test_refusals():
         ("window must be", TypeError, {"causal": True, "window": True}),
         ("prefix must be", TypeError, {"causal": True, "prefix": None}),
         ("start must be", TypeError, {"causal": True, "start": "1"}),
+        ("begins is of causal attention .* causal=False", ValueError, {"begins": np.zeros((1, 3), int)}),
+        ("without a prefix, .* prefix=2", ValueError, {"causal": True, "prefix": 2, "begins": np.zeros((1, 3), int)}),
+        (
+            r"begins must have shape \(B, T\) = \(1, 3\), got \(3,\)",
+            ValueError,
+            {"causal": True, "begins": np.zeros(3, int)},
+        ),
+        (
+            r"never fall along a row, got 1 after 2 at \[0, 2\]",
+            ValueError,
+            {"causal": True, "begins": np.array([[0, 2, 1]])},
+        ),
+        (r"must not be negative, got -1 at \[0, 0\]", ValueError, {"causal": True, "begins": np.array([[-1, 0, 0]])}),
+        ("begins must be a numpy array of dtype int32", TypeError, {"causal": True, "begins": np.zeros((1, 3))}),
     ]:
         with pytest.raises(error, match=f"^attention: .*{words}"):
             ops.attention(q, k, v, **wrong)

@@ -113,6 +113,17 @@ def test_bits_do_not_depend_on_threads(dtype, thread_count):
             assert one.tobytes() == other.tobytes()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", [ops.rope, ops.rope_backward])
+def test_positions_of_each_sequence(op, dtype, check_threads):
+    x = np.random.default_rng(4).standard_normal((3, 2, 70, 8)).astype(dtype)
+    positions = np.array([[*range(70)], [*range(30), *range(40)], [0] * 70])
+    alone = [op(x[b : b + 1], positions[b]) for b in range(3)]
+    np.testing.assert_array_equal(op(x, positions), np.concatenate(alone))
+    np.testing.assert_array_equal(op(x, np.stack([positions[0]] * 3)), op(x, positions[0]))
+    check_threads(lambda: (op(x, positions),))
+
+
 def test_refusals():
     x, positions = np.zeros((1, 2, 3, 4)), np.arange(3)
     for theta in (0.0, -1.0, float("nan"), float("inf")):
@@ -120,10 +131,12 @@ def test_refusals():
             ops.rope(x, positions, theta=theta)
     with pytest.raises(ValueError, match="rope: the head width D must be even, got 3"):
         ops.rope(x[..., :3], positions)
-    with pytest.raises(ValueError, match=r"rope: positions must have shape \(T,\) = \(3,\), got \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"rope: positions must have shape \(T,\) = \(3,\) or \(B, T\) = \(1, 3\), got \(2,\)"
+    ):
         ops.rope(x, positions[:2])
     with pytest.raises(ValueError, match="rope: positions"):
-        ops.rope(x, positions[None])
+        ops.rope(x, np.stack([positions, positions]))
     with pytest.raises(ValueError, match="rope: x must have 4 axes"):
         ops.rope(x[0], positions)
     with pytest.raises(TypeError, match="rope: positions"):

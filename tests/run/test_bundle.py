@@ -43,6 +43,16 @@ def same(a, b):
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
+def test_documents_of_a_batch_come_back(bundle, tmp_path):
+    documents = np.array([[0, 0, 1, 4], [3, 3, 3, 3]])
+    first, second = bundle.batches
+    own = dataclasses.replace(bundle, batches=((*first, documents), second))
+    write_bundle(tmp_path / "b", own)
+    back = read_bundle(tmp_path / "b").batches
+    assert [len(batch) for batch in back] == [3, 2]
+    assert all(same(x, y) for a, b in zip(own.batches, back, strict=True) for x, y in zip(a, b, strict=True))
+
+
 def test_it_comes_back_bit_for_bit(bundle, tmp_path):
     write_bundle(tmp_path / "b", bundle)
     back = read_bundle(tmp_path / "b")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 
-def visible(t, s, causal=False, window=None, prefix=0, start=0):
-    """(T, S), True where query t may see key s: each pair by the definition."""
+def visible(t, s, causal=False, window=None, prefix=0, start=0, begins=None):
+    """(T, S), or with begins (B, T) (B, 1, T, S), True where query t may see key s: each pair by the definition."""
     p, key = start + np.arange(t)[:, None], np.arange(s)[None, :]
     if not causal:
         return np.ones((t, s), bool)
     seen = key <= p
     if window is not None:
         seen &= key > p - window
-    return seen | (key < prefix)
+    seen = seen | (key < prefix)
+    return seen if begins is None else seen & (key >= begins[:, None, :, None])
 
 
 def forward(q, k, v, seen, scale=None):

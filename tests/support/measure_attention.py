@@ -18,6 +18,7 @@ KINDS = {
     "prefix": {"causal": True, "prefix": 9},
     "both": {"causal": True, "window": 20, "prefix": 9},
     "cached": {"causal": True, "window": 50, "start": 33},
+    "documents": {"causal": True, "begins": np.repeat([0, 1, 37, 90], [1, 36, 53, 10])[None].repeat(2, 0)},
 }
 KEYS = {"memory": 41, "cached": 133}
 

@@ -81,7 +81,7 @@ def vocabulary(plan: Plan, pairs: Pairs) -> Check:
             advice = f"{size - tokens} ids never come and are computed in every step: is it the right tokenizer?"
             return Check(name, measured, expected, WARN, advice)
         return Check(name, measured, expected, OK)
-    ids = [plan.sources.train.ids[:LOOKED_AT]] if plan.stream is not None else [part for part, _ in pairs]
+    ids = [plan.sources.train.ids[:LOOKED_AT]] if plan.stream is not None else [part for part, *_ in pairs]
     highest = max(int(part.max(initial=0)) for part in ids)
     measured, expected = f"the highest id is {highest} of 0..{size - 1}", "ids from all of the vocabulary"
     if size >= LARGE and highest < size // 8:
@@ -94,7 +94,7 @@ def padding(pairs: Pairs) -> Check:
     """Rows are not filled up from the left, where the filling is seen, nor is filling at the end scored."""
     name, expected = "filling of rows", "none on the left, none scored"
     left, right, scored, rows = [], [], 0, 0
-    for ids, targets in pairs:
+    for ids, targets, *_ in pairs:
         long = max(3, ids.shape[1] // LONG)
         rows += len(ids)
         for row, labels in zip(ids, targets, strict=True):
@@ -123,7 +123,7 @@ def held_out(plan: Plan, pairs: Pairs) -> Check:
     advice = "the held-out loss will tell how much is known by heart: hold out a part that is not trained on"
     train, scored = plan.sources.train, plan.sources.eval
     if isinstance(train, DatasetSource) and isinstance(scored, DatasetSource):
-        learned = {row.tobytes() for ids, _ in pairs for row in ids}
+        learned = {row.tobytes() for ids, *_ in pairs for row in ids}
         rows = [row.tobytes() for row in scored.batch(0)[0]]
         shared = sum(row in learned for row in rows)
         measured = f"{shared} of the first {len(rows)} held-out rows are among the first training rows"

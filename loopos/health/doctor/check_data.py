@@ -44,7 +44,7 @@ def repeatable(pairs: Pairs, refetched: tuple[np.ndarray, np.ndarray], later: Pa
     if any(a.shape != b.shape or (a != b).any() for a, b in zip(pairs[0], refetched, strict=True)):
         advice = "make batch(step, micro) depend on its arguments alone: seed a generator with them, keep no cursor"
         return Check(name, "batch(0, 0) asked twice gave two batches", expected, FAIL, advice)
-    kinds = [(ids.tobytes(), targets.tobytes()) for ids, targets in pairs]
+    kinds = [(ids.tobytes(), targets.tobytes()) for ids, targets, *_ in pairs]
     different = len(set(kinds))
     measured = f"batch(0, 0) asked twice gave the same; {different} of {len(pairs)} batches are different"
     if len(pairs) > 1 and different == 1:
@@ -57,7 +57,8 @@ def repeatable(pairs: Pairs, refetched: tuple[np.ndarray, np.ndarray], later: Pa
     ):
         advice = f"{different} batches come again and again: is that all there is to learn?"
         return Check(name, measured, expected, WARN, advice)
-    if later is not None and len(pairs) > 1 and [(ids.tobytes(), targets.tobytes()) for ids, targets in later] == kinds:
+    again = later and [(ids.tobytes(), targets.tobytes()) for ids, targets, *_ in later]
+    if len(pairs) > 1 and again == kinds:
         advice = "every epoch has the same batches in the same order: shuffle by step // len(data)"
         return Check(name, f"{measured}; the next epoch begins with the same ones", expected, WARN, advice)
     return Check(name, measured, expected, OK)
@@ -66,7 +67,7 @@ def repeatable(pairs: Pairs, refetched: tuple[np.ndarray, np.ndarray], later: Pa
 def labels(pairs: Pairs) -> Check:
     """How many targets count. That they are in range was checked when the batches were made."""
     name, expected = "labels", f"something to learn in every row, at most {MASKED:.0%} masked"
-    targets = [part for _, part in pairs]
+    targets = [pair[1] for pair in pairs]
     total = sum(part.size for part in targets)
     valid = sum(int(np.count_nonzero(part != IGNORE)) for part in targets)
     rows = sum(len(part) for part in targets)
@@ -93,7 +94,7 @@ def agreement(pairs: Pairs, shift: int, within: bool = True) -> tuple[float, int
     """(share of the scored targets that are the id ``shift`` further in the same row, how many were compared). within:
     only where the target there is scored too: behind the last one of a row comes what fills it up."""
     same = compared = 0
-    for ids, targets in pairs:
+    for ids, targets, *_ in pairs:
         time = ids.shape[1]
         if abs(shift) >= time:
             continue

@@ -52,10 +52,11 @@ def steps_by_hand(model: Any, data: Any, **settings: Any) -> None:
     optimizer = for_run(settings["optimizer"], trainable_of(model), rate, **shape)
     for step in range(settings["max_steps"]):
         parts = [data.batch(step, micro) for micro in range(settings["grad_accum"])]
-        counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets in parts]
+        counts = [int(np.count_nonzero(targets != IGNORE)) for _, targets, *_ in parts]
         total: dict[str, np.ndarray] = {}
-        for (ids, targets), count in zip(parts, counts, strict=True):
-            _, gradients = model.loss_and_grads(ids, targets)
+        for (ids, targets, *documents), count in zip(parts, counts, strict=True):
+            own = {"documents": documents[0]} if documents else {}
+            _, gradients = model.loss_and_grads(ids, targets, **own)
             for name, gradient in gradients.items():
                 total[name] = total.get(name, 0) + gradient * gradient.dtype.type(count / max(1, sum(counts)))
         if settings["max_grad_norm"] is not None:
@@ -92,8 +93,9 @@ class Patient:
     @cached_property
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """The first batch of the run, cut down to what the round may cost: fewer rows, then shorter ones. Rows without
-        a valid target are left out where others have one."""
-        ids, targets = (np.asarray(part) for part in self.source.batch(0, 0))
+        a valid target are left out where others have one. Documents are not told apart: what is checked here holds with
+        them and without."""
+        ids, targets = (np.asarray(part) for part in self.source.batch(0, 0)[:2])
         rows = np.flatnonzero((targets != IGNORE).any(1))
         if len(rows):
             ids, targets = ids[rows], targets[rows]
