@@ -15,6 +15,7 @@
 
 #include "core/thread_pool.h"
 #include "findings.h"
+#include "model_inputs.h"
 #include "models/gpt.h"
 #include "models/operations.h"
 #include "ops/global_norm.h"
@@ -103,32 +104,32 @@ class Transformer {
   }
 
   py::array forward(const py::object& ids, const py::object& documents) {
-    const auto in = checked_ids("Model.forward", ids);
+    const auto in = checked_ids("Model.forward", ids, gpt_.config());
     const auto own = checked_documents("Model.forward", documents, in.shape);
     auto logits = output<T>({in.shape[0], in.shape[1], gpt_.config().vocab_size});
     T* out = logits.mutable_data();
     const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
-    gpt_.forward(whole(in.shape, own), in.data, out);
+    gpt_.forward(pass_over(in.shape, own), in.data, out);
     return std::move(logits);
   }
 
   py::tuple loss(const py::object& ids, const py::object& targets, Index ignore_index, const py::object& documents) {
-    const auto in = checked_ids("Model.loss", ids);
+    const auto in = checked_ids("Model.loss", ids, gpt_.config());
     const auto own = checked_documents("Model.loss", documents, in.shape);
-    const auto labels = checked_targets("Model.loss", targets, in.shape, ignore_index);
+    const auto labels = checked_targets("Model.loss", targets, in.shape, gpt_.config(), ignore_index);
     LossSum result;
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      result = gpt_.loss(whole(in.shape, own), in.data, labels.data, {ignore_index});
+      result = gpt_.loss(pass_over(in.shape, own), in.data, labels.data, {ignore_index});
     }
     return py::make_tuple(result.sum, result.count);
   }
 
   py::array_t<double> losses(const py::object& ids, const py::object& targets, Index ignore_index) {
-    const auto in = checked_ids("Model.losses", ids);
-    const auto labels = checked_targets("Model.losses", targets, in.shape, ignore_index);
+    const auto in = checked_ids("Model.losses", ids, gpt_.config());
+    const auto labels = checked_targets("Model.losses", targets, in.shape, gpt_.config(), ignore_index);
     auto result = output<double>({in.shape[0], in.shape[1]});
     double* out = result.mutable_data();
     const Computing computing;
@@ -141,10 +142,10 @@ class Transformer {
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                        double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
                        bool add, const py::object& documents) {
-    const auto in = checked_ids("Model", ids);
+    const auto in = checked_ids("Model", ids, gpt_.config());
     const auto own = checked_documents("Model", documents, in.shape);
-    const CrossEntropyOptions options = options_of(ignore_index, label_smoothing);
-    const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
+    const CrossEntropyOptions options = loss_options(ignore_index, label_smoothing);
+    const auto labels = checked_targets("Model", targets, in.shape, gpt_.config(), ignore_index);
     Pass pass = pass_of(in.shape, own, step, micro, seed);
     const auto planted = plants_at(step, micro);
     Probe planting(faults(planted), false, 0);
@@ -178,10 +179,10 @@ class Transformer {
   py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                    double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
                    std::size_t frames, const py::object& tap, const py::object& documents) {
-    const CrossEntropyOptions options = options_of(ignore_index, label_smoothing);
-    const auto in = checked_ids("Model", ids);
+    const CrossEntropyOptions options = loss_options(ignore_index, label_smoothing);
+    const auto in = checked_ids("Model", ids, gpt_.config());
     const auto own = checked_documents("Model", documents, in.shape);
-    const auto labels = checked_targets("Model", targets, in.shape, ignore_index);
+    const auto labels = checked_targets("Model", targets, in.shape, gpt_.config(), ignore_index);
     Pass pass = pass_of(in.shape, own, step, micro, seed);
     const auto planted = plants_at(step, micro);
     Probe probe(faults(planted), true, frames, tap.is_none() ? Tap() : tap_to(tap));
@@ -232,7 +233,7 @@ class Transformer {
   }
 
   py::array next_logits(const py::object& ids) {
-    const auto in = checked_ids("Model.generate", ids);
+    const auto in = checked_ids("Model.generate", ids, gpt_.config());
     auto logits = output<T>({in.shape[0], gpt_.config().vocab_size});
     T* out = logits.mutable_data();
     const Computing computing;
@@ -245,48 +246,9 @@ class Transformer {
   }
 
  private:
-  static CrossEntropyOptions options_of(Index ignore_index, double label_smoothing) {
-    require(label_smoothing >= 0 && label_smoothing <= 1, "Model: label_smoothing must be from 0 to 1, got ",
-            label_smoothing);
-    return {ignore_index, label_smoothing};
-  }
-
   std::unique_lock<std::mutex> serialise() {
     const Computing computing;
     return std::unique_lock<std::mutex>(mutex_);
-  }
-
-  Array<std::int64_t> checked_ids(const char* function, const py::object& ids) {
-    const auto& config = gpt_.config();
-    auto in = integers(function, "ids", ids);
-    require(in.ndim() == 2, function, ": ids must have shape (B, T), got ", text(in.shape));
-    require(in.shape[1] >= 1 && in.shape[1] <= config.context_length, function, ": ids must have 1 to ",
-            config.context_length, " positions (the model's context_length), got ", in.shape[1]);
-    check_ids(function, "ids", in.data, in.size(), config.vocab_size);
-    return in;
-  }
-
-  Array<std::int64_t> checked_targets(const char* function, const py::object& targets, const Shape& shape,
-                                      Index ignore_index) {
-    auto labels = integers(function, "targets", targets);
-    require(labels.shape == shape, function, ": targets must have the shape of ids ", text(shape), ", got ",
-            text(labels.shape));
-    check_targets(function, labels.data, labels.size(), gpt_.config().vocab_size, ignore_index);
-    return labels;
-  }
-
-  /// No data where documents is None.
-  static Array<std::int64_t> checked_documents(const char* function, const py::object& documents, const Shape& shape) {
-    if (documents.is_none()) return {};
-    auto own = integers(function, "documents", documents);
-    require(own.shape == shape, function, ": documents must have the shape of ids ", text(shape), ", got ",
-            text(own.shape));
-    const Index time = shape[1];
-    for (Index at = 1; at < own.size(); ++at)
-      require(at % time == 0 || own.data[at] >= own.data[at - 1], function,
-              ": documents must never fall along a row (a document is a run of equal numbers), got ", own.data[at],
-              " after ", own.data[at - 1], " at [", at / time, ", ", at % time, "]");
-    return own;
   }
 
   /// Shared: another Python thread may take one out while a pass waits for its turn.
@@ -304,14 +266,9 @@ class Transformer {
     return result;
   }
 
-  static Pass whole(const Shape& shape, const Array<std::int64_t>& documents) {
-    Pass pass = Pass::whole(shape[0], shape[1]);
-    pass.documents = documents.data;
-    return pass;
-  }
   Pass pass_of(const Shape& shape, const Array<std::int64_t>& documents, const py::object& step, std::uint64_t micro,
                std::uint64_t seed) const {
-    Pass pass = whole(shape, documents);
+    Pass pass = pass_over(shape, documents);
     if (step.is_none()) return pass;  // no step, no dropout
     pass.dropout = gpt_.config().dropout;
     pass.seed = seed;

@@ -1,0 +1,50 @@
+#include "model_inputs.h"
+
+#include "ops/embedding.h"
+
+namespace loopos::bind {
+
+Array<std::int64_t> checked_ids(const char* function, const py::object& ids, const GptConfig& config) {
+  auto in = integers(function, "ids", ids);
+  require(in.ndim() == 2, function, ": ids must have shape (B, T), got ", text(in.shape));
+  require(in.shape[1] >= 1 && in.shape[1] <= config.context_length, function, ": ids must have 1 to ",
+          config.context_length, " positions (the model's context_length), got ", in.shape[1]);
+  check_ids(function, "ids", in.data, in.size(), config.vocab_size);
+  return in;
+}
+
+Array<std::int64_t> checked_targets(const char* function, const py::object& targets, const Shape& shape,
+                                    const GptConfig& config, Index ignore_index) {
+  auto labels = integers(function, "targets", targets);
+  require(labels.shape == shape, function, ": targets must have the shape of ids ", text(shape), ", got ",
+          text(labels.shape));
+  check_targets(function, labels.data, labels.size(), config.vocab_size, ignore_index);
+  return labels;
+}
+
+Array<std::int64_t> checked_documents(const char* function, const py::object& documents, const Shape& shape) {
+  if (documents.is_none()) return {};
+  auto own = integers(function, "documents", documents);
+  require(own.shape == shape, function, ": documents must have the shape of ids ", text(shape), ", got ",
+          text(own.shape));
+  const Index time = shape[1];
+  for (Index at = 1; at < own.size(); ++at)
+    require(at % time == 0 || own.data[at] >= own.data[at - 1], function,
+            ": documents must never fall along a row (a document is a run of equal numbers), got ", own.data[at],
+            " after ", own.data[at - 1], " at [", at / time, ", ", at % time, "]");
+  return own;
+}
+
+Pass pass_over(const Shape& shape, const Array<std::int64_t>& documents) {
+  Pass pass = Pass::whole(shape[0], shape[1]);
+  pass.documents = documents.data;
+  return pass;
+}
+
+CrossEntropyOptions loss_options(Index ignore_index, double label_smoothing) {
+  require(label_smoothing >= 0 && label_smoothing <= 1, "Model: label_smoothing must be from 0 to 1, got ",
+          label_smoothing);
+  return {ignore_index, label_smoothing};
+}
+
+}  // namespace loopos::bind

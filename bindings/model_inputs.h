@@ -1,0 +1,25 @@
+// What a model is handed: ids, targets and documents, checked at the door.
+#pragma once
+
+#include "arrays.h"
+#include "layers/pass.h"
+#include "models/gpt.h"
+
+namespace loopos::bind {
+
+/// (B, T), each from 0 to vocab_size - 1, with 1 <= T <= context_length.
+Array<std::int64_t> checked_ids(const char* function, const py::object& ids, const GptConfig& config);
+
+/// Of this shape, each from 0 to vocab_size - 1, or ignore_index.
+Array<std::int64_t> checked_targets(const char* function, const py::object& targets, const Shape& shape,
+                                    const GptConfig& config, Index ignore_index);
+
+/// Of this shape, never falling along a row. No data where it is None.
+Array<std::int64_t> checked_documents(const char* function, const py::object& documents, const Shape& shape);
+
+/// A pass over ids of this shape.
+Pass pass_over(const Shape& shape, const Array<std::int64_t>& documents);
+
+CrossEntropyOptions loss_options(Index ignore_index, double label_smoothing);
+
+}  // namespace loopos::bind
