@@ -29,6 +29,12 @@ struct PositionChoice {
 };
 constexpr PositionChoice kPositions[] = {{"learned", false}, {"rope", true}};
 
+struct AttentionBiasChoice {
+  const char* name;
+  bool qkv, out;
+};
+constexpr AttentionBiasChoice kAttentionBiases[] = {{"all", true, true}, {"qkv", true, false}, {"none", false, false}};
+
 GptConfig config_from(const py::dict& d) {
   const auto number = [&](const char* key) { return d[key].cast<Index>(); };
   GptConfig c{};
@@ -47,10 +53,20 @@ GptConfig config_from(const py::dict& d) {
   c.norm = choice("norm", d["norm"].cast<std::string>(), kNorms);
   c.activation = feed_forward_activation(d["activation"].cast<std::string>());
   c.rope = choice("position", d["position"].cast<std::string>(), kPositions).rope;
+  c.placement = choice("norm_placement", d["norm_placement"].cast<std::string>(), kNormPlacements);
+  c.qk_norm = choice("qk_norm", d["qk_norm"].cast<std::string>(), kQkNorms).kind;
+  const auto biases = choice("attention_bias", d["attention_bias"].cast<std::string>(), kAttentionBiases);
+  c.qkv_bias = biases.qkv;
+  c.out_bias = biases.out;
+  c.mlp_bias = d["mlp_bias"].cast<bool>();
+  c.norm_unit_offset = d["norm_unit_offset"].cast<bool>();
+  c.parallel_residual = d["parallel_residual"].cast<bool>();
   c.bias = d["bias"].cast<bool>();
   c.tie_embeddings = d["tie_embeddings"].cast<bool>();
   c.dropout = d["dropout"].cast<double>();
   c.norm_eps = d["norm_eps"].cast<double>();
+  c.embedding_scale = d["embedding_scale"].cast<double>();
+  c.attention_scale = d["attention_scale"].cast<double>();
   return c;
 }
 
@@ -358,6 +374,9 @@ void bind_model(py::module_& m) {
         choices["activation"] = names_of(feed_forward_activations());
         choices["norm"] = names_of(kNorms);
         choices["position"] = names_of(kPositions);
+        choices["attention_bias"] = names_of(kAttentionBiases);
+        choices["qk_norm"] = names_of(kQkNorms);
+        choices["norm_placement"] = names_of(kNormPlacements);
         return choices;
       },
       "The names that a model's configuration may have, by field.");

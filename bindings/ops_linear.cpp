@@ -125,7 +125,7 @@ py::object embedding(const py::object& ids_in, const py::object& weight_in) {
     auto y = output<T>(shape);
     T* out = y.mutable_data();
     const Computing computing;
-    embedding_forward(ids.data, weight.data, ids.size(), weight.last(), out);
+    embedding_forward(ids.data, weight.data, ids.size(), weight.last(), 1, out);
     return std::move(y);
   });
 }
@@ -144,7 +144,7 @@ py::object embedding_backward_py(const py::object& dy_in, const py::object& ids_
     auto dweight = zeros<T>(Shape{num_embeddings, dy.last()});
     T* out = dweight.mutable_data();
     const Computing computing;
-    embedding_backward(dy.data, ids.data, ids.size(), dy.last(), num_embeddings, out);
+    embedding_backward(dy.data, ids.data, ids.size(), dy.last(), num_embeddings, 1, out);
     return std::move(dweight);
   });
 }

@@ -89,6 +89,9 @@ _COMPUTED = _core.choices()
 ACTIVATIONS: dict[str, Activation] = {name: ROWS[name] for name in _COMPUTED["activation"]}
 NORMS: tuple[str, ...] = _COMPUTED["norm"]
 POSITIONS: tuple[str, ...] = _COMPUTED["position"]
+ATTENTION_BIASES: tuple[str, ...] = _COMPUTED["attention_bias"]
+QK_NORMS: tuple[str, ...] = _COMPUTED["qk_norm"]
+NORM_PLACEMENTS: tuple[str, ...] = _COMPUTED["norm_placement"]
 
 
 def named_there(*names: str, gated: bool) -> dict[str, str]:

@@ -7,13 +7,10 @@ from dataclasses import KW_ONLY, MISSING, dataclass, fields
 from typing import Any, Literal
 
 from . import checks
-from .choices import ACTIVATIONS, NORMS, POSITIONS, ActivationName
+from .choices import ACTIVATIONS, ATTENTION_BIASES, NORM_PLACEMENTS, NORMS, POSITIONS, QK_NORMS, ActivationName
 from .rope import RopeScaling
 
 MAX_SIZE = 2**63 - 1  # what an index of the C++ core can hold
-ATTENTION_BIASES = ("all", "qkv", "none")
-QK_NORMS = ("none", "head", "full")
-NORM_PLACEMENTS = ("pre", "post", "both")
 LAYER_TYPES = ("full", "sliding")
 
 

@@ -56,7 +56,6 @@ class Model(Companions):
     def _build(self, config: ModelConfig, dtype: str, seed: int | None) -> None:
         """seed None: the weights are not initialised, and the caller writes all of them."""
         self._dtype = dtype
-        _refuse_uncomputed(config)
         _refuse_oversized(config, self._dtype)
         self._config = config
         self.lock = threading.RLock()  # train and the optimizers take it too; a callback may call the model again
@@ -358,19 +357,6 @@ def _for_core(config: ModelConfig) -> dict[str, Any]:
         window = config.sliding_window if kind == "sliding" else 0
         layers.append({"window": window, "frequencies": turned, "rope_factor": factor})
     return config.to_dict() | {"head_width": config.head_width, "layers": layers}
-
-
-def _refuse_uncomputed(config: ModelConfig) -> None:
-    """What the core does not compute yet."""
-    plain = ModelConfig(
-        **{name: getattr(config, name) for name in ("vocab_size", "context_length", "n_layer", "n_head", "d_model")},
-        bias=config.bias,
-        head_dim=config.head_width,
-    )
-    names = ("attention_bias", "mlp_bias", "qk_norm", "norm_placement", "norm_unit_offset", "parallel_residual")
-    names += ("embedding_scale", "attention_scale")
-    if given := [name for name in names if getattr(config, name) != getattr(plain, name)]:
-        raise NotImplementedError(f"Model: the core does not compute {', '.join(given)} yet")
 
 
 def _refuse_oversized(config: ModelConfig, dtype: str) -> None:

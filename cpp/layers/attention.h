@@ -1,11 +1,11 @@
-// Multi-head self-attention: fused q, k, v projection, rotary positions, attention by heads in place, output
-// projection. qkv rows hold H heads of q, then Hkv of k, then Hkv of v, each of width D, which need not be C / H.
+// Multi-head self-attention: fused q, k, v projection, norms of q and k or none, rotary positions, attention by heads in
+// place, output projection. qkv rows hold H heads of q, then Hkv of k, then Hkv of v, each of width D, which need not be C / H.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 
 #include "layers/projection.h"
+#include "layers/qk_norm.h"
 #include "ops/attention_trace.h"
 #include "ops/rope.h"
 
@@ -14,7 +14,9 @@ namespace loopos {
 struct AttentionConfig {
   Index width, heads, kv_heads, head_width;
   Visibility visibility;
-  bool bias;
+  double scale;  // of the scores
+  bool qkv_bias, out_bias;
+  QkNormConfig qk_norm;
   std::vector<double> frequencies;  // of rotary positions, a pair each; empty: none
   double rope_factor;               // on cos and sin
   double std, out_std;
@@ -35,23 +37,28 @@ class Attention {
         dropout_site_(dropout_site),
         config_(config),
         qkv_width_((config.heads + 2 * config.kv_heads) * config.head_width),
-        qkv_proj_(make_projection(set, site_ / "qkv_proj", {config.width, qkv_width_, config.bias, config.std})),
-        o_proj_(make_projection(set, site_ / "o_proj", {y_width(), config.width, config.bias, config.out_std})) {}
+        qkv_proj_(make_projection(set, site_ / "qkv_proj", {config.width, qkv_width_, config.qkv_bias, config.std})),
+        qk_norm_(set, site_, config.heads, config.kv_heads, config.head_width, qkv_width_, config.qk_norm),
+        o_proj_(make_projection(set, site_ / "o_proj", {y_width(), config.width, config.out_bias, config.out_std})) {}
 
-  Projection<T>& qkv_proj() const { return *qkv_proj_; }
-  Projection<T>& o_proj() const { return *o_proj_; }
+  Projection<T>& input_proj() const { return *qkv_proj_; }
+  Projection<T>& output_proj() const { return *o_proj_; }
+  bool trains() const { return qkv_proj_->trains() || qk_norm_.trains() || o_proj_->trains(); }
+  static constexpr bool kOutputFirst = false;
 
-  void plan(Arena<T>& arena, const Pass& pass) {
+  void plan(Arena<T>& arena, const Pass& pass, Keep, Rows<T>) {
+    qk_norm_.plan(arena, pass);
     qkv_ = take_rows(arena, pass, qkv_width_);
     y_ = take_rows(arena, pass, y_width());
     lse_ = take_rows(arena, pass, config_.heads);
   }
 
   /// Numbers a row of `hidden` that backward needs: the gradient of y, and behind it, unless it is kept, that of qkv.
-  Index hidden_width(Keep keep) const { return y_width() + (keep == Keep::all ? 0 : qkv_width_); }
+  Index hidden_width(const Pass&, Keep keep) const { return y_width() + (keep == Keep::all ? 0 : qkv_width_); }
   void plan_gradients(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T> hidden) {
     dy_ = hidden;
     dqkv_ = keep == Keep::all ? take_rows(arena, pass, qkv_width_) : hidden.behind(pass, y_width(), qkv_width_);
+    qk_norm_.plan_gradients(arena, pass);
   }
 
   /// Numbers of one token in the cache: its keys, or its values.
@@ -61,7 +68,8 @@ class Attention {
   void forward(const Pass& pass, const T* x, const T* residual, T* out) {
     T *qkv = qkv_.at(pass), *y = y_.at(pass);
     qkv_proj_->forward(pass, x, nullptr, qkv);
-    if (rotates()) turn(rope_forward<T>, pass, "forward", "qkv", qkv);
+    if (qk_norm_.present()) qk_norm_.forward(pass, qkv);
+    if (rotates()) turn(rope_forward<T>, pass, "forward", qk_norm_.present() ? "qk" : "qkv", qk(pass), qk_width());
     AttentionShape shape = shape_of(pass);
     AttentionOperands<T> in = operands(pass);
     if (pass.cached) {
@@ -94,31 +102,39 @@ class Attention {
     in.y = view(heads_of_y(pass, y_.at(pass)));
     in.dy = view(heads_of_y(pass, dy));
     in.lse = lse_.at(pass);
-    attention_backward<T>(in.dy, in.q, in.k, in.v, in.y, in.lse, shape, options, heads(pass, dqkv, 0),
-                          heads(pass, dqkv, key_offset()), heads(pass, dqkv, value_offset()));
+    attention_backward<T>(in.dy, in.q, in.k, in.v, in.y, in.lse, shape, options, heads(pass, dqkv, qkv_width_, 0),
+                          heads(pass, dqkv, qkv_width_, key_offset()), heads(pass, dqkv, qkv_width_, value_offset()));
     site_.see(pass, "backward", "attention", "dqkv", dqkv, qkv_width_, [&](Operands& o) {
       attention_operands<T>(in, shape, options, AttentionElement::of_fused(shape, o.index), o);
     });
-    if (rotates()) turn(rope_backward<T>, pass, "backward", "dqkv", dqkv);
+    if (rotates()) turn(rope_backward<T>, pass, "backward", "dqkv", dqkv, qkv_width_);
+    if (qk_norm_.present()) qk_norm_.backward(pass, qkv_.at(pass), dqkv);
     qkv_proj_->backward(pass, dqkv, dx);
   }
 
   void output_gradients(const Pass& pass, const T* dout) { o_proj_->parameter_gradients(pass, dout, y_.at(pass)); }
   /// After backward. x as it was given to forward.
-  void qkv_gradients(const Pass& pass, const T* x) { qkv_proj_->parameter_gradients(pass, dqkv_.at(pass), x); }
+  void input_gradients(const Pass& pass, const T* x) {
+    qk_norm_.parameter_gradients(pass, qkv_.at(pass));
+    qkv_proj_->parameter_gradients(pass, dqkv_.at(pass), x);
+  }
 
  private:
   static Heads<const T> view(Heads<T> x) { return {x.data, x.strides}; }
-  Heads<T> heads(const Pass& pass, T* fused, Index offset) const {
-    return {fused + offset, {pass.time * qkv_width_, config_.head_width, qkv_width_}};
+  /// The heads from number `offset` of a row on.
+  Heads<T> heads(const Pass& pass, T* rows, Index row_width, Index offset) const {
+    return {rows + offset, {pass.time * row_width, config_.head_width, row_width}};
   }
   Heads<T> heads_of_y(const Pass& pass, T* y) const {
     return {y, {pass.time * y_width(), config_.head_width, y_width()}};
   }
   AttentionOperands<T> operands(const Pass& pass) const {
-    T* qkv = qkv_.at(pass);
-    return {view(heads(pass, qkv, 0)), view(heads(pass, qkv, key_offset())), view(heads(pass, qkv, value_offset()))};
+    return {view(heads(pass, qk(pass), qk_width(), 0)), view(heads(pass, qk(pass), qk_width(), key_offset())),
+            view(heads(pass, qkv_.at(pass), qkv_width_, value_offset()))};
   }
+  /// Rows that begin with what attention takes as q and k.
+  T* qk(const Pass& pass) const { return qk_norm_.present() ? qk_norm_.result(pass) : qkv_.at(pass); }
+  Index qk_width() const { return qk_norm_.present() ? qk_norm_.width() : qkv_width_; }
   bool rotates() const { return !config_.frequencies.empty(); }
   Index y_width() const { return config_.heads * config_.head_width; }
   Index key_offset() const { return y_width(); }
@@ -131,7 +147,7 @@ class Attention {
     options.visibility = config_.visibility;
     options.visibility.start = pass.start;
     options.begins = pass.begins;
-    options.scale = 1 / std::sqrt(static_cast<double>(config_.head_width));
+    options.scale = config_.scale;
     options.dropout = pass.dropout;
     options.seed = pass.stream(dropout_site_);
     options.first_batch = pass.first;
@@ -139,28 +155,29 @@ class Attention {
   }
   /// Rotary positions, in place: q and k lie side by side, so one call turns the heads of both.
   template <class Rope>
-  void turn(Rope rope, const Pass& pass, const char* phase, const char* tensor, T* fused) const {
-    const auto qk = heads(pass, fused, 0);
+  void turn(Rope rope, const Pass& pass, const char* phase, const char* tensor, T* x, Index row_width) const {
+    const auto qk = heads(pass, x, row_width, 0);
     const Rotation rotation{config_.frequencies.data(), 2 * static_cast<Index>(config_.frequencies.size()),
                             config_.rope_factor};
     std::vector<T> before;  // for a trace
-    if (pass.looking()) before.assign(fused, fused + pass.rows() * qkv_width_);
+    if (pass.looking()) before.assign(x, x + pass.rows() * row_width);
     rope(qk.data, qk.strides, pass.positions, pass.batch, config_.heads + config_.kv_heads, pass.time,
          config_.head_width, rotation, qk.data, qk.strides);
-    site_.see(pass, phase, "rope", tensor, fused, qkv_width_, [&](Operands& o) {
+    site_.see(pass, phase, "rope", tensor, x, row_width, [&](Operands& o) {
       o.set("heads", config_.heads);
       o.set("kv_heads", config_.kv_heads);
       o.set("head_width", config_.head_width);
       o.set("dropout", pass.dropout);
-      rope_operands(o, before.data(), qkv_width_, config_.head_width, rotation);
+      rope_operands(o, before.data(), row_width, config_.head_width, rotation);
     });
   }
   void append(const Pass& pass) const {
     for (Index b = 0; b < pass.batch; ++b)
       for (Index t = 0; t < pass.time; ++t) {
-        const T* row = qkv_.data + (b * pass.time + t) * qkv_width_;
+        const T *row = qkv_.data + (b * pass.time + t) * qkv_width_,
+                *qk_row = qk(pass) + (b * pass.time + t) * qk_width();
         const Index at = (b * pass.cached + pass.start + t) * cache_width();
-        std::copy(row + key_offset(), row + value_offset(), cache_.keys + at);
+        std::copy(qk_row + key_offset(), qk_row + value_offset(), cache_.keys + at);
         std::copy(row + value_offset(), row + qkv_width_, cache_.values + at);
       }
   }
@@ -169,7 +186,9 @@ class Attention {
   Index dropout_site_ = 0;
   AttentionConfig config_{};
   Index qkv_width_ = 0;
-  std::unique_ptr<Projection<T>> qkv_proj_, o_proj_;
+  std::unique_ptr<Projection<T>> qkv_proj_;
+  QkNorm<T> qk_norm_;
+  std::unique_ptr<Projection<T>> o_proj_;
   KeyValueCache<T> cache_;
   Rows<T> qkv_, y_, lse_, dy_, dqkv_;
 };

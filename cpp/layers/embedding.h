@@ -1,4 +1,4 @@
-// Token embedding plus, for learned positions, position embedding; then dropout.
+// Token embedding times a scale plus, for learned positions, position embedding; then dropout.
 #pragma once
 
 #include "layers/pass.h"
@@ -13,8 +13,9 @@ class Embedding {
  public:
   Embedding() = default;
   /// positions: rows of the position table, 0 for none.
-  Embedding(ParameterSet<T>& set, Index dropout_site, Index vocab, Index width, Index positions, double std)
-      : dropout_site_(dropout_site), vocab_(vocab), count_(positions), width_(width) {
+  Embedding(ParameterSet<T>& set, Index dropout_site, Index vocab, Index width, Index positions, double scale,
+            double std)
+      : dropout_site_(dropout_site), vocab_(vocab), count_(positions), width_(width), scale_(scale) {
     tokens_ = set.add("tok_embed.weight", {vocab, width}, 0, std);
     if (positions) positions_ = set.add("pos_embed.weight", {positions, width}, 0, std);
   }
@@ -24,13 +25,13 @@ class Embedding {
 
   /// ids (B, T), y (rows, width).
   void forward(const Pass& pass, const Index* ids, T* y) {
-    embedding_forward(ids, tokens_->value, pass.rows(), width_, y);
+    embedding_forward(ids, tokens_->value, pass.rows(), width_, scale_, y);
     if (positions_) position_embedding_forward(y, positions_->value, pass.positions, pass.batch, pass.time, width_, y);
     if (pass.dropout > 0)
       dropout_forward(y, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_),
                       y);
     site_.see(pass, "forward", "embedding", "y", y, width_, [&](Operands& o) {
-      embedding_operands(o, ids, tokens_->value, width_);
+      embedding_operands(o, ids, tokens_->value, width_, scale_);
       if (positions_) position_embedding_operands(o, positions_->value, pass.positions, pass.time, width_);
       o.set("dropout", pass.dropout);
     });
@@ -41,9 +42,9 @@ class Embedding {
     if (!trains()) return;
     if (pass.dropout > 0) dropout_backward(dy, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, dy);
     if (tokens_->trainable) {
-      embedding_backward(dy, ids, pass.rows(), width_, vocab_, tokens_->sum());
+      embedding_backward(dy, ids, pass.rows(), width_, vocab_, scale_, tokens_->sum());
       pass.see_gradient("embedding", *tokens_,
-                        [&](Operands& o) { embedding_backward_operands(o, dy, ids, pass.rows(), width_); });
+                        [&](Operands& o) { embedding_backward_operands(o, dy, ids, pass.rows(), width_, scale_); });
     }
     if (!positions_ || !positions_->trainable) return;
     position_embedding_backward(dy, pass.positions, pass.batch, pass.time, count_, width_, positions_->sum());
@@ -55,6 +56,7 @@ class Embedding {
  private:
   Site site_{"embed", -1};
   Index dropout_site_ = 0, vocab_ = 0, count_ = 0, width_ = 0;  // count_: of the positions
+  double scale_ = 1;
   Parameter<T>*tokens_ = nullptr, *positions_ = nullptr;
 };
 

@@ -28,8 +28,11 @@ class Mlp {
         down_proj_(
             make_projection(set, site_ / "down_proj", {config.hidden, config.width, config.bias, config.out_std})) {}
 
-  Projection<T>& up_proj() const { return *up_proj_; }
-  Projection<T>& down_proj() const { return *down_proj_; }
+  Projection<T>& input_proj() const { return *up_proj_; }
+  Projection<T>& output_proj() const { return *down_proj_; }
+  bool trains() const { return up_proj_->trains() || down_proj_->trains(); }
+  /// The activation's result, if it was not kept, stands where backward puts its gradient.
+  static constexpr bool kOutputFirst = true;
 
   /// Keep::costly: the activation's result goes to `hidden`, which is free when it is wanted, and is recomputed.
   void plan(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T> hidden) {
@@ -75,8 +78,8 @@ class Mlp {
     up_proj_->backward(pass, dbefore, dx);
   }
 
-  /// Before backward: the activation's result, if it was not kept, stands where backward puts its gradient.
-  void down_gradients(const Pass& pass, const T* dout) {
+  /// Before backward.
+  void output_gradients(const Pass& pass, const T* dout) {
     if (!down_proj_->trains()) return;
     if (recompute_) {
       activate(pass, before_.at(pass), after_.at(pass), slope_);
@@ -85,7 +88,7 @@ class Mlp {
     down_proj_->parameter_gradients(pass, dout, after_.at(pass));
   }
   /// After backward. x as it was given to forward.
-  void up_gradients(const Pass& pass, const T* x) { up_proj_->parameter_gradients(pass, dbefore_.at(pass), x); }
+  void input_gradients(const Pass& pass, const T* x) { up_proj_->parameter_gradients(pass, dbefore_.at(pass), x); }
 
  private:
   bool gated() const { return config_.activation.gated; }

@@ -1,4 +1,5 @@
-// Layer norm or RMS norm over the channels, with weight and (layer norm) optional bias.
+// Layer norm or RMS norm over the channels, with weight and (layer norm) optional bias. With a unit offset it multiplies
+// by 1 + weight, whose gradient is the weight's.
 #pragma once
 
 #include "layers/plan.h"
@@ -11,6 +12,7 @@ namespace loopos {
 struct NormConfig {
   NormChoice choice;
   bool bias;  // of layer norm; rms norm has none
+  bool unit_offset;
   double eps;
 };
 
@@ -20,7 +22,7 @@ class Norm {
   Norm() = default;
   Norm(ParameterSet<T>& set, Site site, Index width, const NormConfig& config)
       : site_(std::move(site)), width_(width), config_(config) {
-    weight_ = site_.add(set, "weight", {width}, 1, 0);
+    weight_ = site_.add(set, "weight", {width}, config.unit_offset ? 0 : 1, 0);
     if (config.bias && kind() == NormKind::layer) bias_ = site_.add(set, "bias", {width}, 0, 0);
   }
 
@@ -42,7 +44,8 @@ class Norm {
 
   void forward(const Pass& pass, const T* x, T* y) {
     compute(pass, x, y);
-    site_.see(pass, "forward", op(), "y", y, width_, [&](Operands& o) { norm_operands(o, rows(pass, x)); });
+    site_.see(pass, "forward", op(), "y", y, width_,
+              [&](Operands& o) { norm_operands(o, rows(pass, x), o.row(), o.column()); });
     if (pass.looking()) pass.probe->count_eps_rows(rows_below_eps(rstd_.at(pass), pass.rows(), config_.eps));
   }
   /// Recomputes y, to the same bits, where it was not kept. Its guard has counted the rows already.
@@ -58,11 +61,13 @@ class Norm {
     std::vector<T> skipped;  // for a trace: dx may take the place of dskip
     if (pass.looking() && dskip) skipped.assign(dskip, dskip + pass.rows() * width_);
     T* slots = slots_ + 2 * this->slots(pass.first * pass.time, pass.time) * width_;
-    norm_backward_rows(kind(), dy, x, weight_->value, rstd_.at(pass), dskip, pass.rows(), pass.time, width_, dx,
+    norm_backward_rows(kind(), dy, x, factors(), rstd_.at(pass), dskip, pass.rows(), pass.time, width_, dx,
                        weight_->trainable ? slots : nullptr, bias_ && bias_->trainable ? slots + width_ : nullptr,
                        2 * width_);
-    site_.see(pass, "backward", op(), "dx", dx, width_,
-              [&](Operands& o) { norm_backward_operands(o, rows(pass, x), dy, dskip ? skipped.data() : nullptr); });
+    site_.see(pass, "backward", op(), "dx", dx, width_, [&](Operands& o) {
+      const Index row = o.row() * width_, at = row + o.column();
+      norm_backward_operands(o, rows(pass, x), o.row(), o.column(), dy + row, dskip ? skipped.data() + at : nullptr);
+    });
   }
 
   /// Of the whole batch. x, dy: as they were given to backward, for a trace.
@@ -81,12 +86,13 @@ class Norm {
  private:
   const char* op() const { return config_.choice.op; }
   NormKind kind() const { return config_.choice.kind; }
+  const T* factors() const { return norm_factors(weight_->value, width_, config_.unit_offset); }
   Index slots(Index rows, Index time) const { return norm_slots(rows, time, width_); }
   NormRows<T> rows(const Pass& pass, const T* x) const {
-    return {x, weight_->value, bias_ ? bias_->value : nullptr, mean_.at(pass), rstd_.at(pass), width_, config_.eps};
+    return {x, factors(), bias_ ? bias_->value : nullptr, mean_.at(pass), rstd_.at(pass), width_, config_.eps};
   }
   void compute(const Pass& pass, const T* x, T* y) {
-    norm_forward(kind(), x, weight_->value, bias_ ? bias_->value : nullptr, pass.rows(), width_, config_.eps, y,
+    norm_forward(kind(), x, factors(), bias_ ? bias_->value : nullptr, pass.rows(), width_, config_.eps, y,
                  mean_.at(pass), rstd_.at(pass));
   }
 

@@ -81,7 +81,7 @@ struct Site {
   std::string name;
   Index layer = -1;
 
-  Site operator/(const char* part) const { return {name + "." + part, layer}; }
+  Site operator/(const std::string& part) const { return {name + "." + part, layer}; }
   /// Pass::see of a tensor (B, T, width) of this layer.
   template <class T, class Take = NoOperands>
   void see(const Pass& pass, const char* phase, const char* op, const char* tensor, T* x, Index width,

@@ -41,6 +41,8 @@ struct Workspace {
   Rows<T> dnormed;  // gradient of the result of a norm
   Rows<T> dstream;  // Keep::costly: gradient of the residual stream
   Rows<T> dbranch;  // Keep::costly: gradient of a branch behind its dropout
+  Rows<T> draw;     // Keep::costly: gradient of a branch before the norm that ends it
+  Rows<T> dmiddle;  // Keep::costly: gradient of the stream between branches in parallel
   Rows<T> slots;    // Keep::costly: partial sums of a norm's parameter gradients; one row of `width` numbers
 };
 

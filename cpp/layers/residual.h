@@ -1,4 +1,5 @@
-// out = x + dropout(branch): the end of a residual branch.
+// out = x + dropout(branch): the end of a residual branch; and where a branch begins without a norm, which would take
+// the sum along, the sum of the gradients.
 #pragma once
 
 #include "layers/plan.h"
@@ -11,14 +12,15 @@ template <class T>
 class Residual {
  public:
   Residual() = default;
-  Residual(Site site, Index dropout_site, Index width)
-      : site_(std::move(site)), dropout_site_(dropout_site), width_(width) {}
+  /// last: the branch ends with a projection, which can add x itself.
+  Residual(Site site, Index dropout_site, Index width, bool last)
+      : site_(std::move(site)), dropout_site_(dropout_site), width_(width), last_(last) {}
 
   /// dbranch: where the branch's gradient goes when there is dropout.
   void plan_gradients(Rows<T> dbranch) { dbranch_ = dbranch; }
 
   /// x where the branch's last projection adds it itself (the same bits), as nothing lies between; else null.
-  const T* fused(const Pass& pass, const T* x) const { return pass.dropout == 0 && !pass.probe ? x : nullptr; }
+  const T* fused(const Pass& pass, const T* x) const { return last_ && pass.dropout == 0 && !pass.probe ? x : nullptr; }
 
   /// Unless fused: out, which holds the branch, becomes x + dropout(branch).
   void forward(const Pass& pass, const T* x, T* out) {
@@ -43,9 +45,20 @@ class Residual {
   /// The gradient of the branch after backward; that of x is dout.
   const T* dbranch(const Pass& pass, const T* dout) const { return pass.dropout > 0 ? dbranch_.at(pass) : dout; }
 
+  /// dx = the gradient that comes through the branch + dskip, what comes around it (may be dx itself).
+  void join(const Pass& pass, const T* dbranch, const T* dskip, T* dx) {
+    std::vector<T> skipped;  // for a trace
+    const Index n = pass.rows() * width_;
+    if (pass.looking()) skipped.assign(dskip, dskip + n);
+    add_forward(dskip, dbranch, n, dx);
+    site_.see(pass, "backward", "add", "dx", dx, width_,
+              [&](Operands& o) { add_operands(o, "x", skipped.data(), "branch", dbranch, width_); });
+  }
+
  private:
   Site site_;
   Index dropout_site_ = 0, width_ = 0;
+  bool last_ = true;
   Rows<T> dbranch_;
 };
 

@@ -175,6 +175,11 @@ void Stack<T>::plan_gradients(Arena<T>& arena, const Pass& pass) {
     work_.slots = {arena.take(slots), slots};
     work_.dstream = doutput_;
     if (plan_.dropout) work_.dbranch = rows();
+    const auto any = [&](auto asked) {
+      return std::any_of(blocks_.begin(), blocks_.end(), [&](const Block<T>& block) { return (block.*asked)(); });
+    };
+    if (any(&Block<T>::post_norms)) work_.draw = rows();
+    if (any(&Block<T>::parallel)) work_.dmiddle = rows();
   }
   ends_.plan_gradients(arena, pass, work_);
   for (auto block = blocks_.rbegin(); block != blocks_.rend() - plan_.lowest; ++block)
@@ -189,7 +194,7 @@ void Stack<T>::forward(const Pass& pass) {
 template <class T>
 void Stack<T>::backward(const Pass& pass) {
   for (auto block = blocks_.rbegin(); block != blocks_.rend() - plan_.lowest; ++block)
-    block->backward(pass, [&](auto gradients) { due([&] { ((*block).*gradients)(pass); }); });
+    block->backward(pass, [&](auto gradients) { due(gradients); });
 }
 
 template <class T>

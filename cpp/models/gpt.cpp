@@ -9,7 +9,7 @@ namespace {
 constexpr double kStd = 0.02;  // of initial weights
 
 NormConfig norm_config(const GptConfig& c) {
-  return {c.norm, c.bias, c.norm_eps};
+  return {c.norm, c.bias, c.norm_unit_offset, c.norm_eps};
 }
 
 std::vector<BlockConfig> block_configs(const GptConfig& c) {
@@ -18,6 +18,8 @@ std::vector<BlockConfig> block_configs(const GptConfig& c) {
   for (const auto& layer : c.layers) {
     BlockConfig block{};
     block.width = c.d_model;
+    block.placement = c.placement;
+    block.parallel = c.parallel_residual;
     block.norm = norm_config(c);
     auto& attention = block.attention;
     attention.width = c.d_model;
@@ -26,12 +28,15 @@ std::vector<BlockConfig> block_configs(const GptConfig& c) {
     attention.head_width = c.head_width;
     attention.visibility.causal = true;
     attention.visibility.window = layer.window;
-    attention.bias = c.bias;
+    attention.scale = c.attention_scale > 0 ? c.attention_scale : 1 / std::sqrt(static_cast<double>(c.head_width));
+    attention.qkv_bias = c.qkv_bias;
+    attention.out_bias = c.out_bias;
+    attention.qk_norm = {c.qk_norm, c.norm_unit_offset, c.norm_eps};
     attention.frequencies = layer.frequencies;
     attention.rope_factor = layer.rope_factor;
     attention.std = kStd;
     attention.out_std = out_std;
-    block.mlp = {c.d_model, c.d_ff, c.activation, c.bias, kStd, out_std};
+    block.mlp = {c.d_model, c.d_ff, c.activation, c.mlp_bias, kStd, out_std};
     blocks.push_back(std::move(block));
   }
   return blocks;
@@ -42,7 +47,7 @@ std::vector<BlockConfig> block_configs(const GptConfig& c) {
 template <class T>
 Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
     : config_(c),
-      embedding_(set_, 0, c.vocab_size, c.d_model, c.rope ? 0 : c.context_length, kStd),
+      embedding_(set_, 0, c.vocab_size, c.d_model, c.rope ? 0 : c.context_length, c.embedding_scale, kStd),
       stack_(set_, *this, c.d_model, 1, block_configs(c)),
       norm_(set_, {"final_norm", -1}, c.d_model, norm_config(c)),
       head_(set_, c.tie_embeddings ? embedding_.tokens() : nullptr, c.vocab_size, c.d_model, kStd) {

@@ -1,4 +1,4 @@
-// The decoder-only transformer: embedding, stack of pre-norm blocks, norm, head. It holds the order of layers and
+// The decoder-only transformer: embedding, stack of blocks, norm, head. It holds the order of layers and
 // nothing numeric; forward and backward are mirrored lists of calls.
 #pragma once
 
@@ -21,9 +21,12 @@ struct GptConfig {
   Index vocab_size, context_length, n_head, n_kv_head, head_width, d_model, d_ff;
   std::vector<LayerConfig> layers;
   NormChoice norm;
+  NormPlacement placement;
+  QkNormKind qk_norm;
   FeedForwardActivation activation;
-  bool rope, bias, tie_embeddings;
-  double dropout, norm_eps;
+  bool rope, bias, qkv_bias, out_bias, mlp_bias, tie_embeddings, norm_unit_offset, parallel_residual;
+  double dropout, norm_eps, embedding_scale;
+  double attention_scale;  // 0: 1 / sqrt(head_width)
 };
 
 template <class T>

@@ -33,8 +33,8 @@ const Entry* sort_by_id(const Index* ids, Index rows, Index vocab) {
 }
 
 template <class T>
-void add_wide(const double* sums, Index n, T* y) {
-  for (Index i = 0; i < n; ++i) y[i] += static_cast<T>(sums[i]);
+void add_wide(const double* sums, Index n, double scale, T* y) {
+  for (Index i = 0; i < n; ++i) y[i] += static_cast<T>(scale * sums[i]);
 }
 
 }  // namespace
@@ -47,16 +47,22 @@ void check_ids(const char* function, const char* argument, const Index* ids, Ind
 }
 
 template <class T>
-void embedding_forward(const Index* ids, const T* weight, Index rows, Index width, T* y) {
+void embedding_forward(const Index* ids, const T* weight, Index rows, Index width, double scale, T* y) {
   if (width == 0) return;
+  const auto& k = kernels::table<T>();
   parallel_blocks(rows, row_grain(width), [&](Index begin, Index end) {
-    for (Index r = begin; r < end; ++r)
-      std::memcpy(y + r * width, weight + ids[r] * width, sizeof(T) * static_cast<std::size_t>(width));
+    for (Index r = begin; r < end; ++r) {
+      const T* row = weight + ids[r] * width;
+      if (scale == 1)
+        std::memcpy(y + r * width, row, sizeof(T) * static_cast<std::size_t>(width));
+      else
+        k.scale(row, width, static_cast<T>(scale), y + r * width);
+    }
   });
 }
 
 template <class T>
-void embedding_backward(const T* dy, const Index* ids, Index rows, Index width, Index vocab, T* dweight) {
+void embedding_backward(const T* dy, const Index* ids, Index rows, Index width, Index vocab, double scale, T* dweight) {
   if (rows == 0 || width == 0) return;
   const auto& k = kernels::table<T>();
   const Entry* order = sort_by_id(ids, rows, vocab);
@@ -74,13 +80,13 @@ void embedding_backward(const T* dy, const Index* ids, Index rows, Index width, 
       T* out = dweight + order[first].id * width;
       const bool head = first == begin && crosses(begin), tail = last == end && crosses(end);
       double* slot = head ? slots + 2 * p * width : tail ? slots + (2 * p + 1) * width : nullptr;
-      if (!slot && last - first == 1) {
+      if (!slot && last - first == 1 && scale == 1) {
         k.add(out, dy + order[first].row * width, width, out);
         continue;
       }
       k.column_sums(dy, width, &order[first].row, sizeof(Entry) / sizeof(Index), last - first, width,
                     slot ? slot : sums);
-      if (!slot) add_wide(sums, width, out);
+      if (!slot) add_wide(sums, width, scale, out);
     }
   });
   // Runs that cross borders, piece by piece in order: [tail of p] [heads of p + 1, ...] until the run ends.
@@ -92,13 +98,14 @@ void embedding_backward(const T* dy, const Index* ids, Index rows, Index width, 
     double* head = slots + 2 * p * width;
     for (Index c = 0; c < width; ++c) head[c] += sum[c];
     const Index next = std::min(rows, at + piece);
-    if (!crosses(next) || order[next - 1].id != order[at].id) add_wide(head, width, dweight + order[at].id * width);
+    if (!crosses(next) || order[next - 1].id != order[at].id)
+      add_wide(head, width, scale, dweight + order[at].id * width);
   }
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                \
-  template void embedding_forward(const Index*, const T*, Index, Index, T*); \
-  template void embedding_backward(const T*, const Index*, Index, Index, Index, T*);
+#define LOOPOS_INSTANTIATE(T)                                                        \
+  template void embedding_forward(const Index*, const T*, Index, Index, double, T*); \
+  template void embedding_backward(const T*, const Index*, Index, Index, Index, double, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)
 

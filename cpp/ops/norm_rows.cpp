@@ -61,10 +61,10 @@ void wide_backward(NormKind kind, const T* dy, const T* x, const T* weight, Wide
   }
   const Wide mean_g = kind == NormKind::layer ? sum_g / static_cast<Wide>(n) : Wide(0),
              mean_gx = sum_gx / static_cast<Wide>(n);
-  for (Index i = 0; i < n; ++i) {
-    if (dx) dx[i] = static_cast<T>(rstd * (g(i) - mean_g - xhat(i) * mean_gx) + (dskip ? dskip[i] : Wide(0)));
+  for (Index i = 0; i < n; ++i) {  // dx last: it may be dy
     if (dweight) dweight[i] += static_cast<T>(dy[i] * xhat(i));
     if (dbias) dbias[i] += dy[i];
+    if (dx) dx[i] = static_cast<T>(rstd * (g(i) - mean_g - xhat(i) * mean_gx) + (dskip ? dskip[i] : Wide(0)));
   }
 }
 
@@ -76,30 +76,41 @@ Index slot_rows(Index n) {
 }  // namespace
 
 template <class T>
+const T* norm_factors(const T* weight, Index n, bool unit_offset) {
+  if (!unit_offset) return weight;
+  struct Factors;
+  T* factors = scratch<T, Factors>(n);
+  for (Index i = 0; i < n; ++i) factors[i] = T(1) + weight[i];
+  return factors;
+}
+
+template <class T>
 void norm_forward(NormKind kind, const T* x, const T* weight, const T* bias, Index rows, Index n, double eps, T* y,
-                  T* mean, T* rstd) {
+                  T* mean, T* rstd, RowPlaces of_x, RowPlaces of_y) {
+  const Index together = of_x.stride ? 1 : kNormRows;  // rows whose statistics are taken at once
   const auto& k = kernels::table<T>();
   std::atomic<Index> below_eps{0};
   parallel_blocks(rows, row_grain(n, 3), [&](Index begin, Index end) {
     Index floored = 0;
     RowMean<T> means[kNormRows]{};
     double squares[kNormRows];
-    for (Index r = begin, i = 0; r < end; ++r, i = i + 1 < kNormRows ? i + 1 : 0) {
-      const T* row = x + r * n;
+    for (Index r = begin, i = 0; r < end; ++r, i = i + 1 < together ? i + 1 : 0) {
+      const T* row = x + of_x.at(r, n);
+      T* out = y + of_y.at(r, n);
       if (kind == NormKind::rms)
         squares[i] = k.sum_squares(row, n);
       else if (i == 0)
-        k.norm_stats(row, std::min<Index>(kNormRows, end - r), n, means, squares);
+        k.norm_stats(row, std::min<Index>(together, end - r), n, means, squares);
       const double spread = squares[i] / static_cast<double>(n), variance = spread + eps,
                    inverse = 1 / std::sqrt(variance);
       floored += spread < eps;
       T saved_mean = means[i].high + means[i].low, saved = static_cast<T>(inverse);
       if (std::isfinite(squares[i]) && variance > 1e-250 && in_range<T>(inverse)) {
-        k.norm_apply(row, weight, bias, n, means[i], saved, y + r * n);
+        k.norm_apply(row, weight, bias, n, means[i], saved, out);
       } else {
         const RowMean<Wide> exact = wide_mean(kind, row, n);
         saved_mean = static_cast<T>(exact.high + exact.low);
-        saved = wide_forward(row, weight, bias, n, exact, eps, y + r * n);
+        saved = wide_forward(row, weight, bias, n, exact, eps, out);
       }
       if (mean) mean[r] = saved_mean;
       if (rstd) rstd[r] = saved;
@@ -117,7 +128,9 @@ Index norm_slots(Index rows, Index sequence, Index n) {
 
 template <class T>
 void norm_backward_rows(NormKind kind, const T* dy, const T* x, const T* weight, const T* rstd, const T* dskip,
-                        Index rows, Index sequence, Index n, T* dx, T* dweight, T* dbias, Index stride) {
+                        Index rows, Index sequence, Index n, T* dx, T* dweight, T* dbias, Index stride, RowPlaces of_dy,
+                        RowPlaces of_x) {
+  const Index together = of_x.stride ? 1 : kNormRows;
   const auto& k = kernels::table<T>();
   const Index block = slot_rows(n);
   parallel_for(norm_slots(rows, sequence, n), [&](Index slot) {
@@ -128,11 +141,12 @@ void norm_backward_rows(NormKind kind, const T* dy, const T* x, const T* weight,
     const Index per_sequence = (sequence + block - 1) / block, start = slot / per_sequence * sequence,
                 begin = start + slot % per_sequence * block, end = std::min({rows, start + sequence, begin + block});
     RowMean<T> means[kNormRows]{};
-    for (Index r = begin, i = 0; r < end; ++r, i = i + 1 < kNormRows ? i + 1 : 0) {
-      const Index at = r * n;
-      if (kind == NormKind::layer && i == 0) k.norm_means(x + at, std::min<Index>(kNormRows, end - r), n, means);
+    for (Index r = begin, i = 0; r < end; ++r, i = i + 1 < together ? i + 1 : 0) {
+      const Index at = of_dy.at(r, n);
+      const T* row = x + of_x.at(r, n);
+      if (kind == NormKind::layer && i == 0) k.norm_means(row, std::min<Index>(together, end - r), n, means);
       double sum_g, sum_gx;
-      k.norm_grad_sums(dy + at, x + at, weight, n, means[i], &sum_g, &sum_gx);
+      k.norm_grad_sums(dy + at, row, weight, n, means[i], &sum_g, &sum_gx);
       const double scale = static_cast<double>(rstd[r]), count = static_cast<double>(n);
       const T mean_g = kind == NormKind::layer ? static_cast<T>(sum_g / count) : T(0),
               mean_gx = static_cast<T>(sum_gx * scale / count);
@@ -140,9 +154,9 @@ void norm_backward_rows(NormKind kind, const T* dy, const T* x, const T* weight,
       const T* skip = dskip ? dskip + at : nullptr;
       if (std::isfinite(sum_g) && std::isfinite(sum_gx) && std::isfinite(mean_g) && std::isfinite(mean_gx) &&
           in_range<T>(scale))
-        k.norm_grad_apply(dy + at, x + at, weight, n, {means[i], rstd[r], mean_g, mean_gx}, skip, out, dw, db);
+        k.norm_grad_apply(dy + at, row, weight, n, {means[i], rstd[r], mean_g, mean_gx}, skip, out, dw, db);
       else
-        wide_backward(kind, dy + at, x + at, weight, static_cast<Wide>(rstd[r]), n, skip, out, dw, db);
+        wide_backward(kind, dy + at, row, weight, static_cast<Wide>(rstd[r]), n, skip, out, dw, db);
     }
   });
 }
@@ -160,9 +174,11 @@ void norm_backward(NormKind kind, const T* dy, const T* x, const T* weight, cons
 }
 
 #define LOOPOS_INSTANTIATE(T)                                                                                       \
-  template void norm_forward(NormKind, const T*, const T*, const T*, Index, Index, double, T*, T*, T*);             \
+  template const T* norm_factors(const T*, Index, bool);                                                            \
+  template void norm_forward(NormKind, const T*, const T*, const T*, Index, Index, double, T*, T*, T*, RowPlaces,   \
+                             RowPlaces);                                                                            \
   template void norm_backward_rows(NormKind, const T*, const T*, const T*, const T*, const T*, Index, Index, Index, \
-                                   T*, T*, T*, Index);                                                              \
+                                   T*, T*, T*, Index, RowPlaces, RowPlaces);                                        \
   template void norm_backward(NormKind, const T*, const T*, const T*, const T*, const T*, Index, Index, T*, T*, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

@@ -74,12 +74,11 @@ def _norm(found: Mapping[str, Any], n: Numbers) -> Evidence:
     mean, rstd = n["mean"] if "mean" in n else np.longdouble(0), n["rstd"]
     normed = (n["x"] - mean) * rstd
     if found["phase"] == "forward":
-        at = found["index"][-1]
-        return n.product({"normed x": normed[at], "weight": n["weight"][0]}, plus="bias")
+        return n.product({"normed x": normed[int(n.number("channel"))], "weight": n["weight"][0]}, plus="bias")
     if found["tensor"].endswith(".weight"):
         return n.dot("dy", ("normed x", normed))
     gradient = n["dy"] * n["weight"]
-    at = int(found["index"][-1])
+    at = int(n.number("channel"))
     worst = int(np.argmax(np.abs(gradient)))
     if abs(gradient[worst]) > n.limit:
         return n.product({"dy": n["dy"][worst], "weight": n["weight"][worst]})
@@ -111,8 +110,12 @@ def _by_eps(evidence: Evidence, variance: Any, n: Numbers) -> Evidence:
 
 def _add(found: Mapping[str, Any], n: Numbers) -> Evidence:
     names = ("token", "position") if "token" in n else ("x", "branch")
-    keep = 1 - float(n.number("dropout", 0.0))
+    keep, scale = 1 - float(n.number("dropout", 0.0)), np.longdouble(n.number("embedding_scale", 1.0))
     parts = {name: n[name][0] for name in names if name in n}
+    if scale != 1:
+        parts["token times embedding scale"] = parts.pop("token") * scale
+        if abs(parts["token times embedding scale"]) > n.limit:
+            return n.product({"token": n["token"][0], "embedding scale": scale})
     dropped = "branch" if names[0] == "x" else None
     scaled = {name: value / keep if dropped in (None, name) else value for name, value in parts.items()}
     for name, value in scaled.items():
@@ -204,7 +207,12 @@ _OPS = {
 
 
 def _embedding(found: Mapping[str, Any], n: Numbers) -> Evidence:
-    return _add(found, n) if found["phase"] == "forward" else n.total("dy")
+    if found["phase"] == "forward":
+        return _add(found, n)
+    scale = n.number("embedding_scale", 1.0)
+    if scale == 1 or n["dy"].size == 0:
+        return n.total("dy")
+    return n.dot("dy", ("embedding scale", np.full_like(n["dy"], scale)))
 
 
 _OPS["embedding"] = _embedding

@@ -6,7 +6,8 @@ come out at the end are those of the core but for rounding, which the doctor che
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,22 +22,43 @@ def stream(config: Any, weights: Mapping[str, np.ndarray], ids: np.ndarray) -> t
 
     config: a ModelConfig; weights: by the names of loopos.Model; ids (B, T)."""
     x = ops.embedding(ids, weights["tok_embed.weight"])
+    if config.embedding_scale != 1:
+        x = x * x.dtype.type(config.embedding_scale)
     if config.position == "learned":
         x = x + weights["pos_embed.weight"][: ids.shape[1]]
     found = [x]
     for layer in range(config.n_layer):
         own = {name.split(".", 2)[2]: w for name, w in weights.items() if name.startswith(f"blocks.{layer}.")}
-        x = x + _attention(config, layer, own, _norm(config, own, "attn_norm", x))
-        x = x + _feed_forward(config, own, _norm(config, own, "mlp_norm", x))
+        middle = x + _branch(config, own, "attn", x, partial(_attention, config, layer))
+        into = x if config.parallel_residual else middle
+        x = middle + _branch(config, own, "mlp", into, partial(_feed_forward, config))
         found.append(x)
     head = weights["tok_embed.weight" if config.tie_embeddings else "lm_head.weight"]
     return found, ops.linear(_norm(config, weights, "final_norm", x), head)
 
 
+def _branch(
+    config: Any, weights: Mapping[str, np.ndarray], name: str, x: np.ndarray, inner: Callable[..., np.ndarray]
+) -> np.ndarray:
+    if config.norm_placement != "post":
+        x = _norm(config, weights, f"{name}_norm", x)
+    y = inner(weights, x)
+    return y if config.norm_placement == "pre" else _norm(config, weights, f"{name}_post_norm", y)
+
+
 def _norm(config: Any, weights: Mapping[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
     if config.norm == "rmsnorm":
-        return ops.rms_norm(x, weights[f"{name}.weight"], eps=config.norm_eps)[0]
-    return ops.layer_norm(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"), eps=config.norm_eps)[0]
+        return _rms_norm(config, weights[f"{name}.weight"], x)
+    factors, bias = _factors(config, weights[f"{name}.weight"]), weights.get(f"{name}.bias")
+    return ops.layer_norm(x, factors, bias, eps=config.norm_eps)[0]
+
+
+def _rms_norm(config: Any, weight: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return ops.rms_norm(x, _factors(config, weight), eps=config.norm_eps)[0]
+
+
+def _factors(config: Any, weight: np.ndarray) -> np.ndarray:
+    return 1 + weight if config.norm_unit_offset else weight
 
 
 def _linear(weights: Mapping[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
@@ -48,12 +70,16 @@ def _attention(config: Any, layer: int, weights: Mapping[str, np.ndarray], x: np
     qkv = _linear(weights, "attn.qkv_proj", x)
     width, kv = config.n_head * config.head_width, config.n_kv_head * config.head_width
     parts = np.split(qkv, [width, width + kv], axis=2)
+    if config.qk_norm == "full":
+        parts[:2] = (_rms_norm(config, weights[f"attn.{n}_norm.weight"], p) for n, p in zip("qk", parts, strict=False))
     q, k, v = (part.reshape(batch, time, -1, config.head_width).transpose(0, 2, 1, 3) for part in parts)
+    if config.qk_norm == "head":
+        q, k = (_rms_norm(config, weights[f"attn.{n}_norm.weight"], p) for n, p in (("q", q), ("k", k)))
     if config.has_rope(layer):
         rotation = frequencies(config)[config.layer_type(layer)]
         q, k = (_turned(part, rotation) for part in (q, k))
     window = config.sliding_window if config.layer_type(layer) == "sliding" else None
-    y, _ = ops.attention(q, k, v, causal=True, window=window)
+    y, _ = ops.attention(q, k, v, causal=True, window=window, scale=config.attention_scale or None)
     return _linear(weights, "attn.o_proj", y.transpose(0, 2, 1, 3).reshape(batch, time, width))
 
 
