@@ -15,6 +15,7 @@
 
 #include "core/thread_pool.h"
 #include "findings.h"
+#include "model_config.h"
 #include "model_inputs.h"
 #include "models/gpt.h"
 #include "models/operations.h"
@@ -22,53 +23,6 @@
 
 namespace loopos::bind {
 namespace {
-
-struct PositionChoice {
-  const char* name;
-  bool rope;
-};
-constexpr PositionChoice kPositions[] = {{"learned", false}, {"rope", true}};
-
-struct AttentionBiasChoice {
-  const char* name;
-  bool qkv, out;
-};
-constexpr AttentionBiasChoice kAttentionBiases[] = {{"all", true, true}, {"qkv", true, false}, {"none", false, false}};
-
-GptConfig config_from(const py::dict& d) {
-  const auto number = [&](const char* key) { return d[key].cast<Index>(); };
-  GptConfig c{};
-  c.vocab_size = number("vocab_size");
-  c.context_length = number("context_length");
-  c.n_head = number("n_head");
-  c.n_kv_head = number("n_kv_head");
-  c.d_model = number("d_model");
-  c.d_ff = number("d_ff");
-  c.head_width = number("head_width");
-  for (const auto& each : d["layers"]) {
-    const auto layer = each.cast<py::dict>();
-    c.layers.push_back({layer["window"].cast<Index>(), layer["frequencies"].cast<std::vector<double>>(),
-                        layer["rope_factor"].cast<double>()});
-  }
-  c.norm = choice("norm", d["norm"].cast<std::string>(), kNorms);
-  c.activation = feed_forward_activation(d["activation"].cast<std::string>());
-  c.rope = choice("position", d["position"].cast<std::string>(), kPositions).rope;
-  c.placement = choice("norm_placement", d["norm_placement"].cast<std::string>(), kNormPlacements);
-  c.qk_norm = choice("qk_norm", d["qk_norm"].cast<std::string>(), kQkNorms).kind;
-  const auto biases = choice("attention_bias", d["attention_bias"].cast<std::string>(), kAttentionBiases);
-  c.qkv_bias = biases.qkv;
-  c.out_bias = biases.out;
-  c.mlp_bias = d["mlp_bias"].cast<bool>();
-  c.norm_unit_offset = d["norm_unit_offset"].cast<bool>();
-  c.parallel_residual = d["parallel_residual"].cast<bool>();
-  c.bias = d["bias"].cast<bool>();
-  c.tie_embeddings = d["tie_embeddings"].cast<bool>();
-  c.dropout = d["dropout"].cast<double>();
-  c.norm_eps = d["norm_eps"].cast<double>();
-  c.embedding_scale = d["embedding_scale"].cast<double>();
-  c.attention_scale = d["attention_scale"].cast<double>();
-  return c;
-}
 
 struct Planted {
   Plant fault;
@@ -357,29 +311,10 @@ void bind_transformer(py::module_& m, const char* name) {
            "Logits (B, V) after further ids (B, T): the prompt first, then one a call.");
 }
 
-template <class Table>
-py::tuple names_of(const Table& table) {
-  py::list names;
-  for (const auto& entry : table) names.append(entry.name);
-  return py::tuple(names);
-}
-
 }  // namespace
 
 void bind_model(py::module_& m) {
-  m.def(
-      "choices",
-      [] {
-        py::dict choices;
-        choices["activation"] = names_of(feed_forward_activations());
-        choices["norm"] = names_of(kNorms);
-        choices["position"] = names_of(kPositions);
-        choices["attention_bias"] = names_of(kAttentionBiases);
-        choices["qk_norm"] = names_of(kQkNorms);
-        choices["norm_placement"] = names_of(kNormPlacements);
-        return choices;
-      },
-      "The names that a model's configuration may have, by field.");
+  m.def("choices", &choices, "The names that a model's configuration may have, by field.");
   bind_transformer<float>(m, "TransformerF32");
   bind_transformer<double>(m, "TransformerF64");
 }

@@ -348,7 +348,7 @@ os.register_at_fork(after_in_child=_unlock_in_child)
 
 
 def _for_core(config: ModelConfig) -> dict[str, Any]:
-    """What ``config_from`` in bindings/model.cpp reads; "layers" says what layers differ in."""
+    """What ``config_from`` in bindings/model_config.cpp reads; "layers" says what layers differ in."""
     turns = frequencies(config) if config.position == "rope" else {}
     layers = []
     for i in range(config.n_layer):
