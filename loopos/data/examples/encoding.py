@@ -17,7 +17,7 @@ from .forms import FORMS, Chat, Completion, Example, Text
 from .turns import ASSISTANT, Rendered, common_prefix, rendered
 
 GROUP = 512  # examples encoded together
-GROUP_CHARS = 1 << 22  # or of so many characters, whichever comes first
+GROUP_CHARS = 1 << 20  # or of so many characters, whichever comes first
 
 # Why nothing of an example is learned; the number is kept with the example.
 LEARNED, EMPTY, NO_TURN, UNKNOWN, LONE = range(5)

@@ -33,9 +33,10 @@ VERSION = 1
 KEPT_FROM = 1 << 20  # bytes; a smaller file is turned into tokens in about a second
 TOKENS, TABLE, ABOUT = "tokens.i32", "examples.bin", "about.json"
 CACHE_DIR = "LOOPOS_CACHE_DIR"
-HELD = 64 << 20  # bytes of the mapped file that are read before the pages are given back
+HELD = 64 << 20  # bytes of the mapped file that may be in memory before they are given back
 _ROW = np.dtype([("end", "<i8"), ("number", "<i8"), ("form", "u1"), ("cause", "u1")])  # of an example
-_CHUNK = 1 << 22
+_CHUNK = 1 << 18  # tokens looked at together
+_PAGE = 2 << 20  # bytes that the system may map where one is read
 
 
 class Counts(NamedTuple):
@@ -85,7 +86,7 @@ class Store:
         """The first ``most`` of an example, a copy."""
         start, end = int(self.starts[example]), int(self.starts[example + 1])
         piece = np.array(self._tokens[start : min(end, start + most)])
-        self._read += piece.nbytes
+        self._read += piece.nbytes + _PAGE
         if self._read > HELD:
             self.release()
         return piece
@@ -211,7 +212,7 @@ def _write(folder: Path, encoded: Iterator[Encoded]) -> dict[str, Any]:
         for each in encoded:
             group.append(each)
             size += len(each.tokens)
-            if size >= _CHUNK // 4:
+            if size >= _CHUNK:
                 flush()
         flush()
         for file in files.values():
