@@ -15,7 +15,8 @@ from typing import Any
 from . import checks
 from .births.growth import Growth
 from .config import ModelConfig
-from .data.batches import IGNORE, Sources, TokenStream, open_sources
+from .data.batches import IGNORE, DatasetSource
+from .data.sources import Sources
 from .data.tokenizer import ByteTokenizer, CharTokenizer
 from .data.vocabulary import warn_of_another
 from .errors import Birth, NonFiniteError
@@ -28,6 +29,7 @@ from .run.callbacks import Hooks
 from .run.evaluation import Evaluation
 from .run.folder import NoFolder, folder_of
 from .run.interrupts import Interrupted, Interrupts
+from .run.opening import open_data, origin_of
 from .run.policy import Policy
 from .run.result import TrainResult, sample_of
 from .run.schedules import learning_rate as rate_of
@@ -61,6 +63,8 @@ def train(
     eps: float = 1e-8,
     max_grad_norm: float | None = 1.0,
     label_smoothing: float = 0.0,
+    mask_prompt: bool = True,
+    pack: bool = True,
     on_nonfinite: str = "halt",
     seed: int = 1337,
     threads: int | None = None,
@@ -78,8 +82,10 @@ def train(
     """Train ``model`` on ``data``.
 
     model            a Model, trained in place, or a ModelConfig, from which one is built with ``seed``
-    data, eval_data  a path, a text, bytes, a 1-D array of ids, or an object with ``batch(step, micro) -> (ids,
-                     targets)``; eval_data is scored after every eval_every-th update (if given) and at the end
+    data, eval_data  a path, a text, bytes, a 1-D array of ids, an object with ``batch(step, micro) -> (ids, targets)``,
+                     or examples: a .jsonl, .csv or .parquet file, a folder with train.jsonl, whose valid.jsonl is then
+                     eval_data, or a list of {"prompt", "completion"}, {"messages"} or {"text"}; eval_data is scored
+                     after every eval_every-th update (if given) and at the end
     eval_tokens      about how many tokens of it one evaluation scores, in windows spread evenly over it, the same ones
                      each time; None: all
     keep_best        after an evaluation that is better than all before, output_dir/best becomes a checkpoint of this
@@ -99,6 +105,8 @@ def train(
     max_grad_norm    gradients of a larger norm are scaled down to it; None: never
     label_smoothing  share of each target that is spread evenly over the vocabulary (Szegedy et al. 2016), in the
                      training loss alone: eval_loss is without it
+    mask_prompt      of examples: only completions and the assistant's turns are learned; False: prompts as well
+    pack             of examples: several share a row of seq_len, and do not see each other; False: one a row, filled up
     on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see run/policy.py
     threads          for this call; None leaves the number as it is
     callbacks        see loopos.Callback. They, logging, evaluating, saving and threads never change a weight's bits
@@ -125,25 +133,13 @@ def train(
     hooks = Hooks(callbacks, progress=checks.boolean("train", "progress", progress))
     resuming.check_argument(resume, output_dir)
     config = model if isinstance(model, ModelConfig) else model.config
-    sources = open_sources(
-        data,
-        eval_data,
-        tokenizer=tokenizer,
-        own=lambda: getattr(model, "tokenizer", None),
-        vocab_size=config.vocab_size,
-        context_length=config.context_length,
-        seq_len=seq_len,
-        batch_size=batch_size,
-        grad_accum=grad_accum,
-        seed=seed,
-        eval_tokens=settings.eval_tokens,
-    )
+    sources = open_data(model, data, eval_data, tokenizer, settings, progress)
     if isinstance(model, Model) and sources.tokenizer is not None:
         warn_of_another(model.tokenizer if tokenizer is None else tokenizer, sources.tokenizer, config.vocab_size)
     total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
-    if isinstance(sources.train, TokenStream):  # a dataset's batches have the size it gives them
+    if not isinstance(sources.train, DatasetSource):  # whose batches have the size it gives them
         refuse_oversized(model, settings.batch_size, sources.train.seq_len, settings.grad_accum)
-    settings.check_together(eval_data=eval_data, output_dir=output_dir, total=total)
+    settings.check_together(eval_data=sources.eval, output_dir=output_dir, total=total)
     identity = resuming.Identity(
         config, settings, seq_len or config.context_length, sources.train.fingerprint(), sources.tokenizer
     )
@@ -354,6 +350,8 @@ class _Run:
             self.log_metrics(entry, update.birth)
         with suppress(OSError):
             self.folder.log_bits(self.step + 1, update)
+        if origin := origin_of(self.sources.train, self.step, error.birth):
+            error.add(origin)
         place = {"step": self.step + 1, "learning_rate": rate, "run": self.folder.run_id, "growth": self.growth}
         with self.model.lock:  # the arrays are the living weights until they are written
             self.folder.keep_bundle(

@@ -105,7 +105,7 @@ def test_documented_subcommands_exist():
     assert [name for name in documented if name not in run.stdout] == []
 
 
-PAGES = [*sorted((ROOT / "docs/tutorials").glob("*.md")), ROOT / "docs/symptoms.md"]
+PAGES = [*sorted((ROOT / "docs/tutorials").glob("*.md")), ROOT / "docs/symptoms.md", ROOT / "docs/data.md"]
 
 
 @pytest.mark.unsanitized("trainings, each in a process of its own; the operations and the trainer have tests of theirs")

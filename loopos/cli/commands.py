@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,10 @@ import numpy as np
 import loopos
 from loopos import build_info, checks
 from loopos.config import ModelConfig
-from loopos.data.reading import load_ids, train_eval_split
+from loopos.data.examples.data import ExampleData
+from loopos.data.examples.data import find as find_examples
+from loopos.data.reading import load, train_eval_split
+from loopos.data.sources import open_sources
 from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
 from loopos.run.callbacks import Callback
@@ -24,14 +28,18 @@ from .reply import Reply
 
 SIGTERM = 143  # what train ends with
 
-TRAIN = """Train a model on TEXT: a text, or token ids in a .npy or uint16 .bin file. Without TEXT, on the help texts
-that every Python carries, which takes about two minutes on two cores. The last tenth is held out; its loss and a sample
-of what the model writes are printed at the end.
+TRAIN = """Train a model on TEXT: a text; examples, a .jsonl, .csv or .parquet file or a folder with train.jsonl and
+valid.jsonl, each {"prompt", "completion"}, {"messages"} or {"text"}; or token ids in a .npy or uint16 .bin file.
+Without TEXT, on the help texts that every Python carries, which takes about two minutes on two cores. The last tenth is
+held out, unless a folder has its own; its loss and a sample of what the model writes are printed at the end.
 
   loopos train
   loopos train novel.txt --output-dir runs/novel --save-every 500
   loopos train novel.txt --output-dir runs/novel --resume auto
   loopos train --config run.toml --max-steps 500
+  loopos train questions.jsonl --init FOLDER --output-dir runs/tuned
+
+With examples and --init the defaults are another's: --epochs 3 --batch-size 2 --seq-len 512 --learning-rate 1e-4.
 
 Before the first update come the quick checks of `loopos doctor`, unless --no-doctor or --no-progress; what they find is
 told on stderr, and the training goes on."""
@@ -44,11 +52,11 @@ INFO = """Print version, instruction set, threads and how the core was built; wi
 
 
 class Prepared(NamedTuple):
-    """What a training is to be: the model before it, the ids to learn, the keywords of loopos.train, and the options
-    that are about the run as a whole."""
+    """What a training is to be: the model before it, the ids or examples to learn, the keywords of loopos.train, and
+    the options that are about the run as a whole."""
 
     model: loopos.Model
-    ids: np.ndarray
+    data: np.ndarray | ExampleData
     tokenizer: Any
     settings: dict[str, Any]
     run: dict[str, Any]
@@ -62,9 +70,10 @@ def prepare(given: dict[str, Any]) -> Prepared:
     options.check(asked)
     run = {name: asked.pop(name) for name in options.RUN if name in asked}
     shape = {name: asked.pop(name) for name in options.MODEL if name in asked}
-    settings = options.TRAIN_DEFAULTS | asked
+    tuning = run.get("init") is not None and find_examples(run.get("text")) is not None
+    settings = options.TRAIN_DEFAULTS | (options.TUNING_DEFAULTS if tuning else {}) | asked
     if settings.get("max_steps") is None and settings.get("epochs") is None:
-        settings["max_steps"] = options.STEPS
+        settings |= {"epochs": options.TUNING_EPOCHS} if tuning else {"max_steps": options.STEPS}
     if settings.get("min_lr") is None and isinstance(settings["learning_rate"], int | float):
         settings["min_lr"] = settings["learning_rate"] / 10
 
@@ -74,29 +83,42 @@ def prepare(given: dict[str, Any]) -> Prepared:
     learned = origin.Origin.of(run.get("text"), held_out if scored is None else 0, scored)
     texts = not all(reader.holds_ids(path) for path in (run.get("text"), scored or run.get("text")))
     tokenizer = spec if starting is None or not texts else reader.reader(init, starting, spec)
-    ids, tokenizer = load_ids(origin.source(learned.text), "bytes" if spec == "bytes" else tokenizer)
+    data, tokenizer = load(origin.source(learned.text), "bytes" if spec == "bytes" else tokenizer)
     if scored is not None:
-        settings["eval_data"], _ = load_ids(Path(scored), tokenizer)
+        settings["eval_data"], _ = load(Path(scored), tokenizer)
+    elif isinstance(data, ExampleData) and data.valid:  # which train takes by itself
+        learned = learned._replace(held_out=0.0, eval_data=os.path.abspath(data.valid[0]))
     elif held_out != 0:
-        ids, settings["eval_data"] = train_eval_split(ids, held_out)
+        data, settings["eval_data"] = train_eval_split(data, held_out)
     model = _model(shape, starting, tokenizer, settings, run.get("dtype"))
     for pattern in (run.get("freeze") or "").split(","):
         if pattern.strip():
             model.freeze(pattern.strip())
+    if tuning:
+        settings.setdefault("seq_len", min(options.TUNING_SEQ_LEN, model.config.context_length))
     if "warmup_steps" not in asked:
-        settings["warmup_steps"] = _warmup(settings, len(ids), model.config.context_length)
-    return Prepared(model, ids, tokenizer, settings, run, learned)
+        settings["warmup_steps"] = _warmup(settings, data, tokenizer, model.config)
+    return Prepared(model, data, tokenizer, settings, run, learned)
 
 
-def _warmup(settings: dict[str, Any], tokens: int, context: int) -> int:
+def _warmup(settings: dict[str, Any], data: Any, tokenizer: Any, config: ModelConfig) -> int:
     """The default, or a tenth of a run so short that it would not leave the warm-up. Settings that cannot be are left
     for train to refuse."""
     most = options.TRAIN_DEFAULTS["warmup_steps"]
     try:
-        windows = (tokens - 1) // (settings.get("seq_len") or context)
-        per_epoch = -(-windows // (settings["batch_size"] * settings.get("grad_accum", 1)))
+        per_epoch = None
+        if not isinstance(data, ExampleData):
+            windows = (len(data) - 1) // (settings.get("seq_len") or config.context_length)
+            per_epoch = -(-windows // (settings["batch_size"] * settings.get("grad_accum", 1)))
+        elif settings.get("epochs") is not None:
+            names = ("seq_len", "batch_size", "grad_accum", "mask_prompt", "pack", "progress")
+            asked = {name: settings[name] for name in names if name in settings}
+            sizes = {"vocab_size": config.vocab_size, "context_length": config.context_length}
+            per_epoch = open_sources(
+                data._replace(valid=()), tokenizer=tokenizer, **sizes, **asked
+            ).train.steps_per_epoch
         return min(most, total_steps(settings.get("max_steps"), settings.get("epochs"), per_epoch) // 10)
-    except (TypeError, ValueError, ZeroDivisionError):
+    except (TypeError, ValueError, ZeroDivisionError, IndexError):
         return most
 
 
@@ -115,17 +137,17 @@ class _Lines(Callback):
 
 def train(given: dict[str, Any]) -> Reply:
     emit = given.pop("emit", None)
-    model, ids, tokenizer, settings, run, learned = prepare(given)
+    model, data, tokenizer, settings, run, learned = prepare(given)
     if run.get("export") is not None:
         _check_export(run["export"], model.config)
     companion = origin.Companion(learned)
     callbacks: list[Any] = [companion, *_trackers(run)]
     if run.get("doctor", True) and settings.get("progress", True):  # without progress nothing is printed, so not looked
-        callbacks.append(checkup.Checkup(ids, tokenizer, settings))
+        callbacks.append(checkup.Checkup(data, tokenizer, settings))
     if emit is not None:
         callbacks.append(_Lines(emit))
     try:
-        result = loopos.train(model, ids, tokenizer=tokenizer, callbacks=callbacks, **settings)
+        result = loopos.train(model, data, tokenizer=tokenizer, callbacks=callbacks, **settings)
     except SystemExit as stopped:
         if stopped.code == SIGTERM:
             to_stderr(f"loopos train: {companion.stop_message()}")
@@ -140,10 +162,11 @@ def train(given: dict[str, Any]) -> Reply:
         result.model.save_pretrained(run["export"])
         print(f"Hugging Face folder: {run['export']}")
     sample = None
-    if run.get("sample", options.SAMPLE) and tokenizer is not None and tokenizer.vocab_size == model.config.vocab_size:
+    streamed = not isinstance(data, ExampleData) and tokenizer is not None  # examples are asked, not gone on with
+    if run.get("sample", options.SAMPLE) and streamed and tokenizer.vocab_size == model.config.vocab_size:
         print("sample:")
         written = folders.continued(
-            result.model, ids[-1:], run.get("sample", options.SAMPLE), temperature=options.TEMPERATURE
+            result.model, data[-1:], run.get("sample", options.SAMPLE), temperature=options.TEMPERATURE
         )
         print(sample := tokenizer.decode(written[1:]))
     return Reply(_told(result) | {"export": run.get("export"), "sample": sample})

@@ -27,6 +27,6 @@ def doctor(given: dict[str, Any]) -> Reply:
     from loopos.health.doctor.doctor import doctor as examine
 
     quick = given.pop("quick")
-    model, ids, tokenizer, settings, _, _ = commands.prepare(given)
-    report = examine(model, ids, quick=quick, tokenizer=tokenizer, **settings)
+    model, data, tokenizer, settings, _, _ = commands.prepare(given)
+    report = examine(model, data, quick=quick, tokenizer=tokenizer, **settings)
     return Reply(report.to_dict(), str(report), 0 if report.ok else 1)

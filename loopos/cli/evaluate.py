@@ -11,8 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from loopos import checks
-from loopos.data.batches import HeldOut
-from loopos.data.reading import fingerprint, load_ids, train_eval_split
+from loopos.data.examples.data import ExampleData
+from loopos.data.examples.rows import Examples, HeldOutExamples
+from loopos.data.held_out import HeldOut
+from loopos.data.reading import fingerprint, load, train_eval_split
+from loopos.data.sources import open_sources
 from loopos.scoring import special
 from loopos.scoring.choice import choose
 from loopos.scoring.exact import match
@@ -25,8 +28,9 @@ from .reply import Reply
 
 EVAL = """Print how good the model in FOLDER is on TEXT.
 
-  --metric perplexity  the mean loss, every token but the first predicted once; without TEXT, over what `loopos train`
-                       held out of the text it learned
+  --metric perplexity  the mean loss, every token but the first predicted once; of examples (.jsonl, .csv, .parquet)
+                       that of completions and of the assistant's turns; without TEXT, over what `loopos train` held
+                       out of the text it learned
   --metric choice      multiple choice by likelihood, as the lm-evaluation-harness does it: JSON lines of context (or
                        question), choices, answer (index from 0, or letter). Accuracy by summed log-likelihood, and by
                        that over the bytes of the choice
@@ -73,14 +77,24 @@ def _refuse_unused(given: dict[str, Any], metric: str) -> None:
 def _perplexity(given: dict[str, Any], metric: str) -> comparing.Scored:
     loaded = folders.load(given["folder"])
     config = loaded.model.config
-    ids, what = _to_score(given, loaded)
-    batches = HeldOut(
-        ids,
-        seq_len=given.get("seq_len", config.context_length),
-        batch_size=given.get("batch_size", options.TRAIN_DEFAULTS["batch_size"]),
-        vocab_size=config.vocab_size,
-        name="eval",
-    )
+    data, tokenizer, what = _to_score(given, loaded)
+    shape = {
+        "seq_len": given.get("seq_len", config.context_length),
+        "batch_size": given.get("batch_size", options.TRAIN_DEFAULTS["batch_size"]),
+    }
+    batches: HeldOut | HeldOutExamples
+    if isinstance(data, ExampleData):
+        sizes = {"vocab_size": config.vocab_size, "context_length": config.context_length}
+        rows = open_sources(
+            data._replace(name="eval", valid=()), tokenizer=tokenizer, pack=False, **sizes, **shape
+        ).train
+        batches, digest = (
+            HeldOutExamples(rows.examples, packed=False, batch_size=shape["batch_size"]),
+            rows.examples.digest(),
+        )
+    else:
+        batches = HeldOut(data, vocab_size=config.vocab_size, name="eval", **shape)
+        digest = hashlib.sha256(np.ascontiguousarray(data, np.int64)).hexdigest()
     found = window_losses(loaded.model, batches)
     told = {
         "metric": metric,
@@ -89,7 +103,7 @@ def _perplexity(given: dict[str, Any], metric: str) -> comparing.Scored:
         "tokens": found.tokens,
         "data": what,
     }
-    unit = hashlib.sha256(np.ascontiguousarray(ids, np.int64)).hexdigest(), batches.seq_len
+    unit = digest, shape["seq_len"], found.tokens
     return comparing.Scored(found, told, f"loss {in_words(found.loss)} over {found.tokens} tokens: {what}", unit)
 
 
@@ -113,8 +127,9 @@ def _answers(given: dict[str, Any], metric: str) -> comparing.Scored:
     return comparing.Scored(found, found.to_dict() | {"data": path}, "\n".join(lines), len(examples))
 
 
-def _to_score(given: dict[str, Any], loaded: folders.Loaded) -> tuple[np.ndarray, str]:
-    """The ids to score, and what they are in words: of TEXT, else of what the run's origin says was not learned."""
+def _to_score(given: dict[str, Any], loaded: folders.Loaded) -> tuple[np.ndarray | ExampleData, Any, str]:
+    """The ids or examples to score, the tokenizer, and what they are in words: of TEXT, else of what the run's origin
+    says was not learned."""
     folder, text, share, asked = given["folder"], given.get("text"), given.get("held_out"), given.get("tokenizer")
     learned = None
     if text is None:
@@ -129,11 +144,18 @@ def _to_score(given: dict[str, Any], loaded: folders.Loaded) -> tuple[np.ndarray
         if text != origin.DEFAULT and not Path(text).exists():
             raise ValueError(f"{text}, which goes with {folder}, is gone; pass the TEXT to score")
     tokenizer = None if reader.holds_ids(text) else reader.reader(folder, loaded, asked)
-    ids, _ = load_ids(origin.source(text) if learned else Path(text), "bytes" if asked == "bytes" else tokenizer)
+    data, made = load(origin.source(text) if learned else Path(text), "bytes" if asked == "bytes" else tokenizer)
     if share is None:
-        return ids, origin.named(text)
-    rest, ids = train_eval_split(ids, share)
+        return data, made, origin.named(text)
+    rest, data = train_eval_split(data, share)
     known = learned and text == learned.text and share == learned.held_out
-    if known and fingerprint(rest) != loaded.state["data"]:  # what is now at the end may have been learned
+    if known and _digest(rest, made) != loaded.state["data"].get("sha256"):  # what is at the end may have been learned
         raise ValueError(f"{origin.named(text)}: not what {folder} was trained on any more; pass the TEXT to score")
-    return ids, f"the last {share:g} of {origin.named(text)}"
+    return data, made, f"the last {share:g} of {origin.named(text)}"
+
+
+def _digest(data: np.ndarray | ExampleData, tokenizer: Any) -> str:
+    """That of the fingerprint which a checkpoint keeps."""
+    if isinstance(data, ExampleData):
+        return Examples(data.stores(tokenizer), seq_len=1, part=data.part).digest()
+    return str(fingerprint(data)["sha256"])

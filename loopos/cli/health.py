@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from loopos.data.reading import load_ids, train_eval_split
+from loopos.data.reading import load, train_eval_split
 from loopos.saved import read as read_saved
 
 from . import origin
@@ -86,7 +86,7 @@ def _learned(given: dict[str, Any]) -> Any:
         noted, other = (origin.Origin.read(run) for run in runs)
         if noted is None or noted != other:
             return None
-        ids, _ = load_ids(origin.source(noted.text), read_saved(runs[0]).tokenizer())
+        ids, _ = load(origin.source(noted.text), read_saved(runs[0]).tokenizer())
     except (OSError, ValueError, LookupError, TypeError):  # the text is gone, say: there is a comparison without it
         return None
     return ids if noted.held_out == 0 else train_eval_split(ids, noted.held_out)[0]

@@ -29,6 +29,8 @@ TRAIN_DEFAULTS = {
     "warmup_steps": 100,
     "betas": (0.9, 0.99),
 }
+TUNING_DEFAULTS = {"batch_size": 2, "learning_rate": 1e-4}  # of a model that is there (init) on examples
+TUNING_EPOCHS, TUNING_SEQ_LEN = 3, 512
 SMALL = {"vocab_size": 29, "context_length": 8, "n_layer": 2, "n_head": 2, "d_model": 16}  # for gradcheck
 NEW_TOKENS = 200
 SEED = inspect.signature(train).parameters["seed"].default
@@ -94,6 +96,8 @@ TRAIN = {
     "eps": f"of {_users('eps')}",
     "max_grad_norm": "larger gradients are scaled down to this norm; none: never",
     "label_smoothing": "share of each target spread over the vocabulary, of the training loss alone",
+    "mask_prompt": "of examples: learn completions and the assistant's turns alone",
+    "pack": "of examples: several share a row and do not see each other",
     "on_nonfinite": "what a NaN or infinity does",
     "seed": "of weights, order of the data and dropout",
     "threads": "threads to compute with",
@@ -108,7 +112,8 @@ TRAIN = {
     "progress": "the progress bar",
 }
 RUN = {
-    "text": "file to learn: text, .npy or uint16 .bin ids (default: the help texts that every Python carries)",
+    "text": "file to learn: text, examples (.jsonl, .csv, .parquet, a folder), .npy or uint16 .bin ids "
+    "(default: the help texts that every Python carries)",
     "held_out": "share of the text, from its end, that is scored and not learned; 0: none",
     "init": "start from the weights in this folder: of a run, or a Hugging Face GPT-2 or Llama",
     "freeze": "parameters that keep their values: patterns of names, with commas (tok_embed.*,blocks.0.*)",
@@ -234,7 +239,7 @@ def check(settings: Mapping[str, Any]) -> None:
         )
     if settings.get("dtype") is not None:
         checks.choice("train", "dtype", settings["dtype"], CHOICES["dtype"])
-    for name in ("progress", "doctor", "keep_best"):
+    for name in ("progress", "doctor", "keep_best", "mask_prompt", "pack"):
         if name in settings:
             checks.boolean("train", name, settings[name])
     if "held_out" in settings:

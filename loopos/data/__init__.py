@@ -2,15 +2,14 @@
 
 from .batches import (
     DatasetSource,
-    Sources,
     TokenStream,
     check_batch,
-    open_sources,
 )
 from .examples.audit import LabelAudit, audit
 from .held_out import IGNORE, HeldOut
 from .order import permutation
 from .reading import default_text, fingerprint, load_ids, train_eval_split
+from .sources import Sources, open_sources
 
 __all__ = [
     "IGNORE",

@@ -1,33 +1,20 @@
 """Batches: which tokens every update sees. A batch is a pure function of (step, micro), so resuming needs no cursor.
 
-``open_sources`` turns the data arguments of train into objects that the loop asks for batches. Reading files and texts
-is in ``loopos.data.reading``.
+Here are those of a stream of ids and of a user's object; ``loopos.data.sources`` chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 
 from loopos import checks
-from loopos.text import Tokenizer
 
-from .held_out import IGNORE, HeldOut, spread
+from .held_out import IGNORE, spread
 from .order import Order
-from .reading import (
-    Source,
-    check_ids,
-    examine,
-    fingerprint,
-    read,
-    require_length,
-    to_ids,
-    token_array,
-)
-from .tokenizer import resolve
-from .vocabulary import require_room
+from .reading import Source, check_ids, fingerprint, require_length, token_array
 
 # (ids, targets), or (ids, targets, documents): (B, T) each. The numbers of documents never fall along a row; a run of
 # equal ones is a document, whose tokens see one another alone, and in which positions begin at 0. Padding is a document
@@ -170,82 +157,3 @@ def _refuse_first(
     if outside.any():
         row, column = np.unravel_index(int(np.argmax(outside)), outside.shape)
         raise error(f"{what}[{row}, {column}] = {array[row, column]} is {why}")
-
-
-class Sources(NamedTuple):
-    """train has batch(step, micro), steps_per_epoch and fingerprint(); eval yields (ids, targets) when iterated, or is
-    None; tokenizer is an object, or None when nothing was text and none was given."""
-
-    train: TokenStream | DatasetSource
-    eval: HeldOut | DatasetSource | None
-    tokenizer: Any
-
-
-def open_sources(
-    data: Any,
-    eval_data: Any = None,
-    *,
-    tokenizer: Any = None,
-    own: Callable[[], Any] = lambda: None,
-    vocab_size: int,
-    context_length: int,
-    seq_len: int | None = None,
-    batch_size: int = 12,
-    grad_accum: int = 1,
-    seed: int = 1337,
-    eval_tokens: int | None = None,
-) -> Sources:
-    """The data arguments of train, checked: lengths and the range of every id too. See API of train for the forms.
-    own: gives the model's own tokenizer, asked for only where a text must be read and ``tokenizer`` is None.
-
-    With "chars" the vocabulary is made from data and eval_data together, so that a character which only the held-out
-    part has can still be scored."""
-    length = context_length if seq_len is None else checks.count("train", "seq_len", seq_len)
-    checks.count("train", "batch_size", batch_size)
-    checks.count("train", "grad_accum", grad_accum)
-    checks.integer("train", "seed", seed, low=0, high=2**64 - 1)
-    source = read(data, "data")
-    held_out = None if eval_data is None else read(eval_data, "eval_data")
-    streams = [s for s in (source, held_out) if s is not None and not s.is_dataset]
-    if streams and length > context_length:
-        raise ValueError(f"train: seq_len must be at most context_length {context_length}, got {length}")
-    if not source.is_dataset and len(source.value) == 0:  # before "chars" looks for a vocabulary in it
-        require_length(source, 0, length)
-    texts = [s for s in (source, held_out) if s is not None and s.is_text]
-    tokenizer = own() if tokenizer is None and texts else tokenizer
-    for text in streams:
-        examine(text, tokenizer)
-    made = _resolve(tokenizer, texts)
-    if isinstance(made, Tokenizer):
-        require_room(made, vocab_size)
-
-    kwargs = {"vocab_size": vocab_size, "context_length": context_length}
-    if source.is_dataset:
-        train: TokenStream | DatasetSource = DatasetSource(source.value, **kwargs)
-    else:
-        ids = to_ids(source, made)
-        require_length(source, len(ids), length)
-        shape = {"seq_len": length, "batch_size": batch_size, "grad_accum": grad_accum}
-        train = TokenStream(ids, **shape, vocab_size=vocab_size, seed=seed, name=source.name)
-    if held_out is None:
-        return Sources(train, None, made)
-    if held_out.is_dataset:
-        evaluation: HeldOut | DatasetSource = DatasetSource(
-            held_out.value, name="eval_data", tokens=eval_tokens, **kwargs
-        )
-        if evaluation.steps_per_epoch is None:
-            raise ValueError("eval_data: a dataset to evaluate on needs len() = number of batches, got one without")
-    else:
-        ids = to_ids(held_out, made)
-        if held_out.maybe_path:  # a short text is legal here, a mistyped path is not
-            require_length(held_out, len(ids), length)
-        shape = {"seq_len": length, "batch_size": batch_size, "tokens": eval_tokens}
-        evaluation = HeldOut(ids, **shape, vocab_size=vocab_size, name=held_out.name)
-    return Sources(train, evaluation, made)
-
-
-def _resolve(spec: Any, texts: list[Source]) -> Any:
-    if spec is None and not texts:
-        return None
-    wanted = isinstance(spec, str) and spec == "chars" and bool(texts)
-    return resolve(spec, "".join(text.text() for text in texts) if wanted else None)

@@ -17,13 +17,10 @@ NULS, CONTROLS = 0.01, 0.02  # shares of a text beyond which it is remarkable; t
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\b\x1b\x00")) + b"\x7f"
 _TELLING = 512  # bytes; of a shorter text no share is taken
 
-TABLES = {
-    ".jsonl": "JSON lines",
-    ".ndjson": "JSON lines",
-    ".json": "JSON",
-    ".csv": "a table (CSV)",
-    ".tsv": "a table (TSV)",
-}
+TABLES = {".json": "JSON", ".tsv": "a table (TSV)"}
+EXAMPLES = (
+    "to learn examples, name the file .jsonl (an object a line), .csv or .parquet; else write the texts alone to a file"
+)
 
 
 class Remark(NamedTuple):
@@ -55,7 +52,7 @@ def look(data: bytes, suffix: str = "") -> Remark | None:
     if (kind := TABLES.get(suffix)) or (kind := "JSON lines" if _json_lines(head) else None):
         return Remark(
             f"{kind}, and its names, quotes and commas are learned as text",
-            "only plain text, .npy and .bin are read today: write the texts alone to a file if they are meant",
+            EXAMPLES,
         )
     return _odd(head)
 

@@ -19,11 +19,13 @@ from loopos import checks
 from loopos.text import Tokenizer
 
 from . import content
+from .examples.data import ExampleData
+from .examples.data import find as find_examples
 from .token_file import read_bin, read_npy, tell_width
 from .tokenizer import ByteTokenizer, resolve, utf8
 
 CHUNK = 1 << 20  # ids looked at together, so that a memory-mapped file never has to fit in memory
-TEXT_SUFFIXES = (".bin", ".csv", ".json", ".jsonl", ".log", ".md", ".npy", ".text", ".tsv", ".txt")
+TEXT_SUFFIXES = (".bin", ".csv", ".json", ".jsonl", ".log", ".md", ".npy", ".parquet", ".text", ".tsv", ".txt")
 
 
 class TextOrPathError(FileNotFoundError, ValueError):
@@ -31,8 +33,8 @@ class TextOrPathError(FileNotFoundError, ValueError):
 
 
 class Source(NamedTuple):
-    """What was read: a str, bytes, a 1-D array of ids, or a dataset object; how errors call it; and the text itself
-    when it may have been meant as a path."""
+    """What was read: a str, bytes, a 1-D array of ids, examples, or a dataset object; how errors call it; and the text
+    itself when it may have been meant as a path."""
 
     value: Any
     name: str = "data"
@@ -41,7 +43,15 @@ class Source(NamedTuple):
 
     @property
     def is_dataset(self) -> bool:
-        return not isinstance(self.value, str | bytes | np.ndarray)
+        return not isinstance(self.value, str | bytes | np.ndarray | ExampleData)
+
+    @property
+    def is_examples(self) -> bool:
+        return isinstance(self.value, ExampleData)
+
+    @property
+    def is_ids(self) -> bool:
+        return isinstance(self.value, np.ndarray)
 
     @property
     def is_text(self) -> bool:
@@ -63,10 +73,13 @@ class Source(NamedTuple):
 def read(data: Any, name: str = "data") -> Source:
     """Take ``data`` for what it is.
 
-    pathlib.Path, or a str when such a file exists: its contents (.npy and .bin are memory-mapped ids, anything else is
-    text, kept as bytes); another str: that text; bytes: themselves; a 1-D integer array or a list of ints: ids; an
-    object with ``batch``: itself. Ids that are not integers: TypeError; more than one dimension: ValueError; a Path
-    that is not there: FileNotFoundError."""
+    pathlib.Path, or a str when such a file exists: its contents (.npy and .bin are memory-mapped ids, .jsonl, .csv and
+    .parquet are examples, and so is a folder with train.jsonl; anything else is text, kept as bytes); a list of
+    objects: examples; another str: that text; bytes: themselves; a 1-D integer array or a list of ints: ids; an object
+    with ``batch``: itself. Ids that are not integers: TypeError; more than one dimension: ValueError; a Path that is
+    not there: FileNotFoundError."""
+    if (examples := find_examples(data, name)) is not None:
+        return Source(examples, examples.named)
     if isinstance(data, PurePath):
         return _read_file(Path(data), name)
     if isinstance(data, str):
@@ -112,7 +125,9 @@ def _read_file(path: Path, name: str) -> Source:
         hint = "; standard input is /dev/stdin" if str(path) == "-" else ""
         raise FileNotFoundError(errno.ENOENT, f"{name}: no such file{hint}", str(path))
     if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, f"{name}: expected a file, got a folder", str(path))
+        raise IsADirectoryError(
+            errno.EISDIR, f"{name}: expected a file, or a folder with train.jsonl, got a folder without", str(path)
+        )
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return Source(token_array(read_npy(path, name), name), name)
@@ -171,16 +186,25 @@ def to_ids(source: Source, tokenizer: Any) -> np.ndarray:
 
 
 def load_ids(data: Any, tokenizer: Any = None) -> tuple[np.ndarray, Any]:
-    """Everything of :func:`read` except dataset objects, and a tokenizer or its name, as (ids (N,), tokenizer object).
-    For ids the tokenizer is the object given, or None. "chars" takes its vocabulary from the whole text."""
+    """Everything of :func:`read` except examples and dataset objects, and a tokenizer or its name, as (ids (N,),
+    tokenizer object). For ids the tokenizer is the object given, or None. "chars" takes its vocabulary from the whole
+    text."""
+    ids, made = load(data, tokenizer)
+    if isinstance(ids, ExampleData):
+        raise TypeError(f"{ids.named}: expected a text, a file of text or ids, got examples")
+    return ids, made
+
+
+def load(data: Any, tokenizer: Any = None) -> tuple[np.ndarray | ExampleData, Any]:
+    """As :func:`load_ids`, and examples as they are."""
     source = read(data)
     if source.is_dataset:
         raise TypeError(f"{source.name}: expected a text, a file or ids, got {checks.shown(data)}")
-    if tokenizer is None and not source.is_text:
+    if tokenizer is None and source.is_ids:
         return source.value, None
     examine(source, tokenizer)
     made = resolve(tokenizer, source.text() if tokenizer == "chars" and source.is_text else None)
-    return to_ids(source, made), made
+    return (source.value if source.is_examples else to_ids(source, made)), made
 
 
 def check_ids(ids: np.ndarray, vocab_size: int, name: str = "data") -> None:
@@ -226,8 +250,10 @@ def default_text() -> str:
 
 
 def train_eval_split(text_or_ids: Any, fraction: float = 0.1) -> tuple[Any, Any]:
-    """(train, held out): the last ``fraction`` of a str, bytes or array is held out; train is the first
+    """(train, held out): the last ``fraction`` of a str, bytes, array or ExampleData is held out; train is the first
     int(N (1 - fraction)), and nothing is copied that can be viewed. fraction in (0, 1)."""
+    if isinstance(text_or_ids, ExampleData):
+        return text_or_ids.split(checks.real("train_eval_split", "fraction", fraction, above=0, below=1))
     if not isinstance(text_or_ids, str | bytes | np.ndarray):
         raise TypeError(f"train_eval_split: expected str, bytes or an array of ids, got {checks.shown(text_or_ids)}")
     fraction = checks.real("train_eval_split", "fraction", fraction, above=0, below=1)

@@ -57,7 +57,8 @@ class Identity:
         config = ModelConfig.from_dict(there["config"]).to_dict()  # with the fields that came after it was saved
         pairs = [(f"the model's {key}", value, config[key]) for key, value in here["config"].items()]
         pairs += [(key, here["settings"][key], there["settings"].get(key)) for key in (*MUST_AGREE, "seq_len")]
-        pairs += [(f"the data's {key}", here["data"].get(key), there["data"].get(key)) for key in ("kind", "length")]
+        parts = [key for key in here["data"] if key != "sha256"]
+        pairs += [(f"the data's {key}", here["data"].get(key), there["data"].get(key)) for key in parts]
         if here["tokenizer"] is not None and there["tokenizer"] is not None:
             pairs.append(("the tokenizer", here["tokenizer"], there["tokenizer"]))
         differing = [

@@ -54,6 +54,8 @@ class TrainSettings:
     patience: int | None = None
     muon_lr: float | None = None  # settings of runs before it came have none
     label_smoothing: float = 0.0
+    mask_prompt: bool = True
+    pack: bool = True
 
     def __post_init__(self) -> None:
         try:
@@ -64,7 +66,8 @@ class TrainSettings:
     def _check(self) -> None:
         for name in ("batch_size", "grad_accum", "log_every"):
             self._set(name, checks.count("train", name, getattr(self, name)))
-        self._set("keep_best", checks.boolean("train", "keep_best", self.keep_best))
+        for name in ("keep_best", "mask_prompt", "pack"):
+            self._set(name, checks.boolean("train", name, getattr(self, name)))
         for name in (
             "max_steps",
             "epochs",
@@ -137,6 +140,11 @@ class TrainSettings:
                 UserWarning,
                 stacklevel=3,
             )
+
+    def reading(self) -> dict[str, Any]:
+        """What :func:`loopos.data.open_sources` is to be given besides the data and the model's sizes."""
+        names = ("seq_len", "batch_size", "grad_accum", "seed", "eval_tokens", "mask_prompt", "pack")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def _decayed_at(self) -> tuple[str, float]:

@@ -165,7 +165,7 @@ def test_a_path_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data \(file .*none\.txt\): no such file") as caught:
         read(tmp_path / "none.txt")
     assert caught.value.filename == str(tmp_path / "none.txt")
-    with pytest.raises(IsADirectoryError, match="expected a file, got a folder"):
+    with pytest.raises(IsADirectoryError, match=r"a folder with train\.jsonl, got a folder without"):
         read(tmp_path)
 
 

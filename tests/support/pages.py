@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from loopos.data.examples.forms import example_of
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -52,7 +55,7 @@ def run_commands(content: str, folder: Path) -> str:
 
 def run_page(page: Path, folder: Path) -> int:
     """Run every block of a page in order, in ``folder``, which is the working directory too; how many there were. A
-    block of text is what the blocks since the one before it print."""
+    block of text is what the blocks since the one before it print; one of JSON has an example to learn in each line."""
     variables: dict[str, Any] = {}
     printed, count = "", 0
     for language, content in blocks(page.read_text()):
@@ -67,6 +70,9 @@ def run_page(page: Path, folder: Path) -> int:
             with contextlib.redirect_stdout(out):
                 exec(compile(content, f"<{page.name}>", "exec"), variables)
             printed, count = printed + out.getvalue(), count + 1
+        elif language == "json":
+            for line in content.splitlines():
+                example_of(json.loads(line), page.name)
         else:
             raise AssertionError(f"{page.name}: a block of {language!r}, which no test runs")
     return count

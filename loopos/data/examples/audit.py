@@ -64,14 +64,15 @@ class LabelAudit:
             f"  rows with nothing to learn: {self.empty_rows}; cut at {self.seq_len} tokens: {self.cut}; "
             f"rows that end in a learned end of text: {self.ended} of {learnable} ({end})",
         ]
-        lines += [f"  {self._cause(cause)}" for cause in self.causes]
+        lines += [f"  {self.described(cause)}" for cause in self.causes]
         if learnable and self.ended == 0:
             lines.append("  the model does not learn where to stop: no row ends in a learned end-of-text token")
         if self.sample:
             lines.append(f"  one row, learned between {OPEN} and {CLOSE}: {self.sample!r}")
         return "\n".join(lines)
 
-    def _cause(self, cause: str) -> str:
+    def described(self, cause: str) -> str:
+        """A cause of empty rows in words: how many, and the first."""
         rows, first = self.causes[cause]
         more = ", ..." if rows > len(first) else ""
         return f"{rows} with nothing to learn: {cause} ({', '.join(first)}{more})"
@@ -82,7 +83,7 @@ class LabelAudit:
             return
         if not self.examples:
             raise ValueError(f"{name}: expected examples to learn, got none; the file holds no record")
-        counted = "; ".join(self._cause(cause) for cause in self.causes)
+        counted = "; ".join(self.described(cause) for cause in self.causes)
         raise ValueError(
             f"{name}: nothing is left to learn in any of {self.examples} examples: {counted}. A larger seq_len, other "
             "examples, or mask_prompt=False (--no-mask-prompt), which learns all tokens, may help"

@@ -30,6 +30,11 @@ class ExampleData(NamedTuple):
     valid: tuple[Path, ...] = ()
     part: tuple[float, float] = (0.0, 1.0)
 
+    @property
+    def named(self) -> str:
+        """How errors call it."""
+        return f"{self.name} (file {self.files[0]})" if len(self.files) == 1 else self.name
+
     def held_out(self) -> ExampleData | None:
         """The folder's own held-out files."""
         return ExampleData(self.valid, "eval_data") if self.valid else None
@@ -73,7 +78,7 @@ def _read(path: Path, name: str, progress: bool) -> Iterator[tuple[int, Any, str
 
 def find(data: Any, name: str = "data") -> ExampleData | None:
     """``data`` as examples: ExampleData itself, a file of one of the SUFFIXES, a folder with train.jsonl and the like,
-    a list of objects; None for anything else. A folder with no such file: ValueError."""
+    a list of objects; None for anything else."""
     if isinstance(data, ExampleData):
         return data
     if isinstance(data, list | tuple) and data and isinstance(data[0], Mapping):
@@ -87,14 +92,8 @@ def find(data: Any, name: str = "data") -> ExampleData | None:
         is_folder = path.is_dir()
     except OSError:  # a text that is too long for a name
         return None
-    if not is_folder:
+    if not is_folder or (found := splits(path)) is None:
         return None
-    if (found := splits(path)) is None:
-        there = sorted(each.name for each in path.iterdir())[:8]
-        raise ValueError(
-            f"{name} (folder {path}): expected train.jsonl, .csv or .parquet, and valid and test beside it, got "
-            f"{', '.join(there) or 'an empty folder'}"
-        )
     return ExampleData(found.train, name, valid=found.valid)
 
 
@@ -119,7 +118,7 @@ def require(data: Any, where: str) -> ExampleData:
     found = find(data)
     if found is None:
         raise TypeError(
-            f"{where}: expected examples: a .jsonl, .csv or .parquet file, a folder with train.jsonl, or a list of "
-            f"objects such as {EXPECTED}, got {checks.shown(data)}"
+            f"{where}: expected examples: a .jsonl, .csv or .parquet file, a folder with train.jsonl, or "
+            f"a list of objects such as {EXPECTED}, got {checks.shown(data)}"
         )
     return found

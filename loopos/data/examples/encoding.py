@@ -195,6 +195,8 @@ def _ids(values: Any, where: str) -> np.ndarray:
     ids = np.asarray(values)
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise TypeError(f"{where}: tokenizer.encode must give a list of ids, got {checks.shown(values)}")
+    if ids.size and ids.min() < 0:
+        raise IndexError(f"{where}: tokenizer.encode gave the id {int(ids.min())}; ids begin at 0")
     return ids.astype(np.int32)
 
 

@@ -20,7 +20,7 @@ from .records import unit
 from .store import Counts, Store
 
 Batch = tuple[np.ndarray, ...]  # (ids, targets), or (ids, targets, documents) of packed rows
-_WIDTH = 32  # rows that are not packed are filled up to a multiple of it, so that batches have few different sizes
+_WIDTH = 32  # rows are filled up to a multiple of it, so that batches have few different sizes
 _NAMED = 5  # lines of a row that are named
 
 
@@ -90,6 +90,16 @@ class Examples:
         store = int(np.searchsorted(self._firsts, at, side="right")) - 1
         return store, at - int(self._firsts[store])
 
+    def check_ids(self, vocab_size: int) -> None:
+        """IndexError when an id of these files is not one of a vocabulary of that size."""
+        for first, store in zip(self._firsts, self.stores, strict=False):
+            highest, example = store.highest()
+            if highest >= vocab_size:
+                raise IndexError(
+                    f"{self.name}: id {highest} of {self.place(int(first) + example - self.first)} is outside "
+                    f"0..{vocab_size - 1}; vocab_size is {vocab_size}: is it the tokenizer of this model?"
+                )
+
     def number(self, example: int) -> int:
         """Its line, row, or place in a list."""
         store, within = self._where(example)
@@ -107,18 +117,25 @@ class Examples:
         return hashlib.sha256(f"{digests}\0{self.first}\0{self.last}".encode()).hexdigest()
 
 
+def _rounded(places: int, most: int) -> int:
+    return min(most, -(-places // _WIDTH) * _WIDTH)
+
+
 class _Rows:
-    """Examples with something to learn, laid out in rows: several in one of seq_len where they are packed, else one."""
+    """Examples with something to learn, laid out in rows: several in one of seq_len where they are packed, else one.
+    Rows are no wider than the fullest of them (packed), or of the batch, needs."""
 
     def __init__(self, examples: Examples, packed: bool):
         self.examples, self.packed = examples, packed
         self.used = np.flatnonzero(examples.counts.predicted > 0)
         places = examples.counts.tokens[self.used] - 1
         if packed:
-            order, self._starts = pack(places, examples.seq_len)
+            order, self._starts = pack(places, min(examples.seq_len, int(places.sum())))
             self.used = self.used[order]
+            places = np.add.reduceat(places[order], self._starts[:-1]) if len(order) else places
         else:
             self._starts = np.arange(len(self.used) + 1)
+        self.width = _rounded(int(places.max(initial=0)), examples.seq_len)
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -131,10 +148,11 @@ class _Rows:
         """(ids, targets), int64 (rows, T), with documents of the same shape where rows are packed: 0, 1, ... along each
         row, and one number more for the places that are left. What is left has targets of -100."""
         held = [self.of(int(row)) for row in rows]
-        width = self.examples.seq_len
-        if not self.packed:
+        if self.packed:
+            width = self.width
+        else:
             longest = max(int(self.examples.counts.tokens[one[0]]) - 1 for one in held)
-            width = min(width, -(-longest // _WIDTH) * _WIDTH)
+            width = _rounded(longest, self.examples.seq_len)
         ids = np.zeros((len(held), width), np.int64)
         targets = np.full((len(held), width), IGNORE, np.int64)
         documents = np.zeros((len(held), width), np.int64)
@@ -160,13 +178,27 @@ class _Rows:
 class ExampleRows:
     """Training batches of examples. Each epoch is every row once, shuffled; a batch is a function of (step, micro)."""
 
-    def __init__(self, examples: Examples, *, packed: bool, batch_size: int, grad_accum: int = 1, seed: int = 1337):
-        """No example with anything to learn: ValueError; see :func:`loopos.data.examples.audit.require_labels`."""
-        self.examples, self.batch_size, self.grad_accum = examples, batch_size, grad_accum
-        self.seq_len, self._rows = examples.seq_len, _Rows(examples, packed)
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        packed: bool,
+        batch_size: int,
+        grad_accum: int = 1,
+        seed: int = 1337,
+        audit: Any = None,
+    ):
+        """audit: the LabelAudit of the examples, where one was made. No example with anything to learn: ValueError."""
+        self.examples, self.batch_size, self.grad_accum, self.audit = examples, batch_size, grad_accum, audit
+        self._rows = _Rows(examples, packed)
         if len(self._rows) == 0:
             raise ValueError(f"{examples.name}: no example has anything to learn")
         self._order = Order(len(self._rows), seed)
+
+    @property
+    def seq_len(self) -> int:
+        """Places of the widest row."""
+        return self._rows.width
 
     @property
     def rows(self) -> int:

@@ -35,6 +35,7 @@ TOKENS, TABLE, ABOUT = "tokens.i32", "examples.bin", "about.json"
 CACHE_DIR = "LOOPOS_CACHE_DIR"
 HELD = 64 << 20  # bytes of the mapped file that may be in memory before they are given back
 _ROW = np.dtype([("end", "<i8"), ("number", "<i8"), ("form", "u1"), ("cause", "u1")])  # of an example
+_OPEN: weakref.WeakValueDictionary[tuple[str, str, str], Store] = weakref.WeakValueDictionary()  # by file and tokenizer
 _CHUNK = 1 << 18  # tokens looked at together
 _PAGE = 2 << 20  # bytes that the system may map where one is read
 
@@ -54,7 +55,8 @@ class Counts(NamedTuple):
 
 
 def _counted(piece: np.ndarray, bounds: np.ndarray, most: int, end: int | None) -> Counts:
-    begins, ends = bounds[:-1], np.minimum(bounds[1:], bounds[:-1] + most)
+    begins = bounds[:-1]
+    ends = begins + np.minimum(np.diff(bounds), most)
     learned = piece >= 0
     sums = np.concatenate([[0], np.cumsum(learned)])
     count = sums[ends] - sums[begins]
@@ -98,6 +100,18 @@ class Store:
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
 
+    def highest(self) -> tuple[int, int]:
+        """(the highest id, the example that has it first); (-1, -1) of no tokens. In pieces."""
+        found = -1, -1
+        for start in range(0, len(self._tokens), _CHUNK):
+            piece = np.array(self._tokens[start : start + _CHUNK])
+            ids = np.where(piece >= 0, piece, ~piece)
+            at = int(np.argmax(ids))
+            if ids[at] > found[0]:
+                found = int(ids[at]), start + at
+            self.release()
+        return found[0], int(np.searchsorted(self.starts, found[1], side="right")) - 1
+
     def counts(self, most: int, end: int | None) -> Counts:
         """Of the first ``most`` tokens of each example. end: the end-of-text token, if there is one. In pieces."""
         parts, first = [], 0
@@ -123,8 +137,20 @@ def of_file(
     path: Path, tokenizer: str | None, encoded: Callable[[], Iterator[Encoded]], *, kept_from: int | None = None
 ) -> Store:
     """Of ``path``, out of its cache, or by ``encoded``, which is then kept. tokenizer: its digest,
-    without which nothing is kept; kept_from: the size of files from which on they are kept."""
+    without which nothing is kept; kept_from: the size of files from which on they are. A store that is open is given
+    again."""
     digest = durable.sha256(path)
+    known = str(path.absolute()), digest, tokenizer
+    if tokenizer is None or (store := _OPEN.get(known)) is None:
+        store = _found(path, digest, tokenizer, encoded, kept_from)
+        if tokenizer is not None:
+            _OPEN[known] = store
+    return store
+
+
+def _found(
+    path: Path, digest: str, tokenizer: str | None, encoded: Callable[[], Iterator[Encoded]], kept_from: int | None
+) -> Store:
     if path.stat().st_size < (KEPT_FROM if kept_from is None else kept_from):
         store = of_examples(encoded(), digest)
         store.path = path

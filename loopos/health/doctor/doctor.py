@@ -14,7 +14,7 @@ from typing import Any
 
 from loopos import checks
 from loopos.config import ModelConfig
-from loopos.data.batches import open_sources
+from loopos.data.sources import open_sources
 from loopos.errors import NonFiniteError
 from loopos.model import Model
 from loopos.run.settings import TrainSettings
@@ -26,6 +26,7 @@ from . import (
     check_data,
     check_forward,
     check_gradient,
+    check_labels,
     check_live,
     check_machine,
     check_plan,
@@ -131,7 +132,6 @@ def _examine(
     config = getattr(model, "config", None)
     vocab = getattr(config, "vocab_size", 2**63 - 1)
     context = getattr(config, "context_length", 2**63 - 1 if settings.seq_len is None else settings.seq_len)
-    cutting = {"seq_len": settings.seq_len, "batch_size": settings.batch_size, "grad_accum": settings.grad_accum}
     plain = asdict(settings) | ASIDE
     examinations = [each for each in EXAMINATIONS if not (quick and each[0] in FULL_ONLY)]
     try:
@@ -142,14 +142,14 @@ def _examine(
             own=lambda: getattr(model, "tokenizer", None),
             vocab_size=vocab,
             context_length=context,
-            seed=settings.seed,
-            eval_tokens=settings.eval_tokens,
-            **cutting,
+            **settings.reading(),
         )
         plan = Plan(original, config, sources, settings, given.get("eval_data") is data)
         patient = Patient(model, sources.train, plain, trainer, quick)
         pairs, found = check_data.check_data(patient, plan.total)
         found += check_content.check_content(plan, pairs)
+        if (audit := getattr(sources.train, "audit", None)) is not None:
+            found.append(check_labels.label_audit(audit))
         found += check_plan.check_plan(plan)
     except IndexError as error:  # an id or a label that is out of range: nothing can be computed with it
         yield Check("labels", str(error), "ids and labels in range", FAIL, "look at the tokenizer and at vocab_size")

@@ -166,7 +166,8 @@ class Patient:
         """Train ``model`` in place for some updates at a constant rate; what the trainer returns."""
         settings = self.settings | {"lr_schedule": "constant", "warmup_steps": 0, "min_lr": 0.0, "grad_accum": 1}
         settings |= {"max_steps": count, "epochs": None, "on_nonfinite": "halt", "progress": False} | changed
-        settings.pop("muon_lr", None)  # another's trainer need not know it
+        for name in ("muon_lr", "mask_prompt", "pack"):  # another's trainer need not know them
+            settings.pop(name, None)
         if (matrix_rate := self._matrix_rate(settings)) is not None:
             settings["muon_lr"] = matrix_rate
         return self.trainer(model, data, **settings)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from loopos.config import ModelConfig
-from loopos.data.batches import Sources, TokenStream
+from loopos.data.batches import TokenStream
+from loopos.data.sources import Sources
 from loopos.model import Model
 from loopos.run.schedules import total_steps
 from loopos.run.settings import TrainSettings

@@ -8,7 +8,7 @@ from typing import Any
 
 from loopos import hf
 from loopos.config import ModelConfig
-from loopos.data.batches import open_sources
+from loopos.data.sources import open_sources
 from loopos.errors import CheckpointError, NonFiniteError
 from loopos.model import Model
 from loopos.optim.training import for_training
@@ -49,10 +49,7 @@ class Rerun:
             tokenizer=tokenizer_of(tokenizer, hf.Source.kept(checkpoint.path.parent)),
             vocab_size=config.vocab_size,
             context_length=config.context_length,
-            seq_len=settings.seq_len,
-            batch_size=settings.batch_size,
-            grad_accum=settings.grad_accum,
-            seed=settings.seed,
+            **settings.reading(),
         ).train
         if self._source.fingerprint() != fingerprint:
             raise ValueError(f"diff: the data given are not those that {checkpoint.path.parent} was trained on")

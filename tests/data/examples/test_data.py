@@ -53,11 +53,9 @@ def test_what_is_no_examples(data):
 def test_what_is_no_file(tmp_path):
     assert find(tmp_path / "missing.jsonl") is None
     assert find(tmp_path / "a.txt") is None
-    with pytest.raises(ValueError, match=r"folder .*: expected train\.jsonl, .* got an empty folder"):
-        find(tmp_path)
-    (tmp_path / "model.safetensors").touch()
-    with pytest.raises(ValueError, match=r"got model\.safetensors"):
-        find(tmp_path)
+    assert find(tmp_path) is None
+    with pytest.raises(TypeError, match=r"audit: expected examples: .* a folder with train\.jsonl, .* got .*Path"):
+        require(tmp_path, "audit")
     with pytest.raises(TypeError, match=r"audit: expected examples: a \.jsonl"):
         require("a text", "audit")
 

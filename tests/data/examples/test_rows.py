@@ -56,9 +56,11 @@ def alone(data, seq_len=16, **kwargs):
 @pytest.mark.parametrize("seq_len", [8, 16, 40])
 def test_packed_rows_hold_every_example_once_an_epoch(seq_len):
     source = ExampleRows(opened(records(), seq_len), packed=True, batch_size=1, grad_accum=1, seed=3)
+    assert source.seq_len == seq_len
     for epoch in range(2):
         batches = [source.batch(epoch * source.rows + step) for step in range(source.rows)]
-        assert all(part.shape == (1, seq_len) and part.dtype == np.int64 for batch in batches for part in batch)
+        parts = list(chain.from_iterable(batches))
+        assert all(part.shape == (1, source.seq_len) and part.dtype == np.int64 for part in parts)
         assert sorted(chain.from_iterable(map(documents_of, batches))) == sorted(alone(records(), seq_len))
     assert source.rows < len(records()) or seq_len == 8
     assert source.steps_per_epoch == source.rows

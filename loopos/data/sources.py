@@ -1,0 +1,145 @@
+"""The data arguments of train, opened and checked: objects that the loop asks for batches.
+
+Reading files and texts is in ``loopos.data.reading``, batches of a stream or of a user's object in
+``loopos.data.batches``, those of examples in ``loopos.data.examples``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from loopos import checks
+from loopos.text import Tokenizer
+
+from .batches import DatasetSource, TokenStream
+from .examples.audit import LabelAudit
+from .examples.audit import of_examples as audit_of
+from .examples.encoding import end_of_text
+from .examples.rows import ExampleRows, Examples, HeldOutExamples
+from .held_out import HeldOut
+from .reading import Source, examine, read, require_length, to_ids
+from .tokenizer import resolve
+from .vocabulary import require_room
+
+
+class Sources(NamedTuple):
+    """train has batch(step, micro), steps_per_epoch and fingerprint(); eval yields batches when iterated, or is None;
+    tokenizer is an object, or None when nothing was text and none was given."""
+
+    train: TokenStream | DatasetSource | ExampleRows
+    eval: HeldOut | DatasetSource | HeldOutExamples | None
+    tokenizer: Any
+
+
+def open_sources(
+    data: Any,
+    eval_data: Any = None,
+    *,
+    tokenizer: Any = None,
+    own: Callable[[], Any] = lambda: None,
+    vocab_size: int,
+    context_length: int,
+    seq_len: int | None = None,
+    batch_size: int = 12,
+    grad_accum: int = 1,
+    seed: int = 1337,
+    eval_tokens: int | None = None,
+    mask_prompt: bool = True,
+    pack: bool = True,
+    progress: bool = False,
+) -> Sources:
+    """The data arguments of train, checked: lengths and the range of every id too. See API of train for the forms.
+    own: gives the model's own tokenizer, asked for only where a text must be read and ``tokenizer`` is None; progress:
+    a bar while a large file of examples is turned into tokens.
+
+    With "chars" the vocabulary is made from data and eval_data together, so that a character which only the held-out
+    part has can still be scored. The held-out files of a folder of examples are eval_data, unless others are given."""
+    length = context_length if seq_len is None else checks.count("train", "seq_len", seq_len)
+    checks.count("train", "batch_size", batch_size)
+    checks.count("train", "grad_accum", grad_accum)
+    checks.integer("train", "seed", seed, low=0, high=2**64 - 1)
+    source = read(data, "data")
+    if eval_data is None and source.is_examples:
+        eval_data = source.value.held_out()
+    held_out = None if eval_data is None else read(eval_data, "eval_data")
+    given = [s for s in (source, held_out) if s is not None]
+    if not all(s.is_dataset for s in given) and length > context_length:
+        raise ValueError(f"train: seq_len must be at most context_length {context_length}, got {length}")
+    if (source.is_text or source.is_ids) and len(source.value) == 0:  # before "chars" looks for a vocabulary in it
+        require_length(source, 0, length)
+    read_by_tokenizer = any(s.is_text or s.is_examples for s in given)
+    tokenizer = own() if tokenizer is None and read_by_tokenizer else tokenizer
+    for each in given:
+        examine(each, tokenizer)
+    made = _resolve(tokenizer, [s for s in given if s.is_text], read_by_tokenizer)
+    if isinstance(made, Tokenizer):
+        require_room(made, vocab_size)
+
+    opened = _Opened(made, length, vocab_size, context_length, batch_size, mask_prompt, pack, progress)
+    train = opened.train(source, grad_accum, seed)
+    return Sources(train, None if held_out is None else opened.eval(held_out, eval_tokens), made)
+
+
+class _Opened(NamedTuple):
+    """What both kinds of data are opened with."""
+
+    tokenizer: Any
+    seq_len: int
+    vocab_size: int
+    context_length: int
+    batch_size: int
+    mask_prompt: bool
+    pack: bool
+    progress: bool
+
+    def train(self, source: Source, grad_accum: int, seed: int) -> TokenStream | DatasetSource | ExampleRows:
+        if source.is_dataset:
+            return DatasetSource(source.value, vocab_size=self.vocab_size, context_length=self.context_length)
+        shape = {"batch_size": self.batch_size, "grad_accum": grad_accum, "seed": seed}
+        if source.is_examples:
+            examples, audit = self._examples(source)
+            return ExampleRows(examples, packed=self.pack, audit=audit, **shape)
+        ids = to_ids(source, self.tokenizer)
+        require_length(source, len(ids), self.seq_len)
+        shape |= {"seq_len": self.seq_len, "vocab_size": self.vocab_size}
+        return TokenStream(ids, name=source.name, **shape)
+
+    def eval(self, source: Source, tokens: int | None) -> HeldOut | DatasetSource | HeldOutExamples:
+        kwargs = {"vocab_size": self.vocab_size, "context_length": self.context_length}
+        if source.is_dataset:
+            dataset = DatasetSource(source.value, name="eval_data", tokens=tokens, **kwargs)
+            if dataset.steps_per_epoch is None:
+                raise ValueError("eval_data: a dataset to evaluate on needs len() = number of batches, got one without")
+            return dataset
+        if source.is_examples:
+            examples, _ = self._examples(source)
+            return HeldOutExamples(examples, packed=self.pack, batch_size=self.batch_size, tokens=tokens)
+        ids = to_ids(source, self.tokenizer)
+        if source.maybe_path:  # a short text is legal here, a mistyped path is not
+            require_length(source, len(ids), self.seq_len)
+        shape = {"seq_len": self.seq_len, "batch_size": self.batch_size, "tokens": tokens}
+        return HeldOut(ids, vocab_size=self.vocab_size, name=source.name, **shape)
+
+    def _examples(self, source: Source) -> tuple[Examples, LabelAudit]:
+        """Examples with something to learn, each id in range; else ValueError and IndexError."""
+        end = end_of_text(self.tokenizer)
+        examples = Examples(
+            source.value.stores(self.tokenizer, progress=self.progress),
+            seq_len=self.seq_len,
+            mask_prompt=self.mask_prompt,
+            part=source.value.part,
+            end=end[0] if end else None,
+            name=source.name,
+        )
+        examples.check_ids(self.vocab_size)
+        audit = audit_of(examples, self.tokenizer)
+        audit.require_labels(source.name)
+        return examples, audit
+
+
+def _resolve(spec: Any, texts: list[Source], needed: bool) -> Any:
+    if spec is None and not needed:
+        return None
+    wanted = isinstance(spec, str) and spec == "chars" and bool(texts)
+    return resolve(spec, "".join(text.text() for text in texts) if wanted else None)

@@ -1,0 +1,42 @@
+"""The data of a run: opened as its settings say, told before the first update, named when a number goes bad."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopos.data.sources import Sources, open_sources
+from loopos.errors import Birth
+
+from .messages import to_stderr
+from .settings import TrainSettings
+
+
+def open_data(
+    model: Any, data: Any, eval_data: Any, tokenizer: Any, settings: TrainSettings, progress: bool
+) -> Sources:
+    """The data arguments of train, for a Model or a ModelConfig. progress: bars for large files, and of examples the
+    label audit, on standard error."""
+    config = getattr(model, "config", model)
+    sources = open_sources(
+        data,
+        eval_data,
+        tokenizer=tokenizer,
+        own=lambda: getattr(model, "tokenizer", None),
+        vocab_size=config.vocab_size,
+        context_length=config.context_length,
+        progress=progress,
+        **settings.reading(),
+    )
+    audit = getattr(sources.train, "audit", None)
+    if progress and audit is not None:
+        to_stderr(audit)
+    return sources
+
+
+def origin_of(source: Any, t: int, birth: Birth) -> str:
+    """Of examples, which ones the row is made of that a number of update ``t``, from 0, went bad in, in a sentence; ""
+    where the data have no lines, or the number belongs to no row."""
+    if not hasattr(source, "origin") or birth.micro_batch is None or not birth.place.startswith("row "):
+        return ""
+    row = int(birth.index[0])
+    return f"Row {row} of micro-batch {birth.micro_batch} is {source.origin(t, birth.micro_batch, row)}"
