@@ -1,4 +1,5 @@
-"""What goes along with a model besides its weights: the other files of its folder, and its tokenizer."""
+"""What goes along with a model besides its weights: the other files of its folder, its tokenizer, and the record of
+the run that trained it."""
 
 from __future__ import annotations
 
@@ -20,10 +21,18 @@ class Companions:
     _source: hf.Source | None = None  # of the Hugging Face folder that it came from
     _tokenizer: Any = None  # made when it is first asked for
     _reads_by: Any = None  # what the state of a run says of its tokenizer
+    _record: Any = None  # of the run that trained it, or is training it
 
-    def accompany(self, source: hf.Source | None, reads_by: Any = None) -> None:
-        """source: of the folder or run that it came from; reads_by: what that run says of its tokenizer."""
-        self._source, self._reads_by = source, reads_by
+    def accompany(self, source: hf.Source | None, reads_by: Any = None, record: Any = None) -> None:
+        """source: of the folder or run that it came from; reads_by: what that run says of its tokenizer; record: what it
+        says of itself."""
+        self._source, self._reads_by, self._record = source, reads_by, record
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """What loopos.train did to the weights, in plain numbers (``loopos.run.record``): None of a model that it never
+        trained, and of one whose weights were loaded since."""
+        return self._record.to_dict() if hasattr(self._record, "to_dict") else self._record
 
     @property
     def source(self) -> hf.Source | None:

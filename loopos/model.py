@@ -280,6 +280,8 @@ class Model(Companions):
         source = {**state, **{name: np.array(state[name]) for name in overlapping}}
         for name, view in views.items():
             view[...] = source[name]
+        if not self._training:
+            self._record = None  # these are the numbers of something else
 
     # Files
 
@@ -305,20 +307,22 @@ class Model(Companions):
                 found.arrays.into(name, view)
         else:
             model.load_state_dict(found.arrays)
-        model.accompany(found.source, found.state.get("tokenizer"))
+        model.accompany(found.source, found.state.get("tokenizer"), found.state.get("record"))
         return model
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that transformers opens with nothing missing; atomic. Of a model that came from a Hugging
-        Face folder, its tokenizer, chat template, generation_config.json and special tokens go along. ValueError names
+        Face folder, its tokenizer, chat template, generation_config.json and special tokens go along; of one that
+        loopos.train trained, a model card (README.md), which never replaces one that a person wrote. ValueError names
         the field that keeps a configuration from being of a family of theirs."""
-        hf.write_pretrained(folder, self._config, self.state_dict(), self._source)
+        hf.write_pretrained(folder, self._config, self.state_dict(), self._source, self.record)
 
     # Copies: copy.copy, copy.deepcopy and pickle all give a model that shares nothing with this one
 
     @_serialised
     def __getstate__(self) -> dict[str, Any]:
         own = {name: value for name, value in vars(self).items() if name not in ("_core", "lock")}
+        own["_record"] = self.record
         return {"weights": self.state_dict(), "frozen": list(self.parameters(trainable=False)), "own": own}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
@@ -332,6 +336,7 @@ class Model(Companions):
         self._build(own["_config"], own["_dtype"], None)
         vars(self).update(own | {"_training": False})
         self.load_state_dict(weights)
+        self._record = own.get("_record")
         self._freeze_alone(state["frozen"])
 
 

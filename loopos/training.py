@@ -6,8 +6,8 @@ import inspect
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from .run.folder import NoFolder, folder_of
 from .run.interrupts import Interrupted, Interrupts
 from .run.opening import open_data, origin_of
 from .run.policy import Policy
+from .run.record import Record, trained
 from .run.result import TrainResult, sample_of
 from .run.schedules import learning_rate as rate_of
 from .run.schedules import total_steps
@@ -162,27 +163,18 @@ def train(
         watch = Watch(model, settings.log_every, seen.get("watch"))
         growth = Growth.of(model.parameters(), seen.get("growth"))
         evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"))
-        observers = folder, tally, watch, growth, evaluation
+        record = Record(model, identity, sources.train, seen.get("record"))
+        observers = folder, tally, watch, growth, evaluation, record
         run = _Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *observers)
         if checkpoint is not None:
             model.inherit(checkpoint.path.parent)
         if isinstance(sources.tokenizer, Tokenizer | ByteTokenizer | CharTokenizer):
             model.reads_with(sources.tokenizer)
         folder.begin(checkpoint, model.source)
-        stack.enter_context(_trained(model))
+        stack.enter_context(trained(model, record))
         stopped = run.run()
         observed = watch.findings, sample_of(sources.train, settings), evaluation.best
         return TrainResult(model, run.history, run.step, folder.output_dir, stopped, *observed)
-
-
-@contextmanager
-def _trained(model: Model) -> Iterator[None]:
-    """Meanwhile nothing of it can be frozen or unfrozen: the optimizer has its list."""
-    before, model._training = model._training, True
-    try:
-        yield
-    finally:
-        model._training = before
 
 
 def default_settings(**changed: Any) -> TrainSettings:
@@ -210,6 +202,7 @@ class _Run:
     watch: Watch
     growth: Growth
     evaluation: Evaluation
+    record: Record
     history: list[dict[str, Any]] = field(default_factory=list)
     refused: tuple[Update, float, float] | None = None  # the latest, its learning rate, and the seconds it took
     valid_tokens: int = 0  # of this call
@@ -243,6 +236,7 @@ class _Run:
             self.tally.count(update)
             alarms = self.watch.after(self.step, update, rate)
             self.folder.log_bits(self.step, update)
+            self.record.updated(self.step, update.valid_tokens)
 
             entry = self.entry(update, rate, time.perf_counter() - began)
             stopping = self.call("on_step_end", **entry)
@@ -253,6 +247,7 @@ class _Run:
                     alarms += self.watch.evaluated(self.step, entry["eval_loss"])
                 last = last or self.evaluation.exhausted
             for finding in alarms:
+                self.record.found(str(finding))
                 self.call("on_alarm", **vars(finding))
             notable = update.birth is not None or "eval_loss" in entry or self.step == 1
             if self.due(settings.log_every, last or notable):
@@ -329,6 +324,7 @@ class _Run:
 
     def log(self, entry: dict[str, Any], birth: Birth | None) -> None:
         self.history.append(entry)
+        self.record.logged(entry)
         self._seconds, self._tokens = 0.0, 0
         self.log_metrics(entry, birth)
         self.call("on_log", **entry)
@@ -379,6 +375,7 @@ class _Run:
             "watch": self.watch.state(),
             "growth": self.growth.state(),
             "evaluation": self.evaluation.state(),
+            "record": self.record.to_dict(),
         }
         run, state = self.folder.run_id, (self.model, self.optimizer, self.policy)
         return resuming.save(save, self.step, self.identity, run, *state, counted)

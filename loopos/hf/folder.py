@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from loopos.errors import Birth, CheckpointError, NonFiniteError
 from loopos.files import durable
 from loopos.files.tensorfile import serialize_safetensors
 
+from .card import README, card, replaceable
 from .families import FAMILIES
 from .settings import config_from_json, family_in, family_of, to_json
 from .shards import WEIGHTS, open_weights
@@ -102,15 +103,21 @@ def _adapter(path: Path) -> str:
 
 
 def write_pretrained(
-    folder: str | os.PathLike, config: ModelConfig, arrays: Mapping[str, np.ndarray], source: Source | None = None
+    folder: str | os.PathLike,
+    config: ModelConfig,
+    arrays: Mapping[str, np.ndarray],
+    source: Source | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> None:
     """Write config.json, generation_config.json and model.safetensors, so that transformers opens the folder.
 
     arrays: the parameters by LoopOS name, all float32 or all float64, which is also the dtype of the file. source: of
     the folder that the model came from; its tokenizer, chat template, generation_config.json and the other settings of
-    its config.json are written too. Each file is replaced whole or not at all, and durably. Raises ValueError for a
-    config of no family or arrays that are not its parameters, TypeError for another dtype, NonFiniteError for a weight
-    that is NaN or infinite, all before anything is written. A config of several families is written as the source's.
+    its config.json are written too. record: of the run that trained the model; then a model card is written, unless
+    the folder has a README.md that is not ours or that someone changed. Each file is replaced whole or not at all, and
+    durably. Raises ValueError for a config of no family or arrays that are not its parameters, TypeError for another
+    dtype, NonFiniteError for a weight that is NaN or infinite, all before anything is written. A config of several
+    families is written as the source's.
     """
     family = FAMILIES[family_of(config, source.settings.get("model_type") if source is not None else None)]
     slots = list(layout(config, family.names))
@@ -126,6 +133,8 @@ def write_pretrained(
         CONFIG: _json(settings),
         WEIGHTS: serialize_safetensors(tensors, {"format": "pt"}),
     }
+    if record is not None and replaceable(Path(folder) / README):
+        contents[README] = card(record, settings)
     for parent in sorted({(Path(folder) / name).parent for name in contents}):
         durable.make_folder(parent)
     _replace(Path(folder), contents)
