@@ -24,8 +24,8 @@ class Companions:
     _record: Any = None  # of the run that trained it, or is training it
 
     def accompany(self, source: hf.Source | None, reads_by: Any = None, record: Any = None) -> None:
-        """source: of the folder or run that it came from; reads_by: what that run says of its tokenizer; record: what it
-        says of itself."""
+        """source: of the folder or run that it came from; reads_by and record: what that run says of its tokenizer and
+        of itself."""
         self._source, self._reads_by, self._record = source, reads_by, record
 
     @property
