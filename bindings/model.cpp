@@ -194,12 +194,35 @@ class Transformer {
     return fired;
   }
 
-  void start_generation(Index batch, Index length) {
+  Index start_generation(Index batch, Index length, const py::object& padding) {
     require(batch >= 0 && length >= 0 && length <= gpt_.config().context_length, "generate: batch ", batch,
             " and length ", length, " do not fit the context length ", gpt_.config().context_length);
+    const auto before = checked_padding("generate", padding, batch, length);
     const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
-    gpt_.start_generation(batch, length);
+    gpt_.start_generation(batch, length, before.data);
+    return gpt_.generations();
+  }
+
+  void extend_generation(Index length) {
+    const auto lock = serialise();
+    require(length >= gpt_.cache().used && length <= gpt_.config().context_length,
+            "extend_generation: length must be from ", gpt_.cache().used, " to ", gpt_.config().context_length,
+            ", got ", length);
+    gpt_.extend_generation(length);
+  }
+
+  void rewind(Index used) {
+    const auto lock = serialise();
+    require(used >= 0 && used <= gpt_.cache().used, "rewind: the cache holds ", gpt_.cache().used,
+            " positions; expected from 0 to as many, got ", used);
+    gpt_.rewind(used);
+  }
+
+  /// (number of the generation, positions used, positions there is memory for).
+  py::tuple generation() {
+    const auto lock = serialise();
+    return py::make_tuple(gpt_.generations(), gpt_.cache().used, gpt_.cache().length);
   }
 
   py::array next_logits(const py::object& ids) {
@@ -208,9 +231,9 @@ class Transformer {
     T* out = logits.mutable_data();
     const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
-    require(in.shape[0] == gpt_.cache_batch() && gpt_.cache_left() >= in.shape[1] &&
-                (in.shape[1] == 1 || gpt_.cache_empty()),
-            "generate: ids of shape ", text(in.shape), " do not continue the generation that was started");
+    const auto& cache = gpt_.cache();
+    require(in.shape[0] == cache.batch && cache.length - cache.used >= in.shape[1], "generate: ids of shape ",
+            text(in.shape), " do not continue the generation that was started");
     gpt_.next_logits(in.shape[1], in.data, out);
     return std::move(logits);
   }
@@ -306,9 +329,14 @@ void bind_transformer(py::module_& m, const char* name) {
            "returns "
            "its number.")
       .def("_remove_plant", &Class::remove_plant, arg("number"), "Takes it out; returns how often it has fired.")
-      .def("start_generation", &Class::start_generation, arg("batch"), arg("length"), "Empties the key/value cache.")
-      .def("next_logits", &Class::next_logits, arg("ids"),
-           "Logits (B, V) after further ids (B, T): the prompt first, then one a call.");
+      .def("start_generation", &Class::start_generation, arg("batch"), arg("length"), arg("padding") = py::none(),
+           "Empties the key/value cache and makes room for `length` positions; the first padding[b] of row b will be "
+           "seen by none. Returns the number of this generation.")
+      .def("extend_generation", &Class::extend_generation, arg("length"), "More room, with what the cache holds.")
+      .def("next_logits", &Class::next_logits, arg("ids"), "Logits (B, V) after the last of further ids (B, T).")
+      .def("rewind", &Class::rewind, arg("used"), "The cache forgets all but its first `used` positions.")
+      .def("generation", &Class::generation,
+           "(number of the generation, positions that the cache holds, positions there is room for).");
 }
 
 }  // namespace

@@ -35,6 +35,17 @@ Array<std::int64_t> checked_documents(const char* function, const py::object& do
   return own;
 }
 
+Array<std::int64_t> checked_padding(const char* function, const py::object& padding, Index batch, Index length) {
+  if (padding.is_none()) return {};
+  auto before = integers(function, "padding", padding);
+  require(before.shape == Shape{batch}, function, ": padding must have shape (B,) = ", text(Shape{batch}), ", got ",
+          text(before.shape));
+  for (Index b = 0; b < batch; ++b)
+    require(before.data[b] >= 0 && before.data[b] <= length, function, ": padding must be from 0 to ", length, ", got ",
+            before.data[b], " in row ", b);
+  return before;
+}
+
 Pass pass_over(const Shape& shape, const Array<std::int64_t>& documents) {
   Pass pass = Pass::whole(shape[0], shape[1]);
   pass.documents = documents.data;

@@ -17,6 +17,9 @@ Array<std::int64_t> checked_targets(const char* function, const py::object& targ
 /// Of this shape, never falling along a row. No data where it is None.
 Array<std::int64_t> checked_documents(const char* function, const py::object& documents, const Shape& shape);
 
+/// (batch), each from 0 to length. No data where it is None.
+Array<std::int64_t> checked_padding(const char* function, const py::object& padding, Index batch, Index length);
+
 /// A pass over ids of this shape.
 Pass pass_over(const Shape& shape, const Array<std::int64_t>& documents);
 

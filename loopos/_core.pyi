@@ -46,11 +46,21 @@ class TransformerF32:
         Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace().
         """
 
+    def extend_generation(self, length: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        More room, with what the cache holds.
+        """
+
     def forward(
         self, ids: typing.Any, documents: typing.Any = None
     ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
         Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along a row; a token sees its own document alone, in which positions begin at 0.
+        """
+
+    def generation(self) -> tuple:
+        """
+        (number of the generation, positions that the cache holds, positions there is room for).
         """
 
     def grad_norm(self) -> float:
@@ -88,7 +98,7 @@ class TransformerF32:
 
     def next_logits(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
-        Logits (B, V) after further ids (B, T): the prompt first, then one a call.
+        Logits (B, V) after the last of further ids (B, T).
         """
 
     def parameters(self, trainable: typing.Any = None) -> dict:
@@ -101,16 +111,24 @@ class TransformerF32:
         The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
         """
 
+    def rewind(self, used: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        The cache forgets all but its first `used` positions.
+        """
+
     def set_trainable(self, name: str, trainable: bool) -> None:
         """
         False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
         """
 
     def start_generation(
-        self, batch: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex
-    ) -> None:
+        self,
+        batch: typing.SupportsInt | typing.SupportsIndex,
+        length: typing.SupportsInt | typing.SupportsIndex,
+        padding: typing.Any = None,
+    ) -> int:
         """
-        Empties the key/value cache.
+        Empties the key/value cache and makes room for `length` positions; the first padding[b] of row b will be seen by none. Returns the number of this generation.
         """
 
     def trace(
@@ -170,11 +188,21 @@ class TransformerF64:
         Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace().
         """
 
+    def extend_generation(self, length: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        More room, with what the cache holds.
+        """
+
     def forward(
         self, ids: typing.Any, documents: typing.Any = None
     ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
         Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along a row; a token sees its own document alone, in which positions begin at 0.
+        """
+
+    def generation(self) -> tuple:
+        """
+        (number of the generation, positions that the cache holds, positions there is room for).
         """
 
     def grad_norm(self) -> float:
@@ -212,7 +240,7 @@ class TransformerF64:
 
     def next_logits(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
-        Logits (B, V) after further ids (B, T): the prompt first, then one a call.
+        Logits (B, V) after the last of further ids (B, T).
         """
 
     def parameters(self, trainable: typing.Any = None) -> dict:
@@ -225,16 +253,24 @@ class TransformerF64:
         The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
         """
 
+    def rewind(self, used: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        The cache forgets all but its first `used` positions.
+        """
+
     def set_trainable(self, name: str, trainable: bool) -> None:
         """
         False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
         """
 
     def start_generation(
-        self, batch: typing.SupportsInt | typing.SupportsIndex, length: typing.SupportsInt | typing.SupportsIndex
-    ) -> None:
+        self,
+        batch: typing.SupportsInt | typing.SupportsIndex,
+        length: typing.SupportsInt | typing.SupportsIndex,
+        padding: typing.Any = None,
+    ) -> int:
         """
-        Empties the key/value cache.
+        Empties the key/value cache and makes room for `length` positions; the first padding[b] of row b will be seen by none. Returns the number of this generation.
         """
 
     def trace(

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import wraps
 from typing import Any, TypeVar
@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from loopos import _core, checks, hf, saved
-from loopos.births.birth import birth_from, find_birth
+from loopos.births.birth import find_birth
 from loopos.companions import Companions
 from loopos.config import ModelConfig
 from loopos.errors import NonFiniteError
+from loopos.generation.rows import checked_prompts, continue_rows
+from loopos.generation.sampling import Sampling, UniformStream
+from loopos.generation.stopping import Stops
 from loopos.rope import frequencies
-from loopos.sampling import UniformStream, sample
 
 _CLASSES = {"float32": _core.TransformerF32, "float64": _core.TransformerF64}
 _MAX_SEED = 2**64 - 1
@@ -134,74 +136,42 @@ class Model(Companions):
     @_serialised
     def generate(
         self,
-        ids: np.ndarray,
+        ids: np.ndarray | Sequence[np.ndarray],
         max_new_tokens: int,
         *,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int = 0,
-    ) -> np.ndarray:
-        """Continues each row of ids (B, T) by max_new_tokens tokens; (B, T + max_new_tokens) in the dtype of ids.
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        stop: Any = None,
+        eos: Any = None,
+    ) -> Any:
+        """Continues each row of ids (B, T) by max_new_tokens tokens; (B, T + max_new_tokens) in the dtype of ids. A
+        list of 1-D arrays, of unequal length perhaps, gives a list of such. T + max_new_tokens may not exceed
+        context_length. One seed gives one text.
 
         temperature 0 is greedy (ties go to the lowest id); top_k keeps the k most likely tokens, top_p then the fewest
-        whose probabilities reach p. T + max_new_tokens may not exceed context_length. One seed gives one text.
-        """
-        new = checks.integer("Model.generate", "max_new_tokens", max_new_tokens, low=0)
-        temperature = checks.real("Model.generate", "temperature", temperature, low=0)
-        if top_k is not None:
-            top_k = checks.integer("Model.generate", "top_k", top_k, low=1)
-        if top_p is not None:
-            top_p = checks.real("Model.generate", "top_p", top_p, above=0, high=1)
-        stream = UniformStream(checks.integer("Model.generate", "seed", seed, low=0, high=_MAX_SEED))
-        if not isinstance(checks.unmasked("Model.generate", "ids", ids), np.ndarray) or ids.dtype not in (
-            np.int32,
-            np.int64,
-        ):
-            raise TypeError(f"Model.generate: ids must be a numpy array of int32 or int64, got {checks.shown(ids)}")
-        if ids.ndim != 2 or ids.shape[1] < 1:
-            raise ValueError(f"Model.generate: ids must have shape (B, T) with T >= 1, got {ids.shape}")
-        bad = np.argwhere((ids < 0) | (ids >= self._config.vocab_size))
-        if len(bad):
-            row, column = (int(i) for i in bad[0])
-            raise IndexError(
-                f"Model.generate: ids must be from 0 to {self._config.vocab_size - 1}, got {ids[row, column]} at "
-                f"position [{row}, {column}]"
-            )
-        batch, length = ids.shape
-        if length + new > self._config.context_length:
-            raise ValueError(
-                f"Model.generate: {length} prompt tokens and {new} new ones do not fit the context_length "
-                f"{self._config.context_length}"
-            )
-        result = np.empty((batch, length + new), dtype=ids.dtype)
-        result[:, :length] = ids
-        self._core.start_generation(batch, length + new)
-        for at in range(length, length + new):
-            logits = self._core.next_logits(result[:, :at] if at == length else result[:, at - 1 : at])
-            self._refuse_nan(result[:, :at], logits)
-            uniform = stream.draw(batch)
-            result[:, at] = sample(logits, temperature=temperature, top_k=top_k, top_p=top_p, uniform=uniform)
-        return result
+        whose probabilities reach p, min_p then those at least min_p times as likely as the first; repetition_penalty
+        acts before them all, on greedy choice too (:class:`loopos.generation.Sampling`).
 
-    def _refuse_nan(self, ids: np.ndarray, logits: np.ndarray) -> None:
-        """A NaN has no rank: refuse to choose among such logits, and say where it came from."""
-        bad = np.argwhere(~np.isfinite(logits))
-        if len(bad) == 0:
-            return
-        found = self._core.trace(np.ascontiguousarray(ids), np.ascontiguousarray(ids), scale=1.0)
-        if found is None or found["phase"] != "forward":
-            row, token = (int(i) for i in bad[0])
-            found = {
-                "phase": "forward",
-                "layer": None,
-                "op": "linear",
-                "tensor": "logits",
-                "index": (row, ids.shape[1] - 1, token),
-                "value": float(logits[row, token]),
-            }
-        birth = birth_from(found, None, core=self._core)
-        raise NonFiniteError(birth, f"generate: a logit is not finite, so no token can be chosen. {birth}")
+        eos: an id or several that end a row. stop: a string, a sequence of ids, or a list of such; strings are looked
+        for in the text of the new tokens with :attr:`tokenizer`. A row that ended is filled with the first of eos, or
+        else with its last token, and the array ends with the last row; in a list each ends on its own.
+        """
+        where, config = "Model.generate", self._config
+        new = checks.integer(where, "max_new_tokens", max_new_tokens, low=0)
+        cuts = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+        sampling = Sampling.checked(where, **cuts, repetition_penalty=repetition_penalty)
+        stream = UniformStream.checked(where, seed)
+        prompts = checked_prompts(where, ids, new, config.vocab_size, config.context_length)
+        tokenizer = self.tokenizer if stop is not None else None
+        stops = Stops.checked(where, stop, eos, vocab_size=config.vocab_size, tokenizer=tokenizer)
+        tokens, own = continue_rows(self._core, prompts, new, sampling, stops, stream, tokenizer)
+        if isinstance(ids, np.ndarray):
+            return np.concatenate([ids, tokens.astype(ids.dtype)], axis=1)
+        return [np.append(row, more[:n].astype(row.dtype)) for row, more, n in zip(ids, tokens, own, strict=True)]
 
     # Weights
 

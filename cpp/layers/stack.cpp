@@ -50,7 +50,7 @@ Index Stack<T>::lowest_trained() const {
 /// Where the tokens stand, and where their documents begin.
 template <class T>
 void Stack<T>::place(const Pass& pass) {
-  const bool shared = !pass.documents;
+  const bool shared = !pass.documents && !pass.padding;
   const auto count = static_cast<std::size_t>(shared ? pass.time : pass.rows());
   positions_.resize(count);
   begins_.resize(shared ? 0 : count);
@@ -58,9 +58,11 @@ void Stack<T>::place(const Pass& pass) {
   for (Index b = 0; b < pass.batch; ++b)
     for (Index t = 0, begin = 0; t < pass.time; ++t) {
       const auto at = static_cast<std::size_t>(b * pass.time + t);
-      if (t > 0 && pass.documents[at] != pass.documents[at - 1]) begin = t;
+      const Index place = pass.start + t;
+      if (pass.padding) begin = std::min(place, pass.padding[b]);  // what fills up sees itself
+      if (pass.documents && t > 0 && pass.documents[at] != pass.documents[at - 1]) begin = place;
       begins_[at] = begin;
-      positions_[at] = t - begin;
+      positions_[at] = place - begin;
     }
 }
 
@@ -204,18 +206,30 @@ void Stack<T>::finish_gradients(const Pass& whole) {
 }
 
 template <class T>
-void Stack<T>::plan_cache(Index batch, Index length) {
+void Stack<T>::plan_cache(Index batch, Index length, Index kept, Index kept_length) {
   double width = 0;  // in double: sizes that no memory holds do not wrap
   for (auto& block : blocks_) {
-    block.attention().plan_cache({});
+    if (kept == 0) block.attention().plan_cache({});
     width += 2 * static_cast<double>(block.attention().cache_width());
   }
   const double numbers = width * static_cast<double>(batch) * static_cast<double>(length);
   require_memory("the key/value cache of generation", numbers * sizeof(T));
-  T* next = cache_.reserve(static_cast<Index>(numbers));
+  Buffer<T> old;
+  if (kept > 0) std::swap(old, cache_);
+  const T* from = old.data();
+  T* next = nullptr;
+  try {
+    next = cache_.reserve(static_cast<Index>(numbers));
+  } catch (...) {
+    if (kept > 0) std::swap(old, cache_);
+    throw;
+  }
   for (auto& block : blocks_) {
-    const Index size = batch * length * block.attention().cache_width();
+    const Index width = block.attention().cache_width(), size = batch * length * width;
     block.attention().plan_cache({next, next + size});
+    for (Index row = 0; kept > 0 && row < 2 * batch; ++row)  // of the keys, then of the values
+      std::copy_n(from + row * kept_length * width, kept * width, next + row * length * width);
+    from += 2 * batch * kept_length * width;
     next += 2 * size;
   }
 }

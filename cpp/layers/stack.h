@@ -64,8 +64,9 @@ class Stack {
   void finish_gradients(const Pass& whole);
   T* dinput(const Pass& pass) const { return dinput_.at(pass); }
 
-  /// Memory for keys and values of `length` positions in every block.
-  void plan_cache(Index batch, Index length);
+  /// Memory for keys and values of `length` positions in every block. The first `kept` of them are those of the last
+  /// plan, which was for the same batch and `kept_length` positions.
+  void plan_cache(Index batch, Index length, Index kept = 0, Index kept_length = 0);
 
  private:
   struct Plan {

@@ -132,21 +132,33 @@ LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* tar
 }
 
 template <class T>
-void Gpt<T>::start_generation(Index batch, Index length) {
-  cache_batch_ = cache_length_ = cache_used_ = 0;  // none, should its memory not be there
+void Gpt<T>::start_generation(Index batch, Index length, const Index* padding) {
+  cache_ = {};  // none, should its memory not be there
+  ++generations_;
   stack_.plan_cache(batch, length);
-  cache_batch_ = batch;
-  cache_length_ = length;
+  cache_.batch = batch;
+  cache_.length = length;
+  if (padding) cache_.padding.assign(padding, padding + batch);
+}
+
+template <class T>
+void Gpt<T>::extend_generation(Index length) {
+  Cache extended = cache_;
+  extended.length = length;
+  if (cache_.used == 0) cache_ = {};  // what holds nothing is given up before there is more
+  stack_.plan_cache(extended.batch, length, extended.used, cache_.length);
+  cache_ = extended;
 }
 
 template <class T>
 void Gpt<T>::next_logits(Index time, const Index* ids, T* logits) {
-  Pass whole = Pass::whole(cache_batch_, time);
-  whole.start = cache_used_;
-  whole.cached = cache_length_;
+  Pass whole = Pass::whole(cache_.batch, time);
+  whole.start = cache_.used;
+  whole.cached = cache_.length;
+  whole.padding = cache_.padding.empty() ? nullptr : cache_.padding.data();
   stack_.prepare(whole, false);
   stack_.each_part(whole, [&](const Pass& pass) { run_forward(pass, ids); });
-  cache_used_ += time;
+  cache_.used += time;
   // Only the last position of each sequence is asked for. The stack's input is free again.
   const Index width = config_.d_model;
   T* last = stack_.input(whole);

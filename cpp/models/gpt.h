@@ -51,14 +51,23 @@ class Gpt : private StackEnds<T> {
   LossSum accumulate(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options,
                      double scale, bool add);
 
-  /// Empties the cache for generation of up to `length` positions.
-  void start_generation(Index batch, Index length);
-  /// logits (B, V) after the last of `time` further tokens ids (B, T): the whole prompt at first, then one token a
-  /// call.
+  /// Keys and values of the tokens that generation has seen: `used` of `length` positions in each of `batch` rows, of
+  /// which the first padding[b] fill up.
+  struct Cache {
+    Index batch = 0, length = 0, used = 0;
+    std::vector<Index> padding;  // empty: none
+  };
+  /// Empties the cache for generation of up to `length` positions. padding (batch), or null.
+  void start_generation(Index batch, Index length, const Index* padding);
+  /// Makes room for `length` positions, no fewer than are used; the cache keeps what it has.
+  void extend_generation(Index length);
+  /// logits (B, V) after the last of `time` further tokens ids (B, T), for which there is room.
   void next_logits(Index time, const Index* ids, T* logits);
-  Index cache_batch() const { return cache_batch_; }
-  Index cache_left() const { return cache_length_ - cache_used_; }
-  bool cache_empty() const { return cache_used_ == 0; }
+  /// The cache forgets all but its first `used` positions.
+  void rewind(Index used) { cache_.used = used; }
+  const Cache& cache() const { return cache_; }
+  /// How often a generation was started: by it a caller knows whether the cache is still the one it began.
+  Index generations() const { return generations_; }
 
  private:
   void run_forward(const Pass& pass, const Index* ids);
@@ -81,7 +90,8 @@ class Gpt : private StackEnds<T> {
   Norm<T> norm_;
   Head<T> head_;
   Rows<T> normed_, dnormed_;  // result of the norm, and its gradient
-  Index cache_batch_ = 0, cache_length_ = 0, cache_used_ = 0;
+  Cache cache_;
+  Index generations_ = 0;
 };
 
 }  // namespace loopos

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loopos.sampling import UniformStream, sample
+from loopos.generation.sampling import UniformStream, sample
 
 LOGITS = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], np.float32))
 
