@@ -41,7 +41,7 @@ def _serialised(method: _Method) -> _Method:
 
 
 class Model(Companions):
-    """A GPT-2-like or Llama-like transformer described by a :class:`ModelConfig`.
+    """A decoder-only transformer described by a :class:`ModelConfig`.
 
     seed: of the initial weights (normal 0.02, residual outputs 0.02 / sqrt(2 n_layer), biases 0, norm weights 1); the
     same seed gives the same bits everywhere, and a float64 model starts from the same float32 numbers.

@@ -115,7 +115,7 @@ RUN = {
     "text": "file to learn: text, examples (.jsonl, .csv, .parquet, a folder), .npy or uint16 .bin ids "
     "(default: the help texts that every Python carries)",
     "held_out": "share of the text, from its end, that is scored and not learned; 0: none",
-    "init": "start from the weights in this folder: of a run, or a Hugging Face GPT-2 or Llama",
+    "init": "start from the weights in this folder: of a run, or of a Hugging Face model (docs/models.md)",
     "freeze": "parameters that keep their values: patterns of names, with commas (tok_embed.*,blocks.0.*)",
     "export": "at the end, write a Hugging Face folder here",
     "sample": "tokens of text to print at the end; 0: none",

@@ -19,7 +19,7 @@ from loopos.files.tensorfile import serialize_safetensors
 
 from .card import README, card, replaceable
 from .families import FAMILIES
-from .settings import config_from_json, family_in, family_of, to_json
+from .settings import config_from_json, describes, family_in, family_of, to_json
 from .shards import WEIGHTS, open_weights
 from .slots import layout
 from .source import CONFIG, GENERATION, Source, generation_config
@@ -126,7 +126,7 @@ def write_pretrained(
     tensors = {name: part for slot in slots for name, part in slot.split(np.asarray(arrays[slot.name]))}
     settings = to_json(config, family, dtype)
     if source is not None:
-        settings = source.config(settings)
+        settings = source.config(settings, describes(source.settings, config))
     contents = {
         GENERATION: _json(generation_config(settings)),
         **(source.companions if source is not None else {}),

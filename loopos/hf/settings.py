@@ -58,6 +58,14 @@ def family_of(config: ModelConfig, wanted: str | None = None) -> str:
     raise ValueError(f"save_pretrained: this configuration is of no Hugging Face family that LoopOS writes. {would}")
 
 
+def describes(values: Any, config: ModelConfig) -> bool:
+    """Whether a parsed config.json is of this very model."""
+    try:
+        return _plain(config_from_json(Path("config.json"), values)) == _plain(config)
+    except ValueError:
+        return False
+
+
 def _misfits(config: ModelConfig, family: Family) -> list[str]:
     """Each field that would be another one after a round trip, as "field=one, not another"."""
     path = Path("config.json")
@@ -70,7 +78,7 @@ def _misfits(config: ModelConfig, family: Family) -> list[str]:
     for field, value in again.items():
         if field == "activation" and config.activation not in (known := family.activations.values()):
             misfits.append(f"activation={' or '.join(map(repr, dict.fromkeys(known)))}, not {config.activation!r}")
-        elif value != ours[field]:
+        elif value != ours.get(field, value):
             misfits.append(f"{field}={value!r}, not {ours[field]!r}")
     return misfits
 
@@ -82,17 +90,18 @@ def _plain(c: ModelConfig) -> dict[str, Any]:
     window = c.sliding_window if c.sliding_window < c.context_length and "sliding" in types else 0
     if not (local or window):
         types = ["full"] * c.n_layer
-    return c.to_dict() | {
+    plain = c.to_dict() | {
         "bias": c.bias and c.norm == "layernorm",  # beyond it, attention_bias and mlp_bias say all
         "head_dim": c.head_width,
-        "rotary_dim": c.rotary_width,
-        "rope_theta": c.rope_theta if c.position == "rope" else 0.0,
-        "local_rope_theta": local,
         "sliding_window": window,
         "layer_types": types,
-        "rope_layers": [c.has_rope(layer) for layer in range(c.n_layer)],
         "attention_scale": 0.0 if c.attention_scale == c.head_width**-0.5 else c.attention_scale,
+        "rotary_dim": c.rotary_width,
+        "local_rope_theta": local,
+        "rope_layers": [c.has_rope(layer) for layer in range(c.n_layer)],
     }
+    rotary = () if c.position == "rope" else ("rope_theta", "rotary_dim", "local_rope_theta", "rope_layers")
+    return {name: value for name, value in plain.items() if name not in rotary}
 
 
 def to_json(config: ModelConfig, family: Family, dtype: str) -> dict[str, Any]:

@@ -100,22 +100,33 @@ def layout(c: ModelConfig, names: Names) -> Iterator[Slot]:
                 sources = tuple((f"{file}.{kind}", n) for file, n in zip(files, parts, strict=True))
                 yield Slot(f"{ours}.{kind}", size, sources, transposed and kind == "weight", heads)
 
-    def norm(name: str, width: int = C, block: int | None = None) -> Iterator[Slot]:
-        yield from module(name, (width,), c.norm == "layernorm" and c.bias, block)
+    def norm(name: str, block: int | None = None) -> Iterator[Slot]:
+        yield from module(name, (C,), c.norm == "layernorm" and c.bias, block)
 
     yield from module("tok_embed", (V, C), False)
     if c.position == "learned":
         yield from module("pos_embed", (c.context_length, C), False)
+    before, after = c.norm_placement != "post", c.norm_placement != "pre"
     for i in range(c.n_layer):
-        yield from norm("attn_norm", block=i)
-        yield from module("attn.qkv_proj", (Q + 2 * KV, C), c.bias, i)
-        yield from module("attn.o_proj", (C, Q), c.bias, i)
-        yield from norm("mlp_norm", block=i)
+        if before:
+            yield from norm("attn_norm", i)
+        yield from module("attn.qkv_proj", (Q + 2 * KV, C), c.attention_bias != "none", i)
+        if c.qk_norm != "none":
+            widths = (D, D) if c.qk_norm == "head" else (Q, KV)
+            yield from module("attn.q_norm", widths[:1], False, i)
+            yield from module("attn.k_norm", widths[1:], False, i)
+        yield from module("attn.o_proj", (C, Q), c.attention_bias == "all", i)
+        if after:
+            yield from norm("attn_post_norm", i)
+        if before:
+            yield from norm("mlp_norm", i)
         if c.gated:
-            yield from module("mlp.gate_up_proj", (2 * F, C), c.bias, i)
+            yield from module("mlp.gate_up_proj", (2 * F, C), c.mlp_bias, i)
         else:
-            yield from module("mlp.up_proj", (F, C), c.bias, i)
-        yield from module("mlp.down_proj", (C, F), c.bias, i)
+            yield from module("mlp.up_proj", (F, C), c.mlp_bias, i)
+        yield from module("mlp.down_proj", (C, F), c.mlp_bias, i)
+        if after:
+            yield from norm("mlp_post_norm", i)
     yield from norm("final_norm")
     if not c.tie_embeddings:
         yield from module("lm_head", (V, C), False)

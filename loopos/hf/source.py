@@ -28,8 +28,9 @@ COMPANIONS = (GENERATION, *OF_TOKENIZERS)
 SPECIAL = ("bos", "eos", "pad")
 MAX_BYTES = 256 << 20  # of one of them; the largest tokenizers take a tenth of that
 
-# In config.json these are ours to say: what is saved is of our dtype, not quantized, and rope_parameters says the rest.
-OURS = ("dtype", "torch_dtype", "architectures", "rope_theta", "rope_parameters", "rope_scaling", *QUANTIZATION)
+# In config.json these are ours to say: what is saved is of our dtype and not quantized.
+OURS = ("dtype", "torch_dtype", "architectures", *QUANTIZATION)
+ROTARY = ("rope_theta", "rope_parameters", "rope_scaling")
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,11 @@ class Source:
             kept[GENERATION] = durable.dump_json(generation, indent=2) + b"\n"
         return Source(dict(self.settings) | special, kept | files, self.folder)
 
-    def config(self, ours: Mapping[str, Any]) -> dict[str, Any]:
-        """config.json of the saved model: as the source has it, and ``ours`` for what it does not say."""
-        settings = dict(ours) | {key: value for key, value in self.settings.items() if key not in OURS}
+    def config(self, ours: Mapping[str, Any], same: bool) -> dict[str, Any]:
+        """config.json of the saved model: as the source has it, and ``ours`` for what it does not say. same: the model
+        is the one that the source describes; of another one, rotary positions are ours to say."""
+        kept = [key for key in self.settings if key not in OURS and (same or key not in ROTARY)]
+        settings = dict(ours) | {key: self.settings[key] for key in kept}
         return settings | ({"torch_dtype": ours["dtype"]} if "torch_dtype" in self.settings else {})
 
 

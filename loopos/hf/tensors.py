@@ -118,6 +118,7 @@ def _same(one: MappedTensor, other: MappedTensor) -> bool:
 def _canonical(tensors: Mapping[str, MappedTensor], family: Family) -> dict[str, MappedTensor]:
     """With the names the whole model saves, whether or not the file has the prefix, and without constant buffers."""
     prefix = family.prefix
+    tensors = {family.aliases.get(name, name): tensor for name, tensor in tensors.items()}
     if not any(name.startswith(prefix) for name in tensors):
         tensors = {name if name == family.head else prefix + name: tensor for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in tensors.items() if not family.buffers.fullmatch(name)}

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from hf_sizes import SMALL
 
 import loopos
 from loopos import cli
@@ -119,11 +120,21 @@ def test_export_takes_it_along(full, tmp_path, capsys):
     assert json.loads((out / "config.json").read_text())["eos_token_id"] == [0, 2]
 
 
-@pytest.mark.parametrize("key", sorted(HARMLESS - {"model_type"}))
-def test_every_common_key_is_harmless(make_settings, family, key):
-    plain = config_from_json("config.json", make_settings(family))
-    for value in (0, [1], "x", None, {"a": 1}):
-        assert config_from_json("config.json", make_settings(family, **{key: value})) == plain
+@pytest.mark.parametrize("settings", SMALL.values(), ids=SMALL)
+def test_every_common_key_is_harmless(settings):
+    plain = config_from_json("config.json", settings)
+    for key in sorted(HARMLESS - {"model_type"}):
+        for value in (0, [1], "x", None, {"a": 1}):
+            assert config_from_json("config.json", settings | {key: value}) == plain, key
+
+
+@pytest.mark.parametrize("settings", SMALL.values(), ids=SMALL)
+@pytest.mark.parametrize("key", [key for key, values in NEUTRAL.items() if key != "sliding_window"])
+def test_what_would_change_numbers_is_named(settings, key):
+    for value in NEUTRAL[key] or (None,):
+        config_from_json("config.json", settings | {key: value})
+    with pytest.raises(ValueError, match=key):
+        config_from_json("config.json", settings | {key: "another"})
 
 
 def test_the_tables_do_not_overlap():
@@ -159,9 +170,9 @@ def test_quantized_weights_are_named_as_such(make_settings, family, value, metho
 @pytest.mark.parametrize("where", ["rope_parameters", "rope_scaling"])
 @pytest.mark.parametrize("name", ["rope_type", "type"])
 def test_the_rotary_type_is_named_before_its_settings(make_settings, where, name):
-    rope = {"factor": 32.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192, name: "llama3"}
+    rope = {"factor": 32.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192, name: "longrope"}
     settings = make_settings("llama", rope_parameters=None) | {where: rope}
-    with pytest.raises(ValueError, match=rf"{where}\.{name} = 'llama3' is not supported"):
+    with pytest.raises(ValueError, match=rf"{where}\.{name} = 'longrope' is not supported"):
         config_from_json("config.json", settings)
 
 

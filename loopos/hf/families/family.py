@@ -21,7 +21,8 @@ class Family:
     read: settings to fields of ModelConfig. write: back; what it writes of a config that is not of this family reads
     back as another one, by which that is known (see ``settings.py``).
     names: of the tensors. prefix: of all their names but the head's, absent in a model that was saved without a head.
-    embedding, head: the names of the two matrices that may be tied. buffers: tensors that hold constants, passed over.
+    embedding, head: the names of the two matrices that may be tied. aliases: other names of tensors, read as these.
+    buffers: tensors that hold constants, passed over.
     harmless, neutral: keys of config.json, as in ``known.py``.
     """
 
@@ -37,6 +38,7 @@ class Family:
     harmless: frozenset[str] = HARMLESS
     neutral: Mapping[str, tuple] = field(default_factory=lambda: NEUTRAL)
     head: str = "lm_head.weight"
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def embedding(self) -> str:

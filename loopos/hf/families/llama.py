@@ -1,4 +1,4 @@
-"""Llama: rms norm, rotary positions, a gated feed-forward, grouped keys and values."""
+"""Llama: rms norm, rotary positions (scaled in several ways), a gated feed-forward, grouped keys and values."""
 
 from __future__ import annotations
 
@@ -13,26 +13,21 @@ from loopos.hf.slots import Names
 from . import decoder
 from .family import Family
 
-_NEUTRAL = decoder.UNTRAINED | {
-    "attention_bias": (False,),
-    "mlp_bias": (False,),
-    "partial_rotary_factor": (1, 1.0),
-    "rope_interleaved": (False,),
-}
 _ACTIVATIONS = named_there("silu", "swish", gated=True)
 
 
 def _read(settings: Settings) -> dict[str, Any]:
-    fields = decoder.sizes(settings) | rotary(settings)
-    fields["activation"] = settings.choice("hidden_act", "silu", _ACTIVATIONS)
-    head_dim = settings.size("head_dim", optional=True)
-    if head_dim is not None and head_dim * fields["n_head"] != fields["d_model"]:
-        sizes = f"num_attention_heads * head_dim must be hidden_size, got {fields['n_head']} * {head_dim}"
-        raise settings.unsupported("head_dim", head_dim, f"{sizes} and {fields['d_model']}")
-    layer_types = settings.take("layer_types") or []
-    if layer_types != ["full_attention"] * len(layer_types):
-        raise settings.unsupported("layer_types", layer_types, "every layer must be 'full_attention'")
-    return fields
+    fields = decoder.sizes(settings)
+    decoder.all_full(settings, fields["n_layer"])
+    return (
+        fields
+        | rotary(settings, fields)
+        | dict(
+            activation=settings.choice("hidden_act", "silu", _ACTIVATIONS),
+            attention_bias=decoder.biased(settings),
+            mlp_bias=settings.flag("mlp_bias", False),
+        )
+    )
 
 
 def _write(c: ModelConfig) -> dict[str, Any]:
@@ -40,10 +35,9 @@ def _write(c: ModelConfig) -> dict[str, Any]:
         decoder.sizes_json(c)
         | rotary_json(c)
         | {
-            "head_dim": c.head_width,
             "hidden_act": LLAMA.activation(c),
-            "attention_bias": False,
-            "mlp_bias": False,
+            "attention_bias": c.attention_bias == "all",
+            "mlp_bias": c.mlp_bias,
         }
     )
 
@@ -58,5 +52,5 @@ LLAMA = Family(
     names=Names(decoder.BLOCK, decoder.MODULES),
     prefix=decoder.PREFIX,
     buffers=decoder.ROTARY,
-    neutral=_NEUTRAL,
+    neutral=decoder.ALIKE,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from loopos.choices import ACTIVATIONS
@@ -39,3 +41,10 @@ def test_the_name_to_write_is_the_first(each):
         assert each.activation(Config) == next(theirs for theirs, name in each.activations.items() if name == ours)
     Config.activation = "none of them"
     assert each.activation(Config) == next(iter(each.activations))
+
+
+def test_the_page_has_a_row_for_each():
+    page = (Path(__file__).resolve().parents[3] / "docs/models.md").read_text()
+    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert rows == list(FAMILIES)
+    assert f"in the order {', '.join(FAMILIES)}" in page.replace("\n", " ")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hf_against import NO_TOKENS, Against
+from hf_against import Against
+from hf_sizes import NO_TOKENS
 
 GPT2 = NO_TOKENS | dict(vocab_size=23, n_positions=12, n_embd=16, n_layer=2, n_head=4)
 CASES = {

@@ -1,0 +1,71 @@
+"""Phi-3 (also Phi-4 and its mini): Llama with fused projections, and rotary positions on a part of each head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopos.config import ModelConfig
+from loopos.hf.known import HARMLESS
+from loopos.hf.reader import Settings
+from loopos.hf.rotary import rotary, rotary_json
+from loopos.hf.slots import Names
+
+from . import decoder
+from .family import Family
+
+_MODULES = decoder.MODULES | {"attn.qkv_proj": ("self_attn.qkv_proj",), "mlp.gate_up_proj": ("mlp.gate_up_proj",)}
+# The context of the first training: a setting of longrope, which is refused.
+_HARMLESS = HARMLESS | {"attention_dropout", "embd_pdrop", "original_max_position_embeddings"}
+_NEUTRAL = {
+    key: values for key, values in decoder.ALIKE.items() if key not in ("attention_dropout", "partial_rotary_factor")
+}
+
+
+def _read(settings: Settings) -> dict[str, Any]:
+    fields = decoder.sizes(settings, norm_eps=1e-5)
+    types = decoder.layer_types(settings, fields["n_layer"])
+    window = settings.size("sliding_window", optional=True)
+    if set(types) - {"full" if window is None else "sliding"}:
+        raise settings.unsupported(
+            "layer_types", settings.values["layer_types"], "sliding_window says it of all layers"
+        )
+    return (
+        fields
+        | rotary(settings, fields, partial=("partial_rotary_factor", 1.0), types=())
+        | dict(
+            activation=settings.choice("hidden_act", "silu", decoder.ACTIVATIONS),
+            dropout=settings.probability("resid_pdrop", 0.0),
+            sliding_window=window or 0,
+        )
+    )
+
+
+def _write(c: ModelConfig) -> dict[str, Any]:
+    return (
+        decoder.sizes_json(c)
+        | rotary_json(c)
+        | {
+            "hidden_act": PHI3.activation(c),
+            "partial_rotary_factor": c.rotary_width / c.head_width,
+            "resid_pdrop": c.dropout,
+            "embd_pdrop": c.dropout,
+            "attention_dropout": c.dropout,
+            "sliding_window": c.sliding_window or None,
+            "original_max_position_embeddings": c.context_length,
+        }
+    )
+
+
+PHI3 = Family(
+    model_type="phi3",
+    title="Phi-3",
+    architecture="Phi3ForCausalLM",
+    activations=decoder.ACTIVATIONS,
+    read=_read,
+    write=_write,
+    names=Names(decoder.BLOCK, _MODULES),
+    prefix=decoder.PREFIX,
+    buffers=decoder.ROTARY,
+    harmless=_HARMLESS,
+    neutral=_NEUTRAL,
+)

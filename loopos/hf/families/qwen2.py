@@ -1,0 +1,67 @@
+"""Qwen2: Llama with biases on query, key and value, and a window in layers from some one on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopos.config import ModelConfig
+from loopos.hf.reader import Settings
+from loopos.hf.rotary import rotary, rotary_json
+from loopos.hf.slots import Names
+
+from . import decoder
+from .family import Family
+
+
+def windows(settings: Settings, n_layer: int) -> dict[str, Any]:
+    """sliding_window and layer_types: of layer_types, else of max_window_layers; none without use_sliding_window."""
+    use = settings.flag("use_sliding_window", False)
+    window = 4096 if "sliding_window" not in settings.values else settings.size("sliding_window", optional=True)
+    first = settings.take("max_window_layers", 28)
+    if type(first) is not int or first < 0:
+        raise settings.unsupported("max_window_layers", first, "it must be an integer of at least 0")
+    window = window if use else None
+    by_number = tuple("sliding" if window is not None and layer >= first else "full" for layer in range(n_layer))
+    return decoder.sliding(settings, window, decoder.layer_types(settings, n_layer) or by_number)
+
+
+def windows_json(c: ModelConfig) -> dict[str, Any]:
+    """The settings of :func:`windows`."""
+    types = decoder.layer_types_json(c)
+    return {
+        "use_sliding_window": decoder.SLIDING in types,
+        "sliding_window": c.sliding_window or None,
+        "max_window_layers": types.index(decoder.SLIDING) if decoder.SLIDING in types else c.n_layer,
+        "layer_types": types,
+    }
+
+
+def _read(settings: Settings) -> dict[str, Any]:
+    fields = decoder.sizes(settings, n_kv_head=32)
+    return (
+        fields
+        | rotary(settings, fields)
+        | windows(settings, fields["n_layer"])
+        | dict(
+            activation=settings.choice("hidden_act", "silu", decoder.ACTIVATIONS),
+            attention_bias="qkv",
+        )
+    )
+
+
+def _write(c: ModelConfig) -> dict[str, Any]:
+    return decoder.sizes_json(c) | rotary_json(c) | windows_json(c) | {"hidden_act": QWEN2.activation(c)}
+
+
+QWEN2 = Family(
+    model_type="qwen2",
+    title="Qwen2",
+    architecture="Qwen2ForCausalLM",
+    activations=decoder.ACTIVATIONS,
+    read=_read,
+    write=_write,
+    names=Names(decoder.BLOCK, decoder.MODULES),
+    prefix=decoder.PREFIX,
+    buffers=decoder.ROTARY,
+    neutral={key: values for key, values in decoder.ALIKE.items() if key != "attention_bias"},
+)

@@ -1,0 +1,86 @@
+"""SmolLM3: Llama with layers that have no rotary positions, every fourth one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopos.checks import shown
+from loopos.config import ModelConfig
+from loopos.errors import CheckpointError
+from loopos.hf.reader import Settings
+from loopos.hf.rotary import rotary, rotary_json
+from loopos.hf.slots import Names
+
+from . import decoder
+from .family import Family
+
+_THETA, _INTERVAL = 2e6, 4  # defaults
+
+
+def _read(settings: Settings) -> dict[str, Any]:
+    fields = decoder.sizes(settings, n_kv_head=4, tied=True)
+    n_layer = fields["n_layer"]
+    rope = _rope_layers(settings, n_layer)
+    use = settings.flag("use_sliding_window", False)
+    window = settings.size("sliding_window", optional=True)
+    window = window if use else None
+    by_rope = tuple("sliding" if window is not None and not has else "full" for has in rope)
+    types = decoder.layer_types(settings, n_layer) or by_rope
+    return (
+        fields
+        | rotary(settings, fields, theta=_THETA)
+        | decoder.sliding(settings, window, types)
+        | dict(
+            activation=settings.choice("hidden_act", "silu", decoder.ACTIVATIONS),
+            attention_bias=decoder.biased(settings),
+            mlp_bias=settings.flag("mlp_bias", False),
+            rope_layers=() if all(rope) else rope,
+        )
+    )
+
+
+def _rope_layers(settings: Settings, n_layer: int) -> tuple[bool, ...]:
+    """no_rope_layers has 1 for a layer with rotary positions, whatever its name says."""
+    interval = settings.size("no_rope_layer_interval", optional=True) or _INTERVAL
+    values = settings.take("no_rope_layers")
+    if values is None:
+        return tuple(bool((layer + 1) % interval) for layer in range(n_layer))
+    if type(values) is not list or any(type(value) is not int or value not in (0, 1) for value in values):
+        what = f"no_rope_layers must be a list of 0 and 1, got {shown(values)}"
+        raise CheckpointError(settings.path, what)
+    if len(values) < n_layer:
+        what = f"no_rope_layers has {len(values)} entries, and num_hidden_layers is {n_layer}"
+        raise CheckpointError(settings.path, what)
+    return tuple(map(bool, values[:n_layer]))
+
+
+def _write(c: ModelConfig) -> dict[str, Any]:
+    types = decoder.layer_types_json(c)
+    return (
+        decoder.sizes_json(c)
+        | rotary_json(c)
+        | {
+            "hidden_act": SMOLLM3.activation(c),
+            "attention_bias": c.attention_bias == "all",
+            "mlp_bias": c.mlp_bias,
+            "no_rope_layers": [int(c.has_rope(layer)) for layer in range(c.n_layer)],
+            "no_rope_layer_interval": _INTERVAL,
+            "use_sliding_window": decoder.SLIDING in types,
+            "sliding_window": c.sliding_window or None,
+            "layer_types": types,
+        }
+    )
+
+
+SMOLLM3 = Family(
+    model_type="smollm3",
+    title="SmolLM3",
+    architecture="SmolLM3ForCausalLM",
+    activations=decoder.ACTIVATIONS,
+    read=_read,
+    write=_write,
+    names=Names(decoder.BLOCK, decoder.MODULES),
+    prefix=decoder.PREFIX,
+    buffers=decoder.ROTARY,
+    neutral=decoder.ALIKE,
+)
