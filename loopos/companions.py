@@ -64,6 +64,19 @@ class Companions:
             require_room(tokenizer, self.config.vocab_size)
         return tokenizer
 
+    @property
+    def stop_ids(self) -> list[int]:
+        """The ids that end a text or an answer: those of generation_config.json, or the tokenizer's end of text."""
+        said = None if self._source is None else self._source.generation().get("eos_token_id")
+        if said is None:
+            said = getattr(self.tokenizer, "eos", None)
+        return [id for id in (said if isinstance(said, list) else [said]) if type(id) is int]
+
+    @stop_ids.setter
+    def stop_ids(self, ids: list[int]) -> None:
+        said = ids[0] if len(ids) == 1 else ids or None
+        self._source = (self._source or hf.Source({})).with_generation(eos_token_id=said)
+
     def reads_with(self, tokenizer: Any) -> None:
         """Have ``tokenizer``, unless it is what :attr:`tokenizer` is already."""
         if tokenizer_to_dict(tokenizer) != tokenizer_to_dict(self.tokenizer):

@@ -1,5 +1,5 @@
-"""The command line: ``loopos train | eval | generate | gradcheck | doctor | replay | diff | explain | report | bench |
-info``.
+"""The command line: ``loopos train | eval | generate | import | export | gradcheck | doctor | replay | diff | explain |
+report | bench | info``.
 
 Results go to stdout, progress and errors to stderr; with --json the results are JSON, and so is an error. Exit codes:
 0; 1 a check that failed; 2 bad input, in one sentence; 3 a number that is not finite (NonFiniteError); 130 Ctrl-C; 143
@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from loopos.run.messages import to_stderr
 
-from . import bench, commands, doctor, evaluate, health, options
+from . import bench, commands, doctor, evaluate, exchange, health, options
 from .near import near
 from .reply import Reply, print_json
 
@@ -30,6 +30,14 @@ COMMANDS = {  # name: what it does, its options, its arguments, in a line, in fu
     "train": (commands.train, options.add_train, "[TEXT]", "train a model on a text", commands.TRAIN),
     "eval": (evaluate.evaluate, options.add_eval, "FOLDER [TEXT]", "loss of a trained model on a text", evaluate.EVAL),
     "generate": (commands.generate, options.add_generate, "FOLDER", "continue a prompt", commands.GENERATE),
+    "import": (exchange.import_, exchange.add_import, "FILE FOLDER", "open a GGUF file", exchange.IMPORT),
+    "export": (
+        exchange.export,
+        exchange.add_export,
+        "FOLDER OUT",
+        "write a model for llama.cpp and others",
+        exchange.EXPORT,
+    ),
     "gradcheck": (commands.gradcheck, options.add_gradcheck, "", "check the backward pass", commands.GRADCHECK),
     "doctor": (doctor.doctor, doctor.add_doctor, "[TEXT]", "check a training before it begins", doctor.DOCTOR),
     "explain": (

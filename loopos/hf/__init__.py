@@ -4,7 +4,16 @@
 map a folder to a ModelConfig and named arrays, and back.
 """
 
-from .folder import Opened, Pretrained, check_dtype, is_pretrained, open_pretrained, read_pretrained, write_pretrained
+from .folder import (
+    Opened,
+    Pretrained,
+    check_dtype,
+    is_pretrained,
+    open_pretrained,
+    read_pretrained,
+    refuse_nonfinite,
+    write_pretrained,
+)
 from .source import Source
 from .tensors import Weights
 
@@ -17,5 +26,6 @@ __all__ = [
     "is_pretrained",
     "open_pretrained",
     "read_pretrained",
+    "refuse_nonfinite",
     "write_pretrained",
 ]

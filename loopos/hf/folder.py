@@ -175,6 +175,11 @@ def _check_arrays(expected: dict[str, tuple[int, ...]], arrays: Mapping[str, np.
     dtypes = sorted({str(array.dtype) for array in arrays.values()})
     if dtypes not in (["float32"], ["float64"]):
         raise TypeError(f"save_pretrained: the arrays must be all float32 or all float64, got {', '.join(dtypes)}")
+    refuse_nonfinite("save_pretrained", arrays)
+
+
+def refuse_nonfinite(where: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """NonFiniteError for the first weight that is NaN or infinite."""
     for name, array in arrays.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
@@ -182,4 +187,4 @@ def _check_arrays(expected: dict[str, tuple[int, ...]], arrays: Mapping[str, np.
             layer = next((int(part) for part in name.split(".") if part.isdigit()), None)
             cause = "weight not finite: it was not finite when the model was about to be saved"
             birth = Birth(None, "forward", layer, "parameter", name, index, float(array[index]), cause)
-            raise NonFiniteError(birth, f"save_pretrained: nothing was written. {birth}")
+            raise NonFiniteError(birth, f"{where}: nothing was written. {birth}")

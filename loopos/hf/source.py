@@ -95,10 +95,22 @@ class Source:
             return self
         files = tokenizer.files() if own else {}
         special = {f"{name}_token_id": getattr(tokenizer, name) if own else None for name in SPECIAL}
-        if GENERATION in kept:
-            generation = json.loads(kept[GENERATION]) | special
-            kept[GENERATION] = durable.dump_json(generation, indent=2) + b"\n"
-        return Source(dict(self.settings) | special, kept | files, self.folder)
+        made = Source(dict(self.settings) | special, kept | files, self.folder)
+        return made.with_generation(**special) if GENERATION in kept else made
+
+    def generation(self) -> dict[str, Any]:
+        """generation_config.json, or what config.json says of its keys. Malformed: CheckpointError."""
+        if GENERATION not in self.companions:
+            return generation_config(self.settings)
+        said = durable.parse_json(self.companions[GENERATION], self.folder / GENERATION)
+        if not isinstance(said, dict):
+            raise CheckpointError(self.folder / GENERATION, "expected a JSON object")
+        return said
+
+    def with_generation(self, **changed: Any) -> Source:
+        """With other settings in generation_config.json."""
+        content = durable.dump_json(self.generation() | changed, indent=2) + b"\n"
+        return Source(self.settings, {**self.companions, GENERATION: content}, self.folder)
 
     def config(self, ours: Mapping[str, Any], same: bool) -> dict[str, Any]:
         """config.json of the saved model: as the source has it, and ``ours`` for what it does not say. same: the model

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cli_runs import SMALL, TRAIN
 
-import loopos
+import loopos.gguf
 from loopos.bench import suites
 from loopos.cli import COMMANDS, build_parser, main
 from loopos.cli.reply import plain, to_json
@@ -23,6 +23,8 @@ GOOD = {  # command: its arguments, and keys of what comes; {text}, {run}, {brok
     "train": (["{text}", *TRAIN, "--no-progress"], {"step", "loss", "verdict", "findings", "output_dir"}),
     "eval": (["{run}"], {"loss", "perplexity", "tokens"}),
     "generate": (["{run}", "--max-new-tokens", "4"], {"text", "completion", "ids", "new_tokens"}),
+    "import": (["{gguf}", "{folder}/imported"], {"path", "kind", "tokens", "parameters"}),
+    "export": (["{run}", "{folder}/exported"], {"path", "kind", "tokens", "parameters"}),
     "gradcheck": ([], {"passed", "max_error", "results"}),
     "doctor": (["{text}", *SMALL, "--quick"], {"ok", "checks", "seconds"}),
     "explain": (["loss=nan"], {"causes", "findings", "doubts", "facts"}),
@@ -32,11 +34,14 @@ GOOD = {  # command: its arguments, and keys of what comes; {text}, {run}, {brok
     "bench": (["steps", *TINY], {"results"}),
     "info": (["{run}"], {"kind", "updates", "parameters", "d_model"}),
 }
+LLAMA_LIKE = {"norm": "rmsnorm", "position": "rope", "activation": "swiglu", "bias": False}
 BAD = {  # arguments that end with exit code 2
     "train": ["no-such-file.txt"],
     "gradcheck": ["--n-layer", "0"],
     "doctor": ["no-such-file.txt"],
     "explain": ["no-such-file.log"],
+    "import": ["no-such-file.gguf", "no-such-folder"],
+    "export": ["no-such-folder", "out.gguf"],
     "diff": ["no-such-folder", "no-such-folder"],
     "bench": ["show"],
 }
@@ -50,7 +55,7 @@ def places(text, tmp_path_factory):
     options = {"batch_size": 2, "max_steps": 3, "progress": False, "output_dir": broken, "learning_rate": 1e38}
     with pytest.raises(loopos.NonFiniteError):
         loopos.train(loopos.ModelConfig(256, 16, 1, 2, 16), Path(text), **options)
-    return {"text": text, "run": run, "broken": broken}
+    return {"text": text, "run": run, "broken": broken, "folder": str(folder), "gguf": str(folder / "tiny.gguf")}
 
 
 def objects(out: str) -> list[dict]:
@@ -77,6 +82,9 @@ def test_the_documents_tell_the_keys_of_every_command():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_prints_json_alone(command, places, capsys):
     arguments, keys = GOOD[command]
+    if command == "import":
+        pytest.importorskip("gguf", reason="the extra [gguf]")
+        loopos.gguf.write(loopos.Model(loopos.ModelConfig(256, 16, 1, 2, 16, **LLAMA_LIKE)), places["gguf"])
     code = main([command, *(each.format(**places) for each in arguments), "--json"])
     *lines, last = objects(capsys.readouterr().out)
     assert code in (0, 1)

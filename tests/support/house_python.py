@@ -26,7 +26,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "saved",
     "companions",
     "model optim",
-    "gradients run scoring",
+    "gguf gradients run scoring",
     "callbacks training",
     "health",
     "testing __init__",  # loopos itself: what `import loopos` gives, all of the above
@@ -43,6 +43,7 @@ MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings
     "bench/peers/": ENGINES,
     "bench/plots.py": {"matplotlib"},
     "text/": {"tokenizers", "jinja2"},
+    "gguf/": {"gguf"},
     "data/examples/parquet.py": {"pyarrow"},
 }
 LINE_LIMIT = 400
