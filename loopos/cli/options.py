@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loopos import checks
-from loopos.choices import ACTIVATIONS, NORMS, POSITIONS
+from loopos.choices import ACTIVATIONS, ATTENTION_BIASES, NORM_PLACEMENTS, NORMS, POSITIONS, QK_NORMS
 from loopos.config import ModelConfig
 from loopos.files import kinds
 from loopos.optim.rules import RULES
@@ -47,6 +47,9 @@ CHOICES = {
     "norm": NORMS,
     "activation": tuple(ACTIVATIONS),
     "position": POSITIONS,
+    "attention_bias": ATTENTION_BIASES,
+    "qk_norm": QK_NORMS,
+    "norm_placement": NORM_PLACEMENTS,
     "optimizer": OPTIMIZERS,
     "lr_schedule": SCHEDULES,
     "on_nonfinite": POLICIES,
@@ -76,7 +79,19 @@ MODEL = {
     "rope_theta": "base of the rotary frequencies",
     "head_dim": "width of one attention head (default: d_model / n_head)",
     "sliding_window": "tokens that a token sees, itself included (default: all before it)",
+    "attention_bias": "biases of attention: of all its projections, of q, k and v alone (default: all with --bias)",
+    "mlp_bias": "biases of the feed-forward (default: as --bias)",
+    "qk_norm": "rms norm of queries and keys: of each head, of all heads together",
+    "norm_placement": "norms before what a branch does, after it, or both",
+    "norm_unit_offset": "norms multiply by 1 + weight",
+    "parallel_residual": "attention and feed-forward side by side",
+    "embedding_scale": "token embeddings are multiplied by it",
+    "attention_scale": "of the scores; 0: 1 / sqrt(width of a head)",
+    "rotary_dim": "elements of a head that rope turns; 0: all",
+    "local_rope_theta": "rope_theta of layers with a sliding window; 0: rope_theta",
 }
+# Fields of a model that came from a folder: a list with an entry a layer, or an object, is nothing to type as a flag.
+WITHOUT_FLAG = ("rope_scaling", "layer_types", "rope_layers")
 TRAIN = {
     "eval_data": "text or ids to score instead of held-out ones",
     "tokenizer": "ids of a text: bytes (of UTF-8), chars, or the path of a tokenizer.json",
@@ -149,7 +164,7 @@ def _add(group: Any, name: str, help_text: str, annotation: str, default: Any = 
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
         help_text += f" (default: {shown})"
     keywords: dict[str, Any] = {"help": help_text}
-    if annotation == "bool":
+    if annotation in ("bool", "bool | None"):
         keywords["action"] = argparse.BooleanOptionalAction
     elif name in CHOICES:
         keywords["choices"] = CHOICES[name]

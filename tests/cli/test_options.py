@@ -101,7 +101,7 @@ def test_a_run_that_is_refused_leaves_the_folder_s_origin_alone(text, tmp_path, 
 
 def test_an_export_that_cannot_be_is_refused_before_the_training(text, tmp_path, no_training, capsys):
     said = refused(capsys, "train", text, *QUICK, "--export", tmp_path / "hf", "--norm", "rmsnorm")
-    assert said.startswith("export: this configuration is of neither Hugging Face family")
+    assert said.startswith("export: this configuration is of no Hugging Face family")
     assert "norm='layernorm', not 'rmsnorm'" in said
     for folder in (text, text / "hf"):
         assert f"export: '{folder}' cannot be made a folder: {text} is not one" in refused(
@@ -173,7 +173,9 @@ def test_a_wrong_flag_points_to_the_help_of_its_command(arguments, said, capsys)
 def test_an_unknown_setting_near_no_other_is_answered_with_the_list(tmp_path, capsys):
     path = tmp_path / "run.toml"
     path.write_text("[model]\nzzz = 1\n")
-    assert "unknown setting 'zzz' in [model]; there are activation, bias" in refused(capsys, "train", "--config", path)
+    assert "unknown setting 'zzz' in [model]; there are activation, attention_bias" in refused(
+        capsys, "train", "--config", path
+    )
 
 
 def test_a_sample_on_a_terminal_that_lacks_its_characters(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import numpy as np
 
 from loopos.errors import NonFiniteError
 
-from .patient import Batches, NotApplicable, Patient
+from .patient import Batches, NotApplicable, Patient, layers_like
 from .report import OK, WARN, Check
 from .stream import stream
 
@@ -90,6 +90,7 @@ def _shape(config: Any, width: int) -> dict[str, Any]:
         "d_model": width,
         "d_ff": max(1, round(width * config.d_ff / config.d_model)),
         "dropout": 0.0,
+        **layers_like(config, BLOCKS),
     }
 
 

@@ -7,6 +7,7 @@ class and family with a few thousand weights.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -182,6 +183,7 @@ class Patient:
             raise NotApplicable("the model has no config to build a small sibling from")
         c = self.config
         grouped = 2 if c.n_kv_head < c.n_head else 1
+        width = 6 if c.head_dim else 8 if c.n_head > 1 else 16  # of a head
         return replace(
             c,
             vocab_size=29,
@@ -193,6 +195,9 @@ class Patient:
             d_ff=24,
             head_dim=6 if c.head_dim else 0,
             sliding_window=4 if c.sliding_window else 0,
+            rotary_dim=max(2, c.rotary_dim * width // c.head_width // 2 * 2) if c.rotary_dim else 0,
+            attention_scale=c.attention_scale * math.sqrt(c.head_width / width),  # relative to the usual one
+            **layers_like(c, min(c.n_layer, 2)),
         )
 
     def sibling(self, dtype: str = "float64", warm: bool = True, **changed: Any) -> Any:
@@ -215,6 +220,17 @@ class Patient:
         ids, targets = rng.integers(0, config.vocab_size, (2, rows, config.context_length))
         targets[:, 1:2] = IGNORE
         return ids, targets
+
+
+def layers_like(config: Any, count: int) -> dict[str, Any]:
+    """The fields of ``config`` that say something of each layer, for ``count`` layers of the kinds that it has."""
+    kinds = [(config.layer_type(i), config.has_rope(i)) for i in range(config.n_layer)]
+    chosen = sorted(kinds.index(kind) for kind in dict.fromkeys(kinds))  # the first of each kind
+    chosen = (chosen * count)[:count]
+    if "sliding" not in [kinds[i][0] for i in chosen] and config.local_rope_theta:
+        chosen[-1] = next(i for i, kind in enumerate(kinds) if kind[0] == "sliding")
+    each = {name: getattr(config, name) for name in ("layer_types", "rope_layers")}
+    return {name: tuple(values[i] for i in chosen) if values else () for name, values in each.items()}
 
 
 @contextmanager

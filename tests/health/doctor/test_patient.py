@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 import loopos
-from loopos.health.doctor.patient import Batches, NotApplicable, blocks_of, listed, parts_of, rms, steps_by_hand
+from loopos.health.doctor.patient import (
+    Batches,
+    NotApplicable,
+    blocks_of,
+    layers_like,
+    listed,
+    parts_of,
+    rms,
+    steps_by_hand,
+)
 from loopos.training import default_settings
 
 
@@ -72,3 +81,29 @@ def test_what_a_model_lacks_is_said(patient):
         _ = patient(Bare()).vocab
     with pytest.raises(NotApplicable, match="no forward"):
         patient(Bare()).forward(np.zeros((1, 2), int))
+
+
+GEMMA = dict(layer_types=("sliding",) * 5 + ("full",), sliding_window=8, local_rope_theta=100.0, rotary_dim=24)
+SMOL = dict(rope_layers=(True, True, True, False, True, False))
+THREE = dict(GEMMA, layer_types=("full",) * 5 + ("sliding",), rope_layers=(True, False, True, True, True, True))
+
+
+@pytest.mark.parametrize(
+    ("fields", "layer_types", "rope_layers"),
+    [
+        (GEMMA, ("sliding", "full"), ()),
+        (SMOL, (), (True, False)),
+        (THREE, ("full", "sliding"), (True, True)),
+        (dict(GEMMA, layer_types=()), (), ()),
+        ({}, (), ()),
+    ],
+)
+def test_a_sibling_has_layers_of_the_kinds_of_its_model(patient, fields, layer_types, rope_layers):
+    size = dict(vocab_size=40, context_length=32, n_layer=6, n_head=4, d_model=128, attention_scale=0.1)
+    one = patient(loopos.Model(loopos.ModelConfig(**size, position="rope", **fields)))
+    config = one.sibling().config
+    assert (config.layer_types, config.rope_layers) == (layer_types, rope_layers)
+    assert config.rotary_dim == (6 if "rotary_dim" in fields else 0)
+    assert config.attention_scale * config.head_width**0.5 == pytest.approx(0.1 * 32**0.5)
+    assert set(layers_like(one.config, 3)["layer_types"]) == set(layer_types)
+    assert len(layers_like(one.config, 5)["rope_layers"]) in (0, 5)
