@@ -132,3 +132,19 @@ def test_a_copy_and_a_checkpoint_are_the_same_model(options, tmp_path):
     again = loopos.Model.from_pretrained(tmp_path)
     assert again.config == model.config
     np.testing.assert_array_equal(again.forward(ids), model.forward(ids))
+
+
+@pytest.mark.parametrize("kind", ["head", "full"])
+def test_norms_of_queries_beyond_the_range_of_the_kernels(kind):
+    """Queries of 1e38: 1 / deviation is below the normal numbers, and the rows are done in long double, in place."""
+    options = dict(VARIANTS["norms of q and k"], qk_norm=kind)
+    narrow, (ids, targets) = model_of(options, norm_eps=1e-6), batch(3, 20)
+    narrow.parameters()["tok_embed.weight"][:] = np.sign(narrow.parameters()["tok_embed.weight"])
+    queries = narrow.parameters()["blocks.0.attn.qkv_proj.weight"][:16]
+    queries[:] = np.float32(2e37) * np.sign(queries)
+    wide = model_of(options, "float64", norm_eps=1e-6)
+    wide.load_state_dict({name: w.astype(np.float64) for name, w in narrow.state_dict().items()})
+    np.testing.assert_allclose(narrow.forward(ids), wide.forward(ids), rtol=0, atol=2e-5)
+    gradients, exact = narrow.loss_and_grads(ids, targets)[1], wide.loss_and_grads(ids, targets)[1]
+    for name in set(gradients) - {"blocks.0.attn.qkv_proj.weight", "blocks.0.attn.qkv_proj.bias"}:  # of q: denormal
+        assert np.linalg.norm(gradients[name] - exact[name]) <= 1e-4 * np.linalg.norm(exact[name]), name

@@ -57,7 +57,8 @@ def reach(patient: Patient) -> Check:
         return Check(name, f"not finite: {listed(bad)}", "finite numbers", FAIL, "loopos train will refuse such a step")
     silent, seen = silent_parts(patient.config, gradients)
     if ids.shape[1] == 1:  # the softmax over one key is 1, whatever q and k
-        silent = [part for part in silent if part[1] not in ("q", "k")]
+        norms = (".q_norm.weight", ".k_norm.weight")
+        silent = [part for part in silent if part[1] not in ("q", "k") and not part[0].endswith(norms)]
     unused = unused_rows(patient, gradients)
     measured = f"{seen - len(silent)} of {seen} parts have a gradient"
     if unused["unreached"]:
