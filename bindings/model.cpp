@@ -20,6 +20,7 @@
 #include "models/gpt.h"
 #include "models/operations.h"
 #include "ops/global_norm.h"
+#include "stored.h"
 
 namespace loopos::bind {
 namespace {
@@ -32,7 +33,10 @@ struct Planted {
 template <class T>
 class Transformer {
  public:
-  Transformer(const py::dict& config, std::optional<std::uint64_t> seed) : gpt_(config_from(config), seed) {}
+  Transformer(const py::dict& config, std::optional<std::uint64_t> seed) : gpt_(config_from(config), seed) {
+    require(std::is_same_v<T, float> || gpt_.config().weights == Storage::plain,
+            "weights that are stored small belong to a float32 model");
+  }
 
   /// Views into the flat buffer of the weights, which `self` keeps alive. trainable: None for all, or only those that
   /// are or are not.
@@ -194,6 +198,12 @@ class Transformer {
     return fired;
   }
 
+  ParameterSet<T>& parameter_set() { return gpt_.parameters(); }
+  std::unique_lock<std::mutex> serialise() {
+    const Computing computing;
+    return std::unique_lock<std::mutex>(mutex_);
+  }
+
   Index start_generation(Index batch, Index length, const py::object& padding) {
     require(batch >= 0 && length >= 0 && length <= gpt_.config().context_length, "generate: batch ", batch,
             " and length ", length, " do not fit the context length ", gpt_.config().context_length);
@@ -239,11 +249,6 @@ class Transformer {
   }
 
  private:
-  std::unique_lock<std::mutex> serialise() {
-    const Computing computing;
-    return std::unique_lock<std::mutex>(mutex_);
-  }
-
   /// Shared: another Python thread may take one out while a pass waits for its turn.
   std::vector<std::shared_ptr<Planted>> plants_at(const py::object& step, std::uint64_t micro) {
     std::vector<std::shared_ptr<Planted>> here;
@@ -282,9 +287,10 @@ template <class T>
 void bind_transformer(py::module_& m, const char* name) {
   using Class = Transformer<T>;
   using py::arg;
-  py::class_<Class>(m, name, "A decoder-only transformer of one dtype; loopos.Model is its public face.")
-      .def(py::init<const py::dict&, std::optional<std::uint64_t>>(), arg("config"), arg("seed"),
-           "seed: of the initial weights; None leaves them as the memory is, to be written before anything else.")
+  py::class_<Class> c(m, name, "A decoder-only transformer of one dtype; loopos.Model is its public face.");
+  bind_stored_weights(c);
+  c.def(py::init<const py::dict&, std::optional<std::uint64_t>>(), arg("config"), arg("seed"),
+        "seed: of the initial weights; None leaves them as the memory is, to be written before anything else.")
       .def(
           "parameters",
           [](const py::object& self, const py::object& trainable) {

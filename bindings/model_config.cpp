@@ -2,6 +2,8 @@
 
 #include <pybind11/stl.h>
 
+#include "stored.h"
+
 namespace loopos::bind {
 namespace {
 
@@ -58,6 +60,7 @@ GptConfig config_from(const py::dict& d) {
   c.norm_eps = d["norm_eps"].cast<double>();
   c.embedding_scale = d["embedding_scale"].cast<double>();
   c.attention_scale = d["attention_scale"].cast<double>();
+  if (const py::object weights = d["weights"]; !weights.is_none()) c.weights = storage_of(weights.cast<std::string>());
   return c;
 }
 

@@ -9,36 +9,21 @@
 namespace loopos::bind {
 namespace {
 
-struct Name {
-  const char* name;
-  Storage kind;
-};
-constexpr Name kNames[] = {{"bfloat16", Storage::bfloat16}, {"int8", Storage::int8}};
-
 std::unique_ptr<StoredWeight> store(const py::object& weight_in, const std::string& storage) {
   const auto from = input<float>("store", "weight", weight_in, 2);
   auto weight = std::make_unique<StoredWeight>();
   weight->kind = storage_of(storage);
   weight->out = from.shape[0];
   weight->in = from.shape[1];
-  Index refused;
   {
     const Computing computing;
     allocate_stored(*weight);
-    refused = store_rows(*weight, from.data, 0, weight->out);
   }
-  require(refused < 0, "store: weight[", refused < 0 ? 0 : refused / weight->in, ", ",
-          refused < 0 ? 0 : refused % weight->in, "] is ", refused < 0 ? 0.0f : from.data[refused],
-          ", which cannot be stored as ", storage);
+  const Index refused = store_into(*weight, 0, weight_in);
+  if (refused >= 0)
+    throw std::invalid_argument(cat("store: weight[", refused / weight->in, ", ", refused % weight->in, "] is ",
+                                    from.data[refused], ", which cannot be stored as ", storage));
   return weight;
-}
-
-py::array values(const StoredWeight& weight) {
-  auto array = output<float>({weight.out, weight.in});
-  float* to = array.mutable_data();
-  const Computing computing;
-  load_stored(weight, 0, weight.out, to);
-  return std::move(array);
 }
 
 py::array stored_linear(const py::object& x_in, const StoredWeight& weight, const py::object& bias_in) {
@@ -73,25 +58,15 @@ py::array stored_linear_backward_py(const py::object& dy_in, const StoredWeight&
 
 }  // namespace
 
-Storage storage_of(const std::string& name) {
-  for (const auto& entry : kNames)
-    if (name == entry.name) return entry.kind;
-  throw std::invalid_argument(cat("storage must be 'bfloat16' or 'int8', got '", name, "'"));
-}
-
-const char* storage_name(Storage kind) {
-  for (const auto& entry : kNames)
-    if (kind == entry.kind) return entry.name;
-  return "plain";
-}
-
 void bind_stored(py::module_& ops) {
   using py::arg;
   py::class_<StoredWeight>(ops, "StoredWeight", "A frozen weight (O, I) in a small storage type; ops.store makes one.")
       .def_property_readonly("storage", [](const StoredWeight& w) { return storage_name(w.kind); })
       .def_property_readonly("shape", [](const StoredWeight& w) { return py::make_tuple(w.out, w.in); })
       .def_property_readonly("nbytes", [](const StoredWeight& w) { return w.bytes.size(); })
-      .def("numpy", &values, "The numbers that products compute with, (O, I) float32.");
+      .def(
+          "numpy", [](const StoredWeight& w) { return load_from(w, 0, w.out); },
+          "The numbers that products compute with, (O, I) float32.");
   ops.def("store", &store, arg("weight"), arg("storage"),
           R"(A frozen copy of weight (O, I) float32 in a small storage type, of which only products are taken.
 

@@ -63,6 +63,11 @@ class TransformerF32:
         (number of the generation, positions that the cache holds, positions there is room for).
         """
 
+    def get_stored(self, name: str) -> tuple:
+        """
+        The bytes of a stored weight and its errors, copied.
+        """
+
     def grad_norm(self) -> float:
         """
         The Euclidean norm of all gradients together, in double.
@@ -76,6 +81,16 @@ class TransformerF32:
     def ledger(self) -> list:
         """
         The tensors of the last trace(), in the order of execution, as dicts.
+        """
+
+    def load_stored(
+        self,
+        name: str,
+        first: typing.SupportsInt | typing.SupportsIndex,
+        rows: typing.SupportsInt | typing.SupportsIndex,
+    ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        Rows of a stored weight, as the float32 numbers that products compute with.
         """
 
     def loss(
@@ -94,6 +109,11 @@ class TransformerF32:
     ) -> numpy.typing.NDArray[numpy.float64]:
         """
         The loss of each position (B, T), in double; 0 where the target does not count.
+        """
+
+    def names(self) -> list:
+        """
+        All weights, also those that are stored small, in the order of execution.
         """
 
     def next_logits(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
@@ -116,6 +136,11 @@ class TransformerF32:
         The cache forgets all but its first `used` positions.
         """
 
+    def set_stored(self, name: str, state: tuple) -> None:
+        """
+        Puts back what get_stored gave.
+        """
+
     def set_trainable(self, name: str, trainable: bool) -> None:
         """
         False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
@@ -129,6 +154,16 @@ class TransformerF32:
     ) -> int:
         """
         Empties the key/value cache and makes room for `length` positions; the first padding[b] of row b will be seen by none. Returns the number of this generation.
+        """
+
+    def store(self, name: str, first: typing.SupportsInt | typing.SupportsIndex, rows: typing.Any) -> int:
+        """
+        Stores rows (n, in) float32 from row `first` on. Returns the flat place of a number that cannot be stored, or -1.
+        """
+
+    def stored(self) -> list:
+        """
+        Of each weight that is stored small a dict: name, shape, storage, bytes, largest_error, relative_error.
         """
 
     def trace(
@@ -205,6 +240,11 @@ class TransformerF64:
         (number of the generation, positions that the cache holds, positions there is room for).
         """
 
+    def get_stored(self, name: str) -> tuple:
+        """
+        The bytes of a stored weight and its errors, copied.
+        """
+
     def grad_norm(self) -> float:
         """
         The Euclidean norm of all gradients together, in double.
@@ -218,6 +258,16 @@ class TransformerF64:
     def ledger(self) -> list:
         """
         The tensors of the last trace(), in the order of execution, as dicts.
+        """
+
+    def load_stored(
+        self,
+        name: str,
+        first: typing.SupportsInt | typing.SupportsIndex,
+        rows: typing.SupportsInt | typing.SupportsIndex,
+    ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        Rows of a stored weight, as the float32 numbers that products compute with.
         """
 
     def loss(
@@ -236,6 +286,11 @@ class TransformerF64:
     ) -> numpy.typing.NDArray[numpy.float64]:
         """
         The loss of each position (B, T), in double; 0 where the target does not count.
+        """
+
+    def names(self) -> list:
+        """
+        All weights, also those that are stored small, in the order of execution.
         """
 
     def next_logits(self, ids: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
@@ -258,6 +313,11 @@ class TransformerF64:
         The cache forgets all but its first `used` positions.
         """
 
+    def set_stored(self, name: str, state: tuple) -> None:
+        """
+        Puts back what get_stored gave.
+        """
+
     def set_trainable(self, name: str, trainable: bool) -> None:
         """
         False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
@@ -271,6 +331,16 @@ class TransformerF64:
     ) -> int:
         """
         Empties the key/value cache and makes room for `length` positions; the first padding[b] of row b will be seen by none. Returns the number of this generation.
+        """
+
+    def store(self, name: str, first: typing.SupportsInt | typing.SupportsIndex, rows: typing.Any) -> int:
+        """
+        Stores rows (n, in) float32 from row `first` on. Returns the flat place of a number that cannot be stored, or -1.
+        """
+
+    def stored(self) -> list:
+        """
+        Of each weight that is stored small a dict: name, shape, storage, bytes, largest_error, relative_error.
         """
 
     def trace(

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from loopos import _core, checks, hf, saved
+from loopos import _core, checks, hf, saved, storage
 from loopos.births.birth import find_birth
 from loopos.companions import Companions
 from loopos.config import ModelConfig
@@ -45,25 +45,27 @@ class Model(Companions):
 
     seed: of the initial weights (normal 0.02, residual outputs 0.02 / sqrt(2 n_layer), biases 0, norm weights 1); the
     same seed gives the same bits everywhere, and a float64 model starts from the same float32 numbers.
-    dtype: "float32" or "float64". A model that does not fit in memory is refused with MemoryError, in bytes, before
-    anything is allocated. Calls from several threads on one model are done one after another.
+    dtype: "float32" or "float64". weights: None (the dtype), or "bfloat16" or "int8", see :attr:`weights`. A model
+    that does not fit in memory is refused with MemoryError, in bytes, before anything is allocated. Calls from several
+    threads on one model are done one after another.
     """
 
-    def __init__(self, config: ModelConfig, *, seed: int = 0, dtype: str = "float32"):
+    def __init__(self, config: ModelConfig, *, seed: int = 0, dtype: str = "float32", weights: str | None = None):
         if not isinstance(config, ModelConfig):
             raise TypeError(f"Model: config must be a ModelConfig, got {checks.shown(config)}")
         dtype = checks.choice("Model", "dtype", dtype, tuple(_CLASSES))
-        self._build(config, dtype, checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED))
+        weights = storage.resolve("Model", weights, dtype)
+        self._build(config, dtype, weights, checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED))
 
-    def _build(self, config: ModelConfig, dtype: str, seed: int | None) -> None:
+    def _build(self, config: ModelConfig, dtype: str, weights: str, seed: int | None) -> None:
         """seed None: the weights are not initialised, and the caller writes all of them."""
-        self._dtype = dtype
-        _refuse_oversized(config, self._dtype)
+        self._dtype, self._weights = dtype, weights
+        storage.refuse_oversized(config, weights)
         self._config = config
         self.lock = threading.RLock()  # train and the optimizers take it too; a callback may call the model again
         _MODELS.add(self)
         self._training = False  # inside loopos.train
-        self._core = _CLASSES[self._dtype](_for_core(config), seed)
+        self._core = _CLASSES[self._dtype](_for_core(config) | {"weights": storage.small(weights)}, seed)
 
     @property
     def config(self) -> ModelConfig:
@@ -73,8 +75,21 @@ class Model(Companions):
     def dtype(self) -> str:
         return self._dtype
 
+    @property
+    def weights(self) -> str:
+        """What the matrices of products and the token table are stored as: the dtype, or "bfloat16" or "int8", which
+        are frozen: then parameters() has norms and biases alone, and only adapters can be trained. Arithmetic stays
+        float32."""
+        return self._weights
+
+    @_serialised
+    def storage_errors(self) -> dict[str, dict[str, Any]]:
+        """How far the weights that are stored small are from those that were given, by name: {"storage", "bytes",
+        "largest": of |stored - given|, "relative": root of sum (stored - given)^2 / sum given^2}."""
+        return storage.errors(self._core)
+
     def __repr__(self) -> str:
-        return f"Model({self._config}, dtype={self._dtype!r})"
+        return f"Model({self._config}, dtype={self._dtype!r}{storage.said(self._weights)})"
 
     # Computing
 
@@ -118,6 +133,7 @@ class Model(Companions):
         NonFiniteError when the loss, an activation or a gradient is NaN or infinite; its ``birth`` says where it arose.
         documents: as in :meth:`forward`.
         """
+        storage.refuse_training("Model.loss_and_grads", self)
         ignore_index = checks.integer(
             "Model.loss_and_grads", "ignore_index", ignore_index, low=-(2**63), high=2**63 - 1
         )
@@ -208,6 +224,8 @@ class Model(Companions):
             raise TypeError(
                 f"Model.{verb}: pattern must be None or a str such as 'blocks.0.*', got {checks.shown(pattern)}"
             )
+        if trainable:
+            storage.refuse_small(f"Model.{verb}", self._weights)
         if self._training:
             raise RuntimeError(f"Model.{verb}: loopos.train is training this model; call it before train or after it")
         names = [name for name in self.parameters() if pattern is None or fnmatchcase(name, pattern)]
@@ -256,27 +274,29 @@ class Model(Companions):
     # Files
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], *, dtype: str | None = None) -> Model:
+    def from_pretrained(
+        cls, folder: str | os.PathLike[str], *, dtype: str | None = None, weights: str | None = None
+    ) -> Model:
         """A model from a Hugging Face folder (config.json and safetensors, one file or several), from the folder of a
         run of loopos.train (its newest sound checkpoint), or from one checkpoint.
 
-        dtype None keeps the file's F32 or F64; F16 and BF16 need ``dtype=``. Settings that are not supported raise
-        ValueError naming them, malformed files CheckpointError.
+        dtype None keeps the file's F32 or F64; F16 and BF16 need ``dtype=`` or ``weights=``. weights: "float32",
+        "bfloat16" or "int8" (:attr:`weights`): each tensor becomes that as it is read. Settings that are not supported
+        raise ValueError naming them, malformed files CheckpointError.
         """
-        model = cls.of(saved.read(folder, dtype))
+        model = cls.of(saved.read(folder, storage.arithmetic(weights, dtype)), weights)
         vars(model._config)["_loaded_from"] = os.fspath(folder)  # by which the doctor knows that weights were meant
         return model
 
     @classmethod
-    def of(cls, found: saved.Saved) -> Model:
-        """The model that :func:`loopos.saved.read` found."""
+    def of(cls, found: saved.Saved, weights: str | None = None) -> Model:
+        """The model that :func:`loopos.saved.read` found, with its matrices stored as ``weights``."""
         model = cls.__new__(cls)
-        model._build(found.config, found.dtype, None)
+        model._build(found.config, found.dtype, storage.resolve("from_pretrained", weights, found.dtype), None)
         if isinstance(found.arrays, hf.Weights):  # one after another, so that the model is in memory once
-            for name, view in model.parameters().items():
-                found.arrays.into(name, view)
+            storage.fill_all(model._core, found.arrays)
         else:
-            model.load_state_dict(found.arrays)
+            model.load_state_dict(storage.fill_from(model._core, found.arrays))
         model.accompany(found.source, found.state.get("tokenizer"), found.state.get("record"))
         return model
 
@@ -284,8 +304,10 @@ class Model(Companions):
         """Writes a folder that transformers opens with nothing missing; atomic. Of a model that came from a Hugging
         Face folder, its tokenizer, chat template, generation_config.json and special tokens go along; of one that
         loopos.train trained, a model card (README.md), which never replaces one that a person wrote. ValueError names
-        the field that keeps a configuration from being of a family of theirs."""
-        hf.write_pretrained(folder, self._config, self.state_dict(), self._source, self.record)
+        the field that keeps a configuration from being of a family of theirs. Of bfloat16 weights the file is F32,
+        exactly; int8 weights are refused: what they left out would be missing from the folder."""
+        arrays = storage.to_save(self._core, self._weights)
+        hf.write_pretrained(folder, self._config, arrays, self._source, self.record)
 
     # Copies: copy.copy, copy.deepcopy and pickle all give a model that shares nothing with this one
 
@@ -293,7 +315,12 @@ class Model(Companions):
     def __getstate__(self) -> dict[str, Any]:
         own = {name: value for name, value in vars(self).items() if name not in ("_core", "lock")}
         own["_record"] = self.record
-        return {"weights": self.state_dict(), "frozen": list(self.parameters(trainable=False)), "own": own}
+        return {
+            "weights": self.state_dict(),
+            "small": storage.state(self._core),
+            "frozen": list(self.parameters(trainable=False)),
+            "own": own,
+        }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         state = self.__getstate__()  # its weights are copies already
@@ -303,10 +330,11 @@ class Model(Companions):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         own, weights = state["own"], state["weights"]
-        self._build(own["_config"], own["_dtype"], None)
+        self._build(own["_config"], own["_dtype"], own.get("_weights", own["_dtype"]), None)
         vars(self).update(own | {"_training": False})
         self.load_state_dict(weights)
         self._record = own.get("_record")
+        storage.put_back(self._core, state.get("small", {}))
         self._freeze_alone(state["frozen"])
 
 
@@ -332,16 +360,3 @@ def _for_core(config: ModelConfig) -> dict[str, Any]:
         window = config.sliding_window if kind == "sliding" else 0
         layers.append({"window": window, "frequencies": turned, "rope_factor": factor})
     return config.to_dict() | {"head_width": config.head_width, "layers": layers}
-
-
-def _refuse_oversized(config: ModelConfig, dtype: str) -> None:
-    """MemoryError before anything is allocated. Exact integers here: these sizes may exceed what C++ can hold."""
-    per_block = 8192  # names, shapes and layers of one block, whatever its width
-    size = 2 * config.num_parameters() * np.dtype(dtype).itemsize + per_block * config.n_layer
-    available = _core.available_bytes()
-    if size > available:
-        raise MemoryError(
-            f"Model: weights and gradients of this configuration take {size} bytes, and {available:.0f} bytes are "
-            f"available; check n_layer {config.n_layer}, d_model {config.d_model}, d_ff {config.d_ff}, vocab_size "
-            f"{config.vocab_size}, context_length {config.context_length}"
-        )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from . import checks
+from . import checks, storage
 from .births.growth import Growth
 from .config import ModelConfig
 from .data.batches import IGNORE, DatasetSource
@@ -134,6 +134,7 @@ def train(
     hooks = Hooks(callbacks, progress=checks.boolean("train", "progress", progress))
     resuming.check_argument(resume, output_dir)
     config = model if isinstance(model, ModelConfig) else model.config
+    storage.refuse_training("train", model)
     sources = open_data(model, data, eval_data, tokenizer, settings, progress)
     if isinstance(model, Model) and sources.tokenizer is not None:
         warn_of_another(model.tokenizer if tokenizer is None else tokenizer, sources.tokenizer, config.vocab_size)

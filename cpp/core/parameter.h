@@ -14,6 +14,7 @@
 #include "core/buffer.h"
 #include "core/memory.h"
 #include "core/philox.h"
+#include "core/stored_weight.h"
 #include "core/thread_pool.h"
 
 namespace loopos {
@@ -24,6 +25,7 @@ struct Parameter {
   std::vector<Index> shape;
   double init_mean = 0, init_std = 0;  // normal(mean, std); std 0 is a constant
   Index layer = -1;                    // number of its block; -1: outside blocks
+  std::uint64_t number = 0;            // in the order of execution, those that are stored small counted too
   Index size = 0, offset = 0;
   T* value = nullptr;
   bool trainable = true;  // false: frozen. It has no gradient, and no optimizer touches it
@@ -40,9 +42,43 @@ struct Parameter {
   bool take_stale() { return std::exchange(stale, false); }
 };
 
+/// Initial values `first` to `first` + count of a tensor, from an even one: element i of tensor j is a function of
+/// (seed, j, i) alone.
+template <class T>
+void draw_initial(std::uint64_t seed, std::uint64_t tensor, double mean, double std, Index first, Index count, T* to) {
+  parallel_blocks(count, 1 << 14, [&](Index begin, Index end) {  // an even block, so that pairs stay whole
+    for (Index i = begin; i < end; i += 2) {
+      const auto pair = std > 0 ? normal_pair(philox(seed, static_cast<std::uint64_t>((first + i) / 2), tensor))
+                                : std::array<double, 2>{};
+      for (Index j = 0; j < 2 && i + j < end; ++j)
+        to[i + j] = static_cast<T>(static_cast<float>(mean + std * pair[static_cast<std::size_t>(j)]));
+    }
+  });
+}
+
+/// weights: what the factors of products are stored as. Those that are stored small are frozen and no parameters: no
+/// traversal of list() comes to them.
 template <class T>
 class ParameterSet {
  public:
+  explicit ParameterSet(Storage weights = Storage::plain) : storage_(weights) {}
+
+  Storage storage() const { return storage_; }
+  std::deque<StoredWeight>& stored() { return stored_; }
+  const std::deque<StoredWeight>& stored() const { return stored_; }
+  StoredWeight* add_stored(std::string name, Index out, Index in, double std, Index layer) {
+    StoredWeight w;
+    w.name = std::move(name);
+    w.out = out;
+    w.in = in;
+    w.init_std = std;
+    w.layer = layer;
+    w.kind = storage_;
+    w.number = next_++;
+    stored_.push_back(std::move(w));
+    return &stored_.back();
+  }
+
   /// The reference stays valid. Order of calls is order of execution and of everything that walks the parameters.
   Parameter<T>* add(std::string name, std::vector<Index> shape, double mean, double std, Index layer = -1) {
     Parameter<T> p;
@@ -51,6 +87,7 @@ class ParameterSet {
     p.shape = std::move(shape);
     p.init_mean = mean;
     p.init_std = std;
+    p.number = next_++;
     double count = 1;
     for (Index n : p.shape) count *= static_cast<double>(n);
     bytes_ += count * sizeof(T) + kAlignment;
@@ -70,11 +107,10 @@ class ParameterSet {
       total_ += padded(p.size);
     }
     values_ = Buffer<T>(total_);
-    std::uint64_t tensor = 0;
     for (auto& p : list_) {
       p.value = values_.data() + p.offset;
       std::fill(p.value + p.size, p.value + padded(p.size), T(0));
-      if (seed) initialise(p, *seed, tensor++);
+      if (seed) draw_initial(*seed, p.number, p.init_mean, p.init_std, 0, p.size, p.value);
     }
   }
 
@@ -128,22 +164,13 @@ class ParameterSet {
     }
   }
 
-  static void initialise(Parameter<T>& p, std::uint64_t seed, std::uint64_t tensor) {
-    parallel_blocks(p.size, 1 << 14, [&](Index begin, Index end) {  // an even block, so that pairs stay whole
-      for (Index i = begin; i < end; i += 2) {
-        const auto pair = p.init_std > 0 ? normal_pair(philox(seed, static_cast<std::uint64_t>(i / 2), tensor))
-                                         : std::array<double, 2>{};
-        for (Index j = 0; j < 2 && i + j < end; ++j)
-          p.value[i + j] =
-              static_cast<T>(static_cast<float>(p.init_mean + p.init_std * pair[static_cast<std::size_t>(j)]));
-      }
-    });
-  }
-
+  Storage storage_;
   std::deque<Parameter<T>> list_;
+  std::deque<StoredWeight> stored_;
   Buffer<T> values_;
   std::shared_ptr<Buffer<T>> grads_ = std::make_shared<Buffer<T>>();
   Index total_ = 0, selection_ = 0;
+  std::uint64_t next_ = 0;
   double bytes_ = 0;
 };
 

@@ -2,6 +2,7 @@
 // affair (kernels/gemm/stored.h).
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "core/buffer.h"
@@ -11,8 +12,10 @@ namespace loopos {
 
 struct StoredWeight {
   std::string name;
-  Index out = 0, in = 0;  // its shape
-  Index layer = -1;       // number of its block; -1: outside blocks
+  Index out = 0, in = 0;     // its shape
+  double init_std = 0;       // of its initial values
+  Index layer = -1;          // number of its block; -1: outside blocks
+  std::uint64_t number = 0;  // among all weights, in the order of execution
   Storage kind = Storage::bfloat16;
   Buffer<unsigned char> bytes;
   double largest_error = 0, error_squares = 0, squares = 0;  // see StorageError

@@ -1,9 +1,8 @@
 // Token embedding times a scale plus, for learned positions, position embedding; then dropout.
 #pragma once
 
-#include "layers/pass.h"
+#include "layers/weight.h"
 #include "ops/dropout.h"
-#include "ops/embedding.h"
 #include "ops/position_embedding.h"
 
 namespace loopos {
@@ -16,22 +15,22 @@ class Embedding {
   Embedding(ParameterSet<T>& set, Index dropout_site, Index vocab, Index width, Index positions, double scale,
             double std)
       : dropout_site_(dropout_site), vocab_(vocab), count_(positions), width_(width), scale_(scale) {
-    tokens_ = set.add("tok_embed.weight", {vocab, width}, 0, std);
+    tokens_ = Weight<T>(set, "tok_embed.weight", vocab, width, std, Index{-1});
     if (positions) positions_ = set.add("pos_embed.weight", {positions, width}, 0, std);
   }
 
-  Parameter<T>* tokens() const { return tokens_; }
-  bool trains() const { return tokens_->trainable || (positions_ && positions_->trainable); }
+  const Weight<T>& tokens() const { return tokens_; }
+  bool trains() const { return tokens_.trains() || (positions_ && positions_->trainable); }
 
   /// ids (B, T), y (rows, width).
   void forward(const Pass& pass, const Index* ids, T* y) {
-    embedding_forward(ids, tokens_->value, pass.rows(), width_, scale_, y);
+    tokens_.look_up(ids, pass.rows(), scale_, y);
     if (positions_) position_embedding_forward(y, positions_->value, pass.positions, pass.batch, pass.time, width_, y);
     if (pass.dropout > 0)
       dropout_forward(y, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_),
                       y);
     site_.see(pass, "forward", "embedding", "y", y, width_, [&](Operands& o) {
-      embedding_operands(o, ids, tokens_->value, width_, scale_);
+      tokens_.look_up_operands(o, ids, scale_);
       if (positions_) position_embedding_operands(o, positions_->value, pass.positions, pass.time, width_);
       o.set("dropout", pass.dropout);
     });
@@ -41,9 +40,10 @@ class Embedding {
   void parameter_gradients(const Pass& pass, const Index* ids, T* dy) {
     if (!trains()) return;
     if (pass.dropout > 0) dropout_backward(dy, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, dy);
-    if (tokens_->trainable) {
-      embedding_backward(dy, ids, pass.rows(), width_, vocab_, scale_, tokens_->sum());
-      pass.see_gradient("embedding", *tokens_,
+    if (tokens_.trains()) {
+      Parameter<T>& table = tokens_.parameter();
+      embedding_backward(dy, ids, pass.rows(), width_, vocab_, scale_, table.sum());
+      pass.see_gradient("embedding", table,
                         [&](Operands& o) { embedding_backward_operands(o, dy, ids, pass.rows(), width_, scale_); });
     }
     if (!positions_ || !positions_->trainable) return;
@@ -57,7 +57,8 @@ class Embedding {
   Site site_{"embed", -1};
   Index dropout_site_ = 0, vocab_ = 0, count_ = 0, width_ = 0;  // count_: of the positions
   double scale_ = 1;
-  Parameter<T>*tokens_ = nullptr, *positions_ = nullptr;
+  Weight<T> tokens_;
+  Parameter<T>* positions_ = nullptr;
 };
 
 }  // namespace loopos

@@ -20,12 +20,14 @@ class Head {
  public:
   Head() = default;
   /// tied: the weight to share, or null for one of its own.
-  Head(ParameterSet<T>& set, Parameter<T>* tied, Index vocab, Index width, double std)
-      : vocab_(vocab), width_(width), weight_(tied ? tied : set.add("lm_head.weight", {vocab, width}, 0, std)) {}
+  Head(ParameterSet<T>& set, const Weight<T>* tied, Index vocab, Index width, double std)
+      : vocab_(vocab),
+        width_(width),
+        weight_(tied ? *tied : Weight<T>(set, "lm_head.weight", vocab, width, std, Index{-1})) {}
 
-  bool trains() const { return weight_->trainable; }
-  Index size() const { return vocab_ * width_; }
-  void visit_weights(const WeightVisitor<T>& visitor) { visitor(weight_->value, width_, vocab_, packed_); }
+  bool trains() const { return weight_.trains(); }
+  Index size() const { return weight_.size(); }
+  void visit_weights(const WeightVisitor<T>& visitor) { weight_.visit(visitor); }
 
   /// Rows whose logits are held at once, of a pass over this many; and whether that is all of them.
   Index tile(Index rows) const { return std::min(rows, std::max<Index>(64, kTileElements / vocab_)); }
@@ -39,14 +41,13 @@ class Head {
 
   /// logits (rows, V).
   void forward(const Pass& pass, const T* x, T* logits) {
-    linear_forward<T>(x, weight_->value, nullptr, pass.rows(), width_, vocab_, logits, nullptr, packed(pass));
+    weight_.forward(pass, x, nullptr, pass.rows(), logits, nullptr);
   }
 
   /// Targets (rows); total() gives their sum. With dx: also the gradient scale * d(sum)/dx (overwritten). Where
   /// one tile holds the whole batch, as it must for a part, parameter_gradients is to follow; else that of the weight
   /// is accumulated at once.
   void loss(const Pass& pass, const T* x, const Index* targets, const CrossEntropyOptions& options, T scale, T* dx) {
-    const T* weight = weight_->value;
     const Index begin = pass.first * pass.time;  // rows of the batch before this part
     const bool keep = one_tile(begin + pass.rows());
     const Index step = keep ? pass.rows() : tile(pass.rows());
@@ -55,9 +56,9 @@ class Head {
       T* logits = keep ? logits_ + begin * vocab_ : logits_;
       T* lse = lse_.at(pass) + first;
       double* losses = losses_.data() + begin + first;
-      linear_forward<T>(x + first * width_, weight, nullptr, rows, width_, vocab_, logits, nullptr, packed(pass));
+      weight_.forward(pass, x + first * width_, nullptr, rows, logits, nullptr);
       see(pass, "forward", "linear", "logits", logits, first, rows,
-          [&](Operands& o) { linear_operands<T>(o, x, weight, nullptr, width_); });
+          [&](Operands& o) { weight_.operands(o, x, nullptr); });
       cross_entropy_forward(logits, targets + first, rows, vocab_, options, losses, lse);
       pass.see(
           "forward", -1, "cross_entropy", "", "loss", losses, {pass.batch, pass.time},
@@ -70,12 +71,11 @@ class Head {
       cross_entropy_backward(&scale, Index{0}, logits, targets + first, lse, rows, vocab_, options, logits);
       see(pass, "backward", "cross_entropy", "dlogits", logits, first, rows,
           [&](Operands& o) { cross_entropy_backward_operands(o, scale, targets[o.row()], lse, o.row() - first); });
-      linear_backward(logits, weight, rows, width_, vocab_, dx + first * width_, packed(pass));
+      weight_.backward(pass, logits, rows, dx + first * width_);
       if (!keep) weight_gradient(logits, x + first * width_, rows);
       pass.see(
           "backward", -1, "linear", "", "lm_head.dx", dx + first * width_, {pass.batch, pass.time, width_},
-          [&](Operands& o) { linear_backward_operands(o, logits, weight, width_, vocab_, first); }, first * width_,
-          rows * width_);
+          [&](Operands& o) { weight_.backward_operands(o, logits, first); }, first * width_, rows * width_);
     }
   }
 
@@ -84,7 +84,7 @@ class Head {
     if (!trains()) return;
     const bool kept = one_tile(pass.rows());  // else the gradients of the logits are no longer there
     if (kept) weight_gradient(logits_, x, pass.rows());
-    pass.see_gradient("linear", *weight_, [&](Operands& o) {
+    pass.see_gradient("linear", weight_.parameter(), [&](Operands& o) {
       if (kept) linear_weight_gradient_operands(o, logits_, x, pass.rows(), width_, vocab_);
     });
   }
@@ -106,10 +106,8 @@ class Head {
   static constexpr Index kTileElements = Index{1} << 24;  // 64 MB of float logits at most
 
   void weight_gradient(const T* dlogits, const T* x, Index rows) {
-    if (trains()) linear_weight_gradient(dlogits, x, rows, width_, vocab_, !weight_->take_stale(), weight_->grad);
+    if (trains()) weight_.gradient(dlogits, x, rows);
   }
-
-  const PackedWeight<T>* packed(const Pass& pass) const { return pass.packed ? &packed_ : nullptr; }
 
   /// Rows `first` to `first` + `rows` of a tensor (batch, time, V).
   template <class Take>
@@ -119,8 +117,7 @@ class Head {
   }
 
   Index vocab_ = 0, width_ = 0;
-  Parameter<T>* weight_ = nullptr;
-  PackedWeight<T> packed_;
+  Weight<T> weight_;
   T* logits_ = nullptr;
   Rows<T> lse_;
   std::vector<double> losses_;

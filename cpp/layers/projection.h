@@ -3,17 +3,12 @@
 // kind they hold.
 #pragma once
 
-#include <functional>
 #include <memory>
 
 #include "layers/plan.h"
-#include "ops/linear.h"
+#include "layers/weight.h"
 
 namespace loopos {
-
-/// Called with every weight (out, in) that is a factor of products: its values, in, out, and where it can be packed.
-template <class T>
-using WeightVisitor = std::function<void(const T* weight, Index in, Index out, PackedWeight<T>& packed)>;
 
 template <class T>
 class Projection {

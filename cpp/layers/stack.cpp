@@ -115,6 +115,7 @@ void Stack<T>::plan_packing(Arena<T>& arena) {
   packing_.clear();
   if (!in_parts()) return;
   each_weight([&](const T* weight, Index in, Index out, PackedWeight<T>& packed) {
+    if (!weight) return;
     packed = {weight, in, out};
     const auto plan = [&](kernels::PackedMatrix<T>& side) {
       constexpr Index kColumns = 128;

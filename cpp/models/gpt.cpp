@@ -47,11 +47,15 @@ std::vector<BlockConfig> block_configs(const GptConfig& c) {
 template <class T>
 Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
     : config_(c),
+      set_(c.weights),
       embedding_(set_, 0, c.vocab_size, c.d_model, c.rope ? 0 : c.context_length, c.embedding_scale, kStd),
       stack_(set_, *this, c.d_model, 1, block_configs(c)),
       norm_(set_, {"final_norm", -1}, c.d_model, norm_config(c)),
-      head_(set_, c.tie_embeddings ? embedding_.tokens() : nullptr, c.vocab_size, c.d_model, kStd) {
+      head_(set_, c.tie_embeddings ? &embedding_.tokens() : nullptr, c.vocab_size, c.d_model, kStd) {
   set_.allocate(seed);
+  for (auto& weight : set_.stored()) allocate_stored(weight, seed);
+  if (c.weights != Storage::plain)  // what is not stored small does not learn beside it
+    for (auto& p : set_.list()) set_.set_trainable(p, false);
 }
 
 template <class T>

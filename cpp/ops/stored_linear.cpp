@@ -3,15 +3,25 @@
 #include <cstring>
 
 #include "core/memory.h"
-#include "core/thread_pool.h"
+#include "core/parameter.h"
 #include "kernels/gemm/stored.h"
+#include "kernels/isa/table.h"
 
 namespace loopos {
 
-void allocate_stored(StoredWeight& w) {
+void allocate_stored(StoredWeight& w, std::optional<std::uint64_t> seed) {
   const Index bytes = kernels::stored_bytes(w.kind, w.out, w.in);
+  require_memory(w.name, static_cast<double>(bytes));
   w.bytes = Buffer<unsigned char>(bytes);
   if (bytes) std::memset(w.bytes.data(), 0, static_cast<std::size_t>(bytes));
+  if (!seed) return;
+  const Index step = std::max<Index>(1, (Index{1} << 20) / (2 * w.in)) * 2;  // rows of a piece: an even number
+  Buffer<float> piece(std::min(step, w.out) * w.in);
+  for (Index first = 0; first < w.out; first += step) {
+    const Index rows = std::min(step, w.out - first);
+    draw_initial(*seed, w.number, 0, w.init_std, first * w.in, rows * w.in, piece.data());
+    store_rows(w, piece.data(), first, rows);
+  }
 }
 
 Index store_rows(StoredWeight& w, const float* from, Index first, Index rows) {
@@ -27,13 +37,18 @@ void load_stored(const StoredWeight& w, Index first, Index rows, float* to) {
   kernels::load_rows(w.kind, w.bytes.data(), first, rows, w.in, to);
 }
 
-void look_up_stored(const Index* ids, const StoredWeight& w, Index rows, float* y) {
+void look_up_stored(const Index* ids, const StoredWeight& w, Index rows, double scale, float* y) {
   parallel_blocks(rows, row_grain(w.in, 4), [&](Index begin, Index end) {
-    for (Index r = begin; r < end; ++r) load_stored(w, ids[r], 1, y + r * w.in);
+    for (Index r = begin; r < end; ++r) {
+      float* row = y + r * w.in;
+      load_stored(w, ids[r], 1, row);
+      if (scale != 1) kernels::table<float>().scale(row, w.in, static_cast<float>(scale), row);
+    }
   });
 }
 
-void look_up_stored_operands(Operands& o, const Index* ids, const StoredWeight& w) {
+void look_up_stored_operands(Operands& o, const Index* ids, const StoredWeight& w, double scale) {
+  o.set("embedding_scale", scale);
   std::vector<float> row(static_cast<std::size_t>(w.in));
   load_stored(w, ids[o.row()], 1, row.data());
   o.set("id", ids[o.row()]);

@@ -4,19 +4,22 @@
 // turned into floats while a product packs them, or, where x has a few rows, in the registers. It has no gradient.
 #pragma once
 
+#include <optional>
+
 #include "core/stored_weight.h"
 #include "trace/operands.h"
 
 namespace loopos {
 
-/// Takes its memory, filled with zeros.
-void allocate_stored(StoredWeight& weight);
-/// Stores rows [first, first + rows), first a multiple of 32, and adds to what is known of its error. The flat place in
+/// Takes its memory, filled with zeros or, with a seed, with initial values.
+void allocate_stored(StoredWeight& weight, std::optional<std::uint64_t> seed = {});
+/// Stores rows [first, first + rows) and adds to what is known of its error; rows from 0 on begin anew. The flat place in
 /// `from` of a number that cannot be stored (NaN, infinite, beyond the range), or -1.
 Index store_rows(StoredWeight& weight, const float* from, Index first, Index rows);
-/// The numbers that products compute with: of rows [first, first + rows), and of rows ids[0], ids[1], ...; (rows, in).
+/// The numbers that products compute with: of rows [first, first + rows); and scale times those of rows ids[0], ids[1], ...;
+/// (rows, in).
 void load_stored(const StoredWeight& weight, Index first, Index rows, float* to);
-void look_up_stored(const Index* ids, const StoredWeight& weight, Index rows, float* y);
+void look_up_stored(const Index* ids, const StoredWeight& weight, Index rows, double scale, float* y);
 
 /// bias and residual may be null. y must not be residual.
 void stored_linear_forward(const float* x, const StoredWeight& weight, const float* bias, Index rows, float* y,
@@ -25,7 +28,7 @@ void stored_linear_forward(const float* x, const StoredWeight& weight, const flo
 void stored_linear_backward(const float* dy, const StoredWeight& weight, Index rows, float* dx);
 
 /// What made an element of y of look_up_stored.
-void look_up_stored_operands(Operands& o, const Index* ids, const StoredWeight& weight);
+void look_up_stored_operands(Operands& o, const Index* ids, const StoredWeight& weight, double scale);
 /// What made an element of y, and of dx. dy begins at row `first`.
 void stored_linear_operands(Operands& o, const float* x, const StoredWeight& weight, const float* bias);
 void stored_linear_backward_operands(Operands& o, const float* dy, const StoredWeight& weight, Index first = 0);

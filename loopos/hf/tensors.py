@@ -60,6 +60,25 @@ class Weights(Mapping[str, np.ndarray]):
         if lost:
             cast(self._path, name, self.as_stored(name), self.dtype)  # raises, and says where
 
+    def rows(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, rows in ``dtype``) of one piece of a parameter after another, with no more memory than that; all
+        of it at once where the file has it in another order."""
+        slot = self._slots[name]
+        if slot.transposed or slot.heads:
+            yield 0, self[name]
+            return
+        start = 0
+        for source, rows in slot.sources:
+            tensor = self._tensors[source]
+            for index, numbers in tensor.pieces((rows, *slot.shape[1:])):
+                if tensor.dtype == "BF16":
+                    piece = np.empty(numbers.shape, self.dtype)
+                    _widen(numbers, piece)
+                else:
+                    piece = cast(self._path, name, numbers, self.dtype)
+                yield start + index.start, piece
+            start += rows
+
     def as_stored(self, name: str) -> np.ndarray:
         """A parameter as a fresh array in the dtype of the file; BF16 as its bits, uint16."""
         out = np.empty(self._slots[name].shape, DTYPES[self.stored])

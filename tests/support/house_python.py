@@ -18,6 +18,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "build_info checks choices environment errors ops threads trainable",
     "rope",
     "config",
+    "storage",
     "files",
     "text",
     "births data monitor",

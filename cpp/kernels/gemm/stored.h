@@ -21,8 +21,7 @@ struct StorageError {
 Index panel_bytes(Storage kind, Index in);
 Index stored_bytes(Storage kind, Index out, Index in);
 
-/// Stores rows [first, first + rows) of a weight (out, in) whose memory was zero before. first is a multiple of
-/// kPanelRows. Stops at a number that it refuses, and leaves it at what was stored until there.
+/// Stores rows [first, first + rows) of a weight (out, in) whose memory was zero before. Stops at a number that it refuses, and leaves it at what was stored until there.
 StorageError store_rows(Storage kind, const float* from, Index first, Index rows, Index in, unsigned char* weight);
 /// The numbers of rows [first, first + rows), any; and of one column of all rows.
 void load_rows(Storage kind, const unsigned char* weight, Index first, Index rows, Index in, float* to);

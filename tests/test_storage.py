@@ -1,0 +1,192 @@
+"""Models whose weights are stored small: the bits of a float32 model with the stored numbers; frozen; refused where
+they make no sense."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import loopos
+from loopos import NonFiniteError, optim, storage
+from loopos.births.birth import find_birth
+
+SMALL = ("bfloat16", "int8")
+
+
+def twins(config, weights, seed=3):
+    """A model that is stored small, and a float32 model with the numbers that are stored."""
+    small, plain = loopos.Model(config, seed=seed, weights=weights), loopos.Model(config, seed=seed)
+    before = plain.state_dict()
+    numbers = storage.all_weights(small._core)
+    assert list(numbers) == list(before)
+    plain.load_state_dict(numbers)
+    return small, plain, before
+
+
+@pytest.mark.parametrize("weights", SMALL)
+@pytest.mark.parametrize("rows", [1, 6])
+def test_computes_what_the_stored_numbers_give(family, batch, weights, rows):
+    small, plain, before = twins(family, weights)
+    ids, targets = batch(family, rows=rows)
+    assert small.forward(ids).tobytes() == plain.forward(ids).tobytes()
+    assert small.loss(ids, targets) == plain.loss(ids, targets)
+    assert not np.array_equal(small.forward(ids), loopos.Model(family, seed=3).forward(ids))
+    for seed, temperature in ((0, 0.0), (1, 1.0)):
+        texts = [m.generate(ids[:, :4], 8, temperature=temperature, seed=seed) for m in (small, plain)]
+        np.testing.assert_array_equal(*texts)
+    matrices = [name for name, value in before.items() if value.ndim == 2 and name != "pos_embed.weight"]
+    assert list(small.storage_errors()) == matrices
+    for name, error in small.storage_errors().items():
+        off = storage.all_weights(small._core)[name].astype(np.float64) - before[name]
+        assert error["storage"] == weights
+        assert error["largest"] == np.abs(off).max()
+        want = np.sqrt(np.sum(off**2) / np.sum(before[name].astype(np.float64) ** 2))
+        assert error["relative"] == pytest.approx(want, rel=1e-12)
+        assert 0 < error["relative"] < (0.003 if weights == "bfloat16" else 0.01)
+
+
+@pytest.mark.parametrize("weights", SMALL)
+def test_threads_change_no_bit(family, batch, weights, thread_count):
+    ids, targets = batch(family)
+    results = set()
+    for threads in (1, 2, 5):
+        thread_count(threads)
+        model = loopos.Model(family, seed=1, weights=weights)
+        results.add(model.forward(ids).tobytes() + np.float64(model.loss(ids, targets)).tobytes())
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("weights", SMALL)
+def test_backward_goes_through_to_the_input(family, batch, weights):
+    """Traced: the gradients of activations are those of the float32 model. Norms and biases are made trainable by hand:
+    an adapter will stand in their place."""
+    small, plain, _ = twins(family, weights)
+    ids, targets = batch(family)
+    gradients = []
+    for model in (small, plain):
+        for name in model.parameters():
+            model._core.set_trainable(name, name.endswith("norm.weight"))
+        model._core.accumulate(ids, targets, scale=0.1)
+        gradients.append({name: g.copy() for name, g in model._core.gradients().items()})
+    assert list(gradients[0]) == list(gradients[1])
+    assert all(np.any(g != 0) for g in gradients[0].values())
+    for name, gradient in gradients[0].items():
+        assert gradient.tobytes() == gradients[1][name].tobytes(), name
+
+
+@pytest.mark.parametrize("weights", SMALL)
+def test_only_norms_and_biases_are_parameters_and_nothing_trains(family, batch, weights):
+    model = loopos.Model(family, weights=weights)
+    assert model.weights == weights
+    assert f"weights={weights!r}" in repr(model)
+    assert loopos.Model(family).weights == "float32"
+    assert loopos.Model(family, dtype="float64").weights == "float64"
+    assert "weights=" not in repr(loopos.Model(family))
+    assert not set(model.parameters()) & set(model.storage_errors())
+    assert model.parameters(trainable=True) == {}
+    ids, targets = batch(family)
+    only = "only adapters can be trained"
+    with pytest.raises(ValueError, match=only):
+        model.loss_and_grads(ids, targets)
+    with pytest.raises(ValueError, match=only):
+        loopos.train(model, np.arange(99) % 31, max_steps=1, seq_len=8, progress=False)
+    with pytest.raises(ValueError, match=only):
+        model.unfreeze()
+    with pytest.raises(ValueError, match=only):
+        optim.AdamW(model)
+    assert model.freeze() == list(model.parameters())
+
+
+def test_one_place_refuses_what_makes_no_sense(family):
+    with pytest.raises(ValueError, match="weights='int8' goes with dtype='float32', got dtype='float64'"):
+        loopos.Model(family, dtype="float64", weights="int8")
+    with pytest.raises(ValueError, match=r"int4.*is not there yet"):
+        loopos.Model(family, weights="int4")
+    with pytest.raises(ValueError, match="weights must be"):
+        loopos.Model(family, weights="int3")
+    assert loopos.Model(family, weights="float32").weights == "float32"
+
+
+@pytest.mark.parametrize("weights", SMALL)
+def test_copies_have_the_same_bits(family, batch, weights):
+    model = loopos.Model(family, seed=2, weights=weights)
+    ids, _ = batch(family)
+    want = model.forward(ids).tobytes()
+    for twin in (copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin.weights == weights
+        assert twin.storage_errors() == model.storage_errors()
+        assert twin.forward(ids).tobytes() == want
+        assert twin.parameters(trainable=True) == {}
+
+
+@pytest.mark.parametrize("weights", SMALL)
+def test_folders(family, batch, weights, tmp_path):
+    plain = loopos.Model(family, seed=5)
+    plain.save_pretrained(tmp_path / "plain")
+    ids, _ = batch(family)
+    model = loopos.Model.from_pretrained(tmp_path / "plain", weights=weights)
+    assert (model.weights, model.dtype) == (weights, "float32")
+    assert model.forward(ids).tobytes() == loopos.Model(family, seed=5, weights=weights).forward(ids).tobytes()
+    if weights == "int8":
+        with pytest.raises(ValueError, match="stored as int8"):
+            model.save_pretrained(tmp_path / "again")
+        return
+    model.save_pretrained(tmp_path / "again")
+    again = loopos.Model.from_pretrained(tmp_path / "again", dtype="float32")
+    numbers = storage.all_weights(model._core)
+    for name, value in again.parameters().items():
+        assert value.tobytes() == numbers[name].tobytes(), name
+
+
+def test_float64_folders(family, tmp_path):
+    loopos.Model(family, dtype="float64").save_pretrained(tmp_path)
+    assert loopos.Model.from_pretrained(tmp_path).weights == "float64"
+    assert loopos.Model.from_pretrained(tmp_path, weights="int8").dtype == "float32"
+    with pytest.raises(ValueError, match="goes with dtype='float32'"):
+        loopos.Model.from_pretrained(tmp_path, weights="int8", dtype="float64")
+
+
+def test_a_run_opens_stored_small(family, batch, tmp_path):
+    model = loopos.Model(family, seed=1)
+    text = np.arange(200) % family.vocab_size
+    loopos.train(model, text, max_steps=2, seq_len=8, output_dir=tmp_path, progress=False)
+    small = loopos.Model.from_pretrained(tmp_path, weights="bfloat16")
+    errors = small.storage_errors()
+    assert max(error["relative"] for error in errors.values()) < 0.003
+    ids, _ = batch(family)
+    np.testing.assert_allclose(small.forward(ids), model.forward(ids), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("weights", SMALL)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3.4e38])
+def test_what_cannot_be_stored_is_refused_by_name(family, weights, value, tmp_path):
+    model = loopos.Model(family)
+    name = next(n for n in model.parameters() if n.startswith("blocks.1.mlp.") and n.endswith("up_proj.weight"))
+    model.parameters()[name][20, 3] = value
+    found = loopos.saved.Saved(family, model.state_dict())
+    error = ValueError if np.isfinite(value) else NonFiniteError
+    with pytest.raises(error, match=rf"{name}\[20, 3\] is .* cannot be stored as {weights}") as caught:
+        loopos.Model.of(found, weights)
+    if error is NonFiniteError:
+        birth = caught.value.birth
+        assert (birth.phase, birth.layer, birth.tensor, birth.index) == ("forward", 1, name, (20, 3))
+
+
+@pytest.mark.parametrize("weights", SMALL)
+def test_a_birth_names_the_operation_and_its_operands(family, batch, weights):
+    """A norm weight that is huge makes the projection behind it overflow; the cause is computed from its operands."""
+    model = loopos.Model(family, weights=weights)
+    ids, targets = batch(family)
+    model.parameters()["blocks.1.mlp_norm.weight"][...] = 3e38
+    _, _, healthy = model._core.accumulate(ids, targets, scale=1.0)
+    assert not healthy
+    raised = {0: model._core.raised()}
+    birth = find_birth(
+        model._core, [(ids, targets, {"scale": 1.0})], loss=float("nan"), norm=0.0, step=None, raised=raised
+    )
+    assert birth is not None
+    assert birth.layer == 1
+    assert birth.phase == "forward"
