@@ -242,7 +242,7 @@ def _summary(result: loopos.TrainResult, evaluated: dict[str, Any]) -> str:
 
 
 def generate(given: dict[str, Any]) -> Reply:
-    loaded = folders.load(given["folder"])
+    loaded = folders.load(given["folder"], weights=given.get("weights"))
     use_threads(given)
     as_ids = "prompt_ids" in given
     if as_ids and "prompt" in given:
@@ -278,12 +278,17 @@ def gradcheck(given: dict[str, Any]) -> Reply:
 
 def info(given: dict[str, Any]) -> Reply:
     if "folder" not in given:
+        if "weights" in given:
+            raise ValueError("weights says how to hold the matrices of a FOLDER; pass one")
         return Reply(build_info.configuration(), build_info.as_text(build_info.configuration()))
-    loaded = folders.load(given["folder"])
+    loaded = folders.load(given["folder"], weights=given.get("weights"))
     facts: dict[str, Any] = {"folder": given["folder"], "kind": "Hugging Face folder" if loaded.step is None else "run"}
     if loaded.step is not None:
         facts |= {"updates": loaded.step, "tokenizer": (loaded.state.get("tokenizer") or {}).get("kind")}
         facts |= {"data": f"{loaded.state['data'].get('kind')}, length {loaded.state['data'].get('length')}"}
     facts |= {"dtype": loaded.model.dtype, "parameters": loaded.model.config.num_parameters()}
+    if errors := loaded.model.storage_errors():
+        facts |= {"weights": loaded.model.weights, "bytes_of_weights": sum(each["bytes"] for each in errors.values())}
+        facts["largest_storage_error"] = max(each["relative"] for each in errors.values())
     facts |= loaded.model.config.to_dict()
     return Reply(facts, build_info.as_text(facts))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from loopos import storage
 from loopos.errors import CheckpointError
 from loopos.model import Model
 from loopos.saved import read
@@ -19,10 +20,10 @@ class Loaded(NamedTuple):
     state: dict[str, Any]
 
 
-def load(folder: str, dtype: str | None = None) -> Loaded:
+def load(folder: str, dtype: str | None = None, weights: str | None = None) -> Loaded:
     """The model of a run folder (its newest good checkpoint), of one checkpoint, or of a Hugging Face folder."""
-    saved = read(folder, dtype)
-    model = Model.of(saved)
+    saved = read(folder, storage.arithmetic(weights, dtype))
+    model = Model.of(saved, weights)
     if saved.step is None:
         return Loaded(model, None, {})
     if "tokenizer" not in saved.state:

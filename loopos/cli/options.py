@@ -17,6 +17,7 @@ from loopos.optim.rules import RULES
 from loopos.optim.training import settings_of
 from loopos.run.schedules import SCHEDULES
 from loopos.run.settings import OPTIMIZERS, POLICIES
+from loopos.storage import WEIGHTS
 from loopos.training import train
 
 from .near import near
@@ -54,6 +55,7 @@ CHOICES = {
     "lr_schedule": SCHEDULES,
     "on_nonfinite": POLICIES,
     "dtype": ("float32", "float64"),
+    "weights": WEIGHTS,
 }
 
 
@@ -232,10 +234,16 @@ def add_gradcheck(parser: argparse.ArgumentParser) -> None:
 
 def add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="a run, a checkpoint or a Hugging Face folder")
+    _add_weights(parser)
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="a run, one of its checkpoints, or a Hugging Face folder")
+    _add_weights(parser)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    _add(parser, "weights", "hold the matrices in memory as this (default: as the folder has them)", "str")
 
 
 def check(settings: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from .families import Family
 from .shards import Stored
 from .slots import Slot, layout
 
+ROWS = 1 << 16  # numbers that are converted at a time where a parameter comes row by row
 NATIVE = {"F32": "float32", "F64": "float64"}
 
 
@@ -61,22 +63,27 @@ class Weights(Mapping[str, np.ndarray]):
             cast(self._path, name, self.as_stored(name), self.dtype)  # raises, and says where
 
     def rows(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, rows in ``dtype``) of one piece of a parameter after another, with no more memory than that; all
-        of it at once where the file has it in another order."""
+        """(first row, rows in ``dtype``) of one piece of a parameter after another, to be used before the next, with no
+        more memory than that; all of it at once where the file has it in another order."""
         slot = self._slots[name]
         if slot.transposed or slot.heads:
             yield 0, self[name]
             return
+        step = max(1, ROWS // math.prod(slot.shape[1:]))
+        buffer = np.empty((step, *slot.shape[1:]), self.dtype)
         start = 0
         for source, rows in slot.sources:
             tensor = self._tensors[source]
             for index, numbers in tensor.pieces((rows, *slot.shape[1:])):
-                if tensor.dtype == "BF16":
-                    piece = np.empty(numbers.shape, self.dtype)
-                    _widen(numbers, piece)
-                else:
-                    piece = cast(self._path, name, numbers, self.dtype)
-                yield start + index.start, piece
+                for at in range(0, len(numbers), step):
+                    part = numbers[at : at + step]
+                    piece = buffer[: len(part)]
+                    if tensor.dtype == "BF16":
+                        _widen(part, piece)
+                    else:
+                        narrow = tensor.dtype == "F64" and self.dtype == "float32"
+                        piece[...] = cast(self._path, name, part, self.dtype) if narrow else part
+                    yield start + index.start + at, piece
             start += rows
 
     def as_stored(self, name: str) -> np.ndarray:

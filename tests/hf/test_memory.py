@@ -31,10 +31,12 @@ def peak():
     with open("/proc/self/status") as status:
         return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) << 10
 
+weights = sys.argv[2]
 loopos.Model(loopos.ModelConfig(8, 8, 1, 1, 8)).forward(np.zeros((1, 1), np.int64))  # code and threads are there
 before = peak()
-model = loopos.Model.from_pretrained(sys.argv[1], dtype="float32")
-size = sum(view.nbytes for view in model.parameters().values())
+model = loopos.Model.from_pretrained(sys.argv[1], dtype="float32", weights=weights)
+small = [each["bytes"] for each in model.storage_errors().values()]
+size = sum(view.nbytes for view in model.parameters().values()) + sum(small)
 widest = max(float(view.max()) for view in model.parameters().values())
 print((peak() - before) / size, size, widest)
 """
@@ -68,9 +70,11 @@ def folder(request, tmp_path_factory):
 
 
 @pytest.mark.unsanitized("the sanitizer's allocator has memory of its own")
-def test_the_model_is_in_memory_once(folder):
-    program = subprocess.run([sys.executable, "-c", PROGRAM, folder], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(("weights", "number"), [("float32", 4), ("bfloat16", 2), ("int8", 17 / 16)])
+def test_the_model_is_in_memory_once_as_it_is_stored(folder, weights, number):
+    command = [sys.executable, "-c", PROGRAM, folder, weights]
+    program = subprocess.run(command, capture_output=True, text=True, check=True)
     ratio, size, widest = map(float, program.stdout.split())
-    assert size > 4 * 90e6
-    assert 4 < widest < 8  # of so many normal numbers
+    assert number * 90e6 < size < number * 95e6
+    assert weights != "float32" or 4 < widest < 8  # of so many normal numbers
     assert ratio <= 1.1
