@@ -38,6 +38,7 @@ ALIKE = NEUTRAL | {
     "mlp_bias": (False,),
     "partial_rotary_factor": (1, 1.0),
     "rope_interleaved": (False,),
+    "use_mrope": (False,),
 }
 
 

@@ -32,7 +32,10 @@ _NAMES = Names(
     },
     by_head=True,
 )
-_NEUTRAL = {key: values for key, values in decoder.ALIKE.items() if key not in ("attention_dropout", "mlp_bias")}
+_NEUTRAL = {key: values for key, values in decoder.ALIKE.items() if key not in ("attention_dropout", "mlp_bias")} | {
+    "attention_probs_dropout_prob": (0, 0.0),
+    "hidden_dropout_prob": (0, 0.0),
+}
 
 
 def _read(settings: Settings) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from . import decoder
 from .family import Family
 
 _MODULES = decoder.MODULES | {"attn.qkv_proj": ("self_attn.qkv_proj",), "mlp.gate_up_proj": ("mlp.gate_up_proj",)}
-# The context of the first training: a setting of longrope, which is refused.
-_HARMLESS = HARMLESS | {"attention_dropout", "embd_pdrop", "original_max_position_embeddings"}
+# The context of the first training is a setting of longrope, which is refused; auto_map names code beside the weights,
+# from before transformers had this family, and is never run.
+_HARMLESS = HARMLESS | {"attention_dropout", "auto_map", "embd_pdrop", "original_max_position_embeddings"}
 _NEUTRAL = {
     key: values for key, values in decoder.ALIKE.items() if key not in ("attention_dropout", "partial_rotary_factor")
 }

@@ -7,6 +7,7 @@ from typing import Any
 from loopos.checks import shown
 from loopos.config import ModelConfig
 from loopos.errors import CheckpointError
+from loopos.hf.known import HARMLESS
 from loopos.hf.reader import Settings
 from loopos.hf.rotary import rotary, rotary_json
 from loopos.hf.slots import Names
@@ -82,5 +83,6 @@ SMOLLM3 = Family(
     names=Names(decoder.BLOCK, decoder.MODULES),
     prefix=decoder.PREFIX,
     buffers=decoder.ROTARY,
+    harmless=HARMLESS | {"max_window_layers"},  # of Qwen2, whose configuration was the model for this one
     neutral=decoder.ALIKE,
 )
