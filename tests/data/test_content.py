@@ -97,9 +97,7 @@ def test_what_is_hardly_meant_is_told(kind, tmp_path):
         loopos.train(CONFIG, path, max_steps=1, progress=False)
 
 
-@pytest.mark.parametrize(
-    ("suffix", "kind"), [("tsv", "TSV"), ("json", "JSON")]
-)
+@pytest.mark.parametrize(("suffix", "kind"), [("tsv", "TSV"), ("json", "JSON")])
 def test_tables_are_told_by_name(suffix, kind, tmp_path):
     path = tmp_path / f"file.{suffix}"
     path.write_text(WORDS * 9)
