@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from loopos.run.messages import to_stderr
 
-from . import bench, commands, doctor, evaluate, exchange, health, options
+from . import bench, commands, doctor, evaluate, exchange, generate, health, options
 from .near import near
 from .reply import Reply, print_json
 
@@ -29,7 +29,7 @@ BAD_INPUT, NOT_FINITE, CTRL_C = 2, 3, 130
 COMMANDS = {  # name: what it does, its options, its arguments, in a line, in full
     "train": (commands.train, options.add_train, "[TEXT]", "train a model on a text", commands.TRAIN),
     "eval": (evaluate.evaluate, options.add_eval, "FOLDER [TEXT]", "loss of a trained model on a text", evaluate.EVAL),
-    "generate": (commands.generate, options.add_generate, "FOLDER", "continue a prompt", commands.GENERATE),
+    "generate": (generate.generate, generate.add_generate, "FOLDER", "continue a prompt", generate.GENERATE),
     "import": (exchange.import_, exchange.add_import, "FILE FOLDER", "open a GGUF file", exchange.IMPORT),
     "export": (
         exchange.export,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import loopos
-from loopos import build_info, checks
+from loopos import build_info
 from loopos.config import ModelConfig
 from loopos.data.examples.data import ExampleData
 from loopos.data.examples.data import find as find_examples
@@ -43,9 +43,6 @@ With examples and --init the defaults are another's: --epochs 3 --batch-size 2 -
 
 Before the first update come the quick checks of `loopos doctor`, unless --no-doctor or --no-progress; what they find is
 told on stderr, and the training goes on."""
-GENERATE = """Print a continuation of a prompt by the model in FOLDER.
-
-  loopos generate runs/novel --prompt 'Once upon' --max-new-tokens 400"""
 GRADCHECK = """Compare the gradients of whole models with differences in float64: of two small models, or of one of the
 size given. Exit code 1 when they disagree."""
 INFO = """Print version, instruction set, threads and how the core was built; with FOLDER, what that folder holds."""
@@ -239,33 +236,6 @@ def _summary(result: loopos.TrainResult, evaluated: dict[str, Any]) -> str:
     if result.stopped == "patience":
         text += ", stopped because none was better since (patience)"
     return text if result.output_dir is None else f"{text}; saved in {result.output_dir}"
-
-
-def generate(given: dict[str, Any]) -> Reply:
-    loaded = folders.load(given["folder"], weights=given.get("weights"))
-    use_threads(given)
-    as_ids = "prompt_ids" in given
-    if as_ids and "prompt" in given:
-        raise ValueError("prompt and prompt_ids cannot both be given")
-    tokenizer = None if as_ids else loaded.model.tokenizer
-    if not as_ids and tokenizer is None:
-        raise ValueError(f"{given['folder']} holds no tokenizer, so --prompt cannot be read; pass --prompt-ids")
-    try:
-        ids = [int(part) for part in given["prompt_ids"].split(",")] if as_ids else None
-    except ValueError:
-        raise ValueError(f"prompt_ids must be integers with commas between, got {given['prompt_ids']!r}") from None
-    prompt = np.array(ids) if as_ids else tokenizer.encode(given.get("prompt", "\n"))
-    if len(prompt) == 0:
-        raise ValueError("prompt must have at least one character")
-    choosing = {name: given[name] for name in ("temperature", "top_k", "top_p", "seed") if name in given}
-    choosing.setdefault("temperature", options.TEMPERATURE)
-    new = checks.integer("generate", "max_new_tokens", given.get("max_new_tokens", options.NEW_TOKENS), low=0)
-    result = folders.continued(loaded.model, prompt, new, **choosing)
-    told = {"prompt_tokens": len(prompt), "new_tokens": len(result) - len(prompt), "ids": result}
-    if as_ids:
-        return Reply(told, ",".join(map(str, result)))
-    new_text = tokenizer.decode(result[len(prompt) :])
-    return Reply(told | {"completion": new_text, "text": tokenizer.decode(result)}, tokenizer.decode(result))
 
 
 def gradcheck(given: dict[str, Any]) -> Reply:

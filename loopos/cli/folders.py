@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from loopos import storage
 from loopos.errors import CheckpointError
+from loopos.generation import Session
 from loopos.model import Model
 from loopos.saved import read
 
@@ -31,17 +33,25 @@ def load(folder: str, dtype: str | None = None, weights: str | None = None) -> L
     return Loaded(model, saved.step, dict(saved.state))
 
 
-def continued(model: Model, ids: np.ndarray, count: int, *, seed: int = 0, **choosing: Any) -> np.ndarray:
-    """``ids`` (N,) and ``count`` more. Beyond context_length the model sees the newest half of its context, again and
-    again; each stretch draws from a seed of its own."""
-    context = model.config.context_length
-    result = np.asarray(ids, np.int64)
-    end = len(result) + count
-    while len(result) < end:
-        keep = len(result) if len(result) < context else max(1, context // 2)
-        room = min(context - keep, end - len(result))
+def following(
+    model: Model, ids: Sequence[int] | np.ndarray, count: int, *, seed: int = 0, **choosing: Any
+) -> Iterator[int]:
+    """``count`` ids that follow ``ids`` (N,), one by one. Beyond context_length the model sees the newest half of its
+    context, again and again; each stretch draws from a seed of its own."""
+    context, session = model.config.context_length, Session(model)
+    text = [int(id) for id in ids]
+    end = len(text) + count
+    while len(text) < end:
+        keep = len(text) if len(text) < context else max(1, context // 2)
+        room = min(context - keep, end - len(text))
         if room < 1:
             raise ValueError(f"generate: context_length {context} leaves no room for a new token")
-        stretch = model.generate(result[None, len(result) - keep :], room, seed=seed, **choosing)
-        result, seed = np.concatenate([result, stretch[0, keep:]]), (seed + 1) % 2**64
-    return result
+        for piece in session.generate(text[-keep:], room, seed=seed, **choosing):
+            text.append(piece.id)
+            yield piece.id
+        seed = (seed + 1) % 2**64
+
+
+def continued(model: Model, ids: np.ndarray, count: int, **choosing: Any) -> np.ndarray:
+    """``ids`` (N,) and the ``count`` that follow."""
+    return np.array([*ids, *following(model, ids, count, **choosing)], np.int64)

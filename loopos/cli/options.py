@@ -160,7 +160,7 @@ def _settings() -> dict[str, tuple[str, Any]]:
     return {name: (annotation, own.get(name, default)) for name, (annotation, default) in known.items()}
 
 
-def _add(group: Any, name: str, help_text: str, annotation: str, default: Any = None) -> None:
+def add_flag(group: Any, name: str, help_text: str, annotation: str, default: Any = None) -> None:
     """One flag; its type follows from the annotation, its help ends with the default."""
     if default is not None:
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
@@ -183,53 +183,53 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", metavar="TEXT", help=RUN["text"])
     parser.add_argument("--config", metavar="FILE", help="run.toml: these settings by name; flags win")
     run = parser.add_argument_group("run")
-    _add(run, "held_out", RUN["held_out"], "float", HELD_OUT)
-    _add(run, "init", RUN["init"], "str")
-    _add(run, "freeze", RUN["freeze"], "str")
-    _add(run, "export", RUN["export"], "str")
-    _add(run, "sample", RUN["sample"], "int", SAMPLE)
-    _add(run, "dtype", RUN["dtype"], "str", "float32")
-    _add(run, "doctor", RUN["doctor"], "bool", True)
-    _add(run, "tensorboard", RUN["tensorboard"], "str")
-    _add(run, "wandb", RUN["wandb"], "str")
+    add_flag(run, "held_out", RUN["held_out"], "float", HELD_OUT)
+    add_flag(run, "init", RUN["init"], "str")
+    add_flag(run, "freeze", RUN["freeze"], "str")
+    add_flag(run, "export", RUN["export"], "str")
+    add_flag(run, "sample", RUN["sample"], "int", SAMPLE)
+    add_flag(run, "dtype", RUN["dtype"], "str", "float32")
+    add_flag(run, "doctor", RUN["doctor"], "bool", True)
+    add_flag(run, "tensorboard", RUN["tensorboard"], "str")
+    add_flag(run, "wandb", RUN["wandb"], "str")
     training = parser.add_argument_group("training")
     for name, help_text in TRAIN.items():
-        _add(training, name, help_text, *settings[name])
+        add_flag(training, name, help_text, *settings[name])
     model = parser.add_argument_group("model")
     for name, help_text in MODEL.items():
-        _add(model, name, help_text, *settings[name])
+        add_flag(model, name, help_text, *settings[name])
 
 
 def add_eval(parser: argparse.ArgumentParser) -> None:
-    _add_folder(parser)
+    add_folder(parser)
     parser.add_argument("text", nargs="?", metavar="TEXT", help="file to score (default: the part train holds out)")
-    _add(parser, "metric", "what is measured", "str", METRICS[0])
+    add_flag(parser, "metric", "what is measured", "str", METRICS[0])
     parser.add_argument("--compare", nargs="+", metavar="FOLDER", help="other models on the same TEXT, in one table")
-    _add(parser, "max_new_tokens", f"of an answer, for exact (default: {ANSWER_TOKENS})", "int")
+    add_flag(parser, "max_new_tokens", f"of an answer, for exact (default: {ANSWER_TOKENS})", "int")
     for name, kind, text in (("batch_size", int, "sequences at a time"), ("seq_len", int, TRAIN["seq_len"])):
-        _add(parser, name, text, kind.__name__)
-    _add(parser, "held_out", "score only this share of TEXT, from its end", "float")
-    _add(parser, "tokenizer", TRAIN["tokenizer"] + " (default: the run's)", "str")
-    _add(parser, "threads", TRAIN["threads"], "int")
+        add_flag(parser, name, text, kind.__name__)
+    add_flag(parser, "held_out", "score only this share of TEXT, from its end", "float")
+    add_flag(parser, "tokenizer", TRAIN["tokenizer"] + " (default: the run's)", "str")
+    add_flag(parser, "threads", TRAIN["threads"], "int")
 
 
-def add_generate(parser: argparse.ArgumentParser) -> None:
-    _add_folder(parser)
-    _add(parser, "prompt", "text to continue (default: a line break)", "str")
-    parser.add_argument("--prompt-ids", metavar="I,I", help="token ids to continue; ids are printed")
-    _add(parser, "max_new_tokens", "tokens to add; the context slides when it is full", "int", NEW_TOKENS)
-    _add(parser, "temperature", "0 takes the likeliest token each time", "float", TEMPERATURE)
-    _add(parser, "top_k", "choose among the k likeliest only", "int")
-    _add(parser, "top_p", "choose among the likeliest that together reach p", "float")
-    _add(parser, "seed", "of the choices", "int", 0)
-    _add(parser, "threads", TRAIN["threads"], "int")
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """How tokens are chosen and where a text ends."""
+    add_flag(parser, "temperature", "0 takes the likeliest token each time", "float", TEMPERATURE)
+    add_flag(parser, "top_k", "choose among the k likeliest only", "int")
+    add_flag(parser, "top_p", "choose among the likeliest that together reach p", "float")
+    add_flag(parser, "min_p", "choose among those that are at least p times as likely as the likeliest", "float")
+    add_flag(parser, "repetition_penalty", "above 1: tokens that were there already are less likely", "float", 1.0)
+    add_flag(parser, "seed", "of the choices", "int", 0)
+    parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be given again")
+    parser.add_argument("--eos", metavar="I,I", help="ids that end a text; none: no id does (default: the tokenizer's)")
 
 
 def add_gradcheck(parser: argparse.ArgumentParser) -> None:
     for name, help_text in MODEL.items():
-        _add(parser, name, help_text, _settings()[name][0])
-    _add(parser, "seed", "of weights, ids and directions", "int", 0)
-    _add(parser, "threads", TRAIN["threads"], "int")
+        add_flag(parser, name, help_text, _settings()[name][0])
+    add_flag(parser, "seed", "of weights, ids and directions", "int", 0)
+    add_flag(parser, "threads", TRAIN["threads"], "int")
 
 
 def add_info(parser: argparse.ArgumentParser) -> None:
@@ -237,13 +237,13 @@ def add_info(parser: argparse.ArgumentParser) -> None:
     _add_weights(parser)
 
 
-def _add_folder(parser: argparse.ArgumentParser) -> None:
+def add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="a run, one of its checkpoints, or a Hugging Face folder")
     _add_weights(parser)
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
-    _add(parser, "weights", "hold the matrices in memory as this (default: as the folder has them)", "str")
+    add_flag(parser, "weights", "hold the matrices in memory as this (default: as the folder has them)", "str")
 
 
 def check(settings: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from .sampling import Sampling, UniformStream
 from .stopping import Stops, Watch
 
 _WHERE = "Session.generate"
+_CONTEXT = 8  # ids of a prompt behind which the text is decoded: some tokenizers drop a space at the beginning
 
 
 class Piece(NamedTuple):
@@ -98,7 +99,9 @@ class Session:
                 raise _Stopped
 
         full = "length" if max_new_tokens is not None and new <= room else "context"
-        return self._pieces(prompt, min(new, room), full, chosen, uniform, Watch(stops, self.tokenizer), check)
+        watch = Watch(stops, self.tokenizer)
+        watch.prime(prompt[-_CONTEXT:])
+        return self._pieces(prompt, min(new, room), full, chosen, uniform, watch, check)
 
     def _pieces(
         self,

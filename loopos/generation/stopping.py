@@ -79,6 +79,10 @@ class Watch:
         self._held = ""  # text that may be the beginning of a stop string
         self.ended = False
 
+    def prime(self, ids: Sequence[int]) -> str:
+        """The text of ids that come before: nothing ends in them, but what follows is decoded as behind them."""
+        return "" if self._stream is None else "".join([self._stream.put(int(id)) for id in ids])
+
     def put(self, id: int) -> str:
         """The text that is certain after the next id. That of an end-of-text token, and of a stop string, is none."""
         if id in self._stops.eos:

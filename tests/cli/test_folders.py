@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import loopos
-from loopos.cli.folders import continued, load
+from loopos.cli.folders import continued, following, load
 
 CONFIG = loopos.ModelConfig(256, 8, 1, 2, 16)
 
@@ -39,3 +39,10 @@ def test_beyond_the_context_the_newest_half_is_kept():
 def test_a_context_of_one_leaves_no_room():
     with pytest.raises(ValueError, match="context_length 1 leaves no room"):
         continued(loopos.Model(loopos.ModelConfig(256, 1, 1, 2, 16)), np.array([1]), 1)
+
+
+def test_ids_come_one_by_one():
+    model, prompt = loopos.Model(CONFIG), np.array([1, 2, 3])
+    coming = following(model, prompt, 9, temperature=0)
+    assert [next(coming), next(coming)] == model.generate(prompt[None], 2, temperature=0)[0, 3:].tolist()
+    assert [1, 2, 3, *following(model, prompt, 9, temperature=0)] == continued(model, prompt, 9, temperature=0).tolist()
