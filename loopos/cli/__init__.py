@@ -1,5 +1,5 @@
-"""The command line: ``loopos train | eval | generate | import | export | gradcheck | doctor | replay | diff | explain |
-report | bench | info``.
+"""The command line: ``loopos train | eval | generate | chat | serve | import | export | gradcheck | doctor | replay |
+diff | explain | report | bench | info``.
 
 Results go to stdout, progress and errors to stderr; with --json the results are JSON, and so is an error. Exit codes:
 0; 1 a check that failed; 2 bad input, in one sentence; 3 a number that is not finite (NonFiniteError); 130 Ctrl-C; 143
@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from loopos.run.messages import to_stderr
 
-from . import bench, commands, doctor, evaluate, exchange, generate, health, options
+from . import bench, chat, commands, doctor, evaluate, exchange, generate, health, options, serve
 from .near import near
 from .reply import Reply, print_json
 
@@ -38,6 +38,8 @@ COMMANDS = {  # name: what it does, its options, its arguments, in a line, in fu
         "write a model for llama.cpp and others",
         exchange.EXPORT,
     ),
+    "chat": (chat.chat, chat.add_chat, "FOLDER", "talk with a model", chat.CHAT),
+    "serve": (serve.serve, serve.add_serve, "FOLDER", "serve a model to programs", serve.SERVE),
     "gradcheck": (commands.gradcheck, options.add_gradcheck, "", "check the backward pass", commands.GRADCHECK),
     "doctor": (doctor.doctor, doctor.add_doctor, "[TEXT]", "check a training before it begins", doctor.DOCTOR),
     "explain": (
@@ -61,7 +63,7 @@ COMMANDS = {  # name: what it does, its options, its arguments, in a line, in fu
 }
 
 
-STREAMING = ("train",)  # commands that print a line of JSON as it comes: they are given "emit" with --json
+STREAMING = ("train", "chat")  # commands that print a line of JSON as it comes: they are given "emit" with --json
 JSON_HELP = "print one JSON object on stdout, everything else on stderr; an error too is one, with its exit code"
 
 

@@ -16,7 +16,7 @@ from loopos.data.examples.rows import Examples, HeldOutExamples
 from loopos.data.held_out import HeldOut
 from loopos.data.reading import fingerprint, load, train_eval_split
 from loopos.data.sources import open_sources
-from loopos.scoring import special
+from loopos.generation import special
 from loopos.scoring.choice import choose
 from loopos.scoring.exact import match
 from loopos.scoring.examples import read_choices, read_exact

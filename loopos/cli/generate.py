@@ -12,6 +12,7 @@ import numpy as np
 
 from loopos import checks
 from loopos.generation import Stops, Watch
+from loopos.generation.special import ends
 
 from . import folders, options
 from .common import use_threads
@@ -23,7 +24,6 @@ when all are done.
   loopos generate runs/novel --prompt 'Once upon' --max-new-tokens 400
   loopos generate smollm2 --prompt 'One, two,' --prompt 'A, B,' --temperature 0 --stop '.'
   loopos generate smollm2 --prompts-file prompts.txt --json"""
-SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 BETWEEN = "\n" + "-" * 40 + "\n"  # the texts of several prompts
 
 
@@ -36,6 +36,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     context = "tokens to add; the context slides when it is full, but for several prompts"
     options.add_flag(parser, "max_new_tokens", context, "int", options.NEW_TOKENS)
     options.add_sampling(parser)
+    options.add_ends(parser)
     options.add_flag(parser, "threads", options.TRAIN["threads"], "int")
 
 
@@ -50,13 +51,12 @@ def generate(given: dict[str, Any]) -> Reply:
     if not as_ids and tokenizer is None:
         raise ValueError(f"{given['folder']} holds no tokenizer, so --prompt cannot be read; pass --prompt-ids")
     prompts = [np.array(_numbers("prompt_ids", given))] if as_ids else [_encoded(tokenizer, p) for p in _texts(given)]
-    choosing = {name: given[name] for name in SAMPLING if name in given}
-    choosing.setdefault("temperature", options.TEMPERATURE)
+    choosing = options.sampling(given) | {"seed": given.get("seed", 0)}
     new = checks.integer("generate", "max_new_tokens", given.get("max_new_tokens", options.NEW_TOKENS), low=0)
     if "eos" in given:
         eos = None if given["eos"] == "none" else _numbers("eos", given)
     else:
-        eos = getattr(tokenizer, "eos", None)
+        eos = ends(model, tokenizer) or None
     stop = given.get("stop")
     if len(prompts) > 1:
         results = model.generate(prompts, new, stop=stop, eos=eos, **choosing)

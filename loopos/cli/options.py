@@ -214,15 +214,27 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """How tokens are chosen and where a text ends."""
+    """How tokens are chosen."""
     add_flag(parser, "temperature", "0 takes the likeliest token each time", "float", TEMPERATURE)
     add_flag(parser, "top_k", "choose among the k likeliest only", "int")
     add_flag(parser, "top_p", "choose among the likeliest that together reach p", "float")
     add_flag(parser, "min_p", "choose among those that are at least p times as likely as the likeliest", "float")
     add_flag(parser, "repetition_penalty", "above 1: tokens that were there already are less likely", "float", 1.0)
     add_flag(parser, "seed", "of the choices", "int", 0)
+
+
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+
+
+def sampling(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`add_sampling` brought, but for the seed, as the keywords of generation."""
+    return {"temperature": TEMPERATURE} | {name: given[name] for name in SAMPLING if name in given}
+
+
+def add_ends(parser: argparse.ArgumentParser) -> None:
+    """Where a text ends."""
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be given again")
-    parser.add_argument("--eos", metavar="I,I", help="ids that end a text; none: no id does (default: the tokenizer's)")
+    parser.add_argument("--eos", metavar="I,I", help="ids that end a text; none: no id does (default: the folder's)")
 
 
 def add_gradcheck(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -15,7 +16,7 @@ from cli_runs import SMALL, TRAIN
 
 import loopos.gguf
 from loopos.bench import suites
-from loopos.cli import COMMANDS, build_parser, main
+from loopos.cli import COMMANDS, STREAMING, build_parser, main
 from loopos.cli.reply import plain, to_json
 
 TINY = ["--setting", "nano", "--peers", "loopos", "--rounds", "1", "--steps", "1"]
@@ -23,6 +24,8 @@ GOOD = {  # command: its arguments, and keys of what comes; {text}, {run}, {brok
     "train": (["{text}", *TRAIN, "--no-progress"], {"step", "loss", "verdict", "findings", "output_dir"}),
     "eval": (["{run}"], {"loss", "perplexity", "tokens"}),
     "generate": (["{run}", "--max-new-tokens", "4"], {"text", "completion", "ids", "new_tokens"}),
+    "chat": (["{chatting}", "--max-new-tokens", "4"], {"answers"}),
+    "serve": (["{run}"], {"served"}),
     "import": (["{gguf}", "{folder}/imported"], {"path", "kind", "tokens", "parameters"}),
     "export": (["{run}", "{folder}/exported"], {"path", "kind", "tokens", "parameters"}),
     "gradcheck": ([], {"passed", "max_error", "results"}),
@@ -55,7 +58,17 @@ def places(text, tmp_path_factory):
     options = {"batch_size": 2, "max_steps": 3, "progress": False, "output_dir": broken, "learning_rate": 1e38}
     with pytest.raises(loopos.NonFiniteError):
         loopos.train(loopos.ModelConfig(256, 16, 1, 2, 16), Path(text), **options)
-    return {"text": text, "run": run, "broken": broken, "folder": str(folder), "gguf": str(folder / "tiny.gguf")}
+    chatting, gguf = str(folder / "chatting"), str(folder / "tiny.gguf")
+    return {"text": text, "run": run, "broken": broken, "folder": str(folder), "gguf": gguf, "chatting": chatting}
+
+
+def make_chatting(folder):
+    """A folder whose tokenizer has a chat template."""
+    pytest.importorskip("tokenizers", reason="the extra [hf]")
+    tokenizer = loopos.Tokenizer.train("to be or not to be " * 9, 260)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    loopos.Model(loopos.ModelConfig(tokenizer.vocab_size, 16, 1, 2, 16)).save_pretrained(folder)
+    tokenizer.save(folder)
 
 
 def objects(out: str) -> list[dict]:
@@ -80,8 +93,14 @@ def test_the_documents_tell_the_keys_of_every_command():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_prints_json_alone(command, places, capsys):
+def test_a_command_prints_json_alone(command, places, capsys, monkeypatch):
     arguments, keys = GOOD[command]
+    if command == "chat":
+        make_chatting(places["chatting"])
+        monkeypatch.setattr("sys.stdin", io.StringIO("to be\n"))
+    if command == "serve":  # a server that nobody ends has tests of its own
+        pytest.importorskip("starlette", reason="the extra [serve]")
+        monkeypatch.setattr("loopos.serve.server.serve", lambda *_, **__: None)
     if command == "import":
         pytest.importorskip("gguf", reason="the extra [gguf]")
         loopos.gguf.write(loopos.Model(loopos.ModelConfig(256, 16, 1, 2, 16, **LLAMA_LIKE)), places["gguf"])
@@ -89,7 +108,7 @@ def test_a_command_prints_json_alone(command, places, capsys):
     *lines, last = objects(capsys.readouterr().out)
     assert code in (0, 1)
     assert keys <= set(last)
-    assert not lines or command == "train"
+    assert not lines or command in STREAMING
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -31,7 +31,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "callbacks training",
     "health",
     "testing __init__",  # loopos itself: what `import loopos` gives, all of the above
-    "bench",
+    "bench serve",
     "cli",
     "__main__",
 ]
@@ -46,6 +46,7 @@ MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings
     "text/": {"tokenizers", "jinja2"},
     "gguf/": {"gguf"},
     "data/examples/parquet.py": {"pyarrow"},
+    "serve/": {"starlette", "uvicorn"},
 }
 LINE_LIMIT = 400
 UNMIRRORED = {"__init__.py", "__main__.py"}  # they gather what has tests of its own; test_package.py has theirs

@@ -6,7 +6,7 @@ import json
 
 import loopos
 from loopos.data.tokenizer import ByteTokenizer
-from loopos.scoring.special import ends, prefix
+from loopos.generation.special import ends, prefix
 
 
 class Own(ByteTokenizer):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from loopos.model import Model
-
 _GENERATION = "generation_config.json"
 
 
-def ends(model: Model, tokenizer: Any) -> tuple[int, ...]:
+def ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """Ids at which an answer is over: those of generation_config.json, else of config.json, and the tokenizer's own."""
     told = _settings(model).get("eos_token_id")
     ids = [each for each in (told if isinstance(told, list) else [told]) if _is_id(each)]
@@ -18,7 +16,7 @@ def ends(model: Model, tokenizer: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*ids, *([own] if _is_id(own) else [])]))
 
 
-def prefix(model: Model, tokenizer: Any) -> int | None:
+def prefix(model: Any, tokenizer: Any) -> int | None:
     """What stands for an empty context: the beginning-of-text token, else the end-of-text token, else None."""
     begins = (getattr(tokenizer, "bos", None), _settings(model).get("bos_token_id"), *ends(model, tokenizer))
     return next((each for each in begins if _is_id(each)), None)
@@ -28,7 +26,7 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _settings(model: Model) -> dict[str, Any]:
+def _settings(model: Any) -> dict[str, Any]:
     if model.source is None:
         return {}
     told = {name: model.source.settings.get(name) for name in ("bos_token_id", "eos_token_id")}

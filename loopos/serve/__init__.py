@@ -1,0 +1,1 @@
+"""A server with the completions and chat routes of the OpenAI API (extra [serve]: Starlette on uvicorn)."""
