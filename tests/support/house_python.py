@@ -29,7 +29,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "model optim",
     "gguf gradients run scoring",
     "callbacks training",
-    "health",
+    "health sklearn",
     "testing __init__",  # loopos itself: what `import loopos` gives, all of the above
     "bench serve",
     "cli",
@@ -43,6 +43,7 @@ MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings
     "callbacks/weights_and_biases.py": {"wandb"},
     "bench/peers/": ENGINES,
     "bench/plots.py": {"matplotlib"},
+    "sklearn.py": {"sklearn"},
     "text/": {"tokenizers", "jinja2"},
     "gguf/": {"gguf"},
     "data/examples/parquet.py": {"pyarrow"},
