@@ -113,6 +113,15 @@ class Transformer {
     return result;
   }
 
+  double workspace_bytes(Index batch, Index time, bool training) {
+    require(batch >= 0 && time >= 1 && time <= gpt_.config().context_length, "workspace_bytes: batch ", batch,
+            " and time ", time, " do not fit the context length ", gpt_.config().context_length);
+    const auto lock = serialise();
+    Pass pass = Pass::whole(batch, time);
+    if (training) pass.dropout = gpt_.config().dropout;
+    return gpt_.workspace_bytes(pass, training);
+  }
+
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                        double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
                        bool add, const py::object& documents) {
@@ -312,6 +321,8 @@ void bind_transformer(py::module_& m, const char* name) {
            "(sum of losses, number of targets that count).")
       .def("losses", &Class::losses, arg("ids"), arg("targets"), arg("ignore_index") = -100,
            "The loss of each position (B, T), in double; 0 where the target does not count.")
+      .def("workspace_bytes", &Class::workspace_bytes, arg("batch"), arg("time"), arg("training"),
+           "Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken.")
       .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
            arg("seed") = 0, arg("add") = false, arg("documents") = py::none(),

@@ -185,6 +185,16 @@ class TransformerF32:
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
         """
 
+    def workspace_bytes(
+        self,
+        batch: typing.SupportsInt | typing.SupportsIndex,
+        time: typing.SupportsInt | typing.SupportsIndex,
+        training: bool,
+    ) -> float:
+        """
+        Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken.
+        """
+
 class TransformerF64:
     """
     A decoder-only transformer of one dtype; loopos.Model is its public face.
@@ -360,6 +370,16 @@ class TransformerF64:
     ) -> typing.Any:
         """
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
+        """
+
+    def workspace_bytes(
+        self,
+        batch: typing.SupportsInt | typing.SupportsIndex,
+        time: typing.SupportsInt | typing.SupportsIndex,
+        training: bool,
+    ) -> float:
+        """
+        Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken.
         """
 
 class Optimizer:

@@ -18,6 +18,7 @@ class Arena {
     peak_ = std::max(peak_, used_);
     return memory_.data() ? memory_.data() + at : nullptr;
   }
+  Index peak() const { return peak_; }
   Index mark() const { return used_; }
   void release(Index mark) { used_ = mark; }  // what was taken since may be handed out again
 

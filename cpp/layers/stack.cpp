@@ -75,8 +75,7 @@ Pass Stack<T>::placed(const Pass& whole) const {
 }
 
 template <class T>
-void Stack<T>::prepare(const Pass& pass, bool training) {
-  place(pass);
+typename Stack<T>::Plan Stack<T>::plan_of(const Pass& pass, bool training) {
   Plan plan;
   plan.batch = pass.batch;
   plan.time = pass.time;
@@ -86,19 +85,39 @@ void Stack<T>::prepare(const Pass& pass, bool training) {
   plan.lowest = training ? lowest_trained() : static_cast<Index>(blocks_.size());
   plan.dropout = pass.dropout > 0;
   plan.probed = pass.probe != nullptr;
+  return plan;
+}
+
+template <class T>
+void Stack<T>::lay_out(Arena<T>& arena, const Pass& pass) {
+  plan_packing(arena);
+  plan_activations(arena, pass);
+  if (plan_.training) plan_gradients(arena, pass);
+}
+
+template <class T>
+void Stack<T>::prepare(const Pass& pass, bool training) {
+  place(pass);
+  const Plan plan = plan_of(pass, training);
   if (plan == plan_) return;
   plan_ = plan;
   try {
-    arena_.arrange([&](Arena<T>& arena) {
-      plan_packing(arena);
-      plan_activations(arena, pass);
-      if (training) plan_gradients(arena, pass);
-    });
+    arena_.arrange([&](Arena<T>& arena) { lay_out(arena, pass); });
     plan_tasks();
   } catch (...) {
     plan_ = Plan();  // a plan that fails half-way leaves none
     throw;
   }
+}
+
+template <class T>
+Index Stack<T>::measure(const Pass& pass, bool training) {
+  place(pass);
+  plan_ = plan_of(pass, training);
+  Arena<T> without_memory;
+  lay_out(without_memory, pass);
+  plan_ = Plan();  // what was laid out lies nowhere: the next pass plans anew
+  return without_memory.peak();
 }
 
 /// The largest first, so that no thread is left with one at the end.

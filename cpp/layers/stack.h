@@ -39,6 +39,8 @@ class Stack {
 
   /// Plans for a pass over the whole batch; nothing is done where the last plan fits.
   void prepare(const Pass& whole, bool training);
+  /// The numbers that a plan for such a pass takes, without taking them. What was planned is given up.
+  Index measure(const Pass& whole, bool training);
   /// The same pass, told where its tokens stand. After prepare.
   Pass placed(const Pass& whole) const;
   /// body(part) for every part of the batch, on several threads; or body(whole), whose operations use several.
@@ -82,6 +84,8 @@ class Stack {
     Index begin, end;
   };
 
+  Plan plan_of(const Pass& pass, bool training);
+  void lay_out(Arena<T>& arena, const Pass& pass);
   bool in_parts() const { return plan_.part > 0; }
   Keep keep() const { return !plan_.training ? Keep::nothing : in_parts() ? Keep::all : Keep::costly; }
   void each_weight(const WeightVisitor<T>& visitor);

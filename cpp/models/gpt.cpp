@@ -88,6 +88,12 @@ void Gpt<T>::plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T
 }
 
 template <class T>
+double Gpt<T>::workspace_bytes(const Pass& pass, bool training) {
+  const double losses = static_cast<double>(pass.rows()) * sizeof(double);  // of the head
+  return static_cast<double>(stack_.measure(pass, training)) * sizeof(T) + losses;
+}
+
+template <class T>
 void Gpt<T>::gradient_tasks(GradientTasks& tasks) {
   tasks.push_back({head_.size(), [this](const Pass& pass) { head_gradients(pass); }});
   tasks.push_back({norm_.size(), [this](const Pass& pass) { norm_gradients(pass); }});

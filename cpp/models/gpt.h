@@ -52,6 +52,9 @@ class Gpt : private StackEnds<T> {
   LossSum accumulate(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options,
                      double scale, bool add);
 
+  /// Bytes that a pass over ids (B, T) takes beside weights and gradients. Plans, but takes none of it.
+  double workspace_bytes(const Pass& pass, bool training);
+
   /// Keys and values of the tokens that generation has seen: `used` of `length` positions in each of `batch` rows, of
   /// which the first padding[b] fill up.
   struct Cache {
