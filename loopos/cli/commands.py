@@ -260,5 +260,9 @@ def info(given: dict[str, Any]) -> Reply:
     if errors := loaded.model.storage_errors():
         facts |= {"weights": loaded.model.weights, "bytes_of_weights": sum(each["bytes"] for each in errors.values())}
         facts["largest_storage_error"] = max(each["relative"] for each in errors.values())
-    facts |= loaded.model.config.to_dict()
-    return Reply(facts, build_info.as_text(facts))
+    config = loaded.model.config.to_dict()
+    first = list(config).index("attention_bias")  # from here on what few models have: told where this one has it
+    plain = ModelConfig.from_dict(dict(list(config.items())[:first])).to_dict()
+    seldom = {name for name in list(config)[first:] if config[name] == plain[name]}
+    facts |= config
+    return Reply(facts, build_info.as_text({name: value for name, value in facts.items() if name not in seldom}))

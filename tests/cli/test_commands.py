@@ -255,3 +255,12 @@ def test_ctrl_c_is_exit_code_130(text, tmp_path, interrupted):
     assert out == ""
     assert "loopos train: training was stopped by Ctrl-C after update" in err
     assert "Traceback" not in err
+
+
+def test_info_tells_what_few_models_have_where_this_one_has_it(tmp_path, capsys):
+    for name, more, told in (("plain", {}, False), ("other", {"qk_norm": "head", "mlp_bias": False}, True)):
+        model = loopos.Model(loopos.ModelConfig(256, 8, 1, 2, 8, **more))
+        loopos.train(model, np.arange(64), max_steps=1, batch_size=1, output_dir=tmp_path / name, progress=False)
+        assert main(["info", str(tmp_path / name)]) == 0
+        said = capsys.readouterr().out
+        assert ("qk_norm" in said, "mlp_bias" in said, "parallel_residual" in said) == (told, told, False)
