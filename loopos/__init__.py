@@ -44,6 +44,7 @@ __all__ = [
     "doctor",
     "explain",
     "get_num_threads",
+    "gguf",
     "gradcheck",
     "guard_counts",
     "ops",
@@ -61,6 +62,7 @@ _LATER = {  # loaded when first used: a training needs none of it
     "counterfactuals": "loopos.health.replay.counterfactuals",
     "doctor": "loopos.health.doctor.doctor",
     "explain": "loopos.health.explain.explain",
+    "gguf": "loopos.gguf",
     "replay": "loopos.health.replay.replay",
     "trace_step": "loopos.health.ledger",
 }

@@ -300,13 +300,14 @@ class Model(Companions):
         model.accompany(found.source, found.state.get("tokenizer"), found.state.get("record"))
         return model
 
+    @_serialised
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that transformers opens with nothing missing; atomic. Of a model that came from a Hugging
         Face folder, its tokenizer, chat template, generation_config.json and special tokens go along; of one that
         loopos.train trained, a model card (README.md), which never replaces one that a person wrote. ValueError names
         the field that keeps a configuration from being of a family of theirs. Of bfloat16 weights the file is F32,
         exactly; int8 weights are refused: what they left out would be missing from the folder."""
-        arrays = storage.to_save(self._core, self._weights)
+        arrays = storage.to_save("save_pretrained", self._core, self._weights)
         hf.write_pretrained(folder, self._config, arrays, self._source, self.record)
 
     # Copies: copy.copy, copy.deepcopy and pickle all give a model that shares nothing with this one

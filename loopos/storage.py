@@ -67,12 +67,12 @@ def refuse_small(function: str, weights: str) -> None:
         raise ValueError(f"{function}: {ONLY_ADAPTERS.format(weights)}")
 
 
-def to_save(core: Any, weights: str) -> dict[str, np.ndarray]:
-    """What a folder of the model holds: bfloat16 becomes F32, exactly. ValueError for int8."""
+def to_save(function: str, core: Any, weights: str) -> dict[str, np.ndarray]:
+    """What a folder or a file of the model holds: bfloat16 becomes F32, exactly. ValueError for int8."""
     if weights == "int8":
         raise ValueError(
-            "save_pretrained: the weights of this model are stored as int8, and a folder of it would hold what that "
-            "left of the numbers. Open the original with weights='bfloat16' or 'float32' and save that"
+            f"{function}: the weights of this model are stored as int8, and what is saved would hold what that left of "
+            "the numbers. Open the original with weights='bfloat16' or 'float32' and save that"
         )
     return all_weights(core)
 

@@ -96,17 +96,19 @@ def make_folder(path: str | os.PathLike) -> None:
 
 
 def create(path: str | os.PathLike, data) -> None:
-    """Write a new file from a contiguous buffer and sync it. A name that is taken, even by a link: FileExistsError."""
+    """Write a new file from a contiguous buffer, or an iterator of them, and sync it. A name that is taken, even by a
+    link: FileExistsError."""
     with explained("write", path):
         fd = os.open(path, _CREATE, 0o666)  # the umask applies
         try:
             try:
-                view = memoryview(data).cast("B")
-                while view:
-                    written = os.write(fd, view[:_CHUNK])
-                    if written <= 0:
-                        raise OSError(errno.EIO, "the system wrote nothing and gave no reason")
-                    view = view[written:]
+                for part in data if isinstance(data, Iterator) else [data]:
+                    view = memoryview(part).cast("B")
+                    while view:
+                        written = os.write(fd, view[:_CHUNK])
+                        if written <= 0:
+                            raise OSError(errno.EIO, "the system wrote nothing and gave no reason")
+                        view = view[written:]
                 os.fsync(fd)
             finally:
                 os.close(fd)  # checked as well: some file systems report a failed write only here

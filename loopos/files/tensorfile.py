@@ -7,9 +7,10 @@ The reader is our own: what the library refuses, and how, differs between its ve
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -97,6 +98,30 @@ def serialize_safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[st
             raise ValueError("serialize_safetensors: the format reserves the name '__metadata__'; choose another")
         dense[name] = np.asarray(array, dtype=little, order="C")  # the library reads memory as if it were dense
     return save(dense, metadata=dict(metadata) if metadata is not None else None)
+
+
+def stream_safetensors(
+    arrays: Mapping[str, tuple[tuple[int, ...], np.ndarray]], metadata: Mapping[str, str] | None = None
+) -> Iterator[bytes | np.ndarray]:
+    """The same bytes in parts, of arrays that share one dtype, each with its shape in the file: none is copied but one
+    that is not dense, when it is its turn."""
+    names = sorted(arrays)
+    (dtype,) = {str(array.dtype) for _, array in arrays.values()}
+    known = next(name for name, each in DTYPES.items() if each == np.dtype(dtype))
+    entries: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    at = 0
+    for name in names:
+        shape, array = arrays[name]
+        end = at + array.nbytes
+        entries[name] = {"dtype": known, "shape": list(shape), "data_offsets": [at, end]}
+        at = end
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    yield len(header).to_bytes(8, "little") + header
+    for name in names:
+        array = arrays[name][1]
+        if array.size:
+            yield np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
 
 def write_safetensors(

@@ -24,6 +24,8 @@ def read(path: str | os.PathLike[str], *, dtype: str = "float32") -> Model:
     that is not supported, ImportError naming the extra."""
     package()
     container = open_container(path)
+    if container.metadata.get("split.count", 1) not in (0, 1):
+        raise ValueError(f"{path}: this is one of several files of a model; join them first (llama-gguf-split --merge)")
     metadata = Metadata(container)
     config = architectures.config_of(metadata)
     architecture = architectures.ARCHITECTURES[metadata.arch]

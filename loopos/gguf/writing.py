@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from loopos import checks, hf
+from loopos import checks, hf, storage
+from loopos.config import ModelConfig
 from loopos.files import durable
 from loopos.model import Model
 
@@ -35,11 +36,12 @@ def write(model: Model, path: str | os.PathLike[str], type: str = "f16") -> None
     kind = checks.choice("gguf.write", "type", type, tuple(KINDS))
     architecture = architectures.architecture_of(model.config)
     with model.lock:
-        hf.refuse_nonfinite("gguf.write", model.parameters())
+        arrays = storage.to_save("gguf.write", model._core, model.weights)
+        hf.refuse_nonfinite("gguf.write", arrays)
         aside = durable.beside(path, "tmp")
         durable.make_folder(Path(path).absolute().parent)
         try:
-            _write(gguf, model, architecture, aside, kind, Path(path).stem)
+            _write(gguf, model, arrays, architecture, aside, kind, Path(path).stem)
             with durable.explained("put the finished file in its place", path):
                 os.replace(aside, path)
         except BaseException:
@@ -49,7 +51,15 @@ def write(model: Model, path: str | os.PathLike[str], type: str = "f16") -> None
     durable.sync_folder(Path(path).absolute().parent)
 
 
-def _write(gguf: Any, model: Model, architecture: architectures.Architecture, path: Path, kind: str, name: str) -> None:
+def _write(
+    gguf: Any,
+    model: Model,
+    arrays: Mapping[str, np.ndarray],
+    architecture: architectures.Architecture,
+    path: Path,
+    kind: str,
+    name: str,
+) -> None:
     """The file, tensor by tensor: what is packed for it is never held as a whole."""
     types = gguf.GGUFValueType
     writer = gguf.GGUFWriter(path, architecture.name)
@@ -62,7 +72,7 @@ def _write(gguf: Any, model: Model, architecture: architectures.Architecture, pa
         writer.add_key_value(f"{architecture.name}.{key}", value, kind_of)
     for key, value in tokens.metadata_of(model).items():
         writer.add_key_value(key, *_typed(types, value))
-    stored = dict(_tensors(model, architecture, kind))
+    stored = dict(_tensors(model.config, arrays, architecture, kind))
     for tensor, (array, packed) in stored.items():
         block = next(block for block in TYPES.values() if block.name == packed)
         size = array.size // block.numbers * block.bytes
@@ -88,23 +98,22 @@ def _typed(types: Any, value: Any) -> tuple[Any, Any]:
 
 
 def _tensors(
-    model: Model, architecture: architectures.Architecture, kind: str
+    config: ModelConfig, arrays: Mapping[str, np.ndarray], architecture: architectures.Architecture, kind: str
 ) -> Iterator[tuple[str, tuple[np.ndarray, str]]]:
     """Every tensor of the file by name: its numbers as LoopOS has them, or as little else as possible, and its type."""
-    views = model.parameters()
-    for slot in tensors.slots(model.config, architecture):
+    for slot in tensors.slots(config, architecture):
         start = 0
         for part in slot.parts:
-            array = views[slot.name][start : start + part.rows]
+            array = arrays[slot.name][start : start + part.rows]
             if part.heads:
                 array = tensors.pairs_from_halves(array, part.heads)
             if part.shift:
                 array = array + np.asarray(part.shift, array.dtype)
             yield part.name, (array, _stored(array, kind))
             start += part.rows
-    scaling = model.config.rope_scaling
+    scaling = config.rope_scaling
     if scaling is not None and scaling.rope_type == "llama3":
-        yield tensors.ROPE_FACTORS, (architectures.rope_factors(model.config), "F32")
+        yield tensors.ROPE_FACTORS, (architectures.rope_factors(config), "F32")
 
 
 def _stored(array: np.ndarray, kind: str) -> str:

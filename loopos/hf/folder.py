@@ -15,7 +15,7 @@ from loopos.checks import shown
 from loopos.config import ModelConfig
 from loopos.errors import Birth, CheckpointError, NonFiniteError
 from loopos.files import durable
-from loopos.files.tensorfile import serialize_safetensors
+from loopos.files.tensorfile import stream_safetensors
 
 from .card import README, card, replaceable
 from .families import FAMILIES
@@ -123,7 +123,8 @@ def write_pretrained(
     slots = list(layout(config, family.names))
     _check_arrays({slot.name: slot.shape for slot in slots}, arrays)
     dtype = str(next(iter(arrays.values())).dtype)
-    tensors = {name: part for slot in slots for name, part in slot.split(np.asarray(arrays[slot.name]))}
+    parts = (part for slot in slots for part in slot.parts(np.asarray(arrays[slot.name])))
+    tensors = {part.source: (part.shape, part.view) for part in parts}
     settings = to_json(config, family, dtype)
     if source is not None:
         settings = source.config(settings, describes(source.settings, config))
@@ -131,7 +132,7 @@ def write_pretrained(
         GENERATION: _json(generation_config(settings)),
         **(source.companions if source is not None else {}),
         CONFIG: _json(settings),
-        WEIGHTS: serialize_safetensors(tensors, {"format": "pt"}),
+        WEIGHTS: stream_safetensors(tensors, {"format": "pt"}),
     }
     if record is not None and replaceable(Path(folder) / README):
         contents[README] = card(record, settings)
@@ -144,7 +145,7 @@ def _json(values: dict) -> bytes:
     return durable.dump_json(values, indent=2) + b"\n"
 
 
-def _replace(folder: Path, contents: dict[str, bytes]) -> None:
+def _replace(folder: Path, contents: dict[str, Any]) -> None:
     """Put the files in place together: all are on the disk before the first name changes, so a full disk harms none."""
     staged: dict[Path, Path] = {}
     try:

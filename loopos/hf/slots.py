@@ -53,11 +53,6 @@ class Slot:
                 view = view.reshape(3, self.heads, rows // (3 * self.heads), *self.shape[1:]).swapaxes(0, 1)
             yield Part(source, shape, view.T if self.transposed else view)
 
-    def split(self, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """(name, array) of each tensor of the file."""
-        for source, shape, view in self.parts(array):
-            yield source, np.ascontiguousarray(view).reshape(shape)
-
     def join(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         """The parameter, a fresh array."""
         result = np.empty(self.shape, tensors[self.sources[0][0]].dtype)

@@ -17,6 +17,7 @@ from loopos.files.tensorfile import (
     parse_safetensors,
     read_safetensors,
     serialize_safetensors,
+    stream_safetensors,
     write_safetensors,
 )
 
@@ -202,3 +203,14 @@ def test_what_cannot_be_opened(tmp_path):
         read_safetensors(tmp_path / "missing")
     with pytest.raises(CheckpointError, match="not a regular file"):
         read_safetensors(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8"])
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_in_parts_they_are_the_same_bytes(dtype, metadata):
+    made = np.arange(24).astype(dtype).reshape(4, 6)
+    arrays = {"z": made, "ä": made[:0], "b.weight": made.T, "a": made[1], "scalar": made[2, 3, None].reshape(())}
+    parts = [bytes(memoryview(part).cast("B")) for part in stream_safetensors(
+        {name: (array.shape, array) for name, array in arrays.items()} | {"other": ((6, 4), made)}, metadata
+    )]  # fmt: skip
+    assert b"".join(parts) == serialize_safetensors(arrays | {"other": made.reshape(6, 4)}, metadata)

@@ -1,11 +1,13 @@
 """Tiny models of GGUF's architectures, with a tokenizer."""
 
+import numpy as np
 import pytest
 
 import loopos
 from loopos import Tokenizer
 from loopos.gguf.container import open_container
 from loopos.gguf.values import Metadata
+from loopos.rope import RopeScaling
 
 TEXT = "The miller had 3 sons, his mill, his ass, and his cat. They're 12 don't ünïcödé 你好 😀\n" * 9
 LLAMA = {"norm": "rmsnorm", "position": "rope", "activation": "swiglu", "bias": False}
@@ -27,19 +29,60 @@ def tokenizer():
     return made
 
 
+GEMMA = {
+    "activation": "geglu_tanh",
+    "qk_norm": "head",
+    "norm_placement": "both",
+    "norm_unit_offset": True,
+    "embedding_scale": 8.0,
+    "sliding_window": 8,
+    "n_layer": 7,
+    "layer_types": ("sliding",) * 5 + ("full", "sliding"),
+    "local_rope_theta": 10000.0,
+    "rope_theta": 1e6,
+    "tie_embeddings": True,
+}
+MODELS = {
+    "llama": {},
+    "llama tied, wide heads": {"tie_embeddings": True, "head_dim": 32},
+    "llama linear": {"rope_scaling": RopeScaling(rope_type="linear", factor=4.0)},
+    "llama yarn": {"rope_scaling": RopeScaling(rope_type="yarn", factor=4.0, original_max_position_embeddings=16)},
+    "llama 3.2": {
+        "rope_theta": 5e5,
+        "rope_scaling": RopeScaling(
+            rope_type="llama3",
+            factor=32.0,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=8192,
+        ),
+    },
+    "qwen2": {"attention_bias": "qkv"},
+    "qwen3": {"qk_norm": "head", "head_dim": 32},
+    "gemma3": GEMMA,
+    "gemma3 linear": GEMMA | {"rope_scaling": RopeScaling(rope_type="linear", factor=8.0)},
+}
+
+
 @pytest.fixture
 def llama(tokenizer):
     """llama(**changed): a random model of the Llama family that reads with ``tokenizer``."""
 
     def make(**changed):
         model = loopos.Model(loopos.ModelConfig(**SHAPE | LLAMA | {"tie_embeddings": False} | changed), seed=3)
-        for name, view in model.parameters().items():
-            if view.ndim == 1:
-                view[...] += 0.1 * (hash(name) % 7)
+        rng = np.random.default_rng(4)
+        for view in model.parameters().values():  # as large as trained ones, so that every part of a block counts
+            view += rng.standard_normal(view.shape).astype(np.float32) * (0.2 if view.ndim == 1 else 0.15)
         model.tokenizer = tokenizer
         return model
 
     return make
+
+
+@pytest.fixture(params=MODELS)
+def model(request, llama):
+    """A random one of each architecture."""
+    return llama(**MODELS[request.param])
 
 
 @pytest.fixture

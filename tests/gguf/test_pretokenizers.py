@@ -1,9 +1,10 @@
 """loopos/gguf/pretokenizers.py: names, and how the pieces are cut."""
 
 import pytest
-import tokenizers
 
 from loopos.gguf.pretokenizers import CUTS, GPT2, LLAMA3, QWEN2, name_of, named
+
+tokenizers = pytest.importorskip("tokenizers", reason="the extra [gguf]")
 
 TEXT = "I'LL don't 12345 ab12  \n\n x_y!!\t¿é你好 ½ １２３  "
 

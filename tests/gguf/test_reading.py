@@ -3,12 +3,13 @@
 import subprocess
 import sys
 
-import gguf
 import numpy as np
 import pytest
 
 import loopos
 from loopos import CheckpointError
+
+gguf = pytest.importorskip("gguf", reason="the extra [gguf]")
 
 HARD = (
     *(
@@ -60,20 +61,23 @@ def path(llama, tmp_path):
     return tmp_path / "m.gguf"
 
 
-@pytest.mark.parametrize("tie", [False, True])
-def test_what_is_read_is_what_was_written(llama, tmp_path, tie):
-    model = llama(tie_embeddings=tie)
+def test_what_is_read_is_what_was_written(model, tmp_path):
     loopos.gguf.write(model, tmp_path / "m.gguf", "f32")
     again = loopos.gguf.read(tmp_path / "m.gguf")
     assert again.config == model.config
-    assert all(np.array_equal(array, again.parameters()[name]) for name, array in model.parameters().items())
+    for name, array in model.parameters().items():
+        if model.config.norm_unit_offset and "norm" in name:  # the file has 1 + w
+            np.testing.assert_allclose(again.parameters()[name], array, rtol=0, atol=2**-23)
+        else:
+            assert np.array_equal(array, again.parameters()[name]), name
     theirs, ours = again.tokenizer, model.tokenizer
     text = "the miller's ünï<|im_end|> 12 😀"
     assert theirs.encode(text) == ours.encode(text)
     assert (theirs.eos, theirs.bos, theirs.chat_template) == (ours.eos, ours.bos, ours.chat_template)
     wide = loopos.gguf.read(tmp_path / "m.gguf", dtype="float64")
     assert wide.dtype == "float64"
-    assert all(np.array_equal(array, wide.parameters()[name]) for name, array in model.parameters().items())
+    for name, array in again.parameters().items():
+        assert np.array_equal(array, wide.parameters()[name].astype(np.float32)), name
 
 
 @pytest.mark.parametrize(
@@ -89,6 +93,7 @@ def test_what_is_read_is_what_was_written(llama, tmp_path, tie):
         ({"llama.attention.head_count_kv": 3}, ValueError, "n_kv_head must divide n_head"),
         ({"llama.rope.dimension_count": 8}, ValueError, "rope over 8 of 16 numbers of a head is not supported"),
         ({"llama.rope.scaling.type": "longrope"}, ValueError, "the rope scaling 'longrope' is not supported"),
+        ({"split.count": 3}, ValueError, "one of several files of a model; join them first"),
         ({"llama.expert_count": 8}, ValueError, r"llama\.expert_count is not supported"),
         ({"names": {"output.weight": "rope_freqs.weight"}}, (ValueError, CheckpointError), "m2"),
         ({"names": {"output.weight": "other.weight"}}, CheckpointError, r"other\.weight is of no parameter"),
@@ -148,13 +153,17 @@ def test_the_real_model_is_that_of_transformers(folder):
 
 
 @pytest.mark.real
-def test_reading_the_real_model_takes_little_more_than_the_model(real_gguf):
+def test_the_real_model_is_in_memory_once_while_it_is_read_and_written(real_gguf, tmp_path):
     code = (
         "import resource, sys, loopos, loopos.gguf\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "model = loopos.gguf.read(sys.argv[1])\n"
+        "model.save_pretrained(sys.argv[2])\n"
+        "loopos.gguf.write(model, sys.argv[2] + '/m.gguf', 'f16')\n"
         "took = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
         "print(took / (4 * model.config.num_parameters()))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(real_gguf)], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 1.35  # of its float32 weights: the tokenizer, and one piece of one tensor
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(real_gguf), str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 1.5  # of its float32 weights: the tokenizer, and one tensor of a file at a time

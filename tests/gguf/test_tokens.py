@@ -3,12 +3,13 @@
 import json
 
 import pytest
-import tokenizers
 
 import loopos
 from loopos import Tokenizer
 from loopos.data.tokenizer import ByteTokenizer
 from loopos.gguf.tokens import metadata_of
+
+tokenizers = pytest.importorskip("tokenizers", reason="the extra [gguf]")
 
 
 def test_texts_types_and_special_ids(llama):

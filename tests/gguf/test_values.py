@@ -1,12 +1,13 @@
 """loopos/gguf/values.py: metadata of the right type, and the numbers of every storage type."""
 
-import gguf
 import numpy as np
 import pytest
 
 from loopos import CheckpointError
 from loopos.gguf.container import TYPES, open_container
 from loopos.gguf.values import Metadata, read_into
+
+gguf = pytest.importorskip("gguf", reason="the extra [gguf]")
 
 KINDS = gguf.GGUFValueType
 

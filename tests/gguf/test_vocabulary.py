@@ -1,12 +1,13 @@
 """loopos/gguf/vocabulary.py: a tokenizer out of metadata, byte-level and SentencePiece's."""
 
-import gguf
 import numpy as np
 import pytest
 
 import loopos
 from loopos import CheckpointError
 from loopos.gguf.vocabulary import stops_of, tokenizer_of
+
+gguf = pytest.importorskip("gguf", reason="the extra [gguf]")
 
 KINDS = gguf.GGUFValueType
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
