@@ -8,6 +8,7 @@ from loopos import CheckpointError
 from loopos.gguf.vocabulary import stops_of, tokenizer_of
 
 gguf = pytest.importorskip("gguf", reason="the extra [gguf]")
+tokenizers = pytest.importorskip("tokenizers", reason="the extra [gguf]")
 
 KINDS = gguf.GGUFValueType
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -70,8 +71,6 @@ def test_sentencepiece_without_a_space_in_front(file):
 
 
 def byte_level(**changed):
-    import tokenizers
-
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, "he", "ll", "hell", "hello", "<eot>", "<bos>", "Ġhello"]
     types = [*[NORMAL] * 260, CONTROL, CONTROL, NORMAL]
