@@ -76,21 +76,38 @@ def distribution(
     top_p: float | None = None,
     min_p: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(order, p), (B, V) each: the ids of each row from the most likely one down, equals in order of their ids, and
-    what is left of their probabilities behind the cuts, not normalised; 0 where an id was cut."""
+    """(order, p), (B, K) each, K = V or top_k: the ids of each row from the most likely one down, equals in order of
+    their ids, and what is left of their probabilities behind the cuts, not normalised; 0 where an id was cut."""
     rows = logits.astype(np.float64)
     rows = (rows - rows.max(axis=-1, keepdims=True)) / temperature
-    order = np.argsort(-rows, axis=-1, kind="stable")
-    p = np.exp(np.take_along_axis(rows, order, axis=-1))
-    if top_k is not None:
-        p[:, top_k:] = 0
-    p /= p.sum(axis=-1, keepdims=True)
+    order = _descending(rows, rows.shape[-1] if top_k is None else min(top_k, rows.shape[-1]))
+    likely = np.exp(np.take_along_axis(rows, order, axis=-1))
+    whole = np.zeros(rows.shape)  # so that the sum is added in one order whatever is cut
+    whole[:, : order.shape[-1]] = likely
+    p = likely / whole.sum(axis=-1, keepdims=True)
     if top_p is not None:
         before = np.cumsum(p, axis=-1) - p
         p[before >= top_p] = 0  # the first token always stays
     if min_p is not None:
         p[p < min_p * p[:, :1]] = 0
     return order, p
+
+
+def _descending(rows: np.ndarray, count: int) -> np.ndarray:
+    """The columns of the ``count`` largest numbers of each row, from the largest down, equals in their order: what a
+    stable sort gives. A sort that is not is four times as fast, so it does the work and the equals are put in order."""
+    result = np.empty((len(rows), count), np.int64)
+    for row, out in zip(rows, result, strict=True):
+        columns = np.arange(len(row))
+        if count < len(row):
+            columns = np.flatnonzero(row >= np.partition(row, len(row) - count)[len(row) - count])
+        order = columns[np.argsort(-row[columns])]
+        falling = row[order]
+        same = np.flatnonzero(falling[1:] == falling[:-1])
+        for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1) if len(same) else ():
+            order[run[0] : run[-1] + 2].sort()
+        out[:] = order[:count]
+    return result
 
 
 def sample(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from loopos.generation.sampling import UniformStream, sample
+from loopos.generation.sampling import UniformStream, _descending, penalised, sample
 
 LOGITS = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], np.float32))
 
@@ -51,3 +52,28 @@ def test_uniform_stream_is_a_function_of_the_seed():
     numbers = UniformStream(1).draw(10000)
     assert 0 <= numbers.min() < numbers.max() < 1
     assert abs(numbers.mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 50, 300])
+def test_the_order_is_that_of_a_stable_sort(count):
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.integers(-5, 5, 300), rng.standard_normal(300), np.full(300, 2.0), np.arange(300.0)]).astype(
+        float
+    )
+    rows[1, ::3] = -np.inf
+    want = np.argsort(-rows, axis=-1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(_descending(rows, count), want)
+
+
+def test_penalised_tokens():
+    logits = np.array([[2.0, -3.0, 4.0, 0.0], [1.0, 1.0, -1.0, 5.0]], np.float32)
+    got = penalised(logits, [np.array([0, 1, 0]), np.array([], int)], 2.0)
+    np.testing.assert_array_equal(got, [[1, -6, 4, 0], [1, 1, -1, 5]])
+    assert logits[0, 0] == 2.0
+
+
+def test_min_p_is_a_share_of_the_most_likely():
+    np.testing.assert_allclose(draws(min_p=0.6), [0, 4 / 7, 0, 3 / 7], atol=0.03)
+    np.testing.assert_allclose(draws(min_p=0), [0.1, 0.4, 0.2, 0.3], atol=0.03)
+    np.testing.assert_allclose(draws(min_p=1.0), [0, 1, 0, 0])
+    np.testing.assert_allclose(draws(top_k=3, top_p=0.7, min_p=0.9), [0, 1, 0, 0])
