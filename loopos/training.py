@@ -29,7 +29,8 @@ from .run.callbacks import Hooks
 from .run.evaluation import Evaluation
 from .run.folder import NoFolder, folder_of
 from .run.interrupts import Interrupted, Interrupts
-from .run.opening import open_data, origin_of
+from .run.opening import open_data
+from .run.origins import origin_of, origins_of
 from .run.policy import Policy
 from .run.record import Record, trained
 from .run.result import TrainResult, sample_of
@@ -347,9 +348,11 @@ class _Run:
             self.log_metrics(entry, update.birth)
         with suppress(OSError):
             self.folder.log_bits(self.step + 1, update)
-        if origin := origin_of(self.sources.train, self.step, error.birth):
+        origins = origins_of(self.sources.train, self.step, self.settings.grad_accum)
+        if origin := origin_of(origins, error.birth):
             error.add(origin)
         place = {"step": self.step + 1, "learning_rate": rate, "run": self.folder.run_id, "growth": self.growth}
+        place["origins"] = origins
         with self.model.lock:  # the arrays are the living weights until they are written
             self.folder.keep_bundle(
                 lambda: Bundle.of(self.model, self.optimizer, self.settings, update, **place), error

@@ -30,6 +30,7 @@ from loopos.errors import Birth, CheckpointError
 from loopos.files import durable
 from loopos.files.tensorfile import parse_safetensors, read_metadata, serialize_safetensors
 
+from .origins import Origins
 from .settings import TrainSettings
 
 FORMAT, VERSION = "loopos-bundle", "1"
@@ -68,7 +69,8 @@ class Bundle:
     """One update. step counts from 1, as in history; learning_rate is the one it used; weights and moments are those
     before it, and ``numbers`` what else the optimizer counts; build: version, instruction set, compiler, threads; run:
     the id of the run, which its checkpoints have too; growth: the state of its record (loopos.births.growth) before the
-    update; both None where they are not known; frozen: the names of the parameters that were."""
+    update; both None where they are not known; frozen: the names of the parameters that were; origins: from which lines
+    of the data the rows came, see loopos.run.origins."""
 
     step: int
     config: ModelConfig
@@ -84,6 +86,7 @@ class Bundle:
     run: str | None = None
     growth: Mapping[str, Any] | None = None
     frozen: tuple[str, ...] = ()
+    origins: Origins = ()
 
     @staticmethod
     def of(
@@ -96,6 +99,7 @@ class Bundle:
         learning_rate: float,
         run: str | None = None,
         growth: Growth | None = None,
+        origins: Origins = (),
     ) -> Bundle:
         """Of an update that was just refused, so that model and optimizer are as they were before it; the weights are
         the living ones."""
@@ -115,6 +119,7 @@ class Bundle:
             run=run,
             growth=None if growth is None else growth.state(),
             frozen=tuple(model.parameters(trainable=False)),
+            origins=origins,
         )
 
 
@@ -159,6 +164,7 @@ def write_bundle(path: str | os.PathLike, bundle: Bundle) -> None:
         "run": bundle.run,
         "growth": bundle.growth,
         "frozen": list(bundle.frozen),
+        "origins": [list(rows) for rows in bundle.origins],
     }
     text = durable.dump_json(about).decode("ascii")
     metadata = {"format": FORMAT, "version": VERSION, "about": text, "sha256": _digest(text, arrays)}
@@ -310,4 +316,5 @@ def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
         run=_run_of(about),
         growth=about.get("growth"),
         frozen=tuple(about.get("frozen", ())),
+        origins=tuple(tuple(map(str, rows)) for rows in about.get("origins", ())),
     )

@@ -1,11 +1,10 @@
-"""The data of a run: opened as its settings say, told before the first update, named when a number goes bad."""
+"""The data of a run: opened as its settings say, told before the first update."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from loopos.data.sources import Sources, open_sources
-from loopos.errors import Birth
 
 from .messages import to_stderr
 from .settings import TrainSettings
@@ -31,12 +30,3 @@ def open_data(
     if progress and audit is not None:
         to_stderr(audit)
     return sources
-
-
-def origin_of(source: Any, t: int, birth: Birth) -> str:
-    """Of examples, which ones the row is made of that a number of update ``t``, from 0, went bad in, in a sentence; ""
-    where the data have no lines, or the number belongs to no row."""
-    if not hasattr(source, "origin") or birth.micro_batch is None or not birth.place.startswith("row "):
-        return ""
-    row = int(birth.index[0])
-    return f"Row {row} of micro-batch {birth.micro_batch} is {source.origin(t, birth.micro_batch, row)}"

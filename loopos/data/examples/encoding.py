@@ -6,6 +6,7 @@ Texts of many examples go to the tokenizer together, where it has ``encode_batch
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -62,12 +63,22 @@ class Encoder:
     def encode(self, examples: Iterable[tuple[int, Any, str]]) -> Iterator[Encoded]:
         """examples: (number, Example, how errors call it), in order, one by one."""
         examples = iter(examples)
-        while group := list(_some(examples)):
-            prepared = [self._prepare(number, example, where) for number, example, where in group]
-            texts = [text for each in prepared for text in self._texts(each)]
-            ids = iter(self._encode_all(texts, group[0][2]))
-            for each in prepared:
-                yield self._finish(each, list(islice(ids, len(self._texts(each)))))
+        waiting: tuple[list[_Prepared], Future[list[np.ndarray]]] | None = None
+        with ThreadPoolExecutor(1) as encoding:  # the tokenizer's threads work while the next group is rendered
+            while group := list(_some(examples)):
+                prepared = [self._prepare(number, example, where) for number, example, where in group]
+                texts = [text for each in prepared for text in self._texts(each)]
+                begun = prepared, encoding.submit(self._encode_all, texts, group[0][2])
+                if waiting is not None:
+                    yield from self._finished(*waiting)
+                waiting = begun
+            if waiting is not None:
+                yield from self._finished(*waiting)
+
+    def _finished(self, prepared: list[_Prepared], encoding: Future[list[np.ndarray]]) -> Iterator[Encoded]:
+        ids = iter(encoding.result())
+        for each in prepared:
+            yield self._finish(each, list(islice(ids, len(self._texts(each)))))
 
     def _prepare(self, number: int, example: Example, where: str) -> _Prepared:
         form = FORMS.index(type(example))
@@ -124,7 +135,8 @@ class Encoder:
     def _encode_all(self, texts: list[str], where: str) -> list[np.ndarray]:
         backend = getattr(self._tokenizer, "backend", None)
         if hasattr(backend, "encode_batch"):
-            return [np.array(each.ids, np.int32) for each in backend.encode_batch(texts, add_special_tokens=False)]
+            batch = getattr(backend, "encode_batch_fast", backend.encode_batch)  # without offsets, where there is one
+            return [np.array(each.ids, np.int32) for each in batch(texts, add_special_tokens=False)]
         return [_ids(self._tokenizer.encode(text), where) for text in texts]
 
     def _finish(self, each: _Prepared, ids: list[np.ndarray]) -> Encoded:

@@ -90,7 +90,7 @@ class _Experiments:
         self.bundle = bundle
         self.repeater = Repeater(bundle)
         self.trials: list[Trial] = []
-        counted = [(m, r) for m, (_, targets) in enumerate(bundle.batches) for r in range(len(targets))]
+        counted = [(m, r) for m, (_, targets, *_) in enumerate(bundle.batches) for r in range(len(targets))]
         self.rows = [Row(m, r) for m, r in counted if (bundle.batches[m][1][r] != IGNORE).any()]
 
     def verdict(self) -> Counterfactuals:
@@ -150,13 +150,19 @@ class _Experiments:
         failing = tuple(self.failing(self.rows))
         if not failing or 2 * len(failing) > len(self.rows):
             return None
-        named = ", ".join(map(str, failing[:MAX_NAMED])) + (", ..." if len(failing) > MAX_NAMED else "")
+        named = ", ".join(map(self.named, failing[:MAX_NAMED])) + (", ..." if len(failing) > MAX_NAMED else "")
         rest = [row for row in self.rows if row not in failing]
         if not self.record(f"without {named}", self.only(rest)).healthy:
             return None
         one = len(failing) == 1
         why = f"Of {len(self.rows)} rows {'only one fails' if one else f'{len(failing)} fail'} alone ({named}), and "
         return self.conclude("the data", why + f"without {'it' if one else 'them'} the update is healthy", failing)
+
+    def named(self, row: Row) -> str:
+        """With the lines of the data that it is made of, where they are known."""
+        origins = self.bundle.origins
+        known = row.micro_batch < len(origins) and row.row < len(origins[row.micro_batch])
+        return f"{row} ({origins[row.micro_batch][row.row]})" if known else str(row)
 
     def failing(self, rows: list[Row]) -> Iterator[Row]:
         """Those of ``rows`` that fail alone, by halving: a set whose whole is healthy is not looked into."""
@@ -172,14 +178,17 @@ class _Experiments:
     def only(self, rows: Collection[Row]) -> Update:
         """The update of these rows alone."""
         batches = []
-        for m, (ids, targets) in enumerate(self.bundle.batches):
+        for m, (ids, targets, *documents) in enumerate(self.bundle.batches):
             kept = sorted(row.row for row in rows if row.micro_batch == m)
             out = np.setdiff1d(np.arange(len(ids)), kept)
             ids, targets = ids.copy(), targets.copy()
             targets[out] = IGNORE  # a micro-batch without a target that counts is not computed at all
             if kept:
                 ids[out] = ids[kept[0]]
-            batches.append((ids, targets))
+                documents = [each.copy() for each in documents]
+                for each in documents:
+                    each[out] = each[kept[0]]
+            batches.append((ids, targets, *documents))
         return self.repeater.update(batches)
 
     def blame_arithmetic(self) -> Counterfactuals:

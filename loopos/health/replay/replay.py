@@ -17,6 +17,7 @@ from loopos.errors import Birth, CheckpointError
 from loopos.model import Model
 from loopos.optim.training import for_training
 from loopos.run.bundle import Batches, Bundle, Outcome, build, find_bundle, read_bundle
+from loopos.run.origins import origin_of
 from loopos.run.settings import MAX_THREADS
 from loopos.run.updates import Update, Updater, micro_batches
 from loopos.threads import threads as using_threads
@@ -65,6 +66,7 @@ class ReplayResult:
     recorded: the Outcome of the run itself. differences: a sentence for each part that is not the same.
     build: a sentence for each part of build and instruction set that is not what the run had: bits may differ then.
     trace: with ``trace=True``, every weight, moment and gradient in the order of execution; else empty.
+    origin: from which lines of the data the row of the birth came, in a sentence; "" where that is not known.
     """
 
     reproduced: bool
@@ -76,6 +78,7 @@ class ReplayResult:
     differences: tuple[str, ...]
     build: tuple[str, ...]
     trace: tuple[TensorFacts, ...] = ()
+    origin: str = ""
 
     def __bool__(self) -> bool:
         return self.reproduced
@@ -85,6 +88,7 @@ class ReplayResult:
         lines = [f"step {self.step}: {said}"]
         lines += [f"  loss {self.loss!r} ({self.loss.hex()}), grad_norm {self.grad_norm!r} ({self.grad_norm.hex()})"]
         lines += [f"  {self.birth or 'every number of it is finite'}"]
+        lines += [f"  {self.origin}"] if self.origin else []
         lines += [f"  {text}" for text in self.differences]
         if self.build:
             what = "; ".join(self.build)
@@ -113,9 +117,8 @@ def replay(bundle: str | os.PathLike | Bundle, *, trace: bool = False, threads: 
     outcome = Outcome.of(update)
     differences = opened.outcome.differences(outcome)
     loss, norm = float(update.loss), float(update.grad_norm)
-    return ReplayResult(
-        not differences, opened.step, loss, norm, update.birth, opened.outcome, differences, _apart(opened.build), facts
-    )
+    found = update.birth, opened.outcome, differences, _apart(opened.build), facts
+    return ReplayResult(not differences, opened.step, loss, norm, *found, origin_of(opened.origins, update.birth))
 
 
 def open_bundle(bundle: str | os.PathLike | Bundle) -> Bundle:

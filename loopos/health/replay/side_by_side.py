@@ -140,8 +140,11 @@ def _recorded(update: Any, line: Mapping[str, Any]) -> bool | None:
 
 def _same_passes(a: Bundle, b: Bundle) -> bool:
     """Whether both compute the same tensors: a micro-batch without targets is left out."""
-    passes = [[(x.shape, y.shape, bool(np.any(y != IGNORE))) for x, y in bundle.batches] for bundle in (a, b)]
-    return passes[0] == passes[1]
+
+    def passes(bundle: Bundle) -> list[Any]:
+        return [(x.shape, y.shape, len(more), bool(np.any(y != IGNORE))) for x, y, *more in bundle.batches]
+
+    return passes(a) == passes(b)
 
 
 def _states_apart(a: Rerun, b: Rerun) -> bool:
@@ -158,7 +161,9 @@ def first_input(a: Bundle, b: Bundle) -> str | None:
     if len(a.batches) != len(b.batches):
         return "the number of micro-batches"
     for micro, (x, y) in enumerate(zip(a.batches, b.batches, strict=True)):
-        for what, left, right in zip(("ids", "targets"), x, y, strict=True):
+        if len(x) != len(y):
+            return f"the documents of micro-batch {micro}, which only {'A' if len(x) > len(y) else 'B'} has"
+        for what, left, right in zip(("ids", "targets", "documents"), x, y, strict=False):
             if left.shape != right.shape:
                 return f"the shape of {what} of micro-batch {micro}: {left.shape} in A, {right.shape} in B"
             if (place := _apart({what: left}, {what: right})) is not None:
