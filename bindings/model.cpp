@@ -122,6 +122,11 @@ class Transformer {
     return gpt_.workspace_bytes(pass, training);
   }
 
+  double held_bytes() {
+    const auto lock = serialise();
+    return gpt_.held_bytes();
+  }
+
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                        double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
                        bool add, const py::object& documents) {
@@ -323,6 +328,7 @@ void bind_transformer(py::module_& m, const char* name) {
            "The loss of each position (B, T), in double; 0 where the target does not count.")
       .def("workspace_bytes", &Class::workspace_bytes, arg("batch"), arg("time"), arg("training"),
            "Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken.")
+      .def("held_bytes", &Class::held_bytes, "Bytes of workspace and gradients that earlier passes have left.")
       .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
            arg("seed") = 0, arg("add") = false, arg("documents") = py::none(),

@@ -78,6 +78,11 @@ class TransformerF32:
         Views of the gradients of the trainable parameters, in that order.
         """
 
+    def held_bytes(self) -> float:
+        """
+        Bytes of workspace and gradients that earlier passes have left.
+        """
+
     def ledger(self) -> list:
         """
         The tensors of the last trace(), in the order of execution, as dicts.
@@ -263,6 +268,11 @@ class TransformerF64:
     def gradients(self) -> dict:
         """
         Views of the gradients of the trainable parameters, in that order.
+        """
+
+    def held_bytes(self) -> float:
+        """
+        Bytes of workspace and gradients that earlier passes have left.
         """
 
     def ledger(self) -> list:

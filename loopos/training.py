@@ -28,6 +28,7 @@ from .run.bundle import Bundle
 from .run.callbacks import Hooks
 from .run.evaluation import Evaluation
 from .run.folder import NoFolder, folder_of
+from .run.forecast import refuse_unfitting
 from .run.interrupts import Interrupted, Interrupts
 from .run.opening import open_data
 from .run.origins import origin_of, origins_of
@@ -155,6 +156,8 @@ def train(
         if isinstance(model, ModelConfig):
             dtype = "float32" if checkpoint is None else checkpoint.state["dtype"]
             model = Model(config, seed=settings.seed, dtype=dtype)
+        if not isinstance(sources.train, DatasetSource):
+            refuse_unfitting(model, settings, sources.train.seq_len)
         updating = for_training(model=model, **settings.update_rule())
         saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating)
         step = 0 if checkpoint is None else checkpoint.step

@@ -19,6 +19,7 @@ class Arena {
     return memory_.data() ? memory_.data() + at : nullptr;
   }
   Index peak() const { return peak_; }
+  Index held() const { return memory_.size(); }
   Index mark() const { return used_; }
   void release(Index mark) { used_ = mark; }  // what was taken since may be handed out again
 

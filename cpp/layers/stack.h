@@ -41,6 +41,7 @@ class Stack {
   void prepare(const Pass& whole, bool training);
   /// The numbers that a plan for such a pass takes, without taking them. What was planned is given up.
   Index measure(const Pass& whole, bool training);
+  Index held() const { return arena_.held(); }
   /// The same pass, told where its tokens stand. After prepare.
   Pass placed(const Pass& whole) const;
   /// body(part) for every part of the batch, on several threads; or body(whole), whose operations use several.

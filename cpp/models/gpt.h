@@ -54,6 +54,11 @@ class Gpt : private StackEnds<T> {
 
   /// Bytes that a pass over ids (B, T) takes beside weights and gradients. Plans, but takes none of it.
   double workspace_bytes(const Pass& pass, bool training);
+  /// Bytes of workspace and gradients that earlier passes have left.
+  double held_bytes() const {
+    const double gradients = set_.gradients() ? static_cast<double>(set_.gradients()->size()) : 0;
+    return (static_cast<double>(stack_.held()) + gradients) * sizeof(T);
+  }
 
   /// Keys and values of the tokens that generation has seen: `used` of `length` positions in each of `batch` rows, of
   /// which the first padding[b] fill up.

@@ -138,6 +138,7 @@ RUN = {
     "sample": "tokens of text to print at the end; 0: none",
     "dtype": "of the weights",
     "doctor": "the quick checks before the first update",
+    "dry_run": "tell what the run will take in memory and time, and train nothing",
     "tensorboard": "folder for TensorBoard's event files (pip install 'loopos[track]')",
     "wandb": "project of Weights & Biases, logged offline (pip install wandb)",
 }
@@ -190,6 +191,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add_flag(run, "sample", RUN["sample"], "int", SAMPLE)
     add_flag(run, "dtype", RUN["dtype"], "str", "float32")
     add_flag(run, "doctor", RUN["doctor"], "bool", True)
+    add_flag(run, "dry_run", RUN["dry_run"], "bool", False)
     add_flag(run, "tensorboard", RUN["tensorboard"], "str")
     add_flag(run, "wandb", RUN["wandb"], "str")
     training = parser.add_argument_group("training")
@@ -274,7 +276,7 @@ def check(settings: Mapping[str, Any]) -> None:
         )
     if settings.get("dtype") is not None:
         checks.choice("train", "dtype", settings["dtype"], CHOICES["dtype"])
-    for name in ("progress", "doctor", "keep_best", "mask_prompt", "pack"):
+    for name in ("progress", "doctor", "dry_run", "keep_best", "mask_prompt", "pack"):
         if name in settings:
             checks.boolean("train", name, settings[name])
     if "held_out" in settings:

@@ -1,0 +1,70 @@
+"""What a run will take, against what it took."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import loopos
+from loopos.run import forecast
+from loopos.run.forecast import memory_of, refuse_unfitting, time_of
+from loopos.training import default_settings
+
+MEASURE = """
+import resource, sys
+import numpy as np, loopos
+from loopos.run.forecast import memory_of
+from loopos.training import default_settings
+vocab, context, layers, width, batch, rule = eval(sys.argv[1])
+model = loopos.Model(loopos.ModelConfig(vocab, context, layers, 4, width))
+ids = np.random.default_rng(0).integers(0, vocab, 100_000)
+options = {"batch_size": batch, "optimizer": rule, "max_steps": 3}
+told = memory_of(model, default_settings(**options).to_dict(), context).peak
+loopos.train(model, ids, **options, progress=False)
+print(told / (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+"""
+
+
+@pytest.mark.unsanitized("the sanitizers' allocator takes memory of its own")
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (256, 64, 4, 128, 12, "adamw"),
+        (8000, 128, 2, 256, 4, "adamw"),
+        (256, 256, 4, 256, 16, "sgd"),
+        (4000, 64, 6, 384, 2, "lion"),
+    ],
+    ids=str,
+)
+def test_the_peak_is_within_15_percent(shape):
+    beside = Path(loopos.__file__).parents[1]
+    command = [sys.executable, "-c", MEASURE, str(shape)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=beside)
+    assert run.returncode == 0, run.stderr
+    assert 0.85 < float(run.stdout) < 1.15
+
+
+def test_probing_changes_no_bit():
+    model = loopos.Model(loopos.ModelConfig(50, 16, 2, 2, 16, dropout=0.1))
+    before = model.state_dict()
+    update, forward = time_of(model, default_settings(batch_size=2, grad_accum=2).to_dict(), 16)
+    assert update > 0 < forward
+    assert all(np.array_equal(before[name], view) for name, view in model.parameters().items())
+
+
+def test_moments_are_those_of_the_rule():
+    model = loopos.Model(loopos.ModelConfig(50, 16, 2, 2, 16))
+    numbers = 4 * sum(view.size for view in model.parameters().values())
+    for rule, kept in (("adamw", 2), ("lion", 1), ("sgd", 0)):
+        assert memory_of(model, default_settings(optimizer=rule).to_dict(), 16).moments == kept * numbers
+
+
+def test_what_cannot_fit_is_refused_with_what_to_lower(monkeypatch):
+    monkeypatch.setattr(forecast._core, "available_bytes", lambda: 1e5)
+    model = loopos.Model(loopos.ModelConfig(50, 16, 2, 2, 16))
+    with pytest.raises(MemoryError, match="lower batch_size or seq_len"):
+        refuse_unfitting(model, default_settings(), 16)
