@@ -9,11 +9,13 @@ _GENERATION = "generation_config.json"
 
 
 def ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Ids at which an answer is over: those of generation_config.json, else of config.json, and the tokenizer's own."""
+    """Ids at which an answer is over: those of generation_config.json, else of config.json, and the tokenizer's own.
+    One that the vocabulary does not have, as GPT-2's default in a smaller model, ends nothing and is left out."""
     told = _settings(model).get("eos_token_id")
     ids = [each for each in (told if isinstance(told, list) else [told]) if _is_id(each)]
     own = getattr(tokenizer, "eos", None)
-    return tuple(dict.fromkeys([*ids, *([own] if _is_id(own) else [])]))
+    ids += [own] if _is_id(own) else []
+    return tuple(dict.fromkeys(id for id in ids if id < model.config.vocab_size))
 
 
 def prefix(model: Any, tokenizer: Any) -> int | None:

@@ -36,6 +36,11 @@ def test_config_alone_and_a_file_that_is_no_json(tmp_path):
     assert prefix(model, ByteTokenizer()) == 1
 
 
+def test_an_id_beyond_the_vocabulary_ends_nothing(tmp_path):
+    model = folder(tmp_path, {"eos_token_id": [50256, 30], "bos_token_id": 50256})
+    assert ends(model, ByteTokenizer()) == (30,)
+
+
 def test_a_model_of_no_folder_has_none():
     model = loopos.Model(loopos.ModelConfig(31, 16, 1, 2, 16))
     assert ends(model, ByteTokenizer()) == ()
