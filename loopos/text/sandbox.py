@@ -13,6 +13,7 @@ from typing import Any
 try:
     import jinja2
     from jinja2 import ext, nodes, sandbox
+    from jinja2.visitor import NodeTransformer
 except ImportError:
     raise ImportError(
         "a chat template needs the package jinja2; pip install 'loopos[hf]', or write the prompt yourself"
@@ -32,6 +33,7 @@ class _Use:
     def __init__(self) -> None:
         self.steps, self.length = 0, 0
         self.answers: list[tuple[int, int]] = []
+        self.weights: dict[int, tuple[Any, int]] = {}  # of lists and dicts by id, with them, so that ids stay theirs
 
 
 _use: ContextVar[_Use] = ContextVar("use of one rendering")
@@ -47,6 +49,20 @@ def _spend(steps: int = 1) -> None:
 def _sized(length: int) -> None:
     if length > LENGTH:
         raise TooMuch(f"it makes a value of {length} characters, and {LENGTH} is the limit")
+
+
+def _weight(value: Any) -> int:
+    """Items and characters of a value written out: a list that holds another twice has it twice. Nothing is mutable
+    here, so what was weighed once stays so."""
+    if isinstance(value, str):
+        return len(value)
+    if not isinstance(value, list | tuple | dict):
+        return 1
+    weights = _use.get().weights
+    if id(value) not in weights:
+        parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        weights[id(value)] = value, len(value) + sum(map(_weight, parts))
+    return weights[id(value)][1]
 
 
 class _Generation(ext.Extension):
@@ -88,7 +104,27 @@ class _Dict:
     """dict() as a template may call it: the class itself would lead to its methods."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict:
-        return dict(*args, **kwargs)
+        made = dict(*args, **kwargs)
+        _sized(_weight(made))
+        return made
+
+
+class _Made(NodeTransformer):
+    """Every list, tuple and dict that a template makes is weighed: the one before twice, sixty times, is 2^60."""
+
+    def visit_List(self, node: Any) -> Any:
+        return _through("made", [self.generic_visit(node)])
+
+    def visit_Dict(self, node: Any) -> Any:
+        return _through("made", [self.generic_visit(node)])
+
+    def visit_Tuple(self, node: Any) -> Any:
+        node = self.generic_visit(node)
+        return _through("made", [node]) if node.ctx == "load" else node
+
+
+def _through(method: str, arguments: list) -> Any:
+    return nodes.Call(nodes.EnvironmentAttribute(method), arguments, [], None, None)
 
 
 class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
@@ -97,15 +133,17 @@ class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def _generate(self, source: Any, *args: Any, **kwargs: Any) -> str:
-        def through(method: str, arguments: list) -> Any:
-            return nodes.Call(nodes.EnvironmentAttribute(method), arguments, [], None, None)
-
+        source = _Made().visit(source)
         for loop in source.find_all(nodes.For):
-            loop.iter = through("counted", [loop.iter])
+            loop.iter = _through("counted", [loop.iter])
         for joining in list(source.find_all(nodes.Concat)):  # a ~ b is not among the operators that can be watched
-            joining.nodes = [through("joined", joining.nodes)]
+            joining.nodes = [_through("joined", joining.nodes)]
         source.set_environment(self)
         return super()._generate(source, *args, **kwargs)
+
+    def made(self, value: Any) -> Any:
+        _sized(_weight(value))
+        return value
 
     def counted(self, values: Any) -> Any:
         if isinstance(values, jinja2.Undefined):
@@ -131,7 +169,8 @@ class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
             _sized(left.bit_length() * max(right, 0) // 3)
         elif operator in "+*":
             _sized(_grown(operator, left, right))
-        return super().call_binop(context, operator, left, right)
+        result = super().call_binop(context, operator, left, right)
+        return self.made(result) if isinstance(result, list | tuple) else result
 
 
 class _Counted:

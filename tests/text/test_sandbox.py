@@ -45,6 +45,12 @@ def _extra():
         ("{{ ('a' * 99999).replace('a', 'b' * 9999) }}", "stopped"),
         ("{{ [[1]] | tojson(indent=10 ** 9) }}", "stopped"),
         ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "stopped: RecursionError"),
+        ("{% set a = 'a' %}" + "{% set a = [a, a] %}" * 60 + "{{ a }}", "stopped"),
+        ("{% set a = 'a' %}" + "{% set a = (a, {1: a}) %}" * 60 + "{{ a == a }}", "stopped"),
+        ("{% set n = namespace(a='a') %}{% for i in range(60) %}{% set n.a = [n.a] + [n.a] %}{% endfor %}", "stopped"),
+        ("{% set n = namespace(a=1) %}{% for i in range(60) %}{% set n.a = [n.a] * 2 %}{% endfor %}", "stopped"),
+        ("{% set a = 'a' %}" + "{% set a = [a] | batch(2, a) | list %}" * 60 + "{{ a | tojson }}", "stopped"),
+        ("{% set a = 'a' %}" + "{% set a = dict(x=a, y=a) %}" * 60 + "{{ a }}", "stopped"),
         ("{% for", r"cannot be read: .*\(line 1\)"),
         ("{{ raise_exception('no system role') }}", "refuses these messages: no system role"),
         ("{{ messages.foo.bar }}", "refuses these messages"),
@@ -65,11 +71,12 @@ def test_what_templates_need_works():
         "{% endfor %} {{ n.found }} {{ dict(a=1) | tojson }} {{ '<é>' | tojson }} {{ [1, 2] | join('-') }} "
         "{{ 'a' ~ 1 ~ none }} {{ 2 ** 10 }} {{ 'ab'.replace('a', 'c') }} {{ '%s!' % 'x' }} {{ '{}'.format(3) }} "
         "{% for k, v in {'k': 'v'}.items() if v %}{{ k }}{{ v }}{% endfor %} {{ range(3) | list }} "
+        "{% for a, (b, c) in [(1, [2, 3])] %}{{ a }}{{ b }}{{ c }}{% endfor %}{% set x, y = 4, 5 %}{{ (x, y)[1] }} "
         "{{ strftime_now('%Y') | length }} {{ 'a b'.split() | map('upper') | join(',') }}"
     )
     messages = [*CHAT, {"role": "user", "content": "stop"}]
     assert render(template, messages).text == (
-        '0/2False1/2True True {"a": 1} "<é>" 1-2 a1None 1024 cb x! 3 kv [0, 1, 2] 4 A,B'
+        '0/2False1/2True True {"a": 1} "<é>" 1-2 a1None 1024 cb x! 3 kv [0, 1, 2] 1235 4 A,B'
     )
     long = [{"role": "user", "content": "x" * 1000}] * 5000
     assert len(render("{% for m in messages %}{{ m.content }}{% endfor %}", long).text) == 5_000_000
