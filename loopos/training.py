@@ -278,7 +278,8 @@ class _Run:
         """The loop between on_train_begin and on_train_end, with what an early end asks for."""
         first, stopped = self.step, "error"
         try:
-            begun = {"output_dir": self.folder.path, "settings": self.settings.to_dict()}
+            audit = getattr(self.sources.train, "audit", None)
+            begun = {"output_dir": self.folder.path, "settings": self.settings.to_dict(), "audit": audit}
             self.call("on_train_begin", max_steps=self.total, **begun)
             stopped = self.loop()
             self.save(final=True)

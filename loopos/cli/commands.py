@@ -121,10 +121,14 @@ def _warmup(settings: dict[str, Any], data: Any, tokenizer: Any, config: ModelCo
 
 
 class _Lines(Callback):
-    """Prints the history as lines of JSON while it is made, and what the monitor finds."""
+    """Prints the label audit of examples, the history while it is made and what the monitor finds, as lines of JSON."""
 
     def __init__(self, emit: Callable[[Any], None]):
         self._emit = emit
+
+    def on_train_begin(self, info: dict[str, Any]) -> None:
+        if info["audit"] is not None:
+            self._emit({"event": "audit"} | info["audit"].to_dict())
 
     def on_log(self, info: dict[str, Any]) -> None:
         self._emit({"event": "log"} | {name: value for name, value in info.items() if name != "model"})

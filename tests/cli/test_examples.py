@@ -134,3 +134,12 @@ def test_settings_of_another_type(tmp_path, monkeypatch, capsys):
     (tmp_path / "run.toml").write_text('text = "a.jsonl"\npack = 1\n')
     assert main(["train", "--config", "run.toml", *TRAIN]) == 2
     assert "pack must be True or False" in capsys.readouterr().err
+
+
+def test_the_audit_is_a_line_of_json(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "a.jsonl")
+    assert main(["train", "a.jsonl", *TRAIN, "--no-progress", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (audit,) = [line for line in lines if line["event"] == "audit"]
+    assert (audit["examples"], audit["empty_rows"]) == (18, 0)
