@@ -150,7 +150,7 @@ class Attention {
     options.scale = config_.scale;
     options.dropout = pass.dropout;
     options.seed = pass.stream(dropout_site_);
-    options.first_batch = pass.first;
+    options.first_batch = pass.before + pass.first;
     return options;
   }
   /// Rotary positions, in place: q and k lie side by side, so one call turns the heads of both.

@@ -39,7 +39,9 @@ class Embedding {
   /// Of the whole batch. dy is changed in place (dropout).
   void parameter_gradients(const Pass& pass, const Index* ids, T* dy) {
     if (!trains()) return;
-    if (pass.dropout > 0) dropout_backward(dy, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), 0, dy);
+    if (pass.dropout > 0)
+      dropout_backward(dy, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_),
+                       dy);
     if (tokens_.trains()) {
       Parameter<T>& table = tokens_.parameter();
       embedding_backward(dy, ids, pass.rows(), width_, vocab_, scale_, table.sum());

@@ -30,14 +30,18 @@ class Head {
   void visit_weights(const WeightVisitor<T>& visitor) { weight_.visit(visitor); }
 
   /// Rows whose logits are held at once, of a pass over this many; and whether that is all of them.
-  Index tile(Index rows) const { return std::min(rows, std::max<Index>(64, kTileElements / vocab_)); }
+  Index tile(Index rows) const {
+    return std::min(rows, std::max(kTileRows, kTileBytes / static_cast<Index>(sizeof(T)) / vocab_));
+  }
   bool one_tile(Index rows) const { return tile(rows) == rows; }
 
+  /// Without a loss the logits go where the caller wants them.
   void plan(Arena<T>& arena, const Pass& pass) {
-    logits_ = arena.take(tile(pass.rows()) * vocab_);
-    lse_ = take_rows(arena, pass, 1);
-    losses_.resize(static_cast<std::size_t>(pass.rows()));
+    logits_ = pass.scored ? arena.take(tile(pass.rows()) * vocab_) : nullptr;
+    lse_ = pass.scored ? take_rows(arena, pass, 1) : Rows<T>{};
   }
+  /// Room for the losses of a batch, which may be cut into several passes.
+  void plan_losses(Index rows) { losses_.resize(static_cast<std::size_t>(rows)); }
 
   /// logits (rows, V).
   void forward(const Pass& pass, const T* x, T* logits) {
@@ -55,7 +59,7 @@ class Head {
       const Index rows = std::min(step, pass.rows() - first);
       T* logits = keep ? logits_ + begin * vocab_ : logits_;
       T* lse = lse_.at(pass) + first;
-      double* losses = losses_.data() + begin + first;
+      double* losses = losses_.data() + pass.before * pass.time + begin + first;
       weight_.forward(pass, x + first * width_, nullptr, rows, logits, nullptr);
       see(pass, "forward", "linear", "logits", logits, first, rows,
           [&](Operands& o) { weight_.operands(o, x, nullptr); });
@@ -103,7 +107,8 @@ class Head {
   }
 
  private:
-  static constexpr Index kTileElements = Index{1} << 24;  // 64 MB of float logits at most
+  static constexpr Index kTileBytes = Index{64} << 20;  // of logits at most, but for
+  static constexpr Index kTileRows = 16;                // so few rows that the products would be slow
 
   void weight_gradient(const T* dlogits, const T* x, Index rows) {
     if (trains()) weight_.gradient(dlogits, x, rows);

@@ -19,6 +19,7 @@ namespace loopos {
 struct Pass {
   Index batch = 0, time = 0;
   Index first = 0;      // sequences of the whole batch before this part
+  Index before = 0;     // sequences of the batch that earlier passes took, where it is cut into several
   bool packed = false;  // the weights are packed
   Index start = 0;      // position of the first token: > 0 when generation continues from its cache
   Index cached = 0;     // time axis of the key/value cache; 0: none
@@ -29,6 +30,7 @@ struct Pass {
   const Index* padding = nullptr;
   Positions positions;            // of the tokens: start, start + 1, ... from where their document begins
   const Index* begins = nullptr;  // (B, T): where that is; null: at the first token
+  bool scored = false;            // the loss is wanted, the logits are not
   double dropout = 0;
   std::uint64_t seed = 0, step = 0, micro = 0;  // dropout is keyed by these and the site
   Probe* probe = nullptr;       // with one, the batch is one part and nothing is fused: every tensor exists
@@ -60,8 +62,18 @@ struct Pass {
   T* at(T* whole, Index width) const {
     return whole ? whole + first * time * width : nullptr;
   }
-  /// Elements of such an array before this part: where its dropout stream goes on.
-  std::uint64_t elements_before(Index width) const { return static_cast<std::uint64_t>(first * time * width); }
+  /// Elements of such an array before this part, and before this pass: where its dropout stream goes on.
+  std::uint64_t elements_before(Index width) const {
+    return static_cast<std::uint64_t>((before + first) * time * width);
+  }
+  /// A pass of its own over these sequences of the batch.
+  Pass group(Index begin, Index sequences) const {
+    Pass result = *this;
+    result.before = begin;
+    result.batch = sequences;
+    if (documents) result.documents += begin * time;
+    return result;
+  }
   /// Of a pass over the whole batch.
   Pass part(Index begin, Index sequences) const {
     Pass result = *this;

@@ -85,6 +85,7 @@ typename Stack<T>::Plan Stack<T>::plan_of(const Pass& pass, bool training) {
   plan.lowest = training ? lowest_trained() : static_cast<Index>(blocks_.size());
   plan.dropout = pass.dropout > 0;
   plan.probed = pass.probe != nullptr;
+  plan.scored = pass.scored;
   return plan;
 }
 
@@ -93,6 +94,24 @@ void Stack<T>::lay_out(Arena<T>& arena, const Pass& pass) {
   plan_packing(arena);
   plan_activations(arena, pass);
   if (plan_.training) plan_gradients(arena, pass);
+}
+
+/// A pure function of the sizes and of what trains, as bits depend on it: a parameter's gradient is a sum of the groups'.
+/// Products of fewer rows than kRows would be slow.
+template <class T>
+Index Stack<T>::sequences_at_once(const Pass& batch, bool training) {
+  constexpr Index kBytes = Index{192} << 20, kRows = 256;
+  const Index least = (kRows + batch.time - 1) / batch.time;
+  if (batch.batch <= least || batch.probe) return batch.batch;
+  const Plan whole = plan_of(batch, training);
+  if (whole.part > 0 || whole == plan_) return batch.batch;
+  Pass one = batch.group(0, 1);
+  one.scored = false;  // logits have a bound of their own
+  if (const Plan plan = plan_of(one, training); !(plan == measured_)) {
+    measured_size_ = measure(one, training);
+    measured_ = plan;
+  }
+  return std::max(least, kBytes / static_cast<Index>(sizeof(T)) / std::max<Index>(1, measured_size_));
 }
 
 template <class T>

@@ -37,6 +37,10 @@ class Stack {
   Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index width, Index first_dropout_site,
         const std::vector<BlockConfig>& blocks);
 
+  /// Calls body(group) for passes of their own over groups of the batch's sequences, in their order: as few as keep what
+  /// a pass holds within a fixed number of bytes. One where all fits, for a trace, and in parts.
+  template <class Body>
+  void each_group(const Pass& batch, bool training, Body&& body);
   /// Plans for a pass over the whole batch; nothing is done where the last plan fits.
   void prepare(const Pass& whole, bool training);
   /// The numbers that a plan for such a pass takes, without taking them. What was planned is given up.
@@ -74,10 +78,10 @@ class Stack {
  private:
   struct Plan {
     Index batch = -1, time = -1, part = 0, lowest = 0, selection = 0;
-    bool training = false, dropout = false, probed = false;
+    bool training = false, dropout = false, probed = false, scored = false;
     bool operator==(const Plan& o) const {
       return batch == o.batch && time == o.time && part == o.part && lowest == o.lowest && selection == o.selection &&
-             training == o.training && dropout == o.dropout && probed == o.probed;
+             training == o.training && dropout == o.dropout && probed == o.probed && scored == o.scored;
     }
   };
   struct Packing {  // columns of one packed weight, the work of one task
@@ -87,6 +91,7 @@ class Stack {
 
   Plan plan_of(const Pass& pass, bool training);
   void lay_out(Arena<T>& arena, const Pass& pass);
+  Index sequences_at_once(const Pass& batch, bool training);
   bool in_parts() const { return plan_.part > 0; }
   Keep keep() const { return !plan_.training ? Keep::nothing : in_parts() ? Keep::all : Keep::costly; }
   void each_weight(const WeightVisitor<T>& visitor);
@@ -104,7 +109,8 @@ class Stack {
   Index width_, weights_ = 0;  // weights_: twice the numbers in all of them
   std::deque<Block<T>> blocks_;
   Arena<T> arena_;
-  Plan plan_;
+  Plan plan_, measured_;
+  Index measured_size_ = 0;  // of a pass by the plan measured_, in numbers
   Workspace<T> work_;
   std::vector<Packing> packing_;
   GradientTasks tasks_;
@@ -112,6 +118,15 @@ class Stack {
   Rows<T> input_, doutput_, dinput_;
   Buffer<T> cache_;
 };
+
+template <class T>
+template <class Body>
+void Stack<T>::each_group(const Pass& batch, bool training, Body&& body) {
+  const Index most = std::max<Index>(1, sequences_at_once(batch, training)),
+              groups = std::max<Index>(1, (batch.batch + most - 1) / most), size = (batch.batch + groups - 1) / groups;
+  for (Index begin = 0; begin == 0 || begin < batch.batch; begin += std::max<Index>(1, size))
+    body(batch.group(begin, std::min(size, batch.batch - begin)));
+}
 
 template <class T>
 template <class Body>

@@ -90,7 +90,13 @@ void Gpt<T>::plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T
 template <class T>
 double Gpt<T>::workspace_bytes(const Pass& pass, bool training) {
   const double losses = static_cast<double>(pass.rows()) * sizeof(double);  // of the head
-  return static_cast<double>(stack_.measure(pass, training)) * sizeof(T) + losses;
+  Pass all = pass;
+  all.scored = true;
+  Index largest = 0;
+  stack_.each_group(all, training, [&](const Pass& group) {  // the first is no smaller than the others
+    if (group.before == 0) largest = stack_.measure(group, training);
+  });
+  return static_cast<double>(largest) * sizeof(T) + losses;
 }
 
 template <class T>
@@ -109,36 +115,48 @@ void Gpt<T>::forward(const Pass& whole, const Index* ids, T* logits) {
 }
 
 template <class T>
-LossSum Gpt<T>::loss(const Pass& whole, const Index* ids, const Index* targets, const CrossEntropyOptions& options) {
-  stack_.prepare(whole, false);
-  stack_.each_part(whole, [&](const Pass& pass) {
-    run_forward(pass, ids);
-    head_.loss(pass, normed_.at(pass), pass.at(targets, 1), options, T(0), nullptr);
+LossSum Gpt<T>::loss(const Pass& batch, const Index* ids, const Index* targets, const CrossEntropyOptions& options) {
+  Pass all = batch;
+  all.scored = true;
+  head_.plan_losses(all.rows());
+  stack_.each_group(all, false, [&](const Pass& whole) {
+    const Index *from = ids + whole.before * all.time, *to = targets + whole.before * all.time;
+    stack_.prepare(whole, false);
+    stack_.each_part(whole, [&](const Pass& pass) {
+      run_forward(pass, from);
+      head_.loss(pass, normed_.at(pass), pass.at(to, 1), options, T(0), nullptr);
+    });
   });
-  return head_.total(whole, targets, options.ignore_index);
+  return head_.total(all, targets, options.ignore_index);
 }
 
 template <class T>
-LossSum Gpt<T>::accumulate(const Pass& whole, const Index* ids, const Index* targets,
+LossSum Gpt<T>::accumulate(const Pass& batch, const Index* ids, const Index* targets,
                            const CrossEntropyOptions& options, double scale, bool add) {
+  Pass all = batch;
+  all.scored = true;
   set_.allocate_gradients();
-  stack_.prepare(whole, true);
+  head_.plan_losses(all.rows());
   struct Settle {  // also when something is thrown half-way
     ParameterSet<T>& set;
     ~Settle() { set.zero_stale(); }
   } settle{set_};
   if (!add) set_.discard_gradients();
-  if (whole.probe)
+  if (all.probe)
     for (const auto& p : set_.list())  // a weight that is not finite is itself the birth
-      whole.probe->see("forward", p.layer, "parameter", p.name, static_cast<const T*>(p.value), p.shape);
-  stack_.each_part(whole, [&](const Pass& pass) {
-    run_forward(pass, ids);
-    head_.loss(pass, normed_.at(pass), pass.at(targets, 1), options, static_cast<T>(scale), dnormed_.at(pass));
-    run_backward(pass);
+      all.probe->see("forward", p.layer, "parameter", p.name, static_cast<const T*>(p.value), p.shape);
+  stack_.each_group(all, true, [&](const Pass& whole) {
+    const Index *from = ids + whole.before * all.time, *to = targets + whole.before * all.time;
+    stack_.prepare(whole, true);
+    stack_.each_part(whole, [&](const Pass& pass) {
+      run_forward(pass, from);
+      head_.loss(pass, normed_.at(pass), pass.at(to, 1), options, static_cast<T>(scale), dnormed_.at(pass));
+      run_backward(pass);
+    });
+    stack_.finish_gradients(whole);
+    embedding_.parameter_gradients(stack_.placed(whole), from, stack_.dinput(whole));
   });
-  stack_.finish_gradients(whole);
-  embedding_.parameter_gradients(stack_.placed(whole), ids, stack_.dinput(whole));
-  return head_.total(whole, targets, options.ignore_index);
+  return head_.total(all, targets, options.ignore_index);
 }
 
 template <class T>
