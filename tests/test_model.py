@@ -315,12 +315,12 @@ def test_absurd_sizes_are_refused_in_bytes_before_allocating(field):
             loopos.Model(loopos.ModelConfig(**{**base, field: size}))
 
 
-def test_a_batch_that_does_not_fit_is_refused():
+def test_a_sequence_that_does_not_fit_is_refused():
     config = loopos.ModelConfig(
-        vocab_size=10, context_length=2**13, n_layer=1, n_head=1, d_model=8, d_ff=2**17, position="rope"
+        vocab_size=10, context_length=2**20, n_layer=1, n_head=1, d_model=8, d_ff=2**17, position="rope"
     )
     model = loopos.Model(config)
-    ids = np.zeros((2**8, 2**13), np.int64)  # its activations would take a terabyte
+    ids = np.zeros((1, 2**20), np.int64)  # its activations would take a terabyte
     with pytest.raises(MemoryError, match="bytes"):
         model.loss(ids, ids)
     assert np.isfinite(model.loss(ids[:1, :4], ids[:1, :4]))

@@ -207,7 +207,7 @@ def test_the_workspace_of_a_model_to_be_built_counts(monkeypatch):
     from loopos.run import updates
 
     shape, config = (4, 8, 2), loopos.ModelConfig(64, 8, 3, 2, 8)
-    batches, kept = 4 * 8 * 2 * 16, 4 * 8 * 4 * 3 * (6 * 8 + 2 * config.d_ff)
+    batches, kept = 4 * 8 * 2 * 16, 8 * 4 * 3 * (6 * 8 + 2 * config.d_ff)
     for model, needed in ((config, batches + kept), (loopos.Model(config), batches)):
         monkeypatch.setattr(updates._core, "available_bytes", lambda needed=needed: float(needed))
         updates.refuse_oversized(model, *shape)

@@ -13,6 +13,10 @@ COLOURS = {
     "torch-compiled": "#8ba6b3",
     "jax": "#b8b08d",
     "transformers": "#4f6d7a",
+    "loopos-bfloat16": "#dd8d78",
+    "loopos-int8": "#edbfb2",
+    "llama.cpp-f16": "#5b7553",
+    "llama.cpp-q8_0": "#9db38f",
 }
 
 
@@ -118,4 +122,19 @@ def generate(result: dict[str, Any], figure: Any) -> None:
     axes.set_title(f"Greedy generation of {result['new_tokens']} tokens, batch 1", fontsize=11)
 
 
-SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate}
+def real(result: dict[str, Any], figure: Any) -> None:
+    """Tokens a second of each part, and what opening takes: a panel each, a bar for each engine."""
+    figure.set_size_inches(13, 4.2)
+    for axes, (part, each) in zip(figure.subplots(1, len(result["parts"])), result["parts"].items(), strict=True):
+        names = [peer["peer"] for peer in each["peers"]]
+        opening = part == "opening"
+        values = [peer["seconds"]["median"] if opening else peer["tokens_per_second"] for peer in each["peers"]]
+        axes.barh(names, values, color=[COLOURS[name] for name in names])
+        axes.invert_yaxis()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlabel("seconds" if opening else "tokens a second")
+        axes.set_title(part, fontsize=11)
+    figure.suptitle(result["model"]["name"])
+
+
+SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate, "real": real}

@@ -20,10 +20,12 @@ SETTLE = 0.05  # seconds between two turns: a pool of threads may spin for some 
 
 
 class Peer(NamedTuple):
-    """An engine: its program, and the package that has to be installed for it."""
+    """An engine: its program, the package that has to be installed for it, and the type that it keeps the weights of a
+    model in when it loads one."""
 
     program: str
     package: str
+    storage: str = "float32"
 
 
 PEERS = {
@@ -32,6 +34,10 @@ PEERS = {
     "torch-compiled": Peer("torch_compiled", "torch"),
     "jax": Peer("jax_jit", "jax"),
     "transformers": Peer("transformers_generate", "transformers"),
+    "loopos-bfloat16": Peer("ours", "loopos", "bfloat16"),
+    "loopos-int8": Peer("ours", "loopos", "int8"),
+    "llama.cpp-f16": Peer("llama_generate", "llama_cpp", "f16"),
+    "llama.cpp-q8_0": Peer("llama_generate", "llama_cpp", "q8_0"),
 }
 
 

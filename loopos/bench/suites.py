@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from loopos import _core, checks
 
-from . import generation, machine, ops, process, scaling, settings, steps
+from . import generation, machine, ops, process, real, real_model, scaling, settings, steps
 
 FORMAT = 1  # of the JSON
 DEFAULT_ROUNDS = 5
@@ -21,16 +21,21 @@ def run(
     threads: int | None = None,
     rounds: int = DEFAULT_ROUNDS,
     steps: int | None = None,
+    model: str | None = None,
     report: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Runs a suite; the result is plain data, safe for JSON.
 
     setting, peers: names with commas between, None: all; threads: of every engine (None: as many as in use); rounds:
-    turns of each engine; steps: of one turn (None: by their length). ValueError or TypeError for a bad argument,
-    before anything runs."""
+    turns of each engine; steps: of one turn (None: by their length); model: a Hugging Face folder, for real.
+    ValueError or TypeError for a bad argument, before anything runs."""
     checks.choice("bench", "suite", suite, tuple(SUITES))
     what = SUITES[suite]
-    models = settings.named(",".join(what.default) if setting is None else setting)
+    chosen = ",".join(what.default) if setting is None else setting
+    models = settings.named(chosen) if chosen else []
+    if model is not None and suite != "real":
+        raise ValueError(f"bench: a model's folder is for real, not for {suite}")
+    own = {"model": real_model.check_model(model)} if suite == "real" else {}
     engines = process.chosen(peers, what.engines)
     rounds = checks.count("bench", "rounds", rounds, high=10_000)
     if steps is not None:
@@ -38,7 +43,8 @@ def run(
     before = _core.get_num_threads()
     threads = before if threads is None else checks.count("bench", "threads", threads, high=1024)
     try:
-        measured = what.measure(models, engines, threads=threads, rounds=rounds, steps=steps, report=report)
+        how = {"threads": threads, "rounds": rounds, "steps": steps, "report": report}
+        measured = what.measure(models, engines, **how, **own)
     finally:
         _core.set_num_threads(before)
     about = {"suite": suite, "format": FORMAT, "machine": machine.describe(), "threads": threads, "rounds": rounds}
@@ -58,4 +64,5 @@ SUITES = {
     "ops": Suite(ops.measure, ops.ENGINES, ops.DEFAULT),
     "scaling": Suite(scaling.measure, scaling.ENGINES, scaling.DEFAULT),
     "generate": Suite(generation.measure, generation.ENGINES, generation.DEFAULT),
+    "real": Suite(real.measure, real.ENGINES, ()),
 }

@@ -242,7 +242,51 @@ def generate(result: dict[str, Any], markdown: bool) -> list[str]:
     return [_join([about, table(header, rows, markdown), *missing], markdown)]
 
 
-SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate}
+def real(result: dict[str, Any], markdown: bool) -> list[str]:
+    """Blocks of text for `loopos bench real`: a table for each part, and what was not there."""
+    work, model = result["workload"], result["model"]
+    titles = {
+        "training": f"Full fine-tuning in float32, a step of {work['batch']} × {work['length']} tokens",
+        "generation": f"Greedy generation, one sequence: {work['new']} tokens behind a prompt of {work['start']}",
+        "prompt": f"A prompt of {work['prompt']} tokens and the first token behind it",
+        "opening": "Opening the model, from the start of the process",
+    }
+    blocks = [f"{model['name']}: {model['parameters']:,} parameters"]
+    for part, each in result["parts"].items():
+        header, rows = _real_table(part, each)
+        notes = absences(each["absent"])
+        if each.get("loss_difference") is not None:
+            notes.insert(0, f"losses of the same steps differ by at most {each['loss_difference']:.1e} of themselves")
+        body = [table(header, rows, markdown)] if rows else []
+        blocks.append(_join([heading(titles[part], markdown), *body, *notes], markdown))
+    return [*blocks, *map(limits, result["limits"])]
+
+
+def _real_table(part: str, each: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The others beside ours in float32."""
+    ours = next((peer for peer in each["peers"] if peer["peer"] == "loopos"), None)
+    header = ["engine", "weights", "tokens/s", "ms", "min–max", "peak RSS", "their/our time", "our/their RSS"]
+    header += {"generation": ["of the bandwidth", "same tokens"], "training": ["first and last loss"]}.get(part, [])
+    rows = []
+    for peer in each["peers"]:
+        row = [
+            peer["engine"],
+            peer["storage"],
+            number(peer.get("tokens_per_second")),
+            *milliseconds(peer["seconds"]),
+            f"{peer['peak_rss'] / MEBI:,.0f} MiB",
+            number(peer["seconds"]["median"] / ours["seconds"]["median"] if ours else None),
+            number(ours["peak_rss"] / peer["peak_rss"] if ours else None),
+        ]
+        if part == "generation":
+            row += [percent(peer["fraction_of_bandwidth"]), str(peer["agrees_for"])]
+        if part == "training":
+            row.append(f"{peer['losses'][0]:.4f} {peer['losses'][-1]:.4f}")
+        rows.append(row)
+    return header, rows
+
+
+SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate, "real": real}
 
 
 def render(result: dict[str, Any], *, markdown: bool = False) -> str:

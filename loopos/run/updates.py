@@ -120,12 +120,12 @@ def refuse_oversized(model: ModelConfig | Any, batch_size: int, seq_len: int, gr
 
     Counted, as a lower bound: ids and targets (int64) of all micro-batches, which are held together because the
     gradient's scale is known only when all targets are counted; and, for a model yet to be built, what a forward keeps
-    for its backward, in each layer at least 6 d_model + 2 d_ff numbers a position. One that exists may hold that
-    already, and its core refuses what is too much."""
+    of one sequence for its backward, in each layer at least 6 d_model + 2 d_ff numbers a position: the core holds as
+    few sequences at once. A model that exists may hold that already, and its core refuses what is too much."""
     kept = 0
     if isinstance(model, ModelConfig):
         kept = 4 * model.n_layer * (6 * model.d_model + 2 * model.d_ff)
-    needed, available = batch_size * seq_len * (16 * grad_accum + kept), _core.available_bytes()
+    needed, available = seq_len * (batch_size * 16 * grad_accum + kept), _core.available_bytes()
     if needed > available:
         raise MemoryError(
             f"train: one update of batch_size {batch_size}, seq_len {seq_len} and grad_accum {grad_accum} needs at "

@@ -34,13 +34,16 @@ class LoopOS(Engine):
         loopos.set_num_threads(threads)
 
     def prepare(self, setting: Setting, data: list[tuple[np.ndarray, np.ndarray]]) -> int:
+        self.model = loopos.Model(setting.config, seed=0)
+        self.learn(data)
+        return sum(each.size for each in self.model.parameters().values())
+
+    def learn(self, data: list[tuple[np.ndarray, np.ndarray]]) -> None:
         given = default_settings(
             betas=settings.BETAS, eps=settings.EPS, weight_decay=settings.WEIGHT_DECAY, max_grad_norm=settings.CLIP
         )
-        self.model = loopos.Model(setting.config, seed=0)
         optimizer = for_training(model=self.model, **given.update_rule())
         self._update = Updater(self.model, optimizer, _Source(data), given, check=lambda: None)
-        return sum(each.size for each in self.model.parameters().values())
 
     def step(self, index: int) -> float:
         update = self._update(index, settings.LEARNING_RATE)
@@ -51,8 +54,9 @@ class LoopOS(Engine):
     def operation(self, name: str, backward: bool, arrays: dict[str, np.ndarray], options: dict) -> Callable[[], Any]:
         return ours_operations.operation(name, backward, arrays, options)
 
-    def load(self, folder: str) -> None:
-        self.model = loopos.Model.from_pretrained(folder)
+    def load(self, folder: str, storage: str = "float32") -> None:
+        kept = {} if storage == "float32" else {"weights": storage}
+        self.model = loopos.Model.from_pretrained(folder, dtype="float32", **kept)
 
     def generate(self, prompt: np.ndarray, count: int) -> np.ndarray:
         return self.model.generate(prompt, count, temperature=0)

@@ -43,8 +43,12 @@ class Engine:
         """A call that does the operation once on these arrays."""
         raise NotImplementedError
 
-    def load(self, folder: str) -> None:
-        """The model in a Hugging Face folder."""
+    def load(self, folder: str, storage: str = "float32") -> None:
+        """The model in a Hugging Face folder, its weights kept in this type."""
+        raise NotImplementedError
+
+    def learn(self, data: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Builds the optimizer for the model that was loaded, and keeps ``data`` for :meth:`step`."""
         raise NotImplementedError
 
     def generate(self, prompt: np.ndarray, count: int) -> np.ndarray:
@@ -100,8 +104,14 @@ class Server:
         gc.collect()
         return {}
 
-    def load(self, folder: str) -> dict[str, Any]:
-        self._engine.load(folder)
+    def load(self, folder: str, storage: str = "float32") -> dict[str, Any]:
+        self._engine.load(folder, storage)
+        return {}
+
+    def learn(self, setting: dict[str, Any], seed: int) -> dict[str, Any]:
+        """Training of the model that was loaded, on the data of a setting."""
+        self._data, self._done = Setting.from_dict(setting).data(seed), 0
+        self._engine.learn(self._data)
         return {}
 
     def generate(self, prompt: list, count: int) -> dict[str, Any]:

@@ -1,0 +1,132 @@
+"""What a pass through a model holds: activations of a group of sequences, and logits of some rows."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import loopos
+
+# Activations of 64 sequences are 700 MB in float32; in groups they are below 192 MB.
+MANY = {"vocab_size": 64, "context_length": 128, "n_layer": 32, "n_head": 2, "d_model": 64}
+BATCH, GROUPS = 64, 4
+MEASURE = """
+import json, sys
+import numpy as np
+import loopos
+from pathlib import Path
+config, batch, dtype, what = json.loads(sys.argv[1])
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+model = loopos.Model(loopos.ModelConfig(**config), dtype=dtype)
+length = config["context_length"]
+ids = np.zeros((batch, length), np.int64) + np.arange(length) % config["vocab_size"]
+small = ids[:1, :1]
+model.loss_and_grads(small, small)
+before = peak()
+if what == "generate":
+    model.generate(ids[:, :-1], 1, temperature=0)
+else:
+    getattr(model, what)(ids, ids)
+print(json.dumps(peak() - before))
+"""
+
+
+@pytest.fixture
+def megabytes():
+    """How much more a process has resident at most while it does one thing."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("/proc/self/status is read")
+
+    def measured(what, config, batch, dtype="float32"):
+        given = json.dumps([config, batch, dtype, what])
+        done = subprocess.run([sys.executable, "-c", MEASURE, given], capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    return measured
+
+
+def test_a_large_batch_holds_the_activations_of_a_group(megabytes):
+    assert 60 < megabytes("loss_and_grads", MANY, BATCH) < 230  # 192 of activations; gradients are 13
+
+
+WIDE = {"vocab_size": 150_000, "context_length": 512, "n_layer": 1, "n_head": 1, "d_model": 16}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("what", ["loss", "loss_and_grads"])
+def test_all_logits_of_a_large_vocabulary_never_exist(megabytes, what, dtype):
+    """They would be 1.2 GB in float32, of 2,048 positions, and 0.6 GB in float64, of 512."""
+    weights = 150_000 * 16 * (4 if dtype == "float32" else 8) / 2**20
+    batch = 4 if dtype == "float32" else 1
+    assert megabytes(what, WIDE, batch, dtype) < 64 + 3 * weights + 20  # loss_and_grads copies its gradients
+
+
+def test_the_prompt_of_a_generation_reserves_no_logits(megabytes):
+    assert megabytes("generate", WIDE, 4) < 20  # the last position's are 2.4
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    return tuple(rng.integers(0, 64, (BATCH, 128)) for _ in range(2))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 2e-5)])
+def test_gradients_are_those_of_the_sequences(batch, dtype, tolerance):
+    ids, targets = batch
+    if dtype == "float64":
+        ids, targets = ids[:12], targets[:12]
+    targets = targets.copy()
+    targets[::3, :50] = -100
+    model = loopos.Model(loopos.ModelConfig(**MANY), dtype=dtype)
+    loss, grads = model.loss_and_grads(ids, targets)
+    expected = dict.fromkeys(grads, 0.0)
+    total = 0.0
+    valid = (targets != -100).sum()
+    for begin in range(0, len(ids), 6):
+        some = slice(begin, begin + 6)
+        share = (targets[some] != -100).sum() / valid
+        one, of_some = model.loss_and_grads(ids[some], targets[some])
+        total += one * share
+        for name, grad in of_some.items():
+            expected[name] = expected[name] + grad.astype(np.float64) * share
+    assert loss == pytest.approx(total, rel=1e-12 if dtype == "float64" else 1e-6)
+    for name, grad in grads.items():
+        error = np.linalg.norm(grad - expected[name]) / np.linalg.norm(expected[name])
+        assert error < tolerance, name
+    # The losses of each position outlive the groups.
+    losses = model.losses(ids, targets)
+    assert losses.sum() / valid == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-6)
+    assert not losses[::3, :50].any()
+
+
+def test_dropout_goes_on_from_group_to_group(batch):
+    """Each sequence of a batch has masks of its own, in whichever group it is."""
+    config = loopos.ModelConfig(**MANY, dropout=0.3)
+    core = loopos.Model(config)._core
+    ids = np.repeat(batch[0][:1], BATCH, axis=0)
+    sums = set()
+    for used in range(0, BATCH, BATCH // GROUPS):  # a sum over the first of each group would be there twice
+        targets = np.full_like(ids, -100)
+        targets[used] = ids[used]
+        loss, count, _ = core.accumulate(ids, targets, scale=1.0, step=0, seed=1)
+        assert count == 128
+        sums.add(loss)
+    assert len(sums) == GROUPS
+
+
+def test_bits_do_not_depend_on_threads(batch):
+    found = []
+    before = loopos.get_num_threads()
+    try:
+        for threads in (1, 3):
+            loopos.set_num_threads(threads)
+            _, grads = loopos.Model(loopos.ModelConfig(**MANY)).loss_and_grads(*batch)
+            found.append([grad.tobytes() for grad in grads.values()])
+    finally:
+        loopos.set_num_threads(before)
+    assert found[0] == found[1]
