@@ -11,7 +11,7 @@ import loopos
 
 # Activations of 64 sequences are 700 MB in float32; in groups they are below 192 MB.
 MANY = {"vocab_size": 64, "context_length": 128, "n_layer": 32, "n_head": 2, "d_model": 64}
-BATCH, GROUPS = 64, 4
+BATCH = 64
 MEASURE = """
 import json, sys
 import numpy as np
@@ -104,19 +104,27 @@ def test_gradients_are_those_of_the_sequences(batch, dtype, tolerance):
     assert not losses[::3, :50].any()
 
 
-def test_dropout_goes_on_from_group_to_group(batch):
-    """Each sequence of a batch has masks of its own, in whichever group it is."""
-    config = loopos.ModelConfig(**MANY, dropout=0.3)
-    core = loopos.Model(config)._core
-    ids = np.repeat(batch[0][:1], BATCH, axis=0)
-    sums = set()
-    for used in range(0, BATCH, BATCH // GROUPS):  # a sum over the first of each group would be there twice
-        targets = np.full_like(ids, -100)
-        targets[used] = ids[used]
-        loss, count, _ = core.accumulate(ids, targets, scale=1.0, step=0, seed=1)
+def test_dropout_and_documents_go_on_from_group_to_group(batch):
+    """A trace takes the batch as one, and so tells what each position's loss has to be."""
+    core = loopos.Model(loopos.ModelConfig(**MANY, dropout=0.3))._core
+    ids, targets = (each[:24] for each in batch)
+    documents = np.repeat([[0] * 50 + [1] * 78], 24, axis=0)
+    documents[18:] = 0
+    seen = []
+
+    def tap(place, shape, first, elements):
+        if place["tensor"] == "loss":
+            seen.append(elements.copy())
+
+    given = {"scale": 1.0, "step": 0, "seed": 1, "documents": documents}
+    assert core.trace(ids, targets, **given, tap=tap) is None
+    expected = np.concatenate(seen).reshape(ids.shape)
+    for used in (0, 12, 23):  # the first group, and the second
+        one = np.full_like(targets, -100)
+        one[used] = targets[used]
+        total, count, _ = core.accumulate(ids, one, **given)
         assert count == 128
-        sums.add(loss)
-    assert len(sums) == GROUPS
+        assert total == pytest.approx(expected[used].sum(), rel=1e-5)
 
 
 def test_bits_do_not_depend_on_threads(batch):

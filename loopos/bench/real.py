@@ -77,11 +77,16 @@ def measure(
             "prompt": run.prompt(work),
             "opening": run.opening(),
         }
+        measured = limits.result()
+        for each in parts["generation"]["peers"]:  # every weight is read once a token
+            each["weight_bytes"] = round(BYTES[each["storage"]] * config.num_parameters())
+            read = each["weight_bytes"] * each["tokens_per_second"]
+            each["fraction_of_bandwidth"] = read / measured["bytes_per_second"]["median"]
         return {
             "model": {"name": name, "config": config.to_dict(), "parameters": config.num_parameters()},
             "workload": work._asdict(),
             "parts": parts,
-            "limits": [limits.result()],
+            "limits": [measured],
         }
 
 
@@ -217,12 +222,8 @@ class _Run:
             self._each(running, absent, turn)
             self._turns(part, running, absent, turn)
             peers = [self._result(each, seconds[each.name], new or length) for each in running]
-        rate = self.limits.result()["bytes_per_second"]["median"]
         for each in peers:
             each["agrees_for"] = agreement(written[each["peer"]], written[peers[0]["peer"]]) - length
-            if new:  # every weight is read once a token
-                each["weight_bytes"] = round(BYTES[each["storage"]] * self.config.num_parameters())
-                each["fraction_of_bandwidth"] = each["tokens_per_second"] * each["weight_bytes"] / rate
         return {"peers": peers, "absent": absent}
 
     def opening(self) -> dict[str, Any]:
