@@ -43,9 +43,10 @@ __attribute__((no_sanitize("undefined"))) inline void pack_transposed(const floa
 template <int WIDTH>
 inline void pack(const float* src, Index stride, bool transposed, Index k, Index n, float* dst) {
   if (transposed) return pack_transposed<WIDTH>(src, stride, k, n, dst);
-  // The loops take as many rows at a time as use a whole cache line, which is then read once. They take few panels at a
-  // time: the lines that they write may all fall into one set of the cache, which holds only so many.
-  constexpr Index kRows = 8, kPanels = 8;
+  // The loops take a run of about 200 numbers of a row at a time, which the processor's own prefetch follows, and few
+  // rows: the lines of the panels that they write may all fall into one set of the cache, which holds only so many, and
+  // each is to be filled before it is evicted.
+  constexpr Index kRows = 8, kPanels = WIDTH < 24 ? 192 / WIDTH : 8;
   for (Index j0 = 0; j0 < n; j0 += kPanels * WIDTH)
     for (Index p0 = 0; p0 < k; p0 += kRows)
       for (Index j = j0; j < n && j < j0 + kPanels * WIDTH; j += WIDTH)
