@@ -25,7 +25,7 @@ import numpy as np
 from loopos.errors import Birth, CheckpointError, NonFiniteError
 
 from . import durable
-from .tensorfile import parse_safetensors, serialize_safetensors
+from .tensorfile import parse_safetensors, safetensors_pieces
 
 FORMAT, VERSION = "loopos-checkpoint", 1
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
@@ -127,10 +127,14 @@ def write_folder(folder: Path, step: int, arrays: Mapping[str, np.ndarray], stat
     with durable.explained("make the folder of a checkpoint", folder):
         os.mkdir(folder)
     entries = {}
-    for name in (MODEL, OPTIMIZER, STATE):  # one at a time: copies of all of them at once may not fit in memory
-        data = described if name == STATE else serialize_safetensors(weights if name == MODEL else optimizer)
-        durable.create(folder / name, data)
-        entries[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    # Pieces are the arrays themselves: no memory is left for a copy of them.
+    files = {MODEL: safetensors_pieces(weights), OPTIMIZER: safetensors_pieces(optimizer), STATE: [described]}
+    for name, pieces in files.items():
+        durable.create(folder / name, iter(pieces))
+        digest = hashlib.sha256()
+        for piece in pieces:
+            digest.update(piece)
+        entries[name] = {"size": sum(len(piece) for piece in pieces), "sha256": digest.hexdigest()}
     manifest = {"format": FORMAT, "version": VERSION, "files": entries}
     if RUN in state:
         manifest[RUN] = state[RUN]

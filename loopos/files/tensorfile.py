@@ -1,8 +1,9 @@
-"""Safetensors files: a reader that trusts nothing, and a durable writer on the serializer of the safetensors library.
+"""Safetensors files: a reader that trusts nothing, and a durable writer that makes no copy of the numbers.
 
 The format (https://github.com/huggingface/safetensors, "Format"): 8 bytes N, little-endian; N bytes of JSON,
 ``{name: {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {str: str}}``, padded with spaces; the data.
 The reader is our own: what the library refuses, and how, differs between its versions, and its errors do not say where.
+So is the writer: the library makes two copies of all tensors, for which a training has no memory. It makes these bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ DTYPES = {
     "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
     "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
 }  # fmt: skip
-_WRITABLE = frozenset(dtype for name, dtype in DTYPES.items() if name != "BF16")
+_NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
+_WRITABLE = frozenset(_NAMES)
+_ORDER = ("U64", "I64", "F64", "F32", "U32", "I32", "F16", "U16", "I16", "I8", "U8", "BOOL")
 _MAX_DIMS = 32  # what every numpy can hold
 _MAX_SIZE = 2**63 - 1
 
@@ -83,9 +86,15 @@ def parse_safetensors(data: np.ndarray, path: str | os.PathLike) -> tuple[dict[s
 
 def serialize_safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
     """The bytes of a safetensors file. TypeError for what is not an array of a dtype the reader knows."""
-    from safetensors.numpy import save  # here, so that importing loopos does not pay for it
+    return b"".join(safetensors_pieces(arrays, metadata))
 
-    dense = {}
+
+def safetensors_pieces(
+    arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> list[bytes | np.ndarray]:
+    """The same bytes in pieces: the header, and of each tensor that is not empty its own memory, or a copy where it is
+    not dense. They come in the order of the library: larger elements first, so that all are aligned, then by name."""
+    dense: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if not isinstance(name, str) or not isinstance(array, np.ndarray):
             got = f"{name!r}: {type(array).__name__}"
@@ -96,8 +105,24 @@ def serialize_safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[st
             raise TypeError(f"serialize_safetensors: {name!r} has dtype {array.dtype}; expected one of {known}")
         if name == "__metadata__":
             raise ValueError("serialize_safetensors: the format reserves the name '__metadata__'; choose another")
-        dense[name] = np.asarray(array, dtype=little, order="C")  # the library reads memory as if it were dense
-    return save(dense, metadata=dict(metadata) if metadata is not None else None)
+        dense[name] = np.asarray(array, dtype=little, order="C")
+    names = sorted(dense, key=lambda name: (_ORDER.index(_NAMES[dense[name].dtype]), name))
+    header = _header(
+        {name: (_NAMES[dense[name].dtype], dense[name].shape, dense[name].nbytes) for name in names}, metadata
+    )
+    return [header, *(dense[name].reshape(-1).view(np.uint8) for name in names if dense[name].size)]
+
+
+def _header(tensors: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str] | None) -> bytes:
+    """What stands before the data of tensors (dtype's name, shape, bytes), in their order."""
+    entries: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    at = 0
+    for name, (kind, shape, size) in tensors.items():
+        entries[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header
 
 
 def stream_safetensors(
@@ -108,16 +133,7 @@ def stream_safetensors(
     names = sorted(arrays)
     (dtype,) = {str(array.dtype) for _, array in arrays.values()}
     known = next(name for name, each in DTYPES.items() if each == np.dtype(dtype))
-    entries: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
-    at = 0
-    for name in names:
-        shape, array = arrays[name]
-        end = at + array.nbytes
-        entries[name] = {"dtype": known, "shape": list(shape), "data_offsets": [at, end]}
-        at = end
-    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    header += b" " * (-len(header) % 8)
-    yield len(header).to_bytes(8, "little") + header
+    yield _header({name: (known, arrays[name][0], arrays[name][1].nbytes) for name in names}, metadata)
     for name in names:
         array = arrays[name][1]
         if array.size:

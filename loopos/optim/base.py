@@ -143,7 +143,11 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """A flat dict: "step", the number of updates done, and copies of the moments ("exp_avg.<name>",
         "exp_avg_sq.<name>", "momentum.<name>": what the rule keeps)."""
-        return {"step": self._core.count, **{name: view.copy() for name, view in self._core.state().items()}}
+        return {name: value if name == "step" else value.copy() for name, value in self.living_state().items()}
+
+    def living_state(self) -> dict[str, Any]:
+        """The same with views of the moments, which the next step changes."""
+        return {"step": self._core.count, **self._core.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over a state_dict, or nothing at all.

@@ -68,6 +68,9 @@ class TrainingOptimizer:
     def state_dict(self) -> dict[str, Any]:
         return self._optimizer.state_dict()
 
+    def living_state(self) -> dict[str, Any]:
+        return self._optimizer.living_state()
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._optimizer.load_state_dict(state)
 

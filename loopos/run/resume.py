@@ -153,7 +153,7 @@ def save(
     """Write the checkpoint of ``step`` of ``run`` by ``write``, a method of the store, with what was ``counted`` in its
     state; NonFiniteError when a number in it is not finite, OSError when it cannot be."""
     with model.lock:  # the arrays are the living weights until they are written
-        state = optimizer.state_dict()
+        state = optimizer.living_state()
         counts, snapshot = policy.state(step)
         arrays = dict(model.parameters())
         arrays |= {_OPTIMIZER + name: value for name, value in state.items() if isinstance(value, np.ndarray)}

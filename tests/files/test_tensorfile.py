@@ -16,6 +16,7 @@ from loopos.files.tensorfile import (
     DTYPES,
     parse_safetensors,
     read_safetensors,
+    safetensors_pieces,
     serialize_safetensors,
     stream_safetensors,
     write_safetensors,
@@ -214,3 +215,18 @@ def test_in_parts_they_are_the_same_bytes(dtype, metadata):
         {name: (array.shape, array) for name, array in arrays.items()} | {"other": ((6, 4), made)}, metadata
     )]  # fmt: skip
     assert b"".join(parts) == serialize_safetensors(arrays | {"other": made.reshape(6, 4)}, metadata)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(names, arrays, max_size=5), st.booleans())
+def test_the_bytes_are_those_of_the_library(given_arrays, with_metadata):
+    metadata = {"format": "pt"} if with_metadata else None
+    assert serialize_safetensors(given_arrays, metadata) == safetensors.numpy.save(given_arrays, metadata)
+
+
+def test_pieces_are_the_memory_of_the_arrays():
+    given_arrays = {"a": np.ones((2, 3)), "t": np.ones((2, 3)).T, "none": np.ones((0, 3))}
+    header, a, t = safetensors_pieces(given_arrays)
+    assert np.shares_memory(a, given_arrays["a"])
+    assert not np.shares_memory(t, given_arrays["t"])  # not dense: a copy
+    assert header + a.tobytes() + t.tobytes() == serialize_safetensors(given_arrays)
