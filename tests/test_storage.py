@@ -96,6 +96,8 @@ def test_only_norms_and_biases_are_parameters_and_nothing_trains(family, batch, 
     with pytest.raises(ValueError, match=only):
         model.unfreeze()
     with pytest.raises(ValueError, match=only):
+        loopos.doctor(model, np.arange(99) % 31, seq_len=8)
+    with pytest.raises(ValueError, match=only):
         optim.AdamW(model)
     assert model.freeze() == list(model.parameters())
 

@@ -37,6 +37,16 @@ def test_the_numbers_of_every_type(llama, tmp_path, kind):
     assert list(tmp_path.iterdir()) == [tmp_path / "m.gguf"]
 
 
+def test_a_model_that_is_stored_small(llama, tmp_path):
+    small = loopos.Model(llama().config, seed=1, weights="bfloat16")
+    loopos.gguf.write(small, tmp_path / "m.gguf", "bf16")
+    again = loopos.gguf.read(tmp_path / "m.gguf").parameters()
+    numbers = loopos.storage.all_weights(small._core)
+    assert all(again[name].tobytes() == array.tobytes() for name, array in numbers.items())
+    with pytest.raises(ValueError, match=r"gguf\.write: the weights of this model are stored as int8"):
+        loopos.gguf.write(loopos.Model(small.config, weights="int8"), tmp_path / "n.gguf")
+
+
 def test_rows_that_are_no_whole_blocks_are_f16(llama, tmp_path):
     loopos.gguf.write(llama(d_ff=40), tmp_path / "m.gguf", "q8_0")
     types = {name: tensor.type.name for name, tensor in open_container(tmp_path / "m.gguf").tensors.items()}
