@@ -44,8 +44,7 @@ class Workload(NamedTuple):
     @classmethod
     def of(cls, context: int) -> Workload:
         """As issue and README have it, or as much of that as the context holds."""
-        new = min(64, context // 2)
-        return cls(4, min(256, context), min(16, context - new - 1), new, min(512, context - 1))
+        return cls(4, min(256, context), 1, min(64, context // 2), min(512, context - 1))
 
 
 def measure(
@@ -196,12 +195,12 @@ class _Run:
         return {"peers": peers, "absent": absent, "loss_difference": difference([each["losses"] for each in peers])}
 
     def generation(self, work: Workload) -> dict[str, Any]:
-        """Seconds of ``work.new`` greedy tokens behind a prompt: of all less those of the prompt and one token."""
+        """Seconds of ``work.new`` greedy tokens behind a prompt of one: each reads all weights for one row."""
         return self._generate("generation", work.start, work.new)
 
     def prompt(self, work: Workload) -> dict[str, Any]:
         """Seconds of a prompt and the first token behind it."""
-        return self._generate("prompt", work.prompt, 0)
+        return self._generate("prompt", work.prompt, 1)
 
     def _generate(self, part: str, length: int, new: int) -> dict[str, Any]:
         ids = np.random.default_rng(SEED).integers(0, self.config.vocab_size, (1, length)).tolist()
@@ -211,17 +210,14 @@ class _Run:
         with self._engines(part, ENGINES, absent) as running:
 
             def turn(process: Process) -> None:
-                whole = process.turn("generate", prompt=ids, count=1 + new)
-                took = whole["seconds"]
-                if new:
-                    took -= process.turn("generate", prompt=ids, count=1)["seconds"]
+                whole = process.turn("generate", prompt=ids, count=new)
                 if process.name in written:  # the first is the warm-up
-                    seconds.setdefault(process.name, []).append(took)
+                    seconds.setdefault(process.name, []).append(whole["seconds"])
                 written[process.name] = whole["ids"][0]
 
             self._each(running, absent, turn)
             self._turns(part, running, absent, turn)
-            peers = [self._result(each, seconds[each.name], new or length) for each in running]
+            peers = [self._result(each, seconds[each.name], new if new > 1 else length) for each in running]
         for each in peers:
             each["agrees_for"] = agreement(written[each["peer"]], written[peers[0]["peer"]]) - length
         return {"peers": peers, "absent": absent}

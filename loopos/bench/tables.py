@@ -247,7 +247,7 @@ def real(result: dict[str, Any], markdown: bool) -> list[str]:
     work, model = result["workload"], result["model"]
     titles = {
         "training": f"Full fine-tuning in float32, a step of {work['batch']} × {work['length']} tokens",
-        "generation": f"Greedy generation, one sequence: {work['new']} tokens behind a prompt of {work['start']}",
+        "generation": f"Greedy generation, one sequence: {work['new']} tokens behind one",
         "prompt": f"A prompt of {work['prompt']} tokens and the first token behind it",
         "opening": "Opening the model, from the start of the process",
     }

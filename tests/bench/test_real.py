@@ -20,7 +20,7 @@ def tiny(without):
 
 def test_the_parts_and_their_figures(tiny):
     assert json.loads(json.dumps(tiny)) == tiny
-    assert tiny["workload"] == {"batch": 4, "length": 8, "start": 3, "new": 4, "prompt": 7}
+    assert tiny["workload"] == {"batch": 4, "length": 8, "start": 1, "new": 4, "prompt": 7}
     parts = tiny["parts"]
     assert list(parts) == ["training", "generation", "prompt", "opening"]
     ours = {part: each["peers"][0] for part, each in parts.items()}
@@ -37,7 +37,7 @@ def test_the_parts_and_their_figures(tiny):
     assert weights == 4 * tiny["model"]["parameters"]
     share = ours["generation"]["fraction_of_bandwidth"]
     assert share == pytest.approx(ours["generation"]["tokens_per_second"] * weights / rate)
-    assert ours["generation"]["agrees_for"] == 5
+    assert ours["generation"]["agrees_for"] == 4
     for part, each in parts.items():
         assert "transformers is not installed" in {lost["reason"] for lost in each["absent"]}, part
     assert {lost["peer"] for lost in parts["opening"]["absent"]} == {"transformers", "llama.cpp-f16"}
@@ -60,22 +60,22 @@ def test_transformers_starts_from_the_same_weights_and_learns_the_same():
     assert [each["peer"] for each in training["peers"]] == ["loopos", "transformers"]
     assert training["loss_difference"] < 1e-5
     generated = result["parts"]["generation"]["peers"]
-    assert [each["agrees_for"] for each in generated] == [5, 5]
+    assert [each["agrees_for"] for each in generated] == [4, 4]
     assert len(result["parts"]["opening"]["peers"]) == 2
 
 
 @pytest.mark.parametrize(
     ("context", "expected"),
     [
-        (8192, (4, 256, 16, 64, 512)),
-        (256, (4, 256, 16, 64, 255)),
-        (8, (4, 8, 3, 4, 7)),
+        (8192, (4, 256, 1, 64, 512)),
+        (256, (4, 256, 1, 64, 255)),
+        (8, (4, 8, 1, 4, 7)),
     ],
 )
 def test_the_work_fits_the_context(context, expected):
     work = real.Workload.of(context)
     assert tuple(work) == expected
-    assert work.start + 1 + work.new <= context
+    assert work.start + work.new <= context
     assert work.prompt + 1 <= context
 
 
