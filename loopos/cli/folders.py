@@ -9,7 +9,7 @@ import numpy as np
 
 from loopos import storage
 from loopos.errors import CheckpointError
-from loopos.generation import Session
+from loopos.generation import Piece, Session
 from loopos.model import Model
 from loopos.saved import read
 
@@ -37,19 +37,28 @@ def following(
     model: Model, ids: Sequence[int] | np.ndarray, count: int, *, seed: int = 0, **choosing: Any
 ) -> Iterator[int]:
     """``count`` ids that follow ``ids`` (N,), one by one. Beyond context_length the model sees the newest half of its
-    context, again and again; each stretch draws from a seed of its own."""
+    context, again and again; each stretch draws from a seed of its own. What is refused is refused at once."""
     context, session = model.config.context_length, Session(model)
     text = [int(id) for id in ids]
     end = len(text) + count
-    while len(text) < end:
+
+    def stretch(seed: int) -> Iterator[Piece]:
         keep = len(text) if len(text) < context else max(1, context // 2)
         room = min(context - keep, end - len(text))
-        if room < 1:
+        if room < 1 and count:
             raise ValueError(f"generate: context_length {context} leaves no room for a new token")
-        for piece in session.generate(text[-keep:], room, seed=seed, **choosing):
-            text.append(piece.id)
-            yield piece.id
-        seed = (seed + 1) % 2**64
+        return session.generate(text[-keep:], room, seed=seed, **choosing)
+
+    def following_ids(pieces: Iterator[Piece], seed: int) -> Iterator[int]:
+        while len(text) < end:
+            for piece in pieces:
+                text.append(piece.id)
+                yield piece.id
+            seed = (seed + 1) % 2**64
+            if len(text) < end:
+                pieces = stretch(seed)
+
+    return following_ids(stretch(seed), seed)
 
 
 def continued(model: Model, ids: np.ndarray, count: int, **choosing: Any) -> np.ndarray:

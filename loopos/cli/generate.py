@@ -13,6 +13,7 @@ import numpy as np
 from loopos import checks
 from loopos.generation import Stops, Watch
 from loopos.generation.special import ends
+from loopos.text import before_text, prompt_ids
 
 from . import folders, options
 from .common import use_threads
@@ -51,6 +52,7 @@ def generate(given: dict[str, Any]) -> Reply:
     if not as_ids and tokenizer is None:
         raise ValueError(f"{given['folder']} holds no tokenizer, so --prompt cannot be read; pass --prompt-ids")
     prompts = [np.array(_numbers("prompt_ids", given))] if as_ids else [_encoded(tokenizer, p) for p in _texts(given)]
+    before = 0 if as_ids else len(before_text(tokenizer))  # they are read, and are no part of the text
     choosing = options.sampling(given) | {"seed": given.get("seed", 0)}
     new = checks.integer("generate", "max_new_tokens", given.get("max_new_tokens", options.NEW_TOKENS), low=0)
     if "eos" in given:
@@ -62,12 +64,16 @@ def generate(given: dict[str, Any]) -> Reply:
         results = model.generate(prompts, new, stop=stop, eos=eos, **choosing)
         made = [result[len(prompt) :].tolist() for prompt, result in zip(prompts, results, strict=True)]
         stops = Stops.checked("generate", stop, eos, vocab_size=model.config.vocab_size, tokenizer=tokenizer)
-        replies = [_told(Told(stops, tokenizer, *pair), *pair) for pair in zip(prompts, made, strict=True)]
+        replies = [
+            _told(Told(stops, tokenizer, prompt[before:], new), prompt, new)
+            for prompt, new in zip(prompts, made, strict=True)
+        ]
         return Reply({"results": replies}, BETWEEN.join(reply["text"] for reply in replies))
     stops = Stops.checked("generate", stop, eos, vocab_size=model.config.vocab_size, tokenizer=tokenizer)
     made = []
-    told = Told(stops, tokenizer, prompts[0], stream=None if as_ids else sys.stdout)
-    for id in folders.following(model, prompts[0], new, **choosing):
+    following = folders.following(model, prompts[0], new, **choosing)  # what it refuses, before the first character
+    told = Told(stops, tokenizer, prompts[0][before:], stream=None if as_ids else sys.stdout)
+    for id in following:
         made.append(id)
         if told.put(id):
             break
@@ -118,7 +124,7 @@ def _texts(given: dict[str, Any]) -> list[str]:
 
 
 def _encoded(tokenizer: Any, text: str) -> np.ndarray:
-    ids = np.asarray(tokenizer.encode(text), np.int64)
+    ids = np.asarray(prompt_ids(tokenizer, text), np.int64)
     if len(ids) == 0:
         raise ValueError("prompt must have at least one character")
     return ids

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from loopos.text import prompt_ids
+
 from .session import Piece, Session
 from .special import ends
 
@@ -38,9 +40,7 @@ class Engine:
 
     def text_ids(self, text: str) -> list[int]:
         """The ids of a text that is to be continued, with what the tokenizer puts before one (a bos token, say)."""
-        if hasattr(self.tokenizer, "backend"):
-            return list(self.tokenizer.encode(text, add_special_tokens=True))
-        return [int(id) for id in self.tokenizer.encode(text)]
+        return prompt_ids(self.tokenizer, text)
 
     def chat_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """The ids of a conversation, up to where the answer begins. ValueError when there is no chat template, or the

@@ -13,9 +13,7 @@ def origins_of(source: Any, t: int, grad_accum: int) -> Origins:
     """Of the rows of update ``t``, from 0; empty where the data have no lines."""
     if not hasattr(source, "origin"):
         return ()
-    return tuple(
-        tuple(source.origin(t, micro, row) for row in range(source.batch_size)) for micro in range(grad_accum)
-    )
+    return tuple(tuple(source.origin(t, micro, row) for row in range(source.batch_size)) for micro in range(grad_accum))
 
 
 def origin_of(origins: Origins, birth: Birth | None) -> str:

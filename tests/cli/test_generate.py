@@ -108,6 +108,41 @@ def test_bad_input_is_one_sentence(run, capsys, options, words):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "options", [["--temperature", "-1"], ["--top-k", "0"], ["--seed", "-1"], ["--max-new-tokens", "-1"]], ids=str
+)
+def test_nothing_is_told_before_all_is_checked(run, capsys, options):
+    result = said(capsys, run, "--prompt", "the mil", *options, code=2)
+    assert result.out == ""
+    assert options[0][2:].replace("-", "_") in result.err
+
+
+def test_a_prompt_begins_with_what_the_tokenizer_puts_there(tmp_path, capsys):
+    """The model reads it; the text does not show it, and shows the special tokens that were asked for."""
+    tokenizers = pytest.importorskip("tokenizers", reason="a post-processor needs a tokenizer (extra [hf])")
+    text = "the miller had a mill and the mill had a wheel. " * 30
+    tokenizer = loopos.Tokenizer.train(text, 270, special_tokens=("<s>", "<x>"))
+    begin = tokenizer.token_to_id("<s>")
+    tokenizer.backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", begin)]
+    )
+    config = loopos.ModelConfig(tokenizer.vocab_size, 32, 1, 2, 32)
+    settings = {"max_steps": 2, "batch_size": 4, "tokenizer": tokenizer, "output_dir": tmp_path, "progress": False}
+    model = loopos.train(config, text, **settings).model
+    prompt = [begin, *tokenizer.encode("the<x> mill")]
+    want = model.generate([np.array(prompt)], 9, temperature=0)[0].tolist()
+    reply = answers(capsys, str(tmp_path), "--prompt", "the<x> mill", *GREEDY, "--eos", "none")
+    assert reply["ids"] == want
+    assert reply["prompt_tokens"] == len(prompt)
+    assert reply["text"] == "the<x> mill" + reply["completion"] == tokenizer.decode(want[1:])
+    out = said(capsys, str(tmp_path), "--prompt", "the<x> mill", *GREEDY, "--eos", "none").out
+    assert out == reply["text"] + "\n"
+    both = answers(capsys, str(tmp_path), "--prompt", "the<x> mill", "--prompt", "the", *GREEDY, "--eos", "none")
+    assert both["results"][0] == reply
+    assert both["results"][1]["ids"][0] == begin
+    assert both["results"][1]["text"].startswith("the")
+
+
 def test_text_is_told_as_it_comes_and_whole_characters_only():
     class Stream:
         def __init__(self):

@@ -40,6 +40,17 @@ def test_an_answer_is_what_the_model_generates(tokenizer):
     assert (engine.context_length, engine.vocab_size) == (64, tokenizer.vocab_size)
 
 
+def test_a_text_begins_with_what_the_tokenizer_puts_there_and_a_chat_with_what_its_template_writes(tokenizer):
+    tokenizer.backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<stop> $A <end>", special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("<stop>", "<end>")]
+    )
+    tokenizer.chat_template = TEMPLATE
+    engine = Engine(model(tokenizer), tokenizer)
+    assert engine.text_ids("to be") == [tokenizer.token_to_id("<stop>"), *tokenizer.encode("to be")]
+    chat = engine.chat_ids([{"role": "user", "content": "to be"}])
+    assert chat == tokenizer.encode("user: to be<end>assistant: ")
+
+
 def test_a_chat_needs_a_template(tokenizer):
     engine = Engine(model(tokenizer), tokenizer)
     assert not engine.chats

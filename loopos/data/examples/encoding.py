@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loopos import checks
+from loopos.text import before_text
 
 from .forms import FORMS, Chat, Completion, Example, Text
 from .turns import ASSISTANT, Rendered, common_prefix, rendered
@@ -58,7 +59,7 @@ class Encoder:
     def __init__(self, tokenizer: Any):
         self._tokenizer = tokenizer
         self._end = end_of_text(tokenizer)
-        self._begin = _begin_of_text(tokenizer)
+        self._begin = before_text(tokenizer)
 
     def encode(self, examples: Iterable[tuple[int, Any, str]]) -> Iterator[Encoded]:
         """examples: (number, Example, how errors call it), in order, one by one."""
@@ -216,11 +217,3 @@ def end_of_text(tokenizer: Any) -> list[int]:
     """[the id that is put behind a text], or [] of a tokenizer that has none."""
     end = getattr(tokenizer, "eos", None)
     return [] if end is None else [int(end)]
-
-
-def _begin_of_text(tokenizer: Any) -> list[int]:
-    """[the id that the tokenizer's own rule puts before a text], or []."""
-    begin = getattr(tokenizer, "bos", None)
-    if begin is None or not hasattr(tokenizer, "backend"):
-        return []
-    return [begin] if tokenizer.encode("", add_special_tokens=True)[:1] == [begin] else []
