@@ -22,9 +22,9 @@ from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
 from loopos.run.schedules import total_steps
 
-from . import checkup, folders, options, origin, reader
+from . import checkup, folders, forecast, options, origin, reader
 from .common import in_words, use_threads
-from .forecast import DryRun, Forecaster
+from .forecast import Forecaster
 from .reply import Reply
 
 SIGTERM = 143  # what train ends with
@@ -142,27 +142,21 @@ def train(given: dict[str, Any]) -> Reply:
     model, data, tokenizer, settings, run, learned = prepare(given)
     if run.get("export") is not None:
         _check_export(run["export"], model.config)
+    if run.get("dry_run", False):
+        found = forecast.of_run(model, data, tokenizer, settings)
+        return Reply({"event": "forecast"} | found.to_dict(), str(found))
     companion = origin.Companion(learned)
     callbacks: list[Any] = [companion, *_trackers(run)]
-    dry, told = run.get("dry_run", False), settings.get("progress", True)
-    if dry:  # of the whole run, from its start; nothing is written
-        settings = settings | {"output_dir": None, "resume": None, "save_every": None, "keep_best": False}
-        callbacks = []
-    if dry or told or emit is not None:
-        held = settings.get("eval_data")
-        scored = min(len(held), settings.get("eval_tokens") or len(held)) if isinstance(held, np.ndarray) else 0
+    told = settings.get("progress", True)
+    if told or emit is not None:
         say = to_stderr if emit is None else (lambda found: emit({"event": "forecast"} | found.to_dict()))
-        callbacks.append(Forecaster(scored, say, dry))
-    if (
-        not dry and run.get("doctor", True) and settings.get("progress", True)
-    ):  # without progress nothing is printed, so not looked
+        callbacks.append(Forecaster(settings, say))
+    if run.get("doctor", True) and told:  # without progress nothing is printed, so not looked
         callbacks.append(checkup.Checkup(data, tokenizer, settings))
     if emit is not None:
         callbacks.append(_Lines(emit))
     try:
         result = loopos.train(model, data, tokenizer=tokenizer, callbacks=callbacks, **settings)
-    except DryRun as stopped:
-        return Reply({"event": "forecast"} | stopped.forecast.to_dict(), str(stopped))
     except SystemExit as stopped:
         if stopped.code == SIGTERM:
             to_stderr(f"loopos train: {companion.stop_message()}")

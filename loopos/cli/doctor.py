@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from . import commands, options
+from . import commands, forecast, options
 from .reply import Reply
 
 DOCTOR = """Check model, data, settings and machine before a long training, in seconds: the first loss, labels and
 their shift, masks, gradients that reach every parameter and are right, updates of a sensible size, settings that are
-used, a batch that can be learned by heart, growth from layer to layer, threads and arithmetic. The options are those of
-`loopos train`, and mean the same. Exit code 1 when a check fails; a warning is no failure.
+used, a batch that can be learned by heart, growth from layer to layer, threads and arithmetic. When none fails, the
+last line tells what the run will take in memory and, without --quick, in time. The options are those of `loopos train`,
+and mean the same. Exit code 1 when a check fails or the memory is too small; a warning is no failure.
 
   loopos doctor
   loopos doctor novel.txt --n-layer 12 --learning-rate 0.01
@@ -29,4 +30,14 @@ def doctor(given: dict[str, Any]) -> Reply:
     quick = given.pop("quick")
     model, data, tokenizer, settings, _, _ = commands.prepare(given)
     report = examine(model, data, quick=quick, tokenizer=tokenizer, **settings)
-    return Reply(report.to_dict(), str(report), 0 if report.ok else 1)
+    lines, told, code = [str(report)], None, 0 if report.ok else 1
+    if report.ok:  # what fails is mended first
+        try:
+            found = forecast.of_run(model, data, tokenizer, settings) if not quick else None
+            memory = found.memory if found else forecast.memory_of_run(model, settings)
+            lines.append(str(found) if found else f"forecast: {memory}")
+            told = (found or memory).to_dict()
+        except MemoryError as error:
+            lines.append(f"FAIL memory: {error}")
+            told, code = {"refused": str(error)}, 1
+    return Reply(report.to_dict() | {"forecast": told}, "\n".join(lines), code)

@@ -38,6 +38,10 @@ class Memory:
     def peak(self) -> int:
         return self.now + self.to_come
 
+    def to_dict(self) -> dict[str, Any]:
+        """Safe for JSON."""
+        return {"memory_bytes": vars(self) | {"peak": self.peak}}
+
     def __str__(self) -> str:
         parts = {name: value for name, value in vars(self).items() if name != "now" and value >= MEGABYTE / 2}
         listed = "".join(f", {name} {value / MEGABYTE:,.0f}" for name, value in parts.items())
@@ -60,9 +64,8 @@ class Forecast:
 
     def to_dict(self) -> dict[str, Any]:
         """Safe for JSON."""
-        memory = vars(self.memory) | {"peak": self.memory.peak}
         own = {name: value for name, value in vars(self).items() if name != "memory"}
-        return {"memory_bytes": memory, "seconds": self.seconds, **own}
+        return self.memory.to_dict() | {"seconds": self.seconds, **own}
 
     def __str__(self) -> str:
         scored = f" and {self.evaluations} evaluations of {self.evaluation:.1f} s" if self.evaluations else ""

@@ -14,8 +14,10 @@ def test_doctor_prints_a_line_a_check(text, capsys):
     assert main(["doctor", text, *SMALL]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ok   batches: ")
-    assert lines[-1].startswith("doctor: ")
-    assert "checks passed" in lines[-1]
+    assert lines[-2].startswith("doctor: ")
+    assert "checks passed" in lines[-2]
+    assert lines[-1].startswith("forecast: memory about ")
+    assert "(2000 updates of " in lines[-1]
 
 
 def test_doctor_as_json(text, capsys):
@@ -24,6 +26,19 @@ def test_doctor_as_json(text, capsys):
     assert report["ok"] is True
     assert report["quick"] is True
     assert {"name", "measured", "expected", "verdict", "advice"} == set(report["checks"][0])
+    assert set(report["forecast"]) == {"memory_bytes"}  # without updates there is no time to tell
+    assert report["forecast"]["memory_bytes"]["peak"] > 0
+
+
+@pytest.mark.parametrize("quick", [[], ["--quick"]])
+def test_a_run_that_does_not_fit_in_memory_fails(quick, text, monkeypatch, capsys):
+    import loopos._core
+
+    monkeypatch.setattr(loopos._core, "available_bytes", lambda: 1_000_000)
+    assert main(["doctor", text, *SMALL, "--batch-size", "1000", *quick, "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True
+    assert "are available; lower batch_size or seq_len" in report["forecast"]["refused"]
 
 
 def test_a_failure_is_exit_code_1(text, capsys):
@@ -31,6 +46,7 @@ def test_a_failure_is_exit_code_1(text, capsys):
     out = capsys.readouterr().out
     assert "FAIL updates: " in out
     assert "a smaller learning_rate" in out
+    assert "forecast" not in out
 
 
 def test_bad_input_is_exit_code_2(text, capsys):
