@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from loopos.model import Model
+from loopos.text import prompt_ids
 
 from .examples import Exact
 from .intervals import WILSON, Interval, wilson
+from .likelihood import BATCH_TOKENS
 
 NORMALISATION = "Unicode NFC, runs of white space as one blank, none at the ends; case and punctuation count"
 
@@ -60,36 +62,53 @@ def match(
     advance: Callable[[int], Any] = lambda done: None,
 ) -> ExactScores:
     """Answers each prompt greedily, up to ``max_new_tokens`` or the first token of ``eos``, and compares text with
-    text, both :func:`normalised`. Messages become a prompt by the tokenizer's chat template."""
+    text, both :func:`normalised`. A prompt begins with what the tokenizer puts before a text; messages become one by
+    its chat template."""
     room = model.config.context_length - max_new_tokens
     if room < 1:
         raise ValueError(
             f"max_new_tokens {max_new_tokens} leaves no room for a prompt in the model's context_length, "
             f"{model.config.context_length}"
         )
-    answers, cut = [], 0
-    for example in examples:
-        ids = np.array(tokenizer.encode(_prompt(tokenizer, example)), np.int64)
-        if len(ids) == 0:
-            raise ValueError("a prompt must have at least one token, got an empty one")
-        cut += len(ids) > room
-        answers.append(tokenizer.decode(greedy(model, ids[-room:], max_new_tokens, eos)))
-        advance(1)
+    prompts = [_prompt(tokenizer, example) for example in examples]
+    if not all(map(len, prompts)):
+        raise ValueError("a prompt must have at least one token, got an empty one")
+    cut = sum(len(ids) > room for ids in prompts)
+    written = greedy(model, [ids[-room:] for ids in prompts], max_new_tokens, eos, advance)
+    answers = [tokenizer.decode(ids) for ids in written]
     right = [normalised(answer) == normalised(each.completion) for answer, each in zip(answers, examples, strict=True)]
     return ExactScores(np.array(right), tuple(answers), cut)
 
 
-def _prompt(tokenizer: Any, example: Exact) -> str:
+def _prompt(tokenizer: Any, example: Exact) -> np.ndarray:
     if isinstance(example.prompt, str):
-        return example.prompt
+        return np.array(prompt_ids(tokenizer, example.prompt), np.int64)
     render = getattr(tokenizer, "apply_chat_template", None)
     if render is None:
         raise ValueError("messages need a tokenizer with a chat template, and this model's has none; use prompts")
-    return str(render([dict(message) for message in example.prompt], add_generation_prompt=True))
+    text = str(render([dict(message) for message in example.prompt], add_generation_prompt=True))
+    return np.array(tokenizer.encode(text), np.int64)
 
 
-def greedy(model: Model, prompt: np.ndarray, count: int, eos: Collection[int]) -> np.ndarray:
-    """The likeliest ``count`` tokens behind ``prompt`` (N,), without the first of ``eos`` and what follows it."""
-    written = model.generate(prompt[None], count, temperature=0)[0, len(prompt) :]
-    ends = np.flatnonzero(np.isin(written, list(eos)))
-    return written[: ends[0]] if len(ends) else written
+def greedy(
+    model: Model,
+    prompts: Sequence[np.ndarray],
+    count: int,
+    eos: Collection[int],
+    advance: Callable[[int], Any] = lambda done: None,
+) -> list[np.ndarray]:
+    """The likeliest tokens behind each of ``prompts`` (N,), up to ``count`` or the first of ``eos``, which is left out.
+    Prompts of like length are continued together. advance: told how many each batch had."""
+    ends = list(eos)
+    result = [np.zeros(0, np.int64)] * len(prompts)
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    while order:
+        rows = max(1, BATCH_TOKENS // (len(prompts[order[0]]) + count))
+        chosen, order = order[:rows], order[rows:]
+        for i, ids in zip(
+            chosen, model.generate([prompts[i] for i in chosen], count, temperature=0, eos=ends or None), strict=True
+        ):
+            new = ids[len(prompts[i]) :]
+            result[i] = new[:-1] if len(new) and new[-1] in ends else new
+        advance(len(chosen))
+    return result

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from cli_runs import SMALL, TRAIN
 
 from loopos.cli import main
+from loopos.run import forecast
 
 
 def test_doctor_prints_a_line_a_check(text, capsys):
@@ -32,10 +34,8 @@ def test_doctor_as_json(text, capsys):
 
 @pytest.mark.parametrize("quick", [[], ["--quick"]])
 def test_a_run_that_does_not_fit_in_memory_fails(quick, text, monkeypatch, capsys):
-    import loopos._core
-
-    monkeypatch.setattr(loopos._core, "available_bytes", lambda: 1_000_000)
-    assert main(["doctor", text, *SMALL, "--batch-size", "1000", *quick, "--json"]) == 1
+    monkeypatch.setattr(forecast, "_core", SimpleNamespace(available_bytes=lambda: 1))
+    assert main(["doctor", text, *SMALL, *quick, "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
     assert "are available; lower batch_size or seq_len" in report["forecast"]["refused"]

@@ -7,6 +7,7 @@ import pytest
 
 import loopos
 from loopos.data.tokenizer import ByteTokenizer
+from loopos.scoring import exact
 from loopos.scoring.exact import greedy, match, normalised
 from loopos.scoring.examples import Exact
 
@@ -27,9 +28,44 @@ def model():
 
 def test_an_answer_ends_at_the_end_of_text(model):
     prompt = np.array(ByteTokenizer().encode("u:hi\na:"), np.int64)
-    assert bytes(greedy(model, prompt, 14, ()).tolist()) == b"Hello  there\nu"
-    assert bytes(greedy(model, prompt, 14, [ord("\n")]).tolist()) == b"Hello  there"
-    assert greedy(model, prompt, 14, [ord("H")]).tolist() == []
+    assert bytes(greedy(model, [prompt], 14, ())[0].tolist()) == b"Hello  there\nu"
+    assert bytes(greedy(model, [prompt], 14, [ord("\n")])[0].tolist()) == b"Hello  there"
+    assert greedy(model, [prompt], 14, [ord("H")])[0].tolist() == []
+
+
+def test_prompts_are_answered_together_each_to_its_own_end(model, monkeypatch):
+    texts = ("u:hi\na:", "a:", "hi\na:Hello  the", "u:hi\na:Hello")
+    prompts = [np.array(ByteTokenizer().encode(text), np.int64) for text in texts]
+    alone = [greedy(model, [prompt], 14, [10])[0].tolist() for prompt in prompts]
+    calls, real = [], model.generate
+    monkeypatch.setattr(model, "generate", lambda ids, *a, **k: calls.append(k["eos"]) or real(ids, *a, **k))
+    told = []
+    assert [each.tolist() for each in greedy(model, prompts, 14, [10], told.append)] == alone
+    assert calls == [[10]]  # the model is told where a text ends, and does not go on
+    assert told == [4]
+    monkeypatch.setattr(exact, "BATCH_TOKENS", 60)
+    assert [each.tolist() for each in greedy(model, prompts, 14, [10], told.append)] == alone
+    assert told == [4, 2, 2]
+
+
+def test_a_prompt_begins_with_what_the_tokenizer_puts_there_and_messages_with_what_the_template_writes(model):
+    class Begins(Chat):
+        backend = None
+
+        def encode(self, text, add_special_tokens=False):
+            return [*[1] * add_special_tokens, *super().encode(text)]
+
+    given = []
+
+    class Spy:
+        config = model.config
+
+        def generate(self, prompts, *a, **k):
+            given.extend(prompts)
+            return model.generate(prompts, *a, **k)
+
+    match(Spy(), Begins(), [Exact("hi", "x"), Exact(({"role": "user", "content": "hi"},), "x")], max_new_tokens=4)
+    assert sorted(bytes(ids.tolist()) for ids in given) == [b"\x01hi", b"u:hi\na:"]
 
 
 def test_prompts_and_messages_are_answered(model):
