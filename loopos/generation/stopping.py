@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,13 +67,22 @@ def _ids(where: str, name: str, ids: Any, vocab_size: int) -> tuple[int, ...]:
     return tuple(checks.integer(where, name, each, low=0, high=vocab_size - 1) for each in ids)
 
 
+def decoding(tokenizer: Any) -> Callable[[Sequence[int]], str]:
+    """The tokenizer's ``decode`` for what a model writes. A vocabulary is often larger than its tokenizer, for the sake
+    of round sizes; an id that is no token has no text, as in transformers."""
+    size = getattr(tokenizer, "vocab_size", None)
+    if size is None:
+        return lambda ids: str(tokenizer.decode(ids))
+    return lambda ids: str(tokenizer.decode([id for id in ids if id < size]))
+
+
 class Watch:
     """One text as its ids come: what of it is certain, and whether it has ended."""
 
     def __init__(self, stops: Stops, tokenizer: Any = None):
         """tokenizer: None where nobody asks for text."""
         self._stops = stops
-        self._stream = None if tokenizer is None else DecodeStream(tokenizer.decode)
+        self._stream = None if tokenizer is None else DecodeStream(decoding(tokenizer))
         self._longest = max(map(len, stops.sequences), default=0)
         self._last: list[int] = []  # ids, as many as the longest sequence has
         self._held = ""  # text that may be the beginning of a stop string

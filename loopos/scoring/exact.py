@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from loopos.generation.stopping import decoding
 from loopos.model import Model
 from loopos.text import prompt_ids
 
@@ -75,7 +76,7 @@ def match(
         raise ValueError("a prompt must have at least one token, got an empty one")
     cut = sum(len(ids) > room for ids in prompts)
     written = greedy(model, [ids[-room:] for ids in prompts], max_new_tokens, eos, advance)
-    answers = [tokenizer.decode(ids) for ids in written]
+    answers = list(map(decoding(tokenizer), written))
     right = [normalised(answer) == normalised(each.completion) for answer, each in zip(answers, examples, strict=True)]
     return ExactScores(np.array(right), tuple(answers), cut)
 

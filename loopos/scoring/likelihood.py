@@ -10,6 +10,8 @@ import numpy as np
 from loopos.data.batches import IGNORE
 from loopos.model import Model
 
+from .finite import losses
+
 BATCH_TOKENS = 2048  # positions of a batch at most, unless one sequence is longer
 
 
@@ -68,6 +70,6 @@ def log_likelihoods(
             end = len(wanted.ids) - 1
             ids[row, :end] = wanted.ids[:-1]
             targets[row, end - wanted.scored : end] = wanted.ids[-wanted.scored :]
-        result[chosen] = -model.losses(ids, targets).sum(axis=1)
+        result[chosen] = -losses(model, ids, targets).sum(axis=1)
         advance(len(chosen))
     return result

@@ -22,6 +22,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from loopos.checks import shown
 from loopos.errors import NonFiniteError
 from loopos.generation.engine import Engine
 from loopos.run.messages import to_stderr
@@ -70,9 +71,15 @@ class _Server:
         self.engine, self.name, self.key, self.hosts, self.limits = engine, name, key, hosts, limits
         self.started = int(time.time())
         self.jobs: Jobs | None = None
+        self.reading = asyncio.Semaphore(1)  # texts become ids one after the other: a long one takes time and memory
 
     def lifespan(self, app: Starlette) -> Any:
         return _Lifespan(self)
+
+    async def stop(self) -> None:
+        """Answers end at their next token, and their clients are told."""
+        if self.jobs is not None:
+            await asyncio.to_thread(self.jobs.close)
 
     # The door
 
@@ -96,8 +103,9 @@ class _Server:
 
     def _check_host(self, http: HttpRequest) -> None:
         host = http.headers.get("host", "")
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if self.hosts and name.lower() not in self.hosts:
+        name, colon, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
+        fits = (name if colon else host).lower() in self.hosts and (not colon or port.isdecimal())
+        if self.hosts and not fits:
             raise Refused(403, f"this server answers to {', '.join(self.hosts)} only", code="host")
 
     def _check_key(self, http: HttpRequest) -> None:
@@ -168,7 +176,8 @@ class _Server:
     async def _answer(self, http: HttpRequest, request: Request, style: Style) -> Response:
         self._check_model(request.model)
         assert self.jobs is not None
-        prompts = await asyncio.to_thread(self._prompts, request)
+        async with self.reading:
+            prompts = await asyncio.to_thread(self._prompts, request)
         most = self._max_tokens(request, prompts)
         answer = Answer(style, len(prompts) * request.choices, sum(map(len, prompts)))
         job = self.jobs.submit(lambda stop: self._pieces(request, prompts, most, stop), self.limits.seconds)
@@ -212,7 +221,8 @@ class _Server:
         if asked is None:
             return max(1, min(room, share))
         if asked > room:
-            what = f"{longest} tokens of the prompt and {asked} new ones do not fit the context of {length} tokens"
+            new = f"{shown(asked)} new ones"
+            what = f"{longest} tokens of the prompt and {new} do not fit the context of {length} tokens"
             raise Refused(400, what, param="max_tokens", code="context_length_exceeded")
         if asked > share:
             what = f"this server writes {self.limits.tokens} tokens a request at most, got {answers} x {asked}"
@@ -246,8 +256,7 @@ class _Lifespan:
         self.server.jobs = Jobs(self.server.limits.waiting)
 
     async def __aexit__(self, *_: object) -> None:
-        assert self.server.jobs is not None
-        await asyncio.to_thread(self.server.jobs.close)
+        await self.server.stop()
 
 
 async def _events(job: Job, answer: Answer, usage: bool) -> AsyncIterator[str]:
@@ -295,7 +304,10 @@ def _refusal(refused: Refused) -> JSONResponse:
     headers = {"retry-after": "5"} if refused.status == 429 else {}
     if refused.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(refused.to_dict(), refused.status, headers)
+    if refused.status in (408, 413):  # the rest of such a body is not waited for
+        headers["connection"] = "close"
+    body = json.dumps(refused.to_dict())  # ASCII: it may quote half a character of the request
+    return Response(body, refused.status, headers, media_type="application/json")
 
 
 async def _no_route(http: HttpRequest, error: Exception) -> Response:

@@ -24,12 +24,19 @@ class Job:
     def __init__(self, work: Work, seconds: float):
         self.work, self.seconds = work, seconds
         self._stop = threading.Event()
+        self._why: Refused | None = None
         self._deadline: float | None = None
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[Any] = asyncio.Queue()
 
-    def cancel(self) -> None:
+    def cancel(self, why: Refused | None = None) -> None:
+        """why: told to the client, if there is one still; a cut answer must not look like a whole one."""
+        self._why = self._why or why
         self._stop.set()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._stop.is_set()
 
     def stopped(self) -> bool:
         """Asked between two tokens. The time begins with the work, not with the waiting."""
@@ -37,14 +44,14 @@ class Job:
 
     def run(self) -> None:
         """In the thread that computes."""
-        if self._stop.is_set():
-            return self._tell(_END)
+        if self.cancelled:
+            return self._tell(self._why or _END)
         self._deadline = time.monotonic() + self.seconds
         try:
             for piece in self.work(self.stopped):
                 self._tell(piece)
-            late = not self._stop.is_set() and time.monotonic() > self._deadline
-            self._tell(_late(self.seconds) if late else _END)
+            late = not self.cancelled and time.monotonic() > self._deadline
+            self._tell(_late(self.seconds) if late else self._why or _END)
         except Exception as error:  # the client is told, and the next one is served
             self._tell(error)
 
@@ -81,7 +88,7 @@ class Jobs:
         with self._lock:
             if self._closed:
                 raise Refused(503, "the server is stopping")
-            if len(self._open) > self.waiting:
+            if sum(not job.cancelled for job in self._open) > self.waiting:  # whose clients have gone wait for nothing
                 raise Refused(
                     429, f"{self.waiting} requests are waiting already; try again later", code="queue_is_full"
                 )
@@ -95,7 +102,7 @@ class Jobs:
         with self._lock:
             self._closed = True
             for job in self._open:
-                job.cancel()
+                job.cancel(Refused(503, "the server is stopping"))
         self._queue.put(None)
         self._thread.join()
 

@@ -8,7 +8,6 @@ added to it.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,7 +135,7 @@ class _Taker:
         value = self.value(name)
         if value is None:
             return default
-        fits = type(value) in (int, float) and math.isfinite(value) and value <= high
+        fits = type(value) in (int, float) and value <= high  # NaN is not, and an integer may be too large for a float
         if not fits or (value <= above if above is not None else value < low):
             least = f"above {above}" if above is not None else f"at least {low}"
             raise Refused(400, f"{name} must be a number {least} and at most {high}, got {shown(value)}", param=name)
@@ -187,7 +186,7 @@ def _message(value: Any, where: str) -> Mapping[str, str]:
         raise Refused(400, f"{where}.role must be one of {', '.join(ROLES)}, got {shown(role)}", param=f"{where}.role")
     other = sorted(name for name in set(value) - {"role", "content", "name", "refusal"} if value[name])
     if other:
-        raise Refused(400, f"{where}.{other[0]} is not supported: a message has role and content", param=where)
+        raise Refused(400, f"{where}.{other[0][:64]} is not supported: a message has role and content", param=where)
     if isinstance(content, list):  # in parts, as clients for pictures send it
         texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
         if len(texts) != len(content) or not all(isinstance(text, str) for text in texts):

@@ -92,6 +92,12 @@ def serve(
         timeout_keep_alive=15,
         timeout_graceful_shutdown=2,
     )
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await app.state.server.stop()  # first, so that every client is told and no request has to be broken off
+            await super().shutdown(sockets)
+
     with listening(host, port) as sock:
         ready(url_of(sock))
-        uvicorn.Server(config).run(sockets=[sock])
+        Server(config).run(sockets=[sock])

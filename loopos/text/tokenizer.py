@@ -21,6 +21,8 @@ from .stream import DecodeStream
 
 __all__ = ["Tokenizer", "find", "is_foreign"]
 
+_LONG = 10_000  # characters
+
 
 class Tokenizer:
     """Text to ids and back, with special tokens and chat templates. It needs the package tokenizers (extra [hf])."""
@@ -92,6 +94,8 @@ class Tokenizer:
         if not isinstance(text, str):
             raise TypeError(f"Tokenizer.encode: text must be str, got {checks.shown(text)}")
         try:
+            if len(text) > _LONG:  # other threads go on meanwhile: ``encode`` keeps them waiting
+                return self.backend.encode_batch([text], add_special_tokens=add_special_tokens)[0].ids
             return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
         except Exception:
             _refuse_surrogate(text)

@@ -85,3 +85,12 @@ def test_a_sequence_of_ids_ends_it():
     without = Watch(Stops(sequences=((1, 1, 2), (5,))))
     assert [without.put(id) for id in (1, 1, 1, 2)] == [""] * 4
     assert without.ended
+
+
+@pytest.mark.parametrize("stop", [None, "zz"])
+def test_an_id_that_is_no_token_has_no_text(stop):
+    """A vocabulary of 300 with a tokenizer of 256, as models with a rounded vocabulary have."""
+    watch = Watch(Stops.checked("f", stop, 299, vocab_size=300, tokenizer=ByteTokenizer()), ByteTokenizer())
+    assert watch.prime([256]) == ""
+    assert "".join([watch.put(id) for id in (97, 280, 98, 0xC3, 290, 0xA4, 256, 299)]) == "abä"
+    assert watch.ended
