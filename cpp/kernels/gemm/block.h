@@ -63,8 +63,9 @@ template <Storage kind>
 void pack_b(const Matrix<Panels<kind>>& b, float* packed);
 void multiply_block(const FloatBlock& block);
 void multiply_block(const DoubleBlock& block);
-/// y[j] = the product of x (k) and row j of w (n, k), not transposed: the bits of multiply_block for one row.
-void multiply_row(const float* x, const Matrix<float>& w, float* y);
+/// y[j] = [y[j] +] the product of x (k) and row j of w (n, k), not transposed, with k in blocks of `depth`: the bits of
+/// multiply_block for one row.
+void multiply_row(const float* x, const Matrix<float>& w, Index depth, bool add, float* y);
 template <Storage kind>
 void multiply_rows(const RowsBlock<kind>& block);
 

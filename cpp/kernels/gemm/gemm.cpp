@@ -14,15 +14,9 @@ namespace {
 void row_product(bool serial, const float* row, const Matrix<float>& weight, float* c,
                  const Epilogue<float>& epilogue) {
   const Index n = weight.rows, k = weight.columns;
-  const Index depth = block_depth(k), step = serial ? n : std::max<Index>(1, 4096 / k) * 16;
+  const Index step = serial ? n : std::max<Index>(1, 4096 / k) * 16;
   parallel_blocks(n, step, [&](Index begin, Index end) {
-    struct Products;
-    float* sums = scratch<float, Products>(end - begin);
-    for (Index p = 0; p < k; p += depth) {
-      multiply_row(row + p, block(weight, begin, p, end - begin, std::min(depth, k - p)), sums);
-      const bool add = epilogue.accumulate || p > 0;
-      for (Index j = begin; j < end; ++j) c[j] = add ? c[j] + sums[j - begin] : sums[j - begin];
-    }
+    multiply_row(row, block(weight, begin, 0, end - begin, k), block_depth(k), epilogue.accumulate, c + begin);
     if (epilogue.bias)
       for (Index j = begin; j < end; ++j) c[j] = epilogue.bias[j] + c[j];
     if (epilogue.residual)

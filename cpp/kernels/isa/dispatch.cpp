@@ -97,8 +97,8 @@ void multiply_block(const FloatBlock& block) {
 void multiply_block(const DoubleBlock& block) {
   active().kernels.multiply_f64(block);
 }
-void multiply_row(const float* x, const Matrix<float>& w, float* y) {
-  active().kernels.multiply_row(x, w, y);
+void multiply_row(const float* x, const Matrix<float>& w, Index depth, bool add, float* y) {
+  active().kernels.multiply_row(x, w, depth, add, y);
 }
 
 namespace {

@@ -126,7 +126,7 @@ struct IsaKernels {
   void (*pack_a)(const Matrix<float>&, float*);
   void (*multiply_f32)(const FloatBlock&);
   void (*multiply_f64)(const DoubleBlock&);
-  void (*multiply_row)(const float*, const Matrix<float>&, float*);
+  void (*multiply_row)(const float*, const Matrix<float>&, Index depth, bool add, float*);
   StoredKernels<Storage::bfloat16> bfloat16;
   StoredKernels<Storage::int8> int8;
   Index (*multiply_adds)(Index rounds, float* out);
