@@ -10,6 +10,7 @@ from loopos import hf
 from loopos.config import ModelConfig
 from loopos.data.tokenizer import resolve, tokenizer_to_dict
 from loopos.data.vocabulary import require_room
+from loopos.generation.special import ends
 from loopos.saved import tokenizer_of
 from loopos.text import Tokenizer
 
@@ -66,11 +67,8 @@ class Companions:
 
     @property
     def stop_ids(self) -> list[int]:
-        """The ids that end a text or an answer: those of generation_config.json, or the tokenizer's end of text."""
-        said = None if self._source is None else self._source.generation().get("eos_token_id")
-        if said is None:
-            said = getattr(self.tokenizer, "eos", None)
-        return [id for id in (said if isinstance(said, list) else [said]) if type(id) is int]
+        """The ids that end a text or an answer: see :func:`loopos.generation.special.ends`."""
+        return list(ends(self, self.tokenizer))
 
     @stop_ids.setter
     def stop_ids(self, ids: list[int]) -> None:
