@@ -75,6 +75,18 @@ def test_a_file_that_is_cut_short_while_it_is_mapped_is_told(path):
         tensor.read()
 
 
+def test_a_file_that_is_cut_short_between_two_pieces_is_told(tmp_path, monkeypatch):
+    """By more than a page: without a look at its size before each piece the process would end here."""
+    monkeypatch.setattr(mapped, "PIECE", 1 << 14)
+    path = tmp_path / "x.safetensors"
+    write_safetensors(path, {"a": np.zeros((16, 1 << 12), np.float32)})
+    pieces = map_safetensors(path)["a"].pieces()
+    next(pieces)
+    os.truncate(path, 1 << 13)
+    with pytest.raises(CheckpointError, match="bytes early: it changed while being read"):
+        list(pieces)
+
+
 def test_a_file_that_is_replaced_is_read_as_it_was(path):
     tensor = map_safetensors(path)["matrix"]
     os.unlink(path)
