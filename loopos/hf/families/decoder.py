@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from loopos.checks import shown
@@ -11,6 +12,9 @@ from loopos.config import ModelConfig
 from loopos.errors import CheckpointError
 from loopos.hf.known import NEUTRAL
 from loopos.hf.reader import Settings
+from loopos.hf.slots import Names
+
+from .family import Family
 
 PREFIX = "model."
 BLOCK = "model.layers.{}."
@@ -40,6 +44,12 @@ ALIKE = NEUTRAL | {
     "rope_interleaved": (False,),
     "use_mrope": (False,),
 }
+
+
+def family(*, modules: Mapping[str, tuple[str, ...]] = MODULES, **given: Any) -> Family:
+    """A family like these but for what is given: fields of :class:`Family`, and the names of its tensors."""
+    alike = {"activations": ACTIVATIONS, "neutral": ALIKE, "prefix": PREFIX, "buffers": ROTARY}
+    return Family(names=Names(BLOCK, modules), **alike | given)
 
 
 def sizes(

@@ -10,10 +10,8 @@ from loopos.config import ModelConfig
 from loopos.errors import CheckpointError
 from loopos.hf.reader import Settings
 from loopos.hf.rotary import Rope, parse, rotary_json
-from loopos.hf.slots import Names
 
 from . import decoder
-from .family import Family
 
 _NEUTRAL = {key: values for key, values in decoder.ALIKE.items() if key != "mlp_bias"} | {
     "attn_logit_softcapping": (),
@@ -120,15 +118,13 @@ def _scalar(c: ModelConfig) -> float:
     return whole if whole and whole**-0.5 == scale else scale**-2
 
 
-GEMMA3 = Family(
+GEMMA3 = decoder.family(
     model_type="gemma3_text",
     title="Gemma 3",
     architecture="Gemma3ForCausalLM",
     activations=_ACTIVATIONS,
     read=_read,
     write=_write,
-    names=Names(decoder.BLOCK, _MODULES),
-    prefix=decoder.PREFIX,
-    buffers=decoder.ROTARY,
+    modules=_MODULES,
     neutral=_NEUTRAL,
 )

@@ -8,10 +8,8 @@ from loopos.choices import named_there
 from loopos.config import ModelConfig
 from loopos.hf.reader import Settings
 from loopos.hf.rotary import rotary, rotary_json
-from loopos.hf.slots import Names
 
 from . import decoder
-from .family import Family
 
 _ACTIVATIONS = named_there("silu", "swish", gated=True)
 
@@ -42,15 +40,11 @@ def _write(c: ModelConfig) -> dict[str, Any]:
     )
 
 
-LLAMA = Family(
+LLAMA = decoder.family(
     model_type="llama",
     title="Llama",
     architecture="LlamaForCausalLM",
     activations=_ACTIVATIONS,
     read=_read,
     write=_write,
-    names=Names(decoder.BLOCK, decoder.MODULES),
-    prefix=decoder.PREFIX,
-    buffers=decoder.ROTARY,
-    neutral=decoder.ALIKE,
 )

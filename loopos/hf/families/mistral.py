@@ -7,10 +7,8 @@ from typing import Any
 from loopos.config import ModelConfig
 from loopos.hf.reader import Settings
 from loopos.hf.rotary import rotary, rotary_json
-from loopos.hf.slots import Names
 
 from . import decoder
-from .family import Family
 
 
 def _read(settings: Settings) -> dict[str, Any]:
@@ -42,15 +40,10 @@ def _write(c: ModelConfig) -> dict[str, Any]:
     )
 
 
-MISTRAL = Family(
+MISTRAL = decoder.family(
     model_type="mistral",
     title="Mistral",
     architecture="MistralForCausalLM",
-    activations=decoder.ACTIVATIONS,
     read=_read,
     write=_write,
-    names=Names(decoder.BLOCK, decoder.MODULES),
-    prefix=decoder.PREFIX,
-    buffers=decoder.ROTARY,
-    neutral=decoder.ALIKE,
 )

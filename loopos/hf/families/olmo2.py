@@ -7,10 +7,8 @@ from typing import Any
 from loopos.config import ModelConfig
 from loopos.hf.reader import Settings
 from loopos.hf.rotary import rotary, rotary_json
-from loopos.hf.slots import Names
 
 from . import decoder
-from .family import Family
 
 _MODULES = {name: files for name, files in decoder.MODULES.items() if name not in ("attn_norm", "mlp_norm")} | {
     "attn_post_norm": ("post_attention_layernorm",),
@@ -44,15 +42,11 @@ def _write(c: ModelConfig) -> dict[str, Any]:
     )
 
 
-OLMO2 = Family(
+OLMO2 = decoder.family(
     model_type="olmo2",
     title="OLMo 2",
     architecture="Olmo2ForCausalLM",
-    activations=decoder.ACTIVATIONS,
     read=_read,
     write=_write,
-    names=Names(decoder.BLOCK, _MODULES),
-    prefix=decoder.PREFIX,
-    buffers=decoder.ROTARY,
-    neutral=decoder.ALIKE,
+    modules=_MODULES,
 )

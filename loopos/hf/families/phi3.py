@@ -8,10 +8,8 @@ from loopos.config import ModelConfig
 from loopos.hf.known import HARMLESS
 from loopos.hf.reader import Settings
 from loopos.hf.rotary import rotary, rotary_json
-from loopos.hf.slots import Names
 
 from . import decoder
-from .family import Family
 
 _MODULES = decoder.MODULES | {"attn.qkv_proj": ("self_attn.qkv_proj",), "mlp.gate_up_proj": ("mlp.gate_up_proj",)}
 # The context of the first training is a setting of longrope, which is refused; auto_map names code beside the weights,
@@ -57,16 +55,13 @@ def _write(c: ModelConfig) -> dict[str, Any]:
     )
 
 
-PHI3 = Family(
+PHI3 = decoder.family(
     model_type="phi3",
     title="Phi-3",
     architecture="Phi3ForCausalLM",
-    activations=decoder.ACTIVATIONS,
     read=_read,
     write=_write,
-    names=Names(decoder.BLOCK, _MODULES),
-    prefix=decoder.PREFIX,
-    buffers=decoder.ROTARY,
+    modules=_MODULES,
     harmless=_HARMLESS,
     neutral=_NEUTRAL,
 )

@@ -7,10 +7,8 @@ from typing import Any
 from loopos.config import ModelConfig
 from loopos.hf.reader import Settings
 from loopos.hf.rotary import rotary, rotary_json
-from loopos.hf.slots import Names
 
 from . import decoder
-from .family import Family
 
 
 def windows(settings: Settings, n_layer: int) -> dict[str, Any]:
@@ -53,15 +51,11 @@ def _write(c: ModelConfig) -> dict[str, Any]:
     return decoder.sizes_json(c) | rotary_json(c) | windows_json(c) | {"hidden_act": QWEN2.activation(c)}
 
 
-QWEN2 = Family(
+QWEN2 = decoder.family(
     model_type="qwen2",
     title="Qwen2",
     architecture="Qwen2ForCausalLM",
-    activations=decoder.ACTIVATIONS,
     read=_read,
     write=_write,
-    names=Names(decoder.BLOCK, decoder.MODULES),
-    prefix=decoder.PREFIX,
-    buffers=decoder.ROTARY,
     neutral={key: values for key, values in decoder.ALIKE.items() if key != "attention_bias"},
 )

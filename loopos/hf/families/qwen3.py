@@ -7,10 +7,8 @@ from typing import Any
 from loopos.config import ModelConfig
 from loopos.hf.reader import Settings
 from loopos.hf.rotary import rotary, rotary_json
-from loopos.hf.slots import Names
 
 from . import decoder
-from .family import Family
 from .qwen2 import windows, windows_json
 
 
@@ -40,15 +38,10 @@ def _write(c: ModelConfig) -> dict[str, Any]:
     )
 
 
-QWEN3 = Family(
+QWEN3 = decoder.family(
     model_type="qwen3",
     title="Qwen3",
     architecture="Qwen3ForCausalLM",
-    activations=decoder.ACTIVATIONS,
     read=_read,
     write=_write,
-    names=Names(decoder.BLOCK, decoder.MODULES),
-    prefix=decoder.PREFIX,
-    buffers=decoder.ROTARY,
-    neutral=decoder.ALIKE,
 )

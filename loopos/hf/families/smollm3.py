@@ -10,10 +10,8 @@ from loopos.errors import CheckpointError
 from loopos.hf.known import HARMLESS
 from loopos.hf.reader import Settings
 from loopos.hf.rotary import rotary, rotary_json
-from loopos.hf.slots import Names
 
 from . import decoder
-from .family import Family
 
 _THETA, _INTERVAL = 2e6, 4  # defaults
 
@@ -73,16 +71,11 @@ def _write(c: ModelConfig) -> dict[str, Any]:
     )
 
 
-SMOLLM3 = Family(
+SMOLLM3 = decoder.family(
     model_type="smollm3",
     title="SmolLM3",
     architecture="SmolLM3ForCausalLM",
-    activations=decoder.ACTIVATIONS,
     read=_read,
     write=_write,
-    names=Names(decoder.BLOCK, decoder.MODULES),
-    prefix=decoder.PREFIX,
-    buffers=decoder.ROTARY,
     harmless=HARMLESS | {"max_window_layers"},  # of Qwen2, whose configuration was the model for this one
-    neutral=decoder.ALIKE,
 )
