@@ -26,15 +26,16 @@ class DryRun(Exception):
 
 
 class Forecaster(Callback):
-    """Made before train, whose memory is still to come. settings: of train; tell: is handed the forecast, None: nothing
-    is trained then."""
+    """Made before train, whose memory is still to come. model: what train is given; settings: of train; tell: is handed
+    the forecast, None: nothing is trained then."""
 
-    def __init__(self, settings: dict[str, Any], tell: Callable[[Forecast], Any] | None):
+    def __init__(self, model: Any, settings: dict[str, Any], tell: Callable[[Forecast], Any] | None):
         held = settings.get("eval_data")
         self._held_out = 0  # tokens of one evaluation
         if isinstance(held, np.ndarray):
             self._held_out = min(len(held), settings.get("eval_tokens") or len(held))
         self._now, self._tell = resident_bytes(), tell
+        self._left = int(model._core.held_bytes()) if isinstance(model, loopos.Model) else 0
 
     def on_train_begin(self, info: dict[str, Any]) -> None:
         settings, model = info["settings"], info["model"]
@@ -42,7 +43,7 @@ class Forecaster(Callback):
         if updates <= 0 and self._tell is not None:
             return
         seq_len = settings["seq_len"] or model.config.context_length
-        memory = memory_of(model, settings, seq_len, self._now)
+        memory = memory_of(model, settings, seq_len, self._now, self._left)
         update, forward = time_of(model, settings, seq_len)
         batches = math.ceil(self._held_out / (seq_len * settings["batch_size"]))
         times = (updates // settings["eval_every"] if settings["eval_every"] else 0) or 1
@@ -56,7 +57,8 @@ def of_run(model: loopos.Model, data: Any, tokenizer: Any, settings: dict[str, A
     """Of a whole run with these arguments of train, from its start. Nothing is trained, nothing is written."""
     unwritten = {"output_dir": None, "resume": None, "save_every": None, "keep_best": False}
     try:
-        loopos.train(model, data, tokenizer=tokenizer, callbacks=[Forecaster(settings, None)], **settings | unwritten)
+        asking = Forecaster(model, settings, None)
+        loopos.train(model, data, tokenizer=tokenizer, callbacks=[asking], **settings | unwritten)
     except DryRun as stopped:
         return stopped.forecast
     raise AssertionError("a dry run ends before its first update")

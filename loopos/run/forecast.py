@@ -86,15 +86,17 @@ def resident_bytes() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def memory_of(model: Any, settings: Mapping[str, Any], seq_len: int, now: int | None = None) -> Memory:
+def memory_of(
+    model: Any, settings: Mapping[str, Any], seq_len: int, now: int | None = None, held: int | None = None
+) -> Memory:
     """Of a run of ``model`` with ``settings`` of train, whose batches are (batch_size, seq_len). now: resident bytes
-    before it; None: as it is. What earlier passes of this model have left is used again."""
+    before it, held: those of them that earlier passes of this model have left, which are used again; None: as it is."""
     trained, size = model.parameters(trainable=True), np.dtype(model.dtype).itemsize
     numbers = sum(view.size for view in trained.values())
     moments = size * _moments(trained, settings)
     rows = settings["batch_size"] * seq_len
     planned = size * numbers + int(model._core.workspace_bytes(settings["batch_size"], seq_len, True))
-    left = min(planned, int(model._core.held_bytes()))
+    left = min(planned, int(model._core.held_bytes()) if held is None else held)
     return Memory(
         now=resident_bytes() if now is None else now,
         gradients=max(0, size * numbers - left),
@@ -129,21 +131,30 @@ def refuse_unfitting(model: Any, settings: TrainSettings, seq_len: int) -> None:
 
 def time_of(model: Any, settings: Mapping[str, Any], seq_len: int) -> tuple[float, float]:
     """Seconds of one update, and of the forward pass of one batch. Takes a few updates on random ids at the rate 0,
-    with an optimizer of their own: no bit of a weight changes."""
+    with an optimizer of their own: no bit of a weight changes, and no second moments are held: an optimizer that reads
+    and writes each number once waits for the memory, so its time is that of SGD, times what it moves."""
     rng, rows = np.random.default_rng(0), settings["batch_size"]
     ids = rng.integers(0, model.config.vocab_size, (rows, seq_len))
     targets = rng.integers(0, model.config.vocab_size, (rows, seq_len))
-    rule = TrainSettings(**{each.name: settings[each.name] for each in fields(TrainSettings)})
+    rule = TrainSettings(**{each.name: settings[each.name] for each in fields(TrainSettings)}).update_rule()
+    moved = 1.0  # as a multiple of weight and gradient read, weight written
+    if rule["rule"] != "muon":  # whose products take the time
+        trained = model.parameters(trainable=True)
+        numbers = sum(view.size for view in trained.values())
+        moved += 2 / 3 * _moments(trained, settings) / max(1, numbers)
+        rule["rule"] = "sgd"
     with model.lock:
-        optimizer = for_training(model=model, **rule.update_rule())
+        optimizer = for_training(model=model, **rule)
         updates, forwards = [], []
         for probe in range(PROBES + 1):
             began = time.perf_counter()
             for micro in range(settings["grad_accum"]):
                 keywords = {"scale": 1 / targets.size, "step": probe, "micro": micro, "seed": settings["seed"]}
                 model._core.accumulate(ids, targets, **keywords, add=micro > 0)
-            optimizer.step_core(0.0, 1.0, model._core.grad_norm())
-            updates.append(time.perf_counter() - began)
+            norm, passed = model._core.grad_norm(), time.perf_counter()
+            optimizer.step_core(0.0, 1.0, norm)
+            ended = time.perf_counter()
+            updates.append(passed - began + moved * (ended - passed))
         for _ in range(2):
             began = time.perf_counter()
             model._core.loss(ids, targets)
