@@ -29,7 +29,7 @@ HOST, PORT = "127.0.0.1", 8080
 LIMITS = {  # the fields of loopos.serve.app.Limits, which needs Starlette
     "max_body": ("body", "bytes of a request", 1 << 20),
     "max_tokens": ("tokens", "tokens that a request may ask for, of all its answers together", 4096),
-    "max_seconds": ("seconds", "seconds that one answer may take", 600),
+    "max_seconds": ("seconds", "seconds that a request may take", 600),
     "max_waiting": ("waiting", "requests that may wait", 16),
 }
 

@@ -39,7 +39,7 @@ MAX_SEED = 2**64
 @dataclass(frozen=True)
 class Limits:
     """body: bytes of a request; arrival: seconds in which it must have come. tokens: that one request may ask for, of
-    all its answers together. seconds: that one answer may take. waiting: requests behind the one that is computed."""
+    all its answers together. seconds: that one request may take. waiting: requests behind the one that is computed."""
 
     body: int = 1 << 20
     arrival: float = 30.0
