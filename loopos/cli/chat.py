@@ -57,9 +57,11 @@ class Conversation:
             if len(ids) + room <= self.engine.context_length:
                 return ids, gone
             if len(self.turns) < 3:
+                what = "this has" if self.system is None else "this has, with the system message,"
+                other = "" if self.system is None else ", or give another /system"
                 raise ValueError(
-                    f"this has {len(ids)} tokens and the context of the model {self.engine.context_length}: there is "
-                    "no room for an answer; say it in fewer words"
+                    f"{what} {len(ids)} tokens and the context of the model {self.engine.context_length}: there is "
+                    f"no room for an answer; say it in fewer words{other}"
                 )
             del self.turns[:2]
             gone += 1

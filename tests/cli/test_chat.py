@@ -126,6 +126,13 @@ def test_a_question_that_is_too_long_ends_nothing(talk):
     assert "no room for an answer" in err
 
 
+def test_a_system_message_that_fills_the_context_is_told(talk):
+    _, out, err = talk(Echo(60), [f"/system {'x' * 99}", "short", "/system", "short"], "--max-new-tokens", "8")
+    assert out == "short\n"
+    assert "with the system message" in err
+    assert "give another /system" in err
+
+
 def test_ctrl_c_stops_the_answer_and_not_the_chat(talk):
     engine = Echo()
     engine.at = lambda number: os.kill(os.getpid(), signal.SIGINT) if number == 3 else None
