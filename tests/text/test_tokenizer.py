@@ -71,7 +71,7 @@ def test_vocab_size_reaches_the_highest_id(made):
 
 
 def test_a_training_takes_it_and_knows_it_again(made, tmp_path):
-    config = loopos.ModelConfig(vocab_size=280, context_length=8, n_layer=1, n_head=2, d_model=8)
+    config = loopos.ModelConfig(vocab_size=281, context_length=8, n_layer=1, n_head=2, d_model=8)
     settings = {"output_dir": tmp_path / "run", "progress": False}
     loopos.train(config, TEXT, tokenizer=made, max_steps=1, **settings)
     loopos.train(config, TEXT, tokenizer=made, max_steps=2, resume="auto", **settings)
