@@ -10,6 +10,7 @@ import numpy as np
 
 from loopos import checks
 from loopos.errors import NonFiniteError
+from loopos.text.stream import BROKEN
 
 from .cache import BLOCK, feed, refuse_nonfinite
 from .sampling import Sampling, UniformStream
@@ -130,7 +131,7 @@ class Session:
                         return
                     yield Piece(id, told)
             except _Stopped:
-                yield Piece(None, watch.flush(), "stopped")
+                yield Piece(None, watch.flush().rstrip(BROKEN), "stopped")  # without the half of a character
             else:
                 yield Piece(None, "", full)
         finally:

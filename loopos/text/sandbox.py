@@ -20,7 +20,8 @@ except ImportError:
     ) from None
 
 STEPS = 2_000_000  # rounds of loops and calls of one rendering: seconds at most
-LENGTH = 1 << 26  # characters, items or digits of one value: more than any chat
+LENGTH = 1 << 26  # characters or items of one value: more than any chat
+DIGITS = 4300  # of one number: as many as Python writes out
 
 
 class TooMuch(Exception):
@@ -49,6 +50,12 @@ def _spend(steps: int = 1) -> None:
 def _sized(length: int) -> None:
     if length > LENGTH:
         raise TooMuch(f"it makes a value of {length} characters, and {LENGTH} is the limit")
+
+
+def _digits(count: int) -> None:
+    """Of a number, which takes time that grows with their square."""
+    if count > DIGITS:
+        raise TooMuch(f"it makes a number of {count} digits, and {DIGITS} is the limit")
 
 
 def _weight(value: Any) -> int:
@@ -166,7 +173,7 @@ class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
         if operator == "%" and isinstance(left, str):
             _watch_format(left)
         elif operator == "**" and all(isinstance(each, int) for each in (left, right)):
-            _sized(left.bit_length() * max(right, 0) // 3)
+            _digits(left.bit_length() * max(right, 0) // 3)
         elif operator in "+*":
             _sized(_grown(operator, left, right))
         result = super().call_binop(context, operator, left, right)
@@ -195,8 +202,9 @@ def _grown(operator: str, left: Any, right: Any) -> int:
         for many, times in ((left, right), (right, left)):
             if isinstance(times, int):
                 length = len(many) if isinstance(many, str | list | tuple) else 0
-                length = many.bit_length() // 3 + times.bit_length() // 3 if isinstance(many, int) else length * times
-                return length
+                if isinstance(many, int):
+                    _digits((many.bit_length() + times.bit_length()) // 3)
+                return length * times
     return 0
 
 

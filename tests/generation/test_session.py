@@ -183,3 +183,17 @@ def test_refusals():
     ]:
         with pytest.raises(error, match=f"^Session.generate: .*{words}"):
             session.generate(**given)
+
+
+def test_half_a_character_of_an_answer_that_was_stopped_is_left_out():
+    class Half:
+        """Every token but id 0 is half a character."""
+
+        def decode(self, ids):
+            return "".join("a" if id == 0 else "\ufffd" for id in ids)
+
+    model = loopos.Model(loopos.ModelConfig(31, 16, 1, 2, 16), seed=2)
+    calls = iter(range(99))
+    got = list(Session(model, Half()).generate([1, 2], 9, temperature=0, stopped=lambda: next(calls) >= 4))
+    assert got[-1].finish_reason == "stopped"
+    assert "\ufffd" not in got[-1].text

@@ -31,6 +31,8 @@ def _extra():
         ("{{ 'a' * 10 ** 9 }}", "stopped: it makes a value of 1000000000 characters"),
         ("{{ [0] * 10 ** 9 }}", "stopped"),
         ("{{ 9 ** (9 ** 9) }}", "stopped"),
+        ("{{ 10 ** (10 ** 4) }}", "stopped: it makes a number of"),
+        ("{{ 10 ** 4000 * 10 ** 4000 }}", "stopped: it makes a number of"),
         ("{% set n = namespace(s='aa') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}", "stopped"),
         ("{% set n = namespace(s='aa') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}", "stopped"),
         ("{% macro f(n) %}{{ f(n) }}{{ f(n) }}{% endmacro %}{{ f(1) }}", "stopped: RecursionError"),
