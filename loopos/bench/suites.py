@@ -31,10 +31,11 @@ def run(
     ValueError or TypeError for a bad argument, before anything runs."""
     checks.choice("bench", "suite", suite, tuple(SUITES))
     what = SUITES[suite]
-    chosen = ",".join(what.default) if setting is None else setting
-    models = settings.named(chosen) if chosen else []
-    if model is not None and suite != "real":
+    if suite == "real" and setting is not None:
+        raise ValueError("bench: real measures one model, --model FOLDER, and takes no setting")
+    if suite != "real" and model is not None:
         raise ValueError(f"bench: a model's folder is for real, not for {suite}")
+    models = [] if suite == "real" else settings.named(",".join(what.default) if setting is None else setting)
     own = {"model": real_model.check_model(model)} if suite == "real" else {}
     engines = process.chosen(peers, what.engines)
     rounds = checks.count("bench", "rounds", rounds, high=10_000)

@@ -15,7 +15,7 @@ from loopos.run.forecast import memory_of, refuse_unfitting, time_of
 from loopos.training import default_settings
 
 MEASURE = """
-import resource, sys
+import sys
 import numpy as np, loopos
 from loopos.run.forecast import memory_of
 from loopos.training import default_settings
@@ -25,7 +25,8 @@ ids = np.random.default_rng(0).integers(0, vocab, 100_000)
 options = {"batch_size": batch, "optimizer": rule, "max_steps": 3}
 told = memory_of(model, default_settings(**options).to_dict(), context).peak
 loopos.train(model, ids, **options, progress=False)
-print(told / (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+peak = int(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0]) * 1024  # ru_maxrss has the parent's too
+print(told / peak)
 """
 
 
