@@ -10,16 +10,12 @@ import time
 
 import pytest
 
-pytest.importorskip("uvicorn", reason="the server needs uvicorn (extra [serve])")
-pytest.importorskip("starlette", reason="the server needs Starlette (extra [serve])")
-
 from loopos.generation.session import Piece
-from loopos.serve.app import make_app
 from loopos.serve.server import listening
 
 
 class Parrot:
-    """A engine without a model: it answers with the words of the prompt in turn, a token each; ids are code points.
+    """An engine without a model: it answers with the words of the prompt in turn, a token each; ids are code points.
 
     gate: where it is set, each token waits for it."""
 
@@ -95,7 +91,9 @@ def parrot():
 @pytest.fixture
 def served():
     """served(engine, **options of make_app) -> Client"""
-    import uvicorn
+    uvicorn = pytest.importorskip("uvicorn", reason="the server needs uvicorn (extra [serve])")
+    pytest.importorskip("starlette", reason="the server needs Starlette (extra [serve])")
+    from loopos.serve.app import make_app
 
     with contextlib.ExitStack() as stack:
 

@@ -1,4 +1,4 @@
-"""loopos/serve/app.py: the routes over a real connection, with a engine that has no model."""
+"""loopos/serve/app.py: the routes over a real connection, with an engine that has no model."""
 
 import json
 import socket
@@ -6,8 +6,10 @@ import threading
 
 import pytest
 
-from loopos.serve.app import Limits
 from loopos.serve.errors import Refused
+
+pytest.importorskip("starlette", reason="the server needs Starlette (extra [serve])")
+from loopos.serve.app import Limits
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 HELLO = [{"role": "user", "content": "hello there"}]

@@ -12,6 +12,8 @@ import time
 import pytest
 
 import loopos
+
+pytest.importorskip("starlette", reason="the server needs Starlette (extra [serve])")
 from loopos.serve.app import Limits
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
