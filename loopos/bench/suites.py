@@ -31,11 +31,10 @@ def run(
     ValueError or TypeError for a bad argument, before anything runs."""
     checks.choice("bench", "suite", suite, tuple(SUITES))
     what = SUITES[suite]
-    if suite == "real" and setting is not None:
-        raise ValueError("bench: real measures one model, --model FOLDER, and takes no setting")
     if suite != "real" and model is not None:
         raise ValueError(f"bench: a model's folder is for real, not for {suite}")
-    models = [] if suite == "real" else settings.named(",".join(what.default) if setting is None else setting)
+    chosen = setting if setting is not None else ",".join(what.default) or None
+    models = [] if chosen is None else settings.named(chosen)
     own = {"model": real_model.check_model(model)} if suite == "real" else {}
     engines = process.chosen(peers, what.engines)
     rounds = checks.count("bench", "rounds", rounds, high=10_000)

@@ -13,7 +13,7 @@ from loopos.cli import main
         (["fast"], "invalid choice: 'fast'"),
         (["steps", "file.json"], "only show takes a FILE, got 'file.json'"),
         (["--setting", "nana"], "setting must be names with commas between"),
-        (["real", "--setting", "nano"], "real measures one model, --model FOLDER, and takes no setting"),
+        (["real", "--setting", ""], "setting must be names with commas between"),
         (["--setting", ""], "setting must be names with commas between"),
         (["ops", "--peers", "jax"], "peers must be names with commas between, out of loopos, torch, got 'jax'"),
         (["--rounds", "0"], "rounds must be an integer of at least 1, got 0"),
