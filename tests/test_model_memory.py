@@ -49,6 +49,7 @@ def megabytes():
     return measured
 
 
+@pytest.mark.unsanitized("minutes of large passes for a figure that the sanitizer's own memory would blur")
 def test_a_large_batch_holds_the_activations_of_a_group(megabytes):
     assert 60 < megabytes("loss_and_grads", MANY, BATCH) < 230  # 192 of activations; gradients are 13
 
@@ -56,6 +57,7 @@ def test_a_large_batch_holds_the_activations_of_a_group(megabytes):
 WIDE = {"vocab_size": 150_000, "context_length": 512, "n_layer": 1, "n_head": 1, "d_model": 16}
 
 
+@pytest.mark.unsanitized("minutes of large passes for a figure that the sanitizer's own memory would blur")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("what", ["loss", "loss_and_grads"])
 def test_all_logits_of_a_large_vocabulary_never_exist(megabytes, what, dtype):
@@ -65,6 +67,7 @@ def test_all_logits_of_a_large_vocabulary_never_exist(megabytes, what, dtype):
     assert megabytes(what, WIDE, batch, dtype) < 64 + 3 * weights + 20  # loss_and_grads copies its gradients
 
 
+@pytest.mark.unsanitized("minutes of large passes for a figure that the sanitizer's own memory would blur")
 def test_the_prompt_of_a_generation_reserves_no_logits(megabytes):
     assert megabytes("generate", WIDE, 4) < 20  # the last position's are 2.4
 
@@ -161,6 +164,7 @@ print(seen[1] - seen[0])
 """
 
 
+@pytest.mark.unsanitized("minutes of large passes for a figure that the sanitizer's own memory would blur")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/self/status is read")
 def test_a_checkpoint_is_written_without_a_copy_of_the_state(tmp_path):
     """Weights and moments are 150 MB here; what is not finite is looked for with a byte a number of one tensor."""
