@@ -13,6 +13,8 @@ F = np.float32
 IDS = np.arange(12).reshape(2, 6) % 5
 X = np.linspace(-1, 1, 12, dtype=F).reshape(2, 6)
 Q = np.linspace(-1, 1, 24, dtype=F).reshape(1, 2, 3, 4)
+ROWS = np.array([[0, 1, 2], [0, 1, 2]])
+STORED = ops.store(np.ones((3, 6), F), "bfloat16")
 ARGUMENTS = {
     **dict.fromkeys(("x", "y", "dy", "a", "gate", "up", "logits"), X),
     **dict.fromkeys(("weight", "bias"), np.ones(6, F)),
@@ -20,11 +22,15 @@ ARGUMENTS = {
     **{"ids": IDS, "targets": np.array([0, 1]), "num_embeddings": 5, "num_positions": 5, "dloss": 1.0},
     **{"q": Q, "k": Q, "v": Q, "lse": np.zeros((1, 2, 3), F), "mask": np.ones((3, 3), bool)},
     **{"positions": np.arange(3), "p": 0.5, "seed": 1, "arrays": [X.copy()], "max_norm": 1.0, "f": "silu"},
+    "storage": "bfloat16",
 }
 SPECIAL = {
     "add": {"b": X},
-    "position_embedding": {"x": Q[0], "weight": np.ones((5, 4), F)},
-    "position_embedding_backward": {"dy": Q[0]},
+    "position_embedding": {"x": Q[0], "weight": np.ones((5, 4), F), "positions": ROWS},
+    "position_embedding_backward": {"dy": Q[0], "positions": ROWS},
+    "store": {"weight": np.ones((3, 6), F)},
+    "stored_linear": {"weight": STORED, "bias": np.ones(3, F)},
+    "stored_linear_backward": {"weight": STORED, "dy": np.ones((2, 3), F)},
     "linear": {"weight": np.ones((3, 6), F), "bias": np.ones(3, F)},
     "linear_backward": {"weight": np.ones((3, 6), F), "dy": np.ones((2, 3), F)},
     "embedding": {"weight": np.ones((5, 4), F)},
