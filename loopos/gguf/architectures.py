@@ -28,8 +28,9 @@ _LLAMA3 = tuple((factor, 1.0, 4.0, 8192) for factor in (8.0, 32.0))
 
 @dataclass(frozen=True)
 class Architecture:
-    """fixed: what every configuration of it has; settings: the further fields of a metadata; needs: whether a
-    configuration has what the architecture computes from others; written: the further metadata of a configuration.
+    """fixed: what every configuration of it has; settings: the further fields of a metadata; misfit: what keeps a
+    configuration from being one, where the architecture computes a field from others; written: the further metadata of
+    a configuration.
 
     pairs: rope turns neighbours, not halves, so rows of q and k lie in another order than in LoopOS. norm_shift: is
     added to the norms' weights in the file."""
@@ -68,7 +69,7 @@ _COMMON = {
 def _gemma3(metadata: Metadata, fields: dict[str, Any]) -> dict[str, Any]:
     layers = range(1, fields["n_layer"] + 1)
     period = metadata.count("{arch}.attention.sliding_window_pattern", GEMMA_PERIOD)
-    scale = math.sqrt(fields["n_head"] / fields["d_model"]) if fields["n_layer"] == _GEMMA_27B_LAYERS else 0.0
+    scale = (fields["d_model"] / fields["n_head"]) ** -0.5 if fields["n_layer"] == _GEMMA_27B_LAYERS else 0.0
     return {
         "embedding_scale": math.sqrt(fields["d_model"]),
         "attention_scale": scale,
@@ -86,12 +87,10 @@ def _gemma3_misfit(config: ModelConfig) -> list[str]:
     )
     if not math.isclose(config.embedding_scale, math.sqrt(config.d_model), rel_tol=1e-6):
         wrong.append(f"embedding_scale {math.sqrt(config.d_model):g}, not {config.embedding_scale:g}")
-    if (
-        config.n_layer != _GEMMA_27B_LAYERS
-        and config.attention_scale
-        and not math.isclose(config.attention_scale, config.head_width**-0.5, rel_tol=1e-6)
-    ):
-        wrong.append(f"attention_scale {config.head_width**-0.5:g}, not {config.attention_scale:g}")
+    plain = config.head_width**-0.5
+    scale = (config.d_model / config.n_head) ** -0.5 if config.n_layer == _GEMMA_27B_LAYERS else plain
+    if not math.isclose(config.attention_scale or plain, scale, rel_tol=1e-6):
+        wrong.append(f"attention_scale {scale:g}, not {config.attention_scale or plain:g}")
     if config.local_rope_theta != 10000:
         wrong.append(f"local_rope_theta 10000, not {config.local_rope_theta:g}")
     return wrong
@@ -207,6 +206,8 @@ def architecture_of(config: ModelConfig) -> Architecture:
         misfit = [
             f"{name} {value!r}, not {values[name]!r}" for name, value in each.fixed.items() if values[name] != value
         ]
+        if config.rotary_width != config.head_width:
+            misfit.append(f"rotary_dim 0 or {config.head_width}, not {config.rotary_dim}")
         misfit += each.misfit(config)
         if not misfit:
             return each

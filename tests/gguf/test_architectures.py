@@ -26,6 +26,13 @@ GEMMA = {
     "local_rope_theta": 10000.0,
     "tie_embeddings": True,
 }
+# By its 62 layers a file is known as this one, in which scores are divided by the root of d_model / n_head.
+GEMMA_27B = GEMMA | {
+    "n_layer": 62,
+    "layer_types": ((("sliding",) * 5 + ("full",)) * 11)[:62],
+    "head_dim": 32,
+    "attention_scale": 0.25,
+}
 CONFIGS = {
     "llama": {},
     "llama tied, wide heads": {"tie_embeddings": True, "head_dim": 32, "rope_theta": 5e5, "norm_eps": 1e-6},
@@ -34,6 +41,7 @@ CONFIGS = {
     "qwen2": {"attention_bias": "qkv"},
     "qwen3": {"qk_norm": "head", "head_dim": 32},
     "gemma3": GEMMA,
+    "gemma3 of 27B": GEMMA_27B,
     "gemma3 linear": GEMMA | {"rope_scaling": RopeScaling(rope_type="linear", factor=8.0)},
 }
 
@@ -70,10 +78,14 @@ def test_a_configuration_comes_back(name, container):
         ({"attention_bias": "all"}, "needs attention_bias 'none', not 'all'|needs attention_bias 'qkv', not 'all'"),
         ({"sliding_window": 8}, "needs sliding_window 0, not 8"),
         ({"parallel_residual": True}, "needs parallel_residual False"),
+        ({"rotary_dim": 8}, "needs rotary_dim 0 or 16, not 8"),
+        ({"rotary_dim": 8, "qk_norm": "head"}, "qwen3 needs rotary_dim 0 or 16, not 8"),
         (GEMMA | {"embedding_scale": 2.0}, "gemma3 needs embedding_scale 8, not 2"),
         (GEMMA | {"layer_types": ("full",) + ("sliding",) * 6}, "gemma3 needs each 6th of layer_types 'full'"),
         (GEMMA | {"local_rope_theta": 500.0}, "gemma3 needs local_rope_theta 10000, not 500"),
         (GEMMA | {"attention_scale": 0.5}, r"gemma3 needs attention_scale 0\.25, not 0\.5"),
+        (GEMMA_27B | {"attention_scale": 0.0}, r"gemma3 needs attention_scale 0\.25, not 0\.176777"),
+        (GEMMA_27B | {"attention_scale": 0.5}, r"gemma3 needs attention_scale 0\.25, not 0\.5"),
     ],
 )
 def test_what_no_architecture_computes_is_named(changed, message):
