@@ -87,6 +87,19 @@ def test_another_tokenizer_replaces_it(folder, tokenizer, tmp_path):
     assert not (tmp_path / "chars" / "tokenizer.json").exists()
 
 
+def test_saved_over_a_folder_it_leaves_nothing_of_the_one_before(folder, tokenizer):
+    model = loopos.Model.from_pretrained(folder)
+    (folder / "merges.txt").write_text("#version: 0.2")
+    model.save_pretrained(folder)  # the same one: what stands beside it is its own
+    assert (folder / "merges.txt").exists()
+    assert (folder / "chat_template.jinja").exists()
+    other = Tokenizer.train([TEXT], 258, ["</s>", "<s>"])
+    model.tokenizer = other
+    model.save_pretrained(folder)
+    same(loopos.Model.from_pretrained(folder).tokenizer, other)
+    assert not (folder / "merges.txt").exists()
+
+
 def test_copies_have_it(folder, tokenizer):
     model = loopos.Model.from_pretrained(folder)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # before it was asked for

@@ -16,6 +16,7 @@ from loopos.config import ModelConfig
 from loopos.errors import Birth, CheckpointError, NonFiniteError
 from loopos.files import durable
 from loopos.files.tensorfile import stream_safetensors
+from loopos.text.folder import of_another
 
 from .card import README, card, replaceable
 from .families import FAMILIES
@@ -113,11 +114,13 @@ def write_pretrained(
 
     arrays: the parameters by LoopOS name, all float32 or all float64, which is also the dtype of the file. source: of
     the folder that the model came from; its tokenizer, chat template, generation_config.json and the other settings of
-    its config.json are written too. record: of the run that trained the model; then a model card is written, unless
-    the folder has a README.md that is not ours or that someone changed. Each file is replaced whole or not at all, and
-    durably. Raises ValueError for a config of no family or arrays that are not its parameters, TypeError for another
-    dtype, NonFiniteError for a weight that is NaN or infinite, all before anything is written. A config of several
-    families is written as the source's.
+    its config.json are written too, and what the folder has of another tokenizer is removed. record: of the run that
+    trained the model; then a model card is written, unless the folder has a README.md that is not ours or that someone
+    changed. Each file is replaced whole or not at all, and durably. A config of several families is written as the
+    source's.
+
+    Raises ValueError for a config of no family or arrays that are not its parameters, TypeError for another dtype,
+    NonFiniteError for a weight that is NaN or infinite, all before anything is written.
     """
     family = FAMILIES[family_of(config, source.settings.get("model_type") if source is not None else None)]
     slots = list(layout(config, family.names))
@@ -138,7 +141,10 @@ def write_pretrained(
         contents[README] = card(record, settings)
     for parent in sorted({(Path(folder) / name).parent for name in contents}):
         durable.make_folder(parent)
+    stale = of_another(Path(folder), contents)
     _replace(Path(folder), contents)
+    for name in stale:
+        durable.remove(Path(folder) / name)
 
 
 def _json(values: dict) -> bytes:

@@ -12,21 +12,14 @@ from typing import Any
 from loopos.errors import CheckpointError
 from loopos.files import durable
 from loopos.text import Tokenizer
+from loopos.text.folder import FILE, FORMS, KEPT, MAX_BYTES, NAMES, TEMPLATES, found
 
 from .known import QUANTIZATION
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
-KEPT = "pretrained"  # in the folder of a run
-TOKENIZER = "tokenizer.json"
-TEMPLATES = "additional_chat_templates"  # a folder of .jinja files
-OF_TOKENIZERS = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
-    *("tekken.json", "chat_template.jinja", "chat_template.json"),
-)
+OF_TOKENIZERS = (*NAMES, *FORMS)
 COMPANIONS = (GENERATION, *OF_TOKENIZERS)
 SPECIAL = ("bos", "eos", "pad")
-MAX_BYTES = 256 << 20  # of one of them; the largest tokenizers take a tenth of that
 
 # In config.json these are ours to say: what is saved is of our dtype and not quantized.
 OURS = ("dtype", "torch_dtype", "architectures", *QUANTIZATION)
@@ -35,8 +28,8 @@ ROTARY = ("rope_theta", "rope_parameters", "rope_scaling")
 
 @dataclass(frozen=True)
 class Source:
-    """settings: config.json, of which the model's ModelConfig was made; companions: the other
-    files by their path in the folder, byte for byte; folder: where they were read, for messages."""
+    """settings: config.json, of which the model's ModelConfig was made; companions: the other files by their path in
+    the folder, byte for byte; folder: where they were read, for messages."""
 
     settings: Mapping[str, Any]
     companions: Mapping[str, bytes] = field(repr=False, default_factory=dict)
@@ -45,10 +38,8 @@ class Source:
     @classmethod
     def of(cls, folder: Path, settings: Mapping[str, Any]) -> Source:
         """That of ``folder``. A companion that cannot be read does not keep the model from loading: RuntimeWarning."""
-        names = [name for name in COMPANIONS if (folder / name).is_file()]
-        names += sorted(f"{TEMPLATES}/{path.name}" for path in (folder / TEMPLATES).glob("*.jinja"))
         companions = {}
-        for name in names:
+        for name in found(folder, COMPANIONS):
             try:
                 companions[name] = durable.read_bytes(folder / name, MAX_BYTES).tobytes()
             except (OSError, CheckpointError) as error:
@@ -82,9 +73,9 @@ class Source:
 
     def tokenizer(self) -> Tokenizer | None:
         """Of the tokenizer.json among the companions; None when there is none. Errors: as Tokenizer.from_files."""
-        if TOKENIZER not in self.companions:
+        if FILE not in self.companions:
             return None
-        return Tokenizer.from_files(self.companions, self.folder.absolute() / TOKENIZER)
+        return Tokenizer.from_files(self.companions, self.folder.absolute() / FILE)
 
     def with_tokenizer(self, tokenizer: Any) -> Source:
         """That of a model which reads with ``tokenizer`` from now on: its files in the place of those of another, and

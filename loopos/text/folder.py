@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,14 @@ FILE, CONFIG, SPECIAL, JINJA = (
 )
 ADDED, PROCESSOR, TEMPLATES = "added_tokens.json", "chat_template.json", "additional_chat_templates"
 NAMES = (FILE, CONFIG, SPECIAL, ADDED, JINJA, PROCESSOR)
+FORMS = (  # the vocabulary once more, as other programs read it
+    *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    "tekken.json",
+)
 DEFAULT = "default"  # the chat template that is meant when none is named
 KEPT = "pretrained"  # in the folder of a run
 SPECIALS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-MAX_BYTES = 256 << 20
+MAX_BYTES = 256 << 20  # of one file; the largest tokenizers take a tenth of that
 
 
 def find(path: str | os.PathLike) -> Path | None:
@@ -39,12 +43,20 @@ def find(path: str | os.PathLike) -> Path | None:
 
 def read(folder: Path) -> dict[str, bytes]:
     """The tokenizer's files in ``folder`` by their path in it."""
-    return {name: durable.read_bytes(folder / name, MAX_BYTES).tobytes() for name in _names(folder)}
+    return {name: durable.read_bytes(folder / name, MAX_BYTES).tobytes() for name in found(folder)}
 
 
-def _names(folder: Path) -> list[str]:
-    names = [name for name in NAMES if (folder / name).is_file()]
+def found(folder: Path, names: Iterable[str] = NAMES) -> list[str]:
+    """Those of ``names`` that are files in ``folder``, and its further chat templates, by their path in it."""
+    names = [name for name in names if (folder / name).is_file()]
     return names + sorted(f"{TEMPLATES}/{path.name}" for path in (folder / TEMPLATES).glob("*.jinja"))
+
+
+def of_another(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """What ``folder`` holds of another tokenizer than the one in ``files``, which takes its place."""
+    if FILE not in files or not (folder / FILE).is_file() or durable.read_bytes(folder / FILE).tobytes() == files[FILE]:
+        return []
+    return [name for name in found(folder, (*NAMES, *FORMS)) if name not in files]
 
 
 def parsed(files: Mapping[str, bytes], name: str, where: Path) -> dict[str, Any]:
@@ -67,19 +79,19 @@ def config_of(files: Mapping[str, bytes], where: Path) -> dict[str, Any]:
 
 def templates_of(files: Mapping[str, bytes], config: Mapping[str, Any], where: Path) -> dict[str, str]:
     """The chat templates by name: those of .jinja files, else of tokenizer_config.json, else of chat_template.json."""
-    found = {}
+    templates = {}
     for name, content in files.items():
         if name == JINJA or name.startswith(f"{TEMPLATES}/"):
             try:
-                found[DEFAULT if name == JINJA else Path(name).stem] = content.decode("utf-8")
+                templates[DEFAULT if name == JINJA else Path(name).stem] = content.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise CheckpointError(where / name, f"a chat template must be UTF-8: {error}") from None
     for name, value in ((CONFIG, config.get("chat_template")), (PROCESSOR, None)):
-        if found:
+        if templates:
             break
         value = parsed(files, PROCESSOR, where).get("chat_template") if name == PROCESSOR else value
-        found = _named(value, where / name)
-    return found
+        templates = _named(value, where / name)
+    return templates
 
 
 def _named(value: Any, where: Path) -> dict[str, str]:
@@ -119,7 +131,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Put ``files`` into ``folder``, each whole or not at all; those of another tokenizer there are taken away."""
     for parent in sorted({(folder / name).parent for name in files}):
         durable.make_folder(parent)
-    for name in _names(folder):
+    for name in found(folder):
         if name not in files:
             os.unlink(folder / name)
     for name, content in files.items():
