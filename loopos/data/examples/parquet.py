@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from loopos.files import kinds
+
 from .forms import FIELDS, check_columns
 
 _ROWS = 256  # read together
@@ -32,4 +34,8 @@ def rows(path: Path, name: str, seen: Callable[[int], Any] | None = None) -> Ite
     except (pyarrow.ArrowException, OSError) as error:
         if getattr(error, "errno", None):  # the system's own: no such file, no permission
             raise
+        with path.open("rb") as file:
+            head = file.read(kinds.HEAD)
+        if not head.startswith(b"PAR1") and (kind := kinds.kind_of(head)) is not None:
+            raise ValueError(f"{name}: expected a Parquet file; this is {kind}") from None
         raise ValueError(f"{name}: expected a Parquet file, got one that pyarrow cannot read: {error}") from None

@@ -43,6 +43,21 @@ def test_what_is_no_parquet(tmp_path):
         list(records(path, "data"))
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 9\n", "a git-lfs pointer"),
+        (b"<!DOCTYPE html><html><body>Sign in" + b" " * 900, "an HTML page"),
+        (b"\x1f\x8b\x08" + bytes(range(256)) * 9, "compressed by gzip"),
+    ],
+)
+def test_what_is_something_else_is_told_by_its_kind(tmp_path, content, kind):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"data: expected a Parquet file; this is {kind}"):
+        list(records(path, "data"))
+
+
 def test_a_damaged_file(tmp_path):
     path = written(tmp_path, {"text": [f"{i} words" for i in range(1000)]})
     content = bytearray(path.read_bytes())
