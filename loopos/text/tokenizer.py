@@ -186,8 +186,13 @@ class Tokenizer:
         if template is None:
             template = "tool_use" if tools and "tool_use" in self.templates else DEFAULT
         if template not in self.templates:
-            known = ", ".join(map(repr, self.templates)) or "none"
-            raise ValueError(f"apply_chat_template: there is no chat template {template!r} in this tokenizer: {known}")
+            if not self.templates:
+                raise ValueError(
+                    "apply_chat_template: this tokenizer has no chat template; set tokenizer.chat_template, or write "
+                    "the text yourself"
+                )
+            known = ", ".join(map(repr, self.templates))
+            raise ValueError(f"apply_chat_template: this tokenizer has no chat template {template!r}; it has {known}")
         special = {name: folder.token_text(self.config.get(name)) for name in folder.SPECIALS}
         special = {name: text for name, text in special.items() if text is not None}
         return chat.render(

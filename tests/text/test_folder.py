@@ -44,7 +44,7 @@ def test_named_templates_and_which_file_wins(folder):
     tokenizer = Tokenizer.from_pretrained(folder)
     assert tokenizer.templates == {"default": "A", "rag": "B"}
     assert tokenizer.apply_chat_template(CHAT, template="rag") == "B"
-    with pytest.raises(ValueError, match="no chat template 'sql' in this tokenizer: 'default', 'rag'"):
+    with pytest.raises(ValueError, match="has no chat template 'sql'; it has 'default', 'rag'"):
         tokenizer.apply_chat_template(CHAT, template="sql")
     put(folder, "chat_template.jinja", "D")
     put(folder, "additional_chat_templates/tool_use.jinja", "E")
