@@ -75,10 +75,10 @@ def rotary(
     """
     outer = settings.positive(theta_key, theta)
     old, new = settings.table("rope_scaling"), settings.table("rope_parameters")
+    # Both are looked at, so that a fault in one is named before a contradiction.
+    found = [parse(settings, "rope_parameters", new, types), parse(settings, "rope_scaling", old, types)]
     if old and new and _plain(old, outer) != _plain(new, outer):
         raise settings.unsupported("rope_scaling", old, f"it contradicts rope_parameters = {shown(new)}")
-    # A fault is named where it stands. transformers 5 takes rope_scaling where there are both.
-    found = [parse(settings, "rope_parameters", new, types), parse(settings, "rope_scaling", old, types)]
     rope = found[0] if new else found[1]
     part = rope.partial
     if partial is not None:

@@ -56,6 +56,11 @@ def test_older_names():
         read(rope_scaling=scaling | {"rope_type": "linear"})
 
 
+def test_two_of_which_one_is_not_supported():
+    with pytest.raises(ValueError, match=r"rope_scaling\.type = 'longrope' is not supported"):
+        read(rope_scaling={"type": "longrope"}, rope_parameters={"rope_type": "default"})
+
+
 def test_two_that_differ():
     with pytest.raises(ValueError, match="contradicts"):
         read(rope_scaling={"type": "linear", "factor": 2.0}, rope_parameters={"rope_theta": 8.0})
