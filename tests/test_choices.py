@@ -11,7 +11,7 @@ from loopos.choices import ACTIVATIONS, FUNCTIONS, ROWS, named_there
 from loopos.cli import options
 from loopos.health.doctor.stream import stream
 from loopos.hf.families import FAMILIES
-from loopos.hf.settings import config_from_json, config_to_json, family_of
+from loopos.hf.settings import config_from_json, family_of, to_json
 
 X = np.concatenate([np.linspace(-9, 9, 400), [-40.0, 40.0, 0.37]])
 
@@ -71,7 +71,7 @@ def test_hugging_face_folders_name_it(name):
     shape = dict(norm="rmsnorm", bias=False) if gated else {}
     config = loopos.ModelConfig(11, 6, 1, 2, 8, activation=name, position="rope", **shape)
     family = FAMILIES[family_of(config)]
-    values = config_to_json(config, "float32")
+    values = to_json(config, family, "float32")
     (key,) = {"hidden_act", "activation_function"} & set(values)
     names = [theirs for theirs, ours in family.activations.items() if ours == name]
     for theirs in names:

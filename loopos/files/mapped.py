@@ -27,11 +27,7 @@ class MappedTensor:
 
     def __init__(self, file: _File, slot: Slot):
         self._file, self._begin = file, slot.begin
-        self.name, self.dtype, self.shape = slot.name, slot.dtype, slot.shape
-
-    @property
-    def path(self) -> str | os.PathLike:
-        return self._file.path
+        self.dtype, self.shape = slot.dtype, slot.shape
 
     @property
     def size(self) -> int:
@@ -55,13 +51,6 @@ class MappedTensor:
             yield (slice(first, first + count) if shape else ...), numbers
             del with_data, numbers
             self._file.give_back(self._begin + first * row, count * row)
-
-    def read(self) -> np.ndarray:
-        """All of it, as a fresh array; BF16 as its bits, uint16."""
-        result = np.empty(self.shape, DTYPES[self.dtype])
-        for index, numbers in self.pieces():
-            result[index] = numbers
-        return result
 
 
 class _File:

@@ -51,21 +51,9 @@ class Slot(NamedTuple):
     end: int
 
 
-def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file, in the order of their data, and its metadata.
-
-    The arrays are writable and share one buffer. Everything the header claims is checked before the data is read.
-
-    Raises OSError when the file cannot be read, CheckpointError when it is not a sound safetensors file.
-    """
-    with durable.open_regular(path) as (file, size):
-        slots, metadata, base = read_header(file, size, path)
-        data = durable.read_exactly(file, size - base, path)
-    return _tensors(slots, data, base, path), metadata
-
-
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
-    """The metadata of a file, whose header is checked and whose data are not read."""
+    """The metadata of a file, whose header is checked and whose data are not read. OSError when it cannot be read,
+    CheckpointError when it is not sound."""
     with durable.open_regular(path) as (file, size):
         return read_header(file, size, path)[1]
 
@@ -78,7 +66,8 @@ def read_header(file: BinaryIO, size: int, path: str | os.PathLike) -> tuple[lis
 
 
 def parse_safetensors(data: np.ndarray, path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The same of a file's bytes in memory, a uint8 array of which the tensors are views; path is for the messages."""
+    """The tensors of a file's bytes in memory, in the order of their data, and its metadata. data: a uint8 array, of
+    which the tensors are views; path is for the messages. CheckpointError when it is not a sound safetensors file."""
     length = _checked_length(data[:HEAD], data.size, path)
     slots, metadata = _layout(data[8 : 8 + length], data.size - 8 - length, path)
     return _tensors(slots, data[8 + length :], 8 + length, path), metadata
@@ -138,13 +127,6 @@ def stream_safetensors(
         array = arrays[name][1]
         if array.size:
             yield np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-
-
-def write_safetensors(
-    path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write arrays to a file durably and in one step (see :func:`loopos.durable.durable.write_bytes`)."""
-    durable.write_bytes(path, serialize_safetensors(arrays, metadata))
 
 
 def _header_length(file: BinaryIO, size: int, path: str | os.PathLike) -> int:

@@ -1,16 +1,14 @@
 """Hugging Face folders (config.json, safetensors) of the families in ``families/``, without torch or transformers.
 
-:func:`open_pretrained`, :func:`read_pretrained` and :func:`write_pretrained` know nothing of the model itself: they
-map a folder to a ModelConfig and named arrays, and back.
+:func:`open_pretrained` and :func:`write_pretrained` know nothing of the model itself: they map a folder to a
+ModelConfig and named arrays, and back.
 """
 
 from .folder import (
     Opened,
-    Pretrained,
     check_dtype,
     is_pretrained,
     open_pretrained,
-    read_pretrained,
     refuse_nonfinite,
     write_pretrained,
 )
@@ -19,13 +17,11 @@ from .tensors import Weights
 
 __all__ = [
     "Opened",
-    "Pretrained",
     "Source",
     "Weights",
     "check_dtype",
     "is_pretrained",
     "open_pretrained",
-    "read_pretrained",
     "refuse_nonfinite",
     "write_pretrained",
 ]

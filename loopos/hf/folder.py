@@ -30,16 +30,9 @@ MAX_CONFIG_BYTES = 16 << 20
 ADAPTER = "adapter_config.json"
 
 
-class Pretrained(NamedTuple):
-    """arrays: the parameters by LoopOS name and in LoopOS order; source: the folder's other files."""
-
-    config: ModelConfig
-    arrays: dict[str, np.ndarray]
-    source: Source
-
-
 class Opened(NamedTuple):
-    """The same with parameters that are read when they are asked for."""
+    """arrays: the parameters by LoopOS name and in LoopOS order, each read when it is asked for; source: the folder's
+    other files."""
 
     config: ModelConfig
     arrays: Weights
@@ -54,12 +47,6 @@ def check_dtype(dtype: str | None) -> None:
 def is_pretrained(folder: str | os.PathLike) -> bool:
     """Whether this is, or was meant as, a Hugging Face folder: of a model, or of an adapter."""
     return any((Path(folder) / name).is_file() for name in (CONFIG, ADAPTER))
-
-
-def read_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> Pretrained:
-    """What :func:`open_pretrained` opens, with all parameters in memory."""
-    config, weights, source = open_pretrained(folder, dtype)
-    return Pretrained(config, dict(weights), source)
 
 
 def open_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> Opened:

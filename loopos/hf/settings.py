@@ -118,8 +118,3 @@ def to_json(config: ModelConfig, family: Family, dtype: str) -> dict[str, Any]:
         "pad_token_id": None,
     }
     return common | family.write(config)
-
-
-def config_to_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
-    """The same for the family that ``config`` is of. ValueError where it is of none."""
-    return to_json(config, FAMILIES[family_of(config)], dtype)

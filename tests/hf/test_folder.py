@@ -7,11 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
+from hf_reading import read_pretrained
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from loopos.errors import CheckpointError, NonFiniteError
-from loopos.hf import read_pretrained, write_pretrained
+from loopos.hf import write_pretrained
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -15,9 +15,11 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.reference
 
+from hf_reading import read_pretrained  # noqa: E402
+
 import loopos  # noqa: E402
 from loopos.choices import ACTIVATIONS, FUNCTIONS  # noqa: E402
-from loopos.hf import known, read_pretrained, write_pretrained  # noqa: E402
+from loopos.hf import known, write_pretrained  # noqa: E402
 from loopos.hf.families import FAMILIES  # noqa: E402
 
 transformers.logging.set_verbosity_error()

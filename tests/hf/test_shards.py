@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from hf_reading import read_pretrained
 from safetensors.numpy import load_file, save_file
 
 import loopos
 from loopos.errors import CheckpointError
-from loopos.hf import read_pretrained
 from loopos.hf.shards import INDEX, open_weights
 
 FILES = tuple(f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3))

@@ -4,10 +4,11 @@ import re
 
 import numpy as np
 import pytest
+from hf_reading import read_pretrained
 from safetensors.numpy import load_file, save_file
 
 from loopos.errors import CheckpointError
-from loopos.hf import read_pretrained, write_pretrained
+from loopos.hf import write_pretrained
 
 
 def test_gpt2_names_order_and_transposes(make_settings, make_tensors, write_folder):

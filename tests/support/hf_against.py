@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hf_reading import read_pretrained
 
 import loopos
-from loopos.hf import read_pretrained
 from loopos.hf.settings import config_from_json
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch")
