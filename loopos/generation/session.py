@@ -17,6 +17,7 @@ from .sampling import Sampling, UniformStream
 from .stopping import Stops, Watch
 
 _WHERE = "Session.generate"
+_NONE = np.zeros(0, np.int64)
 _CONTEXT = 8  # ids of a prompt behind which the text is decoded: some tokenizers drop a space at the beginning
 
 
@@ -47,7 +48,7 @@ class Session:
         self.model = model
         self.tokenizer = model.tokenizer if tokenizer is None else tokenizer
         self.kept = 0  # positions of the last prompt that were in the cache
-        self._ids: list[int] = []  # what the cache was given, in order; it may have been interrupted before the end
+        self._ids = _NONE  # what the cache was given, in order; it may have been interrupted before the end
         self._generation = -1  # the number of the core's generation that is this session's
         self._stop = threading.Event()
         self._busy = threading.Lock()
@@ -55,11 +56,11 @@ class Session:
     @property
     def ids(self) -> list[int]:
         """What went through the model: the last prompt and what was made of it, but for the last token."""
-        return list(self._ids)
+        return self._ids.tolist()
 
     def reset(self) -> None:
         """Forget the text."""
-        self._ids, self._generation = [], -1
+        self._ids, self._generation = _NONE, -1
 
     def stop(self) -> None:
         """Have the answer that is under way end before its next token; nothing happens where there is none."""
@@ -106,7 +107,7 @@ class Session:
 
     def _pieces(
         self,
-        prompt: list[int],
+        prompt: np.ndarray,
         new: int,
         full: str,
         sampling: Sampling,
@@ -117,15 +118,15 @@ class Session:
         if not self._busy.acquire(blocking=False):
             raise RuntimeError(f"{_WHERE}: an answer of this session is under way; finish it, or use another session")
         try:
-            text = list(prompt)
+            whole = np.concatenate([prompt, np.zeros(new, np.int64)])  # each token is handed a view of it
             try:
-                for number in range(1, new + 1):
-                    logits = self._logits(text, check, first=number == 1)
+                for end in range(len(prompt), len(whole)):
+                    logits = self._logits(whole[:end], check, first=end == len(prompt))
                     check()
-                    id = int(sampling.choose(logits, [np.array(text)], uniform.draw(1))[0])
-                    text.append(id)
+                    id = int(sampling.choose(logits, [whole[:end]], uniform.draw(1))[0])
+                    whole[end] = id
                     told = watch.put(id)
-                    if watch.ended or number == new:
+                    if watch.ended or end == len(whole) - 1:
                         reason = "stop" if watch.ended else full
                         yield Piece(id, told if watch.ended else told + watch.flush(), reason)
                         return
@@ -137,23 +138,23 @@ class Session:
         finally:
             self._busy.release()
 
-    def _logits(self, text: list[int], check: Callable[[], None], first: bool) -> np.ndarray:
-        """Logits (1, V) after ``text``, of which only what the cache does not hold goes through the model."""
+    def _logits(self, text: np.ndarray, check: Callable[[], None], first: bool) -> np.ndarray:
+        """Logits (1, V) after ``text`` (T,), of which only what the cache does not hold goes through the model."""
         core = self.model._core
         with self.model.lock:
             kept = self._rewound(core, text)
             if first:
                 self.kept = kept
-            self._ids = list(text)  # before the core is given them: what it holds is always the beginning of these
-            logits = feed(core, np.array([text[kept:]], np.int64), check)
+            self._ids = text  # before the core is given them: what it holds is always the beginning of these
+            logits = feed(core, text[None, kept:], check)
             try:
-                refuse_nonfinite(core, [np.array(text, np.int64)], logits)
+                refuse_nonfinite(core, [text], logits)
             except NonFiniteError:
                 self.reset()  # so is what the cache holds
                 raise
         return logits
 
-    def _rewound(self, core: Any, text: list[int]) -> int:
+    def _rewound(self, core: Any, text: np.ndarray) -> int:
         """How many positions of ``text`` the cache holds, after it has forgotten what is not of it and been given room
         for all. At least one is left to be computed: logits are not kept."""
         generation, used, length = core.generation()
@@ -161,17 +162,16 @@ class Session:
         if generation != self._generation:
             self._generation = core.start_generation(1, min(context, -(-len(text) // BLOCK) * BLOCK))
             return 0
-        known = self._ids[:used]
-        same = min(len(known), len(text) - 1)
-        if known[:same] != text[:same]:
-            same = next(at for at in range(same) if known[at] != text[at])
+        same = min(used, len(self._ids), len(text) - 1)
+        other = np.flatnonzero(self._ids[:same] != text[:same])
+        same = int(other[0]) if len(other) else same
         core.rewind(same)
         if len(text) > length:  # twice as much, so that a long text is copied a few times in all
             core.extend_generation(min(context, max(2 * length, len(text))))
         return same
 
 
-def _checked(ids: Any, config: Any) -> list[int]:
+def _checked(ids: Any, config: Any) -> np.ndarray:
     array = np.asarray(checks.unmasked(_WHERE, "ids", ids))
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise TypeError(f"{_WHERE}: ids must be a sequence of integers, got {checks.shown(ids)}")
@@ -184,4 +184,4 @@ def _checked(ids: Any, config: Any) -> list[int]:
     if len(bad):
         at = int(bad[0])
         raise IndexError(f"{_WHERE}: ids must be from 0 to {config.vocab_size - 1}, got {array[at]} at position {at}")
-    return [int(id) for id in array]
+    return array.astype(np.int64)
