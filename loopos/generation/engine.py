@@ -8,22 +8,20 @@ from typing import Any
 from loopos.text import prompt_ids
 
 from .session import Piece, Session
-from .special import ends
 
 
 class Engine:
     """What chat and the server ask of a model. One answer at a time; what the cache holds of the last one is kept.
 
-    eos: ids that end an answer: see :func:`ends`."""
+    eos: ids that end an answer: see :attr:`loopos.Model.stop_ids`."""
 
-    def __init__(self, model: Any, tokenizer: Any = None):
-        """tokenizer: None takes the model's. ValueError when there is none."""
-        self.model = model
-        self.tokenizer = model.tokenizer if tokenizer is None else tokenizer
+    def __init__(self, model: Any):
+        """ValueError when it has no tokenizer."""
+        self.model, self.tokenizer = model, model.tokenizer
         if self.tokenizer is None:
             raise ValueError("this model has no tokenizer, so it cannot be given a text")
-        self.eos = list(ends(model, self.tokenizer))
-        self._session = Session(model, self.tokenizer)
+        self.eos = model.stop_ids
+        self._session = Session(model)
 
     @property
     def context_length(self) -> int:

@@ -21,14 +21,15 @@ def tokenizer():
     return made
 
 
-def model(tokenizer, **options):
-    shape = {"context_length": 64, "n_layer": 1, "n_head": 2, "d_model": 16} | options
-    return loopos.Model(loopos.ModelConfig(vocab_size=tokenizer.vocab_size, **shape), seed=3)
+def model(tokenizer):
+    made = loopos.Model(loopos.ModelConfig(tokenizer.vocab_size, 64, 1, 2, 16), seed=3)
+    made.tokenizer = tokenizer
+    return made
 
 
 def test_an_answer_is_what_the_model_generates(tokenizer):
     made = model(tokenizer)
-    engine = Engine(made, tokenizer)
+    engine = Engine(made)
     ids = engine.text_ids("to be or")
     pieces = list(engine.answer(ids, max_new_tokens=12, temperature=0))
     greedy = made.generate(np.array([ids]), 12, temperature=0, eos=engine.eos)[0, len(ids) :]
@@ -45,14 +46,14 @@ def test_a_text_begins_with_what_the_tokenizer_puts_there_and_a_chat_with_what_i
         single="<stop> $A <end>", special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("<stop>", "<end>")]
     )
     tokenizer.chat_template = TEMPLATE
-    engine = Engine(model(tokenizer), tokenizer)
+    engine = Engine(model(tokenizer))
     assert engine.text_ids("to be") == [tokenizer.token_to_id("<stop>"), *tokenizer.encode("to be")]
     chat = engine.chat_ids([{"role": "user", "content": "to be"}])
     assert chat == tokenizer.encode("user: to be<end>assistant: ")
 
 
 def test_a_chat_needs_a_template(tokenizer):
-    engine = Engine(model(tokenizer), tokenizer)
+    engine = Engine(model(tokenizer))
     assert not engine.chats
     with pytest.raises(ValueError, match="no chat template"):
         engine.chat_ids([{"role": "user", "content": "hi"}])
@@ -63,6 +64,6 @@ def test_a_chat_needs_a_template(tokenizer):
     assert tokenizer.eos in ids  # the end of the turn is one token
 
 
-def test_a_model_without_a_tokenizer_is_refused(tokenizer):
+def test_a_model_without_a_tokenizer_is_refused():
     with pytest.raises(ValueError, match="no tokenizer"):
-        Engine(model(tokenizer))
+        Engine(loopos.Model(loopos.ModelConfig(270, 64, 1, 2, 16)))
