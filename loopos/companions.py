@@ -3,6 +3,7 @@ the run that trained it."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Companions:
     config: ModelConfig
     _source: hf.Source | None = None  # of the Hugging Face folder that it came from
     _tokenizer: Any = None  # made when it is first asked for
+    _written: Any = None  # what the files of _source say of it besides its tokens
     _reads_by: Any = None  # what the state of a run says of its tokenizer
     _record: Any = None  # of the run that trained it, or is training it
 
@@ -37,7 +39,11 @@ class Companions:
 
     @property
     def source(self) -> hf.Source | None:
-        """The other files of the Hugging Face folder that it came from."""
+        """The other files of the Hugging Face folder that it came from, those of its tokenizer as it is now."""
+        made = self._tokenizer
+        if isinstance(made, Tokenizer) and self._written != (made.config, made.templates):  # a template was set since
+            self._source = (self._source or hf.Source({})).with_files_of(made)
+            self._note(made)
         return self._source
 
     def inherit(self, run: Path) -> None:
@@ -48,9 +54,10 @@ class Companions:
     def tokenizer(self) -> Any:
         """What turns text into the ids of this model: of the folder or run that it came from, or the one that it was
         trained with; None when there is none. It is saved with the model. Assigning another one replaces it; more
-        tokens than vocab_size: ValueError."""
+        tokens than vocab_size: ValueError. A chat template that is set on it is saved too."""
         if self._tokenizer is None:
             self._tokenizer = self._fitting(tokenizer_of(self._reads_by, self._source))
+            self._note(self._tokenizer)
         return self._tokenizer
 
     @tokenizer.setter
@@ -59,6 +66,12 @@ class Companions:
         if isinstance(made, Tokenizer) or self._source is not None:
             self._source = (self._source or hf.Source({})).with_tokenizer(made)
         self._tokenizer = made
+        self._note(made)
+
+    def _note(self, tokenizer: Any) -> None:
+        """That the files of _source are those of this tokenizer."""
+        if isinstance(tokenizer, Tokenizer):
+            self._written = copy.deepcopy((tokenizer.config, tokenizer.templates))
 
     def _fitting(self, tokenizer: Any) -> Any:
         if isinstance(tokenizer, Tokenizer):
@@ -73,7 +86,7 @@ class Companions:
     @stop_ids.setter
     def stop_ids(self, ids: list[int]) -> None:
         said = ids[0] if len(ids) == 1 else ids or None
-        self._source = (self._source or hf.Source({})).with_generation(eos_token_id=said)
+        self._source = (self.source or hf.Source({})).with_generation(eos_token_id=said)
 
     def reads_with(self, tokenizer: Any) -> None:
         """Have ``tokenizer``, unless it is what :attr:`tokenizer` is already."""

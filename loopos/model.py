@@ -308,7 +308,7 @@ class Model(Companions):
         the field that keeps a configuration from being of a family of theirs. Of bfloat16 weights the file is F32,
         exactly; int8 weights are refused: what they left out would be missing from the folder."""
         arrays = storage.to_save("save_pretrained", self._core, self._weights)
-        hf.write_pretrained(folder, self._config, arrays, self._source, self.record)
+        hf.write_pretrained(folder, self._config, arrays, self.source, self.record)
 
     # Copies: copy.copy, copy.deepcopy and pickle all give a model that shares nothing with this one
 

@@ -100,6 +100,24 @@ def test_saved_over_a_folder_it_leaves_nothing_of_the_one_before(folder, tokeniz
     assert not (folder / "merges.txt").exists()
 
 
+def test_a_chat_template_that_is_set_later_is_saved(folder, tokenizer, tmp_path):
+    opened = loopos.Model.from_pretrained(folder)
+    made = loopos.Model(loopos.ModelConfig(vocab_size=270, **SHAPE, **LLAMA))
+    made.tokenizer = Tokenizer.train([TEXT], 264, ["<eos>", "<pad>"])
+    for number, model in enumerate((opened, made)):
+        model.stop_ids = [0, 5]
+        model.tokenizer.chat_template = "later"
+        place, run = tmp_path / f"saved{number}", tmp_path / f"run{number}"
+        model.save_pretrained(place)
+        loopos.train(model, TEXT, output_dir=run, **QUICK)
+        for again in (loopos.Model.from_pretrained(place), loopos.Model.from_pretrained(run), copy.deepcopy(model)):
+            assert again.tokenizer.chat_template == "later"
+            assert again.stop_ids == [0, 5]
+    untouched = loopos.Model.from_pretrained(folder)
+    assert untouched.tokenizer.chat_template == tokenizer.chat_template
+    assert untouched.source.companions["tokenizer.json"] == (folder / "tokenizer.json").read_bytes()
+
+
 def test_copies_have_it(folder, tokenizer):
     model = loopos.Model.from_pretrained(folder)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # before it was asked for

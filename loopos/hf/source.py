@@ -80,14 +80,19 @@ class Source:
     def with_tokenizer(self, tokenizer: Any) -> Source:
         """That of a model which reads with ``tokenizer`` from now on: its files in the place of those of another, and
         its special ids. One that is no loopos.Tokenizer has no files."""
-        kept = {name: data for name, data in self.companions.items() if not _of_tokenizer(name)}
         own = isinstance(tokenizer, Tokenizer)
-        if not own and len(kept) == len(self.companions):
+        if not own and not any(map(_of_tokenizer, self.companions)):
             return self
-        files = tokenizer.files() if own else {}
         special = {f"{name}_token_id": getattr(tokenizer, name) if own else None for name in SPECIAL}
-        made = Source(dict(self.settings) | special, kept | files, self.folder)
-        return made.with_generation(**special) if GENERATION in kept else made
+        made = self.with_files_of(tokenizer)
+        made = Source(dict(self.settings) | special, made.companions, self.folder)
+        return made.with_generation(**special) if GENERATION in made.companions else made
+
+    def with_files_of(self, tokenizer: Any) -> Source:
+        """With the files of ``tokenizer`` alone in the place of those of another; the special ids stay."""
+        kept = {name: data for name, data in self.companions.items() if not _of_tokenizer(name)}
+        files = tokenizer.files() if isinstance(tokenizer, Tokenizer) else {}
+        return Source(self.settings, kept | files, self.folder)
 
     def generation(self) -> dict[str, Any]:
         """generation_config.json, or what config.json says of its keys. Malformed: CheckpointError."""

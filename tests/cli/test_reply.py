@@ -65,10 +65,10 @@ def places(text, tmp_path_factory):
 def make_chatting(folder):
     """A folder whose tokenizer has a chat template."""
     pytest.importorskip("tokenizers", reason="the extra [hf]")
-    tokenizer = loopos.Tokenizer.train("to be or not to be " * 9, 260)
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
-    loopos.Model(loopos.ModelConfig(tokenizer.vocab_size, 16, 1, 2, 16)).save_pretrained(folder)
-    tokenizer.save(folder)
+    model = loopos.Model(loopos.ModelConfig(260, 16, 1, 2, 16))
+    model.tokenizer = loopos.Tokenizer.train("to be or not to be " * 9, 260)
+    model.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    model.save_pretrained(folder)
 
 
 def objects(out: str) -> list[dict]:
