@@ -64,7 +64,7 @@ COMMANDS = {  # name: what it does, its options, its arguments, in a line, in fu
 
 
 STREAMING = ("train", "chat")  # commands that print a line of JSON as it comes: they are given "emit" with --json
-JSON_HELP = "print one JSON object on stdout, everything else on stderr; an error too is one, with its exit code"
+JSON_HELP = "print {} on stdout, everything else on stderr; an error too is one, with its exit code"
 
 
 class _Refused(SystemExit):
@@ -109,8 +109,9 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         add(subparser)
+        printed = "JSON objects, one a line as they come," if name in STREAMING else "one JSON object"
         if "--json" not in subparser._option_string_actions:
-            subparser.add_argument("--json", action="store_true", help=JSON_HELP)
+            subparser.add_argument("--json", action="store_true", help=JSON_HELP.format(printed))
     return parser
 
 

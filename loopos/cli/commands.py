@@ -1,4 +1,4 @@
-"""What each command does. A command takes the options that were given and returns the exit code."""
+"""What each command does. A command takes the options that were given and returns a :class:`Reply`."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ held out, unless a folder has its own; its loss and a sample of what the model w
   loopos train --config run.toml --max-steps 500
   loopos train questions.jsonl --init FOLDER --output-dir runs/tuned
 
-With examples and --init the defaults are another's: --epochs 3 --batch-size 2 --seq-len 512 --learning-rate 1e-4.
+With examples and --init other defaults hold: --epochs 3 --batch-size 2 --seq-len 512 --learning-rate 1e-4.
 
-Before the first update come the quick checks of `loopos doctor`, unless --no-doctor or --no-progress; what they find is
-told on stderr, and the training goes on."""
+Before the first update stderr tells what the run will take, the label audit of examples, and what the quick checks of
+`loopos doctor` find; the training goes on. --no-doctor leaves out the checks, --no-progress all three and the bar.
+With --json the first two are lines of JSON, also under --no-progress."""
 GRADCHECK = """Compare the gradients of whole models with differences in float64: of two small models, or of one of the
 size given. Exit code 1 when they disagree."""
 INFO = """Print version, instruction set, threads and how the core was built; with FOLDER, what that folder holds."""

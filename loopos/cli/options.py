@@ -126,7 +126,7 @@ TRAIN = {
     "patience": "stop after so many evaluations in a row without a better one",
     "output_dir": "folder for checkpoints and metrics.jsonl",
     "resume": "auto, or a folder: go on from its newest good checkpoint",
-    "progress": "the progress bar",
+    "progress": "the progress bar, and what is told before it",
 }
 RUN = {
     "text": "file to learn: text, examples (.jsonl, .csv, .parquet, a folder), .npy or uint16 .bin ids "

@@ -18,7 +18,11 @@ import loopos.gguf
 from loopos.bench import suites
 from loopos.cli import COMMANDS, STREAMING, build_parser, main
 from loopos.cli.reply import plain, to_json
+from loopos.monitor.monitor import Alarm
+from loopos.monitor.watch import Watch
+from loopos.run.updates import Updater
 
+PAGE = Path(__file__).resolve().parents[2] / "docs/json.md"
 TINY = ["--setting", "nano", "--peers", "loopos", "--rounds", "1", "--steps", "1"]
 GOOD = {  # command: its arguments, and keys of what comes; {text}, {run}, {broken}: a file and folders
     "train": (["{text}", *TRAIN, "--no-progress"], {"step", "loss", "verdict", "findings", "output_dir"}),
@@ -85,7 +89,7 @@ def test_every_command_of_the_table_is_tried():
 
 
 def test_the_documents_tell_the_keys_of_every_command():
-    page = (Path(__file__).resolve().parents[2] / "docs/json.md").read_text()
+    page = PAGE.read_text()
     for command, (_, keys) in GOOD.items():
         (row,) = re.findall(rf"^\| `{command}` \| (.*) \|$", page, re.M)
         told = set(re.findall(r"`(\w+)`", row))
@@ -129,7 +133,53 @@ def test_a_command_line_that_cannot_be_is_json_too(command, capsys):
     assert stopped.value.code == only["error"]["exit_code"] == 2
 
 
-def test_train_prints_its_history_as_it_comes(places, capsys):
+def test_a_line_of_the_history_is_out_before_the_next_update(places, monkeypatch):
+    class Reader(io.StringIO):
+        told = ""
+
+        def flush(self):
+            self.told = self.getvalue()
+
+    reader, seen = Reader(), []
+
+    def update(updater, t, rate):
+        seen.append(sum(line["event"] == "log" for line in objects(reader.told)))
+        return once(updater, t, rate)
+
+    once = Updater.__call__
+    monkeypatch.setattr(Updater, "__call__", update)
+    monkeypatch.setattr("sys.stdout", reader)
+    assert main(["train", places["text"], *TRAIN, "--log-every", "1", "--no-progress", "--json"]) == 0
+    assert seen == [0, 1, 2]
+
+
+def test_what_the_monitor_finds_is_a_line(places, monkeypatch, capsys):
+    alarm = Alarm(2, "loss", 9.0, "5 or less", "loss 9 where 5 or less was to be expected")
+    monkeypatch.setattr(Watch, "after", lambda self, step, *_: [alarm] if step == 2 else [])
+    assert main(["train", places["text"], *TRAIN, "--no-progress", "--json"]) == 0
+    lines = objects(capsys.readouterr().out)
+    assert [line for line in lines if line["event"] == "finding"] == [{"event": "finding"} | vars(alarm)]
+
+
+def test_the_documents_tell_the_events_of_train(tmp_path, capsys):
+    (told,) = re.findall(r"^\| `train` \| (.*) \|$", PAGE.read_text(), re.M)
+    (tmp_path / "a.jsonl").write_text('{"prompt": "1", "completion": "2"}\n' * 20)
+    assert main(["train", str(tmp_path / "a.jsonl"), *TRAIN, "--no-progress", "--json"]) == 0
+    assert {line["event"] for line in objects(capsys.readouterr().out)} <= set(re.findall(r"`(\w+)`", told))
+
+
+def test_a_run_that_sigterm_ends_says_so(places, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise SystemExit(143)
+
+    monkeypatch.setattr("loopos.train", stopped)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", places["text"], *TRAIN, "--no-progress", "--json"])
+    (only,) = objects(capsys.readouterr().out)
+    assert ended.value.code == only["error"]["exit_code"] == 143
+
+
+def test_train_prints_its_history(places, capsys):
     assert main(["train", places["text"], *TRAIN, "--log-every", "1", "--json"]) == 0
     said = capsys.readouterr()
     lines = objects(said.out)
