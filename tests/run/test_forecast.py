@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import loopos
 from loopos.run import forecast
-from loopos.run.forecast import memory_of, refuse_unfitting, time_of
+from loopos.run.forecast import Forecast, Memory, memory_of, refuse_unfitting, time_of
 from loopos.training import default_settings
 
 MEASURE = """
@@ -19,10 +20,13 @@ import sys
 import numpy as np, loopos
 from loopos.run.forecast import memory_of
 from loopos.training import default_settings
-vocab, context, layers, width, batch, rule = eval(sys.argv[1])
+vocab, context, layers, width, batch, rule, more = eval(sys.argv[1])
+again = more.pop("again", False)
 model = loopos.Model(loopos.ModelConfig(vocab, context, layers, 4, width))
 ids = np.random.default_rng(0).integers(0, vocab, 100_000)
-options = {"batch_size": batch, "optimizer": rule, "max_steps": 3}
+options = {"batch_size": batch, "optimizer": rule, "max_steps": 3} | more
+if again:  # what a first run leaves is used again
+    loopos.train(model, ids, **options, progress=False)
 told = memory_of(model, default_settings(**options).to_dict(), context).peak
 loopos.train(model, ids, **options, progress=False)
 peak = int(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0]) * 1024  # ru_maxrss has the parent's too
@@ -34,10 +38,12 @@ print(told / peak)
 @pytest.mark.parametrize(
     "shape",
     [
-        (256, 64, 4, 128, 12, "adamw"),
-        (8000, 128, 2, 256, 4, "adamw"),
-        (256, 256, 4, 256, 16, "sgd"),
-        (4000, 64, 6, 384, 2, "lion"),
+        (256, 64, 4, 128, 12, "adamw", {}),
+        (8000, 128, 2, 256, 4, "adamw", {}),
+        (8000, 128, 2, 256, 4, "adamw", {"again": True}),
+        (8000, 64, 2, 256, 2, "adamw", {"on_nonfinite": "rewind"}),
+        (256, 256, 4, 256, 16, "sgd", {}),
+        (4000, 64, 6, 384, 2, "lion", {}),
     ],
     ids=str,
 )
@@ -62,6 +68,28 @@ def test_moments_are_those_of_the_rule():
     numbers = 4 * sum(view.size for view in model.parameters().values())
     for rule, kept in (("adamw", 2), ("lion", 1), ("sgd", 0)):
         assert memory_of(model, default_settings(optimizer=rule).to_dict(), 16).moments == kept * numbers
+
+
+def test_the_batches_of_an_update_are_counted():
+    model = loopos.Model(loopos.ModelConfig(50, 16, 2, 2, 16))
+    one, four = (memory_of(model, default_settings(grad_accum=n).to_dict(), 16).batches for n in (1, 4))
+    assert four == 4 * one == 4 * (2 * 8 * 12 * 16)  # ids and targets of int64
+
+
+def test_the_time_of_an_update_grows_with_what_its_rule_moves(monkeypatch):
+    clock = itertools.count()  # a second between two looks at it
+    monkeypatch.setattr(forecast.time, "perf_counter", lambda: float(next(clock)))
+    model = loopos.Model(loopos.ModelConfig(50, 16, 1, 2, 16))
+    for rule, factor in (("sgd", 1), ("lion", 1 + 2 / 3), ("adamw", 1 + 4 / 3)):  # (3 + 2 moments) / 3 numbers
+        update, forward = time_of(model, default_settings(optimizer=rule, batch_size=2).to_dict(), 16)
+        assert (update, forward) == (pytest.approx(1 + factor), 1)
+
+
+def test_evaluations_take_their_time():
+    memory = Memory(now=0, gradients=1, moments=2, activations=3, batches=4, snapshot=5)
+    found = Forecast(memory, update=2.0, updates=10, evaluation=3.0, evaluations=2)
+    assert (found.to_dict()["seconds"], memory.peak) == (26, 15)
+    assert "time about 26 s (10 updates of 2 s and 2 evaluations of 3.0 s)" in str(found)
 
 
 def test_what_cannot_fit_is_refused_with_what_to_lower(monkeypatch):
