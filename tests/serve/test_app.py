@@ -134,6 +134,9 @@ def test_a_body_that_says_it_is_short_or_comes_in_endless_pieces(served, parrot)
             line.sendall(b"200\r\n" + b" " * 512 + b"\r\n")
         assert b"413" in line.recv(100)
     with socket.create_connection(("127.0.0.1", client.port), 20) as line:
+        line.sendall(head + b"content-length: 2001\r\n\r\n{")  # and nothing more: it is not waited for
+        assert b"413" in line.recv(100)
+    with socket.create_connection(("127.0.0.1", client.port), 20) as line:
         line.sendall(head + b"content-length: 100\r\n\r\n{")
         assert b"408" in line.recv(100)
 
