@@ -25,12 +25,12 @@ class Settings:
         self.taken.add(key)
         return self.values.get(key, default)
 
-    def size(self, key: str, *, optional: bool = False) -> int | None:
-        """A positive integer; optional ones may be null or absent."""
-        value = self.take(key)
+    def size(self, key: str, *, optional: bool = False, absent: int | None = None) -> int | None:
+        """A positive integer; optional ones may be null, or are ``absent`` where the key is not there."""
+        value = self.take(key, absent)
         if value is None and optional:
             return None
-        if key not in self.values:
+        if value is None and key not in self.values:
             raise CheckpointError(self.path, f"the required setting {key} is missing")
         if type(value) is not int or value < 1:
             raise CheckpointError(self.path, f"{key} must be an integer of at least 1, got {shown(value)}")

@@ -117,4 +117,4 @@ def to_json(config: ModelConfig, family: Family, dtype: str) -> dict[str, Any]:
         "eos_token_id": None,
         "pad_token_id": None,
     }
-    return common | family.write(config)
+    return common | family.settings(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from loopos.checks import shown
@@ -12,6 +12,7 @@ from loopos.config import ModelConfig
 from loopos.errors import CheckpointError
 from loopos.hf.known import NEUTRAL
 from loopos.hf.reader import Settings
+from loopos.hf.rotary import rotary, rotary_json
 from loopos.hf.slots import Names
 
 from .family import Family
@@ -33,6 +34,7 @@ MODULES = {
     "lm_head": ("lm_head",),
 }
 FULL, SLIDING = "full_attention", "sliding_attention"
+ATTENTION_BIAS, MLP_BIAS = "attention_bias", "mlp_bias"
 _TYPES = {FULL: "full", SLIDING: "sliding"}
 ACTIVATIONS = named_there(gated=True)
 # Dropout on attention alone is nothing that LoopOS has; the others are of families beside.
@@ -62,10 +64,8 @@ def sizes(
 ) -> dict[str, Any]:
     """The fields that all of them have. The keywords are the family's defaults (n_kv_head None: n_head); head_dim 0:
     hidden_size / num_attention_heads, also where it is null."""
-    kv = settings.size("num_key_value_heads", optional=True)
-    if kv is None and "num_key_value_heads" not in settings.values:
-        kv = n_kv_head
-    width = settings.size("head_dim", optional=not (head_dim and "head_dim" in settings.values)) or head_dim
+    # A family with a width of its own needs one: null would be no width there.
+    width = settings.size("head_dim", absent=head_dim) if head_dim else settings.size("head_dim", optional=True) or 0
     d_model, n_head = settings.size("hidden_size"), settings.size("num_attention_heads")
     return dict(
         vocab_size=settings.size("vocab_size"),
@@ -73,7 +73,7 @@ def sizes(
         n_layer=settings.size("num_hidden_layers"),
         n_head=n_head,
         d_model=d_model,
-        n_kv_head=kv,
+        n_kv_head=settings.size("num_key_value_heads", optional=True, absent=n_kv_head),
         d_ff=settings.size("intermediate_size"),
         head_dim=0 if width * n_head == d_model else width,
         norm="rmsnorm",
@@ -100,9 +100,38 @@ def sizes_json(c: ModelConfig) -> dict[str, Any]:
     }
 
 
-def biased(settings: Settings, default: bool = False) -> str:
-    """attention_bias, which is on all four projections."""
-    return "all" if settings.flag("attention_bias", default) else "none"
+def read(settings: Settings, biases: Iterable[str] = (), *, theta: float = 10000.0, **defaults: Any) -> dict[str, Any]:
+    """:func:`sizes` and plain :func:`~loopos.hf.rotary.rotary` positions with their defaults, and ``biases``."""
+    fields = sizes(settings, **defaults)
+    return fields | rotary(settings, fields, theta=theta) | biased(settings, biases)
+
+
+def write(c: ModelConfig, biases: Iterable[str] = ()) -> dict[str, Any]:
+    """The settings of :func:`read`."""
+    return sizes_json(c) | rotary_json(c) | biased_json(c, biases)
+
+
+def biased(settings: Settings, names: Iterable[str], default: bool = False) -> dict[str, Any]:
+    """ATTENTION_BIAS, which is on all four projections, and MLP_BIAS: those that a family has."""
+    flags = {name: settings.flag(name, default) for name in names}
+    attention = {name: "all" if flag else "none" for name, flag in flags.items() if name == ATTENTION_BIAS}
+    return flags | attention
+
+
+def biased_json(c: ModelConfig, names: Iterable[str]) -> dict[str, Any]:
+    """The settings of :func:`biased`."""
+    flags = {ATTENTION_BIAS: c.attention_bias == "all", MLP_BIAS: c.mlp_bias}
+    return {name: flags[name] for name in names}
+
+
+def one_window(settings: Settings, n_layer: int, absent: int | None = None) -> dict[str, Any]:
+    """sliding_window of a family with one mask for all layers. absent: the window where nothing is said."""
+    window = settings.size("sliding_window", optional=True, absent=absent)
+    kind = "full" if window is None else "sliding"
+    if set(layer_types(settings, n_layer)) - {kind}:
+        names = f"every layer must be {FULL if kind == 'full' else SLIDING!r}, as sliding_window says"
+        raise settings.unsupported("layer_types", settings.values["layer_types"], names)
+    return {"sliding_window": window or 0}
 
 
 def layer_types(settings: Settings, n_layer: int) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ _GLOBAL, _LOCAL, _PATTERN, _SCALAR = 1e6, 1e4, 6, 256  # defaults
 def _read(settings: Settings) -> dict[str, Any]:
     fields = decoder.sizes(settings, n_kv_head=4, tied=True, head_dim=256)
     n_layer = fields["n_layer"]
-    window = 4096 if "sliding_window" not in settings.values else settings.size("sliding_window", optional=True)
+    window = settings.size("sliding_window", optional=True, absent=4096)
     pattern = settings.size("sliding_window_pattern", optional=True) or _PATTERN
     by_pattern = tuple("sliding" if (layer + 1) % pattern else "full" for layer in range(n_layer))
     types = decoder.layer_types(settings, n_layer) or by_pattern
@@ -42,9 +42,8 @@ def _read(settings: Settings) -> dict[str, Any]:
         fields
         | decoder.sliding(settings, window, types)
         | rotation
+        | decoder.biased(settings, [decoder.ATTENTION_BIAS])
         | dict(
-            activation=settings.choice("hidden_activation", "gelu_pytorch_tanh", _ACTIVATIONS),
-            attention_bias=decoder.biased(settings),
             qk_norm="head",
             norm_placement="both",
             norm_unit_offset=True,
@@ -93,9 +92,8 @@ def _write(c: ModelConfig) -> dict[str, Any]:
     return (
         decoder.sizes_json(c)
         | old
+        | decoder.biased_json(c, [decoder.ATTENTION_BIAS])
         | {
-            "hidden_activation": GEMMA3.activation(c),
-            "attention_bias": c.attention_bias == "all",
             "query_pre_attn_scalar": _scalar(c),
             "sliding_window": c.sliding_window or c.context_length,  # there it is read where no layer has it, too
             "layer_types": types,
@@ -123,6 +121,7 @@ GEMMA3 = decoder.family(
     title="Gemma 3",
     architecture="Gemma3ForCausalLM",
     activations=_ACTIVATIONS,
+    activation_key="hidden_activation",
     read=_read,
     write=_write,
     modules=_MODULES,

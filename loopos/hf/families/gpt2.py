@@ -24,7 +24,6 @@ _NEUTRAL = NEUTRAL | {
     "scale_attn_weights": (True,),
     "tie_word_embeddings": (True,),
 }
-_ACTIVATIONS = named_there("gelu_new", "gelu_pytorch_tanh", "gelu", "relu", gated=False)
 _NAMES = Names(
     "transformer.h.{}.",
     {
@@ -50,7 +49,6 @@ def _read(settings: Settings) -> dict[str, Any]:
         n_head=settings.size("n_head"),
         d_model=settings.size("n_embd"),
         d_ff=settings.size("n_inner", optional=True),
-        activation=settings.choice("activation_function", "gelu_new", _ACTIVATIONS),
         dropout=settings.probability("resid_pdrop", 0.1),
         norm_eps=settings.positive("layer_norm_epsilon", 1e-5),
     )
@@ -67,7 +65,6 @@ def _write(c: ModelConfig) -> dict[str, Any]:
         "n_layer": c.n_layer,
         "n_head": c.n_head,
         "n_inner": c.d_ff,
-        "activation_function": GPT2.activation(c),
         "layer_norm_epsilon": c.norm_eps,
         "resid_pdrop": c.dropout,
         "embd_pdrop": c.dropout,
@@ -84,7 +81,8 @@ GPT2 = Family(
     model_type="gpt2",
     title="GPT-2",
     architecture="GPT2LMHeadModel",
-    activations=_ACTIVATIONS,
+    activations=named_there("gelu_new", "gelu_pytorch_tanh", "gelu", "relu", gated=False),
+    activation_key="activation_function",
     read=_read,
     write=_write,
     names=_NAMES,

@@ -16,7 +16,6 @@ from loopos.hf.slots import Names
 from . import decoder
 from .family import Family
 
-_ACTIVATIONS = named_there(gated=False)
 _NAMES = Names(
     "gpt_neox.layers.{}.",
     {
@@ -50,10 +49,8 @@ def _read(settings: Settings) -> dict[str, Any]:
         position="rope",
         tie_embeddings=settings.flag("tie_word_embeddings", False),
         dropout=settings.probability("hidden_dropout", 0.0),
-        activation=settings.choice("hidden_act", "gelu", _ACTIVATIONS),
         parallel_residual=settings.flag("use_parallel_residual", True),
-        attention_bias=decoder.biased(settings, True),
-    )
+    ) | decoder.biased(settings, [decoder.ATTENTION_BIAS], default=True)
     decoder.all_full(settings, fields["n_layer"])
     fields |= rotary(settings, fields, theta_key="rotary_emb_base", partial=("rotary_pct", 0.25))
     turned = (fields["rotary_dim"] or fields["d_model"] // fields["n_head"]) / (fields["d_model"] // fields["n_head"])
@@ -75,7 +72,6 @@ def _write(c: ModelConfig) -> dict[str, Any]:
         "intermediate_size": c.d_ff,
         "num_hidden_layers": c.n_layer,
         "num_attention_heads": c.n_head,
-        "hidden_act": GPT_NEOX.activation(c),
         "layer_norm_eps": c.norm_eps,
         "hidden_dropout": c.dropout,
         "attention_dropout": c.dropout,
@@ -89,7 +85,7 @@ GPT_NEOX = Family(
     model_type="gpt_neox",
     title="GPT-NeoX",
     architecture="GPTNeoXForCausalLM",
-    activations=_ACTIVATIONS,
+    activations={"gelu": "gelu"} | named_there(gated=False),
     read=_read,
     write=_write,
     names=_NAMES,

@@ -6,7 +6,6 @@ from typing import Any
 
 from loopos.config import ModelConfig
 from loopos.hf.reader import Settings
-from loopos.hf.rotary import rotary, rotary_json
 
 from . import decoder
 
@@ -17,29 +16,13 @@ _MODULES = {name: files for name, files in decoder.MODULES.items() if name not i
 
 
 def _read(settings: Settings) -> dict[str, Any]:
-    fields = decoder.sizes(settings, norm_eps=1e-5)
+    fields = decoder.read(settings, [decoder.ATTENTION_BIAS], norm_eps=1e-5)
     decoder.all_full(settings, fields["n_layer"])
-    return (
-        fields
-        | rotary(settings, fields)
-        | dict(
-            activation=settings.choice("hidden_act", "silu", decoder.ACTIVATIONS),
-            attention_bias=decoder.biased(settings),
-            qk_norm="full",
-            norm_placement="post",
-        )
-    )
+    return fields | {"qk_norm": "full", "norm_placement": "post"}
 
 
 def _write(c: ModelConfig) -> dict[str, Any]:
-    return (
-        decoder.sizes_json(c)
-        | rotary_json(c)
-        | {
-            "hidden_act": OLMO2.activation(c),
-            "attention_bias": c.attention_bias == "all",
-        }
-    )
+    return decoder.write(c, [decoder.ATTENTION_BIAS])
 
 
 OLMO2 = decoder.family(

@@ -7,7 +7,7 @@ from typing import Any
 from loopos.config import ModelConfig
 from loopos.hf.known import HARMLESS
 from loopos.hf.reader import Settings
-from loopos.hf.rotary import rotary, rotary_json
+from loopos.hf.rotary import rotary
 
 from . import decoder
 
@@ -22,37 +22,23 @@ _NEUTRAL = {
 
 def _read(settings: Settings) -> dict[str, Any]:
     fields = decoder.sizes(settings, norm_eps=1e-5)
-    types = decoder.layer_types(settings, fields["n_layer"])
-    window = settings.size("sliding_window", optional=True)
-    if set(types) - {"full" if window is None else "sliding"}:
-        raise settings.unsupported(
-            "layer_types", settings.values["layer_types"], "sliding_window says it of all layers"
-        )
     return (
         fields
         | rotary(settings, fields, partial=("partial_rotary_factor", 1.0), types=())
-        | dict(
-            activation=settings.choice("hidden_act", "silu", decoder.ACTIVATIONS),
-            dropout=settings.probability("resid_pdrop", 0.0),
-            sliding_window=window or 0,
-        )
+        | decoder.one_window(settings, fields["n_layer"])
+        | {"dropout": settings.probability("resid_pdrop", 0.0)}
     )
 
 
 def _write(c: ModelConfig) -> dict[str, Any]:
-    return (
-        decoder.sizes_json(c)
-        | rotary_json(c)
-        | {
-            "hidden_act": PHI3.activation(c),
-            "partial_rotary_factor": c.rotary_width / c.head_width,
-            "resid_pdrop": c.dropout,
-            "embd_pdrop": c.dropout,
-            "attention_dropout": c.dropout,
-            "sliding_window": c.sliding_window or None,
-            "original_max_position_embeddings": c.context_length,
-        }
-    )
+    return decoder.write(c) | {
+        "partial_rotary_factor": c.rotary_width / c.head_width,
+        "resid_pdrop": c.dropout,
+        "embd_pdrop": c.dropout,
+        "attention_dropout": c.dropout,
+        "sliding_window": c.sliding_window or None,
+        "original_max_position_embeddings": c.context_length,
+    }
 
 
 PHI3 = decoder.family(

@@ -6,7 +6,6 @@ from typing import Any
 
 from loopos.config import ModelConfig
 from loopos.hf.reader import Settings
-from loopos.hf.rotary import rotary, rotary_json
 
 from . import decoder
 
@@ -14,7 +13,7 @@ from . import decoder
 def windows(settings: Settings, n_layer: int) -> dict[str, Any]:
     """sliding_window and layer_types: of layer_types, else of max_window_layers; none without use_sliding_window."""
     use = settings.flag("use_sliding_window", False)
-    window = 4096 if "sliding_window" not in settings.values else settings.size("sliding_window", optional=True)
+    window = settings.size("sliding_window", optional=True, absent=4096)
     first = settings.take("max_window_layers", 28)
     if type(first) is not int or first < 0:
         raise settings.unsupported("max_window_layers", first, "it must be an integer of at least 0")
@@ -35,20 +34,12 @@ def windows_json(c: ModelConfig) -> dict[str, Any]:
 
 
 def _read(settings: Settings) -> dict[str, Any]:
-    fields = decoder.sizes(settings, n_kv_head=32)
-    return (
-        fields
-        | rotary(settings, fields)
-        | windows(settings, fields["n_layer"])
-        | dict(
-            activation=settings.choice("hidden_act", "silu", decoder.ACTIVATIONS),
-            attention_bias="qkv",
-        )
-    )
+    fields = decoder.read(settings, n_kv_head=32)
+    return fields | windows(settings, fields["n_layer"]) | {"attention_bias": "qkv"}
 
 
 def _write(c: ModelConfig) -> dict[str, Any]:
-    return decoder.sizes_json(c) | rotary_json(c) | windows_json(c) | {"hidden_act": QWEN2.activation(c)}
+    return decoder.write(c) | windows_json(c)
 
 
 QWEN2 = decoder.family(

@@ -9,15 +9,15 @@ from loopos.config import ModelConfig
 from loopos.errors import CheckpointError
 from loopos.hf.known import HARMLESS
 from loopos.hf.reader import Settings
-from loopos.hf.rotary import rotary, rotary_json
 
 from . import decoder
 
 _THETA, _INTERVAL = 2e6, 4  # defaults
+_BIASES = (decoder.ATTENTION_BIAS, decoder.MLP_BIAS)
 
 
 def _read(settings: Settings) -> dict[str, Any]:
-    fields = decoder.sizes(settings, n_kv_head=4, tied=True)
+    fields = decoder.read(settings, _BIASES, theta=_THETA, n_kv_head=4, tied=True)
     n_layer = fields["n_layer"]
     rope = _rope_layers(settings, n_layer)
     use = settings.flag("use_sliding_window", False)
@@ -25,17 +25,7 @@ def _read(settings: Settings) -> dict[str, Any]:
     window = window if use else None
     by_rope = tuple("sliding" if window is not None and not has else "full" for has in rope)
     types = decoder.layer_types(settings, n_layer) or by_rope
-    return (
-        fields
-        | rotary(settings, fields, theta=_THETA)
-        | decoder.sliding(settings, window, types)
-        | dict(
-            activation=settings.choice("hidden_act", "silu", decoder.ACTIVATIONS),
-            attention_bias=decoder.biased(settings),
-            mlp_bias=settings.flag("mlp_bias", False),
-            rope_layers=() if all(rope) else rope,
-        )
-    )
+    return fields | decoder.sliding(settings, window, types) | {"rope_layers": () if all(rope) else rope}
 
 
 def _rope_layers(settings: Settings, n_layer: int) -> tuple[bool, ...]:
@@ -55,20 +45,13 @@ def _rope_layers(settings: Settings, n_layer: int) -> tuple[bool, ...]:
 
 def _write(c: ModelConfig) -> dict[str, Any]:
     types = decoder.layer_types_json(c)
-    return (
-        decoder.sizes_json(c)
-        | rotary_json(c)
-        | {
-            "hidden_act": SMOLLM3.activation(c),
-            "attention_bias": c.attention_bias == "all",
-            "mlp_bias": c.mlp_bias,
-            "no_rope_layers": [int(c.has_rope(layer)) for layer in range(c.n_layer)],
-            "no_rope_layer_interval": _INTERVAL,
-            "use_sliding_window": decoder.SLIDING in types,
-            "sliding_window": c.sliding_window or None,
-            "layer_types": types,
-        }
-    )
+    return decoder.write(c, _BIASES) | {
+        "no_rope_layers": [int(c.has_rope(layer)) for layer in range(c.n_layer)],
+        "no_rope_layer_interval": _INTERVAL,
+        "use_sliding_window": decoder.SLIDING in types,
+        "sliding_window": c.sliding_window or None,
+        "layer_types": types,
+    }
 
 
 SMOLLM3 = decoder.family(
