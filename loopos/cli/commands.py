@@ -47,7 +47,8 @@ Before the first update stderr tells what the run will take, the label audit of 
 With --json the first two are lines of JSON, also under --no-progress."""
 GRADCHECK = """Compare the gradients of whole models with differences in float64: of two small models, or of one of the
 size given. Exit code 1 when they disagree."""
-INFO = """Print version, instruction set, threads and how the core was built; with FOLDER, what that folder holds."""
+INFO = """Print version, instruction set, threads and how the core was built; with FOLDER, what that folder holds, and
+which of its weights have numbers that are not finite."""
 
 
 class Prepared(NamedTuple):
@@ -270,6 +271,9 @@ def info(given: dict[str, Any]) -> Reply:
         facts |= {"updates": loaded.step, "tokenizer": (loaded.state.get("tokenizer") or {}).get("kind")}
         facts |= {"data": f"{loaded.state['data'].get('kind')}, length {loaded.state['data'].get('length')}"}
     facts |= {"dtype": loaded.model.dtype, "parameters": loaded.model.config.num_parameters()}
+    bad = {name: int((~np.isfinite(view)).sum()) for name, view in loaded.model.parameters().items()}
+    if any(bad.values()):
+        facts["not_finite"] = [f"{name} ({count})" for name, count in bad.items() if count]
     if errors := loaded.model.storage_errors():
         facts |= {"weights": loaded.model.weights, "bytes_of_weights": sum(each["bytes"] for each in errors.values())}
         facts["largest_storage_error"] = max(each["relative"] for each in errors.values())

@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 from cli_runs import SMALL
+from safetensors.numpy import load_file, save_file
 
 import loopos
 from loopos.cli import build_parser, main, options
@@ -234,6 +235,18 @@ def test_export_and_init(text, run, tmp_path, capsys):
         assert main(["train", text, "--init", start, "--learning-rate", "0", *short]) == 0
     assert main(["train", text, "--init", run, "--n-layer", "2", *short]) == 2
     assert "init brings the model's shape" in capsys.readouterr().err
+
+
+def test_info_names_the_weights_that_are_not_finite(tmp_path, capsys):
+    loopos.Model(loopos.ModelConfig(256, 8, 1, 2, 8)).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    weights["transformer.wte.weight"][3, 2:4] = np.nan, np.inf
+    assert main(["info", str(tmp_path)]) == 0
+    assert "not_finite" not in capsys.readouterr().out
+    save_file(weights, path, metadata={"format": "pt"})
+    assert main(["info", str(tmp_path)]) == 0
+    assert re.search(r"^not_finite +tok_embed.weight \(2\)$", capsys.readouterr().out, re.M)
 
 
 def test_gradcheck(capsys):
