@@ -1,5 +1,6 @@
 """loopos/serve/app.py: the routes over a real connection, with an engine that has no model."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -9,7 +10,9 @@ import pytest
 from loopos.serve.errors import Refused
 
 pytest.importorskip("starlette", reason="the server needs Starlette (extra [serve])")
-from loopos.serve.app import Limits
+from loopos.serve.answers import Answer, chat_style
+from loopos.serve.app import Limits, _events
+from loopos.serve.jobs import Jobs
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 HELLO = [{"role": "user", "content": "hello there"}]
@@ -82,6 +85,35 @@ def test_a_stream_of_a_completion_has_no_usage_unless_asked(served, parrot):
     assert done
     assert [e["choices"][0]["text"] for e in events] == ["é ", "☃ "]
     assert not any("usage" in e for e in events)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        (["a", ""], "the prompt has no token"),
+        ([1, 99], "token ids go from 0 to 98, got 99"),
+    ],
+)
+def test_ids_that_the_model_cannot_be_given_are_refused(prompt, told, served, parrot):
+    parrot.vocab_size = 99
+    status, answer = served(parrot).post(TEXT, {"prompt": prompt, "max_tokens": 1})
+    assert (status, answer["error"]["param"]) == (400, "prompt")
+    assert told in answer["error"]["message"]
+    assert parrot.told == []
+
+
+def test_a_stream_that_nobody_reads_ends_its_work_before_the_first_piece():
+    async def go():
+        jobs = Jobs(1)
+        job, begun = jobs.submit(lambda stop: iter(()), 10), Answer(chat_style("parrot"), 1, 1)
+        events = _events(job, begun, False)
+        await anext(events)  # who speaks
+        await events.aclose()
+        cancelled = job.cancelled  # close() cancels as well
+        jobs.close()
+        return cancelled
+
+    assert asyncio.run(go())
 
 
 @pytest.mark.parametrize(

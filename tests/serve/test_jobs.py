@@ -65,6 +65,7 @@ def test_a_cancelled_job_ends_also_before_it_began(jobs):
         pieces = first.pieces()
         await anext(pieces)
         await pieces.aclose()
+        assert first.cancelled  # and does not go on until its time is up
         assert await collected(second) == []
 
     asyncio.run(go())
