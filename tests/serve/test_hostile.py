@@ -61,6 +61,7 @@ def test_the_rest_of_a_body_that_is_too_long_is_not_waited_for(served, parrot):
         while piece := line.recv(4096):  # until the server hangs up
             told += piece
     assert b"413" in told
+    assert b"connection: close" in told.lower()  # said at once: it would hang up on an idle line sooner or later
 
 
 def test_clients_that_have_gone_hold_no_place_in_the_queue(served, parrot, until):
