@@ -78,6 +78,7 @@ class Client:
         status, headers, text = self.send("POST", path, body, {"content-type": "application/json"})
         assert status == 200
         assert headers["content-type"].startswith("text/event-stream")
+        assert headers["cache-control"] == "no-store"
         lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
         done = lines[-1] == "[DONE]"
         return [json.loads(line) for line in lines if line != "[DONE]"], done

@@ -192,11 +192,14 @@ def test_a_web_page_cannot_reach_it_by_a_name_of_its_own(served, parrot):
 def test_one_at_a_time_a_queue_and_no_more(served, parrot, until):
     parrot.gate = threading.Event()
     client = served(parrot, limits=Limits(waiting=3))
-    results = []
+    results, told = [], set()
     threads = []
 
     def ask():
-        results.append(client.post(TEXT, {"prompt": "a", "max_tokens": 2})[0])
+        kind = {"content-type": "application/json"}
+        status, headers, _ = client.send("POST", TEXT, b'{"prompt": "a", "max_tokens": 2}', kind)
+        told.add((status, headers.get("retry-after")))
+        results.append(status)
 
     for _ in range(12):
         threads.append(threading.Thread(target=ask))
@@ -206,6 +209,7 @@ def test_one_at_a_time_a_queue_and_no_more(served, parrot, until):
     for thread in threads:
         thread.join(20)
     assert sorted(results) == [200] * 4 + [429] * 8
+    assert told == {(200, None), (429, "5")}
     assert parrot.most_at_once == 1
 
 
