@@ -21,7 +21,11 @@ class Sampling:
     above 0 and multiplied where they are below (Keskar et al., 2019, CTRL). It acts first, and on greedy choice too.
     temperature: logits are divided by it; 0 is greedy, ties go to the lowest id. top_k: the k most likely stay. top_p:
     then the fewest whose probabilities reach p (Holtzman et al., 2020). min_p: then those that are at least min_p times
-    as likely as the most likely one (Nguyen et al., 2024). None: no such cut."""
+    as likely as the most likely one (Nguyen et al., 2024). None: no such cut.
+
+    Ids of a vocabulary that was made larger than its tokenizer, for the sake of round sizes, are chosen like any other,
+    as in transformers, so that greedy tokens are the same there. A trained model gives them next to no probability;
+    they have no text."""
 
     temperature: float = 1.0
     top_k: int | None = None
