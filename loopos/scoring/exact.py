@@ -59,12 +59,12 @@ def match(
     examples: Sequence[Exact],
     *,
     max_new_tokens: int = 64,
-    eos: Collection[int] = (),
+    eos: Collection[int] | None = None,
     advance: Callable[[int], Any] = lambda done: None,
 ) -> ExactScores:
-    """Answers each prompt greedily, up to ``max_new_tokens`` or the first token of ``eos``, and compares text with
-    text, both :func:`normalised`. A prompt begins with what the tokenizer puts before a text; messages become one by
-    its chat template."""
+    """Answers each prompt greedily, up to ``max_new_tokens`` or the first token of ``eos`` (None: the model's
+    ``stop_ids``), and compares text with text, both :func:`normalised`. A prompt begins with what the tokenizer puts
+    before a text; messages become one by its chat template."""
     room = model.config.context_length - max_new_tokens
     if room < 1:
         raise ValueError(
@@ -75,7 +75,8 @@ def match(
     if not all(map(len, prompts)):
         raise ValueError("a prompt must have at least one token, got an empty one")
     cut = sum(len(ids) > room for ids in prompts)
-    written = greedy(model, [ids[-room:] for ids in prompts], max_new_tokens, eos, advance)
+    ends = model.stop_ids if eos is None else eos
+    written = greedy(model, [ids[-room:] for ids in prompts], max_new_tokens, ends, advance)
     answers = list(map(decoding(tokenizer), written))
     right = [normalised(answer) == normalised(each.completion) for answer, each in zip(answers, examples, strict=True)]
     return ExactScores(np.array(right), tuple(answers), cut)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,14 @@ def test_an_answer_ends_at_the_end_of_text(model):
     assert greedy(model, [prompt], 14, [ord("H")])[0].tolist() == []
 
 
+def test_unless_told_it_ends_where_the_model_says(model):
+    twin = copy.deepcopy(model)
+    twin.stop_ids = [ord("\n")]
+    asked = Exact("u:hi\na:", "Hello there")
+    for eos, right in ((None, True), ([], False)):
+        assert match(twin, Chat(), [asked], max_new_tokens=14, eos=eos).right.tolist() == [right]
+
+
 def test_prompts_are_answered_together_each_to_its_own_end(model, monkeypatch):
     texts = ("u:hi\na:", "a:", "hi\na:Hello  the", "u:hi\na:Hello")
     prompts = [np.array(ByteTokenizer().encode(text), np.int64) for text in texts]
@@ -58,7 +68,7 @@ def test_a_prompt_begins_with_what_the_tokenizer_puts_there_and_messages_with_wh
     given = []
 
     class Spy:
-        config = model.config
+        config, stop_ids = model.config, []
 
         def generate(self, prompts, *a, **k):
             given.extend(prompts)
