@@ -24,7 +24,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_sp
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.utils import estimator_checks  # noqa: E402
 
-from loopos.sklearn import TextClassifier  # noqa: E402
+from loopos.sklearn import TextClassifier, _Rows  # noqa: E402
 
 SMALL = {"d_model": 16, "n_head": 2, "epochs": 15, "batch_size": 8, "random_state": 0}
 # The rest of scikit-learn's checks give fit arrays of numbers (N, features), which are no texts: estimators of texts,
@@ -106,6 +106,17 @@ def test_the_same_seed_gives_the_same_bits(fitted):
     assert (again == fitted.predict_proba(generated(seed=1)[0])).all()
     other = TextClassifier(**SMALL | {"random_state": 1}).fit(*generated()).predict_proba(generated(seed=1)[0])
     assert (again != other).any()
+
+
+def test_every_epoch_has_each_text_once_in_an_order_of_its_own():
+    orders = []
+    for seed in (0, 1):
+        data = _Rows([np.array([i, 1]) for i in range(7)], np.arange(7), 3, seed)
+        assert len(data) == 3
+        for epoch in (0, 1):
+            orders.append([int(i) for at in range(3) for i in data.batch(3 * epoch + at, 0)[0][:, 0]])
+    assert all(sorted(order) == list(range(7)) for order in orders)
+    assert len(set(map(tuple, orders))) == 4
 
 
 def test_it_is_near_tfidf_and_far_above_the_commonest_class():
