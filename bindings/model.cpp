@@ -116,6 +116,9 @@ class Transformer {
   double workspace_bytes(Index batch, Index time, bool training) {
     require(batch >= 0 && time >= 1 && time <= gpt_.config().context_length, "workspace_bytes: batch ", batch,
             " and time ", time, " do not fit the context length ", gpt_.config().context_length);
+    constexpr Index kPositions = Index{1} << 40;  // sizes stay within 64 bits
+    require(batch <= kPositions / time, "workspace_bytes: batch ", batch, " of ", time,
+            " positions each is beyond any memory; expected at most 2**40 positions");
     const auto lock = serialise();
     Pass pass = Pass::whole(batch, time);
     if (training) pass.dropout = gpt_.config().dropout;

@@ -15,11 +15,12 @@ std::unique_ptr<StoredWeight> store(const py::object& weight_in, const std::stri
   weight->kind = storage_of(storage);
   weight->out = from.shape[0];
   weight->in = from.shape[1];
+  Index refused = -1;
   {
     const Computing computing;
     allocate_stored(*weight);
+    refused = store_rows(*weight, from.data, 0, weight->out);
   }
-  const Index refused = store_into(*weight, 0, weight_in);
   if (refused >= 0)
     throw std::invalid_argument(cat("store: weight[", refused / weight->in, ", ", refused % weight->in, "] is ",
                                     from.data[refused], ", which cannot be stored as ", storage));

@@ -51,16 +51,16 @@ py::list describe_stored(const StoredWeights& weights) {
 
 Index store_into(StoredWeight& weight, Index first, const py::object& rows) {
   const auto from = input<float>("store", "rows", rows, 2);
-  require(from.last() == weight.in && first >= 0 && first + from.shape[0] <= weight.out, "store: rows ", first, " to ",
-          first + from.shape[0], " of ", from.last(), " columns do not lie in a weight (", weight.out, ", ", weight.in,
-          ")");
+  require(from.last() == weight.in && first >= 0 && first <= weight.out - from.shape[0], "store: ", from.shape[0],
+          " rows from ", first, " on, of ", from.last(), " columns, do not lie in a weight (", weight.out, ", ",
+          weight.in, ")");
   const Computing computing;
   return store_rows(weight, from.data, first, from.shape[0]);
 }
 
 py::array load_from(const StoredWeight& weight, Index first, Index rows) {
-  require(first >= 0 && rows >= 0 && first + rows <= weight.out, "load: rows ", first, " to ", first + rows,
-          " do not lie in a weight of ", weight.out, " rows");
+  require(first >= 0 && rows >= 0 && rows <= weight.out && first <= weight.out - rows, "load: ", rows, " rows from ",
+          first, " on do not lie in a weight of ", weight.out, " rows");
   auto array = output<float>({rows, weight.in});
   float* to = array.mutable_data();
   const Computing computing;

@@ -143,6 +143,16 @@ def test_bits_do_not_depend_on_threads(batch):
     assert found[0] == found[1]
 
 
+def test_the_plan_of_any_batch_is_told_without_walking_through_it():
+    core = loopos.Model(loopos.ModelConfig(**MANY))._core
+    losses = 8 * 128  # bytes of a sequence; groups of sequences share all the rest
+    few, many = (core.workspace_bytes(sequences, 128, True) - losses * sequences for sequences in (2**10, 2**33))
+    assert 0 < many <= 192 << 20
+    assert abs(many - few) <= 11 << 20  # a sequence more or less in a group
+    with pytest.raises(ValueError, match=r"expected at most 2\*\*40 positions"):
+        core.workspace_bytes(2**33 + 1, 128, True)
+
+
 SAVE = """
 import sys
 import numpy as np

@@ -143,6 +143,29 @@ def test_folders(family, batch, weights, tmp_path):
         assert value.tobytes() == numbers[name].tobytes(), name
 
 
+@pytest.mark.parametrize("weights", SMALL)
+def test_what_is_stored_over_leaves_no_trace(family, weights):
+    """Zeros over numbers: no number of the old ones stays behind a scale of 0."""
+    core = loopos.Model(family, seed=1, weights=weights)._core
+    for each in core.stored():
+        assert core.store(each["name"], 0, np.zeros(each["shape"], np.float32)) == -1
+        bytes_of, *errors = core.get_stored(each["name"])
+        assert not bytes_of.any(), each["name"]
+        assert errors == [0, 0, 0]
+
+
+def test_rows_that_do_not_lie_in_a_weight_are_refused(family):
+    core = loopos.Model(family, weights="int8")._core
+    each = core.stored()[0]
+    (name, (out, width)), last = (each["name"], each["shape"]), 2**63 - 1
+    for first, rows in ((-1, 1), (out, 1), (0, out + 1), (last, 1), (last, out)):
+        with pytest.raises(ValueError, match=rf"store: {rows} rows from {first} on"):
+            core.store(name, first, np.zeros((rows, width), np.float32))
+    for first, rows in ((-1, 1), (out, 1), (0, out + 1), (0, -1), (last, 1), (1, last)):
+        with pytest.raises(ValueError, match=rf"load: {rows} rows from {first} on"):
+            core.load_stored(name, first, rows)
+
+
 def test_float64_folders(family, tmp_path):
     loopos.Model(family, dtype="float64").save_pretrained(tmp_path)
     assert loopos.Model.from_pretrained(tmp_path).weights == "float64"

@@ -96,7 +96,7 @@ void Stack<T>::lay_out(Arena<T>& arena, const Pass& pass) {
   if (plan_.training) plan_gradients(arena, pass);
 }
 
-/// A pure function of the sizes and of what trains, as bits depend on it: a parameter's gradient is a sum of the groups'.
+/// A pure function of the sizes and of what trains, as bits depend on it: a parameter's gradient is the sum over groups.
 /// Products of fewer rows than kRows would be slow.
 template <class T>
 Index Stack<T>::sequences_at_once(const Pass& batch, bool training) {
@@ -112,6 +112,13 @@ Index Stack<T>::sequences_at_once(const Pass& batch, bool training) {
     measured_ = plan;
   }
   return std::max(least, kBytes / static_cast<Index>(sizeof(T)) / std::max<Index>(1, measured_size_));
+}
+
+template <class T>
+Index Stack<T>::group_size(const Pass& batch, bool training) {
+  const Index most = std::max<Index>(1, sequences_at_once(batch, training)),
+              groups = std::max<Index>(1, (batch.batch + most - 1) / most);
+  return std::max<Index>(1, (batch.batch + groups - 1) / groups);
 }
 
 template <class T>

@@ -37,10 +37,12 @@ class Stack {
   Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index width, Index first_dropout_site,
         const std::vector<BlockConfig>& blocks);
 
-  /// Calls body(group) for passes of their own over groups of the batch's sequences, in their order: as few as keep what
-  /// a pass holds within a fixed number of bytes. One where all fits, for a trace, and in parts.
+  /// Calls body(group) for passes of their own over groups of the batch's sequences, in their order: as few groups as
+  /// keep what a pass holds within a fixed number of bytes. One where all fits, for a trace, and in parts.
   template <class Body>
   void each_group(const Pass& batch, bool training, Body&& body);
+  /// Sequences of each group; the last one may have fewer.
+  Index group_size(const Pass& batch, bool training);
   /// Plans for a pass over the whole batch; nothing is done where the last plan fits.
   void prepare(const Pass& whole, bool training);
   /// The numbers that a plan for such a pass takes, without taking them. What was planned is given up.
@@ -122,9 +124,8 @@ class Stack {
 template <class T>
 template <class Body>
 void Stack<T>::each_group(const Pass& batch, bool training, Body&& body) {
-  const Index most = std::max<Index>(1, sequences_at_once(batch, training)),
-              groups = std::max<Index>(1, (batch.batch + most - 1) / most), size = (batch.batch + groups - 1) / groups;
-  for (Index begin = 0; begin == 0 || begin < batch.batch; begin += std::max<Index>(1, size))
+  const Index size = group_size(batch, training);
+  for (Index begin = 0; begin == 0 || begin < batch.batch; begin += size)
     body(batch.group(begin, std::min(size, batch.batch - begin)));
 }
 

@@ -92,11 +92,9 @@ double Gpt<T>::workspace_bytes(const Pass& pass, bool training) {
   const double losses = static_cast<double>(pass.rows()) * sizeof(double);  // of the head
   Pass all = pass;
   all.scored = true;
-  Index largest = 0;
-  stack_.each_group(all, training, [&](const Pass& group) {  // the first is no smaller than the others
-    if (group.before == 0) largest = stack_.measure(group, training);
-  });
-  return static_cast<double>(largest) * sizeof(T) + losses;
+  const Index sequences = std::min(all.batch, stack_.group_size(all, training));
+  const Index numbers = stack_.measure(all.group(0, sequences), training);  // no other group has more
+  return static_cast<double>(numbers) * sizeof(T) + losses;
 }
 
 template <class T>

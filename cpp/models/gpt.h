@@ -47,8 +47,8 @@ class Gpt : private StackEnds<T> {
   LossSum loss(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options);
   /// The loss of each position (B, T) of the last loss() or accumulate(); 0 where the target does not count.
   const std::vector<double>& losses() const { return head_.losses(); }
-  /// Forward and backward: gradients = scale * d(sum of losses), or += with `add`. `pass` brings batch, time, documents,
-  /// dropout, keys and probe.
+  /// Forward and backward: gradients = scale * d(sum of losses), or += with `add`. `pass` brings batch, time,
+  /// documents, dropout, keys and probe.
   LossSum accumulate(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options,
                      double scale, bool add);
 
