@@ -40,8 +40,8 @@ struct FloatBlock {
   Epilogue<float> epilogue;
 };
 
-/// A few rows times a weight that is stored in panels: C (rows, n) = X (rows, k) W (n, k) transposed + epilogue. W begins
-/// at a panel. k is cut into blocks of `depth`, as everywhere: so the bits are those of multiply_block.
+/// A few rows times a weight that is stored in panels: C (rows, n) = X (rows, k) times W (n, k) transposed + epilogue.
+/// W begins at a panel. k is cut into blocks of `depth`, as everywhere: so the bits are those of multiply_block.
 template <Storage kind>
 struct RowsBlock {
   const float* x;

@@ -21,11 +21,13 @@ struct Matrix {
 };
 
 /// The stored type of a weight (out, in) that is frozen in a small type. It lies in panels of kPanelRows rows (the last
-/// filled up with zeros), so that the vectors of a product of one row, whose lanes are rows of the weight, are read from
-/// one stream of memory and never transposed. A panel holds, for every kind,
+/// filled up with zeros). The lanes of a vector are rows of the weight: so a product of one row reads one stream of memory
+/// and transposes nothing. A panel holds
 ///   bfloat16: column after column, the kPanelRows numbers of that column
 ///   int8:     block after block of kScaleColumns columns: kPanelRows scales (float16), then its columns as above
-constexpr int kPanelRows = 32, kScaleColumns = 32;
+constexpr Index kPanelRows = 32, kScaleColumns = 32;
+constexpr Index kScaleBytes = 2 * kPanelRows;                            // of a block's scales
+constexpr Index kBlockBytes = kScaleBytes + kScaleColumns * kPanelRows;  // of a whole block
 template <Storage kind>
 struct Panels {};
 

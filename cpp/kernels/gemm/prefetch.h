@@ -6,6 +6,14 @@
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
+/// What lies `bytes` behind p, into the cache of this level. That may be beyond the end of the array, where C++ has no
+/// pointers: so it is computed as an address.
+template <int LEVEL>
+LOOPOS_INLINE inline void prefetch(const void* p, Index bytes) {
+  const auto address = reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(bytes);
+  __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 4 - LEVEL);
+}
+
 /// Walks through what is to be prefetched, cache line by cache line.
 struct Walk {
   const float* at;

@@ -12,7 +12,6 @@
 namespace loopos::kernels {
 namespace {
 
-constexpr Index kScaleBytes = 2 * kPanelRows, kBlockBytes = kScaleBytes + kScaleColumns * kPanelRows;
 constexpr float kLargestHalf = 65504;
 
 std::uint32_t bits_of(float x) {
@@ -93,9 +92,9 @@ Index store_row(Storage kind, const float* from, Index in, Index row, unsigned c
     for (Index c = begin; c < end; ++c) {
       if (kind == Storage::bfloat16)
         write_two(nearest(bits_of(from[c]), 16), places.number(c));
-      else if (scale)
-        *places.number(c) =
-            static_cast<unsigned char>(static_cast<signed char>(std::nearbyint(from[c] / half_value(scale))));
+      else  // without a scale all numbers are 0
+        *places.number(c) = static_cast<unsigned char>(
+            static_cast<signed char>(scale ? std::nearbyint(from[c] / half_value(scale)) : 0.0f));
       const double given = static_cast<double>(from[c]), off = static_cast<double>(places.value(c)) - given;
       error.largest = std::max(error.largest, std::fabs(off));
       error.error_squares += off * off;

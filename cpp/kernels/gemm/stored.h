@@ -1,9 +1,9 @@
 // Weights that are stored small: how numbers are turned into bytes and back (the layout: Panels in matrix.h).
 //   bfloat16: the nearest, ties to even
-//   int8:     the 32 columns of a block share the scale s = float16(max |w| / 127), and q = round(w / s), |q| <= 127; a
-//             scale that is so small that float16 rounds it far down is rounded up. The number is q s, exact in float:
-//             storing it again gives the same bytes.
-// Storing is not in silence: it says how far the stored numbers are from those that were given.
+//   int8:     the 32 columns of a block share the scale s = float16(max |w| / 127), and q = round(w / s), |q| <= 127.
+//             Where float16 rounds so small a scale so far down that |q| would be 128 or more, s is the next one up.
+//             The number is q s, exact in float: storing it again gives the same bytes.
+// Storing says how far the stored numbers are from those that were given.
 #pragma once
 
 #include "kernels/gemm/gemm.h"
@@ -21,7 +21,8 @@ struct StorageError {
 Index panel_bytes(Storage kind, Index in);
 Index stored_bytes(Storage kind, Index out, Index in);
 
-/// Stores rows [first, first + rows) of a weight (out, in) whose memory was zero before. Stops at a number that it refuses, and leaves it at what was stored until there.
+/// Stores rows [first, first + rows) of a weight (out, in). Where a number is refused the weight is of no use: rows
+/// around it are stored or not. Rows that fill up the last panel are never written: the memory begins as zeros.
 StorageError store_rows(Storage kind, const float* from, Index first, Index rows, Index in, unsigned char* weight);
 /// The numbers of rows [first, first + rows), any; and of one column of all rows.
 void load_rows(Storage kind, const unsigned char* weight, Index first, Index rows, Index in, float* to);

@@ -1,14 +1,15 @@
-// Products with a weight that is stored small: packing into float panels, and a few rows times the weight in place. Both
-// turn a stored number into the same float, and both add in the same order.
+// Products with a weight that is stored small: packing into float panels, and a few rows times the weight in place.
+// Both turn a stored number into the same float, and both add in the same order.
 #pragma once
 
 #include "kernels/gemm/block.h"
+#include "kernels/gemm/prefetch.h"
 #include "kernels/gemm/transpose.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-/// Reads one panel of a weight (see Panels in matrix.h). at(column, lane): the vector of rows lane, lane + 1, ... of the
-/// panel, as floats.
+/// Reads one panel of a weight (see Panels in matrix.h). The numbers of rows lane, lane + 1, ... of a column, as floats:
+/// load(column(c) + lane * kNumberBytes, scale(block(block_of(c)), lane)).
 template <Storage kind>
 struct Panel;
 
@@ -44,8 +45,7 @@ struct Panel<Storage::bfloat16> {
 
 template <>
 struct Panel<Storage::int8> {
-  static constexpr Index kColumnBytes = kPanelRows, kScales = 2 * kPanelRows,
-                         kBlock = kScales + kScaleColumns * kPanelRows;
+  static constexpr Index kColumnBytes = kPanelRows;
   const unsigned char* data;
 
   using Scale = V<float>;
@@ -68,9 +68,9 @@ struct Panel<Storage::int8> {
   }
   static Index block_of(Index column) { return column / kScaleColumns; }
   static Index block_end(Index block) { return (block + 1) * kScaleColumns; }
-  const unsigned char* block(Index block) const { return data + block * kBlock; }
+  const unsigned char* block(Index block) const { return data + block * kBlockBytes; }
   const unsigned char* column(Index column) const {
-    return block(block_of(column)) + kScales + column % kScaleColumns * kColumnBytes;
+    return block(block_of(column)) + kScaleBytes + column % kScaleColumns * kColumnBytes;
   }
   /// A product of 7 and 11 bits: exact.
   static V<float> load(const unsigned char* p, Scale scale) {
@@ -155,10 +155,10 @@ inline void pack_stored(const Matrix<Panels<kind>>& b, float* packed) {
   b.transposed ? pack_stored_transposed(b, packed) : pack_stored_rows(b, packed);
 }
 
-constexpr int kPanelVectors = kPanelRows / kLanes;
+constexpr int kPanelVectors = static_cast<int>(kPanelRows) / kLanes;
 
-/// ROWS rows times COUNT panels over one block of depth [begin, end) of k: each sum is one chain over k in ascending
-/// order, as in the micro-kernel.
+/// ROWS rows times COUNT panels over columns [begin, end), one block of depth; x is where the first row has its number
+/// for column `begin`. Each sum is one chain over k in ascending order, as in the micro-kernel.
 template <Storage kind, int ROWS, int COUNT>
 LOOPOS_INLINE inline void add_panels(const Panel<kind>* panels, const float* x, Index x_stride, Index begin, Index end,
                                      V<float>* sums) {
@@ -173,11 +173,12 @@ LOOPOS_INLINE inline void add_panels(const Panel<kind>* panels, const float* x, 
                                   LOOPOS_INLINE { scales[c * kPanelVectors + v] = P::scale(block, v * kLanes); });
       at[c] = panels[c].column(from);
     });
-    for (Index p = from; p < to; ++p) {
+    const float* here = x + (from - begin);
+    for (Index p = 0; p < to - from; ++p) {
       V<float> factor[ROWS];
-      unrolled<ROWS>([&](auto r) LOOPOS_INLINE { factor[r] = V<float>(x[r * x_stride + p]); });
+      unrolled<ROWS>([&](auto r) LOOPOS_INLINE { factor[r] = V<float>(here[r * x_stride + p]); });
       unrolled<COUNT>([&](auto c) LOOPOS_INLINE {
-        __builtin_prefetch(at[c] + kAhead);
+        prefetch<1>(at[c], kAhead);
         unrolled<kPanelVectors>([&](auto v) LOOPOS_INLINE {
           constexpr int vector = c * kPanelVectors + v;
           const V<float> w = P::load(at[c] + v * kLanes * kNumberBytes<kind>, scales[vector]);
@@ -204,7 +205,7 @@ __attribute__((noinline, no_sanitize("undefined"))) void multiply_stored(const R
     const Index end = p + g.depth < w.columns ? p + g.depth : w.columns;
     V<float> sums[ROWS * COUNT * kPanelVectors];
     unrolled<ROWS * COUNT * kPanelVectors>([&](auto t) LOOPOS_INLINE { sums[t] = V<float>(vfloat{}); });
-    add_panels<kind, ROWS, COUNT>(panels, x - w.in, g.x_stride, w.in + p, w.in + end, sums);
+    add_panels<kind, ROWS, COUNT>(panels, x + p, g.x_stride, w.in + p, w.in + end, sums);
     unrolled<ROWS * COUNT * kPanelVectors>([&](auto t) LOOPOS_INLINE {
       constexpr int r = t / (COUNT * kPanelVectors);
       const Index j = column + t % (COUNT * kPanelVectors) * kLanes;
