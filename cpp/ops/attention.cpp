@@ -163,15 +163,19 @@ void attention_forward(Heads<const T> q, Heads<const T> k, Heads<const T> v, con
   const Tiling tiling(shape, options);
   std::atomic<Index> masked{0};
   const Index group = std::max<Index>(1, kQueries / tiling.rows), groups = (tiling.tiles + group - 1) / group;
-  parallel_for(shape.batch * shape.heads * groups, [&](Index task) {
-    const Index b = task / groups / shape.heads, h = task / groups % shape.heads;
-    const Index first = task % groups * group, last = std::min(tiling.tiles, first + group);
-    PackedRows<T, Keys> keys(k, b, shape.kv_head(h), shape.width);
+  // One query of few keys, as when generation begins, is not worth another thread.
+  const Index grain = row_grain(std::min(shape.queries, kQueries) * shape.keys, shape.width + shape.value_width);
+  parallel_blocks(shape.batch * shape.heads * groups, grain, [&](Index begin, Index end) {
     Index here = 0;
-    for (Index tile = first; tile < last; ++tile) {
-      const Tile t(tiling, b, h, tile);
-      keys.cover(tiling, t, tile, last - 1);
-      here += forward_tile(t, q, keys, v, y, lse);
+    for (Index task = begin; task < end; ++task) {
+      const Index b = task / groups / shape.heads, h = task / groups % shape.heads;
+      const Index first = task % groups * group, last = std::min(tiling.tiles, first + group);
+      PackedRows<T, Keys> keys(k, b, shape.kv_head(h), shape.width);
+      for (Index tile = first; tile < last; ++tile) {
+        const Tile t(tiling, b, h, tile);
+        keys.cover(tiling, t, tile, last - 1);
+        here += forward_tile(t, q, keys, v, y, lse);
+      }
     }
     if (here > 0) masked += here;
   });

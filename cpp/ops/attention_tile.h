@@ -127,8 +127,8 @@ kernels::Matrix<T> head_rows(const Heads<const T>& x, Index b, Index h, Index fi
 }
 
 /// Rows of one head of keys (or values), packed as the transposed right operand of a product: once for neighbouring
-/// tiles that see keys from the same one on. A tile that sees others packs its own. Tag: of the memory that holds what
-/// is shared.
+/// tiles that see keys from the same one on. A tile that sees others packs its own. A tile of one query, as in
+/// generation, packs nothing: its product reads each key once, in place. Tag: of the memory that holds what is shared.
 template <class T, class Tag>
 class PackedRows {
  public:
@@ -137,7 +137,7 @@ class PackedRows {
   /// Before the products of tile `number`: packs what it shares with those up to `last`, unless that is done.
   void cover(const Tiling& tiling, const Tile& t, Index number, Index last) {
     const Index begin = t.spans[0].begin;
-    if (begin == begin_) return;
+    if (begin == begin_ || t.rows == 1) return;
     Index count = t.spans[0].count;
     while (++number <= last) {
       const Tile next(tiling, t.b, t.h, number);
@@ -152,15 +152,22 @@ class PackedRows {
   void multiply(const Tile& t, const kernels::Matrix<T>& a, T* c) const {
     struct Own;
     for (const Span& span : t) {
+      const kernels::Output<T> out{c + span.column, t.stride()};
       const bool ready = span.begin == begin_ && span.count <= shared_.source.columns;
-      gemm_packed(a, ready ? shared_ : pack<Own>(span.begin, span.count), span.count, {c + span.column, t.stride()});
+      if (t.rows == 1)
+        gemm_serial(a, columns(span.begin, span.count), out);
+      else
+        gemm_packed(a, ready ? shared_ : pack<Own>(span.begin, span.count), span.count, out);
     }
   }
 
  private:
+  kernels::Matrix<T> columns(Index begin, Index rows) const {
+    return transpose(head_rows(x_, b_, head_, begin, rows, width_));
+  }
   template <class Memory>
   kernels::PackedMatrix<T> pack(Index begin, Index rows) const {
-    kernels::PackedMatrix<T> packed{transpose(head_rows(x_, b_, head_, begin, rows, width_)), nullptr};
+    kernels::PackedMatrix<T> packed{columns(begin, rows), nullptr};
     packed.memory = scratch<T, Memory>(packed.size());
     packed.pack(0, rows);
     return packed;
