@@ -42,7 +42,7 @@ struct Parameter {
   bool take_stale() { return std::exchange(stale, false); }
 };
 
-/// Initial values `first` to `first` + count of a tensor, from an even one: element i of tensor j is a function of
+/// Initial values of elements [first, first + count) of a tensor; `first` is even. Element i of tensor j is a function of
 /// (seed, j, i) alone.
 template <class T>
 void draw_initial(std::uint64_t seed, std::uint64_t tensor, double mean, double std, Index first, Index count, T* to) {
@@ -56,8 +56,8 @@ void draw_initial(std::uint64_t seed, std::uint64_t tensor, double mean, double 
   });
 }
 
-/// weights: what the factors of products are stored as. Those that are stored small are frozen and no parameters: no
-/// traversal of list() comes to them.
+/// weights: the storage of weight matrices and of the token table. One that is stored small is frozen and no parameter:
+/// it is in stored(), not in list(), which all traversals walk.
 template <class T>
 class ParameterSet {
  public:
@@ -96,8 +96,8 @@ class ParameterSet {
   }
 
   /// Places every tensor (64-byte aligned) and draws initial values: element i of tensor j is a function of (seed, j,
-  /// i) alone, drawn as float32 for either dtype. Without a seed the values are whatever was in memory: they are to be
-  /// written by whoever made the model.
+  /// i) alone, drawn as float32 for either dtype. Without a seed the values are whatever was in memory, and whoever made
+  /// the model writes them.
   void allocate(std::optional<std::uint64_t> seed) {
     require_memory("a model of this configuration", 2 * bytes_);  // weights and gradients
     for (auto& p : list_) {

@@ -1,4 +1,4 @@
-// In which type the numbers of a weight lie in memory. What is computed with them is always float arithmetic.
+// In which type the numbers of a weight lie in memory. Products with those that are stored small are computed in float.
 #pragma once
 
 namespace loopos {

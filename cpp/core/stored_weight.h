@@ -1,5 +1,5 @@
-// A weight that is frozen and stored small: what the parameters' set keeps of it. How its bytes are read is the kernels'
-// affair (kernels/gemm/stored.h).
+// A weight that is frozen and stored small, as the set of parameters keeps it. Kernels alone know how its bytes are read
+// (kernels/gemm/stored.h).
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
-// Multi-head self-attention: fused q, k, v projection, norms of q and k or none, rotary positions, attention by heads in
-// place, output projection. qkv rows hold H heads of q, then Hkv of k, then Hkv of v, each of width D, which need not be C / H.
+// Multi-head self-attention: fused q, k, v projection, norms of q and k or none, rotary positions, attention by heads
+// in place, output projection. Rows of qkv hold H heads of q, then Hkv of k, then Hkv of v, each of width D, which need
+// not be C / H.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Layer norm or RMS norm over the channels, with weight and (layer norm) optional bias. With a unit offset it multiplies
-// by 1 + weight, whose gradient is the weight's.
+// Layer norm or RMS norm over the channels, with weight and (layer norm) optional bias. With a unit offset it
+// multiplies by 1 + weight, whose gradient is the weight's.
 #pragma once
 
 #include "layers/plan.h"

@@ -26,7 +26,7 @@ struct Pass {
   /// (B, T) of the whole batch, never falling along a row: a token sees those of its own number alone, and positions
   /// begin again with each. Null: a sequence is one document.
   const Index* documents = nullptr;
-  /// (B), in generation: so many tokens before the first of each sequence fill up its row and are seen by none. Null: 0.
+  /// (B), in generation: so many tokens at the beginning of each row fill it up and are seen by no other. Null: 0.
   const Index* padding = nullptr;
   Positions positions;            // of the tokens: start, start + 1, ... from where their document begins
   const Index* begins = nullptr;  // (B, T): where that is; null: at the first token

@@ -5,12 +5,12 @@
 // Keys and values may come from the queries' own sequence (S = T), from a cache that began before it (S = start + T),
 // or from a memory of another length (cross-attention: S != T, full visibility).
 //
-// Scores exist only for one tile of queries of one head at a time, over the keys that this tile sees: a window costs
-// O(T window) in time, documents that share a row the squares of their lengths, and no (T, S) matrix is ever held for a head, let alone the batch. Backward recomputes
-// p = e^(s - lse) from the saved lse (Dao et al., "FlashAttention", 2022), so forward saves y and lse alone. A row that
-// sees nothing gives y = 0, lse = -inf and is counted by its guard. What a query may not see never reaches it,
-// NaN included: a product that met a number that is not finite is recomputed over the visible pairs alone (0 * NaN
-// would leak).
+// Scores exist only for one tile of queries of one head at a time, over the keys that this tile sees: no (T, S) matrix
+// is ever held, not even for one head. A window costs O(T window) in time, documents that share a row the squares of
+// their lengths. Backward recomputes p = e^(s - lse) from the saved lse (Dao et al., "FlashAttention", 2022), so forward
+// saves y and lse alone. A row that sees nothing gives y = 0, lse = -inf and is counted by its guard. What a query may
+// not see never reaches it, NaN included: a product that met a number that is not finite is recomputed over the visible
+// pairs alone (0 * NaN would leak).
 #pragma once
 
 #include <algorithm>

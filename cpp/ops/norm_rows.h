@@ -26,8 +26,8 @@ struct NormChoice {
 };
 constexpr NormChoice kNorms[] = {{"layernorm", NormKind::layer, "layer_norm"}, {"rmsnorm", NormKind::rms, "rms_norm"}};
 
-/// Where rows lie: `group` of them side by side, and from one group to the next `stride` numbers; stride 0: all of them
-/// side by side. So the heads of a fused projection are rows.
+/// Where rows lie: `group` of them side by side, the next group `stride` numbers further on; stride 0: all of them side
+/// by side. So the heads of a fused projection are rows.
 struct RowPlaces {
   Index group = 1, stride = 0;
   Index at(Index row, Index n) const { return stride ? row / group * stride + row % group * n : row * n; }

@@ -44,8 +44,8 @@ struct Angles {
   }
 };
 
-/// A step asks for the same ones twice per layer, and layers are of two kinds at most: the calling thread keeps the last
-/// two.
+/// A step asks for the same angles twice per layer, and layers are of two kinds at most: the calling thread keeps the
+/// last two.
 template <class T>
 const Angles<T>& angles_of(const Index* positions, Index rows, const Rotation& rotation) {
   thread_local Angles<T> kept[2];

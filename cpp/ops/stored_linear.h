@@ -13,11 +13,11 @@ namespace loopos {
 
 /// Takes its memory, filled with zeros or, with a seed, with initial values.
 void allocate_stored(StoredWeight& weight, std::optional<std::uint64_t> seed = {});
-/// Stores rows [first, first + rows) and adds to what is known of its error; rows from 0 on begin anew. The flat place in
-/// `from` of a number that cannot be stored (NaN, infinite, beyond the range), or -1.
+/// Stores rows [first, first + rows) and adds their error to the weight's, which begins anew with row 0. Returns the flat
+/// place in `from` of a number that cannot be stored (NaN, infinite, beyond the range), or -1.
 Index store_rows(StoredWeight& weight, const float* from, Index first, Index rows);
-/// The numbers that products compute with: of rows [first, first + rows); and scale times those of rows ids[0], ids[1], ...;
-/// (rows, in).
+/// The numbers that products compute with, (rows, in): of rows [first, first + rows); and of rows ids[0], ids[1], ...,
+/// each times scale.
 void load_stored(const StoredWeight& weight, Index first, Index rows, float* to);
 void look_up_stored(const Index* ids, const StoredWeight& weight, Index rows, double scale, float* y);
 
