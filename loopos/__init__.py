@@ -19,6 +19,7 @@ except ImportError as error:
 
 from loopos import ops, optim
 from loopos._core import get_num_threads, guard_counts, reset_guard_counts, set_num_threads
+from loopos.adapters import LoRA
 from loopos.build_info import __version__, show_config
 from loopos.config import ModelConfig
 from loopos.errors import Birth, CheckpointError, NonFiniteError
@@ -33,6 +34,7 @@ __all__ = [
     "Callback",
     "CheckpointError",
     "GradcheckError",
+    "LoRA",
     "Model",
     "ModelConfig",
     "NonFiniteError",

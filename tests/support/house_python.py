@@ -24,6 +24,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "births data monitor",
     "generation",
     "hf",
+    "adapters",
     "saved",
     "companions",
     "model optim",

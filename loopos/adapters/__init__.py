@@ -1,0 +1,5 @@
+"""Adapters: a few matrices that learn beside a frozen model, and the folders in which they are kept."""
+
+from .lora import LoRA
+
+__all__ = ["LoRA"]
