@@ -101,14 +101,16 @@ class Transformer {
     return py::make_tuple(result.sum, result.count);
   }
 
-  py::array_t<double> losses(const py::object& ids, const py::object& targets, Index ignore_index) {
+  py::array_t<double> losses(const py::object& ids, const py::object& targets, Index ignore_index,
+                             const py::object& documents) {
     const auto in = checked_ids("Model.losses", ids, gpt_.config());
+    const auto own = checked_documents("Model.losses", documents, in.shape);
     const auto labels = checked_targets("Model.losses", targets, in.shape, gpt_.config(), ignore_index);
     auto result = output<double>({in.shape[0], in.shape[1]});
     double* out = result.mutable_data();
     const Computing computing;
     std::lock_guard<std::mutex> lock(mutex_);
-    gpt_.loss(Pass::whole(in.shape[0], in.shape[1]), in.data, labels.data, {ignore_index});
+    gpt_.loss(pass_over(in.shape, own), in.data, labels.data, {ignore_index});
     std::copy_n(gpt_.losses().data(), in.size(), out);
     return result;
   }
@@ -328,6 +330,7 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100, arg("documents") = py::none(),
            "(sum of losses, number of targets that count).")
       .def("losses", &Class::losses, arg("ids"), arg("targets"), arg("ignore_index") = -100,
+           arg("documents") = py::none(),
            "The loss of each position (B, T), in double; 0 where the target does not count.")
       .def("workspace_bytes", &Class::workspace_bytes, arg("batch"), arg("time"), arg("training"),
            "Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken.")

@@ -114,10 +114,10 @@ class Model(Companions):
         return total / count if count else 0.0
 
     @_serialised
-    def losses(self, ids: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def losses(self, ids: np.ndarray, targets: np.ndarray, *, documents: np.ndarray | None = None) -> np.ndarray:
         """The cross-entropy in nats of each position, float64 (B, T): minus the log-probability of its target; 0 where
-        that is -100. ids, targets as in :meth:`loss`; logits are held for a tile of positions at a time."""
-        return self._core.losses(ids, targets)
+        that is -100. ids, targets, documents as in :meth:`loss`; logits are held for a tile of positions at a time."""
+        return self._core.losses(ids, targets, documents=documents)
 
     @_serialised
     def loss_and_grads(
