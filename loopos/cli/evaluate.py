@@ -35,7 +35,8 @@ EVAL = """Print how good the model in FOLDER is on TEXT.
                        question), choices, answer (index from 0, or letter). Accuracy by summed log-likelihood, and by
                        that over the bytes of the choice
   --metric exact       greedy answers compared with the expected ones: JSON lines of prompt and completion, or of
-                       messages. White space counts once
+                       messages. White space counts once. Of a prompt that does not fit the end is read, behind the
+                       tokenizer's token for the beginning of a text; how many these were is told
 
 Accuracies have an interval of 95 % (Wilson). With --compare, a table of several models on the same TEXT, with paired
 intervals of the differences from the first.

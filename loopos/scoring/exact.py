@@ -11,7 +11,7 @@ import numpy as np
 
 from loopos.generation.stopping import decoding
 from loopos.model import Model
-from loopos.text import prompt_ids
+from loopos.text import before_text, prompt_ids
 
 from .examples import Exact
 from .intervals import WILSON, Interval, wilson
@@ -22,7 +22,8 @@ NORMALISATION = "Unicode NFC, runs of white space as one blank, none at the ends
 
 @dataclass(frozen=True)
 class ExactScores:
-    """right: (N,); answers: what the model wrote; cut: prompts of which only the end was read."""
+    """right: (N,); answers: what the model wrote; cut: prompts of which only the end was read, behind what the
+    tokenizer puts before a text."""
 
     right: np.ndarray
     answers: tuple[str, ...]
@@ -65,8 +66,8 @@ def match(
     """Answers each prompt greedily, up to ``max_new_tokens`` or the first token of ``eos`` (None: the model's
     ``stop_ids``), and compares text with text, both :func:`normalised`. A prompt begins with what the tokenizer puts
     before a text; messages become one by its chat template."""
-    room = model.config.context_length - max_new_tokens
-    if room < 1:
+    room, begin = model.config.context_length - max_new_tokens, before_text(tokenizer)
+    if room < 1 + len(begin):
         raise ValueError(
             f"max_new_tokens {max_new_tokens} leaves no room for a prompt in the model's context_length, "
             f"{model.config.context_length}"
@@ -76,7 +77,7 @@ def match(
         raise ValueError("a prompt must have at least one token, got an empty one")
     cut = sum(len(ids) > room for ids in prompts)
     ends = model.stop_ids if eos is None else eos
-    written = greedy(model, [ids[-room:] for ids in prompts], max_new_tokens, ends, advance)
+    written = greedy(model, [_fitted(ids, begin, room) for ids in prompts], max_new_tokens, ends, advance)
     answers = list(map(decoding(tokenizer), written))
     right = [normalised(answer) == normalised(each.completion) for answer, each in zip(answers, examples, strict=True)]
     return ExactScores(np.array(right), tuple(answers), cut)
@@ -90,6 +91,13 @@ def _prompt(tokenizer: Any, example: Exact) -> np.ndarray:
         raise ValueError("messages need a tokenizer with a chat template, and this model's has none; use prompts")
     text = str(render([dict(message) for message in example.prompt], add_generation_prompt=True))
     return np.array(tokenizer.encode(text), np.int64)
+
+
+def _fitted(ids: np.ndarray, begin: Sequence[int], room: int) -> np.ndarray:
+    """The end of a prompt that is longer than ``room``, as the lm-evaluation-harness has it, but behind ``begin`` where
+    the prompt has that: without its first token many a model writes nothing of sense."""
+    kept = len(begin) if list(ids[: len(begin)]) == list(begin) else 0
+    return ids if len(ids) <= room else np.concatenate([ids[:kept], ids[len(ids) - room + kept :]])
 
 
 def greedy(

@@ -58,24 +58,32 @@ def test_prompts_are_answered_together_each_to_its_own_end(model, monkeypatch):
     assert told == [4, 2, 2]
 
 
-def test_a_prompt_begins_with_what_the_tokenizer_puts_there_and_messages_with_what_the_template_writes(model):
-    class Begins(Chat):
-        backend = None
+class Begins(Chat):
+    """It puts the byte 1 before a text."""
 
-        def encode(self, text, add_special_tokens=False):
-            return [*[1] * add_special_tokens, *super().encode(text)]
+    backend = None
 
-    given = []
+    def encode(self, text, add_special_tokens=False):
+        return [*[1] * add_special_tokens, *super().encode(text)]
+
+
+@pytest.fixture
+def spy(model):
+    """A model that keeps in ``given`` the prompts that it is asked to continue, as bytes."""
 
     class Spy:
-        config, stop_ids = model.config, []
+        config, stop_ids, given = model.config, [], []
 
         def generate(self, prompts, *a, **k):
-            given.extend(prompts)
+            self.given.extend(bytes(ids.tolist()) for ids in prompts)
             return model.generate(prompts, *a, **k)
 
-    match(Spy(), Begins(), [Exact("hi", "x"), Exact(({"role": "user", "content": "hi"},), "x")], max_new_tokens=4)
-    assert sorted(bytes(ids.tolist()) for ids in given) == [b"\x01hi", b"u:hi\na:"]
+    return Spy()
+
+
+def test_a_prompt_begins_with_what_the_tokenizer_puts_there_and_messages_with_what_the_template_writes(spy):
+    match(spy, Begins(), [Exact("hi", "x"), Exact(({"role": "user", "content": "hi"},), "x")], max_new_tokens=4)
+    assert sorted(spy.given) == [b"\x01hi", b"u:hi\na:"]
 
 
 def test_prompts_and_messages_are_answered(model):
@@ -103,10 +111,24 @@ def test_what_cannot_be_answered_is_refused(model):
         match(model, ByteTokenizer(), [Exact(({"role": "user", "content": "hi"},), "x")], max_new_tokens=4)
     with pytest.raises(ValueError, match="max_new_tokens 32 leaves no room"):
         match(model, ByteTokenizer(), [Exact("a", "b")], max_new_tokens=32)
+    with pytest.raises(ValueError, match="max_new_tokens 31 leaves no room"):
+        match(model, Begins(), [Exact("a", "b")], max_new_tokens=31)
     with pytest.raises(ValueError, match="at least one token"):
         match(model, ByteTokenizer(), [Exact("", "b")], max_new_tokens=4)
 
 
-def test_a_long_prompt_keeps_its_end(model):
-    found = match(model, ByteTokenizer(), [Exact("zzzz" * 9 + "u:hi\na:", "x")], max_new_tokens=20, eos=[10])
-    assert found.cut == 1
+@pytest.mark.parametrize(
+    ("tokenizer", "prompt", "read"),
+    [
+        (ByteTokenizer(), "z" * 36 + "u:hi\na:", b"zzzzzu:hi\na:"),
+        (Begins(), "z" * 36 + "u:hi\na:", b"\x01zzzzu:hi\na:"),
+        (Begins(), "zzzzu:hi\na:", b"\x01zzzzu:hi\na:"),  # fits just so
+        (Begins(), ({"role": "\x01", "content": "z" * 36},), b"\x01zzzzzzzz\na:"),  # a template that writes it
+        (Begins(), ({"role": "u", "content": "z" * 36},), b"zzzzzzzzz\na:"),  # and one that does not
+    ],
+    ids=["no beginning", "a beginning", "it fits", "of a template", "none of a template"],
+)
+def test_a_long_prompt_keeps_its_end_and_its_beginning(spy, tokenizer, prompt, read):
+    found = match(spy, tokenizer, [Exact(prompt, "x")], max_new_tokens=20, eos=[10])
+    assert spy.given == [read]
+    assert found.cut == (prompt != "zzzzu:hi\na:")
