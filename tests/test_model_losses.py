@@ -33,5 +33,5 @@ def test_documents_of_a_row_have_the_losses_of_rows_of_their_own(family, batch):
     np.testing.assert_allclose(found, apart, rtol=1e-12)
     assert not np.allclose(found[:, 4:], model.losses(ids, targets)[:, 4:])
     assert found.sum() / (targets >= 0).sum() == pytest.approx(model.loss(ids, targets, documents=documents), rel=1e-12)
-    with pytest.raises(ValueError, match="Model.losses: documents"):
+    with pytest.raises(ValueError, match=r"Model\.losses: documents"):
         model.losses(ids, targets, documents=documents[:, ::-1])
