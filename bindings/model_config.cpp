@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include "ops/modulate.h"
 #include "stored.h"
 
 namespace loopos::bind {
@@ -72,6 +73,7 @@ py::dict choices() {
   choices["attention_bias"] = names_of(kAttentionBiases);
   choices["qk_norm"] = names_of(kQkNorms);
   choices["norm_placement"] = names_of(kNormPlacements);
+  choices["gate"] = names_of(gate_kinds());
   return choices;
 }
 

@@ -81,6 +81,7 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_attention(ops);
   bind::bind_cross_entropy(ops);
   bind::bind_activation(ops);
+  bind::bind_modulate(ops);
   bind::bind_dropout(ops);
   bind::bind_linear(ops);
   bind::bind_stored(ops);

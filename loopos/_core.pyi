@@ -849,6 +849,28 @@ class ops:
         """
 
     @staticmethod
+    def modulate(
+        x: typing.Any, z: typing.Any, d: typing.Any, *, gate: str = "sigmoid", additive_scale: typing.Any = 0.1
+    ) -> typing.Any:
+        """
+        y = gate(z) x + additive_scale d, element by element.
+
+        x, z, d: of one shape and dtype; z None: no gate, y = x + additive_scale d. gate: "sigmoid", 1/2 + sigmoid(z); "tanh",
+        1 + tanh(z) / 2; both 1 at 0 and between 1/2 and 3/2; "document", 1/2 + sigmoid(z) / 2, which is 3/4 at 0. An unknown
+        name or a scale that is not finite: ValueError. Returns y of x's shape.
+        """
+
+    @staticmethod
+    def modulate_backward(
+        dy: typing.Any, x: typing.Any, z: typing.Any, *, gate: str = "sigmoid", additive_scale: typing.Any = 0.1
+    ) -> tuple:
+        """
+        Gradients of modulate: (dx, dz, dd).
+
+        dx = dy gate(z), dz = dy x gate'(z), dd = additive_scale dy. dy, x, z: of one shape and dtype; z None: dz is None.
+        """
+
+    @staticmethod
     def position_embedding(
         x: typing.Any, weight: typing.Any, *, start: typing.Any = 0, positions: typing.Any = None
     ) -> typing.Any:

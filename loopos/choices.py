@@ -92,6 +92,7 @@ POSITIONS: tuple[str, ...] = _COMPUTED["position"]
 ATTENTION_BIASES: tuple[str, ...] = _COMPUTED["attention_bias"]
 QK_NORMS: tuple[str, ...] = _COMPUTED["qk_norm"]
 NORM_PLACEMENTS: tuple[str, ...] = _COMPUTED["norm_placement"]
+GATES: tuple[str, ...] = _COMPUTED["gate"]
 
 
 def named_there(*names: str, gated: bool) -> dict[str, str]:

@@ -166,6 +166,24 @@ def _gated(found: Mapping[str, Any], n: Numbers, name: str, value: Any, slope: A
     return n.product({"dy": dy, "up": up, said: slope})
 
 
+def _modulate(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    """x by its gate and d by its scale; backward, dy by one of them."""
+    gate, scale = np.longdouble(n.number("gate", 1.0)), np.longdouble(n.number("additive_scale", 1.0))
+    if found["phase"] == "backward":
+        dy = {"dy": n["dy"][0]}
+        if found["tensor"].endswith(".dz"):
+            return n.product({**dy, "slope of the gate": np.longdouble(n.number("gate_slope", 0.0)), "x": n["x"][0]})
+        if found["tensor"].endswith(".dd"):
+            return n.product({**dy, "additive_scale": scale})
+        return n.product({**dy, "gate": gate})
+    x, d = n["x"][0], n["d"][0]
+    for factors in ({"x": x, "gate": gate}, {"d": d, "additive_scale": scale}):
+        if abs(np.prod(np.array(list(factors.values()), np.longdouble))) > n.limit:
+            return n.product(factors)
+    parts = {"x times gate": x * gate, "d times additive_scale": d * scale}
+    return n.addition(parts, sum(parts.values()))
+
+
 def _cross_entropy(found: Mapping[str, Any], n: Numbers) -> Evidence:
     if found["phase"] == "backward":
         return n.product(
@@ -199,6 +217,7 @@ _OPS = {
     "add": _add,
     "rope": _rope,
     **{row.op: _activation for row in ROWS.values()},
+    "modulate": _modulate,
     "cross_entropy": _cross_entropy,
     "accumulate": _accumulate,
     "global_norm": _global_norm,

@@ -14,7 +14,7 @@ import numpy as np
 
 import loopos
 from loopos import ops
-from loopos.choices import ACTIVATIONS, FUNCTIONS
+from loopos.choices import ACTIVATIONS, FUNCTIONS, GATES
 
 F = np.float32
 erfc = np.vectorize(math.erfc)
@@ -88,6 +88,11 @@ def calls():
             table[name] = (partial(ops.gated, f=row.f), [flat, flat])
             table[f"{name}_dgate"] = (lambda *a, back=back: back(*a)[0], [flat] * 3)
             table[f"{name}_dup"] = (lambda *a, back=back: back(*a)[1], [flat] * 3)
+    for gate in GATES:
+        table[f"modulate_{gate}"] = (partial(ops.modulate, gate=gate), [flat] * 3)
+        back = partial(ops.modulate_backward, gate=gate)
+        for i, part in enumerate(("dx", "dz", "dd")):
+            table[f"modulate_{gate}_{part}"] = (lambda *a, back=back, i=i: back(*a)[i], [flat] * 3)
     table |= {
         "softmax": (ops.softmax, [wide]),
         "log_softmax": (ops.log_softmax, [wide]),
