@@ -16,6 +16,7 @@ from loopos.data.examples.data import ExampleData
 from loopos.data.examples.data import find as find_examples
 from loopos.data.reading import load, train_eval_split
 from loopos.data.sources import open_sources
+from loopos.generation.stopping import decoding
 from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
 from loopos.run.callbacks import Callback
@@ -174,12 +175,12 @@ def train(given: dict[str, Any]) -> Reply:
         print(f"Hugging Face folder: {run['export']}")
     sample = None
     streamed = not isinstance(data, ExampleData) and tokenizer is not None  # examples are asked, not gone on with
-    if run.get("sample", options.SAMPLE) and streamed and tokenizer.vocab_size == model.config.vocab_size:
+    if run.get("sample", options.SAMPLE) and streamed and tokenizer.vocab_size <= model.config.vocab_size:
         print("sample:")
         written = folders.continued(
             result.model, data[-1:], run.get("sample", options.SAMPLE), temperature=options.TEMPERATURE
         )
-        print(sample := tokenizer.decode(written[1:]))
+        print(sample := decoding(tokenizer)(written[1:].tolist()))
     return Reply(_told(result) | {"export": run.get("export"), "sample": sample})
 
 

@@ -30,6 +30,11 @@ def test_train_prints_held_out_loss_and_a_sample(text, capsys):
     assert err == ""
 
 
+def test_a_sample_of_a_vocabulary_that_is_larger_than_its_tokenizer(text, capsys):
+    assert main(["train", text, *QUICK, "--vocab-size", "1000", "--max-steps", "1", "--sample", "40"]) == 0
+    assert "sample:\n" in capsys.readouterr().out  # ids that are no token have no text
+
+
 def test_train_without_a_text_learns_the_one_every_python_carries(capsys):
     assert main(["train", *QUICK, "--max-steps", "1", "--batch-size", "64", "--sample", "0"]) == 0
     assert "held-out loss 5." in capsys.readouterr().out
