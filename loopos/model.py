@@ -305,9 +305,10 @@ class Model(Companions):
         """Writes a folder that transformers opens with nothing missing; atomic. Of a model that came from a Hugging
         Face folder, its tokenizer, chat template, generation_config.json and special tokens go along; of one that
         loopos.train trained, a model card (README.md), which never replaces one that a person wrote. ValueError names
-        the field that keeps a configuration from being of a family of theirs. Of bfloat16 weights the file is F32,
-        exactly; int8 weights are refused: what they left out would be missing from the folder."""
-        arrays = storage.to_save("save_pretrained", self._core, self._weights)
+        the field that keeps a configuration from being of a family of theirs. Of bfloat16 weights the file is BF16,
+        or F32 where a norm or bias has digits that BF16 lacks, exact in either case; int8 weights are refused: what
+        they left out would be missing from the folder."""
+        arrays = storage.for_folder("save_pretrained", self._core, self._weights)
         hf.write_pretrained(folder, self._config, arrays, self.source, self.record)
 
     # Copies: copy.copy, copy.deepcopy and pickle all give a model that shares nothing with this one

@@ -67,8 +67,23 @@ def refuse_small(function: str, weights: str) -> None:
         raise ValueError(f"{function}: {ONLY_ADAPTERS.format(weights)}")
 
 
+def for_folder(function: str, core: Any, weights: str) -> dict[str, np.ndarray]:
+    """What a folder of the model holds: the bits (uint16) of one stored as bfloat16, where its parameters (norms and
+    the like, which are float32) have no digits beyond these; else as :func:`to_save`."""
+    plain = core.parameters()
+    if weights != "bfloat16" or any(np.any(view.view(np.uint32) & 0xFFFF) for view in plain.values()):
+        return to_save(function, core, weights)
+    shapes = {each["name"]: each["shape"] for each in core.stored()}
+
+    def upper_halves(name: str) -> np.ndarray:
+        wide = plain[name] if name in plain else core.load_stored(name, 0, shapes[name][0])
+        return (wide.view(np.uint32) >> 16).astype(np.uint16)
+
+    return {name: upper_halves(name) for name in core.names()}
+
+
 def to_save(function: str, core: Any, weights: str) -> dict[str, np.ndarray]:
-    """What a folder or a file of the model holds: bfloat16 becomes F32, exactly. ValueError for int8."""
+    """Every weight of the model in its dtype: bfloat16 becomes float32, exactly. ValueError for int8."""
     if weights == "int8":
         raise ValueError(
             f"{function}: the weights of this model are stored as int8, and what is saved would hold what that left of "

@@ -4,6 +4,7 @@ they make no sense."""
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import loopos
 from loopos import NonFiniteError, optim, storage
 from loopos.births.birth import find_birth
+from loopos.files.mapped import map_safetensors
 
 SMALL = ("bfloat16", "int8")
 
@@ -136,11 +138,22 @@ def test_folders(family, batch, weights, tmp_path):
         with pytest.raises(ValueError, match="stored as int8"):
             model.save_pretrained(tmp_path / "again")
         return
-    model.save_pretrained(tmp_path / "again")
-    again = loopos.Model.from_pretrained(tmp_path / "again", dtype="float32")
-    numbers = storage.all_weights(model._core)
-    for name, value in again.parameters().items():
-        assert value.tobytes() == numbers[name].tobytes(), name
+    for view in model.parameters().values():
+        view.view(np.uint32)[...] &= 0xFFFF0000  # as a BF16 file has them
+    for kind, said in (("BF16", "bfloat16"), ("F32", "float32")):
+        model.save_pretrained(tmp_path / kind)
+        assert json.loads((tmp_path / kind / "config.json").read_text())["dtype"] == said
+        assert {each.dtype for each in map_safetensors(tmp_path / kind / "model.safetensors").values()} == {kind}
+        again = loopos.Model.from_pretrained(tmp_path / kind, dtype="float32")
+        numbers = storage.all_weights(model._core)
+        for name, value in again.parameters().items():
+            assert value.tobytes() == numbers[name].tobytes(), name
+        model.parameters()["final_norm.weight"][3] = 1 + 2**-20  # which bfloat16 has no digits for
+    model.parameters()["final_norm.weight"][3] = np.inf
+    with pytest.raises(NonFiniteError) as caught:
+        model.save_pretrained(tmp_path / "BF16")
+    assert (caught.value.birth.tensor, caught.value.birth.index) == ("final_norm.weight", (3,))
+    assert caught.value.birth.value == np.inf
 
 
 @pytest.mark.parametrize("weights", SMALL)

@@ -28,6 +28,7 @@ from .tensors import Weights, weights_of
 
 MAX_CONFIG_BYTES = 16 << 20
 ADAPTER = "adapter_config.json"
+WRITTEN = {"float32": "float32", "float64": "float64", "uint16": "bfloat16"}  # of arrays: what config.json calls it
 
 
 class Opened(NamedTuple):
@@ -99,12 +100,12 @@ def write_pretrained(
 ) -> None:
     """Write config.json, generation_config.json and model.safetensors, so that transformers opens the folder.
 
-    arrays: the parameters by LoopOS name, all float32 or all float64, which is also the dtype of the file. source: of
-    the folder that the model came from; its tokenizer, chat template, generation_config.json and the other settings of
-    its config.json are written too, and what the folder has of another tokenizer is removed. record: of the run that
-    trained the model; then a model card is written, unless the folder has a README.md that is not ours or that someone
-    changed. Each file is replaced whole or not at all, and durably. A config of several families is written as the
-    source's.
+    arrays: the parameters by LoopOS name, all float32, all float64, or all bfloat16, whose bits come as uint16; that is
+    also the dtype of the file. source: of the folder that the model came from; its tokenizer, chat template,
+    generation_config.json and the other settings of its config.json are written too, and what the folder has of another
+    tokenizer is removed. record: of the run that trained the model; then a model card is written, unless the folder has
+    a README.md that is not ours or that someone changed. Each file is replaced whole or not at all, and durably. A
+    config of several families is written as the source's.
 
     Raises ValueError for a config of no family or arrays that are not its parameters, TypeError for another dtype,
     NonFiniteError for a weight that is NaN or infinite, all before anything is written.
@@ -112,7 +113,7 @@ def write_pretrained(
     family = FAMILIES[family_of(config, source.settings.get("model_type") if source is not None else None)]
     slots = list(layout(config, family.names))
     _check_arrays({slot.name: slot.shape for slot in slots}, arrays)
-    dtype = str(next(iter(arrays.values())).dtype)
+    dtype = WRITTEN[str(next(iter(arrays.values())).dtype)]
     parts = (part for slot in slots for part in slot.parts(np.asarray(arrays[slot.name])))
     tensors = {part.source: (part.shape, part.view) for part in parts}
     settings = to_json(config, family, dtype)
@@ -167,18 +168,20 @@ def _check_arrays(expected: dict[str, tuple[int, ...]], arrays: Mapping[str, np.
             f"{unexpected}, of another shape {other}"
         )
     dtypes = sorted({str(array.dtype) for array in arrays.values()})
-    if dtypes not in (["float32"], ["float64"]):
-        raise TypeError(f"save_pretrained: the arrays must be all float32 or all float64, got {', '.join(dtypes)}")
+    if len(dtypes) != 1 or dtypes[0] not in WRITTEN:
+        known = " or ".join(f"all {dtype}" for dtype in WRITTEN)
+        raise TypeError(f"save_pretrained: the arrays must be {known}, got {', '.join(dtypes)}")
     refuse_nonfinite("save_pretrained", arrays)
 
 
 def refuse_nonfinite(where: str, arrays: Mapping[str, np.ndarray]) -> None:
     """NonFiniteError for the first weight that is NaN or infinite."""
     for name, array in arrays.items():
-        bad = np.argwhere(~np.isfinite(array))
+        numbers = (array.astype(np.uint32) << 16).view(np.float32) if array.dtype == np.uint16 else array
+        bad = np.argwhere(~np.isfinite(numbers))
         if len(bad):
             index = tuple(int(i) for i in bad[0])
             layer = next((int(part) for part in name.split(".") if part.isdigit()), None)
             cause = "weight not finite: it was not finite when the model was about to be saved"
-            birth = Birth(None, "forward", layer, "parameter", name, index, float(array[index]), cause)
+            birth = Birth(None, "forward", layer, "parameter", name, index, float(numbers[index]), cause)
             raise NonFiniteError(birth, f"{where}: nothing was written. {birth}")

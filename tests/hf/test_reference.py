@@ -195,6 +195,20 @@ def test_half_precision_files(case, dtype, tmp_path):
         assert np.abs(logits_of(config, arrays, IDS) - expected).max() <= 5e-6 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("case", ["gpt2", "llama", "llama grouped, tied"])
+def test_a_bfloat16_folder_comes_back_bit_for_bit(case, tmp_path):
+    model = reference(CASES[case], torch.bfloat16)
+    model.save_pretrained(tmp_path / "theirs")
+    loopos.Model.from_pretrained(tmp_path / "theirs", weights="bfloat16").save_pretrained(tmp_path / "ours")
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    again, about = load(tmp_path / "ours", dtype="auto", output_loading_info=True)
+    assert not any(about.values())
+    assert again.dtype == torch.bfloat16
+    assert model.state_dict().keys() == again.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
 @pytest.mark.parametrize("case", ["gpt2", "llama grouped, tied"])
 def test_the_bare_model_without_its_head_loads(case, tmp_path):
     model = reference(CASES[case])
