@@ -168,7 +168,8 @@ def train(
             model.inherit(checkpoint.path.parent)
         if isinstance(sources.tokenizer, Tokenizer | ByteTokenizer | CharTokenizer):
             model.reads_with(sources.tokenizer)
-        folder.begin(checkpoint, model.source)
+        audit = getattr(sources.train, "audit", None)
+        folder.begin(checkpoint, model.source, None if audit is None else audit.to_dict())
         stack.enter_context(trained(model, record))
         stopped = run.run()
         observed = watch.findings, sample_of(sources.train, settings), evaluation.best

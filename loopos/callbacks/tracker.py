@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from loopos.run.callbacks import Callback
+from loopos.run.metrics import as_logged
 
 _RENAMED = {"eval_loss": "eval/loss"}
 _NO_NUMBERS = ("step", "model")
@@ -46,7 +47,8 @@ class Tracker(Callback):
         self._try(self.begin, config, info["step"], info["output_dir"])
 
     def on_log(self, info: dict[str, Any]) -> None:
-        numbers = {_RENAMED.get(name, f"train/{name}"): info[name] for name in info if name not in _NO_NUMBERS}
+        given = as_logged(info)
+        numbers = {_RENAMED.get(name, f"train/{name}"): given[name] for name in given if name not in _NO_NUMBERS}
         self._try(self.numbers, {name: _number(value) for name, value in numbers.items()}, info["step"])
 
     def on_alarm(self, info: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
 from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
+from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
 
 from . import checkup, folders, forecast, options, origin, reader
@@ -134,7 +135,7 @@ class _Lines(Callback):
             self._emit({"event": "audit"} | info["audit"].to_dict())
 
     def on_log(self, info: dict[str, Any]) -> None:
-        self._emit({"event": "log"} | {name: value for name, value in info.items() if name != "model"})
+        self._emit({"event": "log"} | {name: value for name, value in as_logged(info).items() if name != "model"})
 
     def on_alarm(self, info: dict[str, Any]) -> None:
         self._emit({"event": "finding"} | {name: value for name, value in info.items() if name != "model"})
@@ -193,12 +194,13 @@ def _trackers(run: dict[str, Any]) -> list[Any]:
 
 def _told(result: loopos.TrainResult) -> dict[str, Any]:
     """The last line of JSON: how the run ended."""
+    last = as_logged(result.history[-1]) if result.history else {}
     verdict = {"kind": result.verdict.kind, "says": result.verdict.says} if result.history else None
     return {
         "event": "result",
         "step": result.step,
-        "loss": result.history[-1]["loss"] if result.history else None,
-        "eval_loss": result.history[-1].get("eval_loss") if result.history else None,
+        "loss": last.get("loss"),
+        "eval_loss": last.get("eval_loss"),
         "best": result.best,
         "stopped": result.stopped,
         "output_dir": result.output_dir,
@@ -239,8 +241,9 @@ def _model(
 def _summary(result: loopos.TrainResult, evaluated: dict[str, Any]) -> str:
     if not result.history:
         return f"the run was already complete: {result.step} updates"
-    last = result.history[-1]
-    text = f"updates {result.step}, loss of the last {last['loss']:.4f}"
+    last = as_logged(result.history[-1])
+    scored = f"loss of the last {last['loss']:.4f}" if "loss" in last else "no loss: the last had no target"
+    text = f"updates {result.step}, {scored}"
     if "eval_loss" in last:
         text += f", held-out loss {in_words(last['eval_loss'])}"
         if evaluated.get("eval_share", 1) < 1:

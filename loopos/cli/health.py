@@ -28,8 +28,12 @@ named. Exit code 0 when they are the same, 1 when not.
   loopos diff runs/a runs/b"""
 REPORT = """Write one HTML page about a run: curves, events, verdict. It needs no network.
 
+With --compare it says whether the loss of another run is lower, or why the two cannot be compared: other learning
+rates, phases or batches.
+
   loopos report runs/a
-  loopos report runs/a --output a.html"""
+  loopos report runs/a --output a.html
+  loopos report runs/a --compare runs/b"""
 REPLAY = """Do the update again that ended a run, from the bundle that its error names, and compare loss, gradient norm
 and place of birth with what was recorded, bit for bit. With a run's folder, its newest bundle. Exit code 0 when it is
 reproduced, 1 when not.
@@ -95,13 +99,15 @@ def _learned(given: dict[str, Any]) -> Any:
 def add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the folder of a run, or its metrics.jsonl")
     parser.add_argument("--output", metavar="FILE", help="where to write it (default: report.html in the run's folder)")
+    parser.add_argument("--compare", metavar="RUN_B", help="another run, whose losses are compared with this one's")
 
 
 def report(given: dict[str, Any]) -> Reply:
     from loopos.health.report.report import write_report
 
-    path = write_report(given["run"], given.get("output"))
-    return Reply({"path": path}, str(path))
+    found = write_report(given["run"], given.get("output"), given.get("compare"))
+    lines = [str(found.path), *([] if found.comparison is None else [str(found.comparison)])]
+    return Reply(plain(found), "\n".join(lines))
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 from loopos import checks
 
 from .messages import Output
+from .metrics import as_logged
 
 HOOKS = ("on_train_begin", "on_step_end", "on_alarm", "on_log", "on_evaluate", "on_save", "on_train_end")
 _INTERVAL = 0.1  # seconds between two texts of the bar: tqdm draws no oftener
@@ -110,9 +111,10 @@ class ProgressBar(Callback):
         if info is None or not waiting:
             return
         now = time.monotonic()
+        scored = as_logged(info)
         self._shown |= {
-            "loss": f"{info['loss']:.4f}",
-            "grad_norm": f"{info['grad_norm']:.3g}",
+            "loss": f"{scored['loss']:.4f}" if "loss" in scored else "none (no target)",
+            "grad_norm": f"{scored['grad_norm']:.3g}" if "grad_norm" in scored else "none",
             "lr": f"{info['learning_rate']:.2e}",
             "tok/s": f"{info['tokens_per_second']:,.0f}",
         }

@@ -15,11 +15,12 @@ from typing import Any
 
 from loopos import hf
 from loopos.errors import NonFiniteError
+from loopos.files import durable
 
 from . import resume as resuming
 from .bundle import Bundle, keep
 from .checkpoint import Checkpoint, CheckpointStore
-from .metrics import BITS, METRICS, MetricsLog, open_log
+from .metrics import AUDIT, BITS, METRICS, MetricsLog, open_log
 from .updates import Update
 
 Write = Callable[[Callable[..., Path]], Path]  # writes a checkpoint by the method of the store that it is given
@@ -43,9 +44,14 @@ class NoFolder:
         """The newest sound checkpoint."""
         return None
 
-    def begin(self, checkpoint: Checkpoint | None, source: hf.Source | None = None) -> None:
-        """Open the logs of the run that begins, or that goes on from ``checkpoint``. source: of the Hugging Face folder
-        that the model came from, which is kept with the run."""
+    def begin(
+        self,
+        checkpoint: Checkpoint | None,
+        source: hf.Source | None = None,
+        audit: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Open the logs of the run that begins, or that goes on from ``checkpoint``. Kept with the run: source, of the
+        Hugging Face folder that the model came from; audit, of the examples that it learns."""
 
     def log(self, record: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl."""
@@ -96,11 +102,20 @@ class RunFolder(NoFolder):
     def latest(self) -> Checkpoint | None:
         return self._store.load_latest()
 
-    def begin(self, checkpoint: Checkpoint | None, source: hf.Source | None = None) -> None:
+    def begin(
+        self,
+        checkpoint: Checkpoint | None,
+        source: hf.Source | None = None,
+        audit: Mapping[str, Any] | None = None,
+    ) -> None:
         if source is not None:
             source.keep(self.path)
         elif checkpoint is None:
             hf.Source.forget(self.path)
+        if audit is not None:
+            durable.write_json(self.path / AUDIT, audit)
+        elif checkpoint is None:
+            (self.path / AUDIT).unlink(missing_ok=True)
         step = 0 if checkpoint is None else checkpoint.step
         self.run_id = resuming.begin(self._store, checkpoint)
         self._metrics = self._stack.enter_context(open_log(self.path / METRICS, step))

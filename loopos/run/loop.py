@@ -24,6 +24,7 @@ from .callbacks import Hooks
 from .evaluation import Evaluation
 from .folder import NoFolder
 from .interrupts import Interrupted, Interrupts
+from .metrics import as_logged
 from .origins import origin_of, origins_of
 from .policy import Policy
 from .record import Record
@@ -183,7 +184,7 @@ class Run:
     def log_metrics(self, entry: dict[str, Any], birth: Birth | None) -> None:
         """A line of metrics.jsonl: the entry, with "birth" of a refused update, and what the watch has to say."""
         described = {} if birth is None else {"birth": str(birth)}
-        self.folder.log(entry | described | self.watch.notes())
+        self.folder.log(as_logged(entry | described) | self.watch.notes())
 
     def keep_refused(self, error: NonFiniteError) -> None:
         """Log the update that ended the run, which is not done and so in no history; write what repeats it, and say in

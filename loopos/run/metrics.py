@@ -22,7 +22,15 @@ from loopos.files import durable
 
 METRICS, BITS = "metrics.jsonl", "bits.jsonl"
 DOCTOR = "doctor.json"  # what the doctor said before the run
+AUDIT = "audit.json"  # the label audit of the examples that the run learns
 _MAX_LINE = 1 << 20
+
+
+def as_logged(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of the history as logs show it: an update without any target has no loss and no gradient norm, where the
+    history has 0.0 by definition."""
+    empty = entry.get("valid_tokens") == 0 and not entry.get("birth")
+    return {name: value for name, value in entry.items() if not (empty and name in ("loss", "grad_norm"))}
 
 
 class MetricsLog:

@@ -87,6 +87,7 @@ def _cap(match: re.Match[str]) -> dict[str, str] | None:
     return {"floor": f"{floor:g}", "cap": f"{-math.log(floor):.2f}"} if floor > 0 else None
 
 
+BEYOND = "beyond-the-entries"  # holds where the log has too few entries to show anything
 _COUNT_CLAMPED = (
     "subtract the row maximum (or use a fused cross-entropy) and take the clamp out; count how many logits it touches"
 )
@@ -183,6 +184,17 @@ CLAIMS: tuple[Symptom, ...] = (
         r"safe loss",
         "a loss made “safe” may only be one that no longer shows the NaN.",
         "see what it returns for a batch whose labels are all masked, and whether the update is then skipped",
+    ),
+    symptom(
+        BEYOND,
+        CERTAIN,
+        "decreas|learning|stable|fully|verified|passed|no nan|meaningful",
+        r"loss (?:is |values? )?decreas\w*|(?:model )?is (?:now )?learning|indicat\w+ learning|training is stable|"
+        r"stable training|\b(?:successfully|fully)[^\n]{0,12} (?:resolv|eliminat|fix)\w*|fix\w* (?:is |are )?verified|"
+        r"test passed|no nan values|(?:positive, )?meaningful loss",
+        "this is said of fewer entries than can show it. Two losses have no trend: batches differ by more. That a "
+        "fault did not come back in a few steps shows nothing where it came later, or at another rate.",
+        "the same data, rate and steps as in the run that failed, logged at every step",
     ),
     symptom(
         "finite-is-not-healthy",

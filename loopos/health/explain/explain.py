@@ -218,7 +218,10 @@ class _Reader:
         for weaker, stronger in _SAID_BETTER.items():
             if stronger & set(merged):
                 merged.pop(weaker, None)
-        doubts = [*(() if self._is_healthy(set(merged)) else self._claims.findings()), *rules.unequal_runs(log)]
+        claimed = () if self._is_healthy(set(merged)) else self._claims.findings()
+        if "insufficient-evidence" not in merged or not log.records:
+            claimed = (each for each in claimed if each.cause != claims.BEYOND)
+        doubts = [*claimed, *rules.unequal_runs(log)]
         return Explanation(tuple(merged.values()), tuple(doubts), self._facts(bool(merged)), tuple(log.notes))
 
     def _is_healthy(self, causes: set[str]) -> bool:

@@ -12,7 +12,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from loopos.files import durable
 
@@ -40,9 +40,10 @@ _SPECIAL = re.compile("[\x1b\x9b\\[\r\b\ufeff\u200b-\u200f\u2060]")  # what :fun
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\x00")
 
 
-def lines_of(source: str | bytes | os.PathLike | BinaryIO, notes: list[str]) -> Iterator[tuple[int, str]]:
-    """(number from 1, text) of all that is not blank in a text, bytes, a file (Path) or a stream of bytes; what is odd
-    about it goes to ``notes``. Of a file beyond HEAD + TAIL the two ends are read, and the lines between are counted.
+def lines_of(source: str | bytes | os.PathLike | IO, notes: list[str]) -> Iterator[tuple[int, str]]:
+    """(number from 1, text) of all that is not blank in a text, bytes, a file (Path) or a stream of bytes or text; what
+    is odd about it goes to ``notes``. Of a file beyond HEAD + TAIL the two ends are read, and the lines between are
+    counted.
 
     Without escape sequences and invisible characters; otherwise the text as it stands."""
     for file, size in _opened(source):
@@ -84,7 +85,7 @@ def _pieces(number: int, line: str) -> Iterator[tuple[int, str]]:
             yield number, piece
 
 
-def _opened(source: str | bytes | os.PathLike | BinaryIO) -> Iterator[tuple[BinaryIO, int | None]]:
+def _opened(source: str | bytes | os.PathLike | IO) -> Iterator[tuple[BinaryIO, int | None]]:
     """(file, size where known)."""
     if isinstance(source, str):
         source = source.encode("utf-8", "surrogatepass")
@@ -94,6 +95,8 @@ def _opened(source: str | bytes | os.PathLike | BinaryIO) -> Iterator[tuple[Bina
     elif isinstance(source, os.PathLike):
         with durable.open_regular(source) as (raw, size), durable.explained("read", source):
             yield io.BufferedReader(raw, 1 << 18), size
+    elif isinstance(source, io.TextIOBase):
+        yield getattr(source, "buffer", None) or io.BytesIO(source.read().encode("utf-8", "surrogatepass")), None
     else:
         yield source, None
 

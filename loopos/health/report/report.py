@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from loopos.health.explain.explain import explain_run
 from loopos.health.explain.run_evidence import births, endings
 from loopos.health.runs import Run, checkpoints, count_lines, read_run
 from loopos.monitor.verdict import of_history
-from loopos.run.metrics import BITS, DOCTOR
+from loopos.run.metrics import AUDIT, BITS, DOCTOR
 
 from .charts import chart, heat_map
+from .compare import RunComparison, compare
+from .counters import counters, table
 
 REPORT = "report.html"
 MAX_EVENTS = 200
@@ -41,18 +44,34 @@ stroke: #63b583 } .c3 { stroke: #b28ad0 } .f0 { fill: #6aa5e8 !important } .f1 {
 _CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "tokens_per_second")
 
 
-def write_report(run: str | os.PathLike, output: str | os.PathLike | None = None) -> Path:
-    """Write the page (``report.html`` in the run's folder unless ``output`` says otherwise); its path.
+@dataclass(frozen=True)
+class Report:
+    """path: of the page; counters: a row each of loss, gradient norm and held-out loss; audit: the label audit of the
+    run's examples, None where it has none; comparison: with another run, None where none was asked for."""
 
-    OSError when the run cannot be read or the page not written, CheckpointError when the log is no regular file."""
+    path: Path
+    counters: list[dict[str, Any]]
+    audit: dict[str, Any] | None
+    comparison: RunComparison | None
+
+
+def write_report(
+    run: str | os.PathLike, output: str | os.PathLike | None = None, other: str | os.PathLike | None = None
+) -> Report:
+    """Write the page (``report.html`` in the run's folder unless ``output`` says otherwise).
+
+    other: a run to compare it with. OSError when a run cannot be read or the page not written, CheckpointError when a
+    log is no regular file."""
     found = read_run(run)
     path = found.folder / REPORT if output is None else Path(output)
-    durable.write_bytes(path, page(found).encode("utf-8", "replace"))
-    return path
+    compared = None if other is None else compare(found, read_run(other))
+    text = page(found, None if compared is None else (Path(other), compared))
+    durable.write_bytes(path, text.encode("utf-8", "replace"))
+    return Report(path, table(counters(found)), _read_audit(found)[0], compared)
 
 
-def page(run: Run) -> str:
-    """The whole page. Everything that comes from a file is escaped."""
+def page(run: Run, other: tuple[Path, RunComparison] | None = None) -> str:
+    """The whole page; other: what it is compared with. Everything that comes from a file is escaped."""
     records = run.records
     events = [*_events(records), *_endings(run)]
     marks = [step for step, _ in events][:MAX_EVENTS]
@@ -62,6 +81,9 @@ def page(run: Run) -> str:
         _summary(run),
         *(f'<p class="note">metrics.jsonl: {escape(text)}</p>' for text in run.damaged),
         _verdict(records),
+        _compared(other),
+        _counted(run),
+        _audit(run),
         chart("loss (nats a token)", {"train": curves["loss"], "eval": curves["eval_loss"]}, marks=marks),
         chart("gradient norm, before clipping", {"gradient norm": curves["grad_norm"]}, logarithmic=True, marks=marks),
         chart("learning rate", {"learning rate": curves["learning_rate"]}, marks=marks),
@@ -75,6 +97,50 @@ def page(run: Run) -> str:
     head = f'<meta charset="utf-8"><title>{escape(run.folder.name)}: LoopOS report</title><style>{_STYLE}</style>'
     body = "\n".join(part for part in parts if part)
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _compared(other: tuple[Path, RunComparison] | None) -> str:
+    if other is None:
+        return ""
+    return f"<h2>Compared with {escape(str(other[0]))} (B)</h2><p>{escape(str(other[1]))}</p>"
+
+
+def _counted(run: Run) -> str:
+    rows = table(counters(run))
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in rows[0])
+    cells = ("".join(f"<td>{escape(_cell(value))}</td>" for value in row.values()) for row in rows)
+    return f"<h2>Numbers</h2><table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _read_audit(run: Run) -> tuple[dict[str, Any] | None, str]:
+    """(the label audit, what is wrong with its file)."""
+    path = run.folder / AUDIT
+    if not path.exists():
+        return None, ""
+    try:
+        found = durable.load_json(path, limit=1 << 22)
+    except (OSError, CheckpointError) as error:
+        return None, str(error)
+    return (found, "") if isinstance(found, dict) else (None, f"{AUDIT}: expected an object")
+
+
+def _audit(run: Run) -> str:
+    found, problem = _read_audit(run)
+    if problem:
+        return f'<h2>Label audit</h2><p class="note">{escape(problem)}</p>'
+    if found is None:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(str(name).replace('_', ' '))}</td><td>{escape(_text(value)[:2000])}</td></tr>"
+        for name, value in found.items()
+    )
+    return f"<h2>Label audit</h2><table>{rows}</table>"
 
 
 def _curve(records: list[dict[str, Any]], name: str) -> list[tuple[float, float | None]]:

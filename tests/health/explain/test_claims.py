@@ -143,3 +143,28 @@ def test_what_is_denied_is_not_claimed(text):
 def test_a_text_that_speaks_of_a_nan_is_doubted_beside_a_healthy_log_too():
     assert "clipping" in doubts("the loss went to nan at step 900: we clip gradients now, that is stable\n" + HEALTHY)
     assert "replaced-values" in doubts("nan_to_num on the gradients\n" + HEALTHY)
+
+
+FEW = "{'loss': 2.2549, 'grad_norm': 1.57, 'learning_rate': 2e-05}\n{'loss': 2.1651, 'grad_norm': 1.66}\n"
+LONG = "".join(f"step {i} loss {3 - 0.05 * i:.3f}\n" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "- Loss decreasing (2.25 -> 2.17), indicating learning",
+        "Model is learning (loss decreasing over steps)",
+        "Training is stable with consistent gradient norms",
+        "The fix successfully resolves the NaN gradient norm issue",
+        "TEST PASSED: No NaN values detected!",
+    ],
+)
+def test_two_entries_carry_no_claim(claim):
+    said = doubts(f"it was nan before\n{FEW}{claim}\n")
+    assert "fewer entries than can show it" in said["beyond-the-entries"]
+    assert "beyond-the-entries" not in doubts(f"it was nan before\n{LONG}{claim}\n")
+    assert "beyond-the-entries" not in doubts(f"it was nan before\n{claim}\n")  # no entry at all
+
+
+def test_an_entry_is_no_claim():
+    assert "beyond-the-entries" not in doubts(f"it was nan before\n{FEW}learning_rate: 2e-5\nvalid tokens 512\n")

@@ -114,3 +114,10 @@ def test_a_line_of_any_length_is_read_in_pieces_of_one_number():
 
 def test_a_compressed_file_is_named():
     assert read(b"PK\x03\x04....")[1] == ["this is a compressed file; unpack it first"]
+
+
+def test_text_that_is_open_is_read_as_its_bytes_are(tmp_path):
+    path = tmp_path / "log"
+    path.write_text("step 1 loss: 2.5 é\n")
+    with path.open(encoding="latin-1") as file:
+        assert read(file)[0] == read(path)[0] == read(io.StringIO("step 1 loss: 2.5 é\n"))[0]

@@ -73,7 +73,7 @@ def test_a_real_run_makes_a_whole_page(tmp_path):
     result = loopos.train(
         config, ids, eval_data=ids, eval_every=10, max_steps=30, log_every=1, output_dir=tmp_path, progress=False
     )
-    path = write_report(tmp_path)
+    path = write_report(tmp_path).path
     html, parsed = path.read_text(), Page(path.read_text())
     assert path == tmp_path / "report.html"
     titles = [attributes["aria-label"] for tag, attributes in parsed.tags if tag == "svg"]
