@@ -88,6 +88,9 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_norm(ops);
   bind::bind_global_norm(ops);
 
+  py::module_ losses = m.def_submodule("losses", "Losses of a student against its teacher.");
+  bind::bind_losses(losses);
+
   bind::bind_machine(m);
   bind::bind_model(m);
   bind::bind_optim(m);

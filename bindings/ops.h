@@ -16,5 +16,6 @@ void bind_linear(py::module_& ops);
 void bind_stored(py::module_& ops);
 void bind_norm(py::module_& ops);
 void bind_global_norm(py::module_& ops);
+void bind_losses(py::module_& losses);
 
 }  // namespace loopos::bind

@@ -17,7 +17,7 @@ except ImportError as error:
     refused(error)
     raise
 
-from loopos import ops, optim
+from loopos import losses, ops, optim
 from loopos._core import get_num_threads, guard_counts, reset_guard_counts, set_num_threads
 from loopos.adapters import LoRA
 from loopos.build_info import __version__, show_config
@@ -49,6 +49,7 @@ __all__ = [
     "gguf",
     "gradcheck",
     "guard_counts",
+    "losses",
     "ops",
     "optim",
     "replay",

@@ -499,6 +499,51 @@ def set_num_threads(n: typing.Any) -> None:
     Sets the number of threads (1 to 1024). Results have the same bits for any number.
     """
 
+class losses:
+    """
+    Losses of a student against its teacher.
+    """
+
+    @staticmethod
+    def cosine(student: typing.Any, teacher: typing.Any) -> tuple:
+        """
+        Mean over rows of 1 - cosine of the angle between student and teacher. Returns (loss, dstudent).
+
+        student, teacher: (..., C). A row of which either is zero has no direction: it counts for nothing (the mean is over the others, its
+        gradient is zero), and it is counted (loopos.guard_counts()["cosine"]).
+        """
+
+    @staticmethod
+    def kl(
+        student: typing.Any, teacher: typing.Any, *, temperature: typing.SupportsFloat | typing.SupportsIndex = 1.0
+    ) -> tuple:
+        """
+        Kullback-Leibler divergence KL(teacher || student) of distributions, by their logits. Returns (loss, dstudent).
+
+        student, teacher: logits (..., V); p and q are their softmax after division by temperature. loss is the mean over rows of
+        sum(p (log p - log q)), times temperature**2, which keeps the size of the gradient (Hinton et al. 2015). A logit of -inf on both sides
+        adds nothing; on the student's alone the loss is inf. A row that is all -inf has no distribution: the loss is NaN, and it is counted
+        (loopos.guard_counts()["kl"]).
+        """
+
+    @staticmethod
+    def mse(student: typing.Any, teacher: typing.Any) -> tuple:
+        """
+        Mean of (student - teacher)**2 over all elements. Returns (loss, dstudent).
+
+        student, teacher: (..., C), one shape and dtype, float32 or float64. loss is a float, computed in double; dstudent = dloss / dstudent of
+        the student's shape. No rows: loss 0.0. The same holds for the other losses here.
+        """
+
+    @staticmethod
+    def normalized_mse(student: typing.Any, teacher: typing.Any) -> tuple:
+        """
+        Mean over rows of |student - teacher|**2 / |teacher|**2: the mean squared error without its scale. Returns (loss, dstudent).
+
+        student, teacher: (..., C). Scaling both by one number leaves the loss as it is. A row whose teacher is zero has no scale: it counts for
+        nothing (the mean is over the others, its gradient is zero), and it is counted (loopos.guard_counts()["normalized_mse"]).
+        """
+
 class machine:
     """
     The limits of this machine, measured.

@@ -15,7 +15,7 @@ from pathlib import Path
 from house_cpp import SUFFIXES, circles
 
 LADDER = [  # folders and modules of loopos/, from the bottom; those of one line do not import each other
-    "build_info checks choices environment errors ops threads trainable",
+    "build_info checks choices environment errors losses ops threads trainable",
     "rope",
     "config",
     "storage",

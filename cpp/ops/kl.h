@@ -1,0 +1,62 @@
+// Kullback-Leibler divergence of a student's distribution from a teacher's, with temperature (Hinton et al. 2015). For
+// rows s and t of V logits and temperature h:
+//   p = softmax(t / h), q = softmax(s / h)
+//   loss = h^2 sum p (log p - log q)           dloss/ds = h (q - p)
+// h^2 keeps the size of the gradient the same at every temperature.
+// A row whose target is ignore_index counts for nothing: loss 0, gradient 0, whatever it holds. What the teacher gives
+// probability 0 adds nothing; what the student alone gives 0 makes the loss +inf. A counted row of which either side is
+// all -inf has no distribution: its loss and gradient are the NaN that the arithmetic gives, and its guard counts it.
+// Stability: the maximum is subtracted before the temperature divides; sums and logarithms are in double; log p - log q
+// is the difference of the shifted logits less that of the logarithms of the totals. Where so little is left that
+// rounding in float could show, the row is summed again in double as p (d + expm1(-d)), d = log p - log q, whose terms
+// are never negative; double always does so.
+#pragma once
+
+#include "core/check.h"
+#include "trace/operands.h"
+
+namespace loopos {
+
+/// Kept of a row for its backward: the largest logits, and the sums of e^((x - top) / h).
+template <class T>
+struct KlRow {
+  T student_top, teacher_top;
+  double student_total, teacher_total;
+};
+
+struct KlOptions {
+  double temperature = 1;
+  Index ignore_index = -100;
+};
+
+/// student, teacher (rows, vocab); targets (rows), or null: every row counts. losses (rows) in double, kept (rows).
+/// Returns the number of rows that count.
+template <class T>
+Index kl_forward(const T* student, const T* teacher, const Index* targets, Index rows, Index vocab,
+                 const KlOptions& options, double* losses, KlRow<T>* kept);
+
+/// dstudent = dloss times the gradient of the sum of the rows' losses. With add it is added to what is there; else it is
+/// overwritten, and may be student itself.
+template <class T>
+void kl_backward(double dloss, const T* student, const T* teacher, const Index* targets, const KlRow<T>* kept,
+                 Index rows, Index vocab, const KlOptions& options, T* dstudent, bool add = false);
+
+/// What made the loss of row r.
+template <class T>
+void kl_operands(Operands& o, const T* student, const T* teacher, Index r, Index vocab, const KlOptions& options) {
+  o.set("temperature", options.temperature);
+  o.take("student", student + r * vocab, vocab);
+  o.take("teacher", teacher + r * vocab, vocab);
+}
+/// What made an element of dstudent in row r; the student's logits may be overwritten by then.
+template <class T>
+void kl_backward_operands(Operands& o, double dloss, const T* teacher, const KlRow<T>* kept, Index r, Index vocab,
+                          const KlOptions& options) {
+  o.set("scale", dloss);
+  o.set("temperature", options.temperature);
+  o.set("student_top", static_cast<double>(kept[r].student_top));
+  o.set("student_total", kept[r].student_total);
+  o.take("teacher", teacher + r * vocab, vocab);
+}
+
+}  // namespace loopos
