@@ -154,7 +154,7 @@ def train(given: dict[str, Any]) -> Reply:
     told = settings.get("progress", True)
     if told or emit is not None:
         say = to_stderr if emit is None else (lambda found: emit({"event": "forecast"} | found.to_dict()))
-        callbacks.append(Forecaster(model, settings, say))
+        callbacks.append(Forecaster(model, say))
     if run.get("doctor", True) and told:  # without progress nothing is printed, so not looked
         callbacks.append(checkup.Checkup(data, tokenizer, settings))
     if emit is not None:

@@ -5,7 +5,8 @@ Callbacks see the run; they cannot change its bits. Each hook gets one dict, ``i
     step   updates done            model  the Model being trained
 
     on_train_begin  + max_steps (updates of the whole run), output_dir, settings (of train, a dict safe for JSON),
-                    audit (LabelAudit of examples, else None)
+                    audit (LabelAudit of examples, else None), forecast (a function that makes a few passes and
+                    gives the Forecast of run/forecast.py: what the run will take)
     on_step_end     + the numbers of the step: loss, grad_norm, learning_rate, epoch, tokens_per_second, valid_tokens,
                       nonfinite. Also called for a step whose update was refused. A true result stops after this step.
     on_evaluate     + eval_loss, eval_tokens (targets scored), eval_share (of eval_data), eval_seconds

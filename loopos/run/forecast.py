@@ -1,21 +1,21 @@
-"""What a run will take, before it takes it: memory by the plan of the core, time by a few updates that are not kept."""
+"""What a run will take, before it takes it: memory by the plan of the core, time by a few passes that are not kept."""
 
 from __future__ import annotations
 
+import os
 import resource
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from loopos import _core
-from loopos.optim.training import for_run, for_training
+from loopos.optim.training import for_run
 
+from . import timing
 from .settings import TrainSettings
 
-PROBES = 3  # updates that are timed, after one to warm up
 MEGABYTE = 1e6
 
 
@@ -50,17 +50,21 @@ class Memory:
 
 @dataclass(frozen=True)
 class Forecast:
-    """update, evaluation: seconds of one; updates, evaluations: how many; memory as above."""
+    """update, evaluation, checkpoint: seconds of one; updates, evaluations, checkpoints: how many, at most where the
+    run may end by itself or keeps the best; memory as above."""
 
     memory: Memory
     update: float
     updates: int
     evaluation: float = 0.0
     evaluations: int = 0
+    checkpoint: float = 0.0
+    checkpoints: int = 0
 
     @property
     def seconds(self) -> float:
-        return self.update * self.updates + self.evaluation * self.evaluations
+        kinds = "update", "evaluation", "checkpoint"
+        return sum(getattr(self, kind) * getattr(self, f"{kind}s") for kind in kinds)
 
     def to_dict(self) -> dict[str, Any]:
         """Safe for JSON."""
@@ -68,9 +72,13 @@ class Forecast:
         return self.memory.to_dict() | {"seconds": self.seconds, **own}
 
     def __str__(self) -> str:
-        scored = f" and {self.evaluations} evaluations of {self.evaluation:.1f} s" if self.evaluations else ""
-        time_ = f"time about {_duration(self.seconds)} ({self.updates} updates of {self.update:.3g} s{scored})"
-        return f"forecast: {self.memory}; {time_}"
+        parts = [
+            f"{number} {kind if number == 1 else kind + 's'} of {seconds:.3g} s"
+            for kind in ("update", "evaluation", "checkpoint")
+            for number, seconds in [(getattr(self, f"{kind}s"), getattr(self, kind))]
+            if number or kind == "update"
+        ]
+        return f"forecast: {self.memory}; time about {_duration(self.seconds)} ({', '.join(parts)})"
 
 
 def _duration(seconds: float) -> str:
@@ -129,34 +137,37 @@ def refuse_unfitting(model: Any, settings: TrainSettings, seq_len: int) -> None:
         )
 
 
-def time_of(model: Any, settings: Mapping[str, Any], seq_len: int) -> tuple[float, float]:
-    """Seconds of one update, and of the forward pass of one batch. Takes a few updates on random ids at the rate 0,
-    with an optimizer of their own: no bit of a weight changes, and no second moments are held: an optimizer that reads
-    and writes each number once waits for the memory, so its time is that of SGD, times what it moves."""
-    rng, rows = np.random.default_rng(0), settings["batch_size"]
-    ids = rng.integers(0, model.config.vocab_size, (rows, seq_len))
-    targets = rng.integers(0, model.config.vocab_size, (rows, seq_len))
-    rule = TrainSettings(**{each.name: settings[each.name] for each in fields(TrainSettings)}).update_rule()
-    moved = 1.0  # as a multiple of weight and gradient read, weight written
-    if rule["rule"] != "muon":  # whose products take the time
-        trained = model.parameters(trainable=True)
-        numbers = sum(view.size for view in trained.values())
-        moved += 2 / 3 * _moments(trained, settings) / max(1, numbers)
-        rule["rule"] = "sgd"
-    with model.lock:
-        optimizer = for_training(model=model, **rule)
-        updates, forwards = [], []
-        for probe in range(PROBES + 1):
-            began = time.perf_counter()
-            for micro in range(settings["grad_accum"]):
-                keywords = {"scale": 1 / targets.size, "step": probe, "micro": micro, "seed": settings["seed"]}
-                model._core.accumulate(ids, targets, **keywords, add=micro > 0)
-            norm, passed = model._core.grad_norm(), time.perf_counter()
-            optimizer.step_core(0.0, 1.0, norm)
-            ended = time.perf_counter()
-            updates.append(passed - began + moved * (ended - passed))
-        for _ in range(2):
-            began = time.perf_counter()
-            model._core.loss(ids, targets)
-            forwards.append(time.perf_counter() - began)
-    return float(np.median(updates[1:])), forwards[-1]
+def of_run(
+    model: Any,
+    settings: TrainSettings,
+    sources: Any,
+    output_dir: str | os.PathLike | None,
+    first: int,
+    total: int,
+    now: int | None = None,
+    held: int | None = None,
+) -> Forecast:
+    """Of the updates from ``first`` to ``total`` of a run of train with these settings and these sources. A few passes
+    are made on its batches, and no bit of the model changes. now, held: as of :func:`memory_of`."""
+    settings_, trained = settings.to_dict(), model.parameters(trainable=True)
+    seq_len = getattr(sources.train, "seq_len", None) or settings.seq_len or model.config.context_length
+    memory = memory_of(model, settings_, seq_len, now, held)
+    moments = _moments(trained, settings_) / max(1, sum(view.size for view in trained.values()))
+    update = timing.update_seconds(model, settings, sources.train, first, total, moments) if total > first else 0.0
+    found = Forecast(memory, update, total - first)
+    if sources.eval is not None and total > first:
+        evaluations = timing.due(settings.eval_every, first, total)
+        found = replace(found, evaluation=timing.evaluation_seconds(model, sources.eval), evaluations=evaluations)
+    if output_dir is not None and total > first:
+        found = with_checkpoints(found, model, output_dir, settings.save_every, settings.keep_best, first)
+    return found
+
+
+def with_checkpoints(
+    found: Forecast, model: Any, output_dir: str | os.PathLike, save_every: int | None, keep_best: bool, first: int = 0
+) -> Forecast:
+    """The forecast of a run that keeps checkpoints in ``output_dir``, the best ones too where ``keep_best``."""
+    weights = sum(view.nbytes for view in model.parameters().values())
+    seconds = timing.checkpoint_seconds(output_dir, weights + found.memory.moments + found.memory.snapshot)
+    times = timing.due(save_every, first, first + found.updates) + found.evaluations * keep_best
+    return replace(found, checkpoint=seconds, checkpoints=times)

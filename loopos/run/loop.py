@@ -23,6 +23,7 @@ from .bundle import Bundle
 from .callbacks import Hooks
 from .evaluation import Evaluation
 from .folder import NoFolder
+from .forecast import Forecast, of_run
 from .interrupts import Interrupted, Interrupts
 from .metrics import as_logged
 from .origins import origin_of, origins_of
@@ -110,6 +111,11 @@ class Run:
                 return "callback"
         return None
 
+    def forecast(self, now: int | None = None, held: int | None = None) -> Forecast:
+        """What the updates to come will take; now, held: as of :func:`loopos.run.forecast.memory_of`."""
+        place = self.folder.path, self.step, self.total
+        return of_run(self.model, self.settings, self.sources, *place, now, held)
+
     def evaluate(self) -> tuple[float, int]:
         """The held-out loss, and over how many targets. One that eval_every asks for, or of the run's end, may be the
         best: an evaluation at a callback's stop would not have been made without it, and counts for nothing."""
@@ -126,7 +132,7 @@ class Run:
         try:
             audit = getattr(self.sources.train, "audit", None)
             begun = {"output_dir": self.folder.path, "settings": self.settings.to_dict(), "audit": audit}
-            self.call("on_train_begin", max_steps=self.total, **begun)
+            self.call("on_train_begin", max_steps=self.total, forecast=self.forecast, **begun)
             stopped = self.loop()
             self.save(final=True)
         except Interrupted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 import loopos
 from loopos.run import forecast
-from loopos.run.forecast import Forecast, Memory, memory_of, refuse_unfitting, time_of
+from loopos.run.forecast import Forecast, Memory, memory_of, refuse_unfitting, with_checkpoints
 from loopos.training import default_settings
 
 MEASURE = """
@@ -55,14 +54,6 @@ def test_the_peak_is_within_15_percent(shape):
     assert 0.85 < float(run.stdout) < 1.15
 
 
-def test_probing_changes_no_bit():
-    model = loopos.Model(loopos.ModelConfig(50, 16, 2, 2, 16, dropout=0.1))
-    before = model.state_dict()
-    update, forward = time_of(model, default_settings(batch_size=2, grad_accum=2).to_dict(), 16)
-    assert update > 0 < forward
-    assert all(np.array_equal(before[name], view) for name, view in model.parameters().items())
-
-
 def test_moments_are_those_of_the_rule():
     model = loopos.Model(loopos.ModelConfig(50, 16, 2, 2, 16))
     numbers = 4 * sum(view.size for view in model.parameters().values())
@@ -76,20 +67,49 @@ def test_the_batches_of_an_update_are_counted():
     assert four == 4 * one == 4 * (2 * 8 * 12 * 16)  # ids and targets of int64
 
 
-def test_the_time_of_an_update_grows_with_what_its_rule_moves(monkeypatch):
-    clock = itertools.count()  # a second between two looks at it
-    monkeypatch.setattr(forecast.time, "perf_counter", lambda: float(next(clock)))
+MEMORY = Memory(now=0, gradients=1, moments=2, activations=3, batches=4, snapshot=5)
+
+
+def test_evaluations_and_checkpoints_take_their_time():
+    found = Forecast(MEMORY, update=2.0, updates=10, evaluation=3.0, evaluations=2, checkpoint=0.5, checkpoints=1)
+    assert found.to_dict()["seconds"] == 26.5
+    assert MEMORY.peak == 15
+    assert "time about 26 s (10 updates of 2 s, 2 evaluations of 3 s, 1 checkpoint of 0.5 s)" in str(found)
+    assert str(Forecast(MEMORY, update=2.0, updates=1)).endswith("time about 2 s (1 update of 2 s)")
+
+
+def test_checkpoints_are_those_of_the_run_and_the_best_ones(monkeypatch):
+    asked = []
+    monkeypatch.setattr(forecast.timing, "checkpoint_seconds", lambda *given: asked.append(given) or 7.0)
     model = loopos.Model(loopos.ModelConfig(50, 16, 1, 2, 16))
-    for rule, factor in (("sgd", 1), ("lion", 1 + 2 / 3), ("adamw", 1 + 4 / 3)):  # (3 + 2 moments) / 3 numbers
-        update, forward = time_of(model, default_settings(optimizer=rule, batch_size=2).to_dict(), 16)
-        assert (update, forward) == (pytest.approx(1 + factor), 1)
+    found = Forecast(MEMORY, update=1.0, updates=10, evaluation=1.0, evaluations=3)
+    for every, best, times in ((None, False, 1), (4, False, 3), (5, False, 2), (5, True, 5)):
+        told = with_checkpoints(found, model, "run", every, best)
+        assert (told.checkpoint, told.checkpoints) == (7.0, times)
+    weights = sum(view.nbytes for view in model.parameters().values())
+    assert set(asked) == {("run", weights + MEMORY.moments + MEMORY.snapshot)}
 
 
-def test_evaluations_take_their_time():
-    memory = Memory(now=0, gradients=1, moments=2, activations=3, batches=4, snapshot=5)
-    found = Forecast(memory, update=2.0, updates=10, evaluation=3.0, evaluations=2)
-    assert (found.to_dict()["seconds"], memory.peak) == (26, 15)
-    assert "time about 26 s (10 updates of 2 s and 2 evaluations of 3.0 s)" in str(found)
+def test_a_run_tells_what_it_will_take_and_it_changes_no_bit(tmp_path):
+    told = []
+
+    class Ask:
+        def on_train_begin(self, info):
+            told.append(info["forecast"]())
+
+    def run(**options):
+        model = loopos.Model(loopos.ModelConfig(50, 16, 2, 2, 16, dropout=0.1))
+        more = {"batch_size": 2, "grad_accum": 2, "eval_data": ids[:100], "progress": False} | options
+        return loopos.train(model, ids, **more).model.state_dict()
+
+    ids = np.arange(1000) % 50
+    settings = {"max_steps": 6, "eval_every": 4, "save_every": 3}
+    asked = run(callbacks=[Ask()], output_dir=tmp_path / "a", **settings)
+    plain = run(output_dir=tmp_path / "b", **settings)
+    assert all(np.array_equal(plain[name], asked[name]) for name in plain)
+    run(callbacks=[Ask()], output_dir=tmp_path / "a", resume="auto", **settings | {"max_steps": 10})
+    assert [(each.updates, each.evaluations, each.checkpoints) for each in told] == [(6, 2, 2), (4, 2, 2)]
+    assert all(min(each.update, each.evaluation, each.checkpoint) > 0 for each in told)
 
 
 def test_what_cannot_fit_is_refused_with_what_to_lower(monkeypatch):
