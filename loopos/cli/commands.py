@@ -46,7 +46,8 @@ With examples and --init other defaults hold: --epochs 3 --batch-size 2 --seq-le
 
 Before the first update stderr tells what the run will take, the label audit of examples, and what the quick checks of
 `loopos doctor` find; the training goes on. --no-doctor leaves out the checks, --no-progress all three and the bar.
-With --json the first two are lines of JSON, also under --no-progress."""
+With --json the first two are lines of JSON, also under --no-progress. The audit is kept as audit.json in output_dir;
+--dry-run tells the forecast alone."""
 GRADCHECK = """Compare the gradients of whole models with differences in float64: of two small models, or of one of the
 size given. Exit code 1 when they disagree."""
 INFO = """Print version, instruction set, threads and how the core was built; with FOLDER, what that folder holds, and

@@ -29,6 +29,10 @@ def run(tmp_path, monkeypatch):
     return "run"
 
 
+def test_an_audit_that_was_not_printed_is_kept(run, tmp_path):
+    assert json.loads((tmp_path / run / "audit.json").read_text())["examples"] == 18  # the last tenth is held out
+
+
 def losses(arguments, capsys):
     capsys.readouterr()
     assert main([*arguments, "--json"]) == 0
