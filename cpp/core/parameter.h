@@ -1,5 +1,6 @@
 // A model's parameters: named tensors in one flat buffer, the gradients of the trainable ones in another, in the same
-// order, so that optimizer, clipping, checkpoint and health each need one traversal.
+// order, so that optimizer, clipping, checkpoint and health each need one traversal. What is added to a finished model
+// (an adapter's matrices) lies in a buffer of its own behind it and can be dropped again.
 #pragma once
 
 #include <algorithm>
@@ -26,11 +27,12 @@ struct Parameter {
   double init_mean = 0, init_std = 0;  // normal(mean, std); std 0 is a constant
   Index layer = -1;                    // number of its block; -1: outside blocks
   std::uint64_t number = 0;            // in the order of execution, those that are stored small counted too
-  Index size = 0, offset = 0;
-  T* value = nullptr;
-  bool trainable = true;  // false: frozen. It has no gradient, and no optimizer touches it
-  T* grad = nullptr;      // null when frozen, and until gradients are allocated
-  bool stale = false;     // grad holds what an earlier update left, and counts as zero
+  Index size = 0;
+  T* value = nullptr;                 // in `values`; null until it is placed
+  std::shared_ptr<Buffer<T>> values;  // shared, as views of it may live on in Python when it is dropped
+  bool trainable = true;              // false: frozen. It has no gradient, and no optimizer touches it
+  T* grad = nullptr;                  // null when frozen, and until gradients are allocated
+  bool stale = false;                 // grad holds what an earlier update left, and counts as zero
 
   /// grad, to be added to.
   T* sum() {
@@ -79,7 +81,8 @@ class ParameterSet {
     return &stored_.back();
   }
 
-  /// The reference stays valid. Order of calls is order of execution and of everything that walks the parameters.
+  /// The reference stays valid until it is dropped. Order of calls is order of execution and of everything that walks
+  /// the parameters; what is added after allocate() waits for the next one.
   Parameter<T>* add(std::string name, std::vector<Index> shape, double mean, double std, Index layer = -1) {
     Parameter<T> p;
     p.name = std::move(name);
@@ -88,41 +91,50 @@ class ParameterSet {
     p.init_mean = mean;
     p.init_std = std;
     p.number = next_++;
-    double count = 1;
-    for (Index n : p.shape) count *= static_cast<double>(n);
-    bytes_ += count * sizeof(T) + kAlignment;
     list_.push_back(std::move(p));
     return &list_.back();
   }
 
-  /// Places every tensor (64-byte aligned) and draws initial values: element i of tensor j is a function of (seed, j,
-  /// i) alone, drawn as float32 for either dtype. Without a seed the values are whatever was in memory, and whoever made
-  /// the model writes them.
-  void allocate(std::optional<std::uint64_t> seed) {
-    require_memory("a model of this configuration", 2 * bytes_);  // weights and gradients
+  /// Places every tensor that has no place yet (64-byte aligned, in one buffer) and draws its initial values: element i
+  /// of tensor j is a function of (seed, j, i) alone, drawn as float32 for either dtype. Without a seed the values are
+  /// whatever was in memory, and whoever made the model writes them. `what` is in the sentence that refuses what does not
+  /// fit in memory.
+  void allocate(std::optional<std::uint64_t> seed, const char* what = "a model of this configuration") {
+    double bytes = 0;
+    for (const auto& p : list_)
+      if (!p.values) bytes += count(p) * sizeof(T) + kAlignment;
+    require_memory(what, 2 * bytes);  // weights and gradients
+    Index total = 0;
+    for (const auto& p : list_)
+      if (!p.values) total += padded(static_cast<Index>(count(p)));
+    const auto values = std::make_shared<Buffer<T>>(total);
+    T* next = values->data();
     for (auto& p : list_) {
-      p.size = 1;
-      for (Index n : p.shape) p.size *= n;
-      p.offset = total_;
-      total_ += padded(p.size);
-    }
-    values_ = Buffer<T>(total_);
-    for (auto& p : list_) {
-      p.value = values_.data() + p.offset;
-      std::fill(p.value + p.size, p.value + padded(p.size), T(0));
+      if (p.values) continue;
+      p.size = static_cast<Index>(count(p));
+      p.value = next;
+      p.values = values;
+      next += padded(p.size);
+      std::fill(p.value + p.size, next, T(0));
       if (seed) draw_initial(*seed, p.number, p.init_mean, p.init_std, 0, p.size, p.value);
     }
+    selected_anew();
+  }
+  /// Forgets the parameters from number `first` of the list on, placed or not.
+  void drop(std::size_t first) {
+    if (first >= list_.size()) return;
+    next_ = list_[first].number;
+    list_.erase(list_.begin() + static_cast<std::ptrdiff_t>(first), list_.end());
+    selected_anew();
   }
 
   /// Frozen or trainable. What gradients there were is given up when that changes.
   void set_trainable(Parameter<T>& p, bool trainable) {
     if (p.trainable == trainable) return;
     p.trainable = trainable;
-    ++selection_;
-    grads_ = std::make_shared<Buffer<T>>();
-    point_gradients();
+    selected_anew();
   }
-  /// Another number whenever another set of parameters is trainable.
+  /// Another number whenever there may be another set of parameters, or of trainable ones.
   Index selection() const { return selection_; }
   /// Zero gradients for the trainable parameters, unless they are there.
   void allocate_gradients() {
@@ -146,6 +158,9 @@ class ParameterSet {
     point_gradients();
   }
 
+  /// Parameter::number of what is added next.
+  std::uint64_t next_number() const { return next_; }
+
   std::deque<Parameter<T>>& list() { return list_; }
   const std::deque<Parameter<T>>& list() const { return list_; }
   /// All gradients in one array; zeros stand between the tensors. Shared, as views of it may live on in Python.
@@ -155,6 +170,17 @@ class ParameterSet {
   static Index padded(Index size) {
     constexpr Index kStep = kAlignment / sizeof(T);
     return (size + kStep - 1) / kStep * kStep;
+  }
+  /// In double: sizes that no memory holds do not wrap.
+  static double count(const Parameter<T>& p) {
+    double result = 1;
+    for (Index n : p.shape) result *= static_cast<double>(n);
+    return result;
+  }
+  void selected_anew() {
+    ++selection_;
+    grads_ = std::make_shared<Buffer<T>>();
+    point_gradients();
   }
   void point_gradients() {
     T* next = grads_->data();
@@ -167,11 +193,9 @@ class ParameterSet {
   Storage storage_;
   std::deque<Parameter<T>> list_;
   std::deque<StoredWeight> stored_;
-  Buffer<T> values_;
   std::shared_ptr<Buffer<T>> grads_ = std::make_shared<Buffer<T>>();
-  Index total_ = 0, selection_ = 0;
+  Index selection_ = 0;
   std::uint64_t next_ = 0;
-  double bytes_ = 0;
 };
 
 }  // namespace loopos
