@@ -42,23 +42,31 @@ class Attention {
         qk_norm_(set, site_, config.heads, config.kv_heads, config.head_width, qkv_width_, config.qk_norm),
         o_proj_(make_projection(set, site_ / "o_proj", {y_width(), config.width, config.out_bias, config.out_std})) {}
 
-  Projection<T>& input_proj() const { return *qkv_proj_; }
-  Projection<T>& output_proj() const { return *o_proj_; }
+  std::unique_ptr<Projection<T>>& input_proj() { return qkv_proj_; }
+  std::unique_ptr<Projection<T>>& output_proj() { return o_proj_; }
   bool trains() const { return qkv_proj_->trains() || qk_norm_.trains() || o_proj_->trains(); }
   static constexpr bool kOutputFirst = false;
 
-  void plan(Arena<T>& arena, const Pass& pass, Keep, Rows<T>) {
+  void plan(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T>) {
+    qkv_proj_->plan(arena, pass, keep);
+    o_proj_->plan(arena, pass, keep);
     qk_norm_.plan(arena, pass);
     qkv_ = take_rows(arena, pass, qkv_width_);
     y_ = take_rows(arena, pass, y_width());
     lse_ = take_rows(arena, pass, config_.heads);
   }
 
-  /// Numbers a row of `hidden` that backward needs: the gradient of y, and behind it, unless it is kept, that of qkv.
-  Index hidden_width(const Pass&, Keep keep) const { return y_width() + (keep == Keep::all ? 0 : qkv_width_); }
+  /// Numbers a row of `hidden` that backward needs: the gradient of y, and behind it, unless they are kept, that of qkv
+  /// and the projections' own.
+  Index hidden_width(const Pass&, Keep keep) const {
+    return y_width() + (keep == Keep::all ? 0 : qkv_width_ + qkv_proj_->gradient_width() + o_proj_->gradient_width());
+  }
   void plan_gradients(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T> hidden) {
     dy_ = hidden;
-    dqkv_ = keep == Keep::all ? take_rows(arena, pass, qkv_width_) : hidden.behind(pass, y_width(), qkv_width_);
+    GradientRows<T> rows(arena, pass, keep, hidden, y_width());
+    dqkv_ = rows.take(qkv_width_);
+    qkv_proj_->plan_gradients(rows.take(qkv_proj_->gradient_width()), false);
+    o_proj_->plan_gradients(rows.take(o_proj_->gradient_width()), false);
     qk_norm_.plan_gradients(arena, pass);
   }
 

@@ -38,10 +38,14 @@ class Block {
   bool post_norms() const { return config_.placement.post; }
 
   bool trains() const { return attn_.trains() || mlp_.trains(); }
+  static constexpr Index kProjections = 4;
+  void visit_projections(const SlotVisitor<T>& visitor) {
+    for (auto* slot : {&attn_.inner().input_proj(), &attn_.inner().output_proj(), &mlp_.inner().input_proj(),
+                       &mlp_.inner().output_proj()})
+      visitor(*slot);
+  }
   void visit_weights(const WeightVisitor<T>& visitor) {
-    for (auto* projection : {&attn_.inner().input_proj(), &attn_.inner().output_proj(), &mlp_.inner().input_proj(),
-                             &mlp_.inner().output_proj()})
-      projection->visit_weights(visitor);
+    visit_projections([&](auto& projection) { projection->visit_weights(visitor); });
   }
 
   /// input: what flows into the block, (rows, C).

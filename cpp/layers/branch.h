@@ -106,8 +106,8 @@ class Branch {
     const auto task = [&](Index size, void (Branch::*gradients)(const Pass&)) {
       tasks.push_back({size, [this, gradients](const Pass& pass) { (this->*gradients)(pass); }});
     };
-    task(inner_.input_proj().size(), &Branch::input_gradients);
-    task(inner_.output_proj().size(), &Branch::output_gradients);
+    task(inner_.input_proj()->size(), &Branch::input_gradients);
+    task(inner_.output_proj()->size(), &Branch::output_gradients);
     if (placement_.pre) task(pre_.size(), &Branch::pre_gradients);
     if (placement_.post) task(post_.size(), &Branch::post_gradients);
   }
@@ -123,7 +123,7 @@ class Branch {
   // Gradients of parameters, each of the whole batch.
   void output_gradients(const Pass& pass) { inner_.output_gradients(pass, dinner(pass)); }
   void input_gradients(const Pass& pass) {
-    if (recompute_ && inner_.input_proj().trains()) pre_.recompute(pass, x_.at(pass), normed_.at(pass));
+    if (recompute_ && inner_.input_proj()->trains()) pre_.recompute(pass, x_.at(pass), normed_.at(pass));
     inner_.input_gradients(pass, normed_.at(pass));
   }
   void pre_gradients(const Pass& pass) { pre_.parameter_gradients(pass, x_.at(pass), dnormed_.at(pass)); }

@@ -28,14 +28,16 @@ class Mlp {
         down_proj_(
             make_projection(set, site_ / "down_proj", {config.hidden, config.width, config.bias, config.out_std})) {}
 
-  Projection<T>& input_proj() const { return *up_proj_; }
-  Projection<T>& output_proj() const { return *down_proj_; }
+  std::unique_ptr<Projection<T>>& input_proj() { return up_proj_; }
+  std::unique_ptr<Projection<T>>& output_proj() { return down_proj_; }
   bool trains() const { return up_proj_->trains() || down_proj_->trains(); }
   /// The activation's result, if it was not kept, stands where backward puts its gradient.
   static constexpr bool kOutputFirst = true;
 
   /// Keep::costly: the activation's result goes to `hidden`, which is free when it is wanted, and is recomputed.
   void plan(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T> hidden) {
+    up_proj_->plan(arena, pass, keep);
+    down_proj_->plan(arena, pass, keep);
     before_ = take_rows(arena, pass, up_);
     after_ = keep == Keep::costly ? hidden.behind(pass, 0, config_.hidden) : take_rows(arena, pass, config_.hidden);
     slope_ = keep != Keep::nothing && !gated() && !pass.probe;
@@ -43,14 +45,17 @@ class Mlp {
   }
 
   /// Numbers a row of `hidden` that backward needs: the gradient of the activation's result, and behind it, unless it
-  /// can take its place or is kept, that of its arguments.
+  /// can take its place or is kept, that of its arguments, and, unless they are kept, the projections' own.
   Index hidden_width(const Pass& pass, Keep keep) const {
-    return config_.hidden + (keep == Keep::all || in_place(pass) ? 0 : up_);
+    if (keep == Keep::all) return config_.hidden;
+    return (in_place(pass) ? 0 : config_.hidden) + up_ + up_proj_->gradient_width() + down_proj_->gradient_width();
   }
   void plan_gradients(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T> hidden) {
     dafter_ = hidden;
-    dbefore_ =
-        keep == Keep::all ? take_rows(arena, pass, up_) : hidden.behind(pass, in_place(pass) ? 0 : config_.hidden, up_);
+    GradientRows<T> rows(arena, pass, keep, hidden, in_place(pass) ? 0 : config_.hidden);
+    dbefore_ = rows.take(up_);
+    up_proj_->plan_gradients(rows.take(up_proj_->gradient_width()), false);
+    down_proj_->plan_gradients(rows.take(down_proj_->gradient_width()), kOutputFirst && keep == Keep::costly);
   }
 
   void forward(const Pass& pass, const T* x, const T* residual, T* out) {

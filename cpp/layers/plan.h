@@ -32,6 +32,28 @@ Rows<T> take_rows(Arena<T>& arena, const Pass& pass, Index width) {
   return {arena.take(pass.rows() * width), width};
 }
 
+/// The gradients inside a branch: with Keep::all each has memory of its own; else they lie one behind another in `hidden`,
+/// from `before` numbers a row on.
+template <class T>
+class GradientRows {
+ public:
+  GradientRows(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T> hidden, Index before)
+      : arena_(arena), pass_(pass), keep_(keep), hidden_(hidden), before_(before) {}
+  Rows<T> take(Index width) {
+    if (keep_ == Keep::all) return take_rows(arena_, pass_, width);
+    const Index before = before_;
+    before_ += width;
+    return hidden_.behind(pass_, before, width);
+  }
+
+ private:
+  Arena<T>& arena_;
+  const Pass& pass_;
+  Keep keep_;
+  Rows<T> hidden_;
+  Index before_;
+};
+
 /// What the blocks of a stack share, as no two of them need it at once. What a plan has no use for stays empty.
 template <class T>
 struct Workspace {

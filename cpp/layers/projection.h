@@ -13,7 +13,19 @@ namespace loopos {
 template <class T>
 class Projection {
  public:
+  Projection(Site site, Index in, Index out) : site_(std::move(site)), in_(in), out_(out) {}
   virtual ~Projection() = default;
+
+  const Site& site() const { return site_; }
+  Index in() const { return in_; }
+  Index out() const { return out_; }
+
+  /// Takes what forward keeps for backward and for the parameters' gradients.
+  virtual void plan(Arena<T>&, const Pass&, Keep) {}
+  /// Numbers a row that backward and parameter_gradients share, and where they lie. gradients_first: those of the
+  /// parameters are taken before backward.
+  virtual Index gradient_width() const { return 0; }
+  virtual void plan_gradients(Rows<T>, bool /* gradients_first */) {}
 
   /// x (rows, in); y (rows, out) = the projection + residual (rows, out), which may be null.
   virtual void forward(const Pass& pass, const T* x, const T* residual, T* y) = 0;
@@ -27,7 +39,15 @@ class Projection {
   /// Numbers in all of its weights.
   virtual Index size() const = 0;
   virtual void visit_weights(const WeightVisitor<T>& visitor) = 0;
+
+ private:
+  Site site_;
+  Index in_, out_;
 };
+
+/// Called with every place of a model that holds a projection: another kind may be put there, around what it holds.
+template <class T>
+using SlotVisitor = std::function<void(std::unique_ptr<Projection<T>>& slot)>;
 
 struct ProjectionConfig {
   Index in, out;

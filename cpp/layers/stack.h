@@ -37,6 +37,10 @@ class Stack {
   Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index width, Index first_dropout_site,
         const std::vector<BlockConfig>& blocks);
 
+  void visit_projections(const SlotVisitor<T>& visitor) {
+    for (auto& block : blocks_) block.visit_projections(visitor);
+  }
+
   /// Calls body(group) for passes of their own over groups of the batch's sequences, in their order: as few groups as
   /// keep what a pass holds within a fixed number of bytes. One where all fits, for a trace, and in parts.
   template <class Body>
