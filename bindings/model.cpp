@@ -13,6 +13,7 @@
 #include <mutex>
 #include <optional>
 
+#include "adapter.h"
 #include "core/thread_pool.h"
 #include "findings.h"
 #include "model_config.h"
@@ -38,13 +39,13 @@ class Transformer {
             "weights that are stored small belong to a float32 model");
   }
 
-  /// Views into the flat buffer of the weights, which `self` keeps alive. trainable: None for all, or only those that
-  /// are or are not.
-  py::dict parameters(const py::object& self, const py::object& trainable) {
+  /// Views of the weights. Each keeps its buffer alive, which is given up when an adapter is removed. trainable: None
+  /// for all, or only those that are or are not.
+  py::dict parameters(const py::object& trainable) {
     py::dict result;
     for (auto& p : gpt_.parameters().list())
       if (trainable.is_none() || trainable.cast<bool>() == p.trainable)
-        result[py::str(p.name)] = py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), p.value, self);
+        result[py::str(p.name)] = view(p, p.value, owner_of(p.values));
     return result;
   }
   /// Views of the gradients of the trainable parameters. Each keeps the buffer alive, which is given up when other
@@ -53,18 +54,22 @@ class Transformer {
     const auto lock = serialise();
     auto& set = gpt_.parameters();
     set.allocate_gradients();
-    using Shared = std::shared_ptr<Buffer<T>>;
-    const py::capsule owner(new Shared(set.gradients()), [](void* shared) { delete static_cast<Shared*>(shared); });
+    const py::capsule owner = owner_of(set.gradients());
     py::dict result;
     for (auto& p : set.list())
-      if (p.trainable) result[py::str(p.name)] = py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), p.grad, owner);
+      if (p.trainable) result[py::str(p.name)] = view(p, p.grad, owner);
     return result;
   }
   void set_trainable(const std::string& name, bool trainable) {
     const auto lock = serialise();
     operations_.clear();  // which gradients are among them has changed
-    for (auto& p : gpt_.parameters().list())
-      if (p.name == name) return gpt_.parameters().set_trainable(p, trainable);
+    auto& set = gpt_.parameters();
+    for (auto& p : set.list())
+      if (p.name == name) {
+        require(!trainable || !gpt_.adapter().addition().freezes(p), "set_trainable: ", name,
+                " is a weight of the model, which is frozen while an adapter is on; remove the adapter first");
+        return set.set_trainable(p, trainable);
+      }
     throw std::invalid_argument(cat("set_trainable: there is no parameter ", name));
   }
 
@@ -217,6 +222,11 @@ class Transformer {
     return fired;
   }
 
+  /// The model, of which other operations than before are about to be asked. Under serialise().
+  Gpt<T>& changing() {
+    operations_.clear();
+    return gpt_;
+  }
   ParameterSet<T>& parameter_set() { return gpt_.parameters(); }
   std::unique_lock<std::mutex> serialise() {
     const Computing computing;
@@ -268,6 +278,14 @@ class Transformer {
   }
 
  private:
+  using Shared = std::shared_ptr<Buffer<T>>;
+  static py::capsule owner_of(const Shared& buffer) {
+    return {new Shared(buffer), [](void* shared) { delete static_cast<Shared*>(shared); }};
+  }
+  static py::array_t<T> view(const Parameter<T>& p, T* data, const py::capsule& owner) {
+    return py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), data, owner);
+  }
+
   /// Shared: another Python thread may take one out while a pass waits for its turn.
   std::vector<std::shared_ptr<Planted>> plants_at(const py::object& step, std::uint64_t micro) {
     std::vector<std::shared_ptr<Planted>> here;
@@ -287,6 +305,7 @@ class Transformer {
                std::uint64_t seed) const {
     Pass pass = pass_over(shape, documents);
     if (step.is_none()) return pass;  // no step, no dropout
+    pass.stochastic = true;
     pass.dropout = gpt_.config().dropout;
     pass.seed = seed;
     pass.step = step.cast<std::uint64_t>();
@@ -308,16 +327,12 @@ void bind_transformer(py::module_& m, const char* name) {
   using py::arg;
   py::class_<Class> c(m, name, "A decoder-only transformer of one dtype; loopos.Model is its public face.");
   bind_stored_weights(c);
+  bind_adapter(c);
   c.def(py::init<const py::dict&, std::optional<std::uint64_t>>(), arg("config"), arg("seed"),
         "seed: of the initial weights; None leaves them as the memory is, to be written before anything else.")
-      .def(
-          "parameters",
-          [](const py::object& self, const py::object& trainable) {
-            return self.cast<Class&>().parameters(self, trainable);
-          },
-          arg("trainable") = py::none(),
-          "Writable views of the weights by name, in order of execution; of those alone that are (True) or are not "
-          "(False) trainable.")
+      .def("parameters", &Class::parameters, arg("trainable") = py::none(),
+           "Writable views of the weights by name, in order of execution; of those alone that are (True) or are not "
+           "(False) trainable.")
       .def("gradients", &Class::gradients, "Views of the gradients of the trainable parameters, in that order.")
       .def(
           "set_trainable", &Class::set_trainable, arg("name"), arg("trainable"),

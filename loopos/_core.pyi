@@ -46,6 +46,16 @@ class TransformerF32:
         Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace().
         """
 
+    def adapter_enabled(self, on: bool) -> None:
+        """
+        False: the model computes as without its adapter, which stays.
+        """
+
+    def add_adapter(self, parts: list) -> None:
+        """
+        Adds low-rank parts to projections and freezes the model's own parameters. parts: dicts of projection (blocks.0.attn.qkv_proj), name (of its parameters, before .lora_A and .lora_B), first and rows (of the projection's output), rank, scale, and dropout (of its input in training steps). A and B begin as 0.
+        """
+
     def extend_generation(self, length: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
         More room, with what the cache holds.
@@ -134,6 +144,11 @@ class TransformerF32:
     def raised(self) -> list:
         """
         The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
+        """
+
+    def remove_adapter(self) -> None:
+        """
+        Without it, and with every parameter trainable or frozen as it was before.
         """
 
     def rewind(self, used: typing.SupportsInt | typing.SupportsIndex) -> None:
@@ -238,6 +253,16 @@ class TransformerF64:
         Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace().
         """
 
+    def adapter_enabled(self, on: bool) -> None:
+        """
+        False: the model computes as without its adapter, which stays.
+        """
+
+    def add_adapter(self, parts: list) -> None:
+        """
+        Adds low-rank parts to projections and freezes the model's own parameters. parts: dicts of projection (blocks.0.attn.qkv_proj), name (of its parameters, before .lora_A and .lora_B), first and rows (of the projection's output), rank, scale, and dropout (of its input in training steps). A and B begin as 0.
+        """
+
     def extend_generation(self, length: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
         More room, with what the cache holds.
@@ -326,6 +351,11 @@ class TransformerF64:
     def raised(self) -> list:
         """
         The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
+        """
+
+    def remove_adapter(self) -> None:
+        """
+        Without it, and with every parameter trainable or frozen as it was before.
         """
 
     def rewind(self, used: typing.SupportsInt | typing.SupportsIndex) -> None:
@@ -877,6 +907,37 @@ class ops:
         Gradient of logsumexp: dx = dy softmax(x).
 
         dy: (...), x: (..., n); for a 1-D x, dy may be a number. Returns dx of x's shape; a row that is all -inf has gradient zero and is counted.
+        """
+
+    @staticmethod
+    def low_rank(
+        x: typing.Any,
+        a: typing.Any,
+        b: typing.Any,
+        y: typing.Any = None,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        first: typing.Any = 0,
+    ) -> typing.Any:
+        """
+        The low-rank part of a projection (LoRA, Hu et al. 2021): y[..., first : first + O] + scale (x a^T) b^T.
+
+        x: (..., I); a: (R, I); b: (O, R); y: None for zeros (..., first + O), or an array with the leading axes of x and at least as many columns.
+        scale: a finite number. Returns y with the part added; columns outside of it are copied.
+        """
+
+    @staticmethod
+    def low_rank_backward(
+        dy: typing.Any,
+        x: typing.Any,
+        a: typing.Any,
+        b: typing.Any,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        first: typing.Any = 0,
+    ) -> tuple:
+        """
+        (dx, da, db) of low_rank for dy, of y's shape; the gradient of y itself is dy.
         """
 
     @staticmethod

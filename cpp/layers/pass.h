@@ -31,6 +31,7 @@ struct Pass {
   Positions positions;            // of the tokens: start, start + 1, ... from where their document begins
   const Index* begins = nullptr;  // (B, T): where that is; null: at the first token
   bool scored = false;            // the loss is wanted, the logits are not
+  bool stochastic = false;        // a training step: what draws at random does
   double dropout = 0;
   std::uint64_t seed = 0, step = 0, micro = 0;  // dropout is keyed by these and the site
   Probe* probe = nullptr;       // with one, the batch is one part and nothing is fused: every tensor exists

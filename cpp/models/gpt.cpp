@@ -6,7 +6,8 @@
 namespace loopos {
 namespace {
 
-constexpr double kStd = 0.02;  // of initial weights
+constexpr double kStd = 0.02;         // of initial weights
+constexpr Index kFirstBlockSite = 1;  // of dropout; the embedding has site 0
 
 NormConfig norm_config(const GptConfig& c) {
   return {c.norm, c.bias, c.norm_unit_offset, c.norm_eps};
@@ -49,13 +50,40 @@ Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
     : config_(c),
       set_(c.weights),
       embedding_(set_, 0, c.vocab_size, c.d_model, c.rope ? 0 : c.context_length, c.embedding_scale, kStd),
-      stack_(set_, *this, c.d_model, 1, block_configs(c)),
+      stack_(set_, *this, c.d_model, kFirstBlockSite, block_configs(c)),
       norm_(set_, {"final_norm", -1}, c.d_model, norm_config(c)),
       head_(set_, c.tie_embeddings ? &embedding_.tokens() : nullptr, c.vocab_size, c.d_model, kStd) {
   set_.allocate(seed);
   for (auto& weight : set_.stored()) allocate_stored(weight, seed);
   if (c.weights != Storage::plain)  // what is not stored small does not learn beside it
     for (auto& p : set_.list()) set_.set_trainable(p, false);
+}
+
+template <class T>
+void Gpt<T>::add_adapter(const std::vector<LowRankSpec>& parts) {
+  typename Adapter<T>::Slots slots;
+  stack_.visit_projections([&](auto& slot) { slots.push_back(&slot); });
+  const auto layers = static_cast<Index>(config_.layers.size());
+  adapter_.add(set_, slots, kFirstBlockSite + layers * BlockConfig::kDropoutSites, parts);  // behind all other sites
+  end_generation();
+}
+
+template <class T>
+void Gpt<T>::remove_adapter() {
+  adapter_.remove(set_);
+  end_generation();
+}
+
+template <class T>
+void Gpt<T>::enable_adapter(bool on) {
+  adapter_.enable(on);
+  end_generation();
+}
+
+template <class T>
+void Gpt<T>::end_generation() {
+  cache_ = {};
+  ++generations_;
 }
 
 template <class T>
@@ -159,8 +187,7 @@ LossSum Gpt<T>::accumulate(const Pass& batch, const Index* ids, const Index* tar
 
 template <class T>
 void Gpt<T>::start_generation(Index batch, Index length, const Index* padding) {
-  cache_ = {};  // none, should its memory not be there
-  ++generations_;
+  end_generation();  // none, should its memory not be there
   stack_.plan_cache(batch, length);
   cache_.batch = batch;
   cache_.length = length;

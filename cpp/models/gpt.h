@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "layers/adapter.h"
 #include "layers/embedding.h"
 #include "layers/head.h"
 #include "layers/stack.h"
@@ -40,6 +41,14 @@ class Gpt : private StackEnds<T> {
 
   const GptConfig& config() const { return config_; }
   ParameterSet<T>& parameters() { return set_; }
+
+  /// Low-rank parts of projections, named as their weights are. While they are there the model's own parameters are
+  /// frozen. They, and enable, end a generation: what it holds was computed otherwise.
+  void add_adapter(const std::vector<LowRankSpec>& parts);
+  void remove_adapter();
+  /// off: computes as without it.
+  void enable_adapter(bool on);
+  const Adapter<T>& adapter() const { return adapter_; }
 
   /// logits (B, T, V) of ids (B, T). `pass` brings batch, time and documents.
   void forward(const Pass& pass, const Index* ids, T* logits);
@@ -79,6 +88,7 @@ class Gpt : private StackEnds<T> {
   Index generations() const { return generations_; }
 
  private:
+  void end_generation();
   void run_forward(const Pass& pass, const Index* ids);
   void run_backward(const Pass& pass);
 
@@ -98,6 +108,7 @@ class Gpt : private StackEnds<T> {
   Stack<T> stack_;
   Norm<T> norm_;
   Head<T> head_;
+  Adapter<T> adapter_;
   Rows<T> normed_, dnormed_;  // result of the norm, and its gradient
   Cache cache_;
   Index generations_ = 0;

@@ -68,6 +68,16 @@ def _by_operands(found: Mapping[str, Any], n: Numbers) -> Evidence:
     return n.unknown("its operands are no longer held")
 
 
+def _low_rank(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    """Of scale (x A^T) and its gradient; the rest are products."""
+    scale = n.number("low_rank_scale")
+    evidence = _by_operands(found, n)
+    if scale is None or evidence.kind != "unknown":
+        return evidence
+    other = "x" if "x" in n else "dy"
+    return n.dot(other, ("scale times weight", n["weight"] * np.longdouble(scale)))
+
+
 def _norm(found: Mapping[str, Any], n: Numbers) -> Evidence:
     if "rstd" not in n:
         return _by_operands(found, n)
@@ -222,6 +232,7 @@ _OPS = {
     "accumulate": _accumulate,
     "global_norm": _global_norm,
     "attention": attention,
+    "low_rank": _low_rank,
 }
 
 

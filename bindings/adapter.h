@@ -1,0 +1,45 @@
+// What Python asks of an adapter, as the core takes it.
+#pragma once
+
+#include <vector>
+
+#include "arrays.h"
+#include "layers/adapted.h"
+
+namespace loopos::bind {
+
+/// A list of dicts; ValueError names a key that is missing or unknown, TypeError a value of another type.
+std::vector<LowRankSpec> parts_from(const py::list& parts);
+
+/// The methods of a model that adapt it. Class has changing() and serialise(), see model.cpp.
+template <class Class>
+void bind_adapter(py::class_<Class>& c) {
+  using py::arg;
+  c.def(
+       "add_adapter",
+       [](Class& self, const py::list& parts) {
+         const auto specs = parts_from(parts);
+         const auto lock = self.serialise();
+         self.changing().add_adapter(specs);
+       },
+       arg("parts"),
+       "Adds low-rank parts to projections and freezes the model's own parameters. parts: dicts of projection "
+       "(blocks.0.attn.qkv_proj), name (of its parameters, before .lora_A and .lora_B), first and rows (of the "
+       "projection's output), rank, scale, and dropout (of its input in training steps). A and B begin as 0.")
+      .def(
+          "remove_adapter",
+          [](Class& self) {
+            const auto lock = self.serialise();
+            self.changing().remove_adapter();
+          },
+          "Without it, and with every parameter trainable or frozen as it was before.")
+      .def(
+          "adapter_enabled",
+          [](Class& self, bool on) {
+            const auto lock = self.serialise();
+            self.changing().enable_adapter(on);
+          },
+          arg("on"), "False: the model computes as without its adapter, which stays.");
+}
+
+}  // namespace loopos::bind
