@@ -1,10 +1,12 @@
 // What Python asks of an adapter, as the core takes it.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "arrays.h"
 #include "layers/adapted.h"
+#include "layers/modulation.h"
 
 namespace loopos::bind {
 
@@ -26,6 +28,16 @@ void bind_adapter(py::class_<Class>& c) {
        "Adds low-rank parts to projections and freezes the model's own parameters. parts: dicts of projection "
        "(blocks.0.attn.qkv_proj), name (of its parameters, before .lora_A and .lora_B), first and rows (of the "
        "projection's output), rank, scale, and dropout (of its input in training steps). A and B begin as 0.")
+      .def(
+          "add_modulation",
+          [](Class& self, Index rank, const std::string& gate, double additive_scale, bool safe_mode) {
+            const GateKind& kind = gate_kind("add_modulation: gate", gate);
+            const auto lock = self.serialise();
+            self.changing().add_modulation({rank, kind, additive_scale, safe_mode});
+          },
+          arg("rank"), arg("gate"), arg("additive_scale"), arg("safe_mode"),
+          "Adds to every block what its attention does to the input of its feed-forward (layers/modulation.h), and "
+          "freezes the model's own parameters. gate: as of ops.modulate; safe_mode: none. Every matrix begins as 0.")
       .def(
           "remove_adapter",
           [](Class& self) {

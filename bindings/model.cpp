@@ -66,7 +66,7 @@ class Transformer {
     auto& set = gpt_.parameters();
     for (auto& p : set.list())
       if (p.name == name) {
-        require(!trainable || !gpt_.adapter().addition().freezes(p), "set_trainable: ", name,
+        require(!trainable || !gpt_.freezes(p), "set_trainable: ", name,
                 " is a weight of the model, which is frozen while an adapter is on; remove the adapter first");
         return set.set_trainable(p, trainable);
       }

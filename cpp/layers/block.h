@@ -2,9 +2,11 @@
 // their gradients.
 //   middle = x + attention(x),  output = middle + mlp(middle)
 // or, in parallel (GPT-NeoX, Black et al., 2022),  output = x + attention(x) + mlp(x).
+// A modulation, an adapter, lets what attention adds change the input of the feed-forward.
 #pragma once
 
 #include <array>
+#include <memory>
 
 #include "layers/attention.h"
 #include "layers/branch.h"
@@ -27,7 +29,8 @@ template <class T>
 class Block {
  public:
   Block(ParameterSet<T>& set, const Site& site, Index first_dropout_site, const BlockConfig& config)
-      : config_(config),
+      : site_(site),
+        config_(config),
         attn_(set, site, "attn", first_dropout_site + 1, config.width, config.placement, config.norm,
               first_dropout_site, config.attention),
         mlp_(set, site, "mlp", first_dropout_site + 2, config.width, config.placement, config.norm, config.mlp) {}
@@ -37,7 +40,14 @@ class Block {
   bool parallel() const { return config_.parallel; }
   bool post_norms() const { return config_.placement.post; }
 
-  bool trains() const { return attn_.trains() || mlp_.trains(); }
+  /// From now on what attention adds modulates the input of the feed-forward, until unmodulate.
+  void modulate(ParameterSet<T>& set, const ModulationConfig& config) {
+    hold(std::make_unique<Modulation<T>>(set, site_ / "modulate", config_.width, config));
+  }
+  void unmodulate() { hold(nullptr); }
+  Modulation<T>* modulation() const { return modulation_.get(); }
+
+  bool trains() const { return attn_.trains() || mlp_.trains() || (modulation_ && modulation_->trains()); }
   static constexpr Index kProjections = 4;
   void visit_projections(const SlotVisitor<T>& visitor) {
     for (auto* slot : {&attn_.inner().input_proj(), &attn_.inner().output_proj(), &mlp_.inner().input_proj(),
@@ -50,6 +60,7 @@ class Block {
 
   /// input: what flows into the block, (rows, C).
   void plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work, Rows<T> input) {
+    if (modulation_) modulation_->plan(arena, pass, keep, work);
     attn_.plan(arena, pass, keep, work, input, input, {});
     mlp_.plan(arena, pass, keep, work, parallel() ? input : attn_.output(), attn_.output(),
               keep == Keep::nothing ? work.stream : Rows<T>{});
@@ -63,6 +74,7 @@ class Block {
   Rows<T> plan_gradients(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work, Rows<T> doutput) {
     const auto rows = [&](Rows<T> shared) { return shared.width ? shared : take_rows(arena, pass, config_.width); };
     const Rows<T> dmiddle = rows(parallel() ? work.dmiddle : work.dstream), dinput = rows(work.dstream);
+    if (modulation_) modulation_->plan_gradients(arena, pass, keep, work);
     mlp_.plan_gradients(arena, pass, keep, work, doutput, doutput, dmiddle);
     attn_.plan_gradients(arena, pass, keep, work, parallel() ? doutput : dmiddle, dmiddle, dinput);
     return dinput;
@@ -82,11 +94,20 @@ class Block {
 
   void gradient_tasks(GradientTasks& tasks) {
     mlp_.gradient_tasks(tasks);
+    if (modulation_) modulation_->gradient_tasks(tasks);
     attn_.gradient_tasks(tasks);
   }
 
  private:
+  void hold(std::unique_ptr<Modulation<T>> modulation) {
+    attn_.tell(modulation.get());
+    mlp_.modulate(modulation.get());
+    modulation_ = std::move(modulation);
+  }
+
+  Site site_;
   BlockConfig config_;
+  std::unique_ptr<Modulation<T>> modulation_;
   Branch<T, Attention> attn_;
   Branch<T, Mlp> mlp_;
 };

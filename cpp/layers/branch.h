@@ -1,8 +1,10 @@
 // A branch of the residual stream, of attention or of a feed-forward:
 //   out = skip + dropout(post(inner(pre(x))))
-// Either norm may be absent. skip is x itself, or what other branches made of it.
+// Either norm may be absent. skip is x itself, or what other branches made of it. A modulation (layers/modulation.h) is
+// told what one branch adds, which then stands apart, and changes what another's inner layer is given.
 #pragma once
 
+#include "layers/modulation.h"
 #include "layers/norm.h"
 #include "layers/residual.h"
 
@@ -32,6 +34,9 @@ class Branch {
   Inner<T>& inner() { return inner_; }
   const Inner<T>& inner() const { return inner_; }
   Rows<T> output() const { return out_; }
+  /// Null: none. Its parameters are the block's.
+  void tell(Modulation<T>* modulation) { told_ = modulation; }
+  void modulate(Modulation<T>* modulation) { modulation_ = modulation; }
   bool trains() const {
     return (placement_.pre && pre_.trains()) || (placement_.post && post_.trains()) || inner_.trains();
   }
@@ -62,7 +67,7 @@ class Branch {
     around_ = around;
     dx_ = dx;
     dnormed_ = work.dnormed;
-    residual_.plan_gradients(pass.dropout > 0 ? rows(arena, pass, work.dbranch) : Rows<T>{});
+    residual_.plan_gradients(told_ || pass.dropout > 0 ? rows(arena, pass, work.dbranch) : Rows<T>{});
     if (placement_.post) {
       draw_ = rows(arena, pass, work.draw);
       post_.plan_gradients(arena, pass, work);
@@ -73,10 +78,12 @@ class Branch {
 
   void forward(const Pass& pass) {
     T *normed = normed_.at(pass), *skip = skip_.at(pass), *out = out_.at(pass);
+    T* branch = tells() ? told_->branch(pass) : out;
     if (placement_.pre) pre_.forward(pass, x_.at(pass), normed);
-    inner_.forward(pass, normed, residual_.fused(pass, skip), placement_.post ? raw_.at(pass) : out);
-    if (placement_.post) post_.forward(pass, raw_.at(pass), out);
-    residual_.forward(pass, skip, out);
+    const T* x = modulated() ? modulation_->forward(pass, normed) : normed;
+    inner_.forward(pass, x, residual_.fused(pass, skip, tells()), placement_.post ? raw_.at(pass) : branch);
+    if (placement_.post) post_.forward(pass, raw_.at(pass), branch);
+    residual_.forward(pass, skip, branch, out);
   }
 
   /// The mirror of forward. due(g) is called where the parameters' gradients g() can be taken: everything they need is
@@ -84,7 +91,7 @@ class Branch {
   template <class Due>
   void backward(const Pass& pass, const Due& due) {
     T *dnormed = dnormed_.at(pass), *dx = dx_.at(pass);
-    residual_.backward(pass, dout_.at(pass));
+    residual_.backward(pass, dout_.at(pass), tells() ? told_->dbranch(pass) : nullptr);
     if (placement_.post) {
       post_.backward(pass, raw_.at(pass), dbranch(pass), nullptr, draw_.at(pass));
       due([&] { post_gradients(pass); });
@@ -93,6 +100,10 @@ class Branch {
     inner_.backward(pass, dinner(pass), dnormed);
     if (!Inner<T>::kOutputFirst) due([&] { output_gradients(pass); });
     due([&] { input_gradients(pass); });
+    if (modulated()) {
+      if (recompute_ && modulation_->gated()) pre_.recompute(pass, x_.at(pass), normed_.at(pass));
+      modulation_->backward(pass, normed_.at(pass), dnormed, due);
+    }
     if (placement_.pre) {
       pre_.backward(pass, x_.at(pass), dnormed, around_.at(pass), dx);
       due([&] { pre_gradients(pass); });
@@ -116,13 +127,15 @@ class Branch {
   Rows<T> rows(Arena<T>& arena, const Pass& pass, Rows<T> shared) const {
     return shared.width ? shared : take_rows(arena, pass, width_);
   }
+  bool tells() const { return told_ && told_->on(); }
+  bool modulated() const { return modulation_ && modulation_->on(); }
   /// Gradient of what the residual adds, and of what the inner layer gives.
-  const T* dbranch(const Pass& pass) const { return residual_.dbranch(pass, dout_.at(pass)); }
+  const T* dbranch(const Pass& pass) const { return residual_.dbranch(pass, dout_.at(pass), tells()); }
   const T* dinner(const Pass& pass) const { return placement_.post ? draw_.at(pass) : dbranch(pass); }
 
   // Gradients of parameters, each of the whole batch.
   void output_gradients(const Pass& pass) { inner_.output_gradients(pass, dinner(pass)); }
-  void input_gradients(const Pass& pass) {
+  void input_gradients(const Pass& pass) {  // behind a modulation the projection is frozen: it needs no other input
     if (recompute_ && inner_.input_proj()->trains()) pre_.recompute(pass, x_.at(pass), normed_.at(pass));
     inner_.input_gradients(pass, normed_.at(pass));
   }
@@ -135,6 +148,7 @@ class Branch {
   Inner<T> inner_;
   Norm<T> post_;
   Residual<T> residual_;
+  Modulation<T>*told_ = nullptr, *modulation_ = nullptr;
   bool recompute_ = false;  // what pre gives is not kept for the gradients of the projection behind it
   Rows<T> x_, skip_, normed_, raw_, out_;
   Rows<T> dout_, around_, dx_, dnormed_, draw_;

@@ -65,6 +65,7 @@ struct Workspace {
   Rows<T> dbranch;  // Keep::costly: gradient of a branch behind its dropout
   Rows<T> draw;     // Keep::costly: gradient of a branch before the norm that ends it
   Rows<T> dmiddle;  // Keep::costly: gradient of the stream between branches in parallel
+  Rows<T> mapping;  // Keep::costly: what a modulation makes of a branch, and in backward the gradients of it
   Rows<T> slots;    // Keep::costly: partial sums of a norm's parameter gradients; one row of `width` numbers
 };
 

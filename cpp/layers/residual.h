@@ -16,34 +16,46 @@ class Residual {
   Residual(Site site, Index dropout_site, Index width, bool last)
       : site_(std::move(site)), dropout_site_(dropout_site), width_(width), last_(last) {}
 
-  /// dbranch: where the branch's gradient goes when there is dropout.
+  /// dbranch: where the branch's gradient goes when it is not dout.
   void plan_gradients(Rows<T> dbranch) { dbranch_ = dbranch; }
 
   /// x where the branch's last projection adds it itself (the same bits), as nothing lies between; else null.
-  const T* fused(const Pass& pass, const T* x) const { return last_ && pass.dropout == 0 && !pass.probe ? x : nullptr; }
+  const T* fused(const Pass& pass, const T* x, bool apart) const {
+    return last_ && !apart && pass.dropout == 0 && !pass.probe ? x : nullptr;
+  }
 
-  /// Unless fused: out, which holds the branch, becomes x + dropout(branch).
-  void forward(const Pass& pass, const T* x, T* out) {
-    if (fused(pass, x)) return;
+  /// Unless fused: out = x + dropout(branch). branch becomes dropout(branch) where it stands apart; else it is out.
+  void forward(const Pass& pass, const T* x, T* branch, T* out) {
+    if (fused(pass, x, branch != out)) return;
     const Index n = pass.rows() * width_;
-    std::vector<T> branch;  // for a trace
-    if (pass.looking()) branch.assign(out, out + n);
+    std::vector<T> traced;
+    if (pass.looking()) traced.assign(branch, branch + n);
     if (pass.dropout > 0)
-      dropout_forward(out, n, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_), out);
-    add_forward(x, out, n, out);
+      dropout_forward(branch, n, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_), branch);
+    add_forward(x, branch, n, out);
     site_.see(pass, "forward", "add", "y", out, width_, [&](Operands& o) {
-      add_operands(o, "x", x, "branch", branch.data(), width_);
+      add_operands(o, "x", x, "branch", traced.data(), width_);
       o.set("dropout", pass.dropout);
     });
   }
 
-  void backward(const Pass& pass, const T* dout) {
+  /// dapart: the gradient that comes to dropout(branch) by another way than out, or null.
+  void backward(const Pass& pass, const T* dout, const T* dapart) {
+    const Index n = pass.rows() * width_;
+    T* dbranch = dbranch_.at(pass);
+    if (dapart) {
+      add_forward(dout, dapart, n, dbranch);
+      site_.see(pass, "backward", "add", "dbranch", dbranch, width_,
+                [&](Operands& o) { add_operands(o, "x", dout, "branch", dapart, width_); });
+    }
     if (pass.dropout > 0)
-      dropout_backward(dout, pass.rows() * width_, pass.dropout, pass.stream(dropout_site_),
-                       pass.elements_before(width_), dbranch_.at(pass));
+      dropout_backward(dapart ? dbranch : dout, n, pass.dropout, pass.stream(dropout_site_),
+                       pass.elements_before(width_), dbranch);
   }
   /// The gradient of the branch after backward; that of x is dout.
-  const T* dbranch(const Pass& pass, const T* dout) const { return pass.dropout > 0 ? dbranch_.at(pass) : dout; }
+  const T* dbranch(const Pass& pass, const T* dout, bool apart) const {
+    return apart || pass.dropout > 0 ? dbranch_.at(pass) : dout;
+  }
 
   /// dx = the gradient that comes through the branch + dskip, what comes around it (may be dx itself).
   void join(const Pass& pass, const T* dbranch, const T* dskip, T* dx) {

@@ -190,9 +190,13 @@ void Stack<T>::plan_activations(Arena<T>& arena, const Pass& pass) {
   if (plan_.lowest > 0) work_.stream = rows();
   if (keep() == Keep::costly) work_.normed = rows();
   if (plan_.training) {
-    Index width = 0;
-    for (const auto& block : blocks_) width = std::max(width, block.hidden_width(pass, keep()));
+    Index width = 0, mapping = 0;
+    for (const auto& block : blocks_) {
+      width = std::max(width, block.hidden_width(pass, keep()));
+      if (block.modulation()) mapping = std::max(mapping, block.modulation()->workspace_width());
+    }
     work_.hidden = take_rows(arena, pass, width);
+    if (keep() == Keep::costly) work_.mapping = take_rows(arena, pass, mapping);
   }
   const Index mark = arena.mark();
   const auto free_blocks = [&] {  // while a part is among them another may be further on
@@ -222,10 +226,10 @@ void Stack<T>::plan_gradients(Arena<T>& arena, const Pass& pass) {
     const Index slots = Norm<T>::slots_size(pass, width_);
     work_.slots = {arena.take(slots), slots};
     work_.dstream = doutput_;
-    if (plan_.dropout) work_.dbranch = rows();
     const auto any = [&](auto asked) {
       return std::any_of(blocks_.begin(), blocks_.end(), [&](const Block<T>& block) { return (block.*asked)(); });
     };
+    if (plan_.dropout || any(&Block<T>::modulation)) work_.dbranch = rows();
     if (any(&Block<T>::post_norms)) work_.draw = rows();
     if (any(&Block<T>::parallel)) work_.dmiddle = rows();
   }

@@ -41,6 +41,18 @@ class Stack {
     for (auto& block : blocks_) block.visit_projections(visitor);
   }
 
+  /// A modulation in every block, with parameters from `set`; and none.
+  void modulate(ParameterSet<T>& set, const ModulationConfig& config) {
+    for (auto& block : blocks_) block.modulate(set, config);
+  }
+  void unmodulate() {
+    for (auto& block : blocks_) block.unmodulate();
+  }
+  void enable_modulation(bool on) {
+    for (auto& block : blocks_)
+      if (auto* modulation = block.modulation()) modulation->enable(on);
+  }
+
   /// Calls body(group) for passes of their own over groups of the batch's sequences, in their order: as few groups as
   /// keep what a pass holds within a fixed number of bytes. One where all fits, for a trace, and in parts.
   template <class Body>

@@ -6,7 +6,8 @@
 namespace loopos {
 namespace {
 
-constexpr double kStd = 0.02;         // of initial weights
+constexpr double kStd = 0.02;  // of initial weights
+constexpr const char* kOneAdapter = "the model has an adapter already; remove it first";
 constexpr Index kFirstBlockSite = 1;  // of dropout; the embedding has site 0
 
 NormConfig norm_config(const GptConfig& c) {
@@ -61,6 +62,7 @@ Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
 
 template <class T>
 void Gpt<T>::add_adapter(const std::vector<LowRankSpec>& parts) {
+  require(!modulation_.present(), "add_adapter: ", kOneAdapter);
   typename Adapter<T>::Slots slots;
   stack_.visit_projections([&](auto& slot) { slots.push_back(&slot); });
   const auto layers = static_cast<Index>(config_.layers.size());
@@ -69,14 +71,33 @@ void Gpt<T>::add_adapter(const std::vector<LowRankSpec>& parts) {
 }
 
 template <class T>
+void Gpt<T>::add_modulation(const ModulationConfig& config) {
+  constexpr const char* kFunction = "add_modulation";
+  require(!adapter_.present() && !modulation_.present(), kFunction, ": ", kOneAdapter);
+  require(config.rank >= 1, kFunction, ": rank must be 1 at least, got ", config.rank);
+  require(std::isfinite(config.additive_scale), kFunction, ": additive_scale must be finite, got ",
+          config.additive_scale);
+  try {
+    modulation_.begin(set_, "the modulation and its gradients", [&] { stack_.modulate(set_, config); });
+  } catch (...) {
+    stack_.unmodulate();
+    throw;
+  }
+  end_generation();
+}
+
+template <class T>
 void Gpt<T>::remove_adapter() {
   adapter_.remove(set_);
+  stack_.unmodulate();
+  modulation_.end(set_);
   end_generation();
 }
 
 template <class T>
 void Gpt<T>::enable_adapter(bool on) {
   adapter_.enable(on);
+  stack_.enable_modulation(on);
   end_generation();
 }
 

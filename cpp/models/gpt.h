@@ -45,10 +45,13 @@ class Gpt : private StackEnds<T> {
   /// Low-rank parts of projections, named as their weights are. While they are there the model's own parameters are
   /// frozen. They, and enable, end a generation: what it holds was computed otherwise.
   void add_adapter(const std::vector<LowRankSpec>& parts);
+  /// Another kind of adapter (layers/modulation.h), of every block; all else is as for low-rank parts.
+  void add_modulation(const ModulationConfig& config);
   void remove_adapter();
   /// off: computes as without it.
   void enable_adapter(bool on);
-  const Adapter<T>& adapter() const { return adapter_; }
+  /// Whether p is a weight of the model itself, and frozen because an adapter is there.
+  bool freezes(const Parameter<T>& p) const { return adapter_.addition().freezes(p) || modulation_.freezes(p); }
 
   /// logits (B, T, V) of ids (B, T). `pass` brings batch, time and documents.
   void forward(const Pass& pass, const Index* ids, T* logits);
@@ -109,6 +112,7 @@ class Gpt : private StackEnds<T> {
   Norm<T> norm_;
   Head<T> head_;
   Adapter<T> adapter_;
+  Addition<T> modulation_;
   Rows<T> normed_, dnormed_;  // result of the norm, and its gradient
   Cache cache_;
   Index generations_ = 0;

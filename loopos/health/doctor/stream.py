@@ -17,10 +17,13 @@ from loopos.choices import ACTIVATIONS
 from loopos.rope import Rotation, frequencies
 
 
-def stream(config: Any, weights: Mapping[str, np.ndarray], ids: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+def stream(
+    config: Any, weights: Mapping[str, np.ndarray], ids: np.ndarray, modulation: Mapping[str, Any] | None = None
+) -> tuple[list[np.ndarray], np.ndarray]:
     """([stream before the first block, after each one], logits): n_layer + 1 arrays (B, T, C), and (B, T, V).
 
-    config: a ModelConfig; weights: by the names of loopos.Model; ids (B, T)."""
+    config: a ModelConfig; weights: by the names of loopos.Model; ids (B, T). modulation: gate and additive_scale of a
+    modulated adapter, whose matrices are among the weights."""
     x = ops.embedding(ids, weights["tok_embed.weight"])
     if config.embedding_scale != 1:
         x = x * x.dtype.type(config.embedding_scale)
@@ -29,9 +32,13 @@ def stream(config: Any, weights: Mapping[str, np.ndarray], ids: np.ndarray) -> t
     found = [x]
     for layer in range(config.n_layer):
         own = {name.split(".", 2)[2]: w for name, w in weights.items() if name.startswith(f"blocks.{layer}.")}
-        middle = x + _branch(config, own, "attn", x, partial(_attention, config, layer))
+        added = _branch(config, own, "attn", x, partial(_attention, config, layer))
+        middle = x + added
         into = x if config.parallel_residual else middle
-        x = middle + _branch(config, own, "mlp", into, partial(_feed_forward, config))
+        feed_forward = partial(_feed_forward, config)
+        if modulation is not None:
+            feed_forward = partial(_modulated, feed_forward, added, modulation)
+        x = middle + _branch(config, own, "mlp", into, feed_forward)
         found.append(x)
     head = weights["tok_embed.weight" if config.tie_embeddings else "lm_head.weight"]
     return found, ops.linear(_norm(config, weights, "final_norm", x), head)
@@ -91,6 +98,19 @@ def _turned(x: np.ndarray, rotation: Rotation) -> np.ndarray:
     cosine, sine = ((rotation.factor * f(angle)).astype(x.dtype) for f in (np.cos, np.sin))
     a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return np.concatenate([a * cosine - b * sine, b * cosine + a * sine, rest], axis=-1)
+
+
+def _modulated(
+    inner: Callable[..., np.ndarray],
+    added: np.ndarray,
+    modulation: Mapping[str, Any],
+    weights: Mapping[str, np.ndarray],
+    x: np.ndarray,
+) -> np.ndarray:
+    """``inner`` of x behind the modulation by what attention has added (cpp/layers/modulation.h)."""
+    u = ops.linear(added, weights["modulate.A_proj"])
+    z = ops.linear(u, weights["modulate.B_mult"]) if "modulate.B_mult" in weights else None
+    return inner(weights, ops.modulate(x, z, ops.linear(u, weights["modulate.B_add"]), **modulation))
 
 
 def _feed_forward(config: Any, weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
