@@ -56,6 +56,17 @@ class TransformerF32:
         Adds low-rank parts to projections and freezes the model's own parameters. parts: dicts of projection (blocks.0.attn.qkv_proj), name (of its parameters, before .lora_A and .lora_B), first and rows (of the projection's output), rank, scale, and dropout (of its input in training steps). A and B begin as 0.
         """
 
+    def add_modulation(
+        self,
+        rank: typing.SupportsInt | typing.SupportsIndex,
+        gate: str,
+        additive_scale: typing.SupportsFloat | typing.SupportsIndex,
+        safe_mode: bool,
+    ) -> None:
+        """
+        Adds to every block what its attention does to the input of its feed-forward (layers/modulation.h), and freezes the model's own parameters. gate: as of ops.modulate; safe_mode: none. Every matrix begins as 0.
+        """
+
     def extend_generation(self, length: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
         More room, with what the cache holds.
@@ -120,7 +131,11 @@ class TransformerF32:
         """
 
     def losses(
-        self, ids: typing.Any, targets: typing.Any, ignore_index: typing.SupportsInt | typing.SupportsIndex = -100
+        self,
+        ids: typing.Any,
+        targets: typing.Any,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        documents: typing.Any = None,
     ) -> numpy.typing.NDArray[numpy.float64]:
         """
         The loss of each position (B, T), in double; 0 where the target does not count.
@@ -263,6 +278,17 @@ class TransformerF64:
         Adds low-rank parts to projections and freezes the model's own parameters. parts: dicts of projection (blocks.0.attn.qkv_proj), name (of its parameters, before .lora_A and .lora_B), first and rows (of the projection's output), rank, scale, and dropout (of its input in training steps). A and B begin as 0.
         """
 
+    def add_modulation(
+        self,
+        rank: typing.SupportsInt | typing.SupportsIndex,
+        gate: str,
+        additive_scale: typing.SupportsFloat | typing.SupportsIndex,
+        safe_mode: bool,
+    ) -> None:
+        """
+        Adds to every block what its attention does to the input of its feed-forward (layers/modulation.h), and freezes the model's own parameters. gate: as of ops.modulate; safe_mode: none. Every matrix begins as 0.
+        """
+
     def extend_generation(self, length: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
         More room, with what the cache holds.
@@ -327,7 +353,11 @@ class TransformerF64:
         """
 
     def losses(
-        self, ids: typing.Any, targets: typing.Any, ignore_index: typing.SupportsInt | typing.SupportsIndex = -100
+        self,
+        ids: typing.Any,
+        targets: typing.Any,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        documents: typing.Any = None,
     ) -> numpy.typing.NDArray[numpy.float64]:
         """
         The loss of each position (B, T), in double; 0 where the target does not count.
