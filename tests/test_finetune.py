@@ -62,9 +62,8 @@ def test_the_forty_answers_are_learned_and_plain_english_is_kept(done):
 
 
 @real
+@pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason=ABSENT)  # before it waits for the page
 def test_llama_cpp_gives_the_answers_that_were_learned(done):
-    if importlib.util.find_spec("llama_cpp") is None:
-        pytest.skip(ABSENT)
     folder, _ = done
     (_, code), (_, expected) = blocks(PAGE.read_text().partition(LLAMA)[2])[:2]
     # A process of its own: llama.cpp may die of an instruction that the machine lacks.

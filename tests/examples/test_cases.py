@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import runpy
@@ -20,6 +21,7 @@ CLAIMS = runpy.run_path(str(FOLDER / "claims.py"))
 LONG_TRAINING = pytest.mark.unsanitized("trains in a process of its own, by operations that have their own tests")
 
 
+@functools.cache  # what a case prints is asked for its claims and for its diagnosis
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     beside = os.pathsep.join(filter(None, [str(Path(loopos.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": beside, "LOOPOS_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
