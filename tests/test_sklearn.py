@@ -119,6 +119,29 @@ def test_every_epoch_has_each_text_once_in_an_order_of_its_own():
     assert len(set(map(tuple, orders))) == 4
 
 
+def test_the_settings_reach_the_training(monkeypatch):
+    given = {}
+    monkeypatch.setattr("loopos.sklearn.train", lambda model, data, **more: given.update(more, model=model))
+    settings = {"learning_rate": 0.5, "weight_decay": 0.25, "threads": 1}
+    more = {"dropout": 0.125, "warmup": 0.5, "verbose": True}
+    TextClassifier(**SMALL, **settings, **more).fit(*generated(30))
+    model, seed = given.pop("model"), given.pop("seed")
+    assert given == settings | {"max_steps": 15 * 4, "warmup_steps": 30, "progress": True}
+    assert model.config.dropout == 0.125
+    again = loopos.Model(model.config, seed=seed)
+    assert all((again.parameters()[name] == view).all() for name, view in model.parameters().items())
+
+
+def test_of_a_text_its_beginning_is_read_and_of_the_words_the_commonest():
+    made = TextClassifier(**SMALL | {"epochs": 1}, max_length=3, max_features=5).fit(*generated(30))
+    words = " ".join(list(made.vocabulary_)[:3])
+    one, same, other = made.predict_proba([f"{words} ship", f"{words} wind", f"wind {words}"])
+    assert (one == same).all()
+    assert (one != other).any()
+    assert len(made.vocabulary_) == 5
+    assert made.n_cut_ == 30
+
+
 def test_it_is_near_tfidf_and_far_above_the_commonest_class():
     texts, labels = documentation(["email", "http", "unittest"])
     split = train_test_split(texts, labels, random_state=0, stratify=labels, test_size=0.3)
