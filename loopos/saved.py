@@ -51,14 +51,20 @@ def tokenizer_of(about: Any, source: hf.Source | None) -> Any:
     return found
 
 
-def read(folder: str | os.PathLike, dtype: str | None = None) -> Saved:
+def read(folder: str | os.PathLike, dtype: str | None = None, *, halves: str | None = None) -> Saved:
     """The model in ``folder``: that of its config.json where there is one, else of the checkpoint that the folder is,
     or of the newest sound one of a run's folder.
 
-    dtype, and what is raised: as of :func:`loopos.hf.open_pretrained`. Takes no lock and writes nothing."""
+    dtype, and what is raised: as of :func:`loopos.hf.open_pretrained`. halves: where dtype is None, what F16 and BF16
+    become (exactly); None: they are refused. Takes no lock and writes nothing."""
     folder = Path(folder)
     if hf.is_pretrained(folder) or not holds_checkpoint(folder):
-        return Saved(*hf.open_pretrained(folder, dtype))
+        try:
+            return Saved(*hf.open_pretrained(folder, dtype))
+        except hf.HalfPrecision:
+            if halves is None:
+                raise
+            return Saved(*hf.open_pretrained(folder, halves))
     hf.check_dtype(dtype)
     checkpoint = load_checkpoint(folder)
     try:

@@ -14,6 +14,7 @@ from loopos import checks
 from loopos.config import ModelConfig
 from loopos.data.batches import IGNORE
 from loopos.model import Model
+from loopos.saved import read
 from loopos.scoring.last import last_logits
 from loopos.training import train
 
@@ -38,8 +39,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
     folder      None: a new model of n_layer, n_head, d_model, dropout, whose tokens are the words of the training texts
                 (lower case, the max_features most frequent; others are one unknown word). A folder that
-                ``Model.from_pretrained`` opens: that model is trained further with the folder's own tokenizer, the text
-                followed by "\\nLabel:", and the tokens of the classes are taken from its vocabulary
+                ``Model.from_pretrained`` opens (F16 and BF16 as float32): that model is trained further with
+                the folder's own tokenizer, the text followed by "\\nLabel:", and the tokens of the classes are taken
+                from its vocabulary
     max_length  tokens of a text that are read, from its beginning; 0: as many as the longest training text has, or the
                 folder's context allows
     epochs, batch_size, learning_rate, weight_decay, warmup: of :func:`loopos.train`, with AdamW and a cosine schedule;
@@ -145,7 +147,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     def _start(self, texts: Sequence[str], classes: np.ndarray, seed: int) -> tuple[Model, Any, np.ndarray]:
         """The model before its training, its words (None with a folder), and the token of each class."""
         if self.folder is not None:
-            model = Model.from_pretrained(self.folder)
+            model = Model.of(read(self.folder, halves="float32"))
             if model.tokenizer is None:
                 raise ValueError(f"TextClassifier: {self.folder} holds no tokenizer, so no text can be read for it")
             return model, None, _label_tokens(model.tokenizer, classes)

@@ -23,8 +23,9 @@ class Loaded(NamedTuple):
 
 
 def load(folder: str, dtype: str | None = None, weights: str | None = None) -> Loaded:
-    """The model of a run folder (its newest good checkpoint), of one checkpoint, or of a Hugging Face folder."""
-    saved = read(folder, storage.arithmetic(weights, dtype))
+    """The model of a run folder (its newest good checkpoint), of one checkpoint, or of a Hugging Face folder, of which
+    F16 and BF16 become float32, exactly, where nothing else is asked for."""
+    saved = read(folder, storage.arithmetic(weights, dtype), halves="float32")
     model = Model.of(saved, weights)
     if saved.step is None:
         return Loaded(model, None, {})

@@ -13,9 +13,10 @@ from .folder import (
     write_pretrained,
 )
 from .source import Source
-from .tensors import Weights
+from .tensors import HalfPrecision, Weights
 
 __all__ = [
+    "HalfPrecision",
     "Opened",
     "Source",
     "Weights",

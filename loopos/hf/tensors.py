@@ -22,6 +22,10 @@ ROWS = 1 << 16  # numbers that are converted at a time where a parameter comes r
 NATIVE = {"F32": "float32", "F64": "float64"}
 
 
+class HalfPrecision(ValueError):
+    """F16 or BF16, in which nothing is computed, and nobody said what it is to become."""
+
+
 class Weights(Mapping[str, np.ndarray]):
     """The parameters by LoopOS name, in LoopOS order. Names, shapes and dtypes have been checked; nothing is read yet.
 
@@ -175,7 +179,7 @@ def _dtypes(path: Path, kinds: Counter, dtype: str | None) -> tuple[str, str]:
     if stored not in {*NATIVE, "F16", "BF16"}:
         raise CheckpointError(path, f"the weights must be F64, F32, F16 or BF16, got {stored}")
     if dtype is None and stored not in NATIVE:
-        raise ValueError(
+        raise HalfPrecision(
             f"from_pretrained: {path} holds {stored}, in which LoopOS does not compute; pass dtype='float32' or "
             "dtype='float64' (both are exact)"
         )

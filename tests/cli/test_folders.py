@@ -23,6 +23,20 @@ def test_a_run_a_checkpoint_and_a_hugging_face_folder_hold_the_same_model(tmp_pa
     assert load(str(tmp_path / "hf"))[1:] == (None, {})
 
 
+@pytest.mark.parametrize(("weights", "dtype"), [(None, "float32"), (None, "float64"), ("int8", None)])
+def test_bfloat16_becomes_float32_unless_something_else_is_asked_for(tmp_path, weights, dtype):
+    given = loopos.Model(CONFIG, weights="bfloat16")
+    given.parameters()["pos_embed.weight"][...] = 0.5  # a number that bfloat16 has
+    given.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds BF16, in which LoopOS does not compute"):
+        loopos.Model.from_pretrained(tmp_path)
+    opened = load(str(tmp_path), weights=weights, dtype=dtype if dtype == "float64" else None).model
+    assert (opened.weights, opened.dtype) == (weights or dtype, dtype or "float32")
+    if weights is None:
+        ids = np.array([[1, 2, 3]])
+        np.testing.assert_allclose(opened.forward(ids), given.forward(ids), atol=1e-6)
+
+
 def test_within_the_context_it_is_generate():
     model, prompt = loopos.Model(CONFIG), np.array([1, 2, 3])
     assert (continued(model, prompt, 5, temperature=0) == model.generate(prompt[None], 5, temperature=0)[0]).all()
