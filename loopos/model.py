@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from loopos import _core, checks, hf, saved, storage
+from loopos.adapters.adaptable import Adaptable
 from loopos.births.birth import find_birth
 from loopos.companions import Companions
 from loopos.config import ModelConfig
@@ -40,7 +41,7 @@ def _serialised(method: _Method) -> _Method:
     return locked  # type: ignore[return-value]
 
 
-class Model(Companions):
+class Model(Companions, Adaptable):
     """A decoder-only transformer described by a :class:`ModelConfig`.
 
     seed: of the initial weights (normal 0.02, residual outputs 0.02 / sqrt(2 n_layer), biases 0, norm weights 1); the
@@ -204,8 +205,9 @@ class Model(Companions):
         """Freezes the parameters whose names match ``pattern``, as of fnmatch ("blocks.0.*"); None: all of them.
 
         A frozen parameter has no gradient and no moments, and an optimizer that is made from now on leaves its bits.
-        Backward ends below the lowest block that has a trainable one. Returns the names that match; ValueError when
-        there is none, RuntimeError while loopos.train trains this model."""
+        Backward ends below the lowest block that has a trainable one. Of a model with an adapter, this is about the
+        adapter's matrices: the base is frozen. Returns the names that match; ValueError when there is none,
+        RuntimeError while loopos.train trains this model."""
         return self._set_trainable("freeze", pattern, False)
 
     @_serialised
@@ -224,15 +226,14 @@ class Model(Companions):
             raise TypeError(
                 f"Model.{verb}: pattern must be None or a str such as 'blocks.0.*', got {checks.shown(pattern)}"
             )
-        if trainable:
+        if trainable and self.adapter is None:
             storage.refuse_small(f"Model.{verb}", self._weights)
         if self._training:
             raise RuntimeError(f"Model.{verb}: loopos.train is training this model; call it before train or after it")
-        names = [name for name in self.parameters() if pattern is None or fnmatchcase(name, pattern)]
+        every = self.adapter_parameters() or self.parameters()  # under an adapter the base stays frozen
+        names = [name for name in every if pattern is None or fnmatchcase(name, pattern)]
         if not names:
-            raise ValueError(
-                f"Model.{verb}: no parameter matches {pattern!r}; their names are {', '.join(self.parameters())}"
-            )
+            raise ValueError(f"Model.{verb}: no parameter matches {pattern!r}; their names are {', '.join(every)}")
         for name in names:
             self._core.set_trainable(name, trainable)
         return names
@@ -275,22 +276,31 @@ class Model(Companions):
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | os.PathLike[str], *, dtype: str | None = None, weights: str | None = None
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        dtype: str | None = None,
+        weights: str | None = None,
+        base: str | os.PathLike[str] | None = None,
     ) -> Model:
         """A model from a Hugging Face folder (config.json and safetensors, one file or several), from the folder of a
         run of loopos.train (its newest sound checkpoint), or from one checkpoint.
 
         dtype None keeps the file's F32 or F64; F16 and BF16 need ``dtype=`` or ``weights=``. weights: "float32",
-        "bfloat16" or "int8" (:attr:`weights`): each tensor becomes that as it is read. Settings that are not supported
-        raise ValueError naming them, malformed files CheckpointError.
+        "bfloat16" or "int8" (:attr:`weights`): each tensor becomes that as it is read. base: of a run that trained an
+        adapter, the folder of the model that it stands on, where that is no longer where it was. Settings that are not
+        supported raise ValueError naming them, malformed files CheckpointError.
         """
-        model = cls.of(saved.read(folder, storage.arithmetic(weights, dtype)), weights)
+        model = cls.of(saved.read(folder, storage.arithmetic(weights, dtype), base), weights)
         vars(model._config)["_loaded_from"] = os.fspath(folder)  # by which the doctor knows that weights were meant
         return model
 
     @classmethod
     def of(cls, found: saved.Saved, weights: str | None = None) -> Model:
-        """The model that :func:`loopos.saved.read` found, with its matrices stored as ``weights``."""
+        """The model that :func:`loopos.saved.read` found, with its matrices stored as ``weights``; None: as those of
+        the run that trained an adapter on it."""
+        if weights is None and found.adapter is not None:
+            weights = storage.small(found.adapter.base.weights)
         model = cls.__new__(cls)
         model._build(found.config, found.dtype, storage.resolve("from_pretrained", weights, found.dtype), None)
         if isinstance(found.arrays, hf.Weights):  # one after another, so that the model is in memory once
@@ -298,6 +308,9 @@ class Model(Companions):
         else:
             model.load_state_dict(storage.fill_from(model._core, found.arrays))
         model.accompany(found.source, found.state.get("tokenizer"), found.state.get("record"))
+        model._folder = None if found.folder is None else os.path.abspath(found.folder)
+        if found.adapter is not None:
+            model.adapt_as(found.adapter)
         return model
 
     @_serialised
@@ -307,7 +320,9 @@ class Model(Companions):
         loopos.train trained, a model card (README.md), which never replaces one that a person wrote. ValueError names
         the field that keeps a configuration from being of a family of theirs. Of bfloat16 weights the file is BF16,
         or F32 where a norm or bias has digits that BF16 lacks, exact in either case; int8 weights are refused: what
-        they left out would be missing from the folder."""
+        they left out would be missing from the folder. So is a model with an adapter: merge_adapter() first, or
+        save_adapter(folder)."""
+        self.refuse_adapter("save_pretrained")
         arrays = storage.for_folder("save_pretrained", self._core, self._weights)
         hf.write_pretrained(folder, self._config, arrays, self.source, self.record)
 
@@ -334,6 +349,7 @@ class Model(Companions):
         own, weights = state["own"], state["weights"]
         self._build(own["_config"], own["_dtype"], own.get("_weights", own["_dtype"]), None)
         vars(self).update(own | {"_training": False})
+        self.put_on_again()
         self.load_state_dict(weights)
         self._record = own.get("_record")
         storage.put_back(self._core, state.get("small", {}))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loopos import hf
+from loopos.adapters.kept import Kept, kept
 from loopos.config import ModelConfig
 from loopos.data.tokenizer import tokenizer_from_dict
 from loopos.errors import CheckpointError
@@ -20,13 +21,16 @@ from loopos.hf.tensors import cast
 class Saved(NamedTuple):
     """arrays: the weights by name, all of one dtype; of a Hugging Face folder each is read when it is asked for.
     source: of the Hugging Face folder that it comes from, also by way of a run. step and state: of a run; None and
-    empty for a Hugging Face folder."""
+    empty for a Hugging Face folder. folder: where the weights are. adapter: of a run that trained one; config, arrays
+    and folder are then those of its base."""
 
     config: ModelConfig
     arrays: Mapping[str, np.ndarray]
     source: hf.Source | None = None
     step: int | None = None
     state: Mapping[str, Any] = {}
+    folder: Path | None = None
+    adapter: Kept | None = None
 
     def tokenizer(self) -> Any:
         """The tokenizer that goes with the model: of the run, or of its folder's tokenizer.json; None when there is
@@ -51,29 +55,48 @@ def tokenizer_of(about: Any, source: hf.Source | None) -> Any:
     return found
 
 
-def read(folder: str | os.PathLike, dtype: str | None = None, *, halves: str | None = None) -> Saved:
+def read(
+    folder: str | os.PathLike,
+    dtype: str | None = None,
+    base: str | os.PathLike | None = None,
+    *,
+    halves: str | None = None,
+) -> Saved:
     """The model in ``folder``: that of its config.json where there is one, else of the checkpoint that the folder is,
-    or of the newest sound one of a run's folder.
+    or of the newest sound one of a run's folder. base: the folder of the model that a run's adapter stands on, where it
+    is no longer the one that the run recorded.
 
-    dtype, and what is raised: as of :func:`loopos.hf.open_pretrained`. halves: where dtype is None, what F16 and BF16
-    become (exactly); None: they are refused. Takes no lock and writes nothing."""
+    dtype, and what is raised: as of :func:`loopos.hf.open_pretrained`; ValueError for a base that the folder does not
+    need, FileNotFoundError for one that is not there. halves: where dtype is None, what F16 and BF16 become (exactly);
+    None: they are refused. Takes no lock and writes nothing."""
     folder = Path(folder)
     if hf.is_pretrained(folder) or not holds_checkpoint(folder):
+        _refuse_base(folder, base)
         try:
-            return Saved(*hf.open_pretrained(folder, dtype))
+            return Saved(*hf.open_pretrained(folder, dtype), folder=folder)
         except hf.HalfPrecision:
             if halves is None:
                 raise
-            return Saved(*hf.open_pretrained(folder, halves))
+            return Saved(*hf.open_pretrained(folder, halves), folder=folder)
     hf.check_dtype(dtype)
     checkpoint = load_checkpoint(folder)
     try:
         config = ModelConfig.from_dict(checkpoint.state["config"])
-        kept = checkpoint.state["dtype"]
+        kept_dtype = checkpoint.state["dtype"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(checkpoint.path, f"state.json is not of a run of loopos.train: {error}") from None
+    if (adapter := kept(checkpoint)) is not None:
+        below = read(adapter.place(checkpoint.path, base), dtype or kept_dtype)
+        own = hf.Source.kept(checkpoint.path.parent) or below.source
+        return below._replace(source=own, step=checkpoint.step, state=checkpoint.state, adapter=adapter)
+    _refuse_base(folder, base)
     arrays = checkpoint.weights
-    if dtype not in (None, kept):
+    if dtype not in (None, kept_dtype):
         arrays = {name: cast(checkpoint.path, name, array, dtype) for name, array in arrays.items()}
     source = hf.Source.kept(checkpoint.path.parent)
-    return Saved(config, arrays, source, checkpoint.step, checkpoint.state)
+    return Saved(config, arrays, source, checkpoint.step, checkpoint.state, folder)
+
+
+def _refuse_base(folder: Path, base: Any) -> None:
+    if base is not None:
+        raise ValueError(f"from_pretrained: {folder} is a whole model and no adapter of a run, so it takes no base")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,10 @@ class Part(NamedTuple):
     scale: float
     dropout: float
     dora: bool
+
+    def for_core(self) -> dict[str, Any]:
+        """What ``add_adapter`` of the core takes."""
+        return {name: value for name, value in self._asdict().items() if name != "dora" or value}
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -86,8 +86,8 @@ def _adapter(path: Path) -> str:
         base = durable.load_json(path, MAX_CONFIG_BYTES).get("base_model_name_or_path")
     of = f" of {shown(base)}" if base else ""
     return (
-        f"this is an adapter{of} (adapter_config.json), and adapters are not read: open the model it belongs to, or "
-        "save the two merged (merge_and_unload of peft, then save_pretrained)"
+        f"this is an adapter{of} (adapter_config.json): open the model it belongs to, and put it on with "
+        "Model.load_adapter(folder)"
     )
 
 
@@ -130,7 +130,7 @@ def write_pretrained(
     for parent in sorted({(Path(folder) / name).parent for name in contents}):
         durable.make_folder(parent)
     stale = of_another(Path(folder), contents)
-    _replace(Path(folder), contents)
+    replace_together(Path(folder), contents)
     for name in stale:
         durable.remove(Path(folder) / name)
 
@@ -139,7 +139,7 @@ def _json(values: dict) -> bytes:
     return durable.dump_json(values, indent=2) + b"\n"
 
 
-def _replace(folder: Path, contents: dict[str, Any]) -> None:
+def replace_together(folder: Path, contents: dict[str, Any]) -> None:
     """Put the files in place together: all are on the disk before the first name changes, so a full disk harms none."""
     staged: dict[Path, Path] = {}
     try:

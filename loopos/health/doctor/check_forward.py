@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from loopos import _core, ops
+from loopos.adapters.whole import Whole
 from loopos.births.advice import advice as advice_on
 from loopos.data.batches import IGNORE
 
@@ -207,8 +208,7 @@ def growth(patient: Patient) -> Iterator[Check]:
         layers = patient.model.activations(patient.batch[0])
     elif patient.plain:
         ids = patient.batch[0][:2, :64]
-        weights = patient.model.parameters()
-        layers, logits = stream(patient.config, weights, np.ascontiguousarray(ids))
+        layers, logits = stream(patient.config, Whole(patient.model), np.ascontiguousarray(ids))
         core = patient.model.forward(np.ascontiguousarray(ids))
         error = float(np.abs(core - logits).max()) / max(1e-30, float(np.abs(core).max()))
         measured = f"the core's logits and those of its operations one by one differ by {error:.1e}"

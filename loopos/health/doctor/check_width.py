@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from loopos.adapters.whole import Whole
 from loopos.errors import NonFiniteError
 
 from .patient import Batches, NotApplicable, Patient, layers_like
@@ -98,7 +99,7 @@ def _layers(patient: Patient, model: Any, ids: np.ndarray) -> list[np.ndarray]:
     if hasattr(model, "activations"):
         return model.activations(ids)
     if patient.plain:
-        return stream(model.config, model.parameters(), ids)[0]
+        return stream(model.config, Whole(model), ids)[0]
     raise NotApplicable("the model shows no activations: give it activations(ids)")
 
 

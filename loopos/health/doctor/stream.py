@@ -31,7 +31,7 @@ def stream(
         x = x + weights["pos_embed.weight"][: ids.shape[1]]
     found = [x]
     for layer in range(config.n_layer):
-        own = {name.split(".", 2)[2]: w for name, w in weights.items() if name.startswith(f"blocks.{layer}.")}
+        own = {name.split(".", 2)[2]: weights[name] for name in weights if name.startswith(f"blocks.{layer}.")}
         added = _branch(config, own, "attn", x, partial(_attention, config, layer))
         middle = x + added
         into = x if config.parallel_residual else middle

@@ -1,0 +1,201 @@
+"""PEFT's folders: adapter_config.json and adapter_model.safetensors, read and written without peft.
+
+Which modules an adapter stands on is told by its tensors; the names and regular expressions of the settings are not
+run. Every setting is accounted for: taken, without effect on the numbers, or refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from loopos.checks import shown
+from loopos.errors import CheckpointError
+from loopos.files import durable
+from loopos.files.tensorfile import parse_safetensors, serialize_safetensors
+from loopos.hf.folder import ADAPTER, MAX_CONFIG_BYTES, refuse_nonfinite, replace_together
+from loopos.hf.linears import Linear
+from loopos.hf.tensors import NATIVE, cast
+
+from .lora import LoRA
+from .parts import MAGNITUDE, A, B
+from .targets import names_of, spell
+
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+KINDS = {f"{A}.weight": A, f"{B}.weight": B, "lora_magnitude_vector": MAGNITUDE}
+_TASK = "CAUSAL_LM"
+_NEUTRAL = {  # settings that would change the numbers: what they must be; other unknown ones must be empty
+    "bias": ("none",),
+    "task_type": (_TASK,),
+    "init_lora_weights": (True, "gaussian", "orthogonal", "eva"),  # others (pissa, olora, ...) change the base as well
+}
+_HARMLESS = frozenset(
+    """
+    auto_mapping base_model_name_or_path corda_config eva_config exclude_modules fan_in_fan_out inference_mode
+    layers_pattern layers_to_transform lora_ga_config megatron_core peft_version qalora_group_size revision
+    runtime_config target_modules
+    """.split()  # noqa: SIM905 (a list would take a line each)
+)
+
+
+class Read(NamedTuple):
+    """arrays: by the names of parameters."""
+
+    spec: LoRA
+    chosen: list[Linear]
+    arrays: dict[str, np.ndarray]
+
+
+def read(folder: Path, linears: Sequence[Linear], dtype: str) -> Read:
+    """The adapter in ``folder``, for a model that has ``linears``; widened or rounded to ``dtype``.
+
+    FileNotFoundError where a file is missing; ValueError naming a setting that is not supported; CheckpointError for a
+    file that is malformed, and for tensors that do not fit the model."""
+    path = Path(folder) / ADAPTER
+    settings = _settings(path, durable.load_json(path, MAX_CONFIG_BYTES))
+    file = Path(folder) / WEIGHTS
+    if not file.exists() and (Path(folder) / "adapter_model.bin").exists():
+        raise CheckpointError(
+            folder,
+            f"the adapter is a pickle, adapter_model.bin, which can run code and is not read; save it as {WEIGHTS}",
+        )
+    tensors, _ = parse_safetensors(durable.read_bytes(file), file)
+    by_module = {each.module: each for each in linears}
+    found: dict[str, dict[str, np.ndarray]] = {}
+    strange = []
+    for name, tensor in tensors.items():
+        module, kind = _split(name, by_module)
+        if module is None or kind is None:
+            strange.append(name)
+            continue
+        found.setdefault(module, {})[kind] = _numbers(file, name, tensor, dtype)
+    if strange or not found:
+        what = f"the tensors {', '.join(strange[:4])}{' and more' if strange[4:] else ''}" if strange else "no tensors"
+        raise CheckpointError(
+            file,
+            f"it holds {what}, and this model has the modules {', '.join(_short(linears))} of {len(linears)} matrices "
+            f"such as {linears[0].module}: the adapter belongs to another base",
+        )
+    rank, dora = settings["r"], settings["use_dora"]
+    chosen = [each for each in linears if each.module in found]
+    arrays = {}
+    for each in chosen:
+        _check(file, each, found[each.module], rank, dora)
+        arrays |= {f"{each.name}.{kind}": _ours(each, kind, array) for kind, array in found[each.module].items()}
+    targets = spell(linears, chosen)
+    options = {"rslora": settings["use_rslora"], "dora": dora}
+    try:
+        spec = LoRA(rank, settings["lora_alpha"], settings["lora_dropout"], targets, **options)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(path, str(error)) from None
+    return Read(spec, chosen, arrays)
+
+
+def write(
+    folder: Path,
+    spec: LoRA,
+    linears: Sequence[Linear],
+    chosen: Sequence[Linear],
+    parameters: Mapping[str, np.ndarray],
+    *,
+    base: str | None,
+    transposed: bool,
+) -> None:
+    """Writes what peft opens on the base in transformers, both files together or none. base: where that base is;
+    transposed: it stores its matrices so (GPT-2). NonFiniteError for a number that is NaN or infinite."""
+    names = {
+        f"{each.name}.{kind}": f"{PREFIX}{each.module}.{theirs}" for each in chosen for theirs, kind in KINDS.items()
+    }
+    own = {name: parameters[name] for name in names if name in parameters}
+    refuse_nonfinite("save_adapter", own)
+    of = {each.name: each for each in chosen}
+    tensors = {}
+    for name, array in own.items():
+        linear, _, kind = name.rpartition(".")
+        tensors[names[name]] = np.asarray(array) if kind == A else of[linear].to_file(array)
+    settings = {
+        "peft_type": "LORA",
+        "task_type": _TASK,
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": spec.rank,
+        "lora_alpha": int(spec.alpha) if float(spec.alpha).is_integer() else spec.alpha,
+        "lora_dropout": spec.dropout,
+        "target_modules": list(names_of(linears, chosen)),
+        "use_rslora": spec.rslora,
+        "use_dora": spec.dora,
+        "fan_in_fan_out": transposed,
+        "bias": "none",
+        "init_lora_weights": True,
+        "modules_to_save": None,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+    }
+    durable.make_folder(Path(folder))
+    contents = {
+        WEIGHTS: serialize_safetensors(tensors, {"format": "pt"}),
+        ADAPTER: durable.dump_json(settings, indent=2) + b"\n",
+    }
+    replace_together(Path(folder), contents)
+
+
+def _settings(path: Path, given: Any) -> dict[str, Any]:
+    """What of adapter_config.json makes a :class:`LoRA`. A default is peft's."""
+    if not isinstance(given, dict):
+        raise CheckpointError(path, f"expected a JSON object, got {shown(given)}")
+    left = dict(given)
+    kind = left.pop("peft_type", None)
+    if kind != "LORA":
+        raise ValueError(f"load_adapter: {path}: peft_type {shown(kind)} is not supported; it must be 'LORA'")
+    taken = {"r": 8, "lora_alpha": 8, "lora_dropout": 0.0, "use_rslora": False, "use_dora": False}
+    taken = {key: left.pop(key, default) for key, default in taken.items()}
+    for key, value in left.items():
+        if key in _HARMLESS or value in (None, False) or value in ({}, [], "") or value in _NEUTRAL.get(key, ()):
+            continue
+        wanted = " or ".join(map(repr, _NEUTRAL.get(key, (None,))))
+        raise ValueError(f"load_adapter: {path}: {key} {shown(value)} is not supported; it must be {wanted}")
+    return taken
+
+
+def _split(name: str, modules: Mapping[str, Linear]) -> tuple[str | None, str | None]:
+    """Module and kind of a tensor's name. A base that was saved without its head lacks the first word of a module."""
+    for theirs, kind in KINDS.items():
+        if name.startswith(PREFIX) and name.endswith(f".{theirs}"):
+            module = name[len(PREFIX) : -len(theirs) - 1]
+            fitting = (each for each in modules if each == module or each.partition(".")[2] == module)
+            return next(fitting, None), kind
+    return None, None
+
+
+def _numbers(file: Path, name: str, tensor: Any, dtype: str) -> np.ndarray:
+    array = tensor.array
+    if tensor.dtype == "BF16":  # the upper half of a float32
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    elif tensor.dtype not in (*NATIVE, "F16"):
+        raise CheckpointError(file, f"{name} must be F64, F32, F16 or BF16, got {tensor.dtype}")
+    return cast(file, name, array, dtype)
+
+
+def _check(file: Path, linear: Linear, got: Mapping[str, np.ndarray], rank: Any, dora: Any) -> None:
+    expected = {A: (rank, linear.columns), B: (linear.rows, rank)} | ({MAGNITUDE: (linear.rows,)} if dora else {})
+    shapes = {kind: array.shape for kind, array in got.items()}
+    if shapes != expected:
+        told = ", ".join(f"{kind} {shape}" for kind, shape in shapes.items())
+        wanted = ", ".join(f"{kind} {shape}" for kind, shape in expected.items())
+        raise CheckpointError(
+            file,
+            f"{linear.module} has {told}, and this model and {ADAPTER} need {wanted}: the adapter belongs to another "
+            "base, or its two files to different adapters",
+        )
+
+
+def _ours(linear: Linear, kind: str, array: np.ndarray) -> np.ndarray:
+    return array if kind == A else linear.from_file(array)
+
+
+def _short(linears: Sequence[Linear]) -> list[str]:
+    return list(dict.fromkeys(each.module.rpartition(".")[2] for each in linears))
