@@ -19,6 +19,7 @@ from .model import Model
 from .monitor.watch import Watch
 from .optim.training import for_training
 from .run import resume as resuming
+from .run.adapting import adapter_of, base_of, put_on
 from .run.callbacks import Hooks
 from .run.evaluation import Evaluation
 from .run.folder import folder_of
@@ -64,6 +65,7 @@ def train(
     on_nonfinite: str = "halt",
     seed: int = 1337,
     threads: int | None = None,
+    adapter: Any = None,
     callbacks: Sequence[Any] = (),
     log_every: int = 10,
     eval_every: int | None = None,
@@ -105,6 +107,8 @@ def train(
     pack             of examples: several share a row of seq_len, and do not see each other; False: one a row, filled up
     on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see run/policy.py
     threads          for this call; None leaves the number as it is
+    adapter          a loopos.LoRA: its matrices are trained, the model is frozen (Model.add_adapter with ``seed``);
+                     None: what the model has. Checkpoints then hold the adapter and a SHA-256 of its base, not the base
     callbacks        see loopos.Callback. They, logging, evaluating, saving and threads never change a weight's bits
     output_dir       where checkpoints (after every save_every-th update and at the end), metrics.jsonl, bits.jsonl and,
                      when a number that is not finite ends the run, a bundle for loopos.replay are written
@@ -129,7 +133,9 @@ def train(
     hooks = Hooks(callbacks, progress=checks.boolean("train", "progress", progress))
     resuming.check_argument(resume, output_dir)
     config = model if isinstance(model, ModelConfig) else model.config
-    storage.refuse_training("train", model)
+    adapter = adapter_of(model, adapter)
+    if adapter is None:
+        storage.refuse_training("train", model)
     sources = open_data(model, data, eval_data, tokenizer, settings, progress)
     if isinstance(model, Model) and sources.tokenizer is not None:
         warn_of_another(model.tokenizer if tokenizer is None else tokenizer, sources.tokenizer, config.vocab_size)
@@ -138,9 +144,9 @@ def train(
         refuse_oversized(model, settings.batch_size, sources.train.seq_len, settings.grad_accum)
     settings.check_together(eval_data=sources.eval, output_dir=output_dir, total=total)
     identity = resuming.Identity(
-        config, settings, seq_len or config.context_length, sources.train.fingerprint(), sources.tokenizer
+        config, settings, seq_len or config.context_length, sources.train.fingerprint(), sources.tokenizer, adapter
     )
-    with ExitStack() as stack:
+    with ExitStack() as stack, ExitStack() as undo:
         stack.enter_context(using_threads(settings.threads))
         folder = stack.enter_context(folder_of(output_dir))
         checkpoint = resuming.find(resume, folder.latest)
@@ -149,10 +155,12 @@ def train(
         if isinstance(model, ModelConfig):
             dtype = "float32" if checkpoint is None else checkpoint.state["dtype"]
             model = Model(config, seed=settings.seed, dtype=dtype)
+        put_on(model, adapter, settings.seed, undo)
         if not isinstance(sources.train, DatasetSource):
             refuse_unfitting(model, settings, sources.train.seq_len)
         updating = for_training(model=model, **settings.update_rule())
-        saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating)
+        base = base_of(model, folder.keeps or checkpoint is not None)
+        saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating, base)
         step = 0 if checkpoint is None else checkpoint.step
         policy = Policy(settings.on_nonfinite, total, model, updating, step=step, saved=saved)
         interrupts = stack.enter_context(Interrupts(sigterm=folder.keeps))
@@ -162,7 +170,7 @@ def train(
         growth = Growth.of(model.parameters(), seen.get("growth"))
         evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"))
         record = Record(model, identity, sources.train, seen.get("record"))
-        observers = folder, tally, watch, growth, evaluation, record
+        observers = folder, tally, watch, growth, evaluation, record, base
         run = Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *observers)
         if checkpoint is not None:
             model.inherit(checkpoint.path.parent)
@@ -170,6 +178,7 @@ def train(
             model.reads_with(sources.tokenizer)
         audit = getattr(sources.train, "audit", None)
         folder.begin(checkpoint, model.source, None if audit is None else audit.to_dict())
+        undo.pop_all()
         stack.enter_context(trained(model, record))
         stopped = run.run()
         observed = watch.findings, sample_of(sources.train, settings), evaluation.best

@@ -1,10 +1,10 @@
 """A bundle: one file with all that one update needs to be done again, bit for bit, and what came of it.
 
-It is a safetensors file: ``weights.<name>`` and ``moments.<name>`` as they were before the update, ``ids.<m>``,
-``targets.<m>`` and, where rows hold several documents, ``documents.<m>`` of its micro-batches; its metadata hold a
-format version, a JSON text with the rest (configuration, settings, the learning rate used, the outcome, the build) and
-a SHA-256 over that text and every tensor. Unlike a checkpoint it may hold numbers that are not finite: they may be what
-it is about.
+It is a safetensors file: ``weights.<name>``, ``stored.<name>`` (the bytes of what is stored small) and
+``moments.<name>`` as they were before the update, ``ids.<m>``, ``targets.<m>`` and, where rows hold several documents,
+``documents.<m>`` of its micro-batches; its metadata hold a format version, a JSON text with the rest (configuration,
+settings, the learning rate used, the outcome, the build) and a SHA-256 over that text and every tensor. Unlike a
+checkpoint it may hold numbers that are not finite: they may be what it is about.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from loopos import _core
+from loopos import _core, storage
+from loopos.adapters.kept import described, spec_of
+from loopos.adapters.parts import Part
 from loopos.births.growth import Growth
 from loopos.build_info import __version__
 from loopos.config import ModelConfig
@@ -29,6 +31,7 @@ from loopos.data.batches import Batch, check_batch
 from loopos.errors import Birth, CheckpointError
 from loopos.files import durable
 from loopos.files.tensorfile import parse_safetensors, read_metadata, serialize_safetensors
+from loopos.model import Model
 
 from .origins import Origins
 from .settings import TrainSettings
@@ -70,7 +73,8 @@ class Bundle:
     before it, and ``numbers`` what else the optimizer counts; build: version, instruction set, compiler, threads; run:
     the id of the run, which its checkpoints have too; growth: the state of its record (loopos.births.growth) before the
     update; both None where they are not known; frozen: the names of the parameters that were; origins: from which lines
-    of the data the rows came, see loopos.run.origins."""
+    of the data the rows came, see loopos.run.origins; adapter: what it is and its parts; its matrices are among the
+    weights; storage, stored: of a base that is stored small, as loopos.storage.state gives it."""
 
     step: int
     config: ModelConfig
@@ -87,6 +91,9 @@ class Bundle:
     growth: Mapping[str, Any] | None = None
     frozen: tuple[str, ...] = ()
     origins: Origins = ()
+    adapter: Mapping[str, Any] | None = None
+    storage: str | None = None
+    stored: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -120,7 +127,26 @@ class Bundle:
             growth=None if growth is None else growth.state(),
             frozen=tuple(model.parameters(trainable=False)),
             origins=origins,
+            adapter=None if model.adapter is None else _adapter(model),
+            storage=storage.small(model.weights),
+            stored=storage.state(model._core),
         )
+
+    def model(self, *, dtype: str | None = None, dropout: float | None = None) -> Model:
+        """A model of its kind with what is stored small; the weights are still to be loaded. dtype, dropout: in place
+        of its own."""
+        config = self.config if dropout is None else dataclasses.replace(self.config, dropout=dropout)
+        model = Model(config, dtype=dtype or self.dtype, weights=self.storage)
+        storage.put_back(model._core, self.stored)
+        if self.adapter is not None:
+            model.put_on(spec_of(self.adapter["spec"]), [Part(**part) for part in self.adapter["parts"]])
+        model._freeze_alone(self.frozen)
+        return model
+
+
+def _adapter(model: Model) -> dict[str, Any]:
+    """Parts besides the targets that gave them, which are names that only its Hugging Face folder tells."""
+    return {"spec": described(model.adapter), "parts": [part._asdict() for part in model.adapter_parts]}
 
 
 def build() -> dict[str, Any]:
@@ -150,6 +176,7 @@ def write_bundle(path: str | os.PathLike, bundle: Bundle) -> None:
     """Write ``bundle`` as the file ``path``, durably and in one step. OSError when that fails."""
     arrays = {f"weights.{name}": array for name, array in bundle.weights.items()}
     arrays |= {f"moments.{name}": array for name, array in bundle.moments.items()}
+    arrays |= {f"stored.{name}": numbers for name, (numbers, *_) in bundle.stored.items()}
     for micro, batch in enumerate(bundle.batches):
         arrays |= {f"{part}.{micro}": array for part, array in zip(_PARTS, batch, strict=False)}
     about = {
@@ -165,6 +192,9 @@ def write_bundle(path: str | os.PathLike, bundle: Bundle) -> None:
         "growth": bundle.growth,
         "frozen": list(bundle.frozen),
         "origins": [list(rows) for rows in bundle.origins],
+        "adapter": bundle.adapter,
+        "storage": bundle.storage,
+        "storage_errors": {name: list(errors) for name, (_, *errors) in bundle.stored.items()},
     }
     text = durable.dump_json(about).decode("ascii")
     metadata = {"format": FORMAT, "version": VERSION, "about": text, "sha256": _digest(text, arrays)}
@@ -293,7 +323,7 @@ def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
         for m in range(settings.grad_accum)
     ]
     known = {*(f"{kind}.{m}" for kind in _PARTS for m in range(settings.grad_accum))}
-    if strange := [n for n in arrays if not n.startswith(("weights.", "moments.")) and n not in known]:
+    if strange := [n for n in arrays if not n.startswith(("weights.", "moments.", "stored.")) and n not in known]:
         raise ValueError(f"tensors that belong to nothing: {strange}")
     if about["dtype"] not in _DTYPES or type(about["step"]) is not int or about["step"] < 1:
         raise ValueError(f"dtype {about['dtype']!r}, step {about['step']!r}")
@@ -317,4 +347,7 @@ def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
         growth=about.get("growth"),
         frozen=tuple(about.get("frozen", ())),
         origins=tuple(tuple(map(str, rows)) for rows in about.get("origins", ())),
+        adapter=about.get("adapter"),
+        storage=about.get("storage"),
+        stored={name: (numbers, *about["storage_errors"][name]) for name, numbers in part("stored.").items()},
     )

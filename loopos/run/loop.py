@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loopos.adapters.base import Base
 from loopos.births.growth import Growth
 from loopos.data.batches import IGNORE
 from loopos.data.sources import Sources
@@ -55,6 +56,7 @@ class Run:
     growth: Growth
     evaluation: Evaluation
     record: Record
+    base: Base | None = None  # of a model with an adapter
     history: list[dict[str, Any]] = field(default_factory=list)
     refused: tuple[Update, float, float] | None = None  # the latest, its learning rate, and the seconds it took
     valid_tokens: int = 0  # of this call
@@ -238,7 +240,7 @@ class Run:
             "record": self.record.to_dict(),
         }
         run, state = self.folder.run_id, (self.model, self.optimizer, self.policy)
-        return resuming.save(save, self.step, self.identity, run, *state, counted)
+        return resuming.save(save, self.step, self.identity, run, *state, counted, self.base)
 
     def stop_message(self, signal_name: str) -> str:
         """Save what there is, and say where the run stands and how it goes on."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loopos.errors import Birth, NonFiniteError
+from loopos.trainable import trainable_of
 
 SNAPSHOT_EVERY = 10  # steps between two snapshots of "rewind"
 MAX_IN_A_ROW = 2  # refused updates; the third raises
@@ -115,7 +116,7 @@ class _Snapshot:
 
     def _take(self, step: int, model: Any, optimizer: Any) -> None:
         state = optimizer.state_dict()
-        live = {f"weights.{name}": view for name, view in model.parameters().items()}
+        live = {f"weights.{name}": view for name, view in trainable_of(model).items()}  # what is frozen stays
         live |= {f"moments.{name}": value for name, value in state.items() if isinstance(value, np.ndarray)}
         for name, array in live.items():  # into the copy that is there: a run allocates one snapshot
             np.copyto(self.arrays.setdefault(name, np.empty_like(array)), array)
@@ -126,5 +127,5 @@ class _Snapshot:
         moments = {name[len("moments.") :]: a for name, a in self.arrays.items() if name.startswith("moments.")}
         with model.lock:
             optimizer.load_state_dict(moments | self.numbers)
-            for name, view in model.parameters().items():
+            for name, view in trainable_of(model).items():
                 np.copyto(view, self.arrays[f"weights.{name}"])

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from loopos import _core, checks
+from loopos.adapters.base import Base
+from loopos.adapters.kept import ADAPTER, BASE, described, kept
 from loopos.config import ModelConfig
 from loopos.data.tokenizer import tokenizer_to_dict
 from loopos.errors import CheckpointError
@@ -41,6 +43,7 @@ class Identity:
     seq_len: int
     data: Mapping[str, Any]  # the fingerprint of the training data
     tokenizer: Any
+    adapter: Any = None  # what is trained beside a frozen base
 
     def to_dict(self) -> dict[str, Any]:
         """Safe for JSON."""
@@ -49,6 +52,7 @@ class Identity:
             "settings": self.settings.to_dict() | {"seq_len": self.seq_len},
             "data": dict(self.data),
             "tokenizer": tokenizer_to_dict(self.tokenizer),
+            **({} if self.adapter is None else {ADAPTER: described(self.adapter)}),
         }
 
     def check(self, checkpoint: Checkpoint) -> None:
@@ -61,6 +65,7 @@ class Identity:
         pairs += [(f"the data's {key}", here["data"].get(key), there["data"].get(key)) for key in parts]
         if here["tokenizer"] is not None and there["tokenizer"] is not None:
             pairs.append(("the tokenizer", here["tokenizer"], there["tokenizer"]))
+        pairs.append(("the adapter", here.get(ADAPTER), there.get(ADAPTER)))
         differing = [
             f"{name}: {checks.shown(a)} here, {checks.shown(b)} in the checkpoint" for name, a, b in pairs if a != b
         ]
@@ -149,32 +154,37 @@ def save(
     optimizer: Any,
     policy: Policy,
     counted: Mapping[str, Any],
+    base: Base | None = None,
 ) -> Path:
     """Write the checkpoint of ``step`` of ``run`` by ``write``, a method of the store, with what was ``counted`` in its
-    state; NonFiniteError when a number in it is not finite, OSError when it cannot be."""
+    state; NonFiniteError when a number in it is not finite, OSError when it cannot be. base: of a model with an
+    adapter, which alone is written."""
     with model.lock:  # the arrays are the living weights until they are written
         state = optimizer.living_state()
         counts, snapshot = policy.state(step)
-        arrays = dict(model.parameters())
+        arrays = dict(model.parameters() if base is None else model.adapter_parameters())
         arrays |= {_OPTIMIZER + name: value for name, value in state.items() if isinstance(value, np.ndarray)}
         arrays |= {_SNAPSHOT + name: array for name, array in snapshot.items()}
         numbers = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
         about = {"dtype": model.dtype, "isa": instruction_set(), "numbers": numbers, "policy": counts}
-        about |= {"frozen": frozen} if (frozen := list(model.parameters(trainable=False))) else {}
+        about |= {"frozen": frozen} if (frozen := _frozen(model)) else {}
+        about |= {} if base is None else {BASE: base._asdict()}
         about |= counted
         about |= {} if run is None else {RUN: run}
         return write(step, arrays, identity.to_dict() | about)
 
 
-def restore(checkpoint: Checkpoint, model: Any, optimizer: Any) -> SavedPolicy:
+def restore(checkpoint: Checkpoint, model: Any, optimizer: Any, base: Base | None = None) -> SavedPolicy:
     """Put the checkpoint's weights, moments and count in place, and return what Policy continues from. A model of
-    another dtype: ValueError."""
+    another dtype, or an adapter on another base: ValueError."""
     if model.dtype != checkpoint.state["dtype"]:
         raise ValueError(
             f"train: the model is {model.dtype}, the checkpoint {checkpoint.path} is {checkpoint.state['dtype']}; "
             "pass a model of that dtype"
         )
-    ours, theirs = list(model.parameters(trainable=False)), checkpoint.state.get("frozen", [])
+    if base is not None and (saved := kept(checkpoint)) is not None:  # base: of a model with an adapter
+        saved.check(base, "train")
+    ours, theirs = _frozen(model), checkpoint.state.get("frozen", [])
     if ours != theirs:
         raise ValueError(
             f"train: of the model {_named(ours)} frozen, in the checkpoint {checkpoint.path} {_named(theirs)}; pass a "
@@ -189,8 +199,17 @@ def restore(checkpoint: Checkpoint, model: Any, optimizer: Any) -> SavedPolicy:
     moments = {n: a for n, a in checkpoint.optimizer.items() if not n.startswith("snapshot.")}
     snapshot = {n[len("snapshot.") :]: a for n, a in checkpoint.optimizer.items() if n.startswith("snapshot.")}
     optimizer.load_state_dict(moments | checkpoint.state["numbers"])
-    model.load_state_dict(checkpoint.weights)
+    if model.adapter is None:
+        model.load_state_dict(checkpoint.weights)
+    else:
+        model.fill_adapter(checkpoint.weights)
     return SavedPolicy(checkpoint.state["policy"], snapshot)
+
+
+def _frozen(model: Any) -> list[str]:
+    """Of what the checkpoint holds: under an adapter all of the base is."""
+    own = model.adapter_parameters() if model.adapter is not None else model.parameters()
+    return [name for name in model.parameters(trainable=False) if name in own]
 
 
 def _named(names: list[str]) -> str:

@@ -109,6 +109,11 @@ class _Experiments:
         self.trials.append(Trial(changed, update.birth is None, update.birth))
         return self.trials[-1]
 
+    @property
+    def widens(self) -> bool:
+        """Whether the update can be done again in float64: not on a base that is stored small."""
+        return self.bundle.dtype != "float64" and self.bundle.storage is None
+
     def heals(self, changed: str, **other: Any) -> bool:
         return self.record(changed, Repeater(self.bundle, **other).update()).healthy
 
@@ -140,7 +145,7 @@ class _Experiments:
             f"At the learning rate {self.bundle.learning_rate:g} earlier updates made the weights explode: "
             f"{exploded.words}. Go back to a checkpoint before that, with a lower {lower}"
         )
-        if self.bundle.dtype != "float64" and self.heals("in float64", dtype="float64"):
+        if self.widens and self.heals("in float64", dtype="float64"):
             why += ". (In float64 this one update is still finite: its range is wider, the weights are the same)"
         return self.conclude("the rate", why)
 
@@ -192,7 +197,7 @@ class _Experiments:
         return self.repeater.update(batches)
 
     def blame_arithmetic(self) -> Counterfactuals:
-        if self.bundle.dtype != "float64" and self.heals("in float64", dtype="float64"):
+        if self.widens and self.heals("in float64", dtype="float64"):
             why = "In float64 the update is healthy: the numbers are finite, but too large for float32"
             return self.conclude("the precision", why)
         if self.bundle.config.dropout > 0 and self.heals("without dropout", dropout=0.0):

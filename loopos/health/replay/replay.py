@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ import numpy as np
 from loopos import checks
 from loopos.births.growth import Growth
 from loopos.errors import Birth, CheckpointError
-from loopos.model import Model
 from loopos.optim.training import for_training
 from loopos.run.bundle import Batches, Bundle, Outcome, build, find_bundle, read_bundle
 from loopos.run.origins import origin_of
@@ -141,12 +139,9 @@ class Repeater:
     def __init__(self, bundle: Bundle, *, dtype: str | None = None, dropout: float | None = None, name: Any = None):
         """name: what to call the bundle in a CheckpointError, which says that its arrays do not fit its config."""
         self.bundle, self.dtype = bundle, dtype or bundle.dtype
-        config = bundle.config if dropout is None else dataclasses.replace(bundle.config, dropout=dropout)
-        settings = bundle.settings
-        self.model = Model(config, dtype=self.dtype)
-        self.model._freeze_alone(bundle.frozen)
-        self.optimizer = for_training(model=self.model, **settings.update_rule())
         try:
+            self.model = bundle.model(dtype=dtype, dropout=dropout)
+            self.optimizer = for_training(model=self.model, **bundle.settings.update_rule())
             self._restore()
         except (ValueError, TypeError) as error:
             raise CheckpointError(name or "the bundle", f"its arrays are not those of its model: {error}") from error

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from loopos import hf
+from loopos.adapters.kept import kept
 from loopos.config import ModelConfig
 from loopos.data.sources import open_sources
 from loopos.errors import CheckpointError, NonFiniteError
@@ -39,7 +40,14 @@ class Rerun:
         try:
             config, self.settings = ModelConfig.from_dict(state["config"]), TrainSettings(**dict(state["settings"]))
             tokenizer, dtype, fingerprint = state["tokenizer"], state["dtype"], state["data"]
-            self.model = Model(config, seed=self.settings.seed, dtype=dtype)
+            if kept(checkpoint) is None:
+                self.model = Model(config, seed=self.settings.seed, dtype=dtype)
+            else:
+                self.model = Model.from_pretrained(checkpoint.path)
+                if from_seed:
+                    spec = self.model.adapter
+                    self.model.remove_adapter()
+                    self.model.add_adapter(spec, seed=self.settings.seed)
             self.model._freeze_alone(state.get("frozen", ()))
         except (ValueError, TypeError, LookupError) as error:
             raise CheckpointError(checkpoint.path, f"state.json is not of a run of loopos.train: {error}") from error
