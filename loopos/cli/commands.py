@@ -11,6 +11,7 @@ import numpy as np
 
 import loopos
 from loopos import build_info
+from loopos.adapters.merge import refuse_small
 from loopos.config import ModelConfig
 from loopos.data.examples.data import ExampleData
 from loopos.data.examples.data import find as find_examples
@@ -24,7 +25,7 @@ from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
 
-from . import checkup, folders, forecast, options, origin, reader
+from . import adapter, checkup, folders, forecast, options, origin, reader
 from .common import in_words, use_threads
 from .forecast import Forecaster
 from .reply import Reply
@@ -71,22 +72,26 @@ def prepare(given: dict[str, Any]) -> Prepared:
     path = given.pop("config", None)
     asked = (options.read_config(path) if path is not None else {}) | given
     options.check(asked)
+    spec = adapter.take(asked)
     run = {name: asked.pop(name) for name in options.RUN if name in asked}
     shape = {name: asked.pop(name) for name in options.MODEL if name in asked}
     tuning = run.get("init") is not None and find_examples(run.get("text")) is not None
-    settings = options.TRAIN_DEFAULTS | (options.TUNING_DEFAULTS if tuning else {}) | asked
+    settings = options.TRAIN_DEFAULTS | (options.TUNING_DEFAULTS if tuning else {})
+    if spec is not None and run.get("init") is not None:
+        settings["learning_rate"] = options.ADAPTER_RATE
+    settings |= asked
     if settings.get("max_steps") is None and settings.get("epochs") is None:
         settings |= {"epochs": options.TUNING_EPOCHS} if tuning else {"max_steps": options.STEPS}
     if settings.get("min_lr") is None and isinstance(settings["learning_rate"], int | float):
         settings["min_lr"] = settings["learning_rate"] / 10
 
-    init, spec = run.get("init"), settings.pop("tokenizer", None)
-    starting = None if init is None else folders.load(init, run.get("dtype"))
+    init, reading = run.get("init"), settings.pop("tokenizer", None)
+    starting = None if init is None else folders.load(init, run.get("dtype"), run.get("weights"))
     held_out, scored = run.get("held_out", options.HELD_OUT), settings.get("eval_data")
     learned = origin.Origin.of(run.get("text"), held_out if scored is None else 0, scored)
     texts = not all(reader.holds_ids(path) for path in (run.get("text"), scored or run.get("text")))
-    tokenizer = spec if starting is None or not texts else reader.reader(init, starting, spec)
-    data, tokenizer = load(origin.source(learned.text), "bytes" if spec == "bytes" else tokenizer)
+    tokenizer = reading if starting is None or not texts else reader.reader(init, starting, reading)
+    data, tokenizer = load(origin.source(learned.text), "bytes" if reading == "bytes" else tokenizer)
     if scored is not None:
         settings["eval_data"], _ = load(Path(scored), tokenizer)
     elif isinstance(data, ExampleData) and data.valid:  # which train takes by itself
@@ -97,6 +102,8 @@ def prepare(given: dict[str, Any]) -> Prepared:
     for pattern in (run.get("freeze") or "").split(","):
         if pattern.strip():
             model.freeze(pattern.strip())
+    if spec is not None:
+        model.add_adapter(spec, seed=settings.get("seed", options.SEED))
     if tuning:
         settings.setdefault("seq_len", min(options.TUNING_SEQ_LEN, model.config.context_length))
     if "warmup_steps" not in asked:
@@ -146,7 +153,7 @@ def train(given: dict[str, Any]) -> Reply:
     emit = given.pop("emit", None)
     model, data, tokenizer, settings, run, learned = prepare(given)
     if run.get("export") is not None:
-        _check_export(run["export"], model.config)
+        _check_export(run["export"], model)
     if run.get("dry_run", False):
         found = forecast.of_run(model, data, tokenizer, settings)
         return Reply({"event": "forecast"} | found.to_dict(), str(found))
@@ -173,6 +180,8 @@ def train(given: dict[str, Any]) -> Reply:
     if result.findings:
         print(f"alarms: {len(result.findings)}, the first at {result.findings[0]}")
     if run.get("export") is not None:
+        if result.model.adapter is not None:
+            print(f"adapter merged: {result.model.merge_adapter()}")
         result.model.save_pretrained(run["export"])
         print(f"Hugging Face folder: {run['export']}")
     sample = None
@@ -210,10 +219,12 @@ def _told(result: loopos.TrainResult) -> dict[str, Any]:
     }
 
 
-def _check_export(folder: str, config: ModelConfig) -> None:
-    """Refuse before the training what save_pretrained would refuse after it."""
+def _check_export(folder: str, model: loopos.Model) -> None:
+    """Refuse before the training what merge_adapter or save_pretrained would refuse after it."""
     try:
-        family_of(config)
+        if model.adapter is not None:
+            refuse_small(model.weights)
+        family_of(model.config)
     except ValueError as error:
         raise ValueError(f"export: {str(error).removeprefix('save_pretrained: ')}") from None
     path = Path(folder).absolute()
@@ -267,15 +278,18 @@ def gradcheck(given: dict[str, Any]) -> Reply:
 
 def info(given: dict[str, Any]) -> Reply:
     if "folder" not in given:
-        if "weights" in given:
-            raise ValueError("weights says how to hold the matrices of a FOLDER; pass one")
+        for name, text in (("weights", "how to hold the matrices"), ("base", "where the base is")):
+            if name in given:
+                raise ValueError(f"{name} says {text} of a FOLDER; pass one")
         return Reply(build_info.configuration(), build_info.as_text(build_info.configuration()))
-    loaded = folders.load(given["folder"], weights=given.get("weights"))
+    loaded = folders.load(given["folder"], **folders.opening(given))
     facts: dict[str, Any] = {"folder": given["folder"], "kind": "Hugging Face folder" if loaded.step is None else "run"}
     if loaded.step is not None:
         facts |= {"updates": loaded.step, "tokenizer": (loaded.state.get("tokenizer") or {}).get("kind")}
         facts |= {"data": f"{loaded.state['data'].get('kind')}, length {loaded.state['data'].get('length')}"}
     facts |= {"dtype": loaded.model.dtype, "parameters": loaded.model.config.num_parameters()}
+    if loaded.model.adapter is not None:
+        facts["adapter"] = str(loaded.model.adapter)
     bad = {name: int((~np.isfinite(view)).sum()) for name, view in loaded.model.parameters().items()}
     if any(bad.values()):
         facts["not_finite"] = [f"{name} ({count})" for name, count in bad.items() if count]

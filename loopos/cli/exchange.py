@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from loopos.gguf.writing import KINDS
+from loopos.run.messages import to_stderr
 
-from . import folders
+from . import folders, options
 from .reply import Reply
 
 SUFFIX = ".gguf"
@@ -42,6 +43,7 @@ def import_(given: dict[str, Any]) -> Reply:
 def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="a run, a checkpoint or a Hugging Face folder")
     parser.add_argument("out", metavar="OUT", help=f"a file that ends in {SUFFIX}, or the folder to write")
+    options.add_base(parser)
     parser.add_argument("--type", choices=tuple(KINDS), help=f"of the matrices in a {SUFFIX} file (default: f16)")
 
 
@@ -54,7 +56,9 @@ def export(given: dict[str, Any]) -> Reply:
         raise ValueError(f"{out} is a folder; name a file that ends in {SUFFIX}")
     if os.path.abspath(out) == os.path.abspath(given["folder"]):
         raise ValueError(f"{out} is the folder that is exported; name another")
-    model = folders.load(given["folder"]).model
+    model = folders.load(given["folder"], base=given.get("base")).model
+    if model.adapter is not None:
+        to_stderr(f"loopos export: the adapter of {given['folder']} is merged: {model.merge_adapter()}")
     if not as_gguf:
         model.save_pretrained(out)
         return _told(model, out, "Hugging Face folder")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,16 +22,21 @@ class Loaded(NamedTuple):
     state: dict[str, Any]
 
 
-def load(folder: str, dtype: str | None = None, weights: str | None = None) -> Loaded:
+def load(folder: str, dtype: str | None = None, weights: str | None = None, base: str | None = None) -> Loaded:
     """The model of a run folder (its newest good checkpoint), of one checkpoint, or of a Hugging Face folder, of which
-    F16 and BF16 become float32, exactly, where nothing else is asked for."""
-    saved = read(folder, storage.arithmetic(weights, dtype), halves="float32")
+    F16 and BF16 become float32, exactly, where nothing else is asked for. base: as of Model.from_pretrained."""
+    saved = read(folder, storage.arithmetic(weights, dtype), base, halves="float32")
     model = Model.of(saved, weights)
     if saved.step is None:
         return Loaded(model, None, {})
     if "tokenizer" not in saved.state:
         raise CheckpointError(folder, "state.json is not of a run of loopos.train: it has no tokenizer")
     return Loaded(model, saved.step, dict(saved.state))
+
+
+def opening(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a command's options says how to open its FOLDER."""
+    return {name: given.get(name) for name in ("weights", "base")}
 
 
 def following(

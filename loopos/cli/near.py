@@ -8,7 +8,7 @@ from collections.abc import Collection
 _NEAR = 0.68  # of difflib's ratio: below, "compile" is near "sample"
 ELSEWHERE = {  # by names in nanoGPT, transformers, torch and others
     "text": ("data", "dataset", "train_file", "train_data", "input", "file", "corpus"),
-    "init": ("model", "model_name", "model_name_or_path", "init_from", "checkpoint", "from_pretrained", "weights"),
+    "init": ("model", "model_name", "model_name_or_path", "init_from", "checkpoint", "from_pretrained"),
     "eval_data": ("validation_file", "val_data", "eval_file", "valid_data", "val_file"),
     "held_out": ("val_split", "validation_split", "val_fraction", "test_size"),
     "max_steps": ("steps", "iters", "max_iters", "num_steps", "train_steps", "n_steps", "num_iterations"),
@@ -37,6 +37,11 @@ ELSEWHERE = {  # by names in nanoGPT, transformers, torch and others
     "n_kv_head": ("n_kv_heads", "num_key_value_heads", "kv_heads"),
     "d_model": ("n_embd", "dim", "hidden_size", "width", "embed_dim", "d_embed"),
     "d_ff": ("intermediate_size", "ffn_dim", "mlp_dim", "n_inner", "hidden_dim"),
+    "lora_rank": ("lora_r", "r", "rank"),
+    "lora_alpha": ("alpha",),
+    "lora_targets": ("target_modules", "lora_target_modules", "lora_modules"),
+    "rslora": ("use_rslora",),
+    "dora": ("use_dora",),
     "threads": ("num_threads", "n_threads", "num_workers", "workers", "cpus"),
     "on_nonfinite": ("nan_policy", "on_nan"),
     "precision": ("fp16", "bf16", "amp", "mixed_precision"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loopos import checks
+from loopos.adapters import LoRA
 from loopos.choices import ACTIVATIONS, ATTENTION_BIASES, NORM_PLACEMENTS, NORMS, POSITIONS, QK_NORMS
 from loopos.config import ModelConfig
 from loopos.files import kinds
@@ -31,6 +32,7 @@ TRAIN_DEFAULTS = {
     "betas": (0.9, 0.99),
 }
 TUNING_DEFAULTS = {"batch_size": 2, "learning_rate": 1e-4}  # of a model that is there (init) on examples
+ADAPTER_RATE = 2e-4  # the learning rate of an adapter on a model that is there
 TUNING_EPOCHS, TUNING_SEQ_LEN = 3, 512
 SMALL = {"vocab_size": 29, "context_length": 8, "n_layer": 2, "n_head": 2, "d_model": 16}  # for gradcheck
 NEW_TOKENS = 200
@@ -137,10 +139,21 @@ RUN = {
     "export": "at the end, write a Hugging Face folder here",
     "sample": "tokens of text to print at the end; 0: none",
     "dtype": "of the weights",
+    "weights": "hold the matrices of init as this; below float32 they are frozen, and an adapter is trained",
     "doctor": "the quick checks before the first update",
     "dry_run": "tell what the run will take in memory and time, and train nothing",
     "tensorboard": "folder for TensorBoard's event files (pip install 'loopos[track]')",
     "wandb": "project of Weights & Biases, logged offline (pip install wandb)",
+}
+
+
+ADAPTER = {
+    "lora_rank": "train LoRA matrices of this rank beside a frozen model (docs/adapters.md)",
+    "lora_alpha": "what they add is multiplied by alpha / rank",
+    "lora_dropout": "probability of dropping their input, while training",
+    "lora_targets": "all-linear, attention, or names of modules with commas (q_proj,v_proj)",
+    "rslora": "multiply by alpha / root of rank instead",
+    "dora": "learn the lengths of the rows apart from their directions",
 }
 
 
@@ -190,6 +203,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add_flag(run, "export", RUN["export"], "str")
     add_flag(run, "sample", RUN["sample"], "int", SAMPLE)
     add_flag(run, "dtype", RUN["dtype"], "str", "float32")
+    add_flag(run, "weights", RUN["weights"], "str", "as dtype")
     add_flag(run, "doctor", RUN["doctor"], "bool", True)
     add_flag(run, "dry_run", RUN["dry_run"], "bool", False)
     add_flag(run, "tensorboard", RUN["tensorboard"], "str")
@@ -197,6 +211,11 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     for name, help_text in TRAIN.items():
         add_flag(training, name, help_text, *settings[name])
+    adapter = parser.add_argument_group("adapter")
+    own = {each.name: each for each in fields(LoRA)}
+    for name, help_text in ADAPTER.items():
+        each = own[name.removeprefix("lora_")]
+        add_flag(adapter, name, help_text, str(each.type), None if name == "lora_rank" else each.default)
     model = parser.add_argument_group("model")
     for name, help_text in MODEL.items():
         add_flag(model, name, help_text, *settings[name])
@@ -248,16 +267,21 @@ def add_gradcheck(parser: argparse.ArgumentParser) -> None:
 
 def add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="a run, a checkpoint or a Hugging Face folder")
-    _add_weights(parser)
+    _add_opening(parser)
 
 
 def add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="a run, one of its checkpoints, or a Hugging Face folder")
-    _add_weights(parser)
+    _add_opening(parser)
 
 
-def _add_weights(parser: argparse.ArgumentParser) -> None:
+def _add_opening(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "weights", "hold the matrices in memory as this (default: as the folder has them)", "str")
+    add_base(parser)
+
+
+def add_base(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", metavar="FOLDER", help="of a run with an adapter: where its base is now")
 
 
 def check(settings: Mapping[str, Any]) -> None:
@@ -276,6 +300,10 @@ def check(settings: Mapping[str, Any]) -> None:
         )
     if settings.get("dtype") is not None:
         checks.choice("train", "dtype", settings["dtype"], CHOICES["dtype"])
+    if settings.get("weights") is not None and settings.get("init") is None:
+        raise ValueError(
+            "train: weights says how to hold the model of init (--init FOLDER); a new one is trained whole"
+        )
     for name in ("progress", "doctor", "dry_run", "keep_best", "mask_prompt", "pack"):
         if name in settings:
             checks.boolean("train", name, settings[name])
@@ -286,8 +314,8 @@ def check(settings: Mapping[str, Any]) -> None:
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """The settings of a run.toml: at the top level or in tables [run], [model] and [train]. A key that is no setting,
-    one given twice, or a file that is not TOML: ValueError."""
+    """The settings of a run.toml: at the top level or in tables [run], [model], [train] and [adapter]. A
+    key that is no setting, one given twice, or a file that is not TOML: ValueError."""
     try:
         import tomllib
     except ModuleNotFoundError:  # Python 3.10
@@ -300,8 +328,8 @@ def read_config(path: str) -> dict[str, Any]:
         content = tomllib.loads(data.decode("utf-8-sig"))  # editors on Windows put a mark in front
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a TOML file: {error}") from None
-    everything = RUN | TRAIN | MODEL
-    tables = {"run": RUN, "train": TRAIN, "model": MODEL}
+    tables = {"run": RUN, "train": TRAIN, "model": MODEL, "adapter": ADAPTER}
+    everything = RUN | TRAIN | MODEL | ADAPTER
     settings: dict[str, Any] = {}
     for where, values in (("", content), *((key, content[key]) for key in tables if key in content)):
         if not isinstance(values, Mapping):

@@ -74,8 +74,11 @@ def test_every_field_is_a_flag():
     from inspect import signature
 
     names = {field.name for field in fields(loopos.ModelConfig)} | set(signature(loopos.train).parameters)
-    for name in names - {"model", "data", "callbacks", *options.WITHOUT_FLAG}:
+    for name in names - {"model", "data", "callbacks", "adapter", *options.WITHOUT_FLAG}:
         assert f"--{name.replace('_', '-')}" in text, name
+    for name in options.ADAPTER:
+        assert f"--{name.replace('_', '-')}" in text, name
+    assert [name.removeprefix("lora_") for name in options.ADAPTER] == [field.name for field in fields(loopos.LoRA)]
     assert {*options.MODEL, *options.WITHOUT_FLAG} == {field.name for field in fields(loopos.ModelConfig)}
 
 

@@ -50,7 +50,7 @@ def test_a_byte_order_mark_in_front_of_a_file(tmp_path):
 def test_every_name_is_of_one_setting():
     every = [name for names in ELSEWHERE.values() for name in names]
     assert len(every) == len(set(every))
-    known = set(options.RUN) | set(options.TRAIN) | set(options.MODEL)
+    known = set(options.RUN) | set(options.TRAIN) | set(options.MODEL) | set(options.ADAPTER)
     assert not known & set(every)
     assert near("zzz", known) is None
 
