@@ -17,6 +17,13 @@ COLOURS = {
     "loopos-int8": "#edbfb2",
     "llama.cpp-f16": "#5b7553",
     "llama.cpp-q8_0": "#9db38f",
+    "loopos-lora": "#a8442f",
+    "loopos-rslora": "#b35a47",
+    "loopos-dora": "#be7160",
+    "loopos-lora-bfloat16": "#dd8d78",
+    "loopos-lora-int8": "#edbfb2",
+    "peft": "#6b5876",
+    "peft-bfloat16": "#a394ab",
 }
 
 
@@ -126,15 +133,28 @@ def real(result: dict[str, Any], figure: Any) -> None:
     """Tokens a second of each part, and what opening takes: a panel each, a bar for each engine."""
     figure.set_size_inches(13, 4.2)
     for axes, (part, each) in zip(figure.subplots(1, len(result["parts"])), result["parts"].items(), strict=True):
-        names = [peer["peer"] for peer in each["peers"]]
         opening = part == "opening"
         values = [peer["seconds"]["median"] if opening else peer["tokens_per_second"] for peer in each["peers"]]
-        axes.barh(names, values, color=[COLOURS[name] for name in names])
-        axes.invert_yaxis()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlabel("seconds" if opening else "tokens a second")
+        _one_each(axes, each["peers"], values, "seconds" if opening else "tokens a second")
         axes.set_title(part, fontsize=11)
     figure.suptitle(result["model"]["name"])
 
 
-SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate, "real": real}
+def adapters(result: dict[str, Any], figure: Any) -> None:
+    """Tokens a second, and memory at the peak: a panel each, a bar for each engine."""
+    figure.set_size_inches(10, 4.2)
+    speed, memory = figure.subplots(1, 2)
+    _one_each(speed, result["peers"], [peer["tokens_per_second"] for peer in result["peers"]], "tokens a second")
+    _one_each(memory, result["peers"], [peer["peak_rss"] / 1e9 for peer in result["peers"]], "GB at the peak")
+    figure.suptitle(result["model"]["name"])
+
+
+def _one_each(axes: Any, peers: Sequence[dict[str, Any]], values: Sequence[float], what: str) -> None:
+    names = [peer["peer"] for peer in peers]
+    axes.barh(names, values, color=[COLOURS[name] for name in names])
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(what)
+
+
+SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate, "real": real, "adapters": adapters}

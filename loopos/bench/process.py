@@ -20,12 +20,16 @@ SETTLE = 0.05  # seconds between two turns: a pool of threads may spin for some 
 
 
 class Peer(NamedTuple):
-    """An engine: its program, the package that has to be installed for it, and the type that it keeps the weights of a
-    model in when it loads one."""
+    """An engine: its program, the package that has to be installed for it, the type that it keeps the weights of a
+    model in when it loads one, and the fields of the loopos.LoRA that it trains; None: the model itself."""
 
     program: str
     package: str
     storage: str = "float32"
+    adapter: dict[str, Any] | None = None
+
+
+LORA = {"rank": 8, "alpha": 16}
 
 
 PEERS = {
@@ -38,6 +42,13 @@ PEERS = {
     "loopos-int8": Peer("ours", "loopos", "int8"),
     "llama.cpp-f16": Peer("llama_generate", "llama_cpp", "f16"),
     "llama.cpp-q8_0": Peer("llama_generate", "llama_cpp", "q8_0"),
+    "loopos-lora": Peer("ours", "loopos", adapter=LORA),
+    "loopos-rslora": Peer("ours", "loopos", adapter=LORA | {"rslora": True}),
+    "loopos-dora": Peer("ours", "loopos", adapter=LORA | {"dora": True}),
+    "loopos-lora-bfloat16": Peer("ours", "loopos", "bfloat16", LORA),
+    "loopos-lora-int8": Peer("ours", "loopos", "int8", LORA),
+    "peft": Peer("peft_lora", "peft", adapter=LORA),
+    "peft-bfloat16": Peer("peft_lora", "peft", "bfloat16", LORA),
 }
 
 

@@ -59,10 +59,6 @@ def measure(
 ) -> dict[str, Any]:
     """The four parts, for ``peers``. model: a Hugging Face folder; None: a model at random of the only setting, or
     without one that of the package. steps: training steps of one turn (None: 1)."""
-    if model is not None and settings:
-        raise ValueError("bench: real takes a model's folder or a setting, got both")
-    if len(settings) > 1:
-        raise ValueError(f"bench: real takes one setting, got {len(settings)}")
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder, name = real_model.folder(scratch, settings, model)

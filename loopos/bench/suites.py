@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from loopos import _core, checks
 
-from . import generation, machine, ops, process, real, real_model, scaling, settings, steps
+from . import adapters, generation, machine, ops, process, real, real_model, scaling, settings, steps
 
 FORMAT = 1  # of the JSON
 DEFAULT_ROUNDS = 5
@@ -31,11 +31,11 @@ def run(
     ValueError or TypeError for a bad argument, before anything runs."""
     checks.choice("bench", "suite", suite, tuple(SUITES))
     what = SUITES[suite]
-    if suite != "real" and model is not None:
-        raise ValueError(f"bench: a model's folder is for real, not for {suite}")
+    if suite not in OF_A_MODEL and model is not None:
+        raise ValueError(f"bench: a model's folder is for {' and '.join(OF_A_MODEL)}, not for {suite}")
     chosen = setting if setting is not None else ",".join(what.default) or None
     models = [] if chosen is None else settings.named(chosen)
-    own = {"model": real_model.check_model(model)} if suite == "real" else {}
+    own = {"model": real_model.check_model(model)} if suite in OF_A_MODEL else {}
     engines = process.chosen(peers, what.engines)
     rounds = checks.count("bench", "rounds", rounds, high=10_000)
     if steps is not None:
@@ -65,4 +65,6 @@ SUITES = {
     "scaling": Suite(scaling.measure, scaling.ENGINES, scaling.DEFAULT),
     "generate": Suite(generation.measure, generation.ENGINES, generation.DEFAULT),
     "real": Suite(real.measure, real.ENGINES, ()),
+    "adapters": Suite(adapters.measure, adapters.ENGINES, ()),
 }
+OF_A_MODEL = ("real", "adapters")  # those that measure one model: of a folder, of the package, or of one setting

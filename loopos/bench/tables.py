@@ -286,7 +286,41 @@ def _real_table(part: str, each: dict[str, Any]) -> tuple[list[str], list[list[s
     return header, rows
 
 
-SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate, "real": real}
+def adapters(result: dict[str, Any], markdown: bool) -> list[str]:
+    """Blocks of text for `loopos bench adapters`: each way to train beside our full fine-tuning, and beside peft's on a
+    base of the same type, or on its smallest."""
+    work, model = result["workload"], result["model"]
+    by_name = {peer["peer"]: peer for peer in result["peers"]}
+    full = by_name.get("loopos")
+    header = ("engine", "trains", "base", "tokens/s", "ms/step", "min–max", "peak RSS", "of full RSS")
+    header += ("of peft's RSS", "times peft's speed", "first and last loss")
+    rows = []
+    for peer in result["peers"]:
+        other = "peft" if peer["storage"] == "float32" else "peft-bfloat16"  # the smallest that it has on a CPU
+        theirs = by_name.get(other) if peer["adapter"] else None
+        kinds = [name for name in ("rslora", "dora") if (peer["adapter"] or {}).get(name)]
+        rows.append(
+            [
+                peer["engine"],
+                f"{'+'.join(kinds) or 'LoRA'} {peer['adapter']['rank']}" if peer["adapter"] else "all",
+                peer["storage"],
+                number(peer["tokens_per_second"]),
+                *milliseconds(peer["seconds"]),
+                f"{peer['peak_rss'] / MEBI:,.0f} MiB",
+                number(peer["peak_rss"] / full["peak_rss"] if full else None),
+                number(peer["peak_rss"] / theirs["peak_rss"] if theirs else None),
+                number(theirs["seconds"]["median"] / peer["seconds"]["median"] if theirs else None),
+                f"{peer['losses'][0]:.4f} {peer['losses'][-1]:.4f}",
+            ]
+        )
+    title = f"Fine-tuning, a step of {work['batch']} × {work['length']} tokens"
+    body = [table(header, rows, markdown)] if rows else []
+    blocks = [f"{model['name']}: {model['parameters']:,} parameters"]
+    blocks.append(_join([heading(title, markdown), *body, *absences(result["absent"])], markdown))
+    return [*blocks, *map(limits, result["limits"])]
+
+
+SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate, "real": real, "adapters": adapters}
 
 
 def render(result: dict[str, Any], *, markdown: bool = False) -> str:

@@ -96,7 +96,7 @@ def test_a_model_of_its_own_folder_is_named(tmp_path, without, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"suite": "steps", "model": "x"}, "a model's folder is for real, not for steps"),
+        ({"suite": "steps", "model": "x"}, "a model's folder is for real and adapters, not for steps"),
         ({"suite": "real", "model": "nowhere"}, "'nowhere' without one"),
         ({"suite": "real", "setting": "tiny,tiny-llama"}, "real takes one setting, got 2"),
         ({"suite": "real", "peers": "jax"}, "peers must be names with commas between"),

@@ -38,7 +38,13 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
 ]
 RANK = {name: rank for rank, line in enumerate(LADDER) for name in line.split()}
 RUNTIME_PACKAGES = {"loopos", "numpy", "safetensors", "tqdm", "tomli"}
-ENGINES = {"torch", "jax", "transformers", "llama_cpp"}  # what is measured beside LoopOS: in loopos/bench/peers alone
+ENGINES = {
+    "torch",
+    "jax",
+    "transformers",
+    "peft",
+    "llama_cpp",
+}  # what is measured beside LoopOS: in loopos/bench/peers alone
 MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings, imported when it is asked for
     "callbacks/tensorboard.py": {"tensorboardX"},
     "callbacks/weights_and_biases.py": {"wandb"},

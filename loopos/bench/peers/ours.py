@@ -58,6 +58,10 @@ class LoopOS(Engine):
         kept = {} if storage == "float32" else {"weights": storage}
         self.model = loopos.Model.from_pretrained(folder, dtype="float32", **kept)
 
+    def adapt(self, options: dict[str, Any]) -> int:
+        self.model.add_adapter(loopos.LoRA(**options))
+        return sum(each.size for each in self.model.parameters(trainable=True).values())
+
     def generate(self, prompt: np.ndarray, count: int) -> np.ndarray:
         return self.model.generate(prompt, count, temperature=0)
 

@@ -47,6 +47,11 @@ class Engine:
         """The model in a Hugging Face folder, its weights kept in this type."""
         raise NotImplementedError
 
+    def adapt(self, options: dict[str, Any]) -> int:
+        """Puts LoRA on all linear modules of the model that was loaded; the number of parameters that are trained then.
+        options: fields of loopos.LoRA."""
+        raise NotImplementedError
+
     def learn(self, data: list[tuple[np.ndarray, np.ndarray]]) -> None:
         """Builds the optimizer for the model that was loaded, and keeps ``data`` for :meth:`step`."""
         raise NotImplementedError
@@ -107,6 +112,9 @@ class Server:
     def load(self, folder: str, storage: str = "float32") -> dict[str, Any]:
         self._engine.load(folder, storage)
         return {}
+
+    def adapt(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"trained": self._engine.adapt(options)}
 
     def learn(self, setting: dict[str, Any], seed: int) -> dict[str, Any]:
         """Training of the model that was loaded, on the data of a setting."""

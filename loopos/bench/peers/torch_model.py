@@ -125,9 +125,10 @@ class Transformer(nn.Module):
 
 
 def adamw(model: nn.Module) -> torch.optim.AdamW:
-    """Fused; the decay acts on matrices."""
+    """Fused, of what is trainable; the decay acts on matrices."""
+    trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": settings.WEIGHT_DECAY},
-        {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": settings.WEIGHT_DECAY},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=settings.LEARNING_RATE, betas=settings.BETAS, eps=settings.EPS, fused=True)
