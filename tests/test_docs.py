@@ -105,7 +105,8 @@ def test_documented_subcommands_exist():
     assert [name for name in documented if name not in run.stdout] == []
 
 
-PAGES = [*sorted((ROOT / "docs/tutorials").glob("*.md")), ROOT / "docs/symptoms.md", ROOT / "docs/data.md"]
+PAGES = sorted((ROOT / "docs/tutorials").glob("*.md"))
+PAGES += [ROOT / f"docs/{name}.md" for name in ("symptoms", "data", "adapters")]
 
 
 @pytest.mark.unsanitized("trainings, each in a process of its own; the operations and the trainer have tests of theirs")
