@@ -198,6 +198,15 @@ def test_a_run_opens_stored_small(family, batch, tmp_path):
     np.testing.assert_allclose(small.forward(ids), model.forward(ids), rtol=0, atol=0.02)
 
 
+def test_the_place_in_a_later_piece_is_that_in_the_weight(family):
+    core = loopos.Model(family, weights="int8")._core
+    rows = np.zeros((31, 32), np.float32)
+    rows[20, 3] = np.nan
+    with pytest.raises(NonFiniteError, match=r"tok_embed\.weight\[20, 3\] is nan") as caught:
+        storage.fill(core, "tok_embed.weight", [(0, rows[:12]), (12, rows[12:])])
+    assert caught.value.birth.index == (20, 3)
+
+
 @pytest.mark.parametrize("weights", SMALL)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3.4e38])
 def test_what_cannot_be_stored_is_refused_by_name(family, weights, value, tmp_path):
