@@ -114,6 +114,19 @@ def test_one_place_refuses_what_makes_no_sense(family):
     assert loopos.Model(family, weights="float32").weights == "float32"
 
 
+@pytest.mark.parametrize(
+    ("weights", "size"), [("int8", 17 / 16), ("bfloat16", 2), ("float32", 2 * 4), ("float64", 2 * 8)]
+)
+def test_a_model_is_refused_by_what_its_storage_takes(family, weights, size, monkeypatch):
+    """A number that is a parameter has a gradient of its size."""
+    needed = int(family.num_parameters() * size) + 8192 * family.n_layer
+    monkeypatch.setattr(storage._core, "available_bytes", lambda: float(needed))
+    storage.refuse_oversized(family, weights)
+    monkeypatch.setattr(storage._core, "available_bytes", lambda: float(needed - 1))
+    with pytest.raises(MemoryError, match=f"take {needed} bytes, and {needed - 1} bytes are available"):
+        storage.refuse_oversized(family, weights)
+
+
 @pytest.mark.parametrize("weights", SMALL)
 def test_copies_have_the_same_bits(family, batch, weights):
     model = loopos.Model(family, seed=2, weights=weights)
