@@ -40,8 +40,13 @@ py::tuple mean_and_gradient(const char* function, const py::object& student, con
 
 py::tuple row_loss(const char* function, RowLoss loss, const py::object& student, const py::object& teacher) {
   return mean_and_gradient(
-      function, student, teacher, [&](auto... args) { return row_loss_forward(loss, args...); },
-      [&](auto... args) { row_loss_backward(loss, args...); });
+      function, student, teacher,
+      [&](const auto* s, const auto* t, Index rows, Index width, double* losses) {
+        return row_loss_forward(loss, s, t, {}, rows, width, {}, losses);
+      },
+      [&](double share, const auto* s, const auto* t, Index rows, Index width, auto* out) {
+        row_loss_backward(loss, share, s, t, {}, rows, width, out);
+      });
 }
 
 template <class T>
@@ -60,11 +65,11 @@ py::tuple kl(const py::object& student, const py::object& teacher, double temper
         using T = std::remove_const_t<std::remove_pointer_t<decltype(s)>>;
         auto& kept = kept_rows<T>();
         kept.resize(static_cast<std::size_t>(rows));
-        return kl_forward(s, t, nullptr, rows, vocab, options, losses, kept.data());
+        return kl_forward(s, t, rows, vocab, options, {}, losses, kept.data());
       },
       [&](double share, const auto* s, const auto* t, Index rows, Index vocab, auto* out) {
         using T = std::remove_pointer_t<decltype(out)>;
-        kl_backward(share, s, t, nullptr, kept_rows<T>().data(), rows, vocab, options, out);
+        kl_backward(share, s, t, kept_rows<T>().data(), rows, vocab, options, out);
       });
 }
 

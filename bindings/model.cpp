@@ -8,9 +8,7 @@
 #include <cfenv>
 #include <cmath>
 #include <deque>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 
 #include "adapter.h"
@@ -20,16 +18,14 @@
 #include "model_inputs.h"
 #include "models/gpt.h"
 #include "models/operations.h"
+#include "objective.h"
 #include "ops/global_norm.h"
+#include "plants.h"
 #include "stored.h"
+#include "turn.h"
 
 namespace loopos::bind {
 namespace {
-
-struct Planted {
-  Plant fault;
-  py::object step, micro;  // None: every
-};
 
 template <class T>
 class Transformer {
@@ -75,7 +71,7 @@ class Transformer {
 
   double grad_norm() {
     const Computing computing;
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Turn> lock(mutex_);
     auto& set = gpt_.parameters();
     set.allocate_gradients();
     const Span<T> all{set.gradients()->data(), set.gradients()->size()};
@@ -85,12 +81,23 @@ class Transformer {
   py::array forward(const py::object& ids, const py::object& documents) {
     const auto in = checked_ids("Model.forward", ids, gpt_.config());
     const auto own = checked_documents("Model.forward", documents, in.shape);
-    auto logits = output<T>({in.shape[0], in.shape[1], gpt_.config().vocab_size});
+    auto logits = output<T>({in.shape[0], in.shape[1], gpt_.config().outputs()});
     T* out = logits.mutable_data();
     const Computing computing;
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Turn> lock(mutex_);
     gpt_.forward(pass_over(in.shape, own), in.data, out);
     return std::move(logits);
+  }
+
+  py::array hidden(const py::object& ids, const py::object& documents) {
+    const auto in = checked_ids("Model.hidden", ids, gpt_.config());
+    const auto own = checked_documents("Model.hidden", documents, in.shape);
+    auto result = output<T>({in.shape[0], in.shape[1], gpt_.config().d_model});
+    T* out = result.mutable_data();
+    const Computing computing;
+    std::lock_guard<Turn> lock(mutex_);
+    gpt_.hidden(pass_over(in.shape, own), in.data, out);
+    return std::move(result);
   }
 
   py::tuple loss(const py::object& ids, const py::object& targets, Index ignore_index, const py::object& documents) {
@@ -100,7 +107,7 @@ class Transformer {
     LossSum result;
     {
       const Computing computing;
-      std::lock_guard<std::mutex> lock(mutex_);
+      std::lock_guard<Turn> lock(mutex_);
       result = gpt_.loss(pass_over(in.shape, own), in.data, labels.data, {ignore_index});
     }
     return py::make_tuple(result.sum, result.count);
@@ -114,7 +121,7 @@ class Transformer {
     auto result = output<double>({in.shape[0], in.shape[1]});
     double* out = result.mutable_data();
     const Computing computing;
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Turn> lock(mutex_);
     gpt_.loss(pass_over(in.shape, own), in.data, labels.data, {ignore_index});
     std::copy_n(gpt_.losses().data(), in.size(), out);
     return result;
@@ -139,23 +146,24 @@ class Transformer {
 
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                        double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
-                       bool add, const py::object& documents) {
+                       bool add, const py::object& documents, const py::object& teaching, const py::object& between) {
     const auto in = checked_ids("Model", ids, gpt_.config());
     const auto own = checked_documents("Model", documents, in.shape);
     const CrossEntropyOptions options = loss_options(ignore_index, label_smoothing);
     const auto labels = checked_targets("Model", targets, in.shape, gpt_.config(), ignore_index);
     Pass pass = pass_of(in.shape, own, step, micro, seed);
-    const auto planted = plants_at(step, micro);
-    Probe planting(faults(planted), false, 0);
+    const auto planted = plants_.at(step, micro);
+    Probe planting(Plants::faults(planted), false, 0);
     if (planting.plants()) pass.probe = &planting;
     FlagRecord record;
     pass.flags = &record;
+    auto objective = objective_of(teaching, between, in.shape);
     LossSum result;
     std::vector<Raised> raised;
     {
       const Computing computing;
-      std::lock_guard<std::mutex> lock(mutex_);
-      result = gpt_.accumulate(pass, in.data, labels.data, options, scale, add);
+      std::lock_guard<Turn> lock(mutex_);
+      result = objective.accumulate(gpt_, pass, in.data, labels.data, options, scale, add);
       if (const int rest = FpScope::fresh()) record.add({"backward", -1, "between operations", "", rest, false});
       if (!record.list().empty()) {
         if (operations_.empty()) operations_ = operations(gpt_);
@@ -176,19 +184,22 @@ class Transformer {
 
   py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                    double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
-                   std::size_t frames, const py::object& tap, const py::object& documents) {
+                   std::size_t frames, const py::object& tap, const py::object& documents, const py::object& teaching,
+                   const py::object& between) {
     const CrossEntropyOptions options = loss_options(ignore_index, label_smoothing);
     const auto in = checked_ids("Model", ids, gpt_.config());
     const auto own = checked_documents("Model", documents, in.shape);
     const auto labels = checked_targets("Model", targets, in.shape, gpt_.config(), ignore_index);
     Pass pass = pass_of(in.shape, own, step, micro, seed);
-    const auto planted = plants_at(step, micro);
-    Probe probe(faults(planted), true, frames, tap.is_none() ? Tap() : tap_to(tap));
+    const auto planted = plants_.at(step, micro);
+    Probe probe(Plants::faults(planted), true, frames, tap.is_none() ? Tap() : tap_to(tap));
     pass.probe = &probe;
+    auto objective = objective_of(teaching, between, in.shape);
     {
       const Computing computing;
-      std::lock_guard<std::mutex> lock(mutex_);
-      with_scratch_gradients(gpt_, [&] { gpt_.accumulate(pass, in.data, labels.data, options, scale, false); });
+      std::lock_guard<Turn> lock(mutex_);
+      with_scratch_gradients(gpt_,
+                             [&] { objective.accumulate(gpt_, pass, in.data, labels.data, options, scale, false); });
     }
     frames_.swap(probe.frames());
     if (!probe.birth().found) return py::none();
@@ -203,23 +214,13 @@ class Transformer {
     return result;
   }
 
-  /// Puts a fault into a tensor of every step, or of one, until it is taken out by the number that comes back.
-  Index add_plant(const py::dict& d) {
+  Index add_plant(const py::dict& fault) {
     const auto lock = serialise();
-    const Index number = plants_.empty() ? 0 : plants_.rbegin()->first + 1;
-    plants_[number] = std::make_shared<Planted>(
-        Planted{{d["phase"].cast<std::string>(), d["op"].cast<std::string>(), d["tensor"].cast<std::string>(),
-                 d["index"].cast<std::vector<Index>>(), d["value"].cast<double>(), d["flag"].cast<bool>()},
-                d["step"],
-                d["micro"]});
-    return number;
+    return plants_.add(fault);
   }
-  /// How often it has fired.
   Index remove_plant(Index number) {
     const auto lock = serialise();
-    const Index fired = plants_.at(number)->fault.fired;
-    plants_.erase(number);
-    return fired;
+    return plants_.remove(number);
   }
 
   /// The model, of which other operations than before are about to be asked. Under serialise().
@@ -228,9 +229,9 @@ class Transformer {
     return gpt_;
   }
   ParameterSet<T>& parameter_set() { return gpt_.parameters(); }
-  std::unique_lock<std::mutex> serialise() {
+  std::unique_lock<Turn> serialise() {
     const Computing computing;
-    return std::unique_lock<std::mutex>(mutex_);
+    return std::unique_lock<Turn>(mutex_);
   }
 
   Index start_generation(Index batch, Index length, const py::object& padding) {
@@ -238,7 +239,7 @@ class Transformer {
             " and length ", length, " do not fit the context length ", gpt_.config().context_length);
     const auto before = checked_padding("generate", padding, batch, length);
     const Computing computing;
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Turn> lock(mutex_);
     gpt_.start_generation(batch, length, before.data);
     return gpt_.generations();
   }
@@ -266,10 +267,10 @@ class Transformer {
 
   py::array next_logits(const py::object& ids) {
     const auto in = checked_ids("Model.generate", ids, gpt_.config());
-    auto logits = output<T>({in.shape[0], gpt_.config().vocab_size});
+    auto logits = output<T>({in.shape[0], gpt_.config().outputs()});
     T* out = logits.mutable_data();
     const Computing computing;
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Turn> lock(mutex_);
     const auto& cache = gpt_.cache();
     require(in.shape[0] == cache.batch && cache.length - cache.used >= in.shape[1], "generate: ids of shape ",
             text(in.shape), " do not continue the generation that was started");
@@ -286,19 +287,11 @@ class Transformer {
     return py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), data, owner);
   }
 
-  /// Shared: another Python thread may take one out while a pass waits for its turn.
-  std::vector<std::shared_ptr<Planted>> plants_at(const py::object& step, std::uint64_t micro) {
-    std::vector<std::shared_ptr<Planted>> here;
-    for (auto& [number, planted] : plants_)
-      if ((planted->step.is_none() || planted->step.equal(step)) &&
-          (planted->micro.is_none() || planted->micro.equal(py::int_(micro))))
-        here.push_back(planted);
-    return here;
-  }
-  static std::vector<Plant*> faults(const std::vector<std::shared_ptr<Planted>>& planted) {
-    std::vector<Plant*> result;
-    for (const auto& p : planted) result.push_back(&p->fault);
-    return result;
+  Objective<T> objective_of(const py::object& teaching, const py::object& between, const Shape& shape) {
+    const Gpt<T>* teacher = &gpt_;
+    if (!teaching.is_none())
+      if (const py::object other = teaching["teacher"]; !other.is_none()) teacher = &other.cast<Transformer<T>&>().gpt_;
+    return {teaching, teacher, between, shape, gpt_.config()};
   }
 
   Pass pass_of(const Shape& shape, const Array<std::int64_t>& documents, const py::object& step, std::uint64_t micro,
@@ -314,11 +307,11 @@ class Transformer {
   }
 
   Gpt<T> gpt_;
-  std::mutex mutex_;
+  Turn mutex_;
   std::deque<Frame> frames_;        // of the last trace
   std::vector<Raised> raised_;      // of the last accumulate
   std::vector<Raised> operations_;  // in their order; empty until it is asked for
-  std::map<Index, std::shared_ptr<Planted>> plants_;
+  Plants plants_;
 };
 
 template <class T>
@@ -342,6 +335,8 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("forward", &Class::forward, arg("ids"), arg("documents") = py::none(),
            "Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along "
            "a row; a token sees its own document alone, in which positions begin at 0.")
+      .def("hidden", &Class::hidden, arg("ids"), arg("documents") = py::none(),
+           "What the head is given: the result of the final norm (B, T, C).")
       .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100, arg("documents") = py::none(),
            "(sum of losses, number of targets that count).")
       .def("losses", &Class::losses, arg("ids"), arg("targets"), arg("ignore_index") = -100,
@@ -352,9 +347,17 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("held_bytes", &Class::held_bytes, "Bytes of workspace and gradients that earlier passes have left.")
       .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
-           arg("seed") = 0, arg("add") = false, arg("documents") = py::none(),
+           arg("seed") = 0, arg("add") = false, arg("documents") = py::none(), arg("teaching") = py::none(),
+           arg("between") = py::none(),
            "Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, "
-           "healthy); healthy False: ask raised() and trace().")
+           "healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, "
+           "mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, teacher: it, or None "
+           "for "
+           "this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus "
+           "weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the "
+           "whole "
+           "batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the "
+           "function's affair.")
       .def(
           "raised", &Class::raised,
           "The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: "
@@ -363,6 +366,7 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
            arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(), arg("documents") = py::none(),
+           arg("teaching") = py::none(), arg("between") = py::none(),
            "Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with "
            "what made that element; None if all are. ledger() then has the last `frames` tensors up to there. "
            "tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of "

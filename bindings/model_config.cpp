@@ -33,6 +33,7 @@ GptConfig config_from(const py::dict& d) {
   const auto number = [&](const char* key) { return d[key].cast<Index>(); };
   GptConfig c{};
   c.vocab_size = number("vocab_size");
+  c.num_labels = number("num_labels");
   c.context_length = number("context_length");
   c.n_head = number("n_head");
   c.n_kv_head = number("n_kv_head");

@@ -18,7 +18,7 @@ Array<std::int64_t> checked_targets(const char* function, const py::object& targ
   auto labels = integers(function, "targets", targets);
   require(labels.shape == shape, function, ": targets must have the shape of ids ", text(shape), ", got ",
           text(labels.shape));
-  check_targets(function, labels.data, labels.size(), config.vocab_size, ignore_index);
+  check_targets(function, labels.data, labels.size(), config.outputs(), ignore_index);
   return labels;
 }
 

@@ -10,7 +10,7 @@ namespace loopos::bind {
 /// (B, T), each from 0 to vocab_size - 1, with 1 <= T <= context_length.
 Array<std::int64_t> checked_ids(const char* function, const py::object& ids, const GptConfig& config);
 
-/// Of this shape, each from 0 to vocab_size - 1, or ignore_index.
+/// Of this shape, each from 0 to outputs() - 1, or ignore_index.
 Array<std::int64_t> checked_targets(const char* function, const py::object& targets, const Shape& shape,
                                     const GptConfig& config, Index ignore_index);
 

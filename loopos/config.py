@@ -54,6 +54,8 @@ class ModelConfig:
                       all full
     local_rope_theta  base of the sliding layers, which are then not scaled (Gemma 3). 0: as the others
     rope_layers       of each layer whether it has rope (SmolLM3). (): all
+    labels            the names of a classifier's classes: the head gives a score for each of them in place of a logit
+                      for each entry of the vocabulary, and is tied to nothing ("score.weight"). (): a language model
 
     A wrong type raises TypeError, a value out of range ValueError. After construction n_kv_head, d_ff, attention_bias
     and mlp_bias hold what they were resolved to, so ``dataclasses.replace(config, d_model=...)`` keeps the old d_ff
@@ -91,6 +93,7 @@ class ModelConfig:
     layer_types: tuple[str, ...] = ()
     local_rope_theta: float = 0.0
     rope_layers: tuple[bool, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "d_model"):
@@ -125,6 +128,7 @@ class ModelConfig:
             self._set(name, _size(name, getattr(self, name), low=0))
         self._set("layer_types", self._each_layer("layer_types", lambda n, v: checks.choice(*n, v, LAYER_TYPES)))
         self._set("rope_layers", self._each_layer("rope_layers", lambda n, v: checks.boolean(*n, v)))
+        self._set("labels", _names("labels", self.labels))
         if not isinstance(self.rope_scaling, RopeScaling | None):
             got = checks.shown(self.rope_scaling)
             raise TypeError(f"ModelConfig: rope_scaling must be a loopos.rope.RopeScaling or None, got {got}")
@@ -197,6 +201,16 @@ class ModelConfig:
         return self.head_dim or self.d_model // self.n_head
 
     @property
+    def num_labels(self) -> int:
+        """Classes of a classifier; 0 of a language model."""
+        return len(self.labels)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the head gives for a position: num_labels, or where that is 0 vocab_size."""
+        return self.num_labels or self.vocab_size
+
+    @property
     def gated(self) -> bool:
         """Whether the feed-forward has a gate beside its up projection."""
         return ACTIVATIONS[self.activation].gated
@@ -224,7 +238,8 @@ class ModelConfig:
         inputs = 2 if self.gated else 1  # gate and up, or up alone
         feed_forward = inputs * _linear(c, self.d_ff, mlp_bias) + _linear(self.d_ff, c, mlp_bias)
         norms = (4 if self.norm_placement == "both" else 2) * norm
-        tokens = self.vocab_size * c * (1 if self.tie_embeddings else 2)
+        tied = self.tie_embeddings and not self.labels
+        tokens = self.vocab_size * c + (0 if tied else self.outputs * c)
         positions = self.context_length * c if self.position == "learned" else 0
         return tokens + positions + self.n_layer * (norms + attention + feed_forward) + norm
 
@@ -263,6 +278,14 @@ def _size(name: str, value: Any, low: int = 1) -> int:
             f"one float32 for each would already take more than {4 * MAX_SIZE} bytes"
         )
     return value
+
+
+def _names(name: str, values: Any) -> tuple[str, ...]:
+    if not isinstance(values, tuple | list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"ModelConfig: {name} must be a tuple of strings, got {checks.shown(values)}")
+    if len(values) == 1 or len(set(values)) < len(values):
+        raise ValueError(f"ModelConfig: {name} must be none, or two and more, each another, got {checks.shown(values)}")
+    return tuple(values)
 
 
 def _linear(inputs: int, outputs: int, bias: int) -> int:

@@ -377,4 +377,5 @@ def _for_core(config: ModelConfig) -> dict[str, Any]:
         turned, factor = turns[kind] if config.has_rope(i) else ((), 1.0)
         window = config.sliding_window if kind == "sliding" else 0
         layers.append({"window": window, "frequencies": turned, "rope_factor": factor})
-    return config.to_dict() | {"head_width": config.head_width, "layers": layers}
+    sizes = {"head_width": config.head_width, "num_labels": config.num_labels}
+    return config.to_dict() | sizes | {"layers": layers}

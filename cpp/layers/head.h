@@ -1,11 +1,14 @@
 // The language-model head: logits = x Wᵀ (W tied to the token embedding, or its own), and its loss, fused over tiles of
-// rows so that (N, V) logits need not exist in training.
+// rows so that (N, V) logits need not exist in training, neither its own nor a teacher's.
 #pragma once
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "layers/projection.h"
+#include "layers/teaching.h"
+#include "ops/add.h"
 #include "ops/cross_entropy.h"
 
 namespace loopos {
@@ -19,12 +22,12 @@ template <class T>
 class Head {
  public:
   Head() = default;
-  /// tied: the weight to share, or null for one of its own.
-  Head(ParameterSet<T>& set, const Weight<T>* tied, Index vocab, Index width, double std)
-      : vocab_(vocab),
-        width_(width),
-        weight_(tied ? *tied : Weight<T>(set, "lm_head.weight", vocab, width, std, Index{-1})) {}
+  /// Its weight is another's, or its own, of this name, stored plain or as the set stores the weights of products.
+  Head(const Weight<T>& tied, Index vocab, Index width) : vocab_(vocab), width_(width), weight_(tied) {}
+  Head(ParameterSet<T>& set, const char* name, Index vocab, Index width, double std, bool plain)
+      : vocab_(vocab), width_(width), weight_(set, name, vocab, width, std, Index{-1}, plain) {}
 
+  const Weight<T>& weight() const { return weight_; }
   bool trains() const { return weight_.trains(); }
   Index size() const { return weight_.size(); }
   void visit_weights(const WeightVisitor<T>& visitor) { weight_.visit(visitor); }
@@ -38,48 +41,55 @@ class Head {
   /// Without a loss the logits go where the caller wants them.
   void plan(Arena<T>& arena, const Pass& pass) {
     logits_ = pass.scored ? arena.take(tile(pass.rows()) * vocab_) : nullptr;
+    teacher_ = pass.compared ? arena.take(tile(pass.rows()) * vocab_) : nullptr;
     lse_ = pass.scored ? take_rows(arena, pass, 1) : Rows<T>{};
   }
   /// Room for the losses of a batch, which may be cut into several passes.
-  void plan_losses(Index rows) { losses_.resize(static_cast<std::size_t>(rows)); }
+  void plan_losses(const Pass& batch) {
+    losses_.resize(static_cast<std::size_t>(batch.rows()));
+    kept_.resize(batch.compared ? losses_.size() : 0);
+  }
 
   /// logits (rows, V).
   void forward(const Pass& pass, const T* x, T* logits) {
     weight_.forward(pass, x, nullptr, pass.rows(), logits, nullptr);
   }
+  /// From the gradient of all logits to that of x. weight_gradient of the whole batch is to follow.
+  void backward(const Pass& pass, const T* dlogits, T* dx) {
+    weight_.backward(pass, dlogits, pass.rows(), dx);
+    see_dx(pass, dlogits, {0, pass.rows()}, dx);
+  }
+  void weight_gradient(const T* dlogits, const T* x, Index rows) {
+    if (trains()) weight_.gradient(dlogits, x, rows);
+  }
 
-  /// Targets (rows); total() gives their sum. With dx: also the gradient scale * d(sum)/dx (overwritten). Where
-  /// one tile holds the whole batch, as it must for a part, parameter_gradients is to follow; else that of the weight
-  /// is accumulated at once.
-  void loss(const Pass& pass, const T* x, const Index* targets, const CrossEntropyOptions& options, T scale, T* dx) {
+  /// Targets (rows); total() gives their sum. With dx: also the gradient of the losses, each times its scale, by x
+  /// (overwritten). Where one tile holds the whole batch, as it must for a part, parameter_gradients is to follow; else
+  /// that of the weight is accumulated at once. Without logits, which a pass that is not scored has no room for, rows
+  /// alone are compared.
+  void loss(const Pass& pass, const T* x, const Index* targets, const Scoring<T>& how, T* dx) {
     const Index begin = pass.first * pass.time;  // rows of the batch before this part
     const bool keep = one_tile(begin + pass.rows());
-    const Index step = keep ? pass.rows() : tile(pass.rows());
+    const Index step = keep || !pass.scored ? pass.rows() : tile(pass.rows());
     for (Index first = 0; first < pass.rows(); first += step) {
-      const Index rows = std::min(step, pass.rows() - first);
-      T* logits = keep ? logits_ + begin * vocab_ : logits_;
-      T* lse = lse_.at(pass) + first;
-      double* losses = losses_.data() + pass.before * pass.time + begin + first;
-      weight_.forward(pass, x + first * width_, nullptr, rows, logits, nullptr);
-      see(pass, "forward", "linear", "logits", logits, first, rows,
-          [&](Operands& o) { weight_.operands(o, x, nullptr); });
-      cross_entropy_forward(logits, targets + first, rows, vocab_, options, losses, lse);
-      pass.see(
-          "forward", -1, "cross_entropy", "", "loss", losses, {pass.batch, pass.time},
-          [&](Operands& o) {
-            const Index r = o.row() * pass.time + o.column();
-            cross_entropy_operands(o, logits, targets[r], r - first, vocab_);
-          },
-          first, rows);
+      Tile tile;
+      tile.first = first;
+      tile.rows = std::min(step, pass.rows() - first);
+      tile.at = pass.before * pass.time + begin + first;
+      const Index place = keep ? begin * vocab_ : 0;
+      if (pass.scored) tile.logits = logits_ + place;
+      if (pass.compared) tile.teacher = teacher_ + place;
+      if (pass.scored) tile.lse = lse_.at(pass) + first;
+      score(pass, x + first * width_, targets + first, how, tile);
       if (!dx) continue;
-      cross_entropy_backward(&scale, Index{0}, logits, targets + first, lse, rows, vocab_, options, logits);
-      see(pass, "backward", "cross_entropy", "dlogits", logits, first, rows,
-          [&](Operands& o) { cross_entropy_backward_operands(o, scale, targets[o.row()], lse, o.row() - first); });
-      weight_.backward(pass, logits, rows, dx + first * width_);
-      if (!keep) weight_gradient(logits, x + first * width_, rows);
-      pass.see(
-          "backward", -1, "linear", "", "lm_head.dx", dx + first * width_, {pass.batch, pass.time, width_},
-          [&](Operands& o) { weight_.backward_operands(o, logits, first); }, first * width_, rows * width_);
+      if (pass.scored) {
+        differentiate(pass, targets + first, how, tile);
+        weight_.backward(pass, tile.logits, tile.rows, dx + first * width_);
+        if (!keep) weight_gradient(tile.logits, x + first * width_, tile.rows);
+        see_dx(pass, tile.logits, tile, dx);
+      }
+      if (how.teaching && !how.teaching->head)
+        pull(pass, x + first * width_, targets + first, how, tile, dx + first * width_);
     }
   }
 
@@ -110,22 +120,117 @@ class Head {
   static constexpr Index kTileBytes = Index{64} << 20;  // of logits at most, but for
   static constexpr Index kTileRows = 16;                // so few rows that the products would be slow
 
-  void weight_gradient(const T* dlogits, const T* x, Index rows) {
-    if (trains()) weight_.gradient(dlogits, x, rows);
+  /// Rows `first` to `first` + `rows` of a pass, the first of which is row `at` of the batch.
+  struct Tile {
+    Index first = 0, rows = 0, at = 0;
+    T *logits = nullptr, *teacher = nullptr, *lse = nullptr;
+  };
+
+  /// The losses of a tile. x and targets begin with it.
+  void score(const Pass& pass, const T* x, const Index* targets, const Scoring<T>& how, const Tile& tile) {
+    double* losses = losses_.data() + tile.at;
+    const Teaching<T>* teaching = how.teaching;
+    if (pass.scored) {
+      weight_.forward(pass, x, nullptr, tile.rows, tile.logits, nullptr);
+      see(pass, "forward", "linear", "logits", tile.logits, tile,
+          [&](Operands& o) { weight_.operands(o, x - tile.first * width_, nullptr); });
+    }
+    if (how.cross_entropy() > 0) {
+      cross_entropy_forward(tile.logits, targets, tile.rows, vocab_, how.options, losses, tile.lse);
+      see_losses(pass, "cross_entropy", losses, tile,
+                 [&](Operands& o, Index r) { cross_entropy_operands(o, tile.logits, targets[r], r, vocab_); });
+    }
+    if (!teaching) return;
+    const T* hidden = teaching->hidden + tile.at * teaching->width;
+    if (!teaching->head) {
+      row_loss_forward(teaching->rows, x, hidden, {targets, how.options.ignore_index}, tile.rows, width_,
+                       teaching->blend(), losses);
+      see_losses(pass, row_loss_name(teaching->rows), losses, tile,
+                 [&](Operands& o, Index r) { row_loss_operands(o, x, hidden, r, width_); });
+      return;
+    }
+    Pass plain = pass;
+    plain.packed = false;  // a weight of another model is not
+    teaching->head->forward(plain, hidden, nullptr, tile.rows, tile.teacher, nullptr);
+    see(pass, "forward", "linear", "teacher.logits", tile.teacher, tile,
+        [&](Operands& o) { teaching->head->operands(o, hidden - tile.first * teaching->width, nullptr); });
+    kl_forward(tile.logits, tile.teacher, tile.rows, vocab_, kl_options(targets, how), teaching->blend(), losses,
+               kept_.data() + tile.at);
+    see_losses(pass, "kl", losses, tile, [&](Operands& o, Index r) {
+      kl_operands(o, tile.logits, tile.teacher, r, vocab_, kl_options(targets, how));
+    });
   }
 
-  /// Rows `first` to `first` + `rows` of a tensor (batch, time, V).
+  /// The gradient of the losses by the logits, over the logits.
+  void differentiate(const Pass& pass, const Index* targets, const Scoring<T>& how, const Tile& tile) {
+    const Teaching<T>* teaching = how.teaching;
+    const bool taught = teaching && teaching->head, targeted = how.cross_entropy() > 0;
+    const KlRow<T>* kept = kept_.data() + tile.at;
+    if (taught) {
+      const double scale = static_cast<double>(*how.scale) * teaching->weight;
+      T* where = targeted ? tile.teacher : tile.logits;
+      kl_backward(scale, tile.logits, tile.teacher, kept, tile.rows, vocab_, kl_options(targets, how), where);
+      see(pass, "backward", "kl", targeted ? "teacher.dlogits" : "dlogits", where, tile,
+          [&](Operands& o) { kl_backward_operands(o, scale, kept, o.row() - tile.first, kl_options(targets, how)); });
+    }
+    if (!targeted) return;
+    const T once = static_cast<T>(static_cast<double>(*how.scale) * how.cross_entropy());
+    const T* scale = how.stride ? how.scale + tile.at : &once;
+    cross_entropy_backward(scale, how.stride, tile.logits, targets, tile.lse, tile.rows, vocab_, how.options,
+                           tile.logits);
+    see(pass, "backward", "cross_entropy", "dlogits", tile.logits, tile, [&](Operands& o) {
+      const Index r = o.row() - tile.first;
+      cross_entropy_backward_operands(o, scale[r * how.stride], targets[r], tile.lse, r);
+    });
+    if (!taught) return;
+    add_forward(tile.logits, tile.teacher, tile.rows * vocab_, tile.logits);
+    see(pass, "backward", "add", "both.dlogits", tile.logits, tile, NoOperands{});
+  }
+
+  /// Adds the gradient of rows that are compared by x to dx; without logits it is all of it.
+  void pull(const Pass& pass, const T* x, const Index* targets, const Scoring<T>& how, const Tile& tile, T* dx) {
+    const Teaching<T>& teaching = *how.teaching;
+    const T* hidden = teaching.hidden + tile.at * teaching.width;
+    const double scale = static_cast<double>(*how.scale) * teaching.weight;
+    row_loss_backward(teaching.rows, scale, x, hidden, {targets, how.options.ignore_index}, tile.rows, width_, dx,
+                      pass.scored);
+    pass.see(
+        "backward", -1, row_loss_name(teaching.rows), "", "final.dx", dx, {pass.batch, pass.time, width_},
+        [&](Operands& o) { row_loss_operands(o, x, hidden, o.row() - tile.first, width_); }, tile.first * width_,
+        tile.rows * width_);
+  }
+
+  static KlOptions kl_options(const Index* targets, const Scoring<T>& how) {
+    return {how.teaching->temperature, {targets, how.options.ignore_index}};
+  }
+
+  /// Rows of a tensor (batch, time, V).
   template <class Take>
-  void see(const Pass& pass, const char* phase, const char* op, const char* tensor, T* x, Index first, Index rows,
+  void see(const Pass& pass, const char* phase, const char* op, const char* tensor, T* x, const Tile& tile,
            const Take& take) const {
-    pass.see(phase, -1, op, "", tensor, x, {pass.batch, pass.time, vocab_}, take, first * vocab_, rows * vocab_);
+    pass.see(phase, -1, op, "", tensor, x, {pass.batch, pass.time, vocab_}, take, tile.first * vocab_,
+             tile.rows * vocab_);
+  }
+  /// take(operands, row of the tile)
+  template <class Take>
+  void see_losses(const Pass& pass, const char* op, double* losses, const Tile& tile, const Take& take) const {
+    pass.see(
+        "forward", -1, op, "", "loss", losses, {pass.batch, pass.time},
+        [&](Operands& o) { take(o, o.row() * pass.time + o.column() - tile.first); }, tile.first, tile.rows);
+  }
+  void see_dx(const Pass& pass, const T* dlogits, const Tile& tile, T* dx) const {
+    pass.see(
+        "backward", -1, "linear", "", "lm_head.dx", dx + tile.first * width_, {pass.batch, pass.time, width_},
+        [&](Operands& o) { weight_.backward_operands(o, dlogits, tile.first); }, tile.first * width_,
+        tile.rows * width_);
   }
 
   Index vocab_ = 0, width_ = 0;
   Weight<T> weight_;
-  T* logits_ = nullptr;
+  T *logits_ = nullptr, *teacher_ = nullptr;
   Rows<T> lse_;
   std::vector<double> losses_;
+  std::vector<KlRow<T>> kept_;  // of rows whose logits are compared with a teacher's
 };
 
 }  // namespace loopos

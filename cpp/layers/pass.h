@@ -32,6 +32,7 @@ struct Pass {
   const Index* begins = nullptr;  // (B, T): where that is; null: at the first token
   bool scored = false;            // the loss is wanted, the logits are not
   bool stochastic = false;        // a training step: what draws at random does
+  bool compared = false;          // with a teacher's logits
   double dropout = 0;
   std::uint64_t seed = 0, step = 0, micro = 0;  // dropout is keyed by these and the site
   Probe* probe = nullptr;       // with one, the batch is one part and nothing is fused: every tensor exists

@@ -86,6 +86,7 @@ typename Stack<T>::Plan Stack<T>::plan_of(const Pass& pass, bool training) {
   plan.dropout = pass.dropout > 0;
   plan.probed = pass.probe != nullptr;
   plan.scored = pass.scored;
+  plan.compared = pass.compared;
   return plan;
 }
 
@@ -106,7 +107,7 @@ Index Stack<T>::sequences_at_once(const Pass& batch, bool training) {
   const Plan whole = plan_of(batch, training);
   if (whole.part > 0 || whole == plan_) return batch.batch;
   Pass one = batch.group(0, 1);
-  one.scored = false;  // logits have a bound of their own
+  one.scored = one.compared = false;  // logits have a bound of their own
   if (const Plan plan = plan_of(one, training); !(plan == measured_)) {
     measured_size_ = measure(one, training);
     measured_ = plan;

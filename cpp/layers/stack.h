@@ -96,10 +96,11 @@ class Stack {
  private:
   struct Plan {
     Index batch = -1, time = -1, part = 0, lowest = 0, selection = 0;
-    bool training = false, dropout = false, probed = false, scored = false;
+    bool training = false, dropout = false, probed = false, scored = false, compared = false;
     bool operator==(const Plan& o) const {
       return batch == o.batch && time == o.time && part == o.part && lowest == o.lowest && selection == o.selection &&
-             training == o.training && dropout == o.dropout && probed == o.probed && scored == o.scored;
+             training == o.training && dropout == o.dropout && probed == o.probed && scored == o.scored &&
+             compared == o.compared;
     }
   };
   struct Packing {  // columns of one packed weight, the work of one task

@@ -22,9 +22,10 @@ template <class T>
 class Weight {
  public:
   Weight() = default;
-  /// Stored as the set stores the weights of products; std: of the initial values.
-  Weight(ParameterSet<T>& set, const std::string& name, Index out, Index in, double std, Index layer) {
-    if (set.storage() == Storage::plain)
+  /// Stored as the set stores the weights of products, or plain all the same; std: of the initial values.
+  Weight(ParameterSet<T>& set, const std::string& name, Index out, Index in, double std, Index layer,
+         bool plain = false) {
+    if (plain || set.storage() == Storage::plain)
       parameter_ = set.add(name, {out, in}, 0, std, layer);
     else
       stored_ = set.add_stored(name, out, in, std, layer);

@@ -44,6 +44,15 @@ std::vector<BlockConfig> block_configs(const GptConfig& c) {
   return blocks;
 }
 
+constexpr const char* kScore = "score.weight";  // of a classifier's head
+
+template <class T>
+Head<T> make_head(ParameterSet<T>& set, const Weight<T>& tokens, const GptConfig& c) {
+  const bool classifies = c.num_labels > 0;  // such a head is new, and learns whatever the rest is stored as
+  if (c.tie_embeddings && !classifies) return {tokens, c.vocab_size, c.d_model};
+  return {set, classifies ? kScore : "lm_head.weight", c.outputs(), c.d_model, kStd, classifies};
+}
+
 }  // namespace
 
 template <class T>
@@ -53,11 +62,11 @@ Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
       embedding_(set_, 0, c.vocab_size, c.d_model, c.rope ? 0 : c.context_length, c.embedding_scale, kStd),
       stack_(set_, *this, c.d_model, kFirstBlockSite, block_configs(c)),
       norm_(set_, {"final_norm", -1}, c.d_model, norm_config(c)),
-      head_(set_, c.tie_embeddings ? &embedding_.tokens() : nullptr, c.vocab_size, c.d_model, kStd) {
+      head_(make_head(set_, embedding_.tokens(), c)) {
   set_.allocate(seed);
   for (auto& weight : set_.stored()) allocate_stored(weight, seed);
   if (c.weights != Storage::plain)  // what is not stored small does not learn beside it
-    for (auto& p : set_.list()) set_.set_trainable(p, false);
+    for (auto& p : set_.list()) set_.set_trainable(p, c.num_labels > 0 && p.name == kScore);
 }
 
 template <class T>
@@ -124,6 +133,12 @@ void Gpt<T>::run_backward(const Pass& pass) {
 }
 
 template <class T>
+void Gpt<T>::finish_gradients(const Pass& whole, const Index* ids) {
+  stack_.finish_gradients(whole);
+  embedding_.parameter_gradients(stack_.placed(whole), ids, stack_.dinput(whole));
+}
+
+template <class T>
 void Gpt<T>::plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work) {
   norm_.plan(arena, pass);
   normed_ = keep == Keep::costly ? work.normed : take_rows(arena, pass, config_.d_model);
@@ -157,7 +172,16 @@ void Gpt<T>::forward(const Pass& whole, const Index* ids, T* logits) {
   stack_.prepare(whole, false);
   stack_.each_part(whole, [&](const Pass& pass) {
     run_forward(pass, ids);
-    head_.forward(pass, normed_.at(pass), pass.at(logits, config_.vocab_size));
+    head_.forward(pass, normed_.at(pass), pass.at(logits, config_.outputs()));
+  });
+}
+
+template <class T>
+void Gpt<T>::hidden(const Pass& whole, const Index* ids, T* result) {
+  stack_.prepare(whole, false);
+  stack_.each_part(whole, [&](const Pass& pass) {
+    run_forward(pass, ids);
+    std::copy_n(normed_.at(pass), pass.rows() * config_.d_model, pass.at(result, config_.d_model));
   });
 }
 
@@ -165,43 +189,110 @@ template <class T>
 LossSum Gpt<T>::loss(const Pass& batch, const Index* ids, const Index* targets, const CrossEntropyOptions& options) {
   Pass all = batch;
   all.scored = true;
-  head_.plan_losses(all.rows());
+  head_.plan_losses(all);
   stack_.each_group(all, false, [&](const Pass& whole) {
     const Index *from = ids + whole.before * all.time, *to = targets + whole.before * all.time;
     stack_.prepare(whole, false);
     stack_.each_part(whole, [&](const Pass& pass) {
       run_forward(pass, from);
-      head_.loss(pass, normed_.at(pass), pass.at(to, 1), options, T(0), nullptr);
+      head_.loss(pass, normed_.at(pass), pass.at(to, 1), {options}, nullptr);
     });
   });
   return head_.total(all, targets, options.ignore_index);
 }
 
+/// Gradients that are there and count as zero unless `add`; a probe sees the weights.
+template <class T>
+void Gpt<T>::begin_gradients(const Pass& batch, bool add) {
+  set_.allocate_gradients();
+  head_.plan_losses(batch);
+  if (!add) set_.discard_gradients();
+  if (batch.probe)
+    for (const auto& p : set_.list())  // a weight that is not finite is itself the birth
+      batch.probe->see("forward", p.layer, "parameter", p.name, static_cast<const T*>(p.value), p.shape);
+}
+
+/// Gradients to which nothing has come are zero in the end, also when something is thrown half-way.
+template <class T>
+struct Settle {
+  ParameterSet<T>& set;
+  ~Settle() { set.zero_stale(); }
+};
+
 template <class T>
 LossSum Gpt<T>::accumulate(const Pass& batch, const Index* ids, const Index* targets,
-                           const CrossEntropyOptions& options, double scale, bool add) {
+                           const CrossEntropyOptions& options, double scale, bool add, const Teaching<T>* teaching) {
   Pass all = batch;
-  all.scored = true;
-  set_.allocate_gradients();
-  head_.plan_losses(all.rows());
-  struct Settle {  // also when something is thrown half-way
-    ParameterSet<T>& set;
-    ~Settle() { set.zero_stale(); }
-  } settle{set_};
-  if (!add) set_.discard_gradients();
-  if (all.probe)
-    for (const auto& p : set_.list())  // a weight that is not finite is itself the birth
-      all.probe->see("forward", p.layer, "parameter", p.name, static_cast<const T*>(p.value), p.shape);
+  all.scored = !teaching || teaching->needs_logits();
+  all.compared = teaching && teaching->head;
+  const T one = static_cast<T>(scale);
+  const Scoring<T> how{options, &one, 0, teaching};
+  const Settle<T> settle{set_};
+  begin_gradients(all, add);
   stack_.each_group(all, true, [&](const Pass& whole) {
     const Index *from = ids + whole.before * all.time, *to = targets + whole.before * all.time;
     stack_.prepare(whole, true);
     stack_.each_part(whole, [&](const Pass& pass) {
       run_forward(pass, from);
-      head_.loss(pass, normed_.at(pass), pass.at(to, 1), options, static_cast<T>(scale), dnormed_.at(pass));
+      head_.loss(pass, normed_.at(pass), pass.at(to, 1), how, dnormed_.at(pass));
       run_backward(pass);
     });
-    stack_.finish_gradients(whole);
-    embedding_.parameter_gradients(stack_.placed(whole), from, stack_.dinput(whole));
+    finish_gradients(whole, from);
+  });
+  return head_.total(all, targets, options.ignore_index);
+}
+
+template <class T>
+LossSum Gpt<T>::accumulate_with(const Pass& batch, const Index* ids, const Index* targets,
+                                const CrossEntropyOptions& options, bool add, const Between<T>& between) {
+  using Of = typename Between<T>::Of;
+  const Index width = between.of == Of::logits ? config_.outputs() : config_.d_model;
+  Pass all = batch;
+  all.scored = between.of == Of::losses;
+  const Settle<T> settle{set_};
+  begin_gradients(all, add);
+  const auto ahead = [&](const Pass& whole) {
+    const Index *from = ids + whole.before * all.time, *to = targets + whole.before * all.time;
+    stack_.prepare(whole, true);
+    stack_.each_part(whole, [&](const Pass& pass) {
+      run_forward(pass, from);
+      T* values = pass.at(between.values, width);
+      if (values) values += whole.before * all.time * width;
+      if (between.of == Of::losses) head_.loss(pass, normed_.at(pass), pass.at(to, 1), {options}, nullptr);
+      if (between.of == Of::logits) head_.forward(pass, normed_.at(pass), values);
+      if (between.of == Of::hidden) std::copy_n(normed_.at(pass), pass.rows() * width, values);
+    });
+  };
+  Index groups = 0;
+  stack_.each_group(all, true, [&](const Pass& whole) {
+    ++groups;
+    ahead(whole);
+  });
+  const T* gradient = between.compute();
+  stack_.each_group(all, true, [&](const Pass& whole) {
+    if (groups > 1) ahead(whole);
+    const Index *from = ids + whole.before * all.time, *to = targets + whole.before * all.time;
+    const T* own = gradient + whole.before * all.time * width;
+    const auto of_head = [&](const Pass& pass) {
+      if (between.of == Of::logits) head_.weight_gradient(pass.at(own, width), normed_.at(pass), pass.rows());
+    };
+    bool taken = false;
+    stack_.each_part(whole, [&](const Pass& pass) {
+      T* dnormed = dnormed_.at(pass);
+      if (between.of == Of::losses) head_.loss(pass, normed_.at(pass), pass.at(to, 1), {options, gradient, 1}, dnormed);
+      if (between.of == Of::logits) head_.backward(pass, pass.at(own, width), dnormed);
+      if (between.of == Of::hidden) {
+        std::copy_n(pass.at(own, width), pass.rows() * width, dnormed);
+        pass.see("backward", -1, "loss", "", "final.dx", dnormed, {pass.batch, pass.time, width});
+      }
+      stack_.due([&] {
+        of_head(pass);
+        taken = true;
+      });
+      run_backward(pass);
+    });
+    if (!taken) of_head(whole);
+    finish_gradients(whole, from);
   });
   return head_.total(all, targets, options.ignore_index);
 }

@@ -19,7 +19,7 @@ struct LayerConfig {
 };
 
 struct GptConfig {
-  Index vocab_size, context_length, n_head, n_kv_head, head_width, d_model, d_ff;
+  Index vocab_size, num_labels, context_length, n_head, n_kv_head, head_width, d_model, d_ff;
   std::vector<LayerConfig> layers;
   NormChoice norm;
   NormPlacement placement;
@@ -29,6 +29,10 @@ struct GptConfig {
   bool rope, bias, qkv_bias, out_bias, mlp_bias, tie_embeddings, norm_unit_offset, parallel_residual;
   double dropout, norm_eps, embedding_scale;
   double attention_scale;  // 0: 1 / sqrt(head_width)
+
+  /// What the head gives for each position: a score for each of num_labels classes, or where that is 0 a logit for each
+  /// entry of the vocabulary.
+  Index outputs() const { return num_labels > 0 ? num_labels : vocab_size; }
 };
 
 template <class T>
@@ -55,14 +59,21 @@ class Gpt : private StackEnds<T> {
 
   /// logits (B, T, V) of ids (B, T). `pass` brings batch, time and documents.
   void forward(const Pass& pass, const Index* ids, T* logits);
+  /// What the head is given: the result of the final norm, (B, T, C).
+  void hidden(const Pass& pass, const Index* ids, T* result);
   /// Sum of the losses of ids (B, T) against targets (B, T), and how many count.
   LossSum loss(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options);
   /// The loss of each position (B, T) of the last loss() or accumulate(); 0 where the target does not count.
   const std::vector<double>& losses() const { return head_.losses(); }
-  /// Forward and backward: gradients = scale * d(sum of losses), or += with `add`. `pass` brings batch, time,
-  /// documents, dropout, keys and probe.
+  /// Forward and backward: gradients = scale * d(sum of losses), or += with `add`. `pass` brings batch, time, documents,
+  /// dropout, keys and probe. teaching: what is learned of a teacher, or null.
   LossSum accumulate(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options,
-                     double scale, bool add);
+                     double scale, bool add, const Teaching<T>* teaching = nullptr);
+  /// The same for a loss that is worked out elsewhere, from all of the batch at once. Where the batch is taken in several
+  /// groups, each is taken forward twice, with the same dropout.
+  LossSum accumulate_with(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options,
+                          bool add, const Between<T>& between);
+  const Weight<T>& head_weight() const { return head_.weight(); }
 
   /// Bytes that a pass over ids (B, T) takes beside weights and gradients. Plans, but takes none of it.
   double workspace_bytes(const Pass& pass, bool training);
@@ -92,8 +103,10 @@ class Gpt : private StackEnds<T> {
 
  private:
   void end_generation();
+  void begin_gradients(const Pass& batch, bool add);
   void run_forward(const Pass& pass, const Index* ids);
   void run_backward(const Pass& pass);
+  void finish_gradients(const Pass& whole, const Index* ids);
 
   void plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work) override;
   void plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T>& work) override;
@@ -102,7 +115,9 @@ class Gpt : private StackEnds<T> {
   bool can_part(const Pass& pass) const override { return head_.one_tile(pass.rows()); }
   bool input_trains() const override { return embedding_.trains(); }
 
-  void head_gradients(const Pass& pass) { head_.parameter_gradients(pass, normed_.at(pass)); }
+  void head_gradients(const Pass& pass) {
+    if (pass.scored) head_.parameter_gradients(pass, normed_.at(pass));
+  }
   void norm_gradients(const Pass& pass) { norm_.parameter_gradients(pass, stack_.output(pass), dnormed_.at(pass)); }
 
   GptConfig config_;

@@ -98,35 +98,37 @@ double divergence(const T* s, const T* t, Index vocab, const KlRow<T>& row, doub
 }  // namespace
 
 template <class T>
-Index kl_forward(const T* student, const T* teacher, const Index* targets, Index rows, Index vocab,
-                 const KlOptions& options, double* losses, KlRow<T>* kept) {
+Index kl_forward(const T* student, const T* teacher, Index rows, Index vocab, const KlOptions& options,
+                 const LossBlend& blend, double* losses, KlRow<T>* kept) {
   const auto& k = kernels::table<T>();
   const double h = options.temperature;
   const T inverse = static_cast<T>(1 / h);
   constexpr T kMasked = -std::numeric_limits<T>::infinity();
-  std::atomic<Index> counted{0}, masked{0};
+  std::atomic<Index> counting{0}, masked{0};
   parallel_blocks(rows, row_grain(vocab, 12), [&](Index begin, Index end) {
     for (Index r = begin; r < end; ++r) {
-      losses[r] = 0;
-      if (targets && targets[r] == options.ignore_index) continue;
-      ++counted;
-      const T *s = student + r * vocab, *t = teacher + r * vocab;
-      KlRow<T>& row = kept[r];
-      row.student_top = k.max(s, vocab);
-      row.teacher_top = k.max(t, vocab);
-      masked += row.student_top == kMasked || row.teacher_top == kMasked;
-      row.student_total = total(s, vocab, row.student_top, inverse);
-      row.teacher_total = total(t, vocab, row.teacher_top, inverse);
-      losses[r] = h * h * divergence(s, t, vocab, row, h, inverse);
+      double value = 0;
+      if (options.counted.counts(r)) {
+        ++counting;
+        const T *s = student + r * vocab, *t = teacher + r * vocab;
+        KlRow<T>& row = kept[r];
+        row.student_top = k.max(s, vocab);
+        row.teacher_top = k.max(t, vocab);
+        masked += row.student_top == kMasked || row.teacher_top == kMasked;
+        row.student_total = total(s, vocab, row.student_top, inverse);
+        row.teacher_total = total(t, vocab, row.teacher_top, inverse);
+        value = h * h * divergence(s, t, vocab, row, h, inverse);
+      }
+      losses[r] = blend(losses[r], value);
     }
   });
   fully_masked.count(masked);
-  return counted;
+  return counting;
 }
 
 template <class T>
-void kl_backward(double dloss, const T* student, const T* teacher, const Index* targets, const KlRow<T>* kept,
-                 Index rows, Index vocab, const KlOptions& options, T* dstudent, bool add) {
+void kl_backward(double dloss, const T* student, const T* teacher, const KlRow<T>* kept, Index rows, Index vocab,
+                 const KlOptions& options, T* dstudent) {
   const auto& k = kernels::table<T>();
   const double h = options.temperature;
   const T inverse = static_cast<T>(1 / h);
@@ -134,8 +136,8 @@ void kl_backward(double dloss, const T* student, const T* teacher, const Index* 
     Panel<T> p, q;
     for (Index r = begin; r < end; ++r) {
       T* out = dstudent + r * vocab;
-      if (targets && targets[r] == options.ignore_index) {
-        if (!add) std::fill_n(out, vocab, T(0));
+      if (!options.counted.counts(r)) {
+        std::fill_n(out, vocab, T(0));
         continue;
       }
       const KlRow<T>& row = kept[r];
@@ -148,7 +150,6 @@ void kl_backward(double dloss, const T* student, const T* teacher, const Index* 
         k.exp_sum(p.data(), n, T(0), p.data());
         k.scale(q.data(), n, pull, q.data());  // each rounded by itself: of equal ones nothing is left
         k.scale(p.data(), n, push, p.data());
-        if (add) k.add(out + first, q.data(), n, q.data());
         k.add(q.data(), p.data(), n, out + first);
       });
     }
@@ -156,9 +157,8 @@ void kl_backward(double dloss, const T* student, const T* teacher, const Index* 
 }
 
 #define LOOPOS_INSTANTIATE(T)                                                                                          \
-  template Index kl_forward(const T*, const T*, const Index*, Index, Index, const KlOptions&, double*, KlRow<T>*);     \
-  template void kl_backward(double, const T*, const T*, const Index*, const KlRow<T>*, Index, Index, const KlOptions&, \
-                            T*, bool);
+  template Index kl_forward(const T*, const T*, Index, Index, const KlOptions&, const LossBlend&, double*, KlRow<T>*); \
+  template void kl_backward(double, const T*, const T*, const KlRow<T>*, Index, Index, const KlOptions&, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)
 

@@ -12,7 +12,7 @@
 // are never negative; double always does so.
 #pragma once
 
-#include "core/check.h"
+#include "ops/loss_rows.h"
 #include "trace/operands.h"
 
 namespace loopos {
@@ -26,20 +26,18 @@ struct KlRow {
 
 struct KlOptions {
   double temperature = 1;
-  Index ignore_index = -100;
+  CountedRows counted{};
 };
 
-/// student, teacher (rows, vocab); targets (rows), or null: every row counts. losses (rows) in double, kept (rows).
-/// Returns the number of rows that count.
+/// student, teacher (rows, vocab); losses (rows) in double, kept (rows). Returns the number of rows that count.
 template <class T>
-Index kl_forward(const T* student, const T* teacher, const Index* targets, Index rows, Index vocab,
-                 const KlOptions& options, double* losses, KlRow<T>* kept);
+Index kl_forward(const T* student, const T* teacher, Index rows, Index vocab, const KlOptions& options,
+                 const LossBlend& blend, double* losses, KlRow<T>* kept);
 
-/// dstudent = dloss times the gradient of the sum of the rows' losses. With add it is added to what is there; else it is
-/// overwritten, and may be student itself.
+/// dstudent = dloss times the gradient of the sum of the rows' losses, overwritten; it may be student or teacher.
 template <class T>
-void kl_backward(double dloss, const T* student, const T* teacher, const Index* targets, const KlRow<T>* kept,
-                 Index rows, Index vocab, const KlOptions& options, T* dstudent, bool add = false);
+void kl_backward(double dloss, const T* student, const T* teacher, const KlRow<T>* kept, Index rows, Index vocab,
+                 const KlOptions& options, T* dstudent);
 
 /// What made the loss of row r.
 template <class T>
@@ -48,15 +46,13 @@ void kl_operands(Operands& o, const T* student, const T* teacher, Index r, Index
   o.take("student", student + r * vocab, vocab);
   o.take("teacher", teacher + r * vocab, vocab);
 }
-/// What made an element of dstudent in row r; the student's logits may be overwritten by then.
+/// What made an element of dstudent in row r; the logits themselves may be overwritten by then.
 template <class T>
-void kl_backward_operands(Operands& o, double dloss, const T* teacher, const KlRow<T>* kept, Index r, Index vocab,
-                          const KlOptions& options) {
+void kl_backward_operands(Operands& o, double dloss, const KlRow<T>* kept, Index r, const KlOptions& options) {
   o.set("scale", dloss);
   o.set("temperature", options.temperature);
-  o.set("student_top", static_cast<double>(kept[r].student_top));
   o.set("student_total", kept[r].student_total);
-  o.take("teacher", teacher + r * vocab, vocab);
+  o.set("teacher_total", kept[r].teacher_total);
 }
 
 }  // namespace loopos

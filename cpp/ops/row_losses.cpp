@@ -61,48 +61,54 @@ double share(RowLoss loss, Index width) {
 }  // namespace
 
 template <class T>
-Index row_loss_forward(RowLoss loss, const T* student, const T* teacher, Index rows, Index width, double* losses) {
-  std::atomic<Index> skipped{0};
+Index row_loss_forward(RowLoss loss, const T* student, const T* teacher, const CountedRows& counted, Index rows,
+                       Index width, const LossBlend& blend, double* losses) {
+  std::atomic<Index> counting{0}, skipped{0};
   parallel_blocks(rows, row_grain(width, 4), [&](Index begin, Index end) {
     for (Index r = begin; r < end; ++r) {
-      const T *s = student + r * width, *t = teacher + r * width;
-      const Lengths length = lengths(loss, s, t, width);
-      losses[r] = length.zero() ? 0 : share(loss, width) * distance(loss, length, s, t, width);
-      skipped += length.zero();
+      double value = 0;
+      if (counted.counts(r)) {
+        const T *s = student + r * width, *t = teacher + r * width;
+        const Lengths length = lengths(loss, s, t, width);
+        ++(length.zero() ? skipped : counting);
+        if (!length.zero()) value = share(loss, width) * distance(loss, length, s, t, width);
+      }
+      losses[r] = blend(losses[r], value);
     }
   });
   (loss == RowLoss::cosine ? without_direction : without_scale).count(skipped);
-  return rows - skipped;
+  return counting;
 }
 
 template <class T>
-void row_loss_backward(RowLoss loss, double dloss, const T* student, const T* teacher, Index rows, Index width,
-                       T* dstudent) {
+void row_loss_backward(RowLoss loss, double dloss, const T* student, const T* teacher, const CountedRows& counted,
+                       Index rows, Index width, T* dstudent, bool add) {
   parallel_blocks(rows, row_grain(width, 4), [&](Index begin, Index end) {
     for (Index r = begin; r < end; ++r) {
       const T *s = student + r * width, *t = teacher + r * width;
       T* out = dstudent + r * width;
-      const Lengths length = lengths(loss, s, t, width);
+      const Lengths length = counted.counts(r) ? lengths(loss, s, t, width) : Lengths{0, 0};
       if (length.zero()) {
-        std::fill_n(out, width, T(0));
-      } else if (loss == RowLoss::cosine) {
-        const double value = 0.5 * distance(loss, length, s, t, width), factor = dloss / length.student;
-        for (Index i = 0; i < width; ++i) {
-          const double a = static_cast<double>(s[i]) / length.student, b = static_cast<double>(t[i]) / length.teacher;
-          out[i] = static_cast<T>(-factor * ((b - a) + value * a));
-        }
-      } else {
-        const double factor = 2 * dloss * share(loss, width) / length.teacher;
-        for (Index i = 0; i < width; ++i)
-          out[i] = static_cast<T>(factor * ((static_cast<double>(s[i]) - static_cast<double>(t[i])) / length.teacher));
+        if (!add) std::fill_n(out, width, T(0));
+        continue;
+      }
+      const bool cosine = loss == RowLoss::cosine;
+      const double value = cosine ? 0.5 * distance(loss, length, s, t, width) : 0,
+                   factor = cosine ? -dloss / length.student : 2 * dloss * share(loss, width) / length.teacher;
+      for (Index i = 0; i < width; ++i) {
+        const double a = static_cast<double>(s[i]), b = static_cast<double>(t[i]), there = add ? out[i] : T(0);
+        const double unit = a / length.student;
+        const double part = cosine ? (b / length.teacher - unit) + value * unit : (a - b) / length.teacher;
+        out[i] = static_cast<T>(there + factor * part);
       }
     }
   });
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                          \
-  template Index row_loss_forward(RowLoss, const T*, const T*, Index, Index, double*); \
-  template void row_loss_backward(RowLoss, double, const T*, const T*, Index, Index, T*);
+#define LOOPOS_INSTANTIATE(T)                                                                                      \
+  template Index row_loss_forward(RowLoss, const T*, const T*, const CountedRows&, Index, Index, const LossBlend&, \
+                                  double*);                                                                        \
+  template void row_loss_backward(RowLoss, double, const T*, const T*, const CountedRows&, Index, Index, T*, bool);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)
 

@@ -10,21 +10,33 @@
 // parallel. Nothing is kept for backward.
 #pragma once
 
-#include "core/check.h"
+#include "ops/loss_rows.h"
 #include "trace/operands.h"
 
 namespace loopos {
 
 enum class RowLoss { mse, normalized_mse, cosine };
 
+struct RowLossChoice {
+  const char* name;
+  RowLoss kind;
+};
+constexpr RowLossChoice kRowLosses[] = {
+    {"mse", RowLoss::mse}, {"normalized_mse", RowLoss::normalized_mse}, {"cosine", RowLoss::cosine}};
+constexpr const char* row_loss_name(RowLoss loss) {
+  return kRowLosses[static_cast<int>(loss)].name;
+}
+
 /// student, teacher (rows, width); losses (rows) in double. Returns the number of rows that count.
 template <class T>
-Index row_loss_forward(RowLoss loss, const T* student, const T* teacher, Index rows, Index width, double* losses);
+Index row_loss_forward(RowLoss loss, const T* student, const T* teacher, const CountedRows& counted, Index rows,
+                       Index width, const LossBlend& blend, double* losses);
 
-/// dstudent = dloss times the gradient of the sum of the rows' losses, overwritten; it may be student itself.
+/// dstudent = dloss times the gradient of the sum of the rows' losses, overwritten, and it may be student itself; with
+/// add it is added to what is there.
 template <class T>
-void row_loss_backward(RowLoss loss, double dloss, const T* student, const T* teacher, Index rows, Index width,
-                       T* dstudent);
+void row_loss_backward(RowLoss loss, double dloss, const T* student, const T* teacher, const CountedRows& counted,
+                       Index rows, Index width, T* dstudent, bool add = false);
 
 /// What made the loss of row r, or an element of dstudent in it.
 template <class T>
