@@ -41,9 +41,11 @@ class TransformerF32:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
         documents: typing.Any = None,
+        teaching: typing.Any = None,
+        between: typing.Any = None,
     ) -> tuple:
         """
-        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace().
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair.
         """
 
     def adapter_enabled(self, on: bool) -> None:
@@ -102,6 +104,13 @@ class TransformerF32:
     def held_bytes(self) -> float:
         """
         Bytes of workspace and gradients that earlier passes have left.
+        """
+
+    def hidden(
+        self, ids: typing.Any, documents: typing.Any = None
+    ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        What the head is given: the result of the final norm (B, T, C).
         """
 
     def ledger(self) -> list:
@@ -215,6 +224,8 @@ class TransformerF32:
         frames: typing.SupportsInt | typing.SupportsIndex = 65536,
         tap: typing.Any = None,
         documents: typing.Any = None,
+        teaching: typing.Any = None,
+        between: typing.Any = None,
     ) -> typing.Any:
         """
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
@@ -263,9 +274,11 @@ class TransformerF64:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
         documents: typing.Any = None,
+        teaching: typing.Any = None,
+        between: typing.Any = None,
     ) -> tuple:
         """
-        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace().
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair.
         """
 
     def adapter_enabled(self, on: bool) -> None:
@@ -324,6 +337,13 @@ class TransformerF64:
     def held_bytes(self) -> float:
         """
         Bytes of workspace and gradients that earlier passes have left.
+        """
+
+    def hidden(
+        self, ids: typing.Any, documents: typing.Any = None
+    ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        What the head is given: the result of the final norm (B, T, C).
         """
 
     def ledger(self) -> list:
@@ -437,6 +457,8 @@ class TransformerF64:
         frames: typing.SupportsInt | typing.SupportsIndex = 65536,
         tap: typing.Any = None,
         documents: typing.Any = None,
+        teaching: typing.Any = None,
+        between: typing.Any = None,
     ) -> typing.Any:
         """
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.

@@ -49,6 +49,7 @@ def test_defaults_are_those_of_the_contract():
         "layer_types": [],
         "local_rope_theta": 0.0,
         "rope_layers": [],
+        "labels": [],
     }
 
 

@@ -94,8 +94,8 @@ MODEL = {
     "rotary_dim": "elements of a head that rope turns; 0: all",
     "local_rope_theta": "rope_theta of layers with a sliding window; 0: rope_theta",
 }
-# Fields of a model that came from a folder: a list with an entry a layer, or an object, is nothing to type as a flag.
-WITHOUT_FLAG = ("rope_scaling", "layer_types", "rope_layers")
+# A list with an entry a layer, an object, or what the data say is nothing to type as a flag.
+WITHOUT_FLAG = ("rope_scaling", "layer_types", "rope_layers", "labels")
 TRAIN = {
     "eval_data": "text or ids to score instead of held-out ones",
     "tokenizer": "ids of a text: bytes (of UTF-8), chars, or the path of a tokenizer.json",
