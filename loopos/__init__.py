@@ -19,7 +19,7 @@ except ImportError as error:
 
 from loopos import losses, ops, optim
 from loopos._core import get_num_threads, guard_counts, reset_guard_counts, set_num_threads
-from loopos.adapters import LoRA
+from loopos.adapters import LoRA, Modulated
 from loopos.build_info import __version__, show_config
 from loopos.config import ModelConfig
 from loopos.errors import Birth, CheckpointError, NonFiniteError
@@ -37,6 +37,7 @@ __all__ = [
     "LoRA",
     "Model",
     "ModelConfig",
+    "Modulated",
     "NonFiniteError",
     "Tokenizer",
     "TrainResult",

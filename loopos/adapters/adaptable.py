@@ -13,10 +13,11 @@ from loopos import checks, storage
 from loopos.config import ModelConfig
 from loopos.hf.linears import Linear, linears, naming
 
-from . import merge, peft
+from . import merge, modulated, modulated_folder, peft
 from .base import Base
-from .kept import Kept
+from .kept import SPECS, Kept
 from .lora import LoRA
+from .modulated import Modulated, Modulation
 from .parts import Part, first_values, parts_of
 from .targets import choose
 
@@ -31,16 +32,16 @@ class Adaptable:
     _core: Any
     _training: bool
     _folder: str | None = None
-    _adapter: LoRA | None = None
-    _parts: tuple[Part, ...] = ()
+    _adapter: LoRA | Modulated | None = None
+    _parts: tuple[Part | Modulation, ...] = ()
 
     @property
-    def adapter(self) -> LoRA | None:
+    def adapter(self) -> LoRA | Modulated | None:
         """What :meth:`add_adapter` was given or :meth:`load_adapter` found; None when there is no adapter."""
         return self._adapter
 
     @property
-    def adapter_parts(self) -> tuple[Part, ...]:
+    def adapter_parts(self) -> tuple[Part | Modulation, ...]:
         """The adapter as the core has it."""
         return self._parts
 
@@ -57,9 +58,10 @@ class Adaptable:
     def refuse_adapter(self, function: str) -> None:
         """ValueError while an adapter is on."""
         if self._adapter is not None:
+            merges = "" if isinstance(self._adapter, Modulated) else "merge_adapter() puts it into the weights, "
             raise ValueError(
-                f"{function}: the model has an adapter, for which this kind of file has no place; merge_adapter() puts "
-                "it into the weights, save_adapter(folder) writes it alone"
+                f"{function}: the model has an adapter, for which this kind of file has no place; {merges}"
+                "save_adapter(folder) writes it alone"
             )
 
     def _linears(self) -> list[Linear]:
@@ -69,37 +71,50 @@ class Adaptable:
         source = getattr(self, "source", None)
         return None if source is None else source.settings.get("model_type")
 
-    def add_adapter(self, spec: LoRA, *, seed: int = 0) -> None:
-        """Puts low-rank matrices beside the projections that ``spec`` names; they alone are trainable from now on.
+    def add_adapter(self, spec: LoRA | Modulated, *, seed: int = 0) -> None:
+        """Puts low-rank matrices beside the projections that a :class:`LoRA` names, or a modulation into every block
+        (:class:`Modulated`); they alone are trainable from now on.
 
-        seed: of their first values, with which the model computes what it did before. ValueError for a target that the
-        model does not have, or where there is an adapter already."""
-        if not isinstance(spec, LoRA):
-            raise TypeError(f"Model.add_adapter: spec must be a LoRA, got {checks.shown(spec)}")
+        seed: of their first values, with which the model computes what it did before (a modulated one, nearly so: its
+        added part is small, not nothing). ValueError for a target that the model does not have, or where there is an
+        adapter already."""
+        if not isinstance(spec, tuple(SPECS.values())):
+            raise TypeError(f"Model.add_adapter: spec must be a LoRA or a Modulated, got {checks.shown(spec)}")
         seed = checks.integer("Model.add_adapter", "seed", seed, low=0, high=2**64 - 1)
         with self.lock:
             self._refuse_busy("add_adapter")
-            self.put_on(spec, parts_of(spec, choose("Model.add_adapter", self._linears(), spec.targets)))
-            first_values(self._parts, self._core.parameters(), self._rows_of, seed)
+            self.put_on(spec, self._parts_of("Model.add_adapter", spec))
+            if isinstance(spec, Modulated):
+                modulated.first_values(self._parts, self._core.parameters(), seed)
+            else:
+                first_values(self._parts, self._core.parameters(), self._rows_of, seed)
 
-    def put_on(self, spec: LoRA, parts: Sequence[Part]) -> None:
+    def _parts_of(self, where: str, spec: LoRA | Modulated) -> list[Any]:
+        if isinstance(spec, Modulated):
+            return modulated.modulations_of(spec, self.config.n_layer)
+        return parts_of(spec, choose(where, self._linears(), spec.targets))
+
+    def put_on(self, spec: LoRA | Modulated, parts: Sequence[Part | Modulation]) -> None:
         """``spec`` by its parts; the values of its matrices are still to come."""
-        self._core.add_adapter([part.for_core() for part in parts])
+        if isinstance(spec, Modulated):
+            self._core.add_modulation(**spec.to_dict())
+        else:
+            self._core.add_adapter([part.for_core() for part in parts])
         self._adapter, self._parts = spec, tuple(parts)
 
     def put_on_again(self) -> None:
         """In a copy, whose core is new: its values and what is frozen are still to come."""
         if self._adapter is not None:
-            self._core.add_adapter([part.for_core() for part in self._parts])
+            self.put_on(self._adapter, self._parts)
 
     def _refuse_busy(self, method: str) -> None:
         if self._training:
             raise RuntimeError(f"Model.{method}: loopos.train is training this model; call it before train or after it")
         if self._adapter is not None:
-            raise ValueError(
-                f"Model.{method}: the model has an adapter already, {self._adapter}; merge_adapter() or "
-                "remove_adapter() first"
+            first = (
+                "remove_adapter()" if isinstance(self._adapter, Modulated) else "merge_adapter() or remove_adapter()"
             )
+            raise ValueError(f"Model.{method}: the model has an adapter already, {self._adapter}; {first} first")
 
     def _require_adapter(self, method: str) -> None:
         if self._training:
@@ -132,6 +147,7 @@ class Adaptable:
         limit = checks.real("Model.merge_adapter", "limit", limit, low=0)
         with self.lock:
             self._require_adapter("merge_adapter")
+            merge.refuse_modulated(self._adapter)
             merge.refuse_small(self.weights)
             ids = merge.probe(self.config)
             before = self._core.forward(ids, None)
@@ -152,9 +168,13 @@ class Adaptable:
 
     def save_adapter(self, folder: str | os.PathLike[str]) -> None:
         """Writes the adapter alone in PEFT's layout (adapter_config.json, adapter_model.safetensors), which peft opens
-        on the base in transformers. ValueError when there is none."""
+        on the base in transformers. A modulated one, which PEFT does not have, is in a layout of LoopOS under the same
+        names. ValueError when there is none."""
         with self.lock:
             self._require_adapter("save_adapter")
+            if isinstance(self._adapter, Modulated):
+                views = self._core.parameters()
+                return modulated_folder.write(Path(folder), self._adapter, self._parts, views, self.folder)
             every = self._linears()
             names = {part.name for part in self._parts}
             chosen = [each for each in every if each.name in names]
@@ -163,12 +183,18 @@ class Adaptable:
             peft.write(Path(folder), self._adapter, every, chosen, own, base=self.folder, transposed=transposed)
 
     def load_adapter(self, folder: str | os.PathLike[str]) -> None:
-        """Puts on the adapter in a folder of PEFT's layout, trainable. A setting that is not supported: ValueError
-        naming it; tensors that are not of this base: CheckpointError. The model is then as it was."""
+        """Puts on the adapter that :meth:`save_adapter` or peft wrote, trainable. A setting that is not supported:
+        ValueError naming it; tensors that are not of this base: CheckpointError. The model is then as it was."""
         with self.lock:
             self._refuse_busy("load_adapter")
-            found = peft.read(Path(folder), self._linears(), self.dtype)
-            self.put_on(found.spec, parts_of(found.spec, found.chosen))
+            if modulated_folder.holds_one(Path(folder)):
+                sizes = self.config.n_layer, self.config.d_model
+                found = modulated_folder.read(Path(folder), *sizes, self.dtype)
+                parts = self._parts_of("load_adapter", found.spec)
+            else:
+                found = peft.read(Path(folder), self._linears(), self.dtype)
+                parts = parts_of(found.spec, found.chosen)
+            self.put_on(found.spec, parts)
             self.fill_adapter(found.arrays)
 
     def adapt_as(self, found: Kept) -> None:
@@ -176,9 +202,7 @@ class Adaptable:
         with self.lock:
             self._refuse_busy("load_adapter")
             found.check(Base.of(self), "from_pretrained")
-            self.put_on(
-                found.spec, parts_of(found.spec, choose("from_pretrained", self._linears(), found.spec.targets))
-            )
+            self.put_on(found.spec, self._parts_of("from_pretrained", found.spec))
             self.fill_adapter(found.arrays)
 
     def fill_adapter(self, arrays: Mapping[str, np.ndarray]) -> None:

@@ -16,8 +16,11 @@ from loopos.files.checkpoint_folder import Checkpoint
 
 from .base import Base
 from .lora import LoRA
+from .modulated import Modulated, Modulation
+from .parts import Part
 
-SPECS = {"lora": LoRA}  # by the name of its kind in a checkpoint
+SPECS = {"lora": LoRA, "modulated": Modulated}  # by the name of its kind in a checkpoint
+_PARTS = {LoRA: Part, Modulated: Modulation}
 ADAPTER, BASE = "adapter", "base"  # keys of a checkpoint's state
 
 
@@ -34,6 +37,11 @@ def spec_of(about: Any) -> Any:
     if kind not in SPECS:
         raise ValueError(f"an adapter of kind {shown(kind)}; this LoopOS knows {', '.join(SPECS)}")
     return SPECS[kind].from_dict(values)
+
+
+def parts_again(spec: Any, parts: Any) -> list[Any]:
+    """``spec``'s parts, of which each was written down as ``_asdict`` gives it."""
+    return [_PARTS[type(spec)](**part) for part in parts]
 
 
 class Kept(NamedTuple):

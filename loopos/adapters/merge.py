@@ -11,6 +11,7 @@ import numpy as np
 from loopos import storage
 from loopos.config import ModelConfig
 
+from .modulated import Modulated
 from .parts import MAGNITUDE, A, B, Part
 
 LIMIT = 1e-4  # of the difference of logits, relative to the largest one
@@ -37,6 +38,15 @@ def probe(config: ModelConfig) -> np.ndarray:
     """Ids (B, T), always the same."""
     shape = (_ROWS, min(_TIME, config.context_length))
     return np.random.default_rng(0).integers(0, config.vocab_size, shape)
+
+
+def refuse_modulated(adapter: Any) -> None:
+    """ValueError for an adapter that no weight can stand for."""
+    if isinstance(adapter, Modulated):
+        raise ValueError(
+            "merge_adapter: a modulated adapter has no place in the weights: what it does to a token depends on what "
+            "attention gave there; save_adapter(folder) writes it beside the base"
+        )
 
 
 def refuse_small(weights: str) -> None:

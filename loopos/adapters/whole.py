@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .merge import summed
+from .parts import Part
 
 
 class Whole(Mapping[str, np.ndarray]):
@@ -15,7 +16,8 @@ class Whole(Mapping[str, np.ndarray]):
     that a low-rank part stands on with the part in them."""
 
     def __init__(self, model: Any):
-        self._core, self._parts, self._dtype = model._core, model.adapter_parts, model.dtype
+        self._core, self._dtype = model._core, model.dtype
+        self._parts = [part for part in model.adapter_parts if isinstance(part, Part)]  # a modulation stands for itself
         own = {name for part in self._parts for name in part.parameters}
         self._names = [name for name in self._core.names() if name not in own]
         self._rows = {each["name"]: each["shape"][0] for each in self._core.stored()}

@@ -11,12 +11,13 @@ import numpy as np
 
 import loopos
 from loopos import build_info
-from loopos.adapters.merge import refuse_small
+from loopos.adapters.merge import refuse_modulated, refuse_small
 from loopos.config import ModelConfig
 from loopos.data.examples.data import ExampleData
 from loopos.data.examples.data import find as find_examples
 from loopos.data.reading import load, train_eval_split
 from loopos.data.sources import open_sources
+from loopos.data.text_folder import TextFolder
 from loopos.generation.stopping import decoding
 from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
@@ -25,7 +26,7 @@ from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
 
-from . import adapter, checkup, folders, forecast, options, origin, reader
+from . import adapter, checkup, folders, forecast, options, origin, reader, streamed
 from .common import in_words, use_threads
 from .forecast import Forecaster
 from .reply import Reply
@@ -60,7 +61,7 @@ class Prepared(NamedTuple):
     the options that are about the run as a whole."""
 
     model: loopos.Model
-    data: np.ndarray | ExampleData
+    data: np.ndarray | ExampleData | TextFolder
     tokenizer: Any
     settings: dict[str, Any]
     run: dict[str, Any]
@@ -87,25 +88,33 @@ def prepare(given: dict[str, Any]) -> Prepared:
 
     init, reading = run.get("init"), settings.pop("tokenizer", None)
     starting = None if init is None else folders.load(init, run.get("dtype"), run.get("weights"))
-    held_out, scored = run.get("held_out", options.HELD_OUT), settings.get("eval_data")
+    streaming = run.get("streaming", False)
+    held_out, scored = 0 if streaming else run.get("held_out", options.HELD_OUT), settings.get("eval_data")
     learned = origin.Origin.of(run.get("text"), held_out if scored is None else 0, scored)
     texts = not all(reader.holds_ids(path) for path in (run.get("text"), scored or run.get("text")))
     tokenizer = reading if starting is None or not texts else reader.reader(init, starting, reading)
-    data, tokenizer = load(origin.source(learned.text), "bytes" if reading == "bytes" else tokenizer)
+    if streaming:
+        tokenizer = streamed.tokenizer(tokenizer)
+        data: Any = None  # once the model has told how long a row is
+    else:
+        data, tokenizer = load(origin.source(learned.text), "bytes" if reading == "bytes" else tokenizer)
     if scored is not None:
         settings["eval_data"], _ = load(Path(scored), tokenizer)
     elif isinstance(data, ExampleData) and data.valid:  # which train takes by itself
         learned = learned._replace(held_out=0.0, eval_data=os.path.abspath(data.valid[0]))
     elif held_out != 0:
         data, settings["eval_data"] = train_eval_split(data, held_out)
+    _share(run.get("share_embeddings"), shape, starting)
     model = _model(shape, starting, tokenizer, settings, run.get("dtype"))
     for pattern in (run.get("freeze") or "").split(","):
         if pattern.strip():
             model.freeze(pattern.strip())
     if spec is not None:
         model.add_adapter(spec, seed=settings.get("seed", options.SEED))
-    if tuning:
+    if tuning or (streaming and starting is not None):
         settings.setdefault("seq_len", min(options.TUNING_SEQ_LEN, model.config.context_length))
+    if streaming:
+        data = streamed.folder(run.get("text"), tokenizer, settings, model.config)
     if "warmup_steps" not in asked:
         settings["warmup_steps"] = _warmup(settings, data, tokenizer, model.config)
     return Prepared(model, data, tokenizer, settings, run, learned)
@@ -117,7 +126,9 @@ def _warmup(settings: dict[str, Any], data: Any, tokenizer: Any, config: ModelCo
     most = options.TRAIN_DEFAULTS["warmup_steps"]
     try:
         per_epoch = None
-        if not isinstance(data, ExampleData):
+        if isinstance(data, TextFolder):
+            per_epoch = len(data)
+        elif not isinstance(data, ExampleData):
             windows = (len(data) - 1) // (settings.get("seq_len") or config.context_length)
             per_epoch = -(-windows // (settings["batch_size"] * settings.get("grad_accum", 1)))
         elif settings.get("epochs") is not None:
@@ -185,8 +196,8 @@ def train(given: dict[str, Any]) -> Reply:
         result.model.save_pretrained(run["export"])
         print(f"Hugging Face folder: {run['export']}")
     sample = None
-    streamed = not isinstance(data, ExampleData) and tokenizer is not None  # examples are asked, not gone on with
-    if run.get("sample", options.SAMPLE) and streamed and tokenizer.vocab_size <= model.config.vocab_size:
+    goes_on = isinstance(data, np.ndarray) and tokenizer is not None  # examples are asked, not gone on with
+    if run.get("sample", options.SAMPLE) and goes_on and tokenizer.vocab_size <= model.config.vocab_size:
         print("sample:")
         written = folders.continued(
             result.model, data[-1:], run.get("sample", options.SAMPLE), temperature=options.TEMPERATURE
@@ -223,6 +234,7 @@ def _check_export(folder: str, model: loopos.Model) -> None:
     """Refuse before the training what merge_adapter or save_pretrained would refuse after it."""
     try:
         if model.adapter is not None:
+            refuse_modulated(model.adapter)
             refuse_small(model.weights)
         family_of(model.config)
     except ValueError as error:
@@ -248,6 +260,18 @@ def _model(
         shape["vocab_size"] = tokenizer.vocab_size
     seed = settings.get("seed", options.SEED)
     return loopos.Model(ModelConfig(**shape), seed=seed, dtype=dtype or "float32")
+
+
+def _share(asked: bool | None, shape: dict[str, Any], starting: folders.Loaded | None) -> None:
+    """--share-embeddings, which is tie_embeddings of a new model, and a fact of one that is there."""
+    if asked is None:
+        return
+    if starting is None:
+        if shape.setdefault("tie_embeddings", asked) != asked:
+            raise ValueError("train: share_embeddings and tie_embeddings say the same thing, and contradict each other")
+    elif starting.model.config.tie_embeddings != asked:
+        has = "has a head of its own" if asked else "has the token embedding as its head"
+        raise ValueError(f"train: share_embeddings={asked}, and the model of init {has}; leave it out")
 
 
 def _summary(result: loopos.TrainResult, evaluated: dict[str, Any]) -> str:

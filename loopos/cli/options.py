@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from loopos import checks
-from loopos.adapters import LoRA
-from loopos.choices import ACTIVATIONS, ATTENTION_BIASES, NORM_PLACEMENTS, NORMS, POSITIONS, QK_NORMS
+from loopos.adapters import LoRA, Modulated
+from loopos.adapters.kept import SPECS
+from loopos.choices import ACTIVATIONS, ATTENTION_BIASES, GATES, NORM_PLACEMENTS, NORMS, POSITIONS, QK_NORMS
 from loopos.config import ModelConfig
 from loopos.files import kinds
 from loopos.optim.rules import RULES
@@ -57,6 +58,8 @@ CHOICES = {
     "lr_schedule": SCHEDULES,
     "on_nonfinite": POLICIES,
     "dtype": ("float32", "float64"),
+    "adapter": tuple(SPECS),
+    "adapter_gate": GATES,
     "weights": WEIGHTS,
 }
 
@@ -135,6 +138,8 @@ RUN = {
     "(default: the help texts that every Python carries)",
     "held_out": "share of the text, from its end, that is scored and not learned; 0: none",
     "init": "start from the weights in this folder: of a run, or of a Hugging Face model (docs/models.md)",
+    "streaming": "TEXT is a folder of text files, of which each batch reads its own pieces: no more is in memory",
+    "share_embeddings": "the output head is the token embedding, as --tie-embeddings; of init it must be so already",
     "freeze": "parameters that keep their values: patterns of names, with commas (tok_embed.*,blocks.0.*)",
     "export": "at the end, write a Hugging Face folder here",
     "sample": "tokens of text to print at the end; 0: none",
@@ -152,6 +157,10 @@ ADAPTER = {
     "lora_alpha": "what they add is multiplied by alpha / rank",
     "lora_dropout": "probability of dropping their input, while training",
     "lora_targets": "all-linear, attention, or names of modules with commas (q_proj,v_proj)",
+    "adapter": "which kind: lora, or modulated, what attention does to the input of each feed-forward",
+    "adapter_rank": "rank of the adapter; of lora the same as --lora-rank",
+    "adapter_gate": "of a modulated one: what multiplies; sigmoid and tanh begin as 1",
+    "safe_mode": "of a modulated one: no gate, the added part alone",
     "rslora": "multiply by alpha / root of rank instead",
     "dora": "learn the lengths of the rows apart from their directions",
 }
@@ -199,6 +208,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("run")
     add_flag(run, "held_out", RUN["held_out"], "float", HELD_OUT)
     add_flag(run, "init", RUN["init"], "str")
+    add_flag(run, "streaming", RUN["streaming"], "bool", False)
+    add_flag(run, "share_embeddings", RUN["share_embeddings"], "bool")
     add_flag(run, "freeze", RUN["freeze"], "str")
     add_flag(run, "export", RUN["export"], "str")
     add_flag(run, "sample", RUN["sample"], "int", SAMPLE)
@@ -212,10 +223,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     for name, help_text in TRAIN.items():
         add_flag(training, name, help_text, *settings[name])
     adapter = parser.add_argument_group("adapter")
-    own = {each.name: each for each in fields(LoRA)}
+    known = {f"lora_{each.name}": (str(each.type), each.default) for each in fields(LoRA)}
+    known |= {f"adapter_{each.name}": (str(each.type), each.default) for each in fields(Modulated)}
+    plain = {"adapter": ("str", None), "lora_rank": ("int", None), "adapter_rank": ("int", None)}
     for name, help_text in ADAPTER.items():
-        each = own[name.removeprefix("lora_")]
-        add_flag(adapter, name, help_text, str(each.type), None if name == "lora_rank" else each.default)
+        long = f"adapter_{name}" if name == "safe_mode" else f"lora_{name}"
+        add_flag(adapter, name, help_text, *(plain.get(name) or known.get(name) or known[long]))
     model = parser.add_argument_group("model")
     for name, help_text in MODEL.items():
         add_flag(model, name, help_text, *settings[name])
@@ -304,7 +317,7 @@ def check(settings: Mapping[str, Any]) -> None:
         raise ValueError(
             "train: weights says how to hold the model of init (--init FOLDER); a new one is trained whole"
         )
-    for name in ("progress", "doctor", "dry_run", "keep_best", "mask_prompt", "pack"):
+    for name in ("progress", "doctor", "dry_run", "keep_best", "mask_prompt", "pack", "streaming", "share_embeddings"):
         if name in settings:
             checks.boolean("train", name, settings[name])
     if "held_out" in settings:

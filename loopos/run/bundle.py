@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from loopos import _core, storage
-from loopos.adapters.kept import described, spec_of
-from loopos.adapters.parts import Part
+from loopos.adapters.kept import described, parts_again, spec_of
 from loopos.births.growth import Growth
 from loopos.build_info import __version__
 from loopos.config import ModelConfig
@@ -139,7 +138,8 @@ class Bundle:
         model = Model(config, dtype=dtype or self.dtype, weights=self.storage)
         storage.put_back(model._core, self.stored)
         if self.adapter is not None:
-            model.put_on(spec_of(self.adapter["spec"]), [Part(**part) for part in self.adapter["parts"]])
+            spec = spec_of(self.adapter["spec"])
+            model.put_on(spec, parts_again(spec, self.adapter["parts"]))
         model._freeze_alone(self.frozen)
         return model
 

@@ -208,7 +208,8 @@ def growth(patient: Patient) -> Iterator[Check]:
         layers = patient.model.activations(patient.batch[0])
     elif patient.plain:
         ids = patient.batch[0][:2, :64]
-        layers, logits = stream(patient.config, Whole(patient.model), np.ascontiguousarray(ids))
+        modulation = getattr(patient.model.adapter, "arithmetic", None)
+        layers, logits = stream(patient.config, Whole(patient.model), np.ascontiguousarray(ids), modulation)
         core = patient.model.forward(np.ascontiguousarray(ids))
         error = float(np.abs(core - logits).max()) / max(1e-30, float(np.abs(core).max()))
         measured = f"the core's logits and those of its operations one by one differ by {error:.1e}"

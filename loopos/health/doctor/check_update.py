@@ -140,6 +140,8 @@ def overfit(patient: Patient) -> Check:
     ids, targets = patient.cut(*patient.batch, OVERFIT_TOKENS)
     if not (targets != IGNORE).any():
         raise NotApplicable("no target counts")
+    if getattr(patient.model, "adapter", None) is not None:
+        raise NotApplicable("the few numbers of an adapter need not be enough for it")
     model = patient.model
     few, many = OVERFIT_TURNS
     turns = int(min(many, OVERFIT_FLOPS / (6 * max(1, patient.size) * ids.size * OVERFIT_STEPS)))

@@ -22,6 +22,7 @@ from loopos.threads import threads as using_threads
 from loopos.training import default_settings, train
 
 from . import (
+    check_adapter,
     check_content,
     check_data,
     check_forward,
@@ -47,6 +48,7 @@ EXAMINATIONS: list[tuple[str, _Examination]] = [  # in the order of what each re
     ("causality", check_forward.causality),
     ("guards", check_forward.guards),
     ("growth forward", check_forward.growth),
+    ("adapter", check_adapter.check_adapter),
     ("train and evaluation", check_forward.one_loss),
     ("growth backward", check_gradient.backward_growth),
     ("gradient reaches", check_gradient.reach),
