@@ -78,7 +78,7 @@ def test_copies_have_one_of_their_own(make, spec):
 
 def test_what_cannot_be_is_refused_in_a_sentence(tmp_path):
     model = base()
-    with pytest.raises(TypeError, match="spec must be a LoRA, got 8"):
+    with pytest.raises(TypeError, match="spec must be a LoRA or a Modulated, got 8"):
         model.add_adapter(8)
     with pytest.raises(ValueError, match="this model has no c_attn; targets can be all-linear, attention, q_proj"):
         model.add_adapter(LoRA(targets=("c_attn",)))
