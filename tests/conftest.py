@@ -33,6 +33,12 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason=f"unsanitized: {reason}"))
 
 
+def pytest_collection_finish(session):
+    """The arrays that PyTorch is the reference for are small: its threads would wait for each other, at full speed."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_is_heard():
     """A shell that starts the tests in the background has SIGINT ignored, by them and by every process they start."""
