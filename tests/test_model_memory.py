@@ -64,7 +64,19 @@ def test_all_logits_of_a_large_vocabulary_never_exist(megabytes, what, dtype):
     """They would be 1.2 GB in float32, of 2,048 positions, and 0.6 GB in float64, of 512."""
     weights = 150_000 * 16 * (4 if dtype == "float32" else 8) / 2**20
     batch = 4 if dtype == "float32" else 1
-    assert megabytes(what, WIDE, batch, dtype) < 64 + 3 * weights + 20  # loss_and_grads copies its gradients
+    gradients = 3 * weights if what == "loss_and_grads" else 0  # they are copied
+    assert megabytes(what, WIDE, batch, dtype) < 64 + gradients + 20
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_room_for_logits_is_reserved_where_a_loss_is_asked_for_and_for_a_tile_of_them(dtype):
+    model = loopos.Model(loopos.ModelConfig(**WIDE), dtype=dtype)
+    ids = np.zeros((4, 511), np.int64)
+    model.generate(ids, 1, temperature=0)
+    model.forward(ids[:1, :8])
+    assert model._core.held_bytes() < 4 << 20  # the activations
+    for sequences in (1, 4):
+        assert 60 << 20 < model._core.workspace_bytes(sequences, 512, False) < 68 << 20
 
 
 @pytest.mark.unsanitized("minutes of large passes for a figure that the sanitizer's own memory would blur")
