@@ -60,7 +60,8 @@ class _TrialRuns:
         if self.stream is None:
             with self.patient.restored() as before:
                 self.patient.take_steps(self.patient.model, Batches([[self.patient.batch]]), STEPS, **settings)
-                return before, {key: view.copy() for key, view in self.patient.model.parameters().items()}
+                views = self.patient.model.parameters()
+                return before, {key: views[key].copy() for key in before}
         model = self.patient.sibling("float32", dropout=dropout)
         before = {key: view.copy() for key, view in model.parameters().items()}
         self.patient.take_steps(model, self.stream, STEPS, **settings)

@@ -145,10 +145,11 @@ class Patient:
 
     @contextmanager
     def restored(self, model: Any = None) -> Iterator[dict[str, np.ndarray]]:
-        """Inside, the weights may change; afterwards every bit is back. Gives the copies of before."""
+        """Inside, the weights may change; afterwards every bit is back. Gives the copies of before: under an adapter,
+        whose base is frozen and large, of the adapter alone."""
         model = self.model if model is None else model
         with getattr(model, "lock", None) or nullcontext():
-            views = model.parameters()
+            views = model.parameters() if getattr(model, "adapter", None) is None else trainable_of(model)
             saved = {name: view.copy() for name, view in views.items()}
             try:
                 yield saved

@@ -36,6 +36,17 @@ def test_weights_come_back_bit_for_bit(patient):
     assert all(before[name].tobytes() == after[name].tobytes() for name in before)
 
 
+def test_of_a_model_with_an_adapter_its_matrices_come_back(patient):
+    one = patient()
+    one.model.add_adapter(loopos.LoRA(2))
+    before = one.model.state_dict()
+    with one.restored() as saved:
+        assert list(saved) == list(one.model.adapter_parameters())  # no second copy of the base
+        for view in one.model.adapter_parameters().values():
+            view[...] = np.nan
+    assert all(before[name].tobytes() == view.tobytes() for name, view in one.model.parameters().items())
+
+
 def test_rows_without_a_target_are_left_out_and_long_ones_are_cut(patient):
     ids, targets = np.arange(64).reshape(4, 16) % 32, np.full((4, 16), -100)
     targets[1, 12:] = 3
