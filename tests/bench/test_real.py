@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -11,11 +12,19 @@ from loopos.bench import real, suites, tables
 from loopos.cli import main
 
 
+@pytest.fixture(scope="module")
+def runs():
+    """Measured once."""
+    return {}
+
+
 @pytest.fixture
-def tiny(without):
+def tiny(without, runs):
     """A run of our own engine on a model at random."""
     without("transformers", "llama_cpp")
-    return suites.run("real", setting="tiny-llama", rounds=2, steps=1)
+    if not runs:
+        runs["tiny"] = suites.run("real", setting="tiny-llama", rounds=2, steps=1)
+    return copy.deepcopy(runs["tiny"])
 
 
 def test_the_parts_and_their_figures(tiny):
@@ -55,7 +64,7 @@ def test_losses_of_engines_are_compared(tiny):
 def test_transformers_starts_from_the_same_weights_and_learns_the_same():
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    result = suites.run("real", setting="tiny-llama", peers="loopos,transformers", rounds=2, steps=2)
+    result = suites.run("real", setting="tiny-llama", peers="loopos,transformers", rounds=1, steps=4)
     training = result["parts"]["training"]
     assert [each["peer"] for each in training["peers"]] == ["loopos", "transformers"]
     assert training["loss_difference"] < 1e-5

@@ -72,9 +72,11 @@ def birth_of(seed, family, dtype, make):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("make", [forward_fault, backward_fault])
-def test_a_natural_fault_is_never_of_unknown_cause(make, family, dtype):
-    births = [birth for seed in range(80) if (birth := birth_of(seed, family, dtype, make)) is not None]
-    assert len(births) >= 8
+def test_a_natural_fault_is_never_of_unknown_cause(make, family, dtype, request):
+    # What sanitizers look for does not hang on the seed as the cause does.
+    seeds = 20 if request.config.getoption("--sanitized") else 80
+    births = [birth for seed in range(seeds) if (birth := birth_of(seed, family, dtype, make)) is not None]
+    assert len(births) >= seeds / 10
     unknown = [birth for birth in births if birth.cause_class == "unknown"]
     assert not unknown, f"{len(unknown)} of {len(births)}: {unknown[0]}"
 

@@ -19,6 +19,7 @@ def _check(faults, scenario, folders, results):
     assert outcomes[-1] == new
 
 
+@pytest.mark.unsanitized("saves files in processes that die: Python alone")
 @pytest.mark.parametrize(
     ("scenario", "power"),
     [

@@ -22,6 +22,8 @@ from loopos.monitor.verdict import (
     verdict,
 )
 
+pytestmark = pytest.mark.unsanitized("arithmetic of losses: Python alone")
+
 
 def noise(rng, count, size, correlation=0.0):
     values = np.zeros(count)

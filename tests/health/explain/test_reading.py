@@ -163,6 +163,7 @@ ENCODINGS = ["utf-8", "utf-16", "utf-32-be"]
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.unsanitized("reads texts: Python alone")
 @settings(deadline=None, max_examples=150)
 @given(
     st.lists(st.sampled_from(WORDS) | st.text(max_size=4), max_size=60),

@@ -103,6 +103,7 @@ def test_counters_of_an_interval():
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.unsanitized("reads a long log: Python alone")
 def test_a_hundred_thousand_lines_have_few_shapes():
     """What makes long logs fast: their lines are understood once. (A second or two; the limit is for what explodes.)"""
     from loopos.health.explain.lines import lines_of

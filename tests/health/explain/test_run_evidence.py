@@ -163,6 +163,7 @@ def test_the_bundle_of_a_fresh_run_in_a_used_folder_is_its_own_though_no_checkpo
     assert f"{e.value.bundle.name} is of another run" not in page(run)
 
 
+@pytest.mark.unsanitized("reads a long log: Python alone")
 def test_a_log_of_any_length_is_streamed(tmp_path, monkeypatch):
     """Peak memory of a log of 13 MB, with its leap and birth, against what the records of it would take."""
     ratios = {f"blocks.{i}.mlp.up_proj.weight": 1e-3 for i in range(40)}
