@@ -26,6 +26,7 @@ from loopos.errors import Birth, CheckpointError, NonFiniteError
 from loopos.gradients.gradcheck import GradcheckError, gradcheck
 from loopos.model import Model
 from loopos.run.callbacks import Callback
+from loopos.run.distill import Distill
 from loopos.text import Tokenizer
 from loopos.training import TrainResult, train
 
@@ -33,6 +34,7 @@ __all__ = [
     "Birth",
     "Callback",
     "CheckpointError",
+    "Distill",
     "GradcheckError",
     "LoRA",
     "Model",

@@ -17,6 +17,7 @@ import numpy as np
 from loopos import _core, checks, hf, saved, storage
 from loopos.adapters.adaptable import Adaptable
 from loopos.births.birth import find_birth
+from loopos.classes import Classes
 from loopos.companions import Companions
 from loopos.config import ModelConfig
 from loopos.errors import NonFiniteError
@@ -41,7 +42,7 @@ def _serialised(method: _Method) -> _Method:
     return locked  # type: ignore[return-value]
 
 
-class Model(Companions, Adaptable):
+class Model(Classes, Companions, Adaptable):
     """A decoder-only transformer described by a :class:`ModelConfig`.
 
     seed: of the initial weights (normal 0.02, residual outputs 0.02 / sqrt(2 n_layer), biases 0, norm weights 1); the
@@ -178,6 +179,7 @@ class Model(Companions, Adaptable):
         else with its last token, and the array ends with the last row; in a list each ends on its own.
         """
         where, config = "Model.generate", self._config
+        self.refuse_classes(where)
         new = checks.integer(where, "max_new_tokens", max_new_tokens, low=0)
         cuts = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
         sampling = Sampling.checked(where, **cuts, repetition_penalty=repetition_penalty)
@@ -189,6 +191,11 @@ class Model(Companions, Adaptable):
         if isinstance(ids, np.ndarray):
             return np.concatenate([ids, tokens.astype(ids.dtype)], axis=1)
         return [np.append(row, more[:n].astype(row.dtype)) for row, more, n in zip(ids, tokens, own, strict=True)]
+
+    @_serialised
+    def hidden(self, ids: np.ndarray, *, documents: np.ndarray | None = None) -> np.ndarray:
+        """What the head is given, (B, T, C): the result of the final norm. ids, documents: as in :meth:`forward`."""
+        return self._core.hidden(ids, documents)
 
     # Weights
 

@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from . import checks, storage
@@ -26,6 +26,7 @@ from .run.folder import folder_of
 from .run.forecast import refuse_unfitting
 from .run.interrupts import Interrupts
 from .run.loop import Run
+from .run.objectives import check_teacher, objective_of, refuse_adapted_classes
 from .run.opening import open_data
 from .run.policy import Policy
 from .run.record import Record, trained
@@ -62,6 +63,12 @@ def train(
     label_smoothing: float = 0.0,
     mask_prompt: bool = True,
     pack: bool = True,
+    task: str = "lm",
+    label_column: str = "label",
+    dpo_beta: float = 0.1,
+    teacher: Any = None,
+    distill: Any = None,
+    regularization_lambda: float = 0.0,
     on_nonfinite: str = "halt",
     seed: int = 1337,
     threads: int | None = None,
@@ -105,6 +112,15 @@ def train(
                      training loss alone: eval_loss is without it
     mask_prompt      of examples: only completions and the assistant's turns are learned; False: prompts as well
     pack             of examples: several share a row of seq_len, and do not see each other; False: one a row, filled up
+    task             "lm": the next token. "dpo": pairs {"prompt", "chosen", "rejected"}, by direct preference
+                     optimisation with dpo_beta; the reference is ``teacher``, or the model without its adapter; a batch
+                     has batch_size pairs. "classify": {"text", label_column}, a class for each text; a model without a
+                     head of classes is given one for the labels of the data
+    teacher          a Model, or "self", which is the model without its adapter: the student learns its answers, at each
+                     position whose target counts, as ``distill`` says: a loopos.Distill, or the name of its loss ("kl",
+                     "mse", "normalized_mse", "cosine"); None: "kl"
+    regularization_lambda   times the sum of the squares of all trainable weights is added to the loss, and its gradient
+                     to theirs, before clipping
     on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see run/policy.py
     threads          for this call; None leaves the number as it is
     adapter          a loopos.LoRA: its matrices are trained, the model is frozen (Model.add_adapter with ``seed``);
@@ -126,10 +142,11 @@ def train(
     NonFiniteError with the birth of the number, OSError when a checkpoint cannot be written, KeyboardInterrupt. The
     model then holds the state after its last complete update.
     """
-    given = dict(locals())
+    given = dict(locals()) | {"teacher": "model" if isinstance(teacher, Model) else teacher}
     settings = TrainSettings(**{each.name: given[each.name] for each in fields(TrainSettings)})
     if not isinstance(model, Model | ModelConfig):
         raise TypeError(f"train: model must be a Model or a ModelConfig, got {checks.shown(model)}")
+    check_teacher(teacher, settings, Model)
     hooks = Hooks(callbacks, progress=checks.boolean("train", "progress", progress))
     resuming.check_argument(resume, output_dir)
     config = model if isinstance(model, ModelConfig) else model.config
@@ -137,6 +154,10 @@ def train(
     if adapter is None:
         storage.refuse_training("train", model)
     sources = open_data(model, data, eval_data, tokenizer, settings, progress)
+    if sources.labels:
+        refuse_adapted_classes(adapter)
+        config = replace(config, labels=sources.labels)
+        model = config if isinstance(model, ModelConfig) else model.with_labels(sources.labels, seed=settings.seed)
     if isinstance(model, Model) and sources.tokenizer is not None:
         warn_of_another(model.tokenizer if tokenizer is None else tokenizer, sources.tokenizer, config.vocab_size)
     total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
@@ -168,9 +189,10 @@ def train(
         seen = {} if checkpoint is None else checkpoint.state
         watch = Watch(model, settings.log_every, seen.get("watch"))
         growth = Growth.of(model.parameters(), seen.get("growth"))
-        evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"))
+        objective = objective_of(model, teacher, settings)
+        evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"), objective)
         record = Record(model, identity, sources.train, seen.get("record"))
-        observers = folder, tally, watch, growth, evaluation, record, base
+        observers = folder, tally, watch, growth, evaluation, record, objective, base
         run = Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *observers)
         if checkpoint is not None:
             model.inherit(checkpoint.path.parent)
@@ -181,7 +203,7 @@ def train(
         undo.pop_all()
         stack.enter_context(trained(model, record))
         stopped = run.run()
-        observed = watch.findings, sample_of(sources.train, settings), evaluation.best
+        observed = watch.findings, sample_of(sources.train, settings), evaluation.best, objective.scored()
         return TrainResult(model, run.history, run.step, folder.output_dir, stopped, *observed)
 
 

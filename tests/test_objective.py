@@ -120,9 +120,7 @@ def test_teaching(case, name, cross_entropy):
         dstates[counts] = 0.01 * 0.7 * gradient * counts.sum()
         return 0.7 * loss * counts.sum(), dstates.reshape(states.shape)
 
-    got = gradients(
-        core, ids, targets, documents=documents, teaching=settings | {"cross_entropy": cross_entropy}
-    )
+    got = gradients(core, ids, targets, documents=documents, teaching=settings | {"cross_entropy": cross_entropy})
     if name == "kl":
         want = gradients(core, ids, targets, documents=documents, between=("logits", by_logits))
     else:

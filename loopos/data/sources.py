@@ -6,16 +6,18 @@ Reading files and texts is in ``loopos.data.reading``, batches of a stream or of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from loopos import checks
 from loopos.text import Tokenizer
 
 from .batches import DatasetSource, TokenStream
+from .examples import labelled, pairs
 from .examples.audit import LabelAudit
 from .examples.audit import of_examples as audit_of
 from .examples.encoding import end_of_text
+from .examples.listed import HeldOutRows, ListedRows
 from .examples.rows import ExampleRows, Examples, HeldOutExamples
 from .held_out import HeldOut
 from .reading import Source, examine, read, require_length, to_ids
@@ -27,9 +29,10 @@ class Sources(NamedTuple):
     """train has batch(step, micro), steps_per_epoch and fingerprint(); eval yields batches when iterated, or is None;
     tokenizer is an object, or None when nothing was text and none was given."""
 
-    train: TokenStream | DatasetSource | ExampleRows
-    eval: HeldOut | DatasetSource | HeldOutExamples | None
+    train: TokenStream | DatasetSource | ExampleRows | ListedRows
+    eval: HeldOut | DatasetSource | HeldOutExamples | HeldOutRows | None
     tokenizer: Any
+    labels: tuple[str, ...] = ()  # of a classifier's data
 
 
 def open_sources(
@@ -47,11 +50,14 @@ def open_sources(
     eval_tokens: int | None = None,
     mask_prompt: bool = True,
     pack: bool = True,
+    task: str = "lm",
+    label_column: str = "label",
+    labels: Sequence[str] = (),
     progress: bool = False,
 ) -> Sources:
     """The data arguments of train, checked: lengths and the range of every id too. See API of train for the forms.
     own: gives the model's own tokenizer, asked for only where a text must be read and ``tokenizer`` is None; progress:
-    a bar while a large file of examples is turned into tokens.
+    a bar while a large file of examples is turned into tokens; labels: the classes that the model has already.
 
     With "chars" the vocabulary is made from data and eval_data together, so that a character which only the held-out
     part has can still be scored. The held-out files of a folder of examples are eval_data, unless others are given."""
@@ -76,6 +82,12 @@ def open_sources(
     if isinstance(made, Tokenizer):
         require_room(made, vocab_size)
 
+    if task != "lm":
+        require_examples(given, task)
+        batches = {"seq_len": length, "batch_size": batch_size}
+        order = {"grad_accum": grad_accum, "seed": seed}
+        columns = {"column": label_column, "labels": labels}
+        return _of_task(task, source, held_out, made, batches, order, columns, eval_tokens)
     opened = _Opened(made, length, vocab_size, context_length, batch_size, mask_prompt, pack, progress)
     train = opened.train(source, grad_accum, seed)
     return Sources(train, None if held_out is None else opened.eval(held_out, eval_tokens), made)
@@ -136,6 +148,49 @@ class _Opened(NamedTuple):
         audit = audit_of(examples, self.tokenizer)
         audit.require_labels(source.name)
         return examples, audit
+
+
+def _of_task(
+    task: str,
+    source: Source,
+    held_out: Source | None,
+    tokenizer: Any,
+    batches: dict[str, Any],
+    order: dict[str, Any],
+    columns: dict[str, Any],
+    eval_tokens: int | None,
+) -> Sources:
+    """Rows of pairs, or of texts with a label."""
+    length = batches["seq_len"]
+    if task == "dpo":
+        found = pairs.read(source.value, tokenizer, seq_len=length)
+        train = ListedRows(found.groups, found.places, kind="pairs", about={"cut": found.cut}, **batches, **order)
+        if held_out is None:
+            return Sources(train, None, tokenizer)
+        return Sources(
+            train,
+            HeldOutRows(pairs.read(held_out.value, tokenizer, seq_len=length).groups, tokens=eval_tokens, **batches),
+            tokenizer,
+        )
+    told = labelled.read(source.value, tokenizer, seq_len=length, **columns)
+    train = ListedRows(
+        told.groups, told.places, kind="labelled", about={"labels": list(told.labels)}, **batches, **order
+    )
+    scored = told
+    if held_out is not None:
+        scored = labelled.read(held_out.value, tokenizer, seq_len=length, **columns | {"labels": told.labels})
+    return Sources(train, HeldOutRows(scored.groups, tokens=eval_tokens, **batches), tokenizer, told.labels)
+
+
+def require_examples(given: Sequence[Source], task: str) -> None:
+    """TypeError for data of which a task cannot be learned."""
+    for source in given:
+        if not source.is_examples:
+            forms = {"dpo": pairs.EXPECTED, "classify": labelled.EXPECTED}
+            raise TypeError(
+                f"{source.name}: task={task!r} learns of examples: a .jsonl, .csv or .parquet file, a folder with "
+                f"train.jsonl, or a list of objects such as {forms[task]}, got {checks.shown(source.value)}"
+            )
 
 
 def _resolve(spec: Any, texts: list[Source], needed: bool) -> Any:

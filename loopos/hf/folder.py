@@ -19,6 +19,7 @@ from loopos.files.tensorfile import stream_safetensors
 from loopos.text.folder import of_another
 
 from .card import README, card, replaceable
+from .classes import classes_json
 from .families import FAMILIES
 from .settings import config_from_json, describes, family_in, family_of, to_json
 from .shards import WEIGHTS, open_weights
@@ -119,6 +120,9 @@ def write_pretrained(
     settings = to_json(config, family, dtype)
     if source is not None:
         settings = source.config(settings, describes(source.settings, config))
+        settings |= (
+            classes_json(config.labels, settings | {"architectures": [family.architecture]}) if config.labels else {}
+        )
     contents = {
         GENERATION: _json(generation_config(settings)),
         **(source.companions if source is not None else {}),

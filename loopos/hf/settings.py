@@ -13,6 +13,7 @@ from loopos.checks import shown
 from loopos.config import ModelConfig
 from loopos.errors import CheckpointError
 
+from .classes import classes_json, labels_in
 from .families import FAMILIES, Family
 from .reader import Settings
 
@@ -37,8 +38,9 @@ def config_from_json(path: Path, values: Any) -> ModelConfig:
     settings = Settings(path, values)
     settings.take("model_type")
     fields = family.fields(settings)
+    labels = labels_in(path, values)
     try:
-        return ModelConfig(**fields)
+        return ModelConfig(**fields, labels=labels)
     except (TypeError, ValueError) as error:
         raise CheckpointError(path, str(error)) from error
 
@@ -99,6 +101,7 @@ def _plain(c: ModelConfig) -> dict[str, Any]:
         "rotary_dim": c.rotary_width,
         "local_rope_theta": local,
         "rope_layers": [c.has_rope(layer) for layer in range(c.n_layer)],
+        "tie_embeddings": c.tie_embeddings or bool(c.labels),  # a classifier has no second matrix to tie
     }
     rotary = () if c.position == "rope" else ("rope_theta", "rotary_dim", "local_rope_theta", "rope_layers")
     return {name: value for name, value in plain.items() if name not in rotary}
@@ -117,4 +120,5 @@ def to_json(config: ModelConfig, family: Family, dtype: str) -> dict[str, Any]:
         "eos_token_id": None,
         "pad_token_id": None,
     }
-    return common | family.settings(config)
+    written = common | family.settings(config)
+    return written | (classes_json(config.labels, written) if config.labels else {})

@@ -14,6 +14,8 @@ import numpy as np
 
 from loopos.config import ModelConfig
 
+from .classes import SCORE
+
 
 class Part(NamedTuple):
     """A tensor of the file: its name and shape there, and those numbers of a parameter that are its, in its order: the
@@ -123,5 +125,7 @@ def layout(c: ModelConfig, names: Names) -> Iterator[Slot]:
         if after:
             yield from norm("mlp_post_norm", i)
     yield from norm("final_norm")
-    if not c.tie_embeddings:
+    if c.labels:
+        yield Slot(SCORE, (c.num_labels, C), ((SCORE, c.num_labels),))
+    elif not c.tie_embeddings:
         yield from module("lm_head", (V, C), False)

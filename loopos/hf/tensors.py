@@ -14,6 +14,7 @@ from loopos.errors import CheckpointError
 from loopos.files.mapped import MappedTensor
 from loopos.files.tensorfile import DTYPES
 
+from .classes import SCORE
 from .families import Family
 from .shards import Stored
 from .slots import Slot, layout
@@ -127,7 +128,7 @@ def weights_of(stored: Stored, config: ModelConfig, family: Family, dtype: str |
         raise CheckpointError(path, what)
     slots = list(layout(config, family.names))
     shapes = {source: shape for slot in slots for source, shape in slot.file_shapes()}
-    twice = config.tie_embeddings and family.head in tensors
+    twice = config.tie_embeddings and not config.labels and family.head in tensors
     duplicate = {family.head: shapes[family.embedding]} if twice else {}
     _match(path, {**shapes, **duplicate}, {name: tensor.shape for name, tensor in tensors.items()})
     kind, dtype = _dtypes(path, Counter(tensor.dtype for tensor in tensors.values()), dtype)
@@ -150,7 +151,7 @@ def _canonical(tensors: Mapping[str, MappedTensor], family: Family) -> dict[str,
     prefix = family.prefix
     tensors = {family.aliases.get(name, name): tensor for name, tensor in tensors.items()}
     if not any(name.startswith(prefix) for name in tensors):
-        tensors = {name if name == family.head else prefix + name: tensor for name, tensor in tensors.items()}
+        tensors = {name if name in (family.head, SCORE) else prefix + name: tensor for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in tensors.items() if not family.buffers.fullmatch(name)}
 
 

@@ -10,17 +10,18 @@ from typing import Any
 
 from loopos.data.held_out import IGNORE
 
+from .objectives import CrossEntropy, means
 from .updates import evaluate
 
 
 class Evaluation:
-    """source: what open_sources made of eval_data, or None; patience: of train; saved: :meth:`state` out of the
-    checkpoint that the run goes on from.
+    """source: what open_sources made of eval_data, or None; patience: of train; objective: what is minimised; saved:
+    :meth:`state` out of the checkpoint that the run goes on from.
 
     best: {"step", "eval_loss"} of the lowest loss among the evaluations that :meth:`judge` was told of; None before."""
 
-    def __init__(self, source: Any, patience: int | None, saved: Any = None):
-        self._source, self._patience = source, patience
+    def __init__(self, source: Any, patience: int | None, saved: Any = None, objective: CrossEntropy | None = None):
+        self._source, self._patience, self._objective = source, patience, objective
         self.best: dict[str, Any] | None = None
         self._worse = 0  # evaluations since the best
         self._told = False  # that nothing is scored
@@ -34,9 +35,20 @@ class Evaluation:
 
     def score(self, model: Any, check: Callable[[], None]) -> dict[str, Any]:
         """{"eval_loss": mean over all targets scored, "eval_tokens": how many, "eval_share": of eval_data,
-        "eval_seconds"}. Without a single target the loss is NaN, and a UserWarning says so."""
+        "eval_seconds"} and what the objective measures, with "eval_" before. Without a single target the loss is NaN,
+        and a UserWarning says so."""
         began = time.perf_counter()
-        loss, count = evaluate(model, self._source, check)
+        sums: dict[str, float] = {}
+
+        def by_objective(core: Any, batch: Any) -> tuple[float, int]:
+            loss, count, more = self._objective.score(core, batch)
+            for name, value in more.items():
+                sums[name] = sums.get(name, 0.0) + value
+            return loss, count
+
+        if self._objective is not None:
+            self._objective.begin_scoring()
+        loss, count = evaluate(model, self._source, check, None if self._objective is None else by_objective)
         if count == 0:
             loss = math.nan  # 0 would be the best loss there is
         if count == 0 and not self._told:
@@ -48,7 +60,8 @@ class Evaluation:
                 stacklevel=5,
             )
         seconds = time.perf_counter() - began
-        return {"eval_loss": loss, "eval_tokens": count, "eval_share": self._source.share, "eval_seconds": seconds}
+        told = {"eval_loss": loss, "eval_tokens": count, "eval_share": self._source.share, "eval_seconds": seconds}
+        return told | {f"eval_{name}": value for name, value in means(sums).items()}
 
     def judge(self, step: int, loss: float) -> bool:
         """Whether the loss after ``step`` updates is the lowest so far. One that is not finite never is."""

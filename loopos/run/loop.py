@@ -27,6 +27,7 @@ from .folder import NoFolder
 from .forecast import Forecast, of_run
 from .interrupts import Interrupted, Interrupts
 from .metrics import as_logged
+from .objectives import CrossEntropy
 from .origins import origin_of, origins_of
 from .policy import Policy
 from .record import Record
@@ -34,6 +35,8 @@ from .schedules import learning_rate as rate_of
 from .settings import TrainSettings
 from .tally import Tally
 from .updates import Update, Updater
+
+OF_CALLBACKS = ("eval_tokens", "eval_share", "eval_seconds")  # of an evaluation; not in the history
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Run:
     growth: Growth
     evaluation: Evaluation
     record: Record
+    objective: CrossEntropy
     base: Base | None = None  # of a model with an adapter
     history: list[dict[str, Any]] = field(default_factory=list)
     refused: tuple[Update, float, float] | None = None  # the latest, its learning rate, and the seconds it took
@@ -73,7 +77,7 @@ class Run:
             "min_lr": settings.min_lr,
         }
         source, check = self.sources.train, self.interrupts.check
-        update_once = Updater(self.model, self.optimizer, source, settings, check, self.growth)
+        update_once = Updater(self.model, self.optimizer, source, settings, check, self.growth, self.objective)
         for t in range(self.step, self.total):
             if self.evaluation.exhausted:
                 return "patience"
@@ -96,7 +100,8 @@ class Run:
             stopping = self.call("on_step_end", **entry)
             last = stopping or self.step == self.total or self.interrupts.pending is not None
             if self.evaluation and self.due(settings.eval_every, last and not self.interrupts.pending):
-                entry["eval_loss"], scored = self.evaluate()
+                evaluated, scored = self.evaluate()
+                entry |= evaluated
                 if self.due(settings.eval_every, False) and scored:
                     alarms += self.watch.evaluated(self.step, entry["eval_loss"])
                 last = last or self.evaluation.exhausted
@@ -118,15 +123,17 @@ class Run:
         place = self.folder.path, self.step, self.total
         return of_run(self.model, self.settings, self.sources, *place, now, held)
 
-    def evaluate(self) -> tuple[float, int]:
-        """The held-out loss, and over how many targets. One that eval_every asks for, or of the run's end, may be the
-        best: an evaluation at a callback's stop would not have been made without it, and counts for nothing."""
+    def evaluate(self) -> tuple[dict[str, float], int]:
+        """What stands in the history of the held-out loss, and over how many targets it is. One that eval_every asks
+        for, or of the run's end, may be the best: an evaluation at a callback's stop would not have been made without
+        it, and counts for nothing."""
         scored = self.evaluation.score(self.model, self.interrupts.check)
         self.call("on_evaluate", **scored)
         counts = self.due(self.settings.eval_every, self.step == self.total)
         if counts and self.evaluation.judge(self.step, scored["eval_loss"]) and self.settings.keep_best:
             self.folder.save_best(self.write)
-        return scored["eval_loss"], scored["eval_tokens"]
+        told = {name: value for name, value in scored.items() if name not in OF_CALLBACKS}
+        return told, scored["eval_tokens"]
 
     def run(self) -> str | None:
         """The loop between on_train_begin and on_train_end, with what an early end asks for."""
@@ -174,6 +181,7 @@ class Run:
             "valid_tokens": update.valid_tokens,
             "nonfinite": self.policy.refused_in_all,
             **self.tally.to_dict(),
+            **update.measured,
         }
 
     def due(self, every: int | None, anyway: bool) -> bool:
@@ -206,6 +214,8 @@ class Run:
             self.log_metrics(entry, update.birth)
         with suppress(OSError):
             self.folder.log_bits(self.step + 1, update)
+        if not self.objective.replayable:
+            return  # an update is more than its batches and these weights
         origins = origins_of(self.sources.train, self.step, self.settings.grad_accum)
         if origin := origin_of(origins, error.birth):
             error.add(origin)

@@ -24,6 +24,7 @@ def open_data(
         vocab_size=config.vocab_size,
         context_length=config.context_length,
         progress=progress,
+        labels=config.labels,
         **settings.reading(),
     )
     audit = getattr(sources.train, "audit", None)

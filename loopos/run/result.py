@@ -37,6 +37,8 @@ class TrainResult:
     findings: what the monitor found implausible in this call: step, name, value, expected, sentence of each.
     sample: the first tokens of the stream that was learned, of which the verdict's entropies are; None of a dataset.
     best: {"step", "eval_loss"} of the lowest held-out loss of the run; None when nothing was held out.
+    classes: of task="classify", of the last evaluation: {"labels", "accuracy", "confusion"}; a row of the confusion
+        matrix has the texts of one class, by what they were taken for. None of another task.
     """
 
     model: Model
@@ -47,6 +49,7 @@ class TrainResult:
     findings: list[Alarm] = field(default_factory=list)
     sample: np.ndarray | None = field(default=None, repr=False, compare=False)
     best: dict[str, Any] | None = None
+    classes: dict[str, Any] | None = None
 
     @cached_property
     def verdict(self) -> Verdict:

@@ -9,10 +9,12 @@ from typing import Any
 from loopos import checks
 from loopos.optim.rules import RULES
 
+from .distill import Distill
 from .schedules import check_schedule
 
 OPTIMIZERS = tuple(RULES)
 POLICIES = ("halt", "skip", "rewind")
+TASKS = ("lm", "dpo", "classify")
 MAX_SEED = 2**64 - 1
 MAX_THREADS = 1024
 EVAL_TOKENS = 131_072  # scored by one evaluation unless asked otherwise: a mean over them is within about 0.01 nats
@@ -56,6 +58,12 @@ class TrainSettings:
     label_smoothing: float = 0.0
     mask_prompt: bool = True
     pack: bool = True
+    task: str = "lm"
+    label_column: str = "label"
+    dpo_beta: float = 0.1
+    teacher: str | None = None  # "self", or "model" for another one
+    distill: Distill | None = None
+    regularization_lambda: float = 0.0
 
     def __post_init__(self) -> None:
         try:
@@ -83,6 +91,17 @@ class TrainSettings:
                 self._set(name, checks.count("train", name, getattr(self, name), high=high))
         self._set("optimizer", checks.choice("train", "optimizer", self.optimizer, OPTIMIZERS))
         self._set("on_nonfinite", checks.choice("train", "on_nonfinite", self.on_nonfinite, POLICIES))
+        self._set("task", checks.choice("train", "task", self.task, TASKS))
+        self._set("dpo_beta", checks.real("train", "dpo_beta", self.dpo_beta, above=0))
+        self._set(
+            "regularization_lambda", checks.real("train", "regularization_lambda", self.regularization_lambda, low=0)
+        )
+        if not isinstance(self.label_column, str) or not self.label_column:
+            raise TypeError(f"train: label_column must be the name of a column, got {checks.shown(self.label_column)}")
+        if self.teacher is not None and self.task == "lm" and self.distill is None:
+            self._set("distill", Distill())
+        if self.distill is not None:
+            self._set("distill", Distill.of(self.distill))
         self._set("seed", checks.integer("train", "seed", self.seed, low=0, high=MAX_SEED))
         self._set("weight_decay", checks.real("train", "weight_decay", self.weight_decay, low=0))
         self._set("label_smoothing", checks.real("train", "label_smoothing", self.label_smoothing, low=0, high=1))
@@ -144,6 +163,7 @@ class TrainSettings:
     def reading(self) -> dict[str, Any]:
         """What :func:`loopos.data.open_sources` is to be given besides the data and the model's sizes."""
         names = ("seq_len", "batch_size", "grad_accum", "seed", "eval_tokens", "mask_prompt", "pack")
+        names += ("task", "label_column")
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from loopos.data.batches import IGNORE, Batch
 from loopos.errors import Birth
 
 from . import gate
+from .objectives import CrossEntropy
 from .settings import TrainSettings
 
 MicroBatch = tuple[np.ndarray, np.ndarray, dict[str, Any]]
@@ -30,6 +31,7 @@ class Update(NamedTuple):
     birth: Birth | None = None  # why it was refused
     clipped: bool = False  # its gradient was scaled down
     batches: tuple[Batch, ...] = ()  # of a refused update: what it was made of
+    measured: Mapping[str, float] = {}
 
     @property
     def applied(self) -> bool:
@@ -50,15 +52,18 @@ class Updater:
         settings: TrainSettings,
         check: Callable[[], None],
         growth: Growth | None = None,
+        objective: CrossEntropy | None = None,
     ):
-        """growth: the record of the run, in which each update that is applied is counted."""
+        """growth: the record of the run, in which each update that is applied is counted. objective: what is minimised;
+        None: next-token cross-entropy."""
+        self._objective = CrossEntropy(settings) if objective is None else objective
         self._growth = growth
         self._model, self._optimizer, self._source = model, optimizer, source
         self._settings, self._check = settings, check
 
     def __call__(self, t: int, rate: float) -> Update:
         batches = [self._fetch(t, micro) for micro in range(self._settings.grad_accum)]
-        calls, valid = micro_batches(batches, t, self._settings)
+        calls, valid = micro_batches(batches, t, self._settings, self._objective)
         tokens = sum(batch[0].size for batch in batches)
         if valid == 0:
             return Update(0.0, 0.0, 0, tokens)
@@ -66,15 +71,18 @@ class Updater:
             return self._compute(t, rate, batches, calls, valid, tokens)
 
     def _compute(self, t: int, rate: float, batches: list, calls: list[MicroBatch], valid: int, tokens: int) -> Update:
-        settings, core = self._settings, self._model._core
+        settings, core, objective = self._settings, self._model._core, self._objective
         loss, raised = 0.0, {}
+        objective.begin()
         for call, (ids, targets, keywords) in enumerate(calls):
             self._check()
+            keywords |= objective.keywords(ids, targets, keywords)
             part, _, healthy = core.accumulate(ids, targets, **keywords, add=call > 0)
             loss += part
             if not healthy:
                 raised[call] = core.raised()
-        loss, norm = loss / valid, core.grad_norm()
+        loss = loss / sum(map(objective.units, batches)) + objective.regularize(core)
+        norm = core.grad_norm()
 
         birth, factor = None, 1.0
         if raised or not (math.isfinite(loss) and math.isfinite(norm)):
@@ -93,18 +101,21 @@ class Updater:
                 rate * max(1.0, (settings.muon_lr or 0.0) / peak) if peak > 0 else rate
             )  # Muon's matrices have their own
             self._growth.count(settings.optimizer, top, settings.weight_decay, norm * factor)
-        return Update(loss, norm, valid, tokens, clipped=factor != 1.0)
+        return Update(loss, norm, valid, tokens, clipped=factor != 1.0, measured=objective.measured())
 
     def _fetch(self, t: int, micro: int) -> Batch:
         self._check()
         return self._source.batch(t, micro)
 
 
-def micro_batches(batches: Sequence[Batch], t: int, settings: TrainSettings) -> tuple[list[MicroBatch], int]:
+def micro_batches(
+    batches: Sequence[Batch], t: int, settings: TrainSettings, objective: CrossEntropy | None = None
+) -> tuple[list[MicroBatch], int]:
     """(ids, targets, keywords) of each pass through the core that update t makes of its micro-batches, and how many
     targets count in all. A micro-batch without one is left out."""
     counts = [int(np.count_nonzero(batch[1] != IGNORE)) for batch in batches]
-    common = {"scale": 1 / max(1, sum(counts)), "ignore_index": IGNORE, "step": t, "seed": settings.seed}
+    units = sum(counts) if objective is None else sum(map(objective.units, batches))
+    common = {"scale": 1 / max(1, units), "ignore_index": IGNORE, "step": t, "seed": settings.seed}
     common["label_smoothing"] = settings.label_smoothing
 
     def call(micro: int, ids: np.ndarray, targets: np.ndarray, *documents: np.ndarray) -> MicroBatch:
@@ -133,12 +144,20 @@ def refuse_oversized(model: ModelConfig | Any, batch_size: int, seq_len: int, gr
         )
 
 
-def evaluate(model: Any, batches: Iterable[Batch], check: Callable[[], None] = lambda: None) -> tuple[float, int]:
-    """(mean loss over all valid targets, their number) of ``batches``, without dropout; (0.0, 0) when there is none.
-    ``check`` is called before each batch."""
+def evaluate(
+    model: Any,
+    batches: Iterable[Batch],
+    check: Callable[[], None] = lambda: None,
+    score: Callable[[Any, Batch], tuple[float, int]] | None = None,
+) -> tuple[float, int]:
+    """(mean loss over all that is scored, how many that are) of ``batches``, without dropout; (0.0, 0) when there is
+    none. ``check`` is called before each batch. score: (sum, how many) of a batch by the core; None: the losses of its
+    valid targets."""
     total, count = 0.0, 0
-    for ids, targets, *documents in batches:
+    for batch in batches:
         check()
-        part, valid = model._core.loss(ids, targets, IGNORE, *documents)
+        ids, targets, *documents = batch
+        core = model._core
+        part, valid = core.loss(ids, targets, IGNORE, *documents) if score is None else score(core, batch)
         total, count = total + part, count + valid
     return (total / count if count else 0.0), count

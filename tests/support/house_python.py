@@ -26,7 +26,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "hf",
     "adapters",
     "saved",
-    "companions",
+    "companions classes",
     "model optim",
     "gguf gradients run scoring",
     "callbacks training",

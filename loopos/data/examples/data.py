@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,20 @@ class ExampleData(NamedTuple):
             return lambda: encoder.encode(_read(path, f"{self.name} (file {path})", progress))
 
         return [of_file(path, digest, encoded(path)) for path in self.files]
+
+    def numbered(self) -> Iterator[tuple[str, Any]]:
+        """(how errors call it, record) of each record of this part, in order."""
+
+        def every() -> Iterator[tuple[str, Any]]:
+            for at, record in enumerate(self.records or ()):
+                yield f"{self.name}[{at}]", record
+            for path in self.files:
+                for number, record in records.records(path, f"{self.name} (file {path})"):
+                    yield f"{self.name} (file {path}), {unit(path)} {number}", record
+
+        total = sum(1 for _ in every()) if self.part != (0.0, 1.0) else None
+        first, last = (0, None) if total is None else (round(share * total) for share in self.part)
+        return islice(every(), first, last)
 
     def _recorded(self) -> Iterator[tuple[int, Any, str]]:
         for at, record in enumerate(self.records or ()):

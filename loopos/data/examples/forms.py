@@ -43,7 +43,8 @@ def check_columns(columns: Sequence[str], name: str) -> list[str]:
     columns = [str(column).strip() for column in columns]
     if len(set(columns)) < len(columns):
         raise ValueError(f"{name}: expected columns of different names, got {', '.join(columns)}")
-    if not {"text", "messages"} & set(columns) and not {"prompt", "completion"} <= set(columns):
+    known = {"text"}, {"messages"}, {"prompt", "completion"}, {"prompt", "chosen", "rejected"}
+    if not any(form <= set(columns) for form in known):
         raise ValueError(f"{name}: expected columns for {EXPECTED}, got the columns {checks.shown(', '.join(columns))}")
     return columns
 
@@ -55,7 +56,7 @@ def example_of(record: Any, where: str) -> Example:
         raise ValueError(f"{where}: expected an object such as {EXPECTED}, got {checks.shown(record)}")
     tools = record.get("tools") or None
     if record.get("prompt") is not None and record.get("completion") is not None:
-        return _completion(record["prompt"], record["completion"], tools, where)
+        return completion_of(record["prompt"], record["completion"], tools, where)
     if record.get("messages") is not None:
         return Chat(_messages(record["messages"], f"{where}: messages"), tools=tools)
     if record.get("text") is not None:
@@ -69,7 +70,8 @@ def example_of(record: Any, where: str) -> Example:
     raise ValueError(f"{where}: expected {EXPECTED}, got an object with {checks.shown(named)}{hint}")
 
 
-def _completion(prompt: Any, completion: Any, tools: Any, where: str) -> Example:
+def completion_of(prompt: Any, completion: Any, tools: Any, where: str) -> Example:
+    """A prompt and what follows it: two texts, or two lists of messages; else ValueError beginning with ``where``."""
     if isinstance(prompt, str) and isinstance(completion, str):
         return Completion(_string(prompt, f"{where}: prompt"), _string(completion, f"{where}: completion"))
     if isinstance(prompt, str) or isinstance(completion, str):

@@ -1,0 +1,79 @@
+"""A model as a classifier: a head of classes in the place of the one that gives the next token."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loopos import checks, storage
+from loopos.config import ModelConfig
+from loopos.hf.classes import SCORE
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class Classes:
+    """What a Model can do with the labels of its config."""
+
+    _config: ModelConfig
+    _core: Any
+    _dtype: str
+    _weights: str
+    _training: bool
+    lock: threading.RLock
+
+    def classify(self, texts: Sequence[np.ndarray]) -> np.ndarray:
+        """The score of each class, (N, number of labels), of texts: 1-D arrays of ids, each read up to its last one.
+        ValueError of a model without labels (:meth:`with_labels`)."""
+        if not self._config.labels:
+            raise ValueError(
+                "Model.classify: this model has no labels; loopos.train with task='classify', or Model.with_labels, "
+                "gives it a head of classes"
+            )
+        scores = np.empty((len(texts), self._config.num_labels), self._dtype)
+        for at, ids in enumerate(texts):
+            checks.unmasked("Model.classify", f"texts[{at}]", ids)
+            if not isinstance(ids, np.ndarray) or ids.ndim != 1:
+                raise TypeError(f"Model.classify: texts[{at}] must be a 1-D array of ids, got {checks.shown(ids)}")
+            with self.lock:
+                scores[at] = self._core.forward(ids[None], None)[0, -1]
+        return scores
+
+    def with_labels(self, labels: Sequence[str], *, seed: int = 0) -> Self:
+        """Gives this model a head of classes with these names in place of the head that it has, and returns it.
+
+        forward then gives a score for each class at each position, of which that at a text's last token counts. The new
+        matrix is drawn by ``seed`` (normal 0.02); all else stays as it is, and so does a model that has just these
+        labels. ValueError of weights that are stored small; RuntimeError while loopos.train trains this model."""
+        where = "Model.with_labels"
+        with self.lock:
+            if tuple(labels) == self._config.labels:
+                return self
+            if self._training:
+                raise RuntimeError(f"{where}: loopos.train is training this model; call it before train or after it")
+            if getattr(self, "adapter", None) is not None:
+                raise ValueError(f"{where}: take the adapter off first, with remove_adapter() or merge_adapter()")
+            if storage.small(self._weights):
+                raise ValueError(
+                    f"{where}: the weights of this model are stored as {self._weights}; open it with "
+                    "weights='float32', or open a folder that has a head of classes"
+                )
+            config = dataclasses.replace(self._config, labels=tuple(labels))
+            fresh = type(self)(config, seed=seed, dtype=self._dtype)  # type: ignore[call-arg]
+            kept, frozen = self._core.parameters(), self._core.parameters(False)
+            for name, view in fresh._core.parameters().items():
+                if name in kept and name != SCORE:
+                    view[...] = kept[name]
+                fresh._core.set_trainable(name, name == SCORE or name not in frozen)
+            self._config, self._core = config, fresh._core
+        return self
+
+    def refuse_classes(self, where: str) -> None:
+        """ValueError where the next token is asked for and there are classes."""
+        if self._config.labels:
+            raise ValueError(f"{where}: this model gives scores of {self._config.num_labels} classes, no next token")

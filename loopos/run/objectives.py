@@ -1,0 +1,251 @@
+"""What a training minimises: next-token cross-entropy, a teacher's answers, preferences, or classes.
+
+An objective tells the core of each micro-batch what its loss is, and how an update's loss is counted. Sources: for
+preferences Rafailov et al. 2023 (DPO); for distillation ``loopos.losses``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from loopos import checks
+from loopos.data.batches import IGNORE, Batch
+
+from .settings import TrainSettings
+
+SELF = "self"
+
+
+class CrossEntropy:
+    """Next-token cross-entropy, the mean over the targets that count. It is the base of the others too."""
+
+    replayable = True  # an update can be done again from its batches and the weights alone
+
+    def __init__(self, settings: TrainSettings):
+        self.regularization = settings.regularization_lambda
+
+    def units(self, batch: Batch) -> int:
+        """How many things of a micro-batch the update's loss is the mean over."""
+        return int(np.count_nonzero(batch[1] != IGNORE))
+
+    def begin(self) -> None:
+        """A new update."""
+
+    def keywords(self, ids: np.ndarray, targets: np.ndarray, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What the core is told of a micro-batch beside ``given``."""
+        return {}
+
+    def regularize(self, core: Any) -> float:
+        """Adds the gradient of lambda times the sum of the squared trainable weights to the gradients; returns it."""
+        if not self.regularization:
+            return 0.0
+        total, gradients = 0.0, core.gradients()
+        for name, weight in core.parameters(True).items():
+            gradients[name] += weight.dtype.type(2 * self.regularization) * weight
+            total += float(np.sum(np.square(weight, dtype=np.float64)))
+        return self.regularization * total
+
+    def measured(self) -> dict[str, float]:
+        """Of the update that is done, for its line in the history."""
+        return {}
+
+    def begin_scoring(self) -> None:
+        """A new evaluation."""
+
+    def scored(self) -> dict[str, Any] | None:
+        """What is told of the last evaluation beside its means."""
+        return None
+
+    def score(self, core: Any, batch: Batch) -> tuple[float, int, dict[str, float]]:
+        """(sum of the losses, how many, sums of what is measured beside) of a held-out batch."""
+        ids, targets, *documents = batch
+        return *core.loss(ids, targets, IGNORE, *documents), {}
+
+
+class _Reference:
+    """The model that the one in training is compared with: another one, or the same without its adapter."""
+
+    def __init__(self, model: Any, teacher: Any, why: str):
+        self._model = model
+        if teacher == SELF:
+            if getattr(model, "adapter", None) is None:
+                raise ValueError(
+                    f"train: {why} the model without its adapter, and it has none; give adapter=, or another Model as "
+                    "teacher"
+                )
+            self.core = None
+        else:
+            if teacher.dtype != model.dtype:
+                raise ValueError(f"train: teacher must be {model.dtype}, as the model is, got {teacher.dtype}")
+            if teacher._core is model._core:
+                raise ValueError(f"train: {why} the model itself; teacher='self' is the model without its adapter")
+            self.core = teacher._core
+
+    @contextmanager
+    def ready(self) -> Iterator[Any]:
+        """Its core, as long as this lasts."""
+        if self.core is not None:
+            yield self.core
+            return
+        core = self._model._core
+        core.adapter_enabled(False)
+        try:
+            yield core
+        finally:
+            core.adapter_enabled(True)
+
+
+class Distillation(CrossEntropy):
+    """A teacher's answers, at each position whose target counts. One more forward; what the teacher's final norm gives
+    is kept of a micro-batch, its logits never but for a tile."""
+
+    replayable = False
+
+    def __init__(self, settings: TrainSettings, model: Any, teacher: Any):
+        super().__init__(settings)
+        self._settings = settings.distill.to_dict()
+        self._reference = _Reference(model, teacher, "teacher='self' is")
+
+    def keywords(self, ids: np.ndarray, targets: np.ndarray, given: Mapping[str, Any]) -> dict[str, Any]:
+        with self._reference.ready() as core:
+            hidden = core.hidden(ids, given.get("documents"))
+        return {"teaching": self._settings | {"hidden": hidden, "teacher": self._reference.core}}
+
+
+class Preferences(CrossEntropy):
+    """Direct preference optimisation: rows 2i and 2i + 1 are the chosen and the rejected answer of a pair, and
+
+        loss = -log sigmoid(beta ((log p(chosen) - log r(chosen)) - (log p(rejected) - log r(rejected))))
+
+    with p the model, r the reference, log-probabilities summed over an answer; the mean over pairs. Measured: the mean
+    of the margin beta (...), and the share of pairs in which it is above 0."""
+
+    replayable = False
+
+    def __init__(self, settings: TrainSettings, model: Any, teacher: Any):
+        super().__init__(settings)
+        self._beta = settings.dpo_beta
+        self._sums: dict[str, float] = {}
+        self._latest: Mapping[str, float] | None = None  # of the micro-batch that is being computed
+        self._reference = _Reference(model, SELF if teacher is None else teacher, "the reference of task='dpo' is")
+
+    def units(self, batch: Batch) -> int:
+        return len(batch[0]) // 2
+
+    def begin(self) -> None:
+        self._sums = {}
+
+    def _compared(self, losses: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        """The margins (P,), and the sums of what is measured."""
+        rewards = self._beta * (reference - losses.sum(axis=1))
+        chosen, rejected = rewards[0::2], rewards[1::2]
+        margins = chosen - rejected
+        sums = {
+            "pairs": len(margins),
+            "reward_margin": float(margins.sum()),
+            "reward_accuracy": float((margins > 0).sum()),
+            "reward_chosen": float(chosen.sum()),
+            "reward_rejected": float(rejected.sum()),
+        }
+        return margins, sums
+
+    def keywords(self, ids: np.ndarray, targets: np.ndarray, given: Mapping[str, Any]) -> dict[str, Any]:
+        with self._reference.ready() as core:
+            reference = core.losses(ids, targets).sum(axis=1)
+        scale = given["scale"]
+
+        def loss(losses: np.ndarray) -> tuple[float, np.ndarray]:
+            margins, self._latest = self._compared(losses, reference)
+            pull = self._beta * scale * np.exp(-np.logaddexp(0, margins))  # sigmoid(-margin)
+            weights = np.repeat(pull, 2) * np.tile([1.0, -1.0], len(margins))
+            return float(np.logaddexp(0, -margins).sum()), np.broadcast_to(weights[:, None], losses.shape).copy()
+
+        self._add_latest()
+        return {"between": ("losses", loss)}
+
+    def _add_latest(self) -> None:
+        """What the micro-batch before measured; a repetition for a trace measures it again, and counts once."""
+        for name, value in (self._latest or {}).items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._latest = None
+
+    def measured(self) -> dict[str, float]:
+        self._add_latest()
+        return means(self._sums)
+
+    def score(self, core: Any, batch: Batch) -> tuple[float, int, dict[str, float]]:
+        ids, targets = batch[:2]
+        with self._reference.ready() as other:
+            reference = other.losses(ids, targets).sum(axis=1)
+        margins, sums = self._compared(core.losses(ids, targets), reference)
+        return float(np.logaddexp(0, -margins).sum()), len(margins), sums
+
+
+class Classes(CrossEntropy):
+    """Cross-entropy of a class at the last token of each text. Measured of what is held out: the share of texts that
+    are given their class, and the confusion matrix."""
+
+    def __init__(self, settings: TrainSettings, labels: Sequence[str]):
+        super().__init__(settings)
+        self.labels = tuple(labels)
+        self.begin_scoring()
+
+    def score(self, core: Any, batch: Batch) -> tuple[float, int, dict[str, float]]:
+        ids, targets = batch[:2]
+        total, count = core.loss(ids, targets, IGNORE)
+        rows, at = np.nonzero(targets != IGNORE)
+        said, truth = core.forward(ids)[rows, at].argmax(axis=-1), targets[rows, at]
+        sums: dict[str, float] = {"texts": len(truth), "accuracy": float((said == truth).sum())}
+        np.add.at(self.confusion, (truth, said), 1)
+        return total, count, sums
+
+    def begin_scoring(self) -> None:
+        self.confusion = np.zeros((len(self.labels), len(self.labels)), np.int64)
+
+    def scored(self) -> dict[str, Any]:
+        """{"labels", "accuracy", "confusion": of each true class how often it was taken for which} of what was held
+        out, safe for JSON."""
+        right = int(np.trace(self.confusion)) / max(1, int(self.confusion.sum()))
+        return {"labels": list(self.labels), "accuracy": right, "confusion": self.confusion.tolist()}
+
+
+def means(sums: Mapping[str, float]) -> dict[str, float]:
+    """Of sums whose first says of how many they are."""
+    if not sums:
+        return {}
+    (_, count), *rest = sums.items()
+    return {name: value / count for name, value in rest}
+
+
+def objective_of(model: Any, teacher: Any, settings: TrainSettings) -> CrossEntropy:
+    """What ``settings`` ask for, of a model that is ready to be trained. teacher: as train was given it."""
+    if settings.task == "dpo":
+        return Preferences(settings, model, teacher)
+    if settings.task == "classify":
+        return Classes(settings, model.config.labels)
+    return CrossEntropy(settings) if teacher is None else Distillation(settings, model, teacher)
+
+
+def check_teacher(teacher: Any, settings: TrainSettings, known: type) -> None:
+    """TypeError for what is no teacher, ValueError for one without use."""
+    if teacher is None:
+        if settings.distill is not None:
+            raise ValueError("train: distill says how to learn of a teacher and needs teacher=, got none")
+        return
+    if not isinstance(teacher, known) and teacher != SELF:
+        raise TypeError(f"train: teacher must be 'self' or a Model, got {checks.shown(teacher)}")
+    if settings.task == "classify":
+        raise ValueError("train: teacher is for distillation and task='dpo', got task='classify'")
+
+
+def refuse_adapted_classes(adapter: Any) -> None:
+    """ValueError for a classifier with an adapter: what is kept of such a run is the adapter alone."""
+    if adapter is not None:
+        raise ValueError(
+            "train: task='classify' trains a new head, and a run with an adapter keeps the adapter alone, so the two do "
+            "not go together; take the adapter off (remove_adapter() or merge_adapter()) and freeze what is to stay"
+        )

@@ -1,0 +1,213 @@
+"""What a training minimises: distillation, preferences, classes, regularisation; each against torch or its formula."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+import loopos
+from loopos.data.batches import IGNORE
+from loopos.run.objectives import SELF, CrossEntropy, Preferences, means, objective_of
+from loopos.training import default_settings
+
+CONFIG = loopos.ModelConfig(64, 32, 2, 2, 16, norm="rmsnorm", position="rope")
+TEXT = "to be, or not to be, that is the question. " * 20
+PAIRS = [{"prompt": f"q{i}:", "chosen": "yes, sir", "rejected": "no"} for i in range(8)]
+
+
+class Bytes:
+    """Ids below 64, and an end of text."""
+
+    vocab_size, eos = 64, 63
+
+    def encode(self, text):
+        return [byte % 62 for byte in text.encode()]
+
+    def decode(self, ids):
+        return " ".join(map(str, ids))
+
+
+def train(model, data, **settings):
+    defaults = {"tokenizer": Bytes(), "batch_size": 4, "max_steps": 5, "log_every": 1, "progress": False}
+    return loopos.train(model, data, **defaults | settings)
+
+
+def pair_batch(dtype="float64"):
+    rng = np.random.default_rng(0)
+    ids, targets = rng.integers(0, 64, (2, 6, 10))
+    targets[:, :4] = IGNORE
+    targets[3, 8:] = IGNORE
+    policy, reference = loopos.Model(CONFIG, seed=1, dtype=dtype), loopos.Model(CONFIG, seed=2, dtype=dtype)
+    return policy, reference, ids, targets
+
+
+@pytest.mark.reference
+def test_dpo_is_the_formula_in_torch():
+    """Loss, and the gradient by the logits, which the model then carries to its parameters."""
+    torch = pytest.importorskip("torch")
+    policy, reference, ids, targets = pair_batch()
+    objective = Preferences(default_settings(task="dpo", dpo_beta=0.3), policy, reference)
+    batch, core = (ids, targets), policy._core
+    scale = 1 / objective.units(batch)
+    objective.begin()
+    told = objective.keywords(ids, targets, {"scale": scale})
+    total, count, healthy = core.accumulate(ids, targets, scale=scale, **told)
+    assert healthy
+    assert count == (targets != IGNORE).sum()
+
+    logits = torch.tensor(policy.forward(ids), requires_grad=True)
+    labels = torch.tensor(targets)
+
+    def sums(logits):
+        each = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+        return (each * (labels != IGNORE)).sum(-1)
+
+    p, r = sums(logits), sums(torch.tensor(reference.forward(ids)))
+    rewards = 0.3 * (p - r)
+    margins = rewards[0::2] - rewards[1::2]
+    loss = -torch.nn.functional.logsigmoid(margins).mean()
+    loss.backward()
+    np.testing.assert_allclose(total * scale, loss.item(), rtol=1e-12)
+    want = {name: g.copy() for name, g in core.gradients().items()}
+    core.accumulate(ids, targets, scale=1.0, between=("logits", lambda _: (0.0, logits.grad.numpy())))
+    for name, gradient in core.gradients().items():
+        np.testing.assert_allclose(want[name], gradient, rtol=1e-9, atol=1e-13, err_msg=name)
+        assert gradient.any()
+    told = objective.measured()
+    np.testing.assert_allclose(told["reward_margin"], margins.mean().item(), rtol=1e-9)
+    assert told["reward_accuracy"] == (margins > 0).double().mean().item()
+    np.testing.assert_allclose(told["reward_chosen"], rewards[0::2].mean().item(), rtol=1e-9)
+    value, pairs, sums_ = objective.score(core, batch)
+    np.testing.assert_allclose(value / pairs, loss.item(), rtol=1e-12)
+    assert means(sums_) == pytest.approx(told, rel=1e-12)
+
+
+def test_dpo_starts_at_log_two_and_prefers_what_was_chosen():
+    model, reference = loopos.Model(CONFIG, seed=1), loopos.Model(CONFIG, seed=1)
+    before = reference.state_dict()
+    result = train(model, PAIRS, eval_data=PAIRS[:3], task="dpo", teacher=reference, max_steps=20, learning_rate=3e-3)
+    first, last = result.history[0], result.history[-1]
+    np.testing.assert_allclose(first["loss"], np.log(2), rtol=1e-6)
+    assert first["reward_margin"] == 0
+    assert last["loss"] < 0.6
+    assert last["reward_accuracy"] == last["eval_reward_accuracy"] == 1.0
+    assert last["eval_loss"] < 0.6
+    assert last["reward_chosen"] > last["reward_rejected"]
+    assert last["valid_tokens"] == 4 * (len("yes, sir") + 1 + len("no") + 1)
+    for name, weight in reference.state_dict().items():
+        np.testing.assert_array_equal(weight, before[name])
+
+
+def test_micro_batches_of_pairs_are_one_batch():
+    """grad_accum pairs at a time give the gradient of all together: the mean over pairs, however long."""
+    results = []
+    for shape in ({"batch_size": 8, "grad_accum": 1}, {"batch_size": 2, "grad_accum": 4}):
+        model = loopos.Model(CONFIG, seed=1, dtype="float64")
+        teacher = loopos.Model(CONFIG, seed=2, dtype="float64")
+        results.append(train(model, PAIRS, task="dpo", teacher=teacher, max_steps=3, optimizer="sgd", **shape))
+    for name, weight in results[0].model.parameters().items():
+        np.testing.assert_allclose(weight, results[1].model.parameters()[name], rtol=1e-10, atol=1e-12)
+    for one, other in zip(*(r.history for r in results), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-12)
+        assert one["reward_margin"] == pytest.approx(other["reward_margin"], rel=1e-9)
+
+
+@pytest.mark.parametrize("distill", ["kl", "mse", "normalized_mse", "cosine"])
+def test_a_student_learns_its_teacher(distill):
+    teacher, student = loopos.Model(CONFIG, seed=1), loopos.Model(CONFIG, seed=2)
+    before = teacher.state_dict()
+    shape = {"max_steps": 30, "learning_rate": 3e-3, "seq_len": 16}
+    result = train(student, TEXT, teacher=teacher, distill=distill, **shape)
+    assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
+    for name, weight in teacher.state_dict().items():
+        np.testing.assert_array_equal(weight, before[name])
+
+
+def test_cross_entropy_beside_the_teacher():
+    """With a teacher of almost no weight it is the training without one."""
+    shape = {"seq_len": 16, "max_steps": 3, "learning_rate": 1e-3}
+    spec = loopos.Distill("kl", weight=1e-12, cross_entropy=1.0)
+    teacher = loopos.Model(CONFIG, seed=1, dtype="float64")
+    taught = train(loopos.Model(CONFIG, seed=2, dtype="float64"), TEXT, teacher=teacher, distill=spec, **shape)
+    alone = train(loopos.Model(CONFIG, seed=2, dtype="float64"), TEXT, **shape)
+    for a, b in zip(taught.history, alone.history, strict=True):
+        np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-9)
+
+
+def test_a_student_goes_on_bit_for_bit(tmp_path):
+    def run(steps, **more):
+        teacher, student = loopos.Model(CONFIG, seed=1), loopos.Model(CONFIG, seed=2)
+        shape = {"seq_len": 16, "learning_rate": 1e-3, "lr_schedule": "constant"}
+        return train(student, TEXT, teacher=teacher, max_steps=steps, **shape | more)
+
+    whole = run(6)
+    run(3, output_dir=tmp_path)
+    rest = run(6, output_dir=tmp_path, resume="auto")
+    for name, weight in whole.model.parameters().items():
+        np.testing.assert_array_equal(weight, rest.model.parameters()[name])
+
+
+def test_regularisation_is_the_sum_of_squares():
+    model = loopos.Model(CONFIG, seed=1, dtype="float64")
+    model.freeze("tok_embed.*")
+    core, objective = model._core, CrossEntropy(default_settings(regularization_lambda=0.25))
+    ids = np.arange(12).reshape(2, 6)
+    core.accumulate(ids, ids, scale=1.0)
+    before = {name: g.copy() for name, g in core.gradients().items()}
+    added = objective.regularize(core)
+    trained = model.parameters(trainable=True)
+    assert "tok_embed.weight" not in trained
+    np.testing.assert_allclose(added, 0.25 * sum((w**2).sum() for w in trained.values()), rtol=1e-12)
+    for name, gradient in core.gradients().items():
+        np.testing.assert_allclose(gradient, before[name] + 0.5 * trained[name], rtol=1e-12)
+    shape = {"seq_len": 16, "max_steps": 1}
+    plain, heavy = (
+        train(loopos.Model(CONFIG, seed=2), TEXT, regularization_lambda=how, **shape).history[0] for how in (0.0, 0.25)
+    )
+    weights = loopos.Model(CONFIG, seed=2).parameters().values()
+    squares = sum(float((w.astype(float) ** 2).sum()) for w in weights)
+    np.testing.assert_allclose(heavy["loss"] - plain["loss"], 0.25 * squares, rtol=1e-5)
+    assert heavy["grad_norm"] > plain["grad_norm"]
+
+
+def test_a_number_that_is_not_finite_is_found_in_a_student():
+    teacher, student = loopos.Model(CONFIG, seed=1), loopos.Model(CONFIG, seed=2)
+    teacher.parameters()["final_norm.weight"][3] = np.inf
+    with pytest.raises(loopos.NonFiniteError, match="teacher"):
+        train(student, TEXT, teacher=teacher, seq_len=16)
+
+
+def test_refusals():
+    model, other = loopos.Model(CONFIG), loopos.Model(CONFIG, dtype="float64")
+    with pytest.raises(ValueError, match="teacher='self' is the model without its adapter, and it has none"):
+        train(model, TEXT, teacher=SELF)
+    with pytest.raises(ValueError, match="the reference of task='dpo' is the model without its adapter"):
+        train(model, PAIRS, task="dpo")
+    with pytest.raises(ValueError, match="teacher must be float32, as the model is, got float64"):
+        train(model, TEXT, teacher=other)
+    with pytest.raises(ValueError, match="the model itself"):
+        train(model, TEXT, teacher=model)
+    with pytest.raises(TypeError, match="teacher must be 'self' or a Model, got 'other'"):
+        train(model, TEXT, teacher="other")
+    with pytest.raises(ValueError, match="distill says how to learn of a teacher and needs teacher="):
+        train(model, TEXT, distill="kl")
+    with pytest.raises(ValueError, match="teacher is for distillation and task='dpo'"):
+        train(model, PAIRS, task="classify", teacher=copy.deepcopy(model))
+    with pytest.raises(ValueError, match="task must be one of 'lm', 'dpo', 'classify', got 'chat'"):
+        train(model, TEXT, task="chat")
+    with pytest.raises(TypeError, match=r"task='dpo' learns of examples: .*chosen"):
+        train(model, TEXT, task="dpo", teacher=copy.deepcopy(model))
+    for name in ("dpo_beta", "regularization_lambda"):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            train(model, TEXT, **{name: -1.0})
+
+
+def test_the_objective_follows_the_settings():
+    model = loopos.Model(CONFIG)
+    assert type(objective_of(model, None, default_settings())) is CrossEntropy
+    teacher = loopos.Model(CONFIG, seed=1)
+    told = objective_of(model, teacher, default_settings(teacher="model")).keywords(np.zeros((1, 2), int), None, {})
+    assert told["teaching"]["loss"] == "kl"
+    assert told["teaching"]["teacher"] is teacher._core
