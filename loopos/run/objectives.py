@@ -246,6 +246,7 @@ def refuse_adapted_classes(adapter: Any) -> None:
     """ValueError for a classifier with an adapter: what is kept of such a run is the adapter alone."""
     if adapter is not None:
         raise ValueError(
-            "train: task='classify' trains a new head, and a run with an adapter keeps the adapter alone, so the two do "
-            "not go together; take the adapter off (remove_adapter() or merge_adapter()) and freeze what is to stay"
+            "train: task='classify' trains a new head, and of a run with an adapter the adapter alone is kept, so the "
+            "two do not go together; take the adapter off, with remove_adapter() or merge_adapter(), and freeze what "
+            "is to stay"
         )

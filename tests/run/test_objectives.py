@@ -172,6 +172,57 @@ def test_regularisation_is_the_sum_of_squares():
     assert heavy["grad_norm"] > plain["grad_norm"]
 
 
+def spoiled(model, seed=0):
+    """The adapter's matrices away from their start, so that it is not the base."""
+    rng = np.random.default_rng(seed)
+    for weight in model.parameters(trainable=True).values():
+        weight += 0.3 * rng.standard_normal(weight.shape).astype(weight.dtype)
+    return model
+
+
+@pytest.mark.parametrize("distill", ["kl", "normalized_mse"])
+def test_a_model_without_its_adapter_teaches_it(distill):
+    """One model in memory; the same numbers as with a second one."""
+    histories = []
+    for teacher in ("self", loopos.Model(CONFIG, seed=1, dtype="float64")):
+        model = loopos.Model(CONFIG, seed=1, dtype="float64")
+        model.add_adapter(loopos.LoRA(rank=2), seed=3)
+        base = model.parameters(trainable=False)
+        before = {name: weight.copy() for name, weight in base.items()}
+        settings = {"distill": distill, "seq_len": 16, "learning_rate": 3e-3, "max_steps": 8}
+        histories.append(train(spoiled(model), TEXT, teacher=teacher, **settings).history)
+        for name, weight in base.items():
+            np.testing.assert_array_equal(weight, before[name])
+    assert histories[0][-1]["loss"] < 0.9 * histories[0][0]["loss"]
+    for one, other in zip(*histories, strict=True):
+        assert one["loss"] == other["loss"]
+        assert one["grad_norm"] == other["grad_norm"]
+
+
+def test_at_the_start_an_adapter_is_its_teacher():
+    """Its second matrix is zero, so there is nothing to learn, and nothing is learned."""
+    model = loopos.Model(CONFIG, seed=1)
+    history = train(model, TEXT, adapter=loopos.LoRA(rank=2), teacher="self", seq_len=16, weight_decay=0.0).history
+    for entry in history:
+        assert entry["loss"] == entry["grad_norm"] == 0.0
+
+
+def test_dpo_with_an_adapter():
+    """The reference is the base; with another model of the same weights as reference the numbers are the same."""
+    histories = []
+    for teacher in (None, loopos.Model(CONFIG, seed=1, dtype="float64")):
+        model = loopos.Model(CONFIG, seed=1, dtype="float64")
+        settings = {"adapter": loopos.LoRA(rank=2), "learning_rate": 1e-2, "max_steps": 10}
+        histories.append(train(model, PAIRS, eval_data=PAIRS[:4], task="dpo", teacher=teacher, **settings).history)
+    first, last = histories[0][0], histories[0][-1]
+    np.testing.assert_allclose(first["loss"], np.log(2), rtol=1e-12)
+    assert last["loss"] < 0.65
+    assert last["eval_reward_accuracy"] == 1.0
+    for one, other in zip(*histories, strict=True):
+        for name in ("loss", "grad_norm", "reward_margin"):
+            assert one[name] == other[name]
+
+
 def test_a_number_that_is_not_finite_is_found_in_a_student():
     teacher, student = loopos.Model(CONFIG, seed=1), loopos.Model(CONFIG, seed=2)
     teacher.parameters()["final_norm.weight"][3] = np.inf
@@ -183,6 +234,9 @@ def test_refusals():
     model, other = loopos.Model(CONFIG), loopos.Model(CONFIG, dtype="float64")
     with pytest.raises(ValueError, match="teacher='self' is the model without its adapter, and it has none"):
         train(model, TEXT, teacher=SELF)
+    rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    with pytest.raises(ValueError, match="task='classify' trains a new head, and of a run with an adapter"):
+        train(model, rows, task="classify", adapter=loopos.LoRA(rank=2))
     with pytest.raises(ValueError, match="the reference of task='dpo' is the model without its adapter"):
         train(model, PAIRS, task="dpo")
     with pytest.raises(ValueError, match="teacher must be float32, as the model is, got float64"):
