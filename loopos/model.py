@@ -129,8 +129,14 @@ class Model(Classes, Companions, Adaptable):
         *,
         ignore_index: int = -100,
         documents: np.ndarray | None = None,
+        loss: Callable[[np.ndarray], tuple[float, np.ndarray]] | None = None,
+        of: str = "logits",
     ) -> tuple[float, dict[str, np.ndarray]]:
         """The loss as in :meth:`loss` and its gradient for every trainable parameter, as fresh arrays.
+
+        loss: another one, a function of what the batch gave, called once: ``loss(outputs) -> (value, doutputs)``. of:
+        what its outputs are, "hidden" states (B, T, C), "logits" (B, T, V), or the "losses" (B, T, float64) of targets
+        that count; doutputs has their shape and dtype. It must not call this model.
 
         NonFiniteError when the loss, an activation or a gradient is NaN or infinite; its ``birth`` says where it arose.
         documents: as in :meth:`forward`.
@@ -141,15 +147,17 @@ class Model(Classes, Companions, Adaptable):
         )
         count = int(np.count_nonzero(np.asarray(targets) != ignore_index))
         scale = 1.0 / max(1, count)
-        keywords = {"scale": scale, "ignore_index": ignore_index, "documents": documents}
+        keywords: dict[str, Any] = {"scale": scale, "ignore_index": ignore_index, "documents": documents}
+        if loss is not None:
+            keywords["between"] = of, loss
         total, _, healthy = self._core.accumulate(ids, targets, **keywords)
-        loss, norm = total * scale, self._core.grad_norm()
-        if not (healthy and math.isfinite(loss) and math.isfinite(norm)):
+        value, norm = total * (scale if loss is None else 1.0), self._core.grad_norm()
+        if not (healthy and math.isfinite(value) and math.isfinite(norm)):
             raised = {0: self._core.raised()}
-            birth = find_birth(self._core, [(ids, targets, keywords)], loss=loss, norm=norm, step=None, raised=raised)
+            birth = find_birth(self._core, [(ids, targets, keywords)], loss=value, norm=norm, step=None, raised=raised)
             if birth is not None:
                 raise NonFiniteError(birth)
-        return loss, {name: grad.copy() for name, grad in self._core.gradients().items()}
+        return value, {name: grad.copy() for name, grad in self._core.gradients().items()}
 
     @_serialised
     def generate(

@@ -165,6 +165,31 @@ def test_any_number_of_threads_gives_the_same_bits(case, thread_count):
         assert len(found) == 1
 
 
+def test_a_loss_of_ones_own_and_its_gradient():
+    """Through the model's public face: checked by differences in its weights."""
+    model = loopos.Model(loopos.ModelConfig(V, 16, 2, 2, 8), dtype="float64")
+    ids = np.random.default_rng(0).integers(0, V, (2, 7))
+
+    def of_hidden(states):
+        return float((states**3).sum()), 3 * states**2
+
+    value, gradients = model.loss_and_grads(ids, ids, loss=of_hidden, of="hidden")
+    assert value == pytest.approx(of_hidden(model.hidden(ids))[0], rel=1e-12)
+    rng = np.random.default_rng(1)
+    for name, weight in model.parameters().items():
+        direction, step = rng.standard_normal(weight.shape), 1e-6
+        want = 0.0
+        for sign in (1, -1):
+            weight += sign * step * direction
+            want += sign * of_hidden(model.hidden(ids))[0] / (2 * step)
+            weight -= sign * step * direction
+        if name.startswith("lm_head"):
+            continue
+        assert np.sum(gradients[name] * direction) == pytest.approx(want, rel=1e-5, abs=1e-6), name
+    with pytest.raises(loopos.NonFiniteError, match="loss"):
+        model.loss_and_grads(ids, ids, loss=lambda x: (1.0, np.full_like(x, np.nan)), of="hidden")
+
+
 def test_a_gradient_that_is_not_finite_is_found():
     model = loopos.Model(loopos.ModelConfig(V, 8, 1, 2, 8))
     ids = np.zeros((2, 4), int)

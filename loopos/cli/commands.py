@@ -26,7 +26,7 @@ from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
 
-from . import adapter, checkup, folders, forecast, options, origin, reader, streamed
+from . import adapter, checkup, folders, forecast, objective, options, origin, reader, streamed
 from .common import in_words, use_threads
 from .forecast import Forecaster
 from .reply import Reply
@@ -76,11 +76,12 @@ def prepare(given: dict[str, Any]) -> Prepared:
     spec = adapter.take(asked)
     run = {name: asked.pop(name) for name in options.RUN if name in asked}
     shape = {name: asked.pop(name) for name in options.MODEL if name in asked}
+    taught = objective.take(asked, run.get("dtype"))
     tuning = run.get("init") is not None and find_examples(run.get("text")) is not None
     settings = options.TRAIN_DEFAULTS | (options.TUNING_DEFAULTS if tuning else {})
     if spec is not None and run.get("init") is not None:
         settings["learning_rate"] = options.ADAPTER_RATE
-    settings |= asked
+    settings |= asked | taught
     if settings.get("max_steps") is None and settings.get("epochs") is None:
         settings |= {"epochs": options.TUNING_EPOCHS} if tuning else {"max_steps": options.STEPS}
     if settings.get("min_lr") is None and isinstance(settings["learning_rate"], int | float):
@@ -132,7 +133,7 @@ def _warmup(settings: dict[str, Any], data: Any, tokenizer: Any, config: ModelCo
             windows = (len(data) - 1) // (settings.get("seq_len") or config.context_length)
             per_epoch = -(-windows // (settings["batch_size"] * settings.get("grad_accum", 1)))
         elif settings.get("epochs") is not None:
-            names = ("seq_len", "batch_size", "grad_accum", "mask_prompt", "pack", "progress")
+            names = ("seq_len", "batch_size", "grad_accum", "mask_prompt", "pack", "progress", "task", "label_column")
             asked = {name: settings[name] for name in names if name in settings}
             sizes = {"vocab_size": config.vocab_size, "context_length": config.context_length}
             per_epoch = open_sources(
@@ -174,7 +175,8 @@ def train(given: dict[str, Any]) -> Reply:
     if told or emit is not None:
         say = to_stderr if emit is None else (lambda found: emit({"event": "forecast"} | found.to_dict()))
         callbacks.append(Forecaster(model, say))
-    if run.get("doctor", True) and told:  # without progress nothing is printed, so not looked
+    plain = settings.get("task", "lm") == "lm" and settings.get("teacher") is None  # what the doctor knows
+    if run.get("doctor", True) and told and plain:  # without progress nothing is printed, so not looked
         callbacks.append(checkup.Checkup(data, tokenizer, settings))
     if emit is not None:
         callbacks.append(_Lines(emit))
@@ -186,6 +188,8 @@ def train(given: dict[str, Any]) -> Reply:
         raise
 
     print(_summary(result, companion.evaluated))
+    if result.classes is not None:
+        print(objective.table(result.classes))
     if result.history:
         print(f"verdict: {result.verdict}")
     if result.findings:
@@ -223,6 +227,7 @@ def _told(result: loopos.TrainResult) -> dict[str, Any]:
         "loss": last.get("loss"),
         "eval_loss": last.get("eval_loss"),
         "best": result.best,
+        "classes": result.classes,
         "stopped": result.stopped,
         "output_dir": result.output_dir,
         "verdict": verdict,
@@ -281,8 +286,12 @@ def _summary(result: loopos.TrainResult, evaluated: dict[str, Any]) -> str:
     scored = f"loss of the last {last['loss']:.4f}" if "loss" in last else "no loss: the last had no target"
     text = f"updates {result.step}, {scored}"
     if "eval_loss" in last:
-        text += f", held-out loss {in_words(last['eval_loss'])}"
-        if evaluated.get("eval_share", 1) < 1:
+        plain = "eval_accuracy" not in last and "eval_reward_accuracy" not in last  # nats a token, and a perplexity
+        text += f", held-out loss {in_words(last['eval_loss']) if plain else format(last['eval_loss'], '.4f')}"
+        if "eval_reward_accuracy" in last:
+            accuracy, margin = last["eval_reward_accuracy"], last["eval_reward_margin"]
+            text += f", the chosen answer preferred in {accuracy:.1%} of its pairs, by {margin:.3g} on average"
+        if plain and evaluated.get("eval_share", 1) < 1:
             share, seconds = evaluated["eval_share"], evaluated["eval_seconds"]
             text += f" over {evaluated['eval_tokens']} tokens ({share:.2g} of the held-out ones, {seconds:.1f} s)"
     if result.best is not None and result.best["step"] != result.step:

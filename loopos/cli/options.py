@@ -17,8 +17,9 @@ from loopos.config import ModelConfig
 from loopos.files import kinds
 from loopos.optim.rules import RULES
 from loopos.optim.training import settings_of
+from loopos.run.distill import LOSSES, Distill
 from loopos.run.schedules import SCHEDULES
-from loopos.run.settings import OPTIMIZERS, POLICIES
+from loopos.run.settings import OPTIMIZERS, POLICIES, TASKS
 from loopos.storage import WEIGHTS
 from loopos.training import train
 
@@ -57,6 +58,8 @@ CHOICES = {
     "optimizer": OPTIMIZERS,
     "lr_schedule": SCHEDULES,
     "on_nonfinite": POLICIES,
+    "task": TASKS,
+    "distill_loss": LOSSES,
     "dtype": ("float32", "float64"),
     "adapter": tuple(SPECS),
     "adapter_gate": GATES,
@@ -120,6 +123,10 @@ TRAIN = {
     "label_smoothing": "share of each target spread over the vocabulary, of the training loss alone",
     "mask_prompt": "of examples: learn completions and the assistant's turns alone",
     "pack": "of examples: several share a row and do not see each other",
+    "task": "the next token; dpo: pairs {prompt, chosen, rejected}; classify: {text, label} (docs/tasks.md)",
+    "label_column": "for classify: which name of a record, or column, has the class",
+    "dpo_beta": "for dpo: how far the answers may leave those of the reference; larger keeps them nearer",
+    "regularization_lambda": "adds so much times the sum of the squares of all trained weights to the loss",
     "on_nonfinite": "what a NaN or infinity does",
     "seed": "of weights, order of the data and dropout",
     "threads": "threads to compute with",
@@ -152,6 +159,14 @@ RUN = {
 }
 
 
+OBJECTIVE = {
+    "distill": "learn a teacher's answers: self (the model without its adapter), or the folder of a model",
+    "distill_loss": "kl: of the logits; or of the hidden states",
+    "distill_temperature": "of kl",
+    "distill_weight": "what the teacher's loss is multiplied by",
+    "distill_cross_entropy": "what the usual loss beside it is multiplied by",
+    "reference": "for dpo: the folder of the model to compare with (default: the model without its adapter)",
+}
 ADAPTER = {
     "lora_rank": "train LoRA matrices of this rank beside a frozen model (docs/adapters.md)",
     "lora_alpha": "what they add is multiplied by alpha / rank",
@@ -229,6 +244,11 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     for name, help_text in ADAPTER.items():
         long = f"adapter_{name}" if name == "safe_mode" else f"lora_{name}"
         add_flag(adapter, name, help_text, *(plain.get(name) or known.get(name) or known[long]))
+    objective = parser.add_argument_group("teacher")
+    spec = {f"distill_{each.name}": each for each in fields(Distill)}
+    for name, help_text in OBJECTIVE.items():
+        each = spec.get(name)
+        add_flag(objective, name, help_text, *(("str", None) if each is None else (str(each.type), each.default)))
     model = parser.add_argument_group("model")
     for name, help_text in MODEL.items():
         add_flag(model, name, help_text, *settings[name])
@@ -327,8 +347,8 @@ def check(settings: Mapping[str, Any]) -> None:
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """The settings of a run.toml: at the top level or in tables [run], [model], [train] and [adapter]. A
-    key that is no setting, one given twice, or a file that is not TOML: ValueError."""
+    """The settings of a run.toml: at the top level or in tables [run], [model], [train], [adapter] and
+    [objective]. A key that is no setting, one given twice, or a file that is not TOML: ValueError."""
     try:
         import tomllib
     except ModuleNotFoundError:  # Python 3.10
@@ -341,8 +361,8 @@ def read_config(path: str) -> dict[str, Any]:
         content = tomllib.loads(data.decode("utf-8-sig"))  # editors on Windows put a mark in front
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a TOML file: {error}") from None
-    tables = {"run": RUN, "train": TRAIN, "model": MODEL, "adapter": ADAPTER}
-    everything = RUN | TRAIN | MODEL | ADAPTER
+    tables = {"run": RUN, "train": TRAIN, "model": MODEL, "adapter": ADAPTER, "objective": OBJECTIVE}
+    everything = RUN | TRAIN | MODEL | ADAPTER | OBJECTIVE
     settings: dict[str, Any] = {}
     for where, values in (("", content), *((key, content[key]) for key in tables if key in content)):
         if not isinstance(values, Mapping):

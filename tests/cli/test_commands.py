@@ -74,7 +74,7 @@ def test_every_field_is_a_flag():
     from inspect import signature
 
     names = {field.name for field in fields(loopos.ModelConfig)} | set(signature(loopos.train).parameters)
-    for name in names - {"model", "data", "callbacks", "adapter", *options.WITHOUT_FLAG}:
+    for name in names - {"model", "data", "callbacks", "adapter", "teacher", *options.WITHOUT_FLAG}:
         assert f"--{name.replace('_', '-')}" in text, name
     for name in options.ADAPTER:
         assert f"--{name.replace('_', '-')}" in text, name
