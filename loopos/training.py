@@ -154,10 +154,10 @@ def train(
     if adapter is None:
         storage.refuse_training("train", model)
     sources = open_data(model, data, eval_data, tokenizer, settings, progress)
-    if sources.labels:
+    if labels := getattr(sources.train, "labels", ()):
         refuse_adapted_classes(adapter)
-        config = replace(config, labels=sources.labels)
-        model = config if isinstance(model, ModelConfig) else model.with_labels(sources.labels, seed=settings.seed)
+        config = replace(config, labels=labels)
+        model = config if isinstance(model, ModelConfig) else model.with_labels(labels, seed=settings.seed)
     if isinstance(model, Model) and sources.tokenizer is not None:
         warn_of_another(model.tokenizer if tokenizer is None else tokenizer, sources.tokenizer, config.vocab_size)
     total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)

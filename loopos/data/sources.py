@@ -32,7 +32,6 @@ class Sources(NamedTuple):
     train: TokenStream | DatasetSource | ExampleRows | ListedRows
     eval: HeldOut | DatasetSource | HeldOutExamples | HeldOutRows | None
     tokenizer: Any
-    labels: tuple[str, ...] = ()  # of a classifier's data
 
 
 def open_sources(
@@ -179,7 +178,7 @@ def _of_task(
     scored = told
     if held_out is not None:
         scored = labelled.read(held_out.value, tokenizer, seq_len=length, **columns | {"labels": told.labels})
-    return Sources(train, HeldOutRows(scored.groups, tokens=eval_tokens, **batches), tokenizer, told.labels)
+    return Sources(train, HeldOutRows(scored.groups, tokens=eval_tokens, **batches), tokenizer)
 
 
 def require_examples(given: Sequence[Source], task: str) -> None:

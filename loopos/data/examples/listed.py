@@ -41,6 +41,11 @@ class ListedRows:
         return len(self._groups)
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes, of texts with a label."""
+        return tuple(self._about.get("labels", ()))
+
+    @property
     def seq_len(self) -> int:
         """Places of the longest row."""
         return max(len(ids) for group in self._groups for ids, _ in group)
