@@ -115,7 +115,7 @@ def train(
     task             "lm": the next token. "dpo": pairs {"prompt", "chosen", "rejected"}, by direct preference
                      optimisation with dpo_beta; the reference is ``teacher``, or the model without its adapter; a batch
                      has batch_size pairs. "classify": {"text", label_column}, a class for each text; a model without a
-                     head of classes is given one for the labels of the data
+                     head of classes is given one for the labels of the data. pack and mask_prompt do nothing then
     teacher          a Model, or "self", which is the model without its adapter: the student learns its answers, at each
                      position whose target counts, as ``distill`` says: a loopos.Distill, or the name of its loss ("kl",
                      "mse", "normalized_mse", "cosine"); None: "kl"
@@ -187,9 +187,9 @@ def train(
         interrupts = stack.enter_context(Interrupts(sigterm=folder.keeps))
         tally = Tally() if checkpoint is None else Tally.resumed(checkpoint.state, step)
         seen = {} if checkpoint is None else checkpoint.state
-        watch = Watch(model, settings.log_every, seen.get("watch"))
-        growth = Growth.of(model.parameters(), seen.get("growth"))
         objective = objective_of(model, teacher, settings)
+        watch = Watch(model, settings.log_every, seen.get("watch"), plain=objective.plain)
+        growth = Growth.of(model.parameters(), seen.get("growth"))
         evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"), objective)
         record = Record(model, identity, sources.train, seen.get("record"))
         observers = folder, tally, watch, growth, evaluation, record, objective, base

@@ -74,10 +74,11 @@ def _sample(view: np.ndarray) -> np.ndarray:
 class Watch:
     """One run's monitor. ``before`` and ``after`` enclose each update; ``findings`` are those of this call."""
 
-    def __init__(self, model: Any, log_every: int, saved: Any = None):
-        """saved: :meth:`state` out of the checkpoint that the run goes on from; None of one that was written before
-        there was a monitor. One that cannot be used is a RuntimeWarning: the monitor then begins anew."""
-        vocab_size = model.config.vocab_size
+    def __init__(self, model: Any, log_every: int, saved: Any = None, *, plain: bool = True):
+        """plain: whether the loss is a cross-entropy over what the model gives. saved: :meth:`state` out of the
+        checkpoint that the run goes on from; None of one that was written before there was a monitor. One that cannot
+        be used is a RuntimeWarning: the monitor then begins anew."""
+        vocab_size = model.config.outputs if plain else 1
         self.findings: list[Alarm] = []
         self._monitor = Monitor(vocab_size=vocab_size if vocab_size > 1 else None)
         self._ratios, self._every = UpdateRatios(model.parameters(trainable=True)), log_every

@@ -215,7 +215,10 @@ class Run:
         with suppress(OSError):
             self.folder.log_bits(self.step + 1, update)
         if not self.objective.replayable:
-            return  # an update is more than its batches and these weights
+            error.add(
+                "No bundle is written: an update with a teacher or a reference is more than its batches and weights"
+            )
+            return
         origins = origins_of(self.sources.train, self.step, self.settings.grad_accum)
         if origin := origin_of(origins, error.birth):
             error.add(origin)

@@ -24,6 +24,7 @@ class CrossEntropy:
     """Next-token cross-entropy, the mean over the targets that count. It is the base of the others too."""
 
     replayable = True  # an update can be done again from its batches and the weights alone
+    plain = True  # the loss is a cross-entropy, which ln of the number of outputs is a measure of
 
     def __init__(self, settings: TrainSettings):
         self.regularization = settings.regularization_lambda
@@ -103,17 +104,31 @@ class Distillation(CrossEntropy):
     """A teacher's answers, at each position whose target counts. One more forward; what the teacher's final norm gives
     is kept of a micro-batch, its logits never but for a tile."""
 
-    replayable = False
+    replayable = plain = False
 
     def __init__(self, settings: TrainSettings, model: Any, teacher: Any):
         super().__init__(settings)
         self._settings = settings.distill.to_dict()
+        self._known: list[float] = []  # the teacher's losses of held-out batches, which are the same each time
+        self._batch = 0
         self._reference = _Reference(model, teacher, "teacher='self' is")
 
     def keywords(self, ids: np.ndarray, targets: np.ndarray, given: Mapping[str, Any]) -> dict[str, Any]:
         with self._reference.ready() as core:
             hidden = core.hidden(ids, given.get("documents"))
         return {"teaching": self._settings | {"hidden": hidden, "teacher": self._reference.core}}
+
+    def begin_scoring(self) -> None:
+        self._batch = 0
+
+    def score(self, core: Any, batch: Batch) -> tuple[float, int, dict[str, float]]:
+        """Of the targets alone, beside the teacher's."""
+        total, count, _ = super().score(core, batch)
+        if self._batch == len(self._known):
+            with self._reference.ready() as teacher:
+                self._known.append(super().score(teacher, batch)[0])
+        self._batch += 1
+        return total, count, {"targets": count, "teacher_loss": self._known[self._batch - 1]}
 
 
 class Preferences(CrossEntropy):
@@ -124,7 +139,7 @@ class Preferences(CrossEntropy):
     with p the model, r the reference, log-probabilities summed over an answer; the mean over pairs. Measured: the mean
     of the margin beta (...), and the share of pairs in which it is above 0."""
 
-    replayable = False
+    replayable = plain = False
 
     def __init__(self, settings: TrainSettings, model: Any, teacher: Any):
         super().__init__(settings)
@@ -215,9 +230,9 @@ class Classes(CrossEntropy):
 
 def means(sums: Mapping[str, float]) -> dict[str, float]:
     """Of sums whose first says of how many they are."""
-    if not sums:
+    (_, count), *rest = sums.items() or (("none", 0),)
+    if not count:
         return {}
-    (_, count), *rest = sums.items()
     return {name: value / count for name, value in rest}
 
 

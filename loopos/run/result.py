@@ -66,6 +66,7 @@ class TrainResult:
 
 def sample_of(source: Any, settings: TrainSettings) -> np.ndarray | None:
     """The first tokens of a stream, copied, so that a result does not keep the data alive; None of a dataset, and of a
-    run whose losses are smoothed, which the entropies of tokens cannot be compared with."""
-    comparable = isinstance(source, TokenStream) and settings.label_smoothing == 0
+    run whose losses are smoothed, or a teacher's too, which the entropies of tokens cannot be compared with."""
+    plain = settings.label_smoothing == 0 and settings.teacher is None and settings.regularization_lambda == 0
+    comparable = isinstance(source, TokenStream) and plain
     return source.ids[:SAMPLE_TOKENS].copy() if comparable else None

@@ -10,7 +10,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from .settings import TrainSettings
 AUTO = "auto"
 MUST_AGREE = ("batch_size", "grad_accum", "seed", "optimizer")
 SHOULD_AGREE = ("weight_decay", "betas", "eps", "max_grad_norm", "label_smoothing")  # may differ, but hardly on purpose
+SHOULD_AGREE += ("task", "dpo_beta", "teacher", "distill", "regularization_lambda")
+_DEFAULTS = {each.name: each.default for each in fields(TrainSettings)}  # of runs before a setting came
 _OPTIMIZER, _SNAPSHOT = "optimizer.", "optimizer.snapshot."  # the store files both beside the weights, not among them
 
 
@@ -75,7 +77,7 @@ class Identity:
                 "Give the same values, or start a new run in another output_dir"
             )
         for name in SHOULD_AGREE:
-            ours, theirs = here["settings"][name], there["settings"].get(name, 0.0)
+            ours, theirs = here["settings"][name], there["settings"].get(name, _DEFAULTS[name])
             if ours != theirs:
                 warnings.warn(
                     f"train: {name} is {checks.shown(ours)} here, {checks.shown(theirs)} in {checkpoint.path}; the run "

@@ -91,20 +91,25 @@ class TrainSettings:
                 self._set(name, checks.count("train", name, getattr(self, name), high=high))
         self._set("optimizer", checks.choice("train", "optimizer", self.optimizer, OPTIMIZERS))
         self._set("on_nonfinite", checks.choice("train", "on_nonfinite", self.on_nonfinite, POLICIES))
+        self._set("seed", checks.integer("train", "seed", self.seed, low=0, high=MAX_SEED))
+        self._set("weight_decay", checks.real("train", "weight_decay", self.weight_decay, low=0))
+        self._set("label_smoothing", checks.real("train", "label_smoothing", self.label_smoothing, low=0, high=1))
         self._set("task", checks.choice("train", "task", self.task, TASKS))
         self._set("dpo_beta", checks.real("train", "dpo_beta", self.dpo_beta, above=0))
         self._set(
             "regularization_lambda", checks.real("train", "regularization_lambda", self.regularization_lambda, low=0)
         )
+        if self.task == "dpo" and self.label_smoothing:
+            raise ValueError(
+                "train: label_smoothing must be 0 with task='dpo', whose loss is made of log-probabilities, got "
+                f"{self.label_smoothing}"
+            )
         if not isinstance(self.label_column, str) or not self.label_column:
             raise TypeError(f"train: label_column must be the name of a column, got {checks.shown(self.label_column)}")
         if self.teacher is not None and self.task == "lm" and self.distill is None:
             self._set("distill", Distill())
         if self.distill is not None:
             self._set("distill", Distill.of(self.distill))
-        self._set("seed", checks.integer("train", "seed", self.seed, low=0, high=MAX_SEED))
-        self._set("weight_decay", checks.real("train", "weight_decay", self.weight_decay, low=0))
-        self._set("label_smoothing", checks.real("train", "label_smoothing", self.label_smoothing, low=0, high=1))
         self._set("eps", checks.real("train", "eps", self.eps, above=0))
         self._set("betas", _two_betas(self.betas))
         if self.max_grad_norm is not None:

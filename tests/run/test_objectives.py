@@ -147,6 +147,34 @@ def test_a_student_goes_on_bit_for_bit(tmp_path):
     rest = run(6, output_dir=tmp_path, resume="auto")
     for name, weight in whole.model.parameters().items():
         np.testing.assert_array_equal(weight, rest.model.parameters()[name])
+    with pytest.warns(UserWarning, match="distill is"):
+        run(7, output_dir=tmp_path, resume="auto", distill="mse")
+
+
+def test_the_teachers_loss_stands_beside_the_students():
+    teacher, student = loopos.Model(CONFIG, seed=1), loopos.Model(CONFIG, seed=2)
+    held_out = TEXT[:200]
+    shape = {"seq_len": 16, "max_steps": 4, "eval_every": 2}
+    history = train(student, TEXT, eval_data=held_out, teacher=teacher, **shape).history
+    scored = [entry for entry in history if "eval_loss" in entry]
+    assert len(scored) == 2
+    alone = train(teacher, TEXT, eval_data=held_out, seq_len=16, max_steps=1, learning_rate=0.0).history[-1][
+        "eval_loss"
+    ]
+    for entry in scored:
+        assert entry["eval_teacher_loss"] == alone
+        assert entry["eval_loss"] != alone
+
+
+def test_what_is_no_cross_entropy_is_not_compared_with_the_vocabulary():
+    """Hidden states may be as far apart as they like, and no entropy of tokens is their measure."""
+    teacher, student = loopos.Model(CONFIG, seed=1), loopos.Model(CONFIG, seed=2)
+    teacher.parameters()["final_norm.weight"][:] = 100
+    result = train(student, TEXT, teacher=teacher, distill="mse", seq_len=16, max_steps=3)
+    assert result.history[0]["loss"] > 1000
+    assert not [finding for finding in result.findings if finding.name == "loss"]
+    assert result.sample is None
+    assert train(loopos.Model(CONFIG), TEXT, seq_len=16, max_steps=1).sample is not None
 
 
 def test_regularisation_is_the_sum_of_squares():
@@ -226,8 +254,12 @@ def test_dpo_with_an_adapter():
 def test_a_number_that_is_not_finite_is_found_in_a_student():
     teacher, student = loopos.Model(CONFIG, seed=1), loopos.Model(CONFIG, seed=2)
     teacher.parameters()["final_norm.weight"][3] = np.inf
-    with pytest.raises(loopos.NonFiniteError, match="teacher"):
+    with pytest.raises(loopos.NonFiniteError, match=r"teacher.*No bundle is written") as caught:
         train(student, TEXT, teacher=teacher, seq_len=16)
+    assert caught.value.birth.tensor == "teacher.logits"
+    with pytest.raises(loopos.NonFiniteError) as caught:
+        train(loopos.Model(CONFIG, seed=2), TEXT, teacher=teacher, distill="mse", seq_len=16)
+    assert caught.value.birth.op == "mse"
 
 
 def test_refusals():
@@ -253,6 +285,8 @@ def test_refusals():
         train(model, TEXT, task="chat")
     with pytest.raises(TypeError, match=r"task='dpo' learns of examples: .*chosen"):
         train(model, TEXT, task="dpo", teacher=copy.deepcopy(model))
+    with pytest.raises(ValueError, match="label_smoothing must be 0 with task='dpo'"):
+        train(model, PAIRS, task="dpo", teacher=copy.deepcopy(model), label_smoothing=0.1)
     for name in ("dpo_beta", "regularization_lambda"):
         with pytest.raises(ValueError, match=f"{name} must be"):
             train(model, TEXT, **{name: -1.0})
