@@ -134,6 +134,13 @@ class ParameterSet {
     p.trainable = trainable;
     selected_anew();
   }
+  /// Whether most numbers of the weights are trainable.
+  bool mostly_trains() const {
+    Index trained = 0, all = 0;
+    for (const auto& p : list_) all += p.size, trained += p.trainable ? p.size : 0;
+    for (const auto& w : stored_) all += w.in * w.out;
+    return 2 * trained > all;
+  }
   /// Another number whenever there may be another set of parameters, or of trainable ones.
   Index selection() const { return selection_; }
   /// Zero gradients for the trainable parameters, unless they are there.

@@ -46,6 +46,8 @@ class Attention {
   std::unique_ptr<Projection<T>>& output_proj() { return o_proj_; }
   bool trains() const { return qkv_proj_->trains() || qk_norm_.trains() || o_proj_->trains(); }
   static constexpr bool kOutputFirst = false;
+  bool recomputes() const { return false; }
+  void recompute(const Pass&, const T*) {}
 
   void plan(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T>) {
     qkv_proj_->plan(arena, pass, keep);

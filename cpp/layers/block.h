@@ -39,6 +39,8 @@ class Block {
   Rows<T> output() const { return mlp_.output(); }
   bool parallel() const { return config_.parallel; }
   bool post_norms() const { return config_.placement.post; }
+  /// Numbers a row that Keep::least does without.
+  Index repeated_width() const { return mlp_.inner().up_width(); }
 
   /// From now on what attention adds modulates the input of the feed-forward, until unmodulate.
   void modulate(ParameterSet<T>& set, const ModulationConfig& config) {

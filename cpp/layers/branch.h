@@ -44,7 +44,7 @@ class Branch {
   /// x, skip: (rows, C). shared: where the output goes; memory of its own where that is empty.
   void plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work, Rows<T> x, Rows<T> skip,
             Rows<T> shared) {
-    recompute_ = keep == Keep::costly && placement_.pre;
+    recompute_ = shares(keep) && placement_.pre;
     x_ = normed_ = x;
     skip_ = skip;
     if (placement_.pre) {
@@ -96,6 +96,10 @@ class Branch {
       post_.backward(pass, raw_.at(pass), dbranch(pass), nullptr, draw_.at(pass));
       due([&] { post_gradients(pass); });
     }
+    if (inner_.recomputes()) {
+      if (recompute_) pre_.recompute(pass, x_.at(pass), normed_.at(pass));
+      inner_.recompute(pass, normed_.at(pass));
+    }
     if (Inner<T>::kOutputFirst) due([&] { output_gradients(pass); });
     inner_.backward(pass, dinner(pass), dnormed);
     if (!Inner<T>::kOutputFirst) due([&] { output_gradients(pass); });
@@ -136,7 +140,8 @@ class Branch {
   // Gradients of parameters, each of the whole batch.
   void output_gradients(const Pass& pass) { inner_.output_gradients(pass, dinner(pass)); }
   void input_gradients(const Pass& pass) {  // behind a modulation the projection is frozen: it needs no other input
-    if (recompute_ && inner_.input_proj()->trains()) pre_.recompute(pass, x_.at(pass), normed_.at(pass));
+    if (recompute_ && !inner_.recomputes() && inner_.input_proj()->trains())
+      pre_.recompute(pass, x_.at(pass), normed_.at(pass));
     inner_.input_gradients(pass, normed_.at(pass));
   }
   void pre_gradients(const Pass& pass) { pre_.parameter_gradients(pass, x_.at(pass), dnormed_.at(pass)); }

@@ -34,7 +34,9 @@ class Head {
 
   /// Rows whose logits are held at once, of a pass over this many; and whether that is all of them.
   Index tile(Index rows) const {
-    return std::min(rows, std::max(kTileRows, kTileBytes / static_cast<Index>(sizeof(T)) / vocab_));
+    const Index most = std::max(kTileRows, kTileBytes / static_cast<Index>(sizeof(T)) / vocab_),
+                tiles = std::max<Index>(1, (rows + most - 1) / most);
+    return (rows + tiles - 1) / tiles;  // even ones: a last one of a few rows would be slow
   }
   bool one_tile(Index rows) const { return tile(rows) == rows; }
 
@@ -117,7 +119,7 @@ class Head {
   }
 
  private:
-  static constexpr Index kTileBytes = Index{64} << 20;  // of logits at most, but for
+  static constexpr Index kTileBytes = Index{16} << 20;  // of logits at most, but for
   static constexpr Index kTileRows = 16;                // so few rows that the products would be slow
 
   /// Rows `first` to `first` + `rows` of a pass, the first of which is row `at` of the batch.

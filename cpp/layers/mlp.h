@@ -34,34 +34,48 @@ class Mlp {
   /// The activation's result, if it was not kept, stands where backward puts its gradient.
   static constexpr bool kOutputFirst = true;
 
-  /// Keep::costly: the activation's result goes to `hidden`, which is free when it is wanted, and is recomputed.
+  /// The activation's result, unless it is kept, goes to `hidden`, which is free when it is wanted, and is recomputed.
+  /// Keep::least: so does what the up projection gives, behind it.
   void plan(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T> hidden) {
     up_proj_->plan(arena, pass, keep);
     down_proj_->plan(arena, pass, keep);
-    before_ = take_rows(arena, pass, up_);
-    after_ = keep == Keep::costly ? hidden.behind(pass, 0, config_.hidden) : take_rows(arena, pass, config_.hidden);
+    recompute_up_ = keep == Keep::least;
+    before_ = recompute_up_ ? hidden.behind(pass, config_.hidden, up_) : take_rows(arena, pass, up_);
+    after_ = shares(keep) ? hidden.behind(pass, 0, config_.hidden) : take_rows(arena, pass, config_.hidden);
     slope_ = keep != Keep::nothing && !gated() && !pass.probe;
     recompute_ = keep == Keep::costly && down_proj_->trains();
   }
 
-  /// Numbers a row of `hidden` that backward needs: the gradient of the activation's result, and behind it, unless it
-  /// can take its place or is kept, that of its arguments, and, unless they are kept, the projections' own.
+  /// Numbers a row of `hidden` that backward needs: the gradient of the activation's result; behind it, for a trace, that
+  /// of its arguments, which else takes their place, or those themselves; and, unless they are kept, the projections' own.
   Index hidden_width(const Pass& pass, Keep keep) const {
     if (keep == Keep::all) return config_.hidden;
-    return (in_place(pass) ? 0 : config_.hidden) + up_ + up_proj_->gradient_width() + down_proj_->gradient_width();
+    return config_.hidden + behind(pass, keep) + up_proj_->gradient_width() + down_proj_->gradient_width();
   }
   void plan_gradients(Arena<T>& arena, const Pass& pass, Keep keep, Rows<T> hidden) {
     dafter_ = hidden;
-    GradientRows<T> rows(arena, pass, keep, hidden, in_place(pass) ? 0 : config_.hidden);
-    dbefore_ = rows.take(up_);
+    GradientRows<T> rows(arena, pass, keep, hidden, config_.hidden + behind(pass, keep));
+    dbefore_ = pass.probe ? hidden.behind(pass, config_.hidden, up_) : before_;
     up_proj_->plan_gradients(rows.take(up_proj_->gradient_width()), false);
-    down_proj_->plan_gradients(rows.take(down_proj_->gradient_width()), kOutputFirst && keep == Keep::costly);
+    down_proj_->plan_gradients(rows.take(down_proj_->gradient_width()), kOutputFirst && shares(keep));
+  }
+
+  /// Numbers a row that Keep::least does without.
+  Index up_width() const { return up_; }
+  /// Whether recompute is to be called before a backward.
+  bool recomputes() const { return recompute_up_; }
+  /// x as it was given to forward.
+  void recompute(const Pass& pass, const T* x) {
+    T *before = before_.at(pass), *after = after_.at(pass);
+    up_proj_->forward(pass, x, nullptr, before);
+    activate(pass, before, after, slope_);
+    site_.recomputed(pass, op(), "y", after, config_.hidden);
   }
 
   void forward(const Pass& pass, const T* x, const T* residual, T* out) {
     T *before = before_.at(pass), *after = after_.at(pass);
     up_proj_->forward(pass, x, nullptr, before);
-    activate(pass, before, after, slope_ && !recompute_);
+    activate(pass, before, after, slope_ && !recompute_ && !recompute_up_);
     site_.see(pass, "forward", op(), "y", after, config_.hidden, [&](Operands& o) { operands(o, before); });
     down_proj_->forward(pass, after, residual, out);
   }
@@ -97,7 +111,7 @@ class Mlp {
 
  private:
   bool gated() const { return config_.activation.gated; }
-  bool in_place(const Pass& pass) const { return !gated() && !pass.probe; }
+  Index behind(const Pass& pass, Keep keep) const { return pass.probe || keep == Keep::least ? up_ : 0; }
   const char* op() const { return config_.activation.op; }
 
   /// with_slope: the activation's slope takes the place of its argument.
@@ -121,8 +135,9 @@ class Mlp {
   MlpConfig config_{};
   Index up_ = 0;  // columns of what the up projection gives: hidden, or twice that when gated
   std::unique_ptr<Projection<T>> up_proj_, down_proj_;
-  bool recompute_ = false;  // the activation's result is not kept for the gradients of the down projection
-  bool slope_ = false;      // when backward begins, before_ holds the activation's slope and no more its argument
+  bool recompute_ = false;     // the activation's result is not kept for the gradients of the down projection
+  bool recompute_up_ = false;  // nor is its argument kept for backward
+  bool slope_ = false;         // when backward begins, before_ holds the activation's slope and no more its argument
   Rows<T> before_, after_, dafter_, dbefore_;
 };
 

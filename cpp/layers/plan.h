@@ -10,9 +10,15 @@
 
 namespace loopos {
 
-/// What layers keep of their forward pass: nothing, where no backward follows; what is costly, where the rest is
-/// recomputed when a parameter's gradient needs it; or all of it.
-enum class Keep { nothing, costly, all };
+/// What layers keep of their forward pass: nothing, where no backward follows; the least, where backward repeats the up
+/// projection of a feed-forward, too; what is costly, where the rest is recomputed when a parameter's gradient needs it;
+/// or all of it. What is recomputed has the same bits.
+enum class Keep { nothing, least, costly, all };
+
+/// Whether blocks share the workspace of what is not kept.
+inline bool shares(Keep keep) {
+  return keep == Keep::least || keep == Keep::costly;
+}
 
 /// An array of the whole batch in the arena, `width` numbers a row. A pass over a part of the batch works on its rows.
 template <class T>

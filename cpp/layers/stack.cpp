@@ -101,18 +101,44 @@ void Stack<T>::lay_out(Arena<T>& arena, const Pass& pass) {
 /// Products of fewer rows than kRows would be slow.
 template <class T>
 Index Stack<T>::sequences_at_once(const Pass& batch, bool training) {
-  constexpr Index kBytes = Index{192} << 20, kRows = 256;
+  constexpr Index kRows = 256;
   const Index least = (kRows + batch.time - 1) / batch.time;
   if (batch.batch <= least || batch.probe) return batch.batch;
-  const Plan whole = plan_of(batch, training);
-  if (whole.part > 0 || whole == plan_) return batch.batch;
+  if (plan_of(batch, training).part > 0) return batch.batch;
+  return std::max(least, kMost / std::max<Index>(1, sequence_size(batch, training)));
+}
+
+/// The numbers that a pass over one sequence takes, no block repeated. Logits have a bound of their own.
+template <class T>
+Index Stack<T>::sequence_size(const Pass& batch, bool training) {
   Pass one = batch.group(0, 1);
-  one.scored = one.compared = false;  // logits have a bound of their own
+  one.scored = one.compared = false;
   if (const Plan plan = plan_of(one, training); !(plan == measured_)) {
-    measured_size_ = measure(one, training);
+    measured_size_ = lay_out_nowhere(one, plan);
     measured_ = plan;
   }
-  return std::max(least, kBytes / static_cast<Index>(sizeof(T)) / std::max<Index>(1, measured_size_));
+  return measured_size_;
+}
+
+/// How many blocks keep the least: as many as bring the pass within kMost, or all. No bit depends on it. It takes an
+/// eighth of the time at most where all weights train. It would take more where few do, as with adapters; they have no
+/// gradients and moments of the other weights to hold, and keep what is costly.
+template <class T>
+Index Stack<T>::repeated_blocks(const Pass& pass, const Plan& plan) {
+  if (!plan.training || plan.part > 0 || pass.probe || !set_.mostly_trains()) return 0;
+  Index excess = pass.batch * sequence_size(pass, true) - kMost, count = 0;
+  for (auto block = blocks_.begin() + plan.lowest; block != blocks_.end() && excess > 0; ++block, ++count) {
+    if (block->modulation()) return 0;  // what its up projection is given is not kept
+    excess -= pass.rows() * block->repeated_width();
+  }
+  return count;
+}
+
+template <class T>
+typename Stack<T>::Plan Stack<T>::whole_plan(const Pass& pass, bool training) {
+  Plan plan = plan_of(pass, training);
+  plan.repeated = repeated_blocks(pass, plan);
+  return plan;
 }
 
 template <class T>
@@ -124,8 +150,8 @@ Index Stack<T>::group_size(const Pass& batch, bool training) {
 
 template <class T>
 void Stack<T>::prepare(const Pass& pass, bool training) {
+  const Plan plan = whole_plan(pass, training);
   place(pass);
-  const Plan plan = plan_of(pass, training);
   if (plan == plan_) return;
   plan_ = plan;
   try {
@@ -139,8 +165,13 @@ void Stack<T>::prepare(const Pass& pass, bool training) {
 
 template <class T>
 Index Stack<T>::measure(const Pass& pass, bool training) {
+  return lay_out_nowhere(pass, whole_plan(pass, training));
+}
+
+template <class T>
+Index Stack<T>::lay_out_nowhere(const Pass& pass, const Plan& plan) {
   place(pass);
-  plan_ = plan_of(pass, training);
+  plan_ = plan;
   Arena<T> without_memory;
   lay_out(without_memory, pass);
   plan_ = Plan();  // what was laid out lies nowhere: the next pass plans anew
@@ -191,9 +222,9 @@ void Stack<T>::plan_activations(Arena<T>& arena, const Pass& pass) {
   if (plan_.lowest > 0) work_.stream = rows();
   if (keep() == Keep::costly) work_.normed = rows();
   if (plan_.training) {
-    Index width = 0, mapping = 0;
+    Index width = 0, mapping = 0, number = 0;
     for (const auto& block : blocks_) {
-      width = std::max(width, block.hidden_width(pass, keep()));
+      width = std::max(width, block.hidden_width(pass, keep_of(number++)));
       if (block.modulation()) mapping = std::max(mapping, block.modulation()->workspace_width());
     }
     work_.hidden = take_rows(arena, pass, width);
@@ -209,7 +240,7 @@ void Stack<T>::plan_activations(Arena<T>& arena, const Pass& pass) {
     const bool trained = number >= plan_.lowest;
     if (!trained) arena.release(mark);  // blocks that keep nothing share their memory, each part its rows of it
     if (number == plan_.lowest) free_blocks();
-    block.plan(arena, pass, trained ? keep() : Keep::nothing, work_, flow);
+    block.plan(arena, pass, keep_of(number), work_, flow);
     flow = block.output();
     ++number;
   }
@@ -235,8 +266,9 @@ void Stack<T>::plan_gradients(Arena<T>& arena, const Pass& pass) {
     if (any(&Block<T>::parallel)) work_.dmiddle = rows();
   }
   ends_.plan_gradients(arena, pass, work_);
+  auto number = static_cast<Index>(blocks_.size());
   for (auto block = blocks_.rbegin(); block != blocks_.rend() - plan_.lowest; ++block)
-    dinput_ = block->plan_gradients(arena, pass, keep(), work_, dinput_);
+    dinput_ = block->plan_gradients(arena, pass, keep_of(--number), work_, dinput_);
 }
 
 template <class T>

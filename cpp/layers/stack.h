@@ -3,7 +3,8 @@
 //
 // Small models go in parts: one thread takes a few sequences through all layers, forward and backward, and the weights
 // are packed beforehand. Others go as a whole: the operations are cut between threads, and activations that are cheap
-// are recomputed in backward. The bits are the same.
+// are recomputed in backward. Of a large batch as few sequences go at once as keep a bound on memory; where one alone
+// holds more, backward repeats the up projection of as many blocks as it takes. The bits are the same.
 //
 // Backward ends below the lowest block with a trainable parameter; blocks below it keep nothing.
 #pragma once
@@ -95,12 +96,12 @@ class Stack {
 
  private:
   struct Plan {
-    Index batch = -1, time = -1, part = 0, lowest = 0, selection = 0;
+    Index batch = -1, time = -1, part = 0, lowest = 0, repeated = 0, selection = 0;
     bool training = false, dropout = false, probed = false, scored = false, compared = false;
     bool operator==(const Plan& o) const {
-      return batch == o.batch && time == o.time && part == o.part && lowest == o.lowest && selection == o.selection &&
-             training == o.training && dropout == o.dropout && probed == o.probed && scored == o.scored &&
-             compared == o.compared;
+      return batch == o.batch && time == o.time && part == o.part && lowest == o.lowest && repeated == o.repeated &&
+             selection == o.selection && training == o.training && dropout == o.dropout && probed == o.probed &&
+             scored == o.scored && compared == o.compared;
     }
   };
   struct Packing {  // columns of one packed weight, the work of one task
@@ -108,11 +109,21 @@ class Stack {
     Index begin, end;
   };
 
+  /// Numbers of activations that a pass is to hold at most.
+  static constexpr Index kMost = (Index{98} << 20) / static_cast<Index>(sizeof(T));
+
   Plan plan_of(const Pass& pass, bool training);
   void lay_out(Arena<T>& arena, const Pass& pass);
   Index sequences_at_once(const Pass& batch, bool training);
   bool in_parts() const { return plan_.part > 0; }
   Keep keep() const { return !plan_.training ? Keep::nothing : in_parts() ? Keep::all : Keep::costly; }
+  Keep keep_of(Index block) const {
+    return block < plan_.lowest ? Keep::nothing : block < plan_.lowest + plan_.repeated ? Keep::least : keep();
+  }
+  Index sequence_size(const Pass& batch, bool training);
+  Index repeated_blocks(const Pass& pass, const Plan& plan);
+  Plan whole_plan(const Pass& pass, bool training);
+  Index lay_out_nowhere(const Pass& pass, const Plan& plan);
   void each_weight(const WeightVisitor<T>& visitor);
   Index sequences_per_part(const Pass& pass);
   Index lowest_trained() const;
