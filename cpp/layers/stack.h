@@ -3,8 +3,8 @@
 //
 // Small models go in parts: one thread takes a few sequences through all layers, forward and backward, and the weights
 // are packed beforehand. Others go as a whole: the operations are cut between threads, and activations that are cheap
-// are recomputed in backward. Of a large batch as few sequences go at once as keep a bound on memory; where one alone
-// holds more, backward repeats the up projection of as many blocks as it takes. The bits are the same.
+// are recomputed in backward. The bits are the same. Of a large batch only as many sequences go at once as fit a bound on
+// memory; where one alone holds more, backward repeats the up projection of as many blocks as it takes.
 //
 // Backward ends below the lowest block with a trainable parameter; blocks below it keep nothing.
 #pragma once
