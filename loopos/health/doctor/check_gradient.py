@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from loopos.adapters.parts import A, B, Part
 from loopos.data.batches import IGNORE
 from loopos.gradients.gradcheck import gradcheck
 from loopos.trainable import trainable_of
@@ -59,8 +60,12 @@ def reach(patient: Patient) -> Check:
     if ids.shape[1] == 1:  # the softmax over one key is 1, whatever q and k
         norms = (".q_norm.weight", ".k_norm.weight")
         silent = [part for part in silent if part[1] not in ("q", "k") and not part[0].endswith(norms)]
+    waiting = _waiting(patient.model)
+    silent = [part for part in silent if part[0] not in waiting]
     unused = unused_rows(patient, gradients)
-    measured = f"{seen - len(silent)} of {seen} parts have a gradient"
+    measured = f"{seen - len(silent) - len(waiting)} of {seen} parts have a gradient"
+    if waiting:
+        measured += f", {len(waiting)} matrices A of an adapter will have one when their B, now 0, has moved"
     if unused["unreached"]:
         measured += f"; rows that the batch uses have none in {listed(unused['unreached'])}"
         return Check(name, measured, expected, FAIL, "the backward of the embedding is missing or writes elsewhere")
@@ -86,6 +91,13 @@ def reach(patient: Patient) -> Check:
         return Check(name, f"{measured}; none for {named}", expected, FAIL, advice)
     advice = "something after them starts at zero; after one update the gradient reaches them"
     return Check(name, f"{measured}; none yet for {named}", expected, WARN, advice)
+
+
+def _waiting(model: Any) -> set[str]:
+    """The matrices A of an adapter whose B is 0, as it is at first: their gradient is 0 with it."""
+    parts = [each for each in getattr(model, "adapter_parts", ()) if isinstance(each, Part)]
+    views = model.parameters() if parts else {}
+    return {f"{each.name}.{A}" for each in parts if not views[f"{each.name}.{B}"].any()}
 
 
 def unused_rows(patient: Patient, gradients: Mapping[str, np.ndarray]) -> dict[str, list[str]]:

@@ -219,3 +219,18 @@ def test_gradients_that_die_on_the_way_back(config, patient):
     check = check_gradient.backward_growth(patient(broken(change)(config(n_layer=6))))
     assert check.verdict == FAIL
     assert "the signal dies away" in check.advice
+
+
+def test_matrices_that_wait_for_their_other_half_are_no_fault(family, patient, batch, monkeypatch):
+    """A's gradient is 0 as long as B is, which is where LoRA begins: nothing has to be moved to know it."""
+    model = loopos.Model(family)
+    model.add_adapter(loopos.LoRA(2))
+    halves = len(model.adapter_parts)
+    with monkeypatch.context() as m:
+        m.setattr(check_gradient, "_loss_moves", None)
+        check = check_gradient.reach(patient(model, [batch(family)]))
+    assert check.verdict == OK, check
+    assert f"{halves} of {2 * halves} parts have a gradient, {halves} matrices A of an adapter will" in check.measured
+    for view in model.adapter_parameters().values():
+        view[...] = 0  # where A is 0 too, B has no gradient either, now and later
+    assert check_gradient.reach(patient(model, [batch(family)])).verdict == FAIL
