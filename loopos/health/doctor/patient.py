@@ -146,10 +146,11 @@ class Patient:
     @contextmanager
     def restored(self, model: Any = None) -> Iterator[dict[str, np.ndarray]]:
         """Inside, the weights may change; afterwards every bit is back. Gives the copies of before: under an adapter,
-        whose base is frozen and large, of the adapter alone."""
+        whose base is large and which loopos.train never moves, of the adapter alone."""
         model = self.model if model is None else model
         with getattr(model, "lock", None) or nullcontext():
-            views = model.parameters() if getattr(model, "adapter", None) is None else trainable_of(model)
+            frozen = getattr(model, "adapter", None) is not None and not self.own_trainer
+            views = trainable_of(model) if frozen else model.parameters()
             saved = {name: view.copy() for name, view in views.items()}
             try:
                 yield saved
