@@ -71,6 +71,24 @@ def test_without_the_repair_the_claims_of_it_fail(name):
     assert "every claim" not in result.stdout
 
 
+@LONG_TRAINING
+def test_case_3_in_the_engine():
+    """The modulated adapter itself: gates, growth, NaN, distillation, skipped batches."""
+    name = "modulated_adapter.py"
+    result, broken = run(name), run(name, "--skip-fix")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "every claim was measured true in this run" in result.stdout
+    for said in (
+        "30 layers, document: gates multiply up to 1.79e-04, feed-forwards are given 0.750 of their input",
+        "signal-explodes (certain)",
+        "op multiply: products of layer 3",
+        "verdict of a trend test over 80 losses: learning",
+    ):
+        assert said in result.stdout
+    assert broken.returncode == 1
+    assert re.match(r"refuted in this run: held-out perplexity .* of the teacher, .* of the student", broken.stderr)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_files_stay_small(name):
     assert len((FOLDER / name).read_text().splitlines()) <= 160
