@@ -27,7 +27,9 @@ void bind_adapter(py::class_<Class>& c) {
        arg("parts"),
        "Adds low-rank parts to projections and freezes the model's own parameters. parts: dicts of projection "
        "(blocks.0.attn.qkv_proj), name (of its parameters, before .lora_A and .lora_B), first and rows (of the "
-       "projection's output), rank, scale, and dropout (of its input in training steps). A and B begin as 0.")
+       "projection's output), rank, scale, dropout (of its input in training steps), and dora (False unless given: "
+       "with True there is "
+       ".lora_magnitude, too). A and B begin as 0, magnitudes as the lengths of the weight's rows.")
       .def(
           "add_modulation",
           [](Class& self, Index rank, const std::string& gate, double additive_scale, bool safe_mode) {

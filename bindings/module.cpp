@@ -85,6 +85,7 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_dropout(ops);
   bind::bind_linear(ops);
   bind::bind_low_rank(ops);
+  bind::bind_dora(ops);
   bind::bind_stored(ops);
   bind::bind_norm(ops);
   bind::bind_global_norm(ops);

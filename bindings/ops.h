@@ -11,6 +11,7 @@ void bind_attention(py::module_& ops);
 void bind_cross_entropy(py::module_& ops);
 void bind_activation(py::module_& ops);
 void bind_modulate(py::module_& ops);
+void bind_dora(py::module_& ops);
 void bind_dropout(py::module_& ops);
 void bind_linear(py::module_& ops);
 void bind_low_rank(py::module_& ops);

@@ -55,7 +55,7 @@ class TransformerF32:
 
     def add_adapter(self, parts: list) -> None:
         """
-        Adds low-rank parts to projections and freezes the model's own parameters. parts: dicts of projection (blocks.0.attn.qkv_proj), name (of its parameters, before .lora_A and .lora_B), first and rows (of the projection's output), rank, scale, and dropout (of its input in training steps). A and B begin as 0.
+        Adds low-rank parts to projections and freezes the model's own parameters. parts: dicts of projection (blocks.0.attn.qkv_proj), name (of its parameters, before .lora_A and .lora_B), first and rows (of the projection's output), rank, scale, dropout (of its input in training steps), and dora (False unless given: with True there is .lora_magnitude, too). A and B begin as 0, magnitudes as the lengths of the weight's rows.
         """
 
     def add_modulation(
@@ -288,7 +288,7 @@ class TransformerF64:
 
     def add_adapter(self, parts: list) -> None:
         """
-        Adds low-rank parts to projections and freezes the model's own parameters. parts: dicts of projection (blocks.0.attn.qkv_proj), name (of its parameters, before .lora_A and .lora_B), first and rows (of the projection's output), rank, scale, and dropout (of its input in training steps). A and B begin as 0.
+        Adds low-rank parts to projections and freezes the model's own parameters. parts: dicts of projection (blocks.0.attn.qkv_proj), name (of its parameters, before .lora_A and .lora_B), first and rows (of the projection's output), rank, scale, dropout (of its input in training steps), and dora (False unless given: with True there is .lora_magnitude, too). A and B begin as 0, magnitudes as the lengths of the weight's rows.
         """
 
     def add_modulation(
@@ -814,6 +814,39 @@ class ops:
         Gradient of cross_entropy with respect to logits, dlogits (N, V); the same options as cross_entropy.
 
         dloss: a number for reduction "mean" and "sum", an array (N,) of the dtype of logits for "none". Ignored rows have gradient zero.
+        """
+
+    @staticmethod
+    def dora(
+        x: typing.Any,
+        weight: typing.Any,
+        a: typing.Any,
+        b: typing.Any,
+        magnitude: typing.Any,
+        bias: typing.Any = None,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    ) -> typing.Any:
+        """
+        A linear layer adapted by DoRA (Liu et al. 2024): y = m / c * (x (weight + scale b a)^T) + bias, c the lengths of the rows of weight + scale b a.
+
+        x: (..., I); weight: (O, I); a: (R, I); b: (O, R); magnitude m: (O,); bias: (O,) or None; scale: a finite number. Returns y (..., O). A row of
+        length 0 gives inf or NaN.
+        """
+
+    @staticmethod
+    def dora_backward(
+        dy: typing.Any,
+        x: typing.Any,
+        weight: typing.Any,
+        a: typing.Any,
+        b: typing.Any,
+        magnitude: typing.Any,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    ) -> tuple:
+        """
+        (dx, da, db, dmagnitude) of dora for dy (..., O), with c taken as a constant, as in the paper; weight is frozen.
         """
 
     @staticmethod

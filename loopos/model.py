@@ -284,6 +284,8 @@ class Model(Classes, Companions, Adaptable):
         source = {**state, **{name: np.array(state[name]) for name in overlapping}}
         for name, view in views.items():
             view[...] = source[name]
+        if self.adapter is not None:
+            self._core.adapter_enabled(True)  # what it knows of the weights is no longer so
         if not self._training:
             self._record = None  # these are the numbers of something else
 

@@ -4,83 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from low_rank_parts import SIZE, adapt, batch, merged, model_of, parts_of
 from variants import LLAMA, VARIANTS
 
 import loopos
 
-SIZE = {"vocab_size": 19, "context_length": 70, "n_layer": 2, "n_head": 4, "d_model": 16}
-
-
-def model_of(options=LLAMA, dtype="float32", weights=None, **more):
-    model = loopos.Model(loopos.ModelConfig(**{**SIZE, **options, **more}), seed=1, dtype=dtype, weights=weights)
-    rng = np.random.default_rng(0)
-    for view in model.parameters().values():
-        view += (0.1 * rng.standard_normal(view.shape)).astype(view.dtype)
-    return model
-
-
-def projections(model):
-    """Name to (out, in) of every projection of the blocks."""
-    names = {name: view.shape for name, view in model.parameters().items()}
-    names |= {each["name"]: each["shape"] for each in model._core.stored()}
-    return {n.removesuffix(".weight"): s for n, s in names.items() if n.endswith("proj.weight")}
-
-
-def parts_of(model, rank=3, scale=0.5, dropout=0.0, only=""):
-    """A part for each of q, k, v, for gate and up, and for the rest; with gaps that no part acts on."""
-    found, config = [], model.config
-    head = config.head_width
-    queries, keys = config.n_head * head, config.n_kv_head * head
-    for projection, (out, _) in projections(model).items():
-        room, _, name = projection.rpartition(".")
-        cuts = {name: (0, out)}
-        if name == "qkv_proj":
-            cuts = {"q_proj": (0, queries), "k_proj": (queries, keys), "v_proj": (queries + keys, keys - 1)}
-        if name == "gate_up_proj":
-            cuts = {"gate_proj": (0, out // 2), "up_proj": (out // 2, out // 2)}
-        for i, (cut, (first, rows)) in enumerate(cuts.items()):
-            part = {"projection": projection, "name": f"{room}.{cut}", "first": first, "rows": rows}
-            found.append(part | {"rank": rank + i, "scale": scale, "dropout": dropout})
-    return [part for part in found if only in part["name"]]
-
-
-def adapt(model, parts=None, seed=3, size=0.3, **options):
-    parts = parts_of(model, **options) if parts is None else parts
-    model._core.add_adapter(parts)
-    rng = np.random.default_rng(seed)
-    for view in model.parameters(trainable=True).values():
-        view[:] = size * rng.standard_normal(view.shape)
-    return parts
-
-
-def batch(rows, time, seed=0):
-    return np.random.default_rng(seed).integers(0, SIZE["vocab_size"], (2, rows, time))
-
-
-def merged(model, parts):
-    """The same model without an adapter: W + scale B A, in float64."""
-    own = model.parameters()
-    state = {name: view.astype(np.float64) for name, view in own.items() if "lora_" not in name}
-    for part in parts:
-        a, b = (own[f"{part['name']}.lora_{m}"].astype(np.float64) for m in "AB")
-        rows = slice(part["first"], part["first"] + part["rows"])
-        state[part["projection"] + ".weight"][rows] += part["scale"] * b @ a
-    other = loopos.Model(model.config, dtype="float64")
-    other.load_state_dict(state)
-    return other
-
-
 ALL = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 
 
+DORA = pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+
+
 @ALL
-def test_it_computes_what_the_sum_of_the_weights_does(options):
+@DORA
+def test_it_computes_what_the_sum_of_the_weights_does(options, dora):
     ids, targets = batch(3, 20)
     for dtype, limit in (("float64", 1e-12), ("float32", 2e-5)):
         model = model_of(options, dtype)
         plain = model.forward(ids)
-        parts = adapt(model)
-        want = merged(model, parts)
+        parts = adapt(model, dora=dora)
+        want = merged(model, parts)[0]
         logits = model.forward(ids)
         assert np.abs(logits - plain).max() > 0.1
         np.testing.assert_allclose(logits, want.forward(ids), rtol=0, atol=limit)
@@ -112,11 +55,12 @@ def test_every_gradient(options, rows):
         loopos.gradcheck(wide, (ids, targets))
 
 
+@DORA
 @pytest.mark.parametrize("options", [LLAMA, {}, VARIANTS["gemma3"]], ids=["llama", "gpt2", "gemma3"])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_in_parts_as_a_whole_and_watched_the_bits_are_the_same(options, dropout, thread_count):
+def test_in_parts_as_a_whole_and_watched_the_bits_are_the_same(options, dropout, dora, thread_count):
     model, (ids, targets) = model_of(options, dropout=0.1), batch(8, 33)
-    adapt(model, dropout=dropout)
+    adapt(model, dropout=dropout, dora=dora)
     found = []
 
     def note():
@@ -145,29 +89,31 @@ def test_a_batch_in_groups_gives_the_same(thread_count):
         np.testing.assert_allclose(g, whole[name], rtol=0, atol=1e-13)
 
 
+@DORA
 @pytest.mark.parametrize("weights", ["bfloat16", "int8"])
-def test_on_a_base_that_is_stored_small(weights):
+def test_on_a_base_that_is_stored_small(weights, dora):
     """As on a float32 base of the same numbers, bit by bit."""
     ids, targets = batch(2, 40)
     small = loopos.Model(loopos.ModelConfig(**SIZE, **LLAMA), seed=1, weights=weights)
     plain = loopos.Model(loopos.ModelConfig(**SIZE, **LLAMA), seed=1)
     plain.load_state_dict({n: np.asarray(w).copy() for n, w in loopos.storage.all_weights(small._core).items()})
     for model in (small, plain):
-        adapt(model)
+        adapt(model, dora=dora)
     assert small.forward(ids).tobytes() == plain.forward(ids).tobytes()
     (loss, gradients), (other, others) = small.loss_and_grads(ids, targets), plain.loss_and_grads(ids, targets)
     assert loss == other
     assert {n: g.tobytes() for n, g in gradients.items()} == {n: g.tobytes() for n, g in others.items()}
 
 
-def test_generation_with_a_cache_is_what_a_whole_forward_gives():
+@DORA
+def test_generation_with_a_cache_is_what_a_whole_forward_gives(dora):
     model = model_of()
     ids = batch(2, 5)[0]
     before = model.generate(ids, 20, temperature=0.0)
-    parts = adapt(model)
+    parts = adapt(model, dora=dora)
     tokens = model.generate(ids, 20, temperature=0.0)
     assert (tokens != before).any()
-    want = merged(model, parts).generate(ids, 20, temperature=0.0)
+    want = merged(model, parts)[0].generate(ids, 20, temperature=0.0)
     np.testing.assert_array_equal(tokens, want)
     core = model._core
     core.start_generation(2, 30)
@@ -177,14 +123,15 @@ def test_generation_with_a_cache_is_what_a_whole_forward_gives():
         core.next_logits(ids)
 
 
-def test_removed_all_is_as_before():
+@DORA
+def test_removed_all_is_as_before(dora):
     model, (ids, targets) = model_of(), batch(4, 33)
     model.freeze("blocks.0.*")
     loss, gradients = model.loss_and_grads(ids, targets)
     planned = model._core.workspace_bytes(4, 33, True), model._core.workspace_bytes(400, 33, False)
     names, frozen = list(model.parameters()), list(model.parameters(trainable=False))
     for _ in range(2):
-        adapt(model)
+        adapt(model, dora=dora)
         assert list(model.parameters())[: len(names)] == names
         assert list(model.parameters(trainable=False)) == names
         assert model._core.workspace_bytes(400, 33, False) > planned[1]
@@ -211,10 +158,11 @@ def test_switched_off_it_has_no_gradient():
     assert all(not g.any() for g in model._core.gradients().values())
 
 
-@pytest.mark.parametrize("frozen", ["*lora_A", "*lora_B", "*down_proj*", "blocks.0.*", "*"])
-def test_a_frozen_matrix_changes_no_gradient_of_the_rest(frozen):
-    model, (ids, targets) = model_of(), batch(4, 33)
-    adapt(model)
+@pytest.mark.parametrize("frozen", ["*lora_A", "*lora_B", "*lora_magnitude", "*down_proj*", "blocks.0.*", "*"])
+@pytest.mark.parametrize("rows", [8, 1])
+def test_a_frozen_matrix_changes_no_gradient_of_the_rest(frozen, rows):
+    model, (ids, targets) = model_of(), batch(rows, 33)
+    adapt(model, dora=True)
     free = model.loss_and_grads(ids, targets)[1]
     for name in model.freeze(frozen):
         free.pop(name, None)
@@ -297,6 +245,7 @@ def test_a_birth_is_told():
         ({"dropout": 0.5}, "share their input and its dropout"),
         ({"name": "blocks.0.attn.k_proj"}, "there would be two parameters blocks.0.attn.k_proj.lora_A"),
         ({"shape": 3}, "got also 'shape'"),
+        ({"dora": 1.5}, "'dora' of a part must be a bool, got 1.5"),
         ({"rank": "8"}, "'rank' of a part must be an int, got '8'"),
     ],
 )

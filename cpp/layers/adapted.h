@@ -1,15 +1,17 @@
 // A projection with low-rank parts (ops/low_rank.h): a kind of Projection around another one, which is frozen. A part
 // acts on a range of the output's rows, as the projections of this engine are fused: an adapter of q alone is a part of
-// qkv_proj.
+// qkv_proj. A part may give its rows lengths of their own (ops/dora.h). The product z that their gradients need is
+// computed again in backward: kept, it would be as large as all other activations together.
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "layers/projection.h"
-#include "ops/low_rank.h"
+#include "ops/dora.h"
 
 namespace loopos {
 
@@ -18,6 +20,7 @@ struct LowRankSpec {
   std::string projection, name;  // whose output it acts on; what its parameters are called after
   Index first, rows, rank;       // it acts on rows [first, first + rows) of the output
   double scale, dropout;         // dropout acts on its input, in training steps
+  bool dora;                     // its rows have lengths of their own
 };
 
 template <class T>
@@ -30,33 +33,74 @@ class Adapted : public Projection<T> {
         dropout_(specs.front().dropout) {
     for (const auto& spec : specs) parts_.push_back({nullptr, nullptr, spec.first, spec.rows, spec.rank, spec.scale});
     total_ = total_rank(parts_);
+    for (const auto& spec : specs) dora_ = dora_ || spec.dora;
     for (const auto& spec : specs)  // one after another, so that one product takes all of them
       a_.push_back(set.add(spec.name + ".lora_A", {spec.rank, this->in()}, 0, 0, this->site().layer));
     for (const auto& spec : specs)
       b_.push_back(set.add(spec.name + ".lora_B", {spec.rows, spec.rank}, 0, 0, this->site().layer));
+    for (const auto& spec : specs)
+      m_.push_back(spec.dora ? set.add(spec.name + ".lora_magnitude", {spec.rows}, 0, 0, this->site().layer) : nullptr);
+    if (!dora_) return;
+    const auto out = static_cast<std::size_t>(this->out());
+    norms_.resize(out);
+    gain_.assign(out, T(1));
+    inverse_.resize(out);
   }
 
   /// From now on, and until it is released, around this projection.
   void wrap(std::unique_ptr<Projection<T>> base) { base_ = std::move(base); }
   std::unique_ptr<Projection<T>> release() { return std::move(base_); }
-  void enable(bool on) { on_ = on; }
-
-  void plan(Arena<T>& arena, const Pass& pass, Keep keep) override {
-    base_->plan(arena, pass, keep);
-    ax_ = take_rows(arena, pass, total_);
+  void enable(bool on) {
+    on_ = on;
+    known_.clear();
+  }
+  /// When its parameters have their places: the magnitudes are such that nothing changes yet.
+  void set_out() {
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       parts_[i].a = a_[i]->value;
       parts_[i].b = b_[i]->value;
     }
+    if (!dora_) return;
+    measure();
+    for (std::size_t i = 0; i < parts_.size(); ++i)
+      if (m_[i]) std::copy_n(norms_.data() + parts_[i].first, parts_[i].width, m_[i]->value);
   }
-  Index gradient_width() const override { return total_; }
-  void plan_gradients(Rows<T> rows, bool gradients_first) override {
-    dax_ = rows;
+  /// The gains. The norms are taken anew where A or B has changed.
+  void begin(const Pass& pass) override {
+    if (!dora_ || !on_) return;
+    measure();
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      const Index c = parts_[i].first;
+      if (m_[i]) dora_gains(m_[i]->value, norms_.data() + c, parts_[i].width, gain_.data() + c, inverse_.data() + c);
+    }
+    pass.see("forward", this->site().layer, "dora", this->site().name, "gain", gain_.data(), {this->out()},
+             [&](Operands& o) {
+               o.take("norm", norms_.data() + o.column(), 1);
+               for (std::size_t i = 0; i < parts_.size(); ++i)
+                 if (const Index j = o.column() - parts_[i].first; m_[i] && j >= 0 && j < parts_[i].width)
+                   o.take("magnitude", m_[i]->value + j, 1);
+             });
+  }
+
+  void plan(Arena<T>& arena, const Pass& pass, Keep keep) override {
+    base_->plan(arena, pass, keep);
+    ax_ = take_rows(arena, pass, total_);
+  }
+  Index gradient_width() const override { return total_ + (dora_ ? this->out() : 0); }
+  void plan_gradients(const Pass& pass, Rows<T> rows, bool gradients_first) override {
+    dax_ = rows.behind(pass, 0, total_);
+    dz_ = rows.behind(pass, total_, this->out());
     gradients_first_ = gradients_first && trains();
   }
 
   void forward(const Pass& pass, const T* x, const T* residual, T* y) override {
-    base_->forward(pass, x, residual, y);
+    if (scaled()) {
+      weight().forward(pass, x, nullptr, pass.rows(), y, nullptr);
+      this->site().see(pass, "forward", "linear", "y", y, this->out(),
+                       [&](Operands& o) { weight().operands(o, x, nullptr); });
+    } else {
+      base_->forward(pass, x, residual, y);
+    }
     if (!on_) return;
     T* ax = ax_.at(pass);
     low_rank_inner_forward(x, parts_, dropout(pass), pass.rows(), this->in(), ax);
@@ -66,9 +110,11 @@ class Adapted : public Projection<T> {
     low_rank_forward(ax, parts_, pass.rows(), this->out(), y);
     this->site().see(pass, "forward", "low_rank", "y", y, this->out(),
                      [&](Operands& o) { low_rank_operands(o, ax, parts_, before.data(), this->out()); });
+    if (scaled()) scale_rows(pass, residual, y);
   }
 
   void backward(const Pass& pass, const T* dy, T* dx) override {
+    dy = through_scale(pass, dy);
     base_->backward(pass, dy, dx);
     if (!on_) return;
     if (!gradients_first_) inner_backward(pass, dy);
@@ -83,7 +129,8 @@ class Adapted : public Projection<T> {
   void parameter_gradients(const Pass& pass, const T* dy, const T* x) override {
     base_->parameter_gradients(pass, dy, x);
     if (!on_ || !trains()) return;
-    if (gradients_first_) inner_backward(pass, dy);
+    const T* dz = !scaled() ? dy : gradients_first_ ? through_scale(pass, dy) : dz_.at(pass);
+    if (gradients_first_) inner_backward(pass, dz);
     const T *ax = ax_.at(pass), *dax = dax_.at(pass);
     std::vector<LowRankGradient<T>> gradients(parts_.size());
     for (std::size_t i = 0; i < parts_.size(); ++i) {
@@ -91,7 +138,7 @@ class Adapted : public Projection<T> {
       if (a_[i]->trainable) to.add_a = !a_[i]->take_stale(), to.a = a_[i]->grad;
       if (b_[i]->trainable) to.add_b = !b_[i]->take_stale(), to.b = b_[i]->grad;
     }
-    low_rank_weight_gradients(dy, x, ax, dax, parts_, dropout(pass), pass.rows(), this->in(), this->out(), gradients);
+    low_rank_weight_gradients(dz, x, ax, dax, parts_, dropout(pass), pass.rows(), this->in(), this->out(), gradients);
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       if (a_[i]->trainable)
         pass.see_gradient("low_rank", *a_[i], [&](Operands& o) {
@@ -99,19 +146,25 @@ class Adapted : public Projection<T> {
         });
       if (b_[i]->trainable)
         pass.see_gradient("low_rank", *b_[i],
-                          [&](Operands& o) { low_rank_b_operands(o, dy, ax, parts_, i, pass.rows(), this->out()); });
+                          [&](Operands& o) { low_rank_b_operands(o, dz, ax, parts_, i, pass.rows(), this->out()); });
     }
+    if (scaled()) magnitude_gradients(pass, dy, x);
   }
 
   bool trains() const override {
-    const auto trainable = [](const Parameter<T>* p) { return p->trainable; };
-    return base_->trains() || std::any_of(a_.begin(), a_.end(), trainable) ||
-           std::any_of(b_.begin(), b_.end(), trainable);
+    return base_->trains() || any_trainable(a_) || any_trainable(b_) || any_trainable(m_);
   }
   Index size() const override { return base_->size(); }
+  const Weight<T>& weight() const override { return base_->weight(); }
+  const Parameter<T>* bias() const override { return base_->bias(); }
   void visit_weights(const WeightVisitor<T>& visitor) override { base_->visit_weights(visitor); }
 
  private:
+  using Parameters = std::vector<Parameter<T>*>;
+  static bool any_trainable(const Parameters& list) {
+    return std::any_of(list.begin(), list.end(), [](const Parameter<T>* p) { return p && p->trainable; });
+  }
+
   InputDropout dropout(const Pass& pass) const {
     if (!pass.stochastic || dropout_ == 0) return {};
     return {dropout_, pass.stream(dropout_site_), pass.elements_before(this->in())};
@@ -122,6 +175,48 @@ class Adapted : public Projection<T> {
     this->site().see(pass, "backward", "low_rank", "dAx", dax, total_,
                      [&](Operands& o) { low_rank_inner_backward_operands(o, dy, parts_, this->out()); });
   }
+  /// The lengths of the rows, unless every A and B is what it was when they were taken.
+  void measure() {
+    std::vector<T> now;
+    for (const Parameters* list : {&a_, &b_})
+      for (const Parameter<T>* p : *list) now.insert(now.end(), p->value, p->value + p->size);
+    if (now.size() == known_.size() && std::memcmp(now.data(), known_.data(), now.size() * sizeof(T)) == 0) return;
+    const ReadRows<T> rows = [&](Index first, Index n, T* to) { weight().read_rows(first, n, to); };
+    for (std::size_t i = 0; i < parts_.size(); ++i)
+      if (m_[i]) dora_norms(rows, parts_[i], this->in(), norms_.data() + parts_[i].first);
+    known_ = std::move(now);
+  }
+  bool scaled() const { return dora_ && on_; }
+  void scale_rows(const Pass& pass, const T* residual, T* y) {
+    const T* bias = this->bias() ? this->bias()->value : nullptr;
+    const auto z = traced(pass, y, this->out());
+    dora_forward(gain_.data(), bias, residual, pass.rows(), this->out(), y);
+    this->site().see(pass, "forward", "dora", "y", y, this->out(),
+                     [&](Operands& o) { dora_operands(o, z.data(), gain_.data(), bias, residual, this->out()); });
+  }
+  /// The gradient of z.
+  const T* through_scale(const Pass& pass, const T* dy) {
+    if (!scaled()) return dy;
+    T* dz = dz_.at(pass);
+    dora_backward(dy, gain_.data(), pass.rows(), this->out(), dz);
+    this->site().see(pass, "backward", "dora", "dz", dz, this->out(),
+                     [&](Operands& o) { dora_backward_operands(o, dy, gain_.data(), this->out()); });
+    return dz;
+  }
+  /// After those of A and B: z takes the place of its gradient.
+  void magnitude_gradients(const Pass& pass, const T* dy, const T* x) {
+    if (!any_trainable(m_)) return;
+    T* z = dz_.at(pass);
+    const Index rows = pass.rows(), out = this->out();
+    weight().forward(pass, x, nullptr, rows, z, nullptr);
+    low_rank_forward(static_cast<const T*>(ax_.at(pass)), parts_, rows, out, z);
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      if (!m_[i] || !m_[i]->trainable) continue;
+      const Index first = parts_[i].first;
+      dora_magnitude_gradient(dy, inverse_.data(), rows, first, parts_[i].width, out, z, m_[i]->sum());
+      pass.see_gradient("dora", *m_[i], [&](Operands& o) { o.take("dy", z + first + o.column(), rows, out); });
+    }
+  }
   /// What is about to be added to, for a trace.
   static std::vector<T> traced(const Pass& pass, const T* x, Index width) {
     return pass.looking() ? std::vector<T>(x, x + pass.rows() * width) : std::vector<T>();
@@ -131,9 +226,12 @@ class Adapted : public Projection<T> {
   Index dropout_site_, total_ = 0;  // total_: the sum of the ranks
   double dropout_;
   LowRanks<T> parts_;
-  std::vector<Parameter<T>*> a_, b_;
-  bool on_ = true, gradients_first_ = false;
-  Rows<T> ax_, dax_;
+  Parameters a_, b_, m_;  // m_: null where a part's rows keep their lengths
+  bool dora_ = false, on_ = true, gradients_first_ = false;
+  std::vector<double> norms_;      // of the rows of W + scale B A
+  std::vector<T> gain_, inverse_;  // magnitude / norm, 1 for other rows; 1 / norm
+  std::vector<T> known_;           // A and B as they were when the norms were taken
+  Rows<T> ax_, dax_, dz_;
 };
 
 }  // namespace loopos

@@ -48,7 +48,7 @@ PartsOf sorted(const ParameterSet<T>& set, const typename Adapter<T>::Slots& slo
             part.scale);
     require(part.dropout >= 0 && part.dropout < 1, kFunction, ": the dropout of part ", part.name,
             " must be in [0, 1), got ", part.dropout);
-    for (const char* matrix : {".lora_A", ".lora_B"})
+    for (const char* matrix : {".lora_A", ".lora_B", ".lora_magnitude"})
       require(names.insert(part.name + matrix).second, kFunction, ": there would be two parameters ", part.name, matrix,
               "; give each part a name of its own");
     check_beside(part, result[i]);
@@ -76,6 +76,7 @@ void Adapter<T>::add(ParameterSet<T>& set, const Slots& slots, Index first_dropo
         slot = std::move(adapted);
       }
     });
+    for (auto& each : wrapped_) each.adapted->set_out();
   } catch (...) {
     remove(set);
     throw;

@@ -67,8 +67,8 @@ class Attention {
     dy_ = hidden;
     GradientRows<T> rows(arena, pass, keep, hidden, y_width());
     dqkv_ = rows.take(qkv_width_);
-    qkv_proj_->plan_gradients(rows.take(qkv_proj_->gradient_width()), false);
-    o_proj_->plan_gradients(rows.take(o_proj_->gradient_width()), false);
+    qkv_proj_->plan_gradients(pass, rows.take(qkv_proj_->gradient_width()), false);
+    o_proj_->plan_gradients(pass, rows.take(o_proj_->gradient_width()), false);
     qk_norm_.plan_gradients(arena, pass);
   }
 

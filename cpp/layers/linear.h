@@ -41,6 +41,8 @@ class Linear : public Projection<T> {
 
   bool trains() const override { return weight_.trains() || (bias_ && bias_->trainable); }
   Index size() const override { return weight_.size(); }
+  const Weight<T>& weight() const override { return weight_; }
+  const Parameter<T>* bias() const override { return bias_; }
   void visit_weights(const WeightVisitor<T>& visitor) override { weight_.visit(visitor); }
 
  private:

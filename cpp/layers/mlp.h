@@ -56,8 +56,8 @@ class Mlp {
     dafter_ = hidden;
     GradientRows<T> rows(arena, pass, keep, hidden, config_.hidden + behind(pass, keep));
     dbefore_ = pass.probe ? hidden.behind(pass, config_.hidden, up_) : before_;
-    up_proj_->plan_gradients(rows.take(up_proj_->gradient_width()), false);
-    down_proj_->plan_gradients(rows.take(down_proj_->gradient_width()), kOutputFirst && shares(keep));
+    up_proj_->plan_gradients(pass, rows.take(up_proj_->gradient_width()), false);
+    down_proj_->plan_gradients(pass, rows.take(down_proj_->gradient_width()), kOutputFirst && shares(keep));
   }
 
   /// Numbers a row that Keep::least does without.

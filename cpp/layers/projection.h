@@ -25,8 +25,10 @@ class Projection {
   /// Numbers a row that backward and parameter_gradients share, and where they lie. gradients_first: those of the
   /// parameters are taken before backward.
   virtual Index gradient_width() const { return 0; }
-  virtual void plan_gradients(Rows<T>, bool /* gradients_first */) {}
+  virtual void plan_gradients(const Pass&, Rows<T>, bool /* gradients_first */) {}
 
+  /// Before the batch, or a group of it, goes through in parts or whole: what parameters decide for all of its rows.
+  virtual void begin(const Pass&) {}
   /// x (rows, in); y (rows, out) = the projection + residual (rows, out), which may be null.
   virtual void forward(const Pass& pass, const T* x, const T* residual, T* y) = 0;
   /// dx (rows, in) is overwritten; it must not be dy.
@@ -38,6 +40,9 @@ class Projection {
   virtual bool trains() const = 0;
   /// Numbers in all of its weights.
   virtual Index size() const = 0;
+  /// W and b of y = x Wᵀ + b, for a kind around it; b null: none.
+  virtual const Weight<T>& weight() const = 0;
+  virtual const Parameter<T>* bias() const = 0;
   virtual void visit_weights(const WeightVisitor<T>& visitor) = 0;
 
  private:

@@ -215,6 +215,11 @@ void Stack<T>::pack_weights() {
 }
 
 template <class T>
+void Stack<T>::begin(const Pass& whole) {
+  visit_projections([&](auto& projection) { projection->begin(whole); });
+}
+
+template <class T>
 void Stack<T>::plan_activations(Arena<T>& arena, const Pass& pass) {
   const auto rows = [&] { return take_rows(arena, pass, width_); };
   work_ = {};

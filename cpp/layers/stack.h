@@ -133,6 +133,7 @@ class Stack {
   void plan_gradients(Arena<T>& arena, const Pass& pass);
   void plan_tasks();
   void pack_weights();
+  void begin(const Pass& whole);
 
   const ParameterSet<T>& set_;
   StackEnds<T>& ends_;
@@ -161,6 +162,7 @@ template <class T>
 template <class Body>
 void Stack<T>::each_part(const Pass& whole, Body&& body) {
   Pass pass = placed(whole);
+  begin(pass);
   if (!in_parts()) return body(pass);
   pack_weights();
   pass.packed = true;

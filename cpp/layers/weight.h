@@ -2,6 +2,7 @@
 // What holds one (projections, head, embedding) never asks which.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <type_traits>
@@ -66,6 +67,13 @@ class Weight {
     if constexpr (kStorable)
       if (stored_) return stored_linear_backward_operands(o, dy, *stored_, first);
     linear_backward_operands(o, dy, values(), in_, out_, first);
+  }
+
+  /// Writes rows [first, first + rows), as products take them.
+  void read_rows(Index first, Index rows, T* to) const {
+    if constexpr (kStorable)
+      if (stored_) return load_stored(*stored_, first, rows, to);
+    std::copy_n(values() + first * in_, rows * in_, to);
   }
 
   /// As a table: its rows ids[0], ids[1], ..., each number times scale.

@@ -78,6 +78,19 @@ def _low_rank(found: Mapping[str, Any], n: Numbers) -> Evidence:
     return n.dot(other, ("scale times weight", n["weight"] * np.longdouble(scale)))
 
 
+def _dora(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    if "norm" in n:
+        return n.product({"magnitude": n["magnitude"][0], "1 / length of the row": 1 / n["norm"][0]})
+    if "gain" not in n:
+        return n.total("dy")
+    first = "z" if "z" in n else "dy"
+    evidence = n.product({first: n[first][0], "gain": n["gain"][0]}, plus="bias")
+    if evidence.kind != "unknown" or "residual" not in n:
+        return evidence
+    scaled = n["z"][0] * n["gain"][0] + (n["bias"][0] if "bias" in n else 0)
+    return n.addition({"the scaled row": scaled, "residual": n["residual"][0]}, scaled + n["residual"][0])
+
+
 def _norm(found: Mapping[str, Any], n: Numbers) -> Evidence:
     if "rstd" not in n:
         return _by_operands(found, n)
@@ -233,6 +246,7 @@ _OPS = {
     "global_norm": _global_norm,
     "attention": attention,
     "low_rank": _low_rank,
+    "dora": _dora,
 }
 
 

@@ -17,7 +17,7 @@ peft = pytest.importorskip("peft", reason="compares with peft")
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]  # of peft and transformers
 
 STEPS, RATE, DECAY, CLIP, BETAS, EPS = 50, 3e-3, 0.1, 0.5, (0.9, 0.95), 1e-8
-OPTIONS = {"plain": {}, "rslora": {"rslora": True}}
+OPTIONS = {"plain": {}, "rslora": {"rslora": True}, "dora": {"dora": True}}
 
 
 class Batches:
