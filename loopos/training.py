@@ -123,8 +123,9 @@ def train(
                      to theirs, before clipping
     on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see run/policy.py
     threads          for this call; None leaves the number as it is
-    adapter          a loopos.LoRA: its matrices are trained, the model is frozen (Model.add_adapter with ``seed``);
-                     None: what the model has. Checkpoints then hold the adapter and a SHA-256 of its base, not the base
+    adapter          a loopos.LoRA or a loopos.Modulated: its matrices are trained, the model is frozen
+                     (Model.add_adapter with ``seed``); None: what the model has. Checkpoints then hold the adapter and
+                     a SHA-256 of its base, not the base
     callbacks        see loopos.Callback. They, logging, evaluating, saving and threads never change a weight's bits
     output_dir       where checkpoints (after every save_every-th update and at the end), metrics.jsonl, bits.jsonl and,
                      when a number that is not finite ends the run, a bundle for loopos.replay are written

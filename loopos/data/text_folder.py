@@ -70,7 +70,8 @@ class TextFolder:
         number = step * self._grad_accum + micro
         for row, piece in enumerate(self._order.batch(number, self._batch_size)):
             tokens = np.asarray(self._tokenizer.encode(self.text(int(piece))), np.int64)[: self._seq_len + 1]
-            ids[row, : len(tokens) - 1], targets[row, : len(tokens) - 1] = tokens[:-1], tokens[1:]
+            filled = max(0, len(tokens) - 1)
+            ids[row, :filled], targets[row, :filled] = tokens[:-1], tokens[1:]
         return ids, targets
 
     def text(self, piece: int) -> str:

@@ -74,6 +74,11 @@ def test_a_row_that_is_not_full_ends_with_ignored_targets(tmp_path):
     ids, targets = data.batch(0, 0)
     np.testing.assert_array_equal(ids, [[0, 1, 0, 0, 0]])
     np.testing.assert_array_equal(targets, [[1, 2, -100, -100, -100]])
+    for few in ([], [3]):  # of which nothing can be learned
+        Words.encode = lambda self, text, few=few: few
+        ids, targets = data.batch(0, 0)
+        np.testing.assert_array_equal(ids, [[0] * 5])
+        np.testing.assert_array_equal(targets, [[-100] * 5])
 
 
 def test_it_trains(folder):
