@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+import numpy as np
 import pytest
 from adapters import IDS, adapted, base, some
 
@@ -62,7 +63,7 @@ def test_the_seed_gives_the_first_values():
     assert bits(one.adapter_parameters()) != bits(other.adapter_parameters())
 
 
-@pytest.mark.parametrize("spec", [LoRA(2)], ids=["lora"])
+@pytest.mark.parametrize("spec", [LoRA(2), LoRA(2, dora=True)], ids=["lora", "dora"])
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies_have_one_of_their_own(make, spec):
     model = adapted(spec)
@@ -133,9 +134,12 @@ def test_a_base_that_is_stored_small_learns_through_an_adapter(weights):
     model = loopos.Model(base().config, weights=weights)
     with pytest.raises(ValueError, match="only adapters can be trained"):
         model.loss_and_grads(IDS, IDS)
-    model.add_adapter(LoRA(2))
+    model.add_adapter(LoRA(2, dora=True))
     _, gradients = model.loss_and_grads(IDS, IDS)
     assert list(gradients) == list(model.adapter_parameters())
+    norms = model.adapter_parameters()["blocks.0.attn.q_proj.lora_magnitude"]
+    rows = model._core.load_stored("blocks.0.attn.qkv_proj.weight", 0, 16)
+    np.testing.assert_allclose(norms, np.linalg.norm(rows.astype(np.float64), axis=1), rtol=1e-6)
     model.remove_adapter()
     with pytest.raises(ValueError, match="only adapters can be trained"):
         model.loss_and_grads(IDS, IDS)

@@ -10,7 +10,7 @@ import loopos
 from loopos import LoRA
 from loopos.adapters import merge
 
-SPECS = {"plain": LoRA(3, 6), "some": LoRA(2, targets=some("llama"))}
+SPECS = {"plain": LoRA(3, 6), "some": LoRA(2, targets=some("llama")), "dora": LoRA(3, 6, dora=True)}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

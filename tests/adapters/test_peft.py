@@ -14,7 +14,7 @@ import loopos
 from loopos import CheckpointError, LoRA, NonFiniteError
 
 FAMILIES = ("llama", "gpt2", "qwen2", "gpt_neox", "phi3")
-OPTIONS = {"plain": {}, "rslora": {"rslora": True}}
+OPTIONS = {"plain": {}, "rslora": {"rslora": True}, "dora": {"dora": True}}
 
 
 @pytest.fixture

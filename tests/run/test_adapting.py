@@ -15,7 +15,7 @@ from loopos.files.run_folder import load_checkpoint
 
 TEXT = np.resize(np.random.default_rng(0).permutation(23), 4000)
 SETTINGS = dict(max_steps=6, batch_size=2, learning_rate=1e-2, log_every=1, progress=False)
-SPECS = {"plain": LoRA(2), "dropout": LoRA(2, dropout=0.2, rslora=True)}
+SPECS = {"plain": LoRA(2), "dropout": LoRA(2, dropout=0.2, rslora=True), "dora": LoRA(2, dora=True)}
 
 
 @pytest.fixture

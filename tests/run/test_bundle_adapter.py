@@ -21,7 +21,7 @@ class Spoil(loopos.Callback):
 
 
 @pytest.mark.parametrize("weights", [None, "bfloat16", "int8"])
-@pytest.mark.parametrize("spec", [LoRA(2, dropout=0.1)], ids=["dropout"])
+@pytest.mark.parametrize("spec", [LoRA(2, dropout=0.1), LoRA(2, dora=True)], ids=["dropout", "dora"])
 def test_it_is_reproduced_bit_for_bit(weights, spec, tmp_path):
     model = loopos.Model(base().config, weights=weights)
     how = dict(max_steps=6, batch_size=2, progress=False, callbacks=[Spoil()])
