@@ -134,6 +134,57 @@ def test_groups_of_a_batch_add_up(options):
         np.testing.assert_allclose(each, whole[name], rtol=1e-9, atol=1e-14)
 
 
+def test_a_batch_too_large_for_one_pass_goes_in_groups():
+    size = dict(vocab_size=19, context_length=256, n_layer=4, n_head=4, d_model=256)
+    model = loopos.Model(loopos.ModelConfig(**size), seed=1)
+    model._core.add_modulation(3, "tanh", 0.7, False)
+    for view in model.parameters(trainable=True).values():
+        view[...] = (0.1 * np.random.default_rng(0).standard_normal(view.shape)).astype(view.dtype)
+    ids, targets = batch(8, 256)
+    assert model._core.workspace_bytes(8, 256, True) < 1.5 * model._core.workspace_bytes(4, 256, True)
+    model._core.accumulate(ids, targets, scale=0.1)
+    whole = {name: each.copy() for name, each in model._core.gradients().items()}
+    for part in (np.s_[:3], np.s_[3:]):
+        model._core.accumulate(ids[part], targets[part], scale=0.1, add=part.start is not None)
+    for name, each in model._core.gradients().items():
+        assert np.linalg.norm(each - whole[name]) <= 1e-5 * np.linalg.norm(whole[name]), name
+
+
+@pytest.mark.parametrize("options", SOME)
+def test_gradients_under_dropout_are_the_derivatives(options):
+    """Of one mask, which step and seed fix: a is what dropout leaves of the branch."""
+    model, (ids, targets) = modulated(options, "float64", dropout=0.3), batch(3, 9)
+
+    def loss():
+        return model._core.accumulate(ids, targets, scale=1.0, step=3, seed=7)[0]
+
+    loss()
+    gradients = {name: each.copy() for name, each in model._core.gradients().items()}
+    rng = np.random.default_rng(6)
+    for name, view in model.parameters(trainable=True).items():
+        way, kept = rng.standard_normal(view.shape), view.copy()
+        found = []
+        for step in (1e-5, -1e-5):
+            view[...] = kept + step * way
+            found.append(loss())
+        view[...] = kept
+        assert (found[0] - found[1]) / 2e-5 == pytest.approx(
+            float(np.sum(gradients[name] * way)), rel=1e-6, abs=1e-8
+        ), name
+
+
+def test_switched_off_it_has_no_gradient(thread_count):
+    model, (ids, targets) = modulated({}), batch(8, 33)
+    for threads in (2, 5):  # in parts, as a whole
+        thread_count(threads)
+        model._core.adapter_enabled(True)
+        model._core.accumulate(ids, targets, scale=0.1)
+        assert all(each.any() for each in model._core.gradients().values())
+        model._core.adapter_enabled(False)
+        model._core.accumulate(ids, targets, scale=0.1)
+        assert not any(each.any() for each in model._core.gradients().values())
+
+
 @ALL
 def test_switched_off_it_is_the_model_to_the_bit_and_on_again_itself(options):
     model, (ids, targets) = modulated(options), batch(3, 20)
