@@ -12,7 +12,7 @@ from . import folders
 def writing(command: str, given: dict[str, Any]) -> Engine:
     """Of ``given["folder"]``. ValueError when it has no tokenizer."""
     folder = given["folder"]
-    model = folders.load(folder, **folders.opening(given)).model
+    model = folders.language_model(command, given).model
     if model.tokenizer is None:
         raise ValueError(f"{command}: {folder} holds no tokenizer, so nobody can talk to it in words")
     return Engine(model)

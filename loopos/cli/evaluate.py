@@ -76,7 +76,7 @@ def _refuse_unused(given: dict[str, Any], metric: str) -> None:
 
 
 def _perplexity(given: dict[str, Any], metric: str) -> comparing.Scored:
-    loaded = folders.load(given["folder"], **folders.opening(given))
+    loaded = folders.language_model("eval", given)
     config = loaded.model.config
     data, tokenizer, what = _to_score(given, loaded)
     shape = {
@@ -111,7 +111,7 @@ def _perplexity(given: dict[str, Any], metric: str) -> comparing.Scored:
 def _answers(given: dict[str, Any], metric: str) -> comparing.Scored:
     path = given["text"]
     examples: Any = read_choices(path) if metric == "choice" else read_exact(path)
-    loaded = folders.load(given["folder"], **folders.opening(given))
+    loaded = folders.language_model("eval", given)
     model, tokenizer = loaded.model, reader.reader(given["folder"], loaded, given.get("tokenizer"))
     total = sum(len(each.choices) for each in examples) if metric == "choice" else len(examples)
     with tqdm(total=total, desc="eval", disable=None, leave=False, file=sys.stderr) as bar:  # on a terminal alone

@@ -34,6 +34,13 @@ def load(folder: str, dtype: str | None = None, weights: str | None = None, base
     return Loaded(model, saved.step, dict(saved.state))
 
 
+def language_model(command: str, given: Mapping[str, Any]) -> Loaded:
+    """The model of a command's FOLDER; ValueError of one that gives classes and no next token."""
+    loaded = load(given["folder"], **opening(given))
+    loaded.model.refuse_classes(command)
+    return loaded
+
+
 def opening(given: Mapping[str, Any]) -> dict[str, Any]:
     """What of a command's options says how to open its FOLDER."""
     return {name: given.get(name) for name in ("weights", "base")}

@@ -43,7 +43,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
 
 def generate(given: dict[str, Any]) -> Reply:
     """Of one prompt the text is told while it comes."""
-    loaded = folders.load(given["folder"], **folders.opening(given))
+    loaded = folders.language_model("generate", given)
     use_threads(given)
     model, as_ids = loaded.model, "prompt_ids" in given
     if as_ids and ("prompt" in given or "prompts_file" in given):

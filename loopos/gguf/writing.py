@@ -35,6 +35,7 @@ def write(model: Model, path: str | os.PathLike[str], type: str = "f16") -> None
         raise TypeError(f"gguf.write: model must be a Model, got {checks.shown(model)}")
     kind = checks.choice("gguf.write", "type", type, tuple(KINDS))
     model.refuse_adapter("gguf.write")
+    model.refuse_classes("gguf.write")
     architecture = architectures.architecture_of(model.config)
     with model.lock:
         arrays = storage.to_save("gguf.write", model._core, model.weights)

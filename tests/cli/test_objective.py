@@ -85,3 +85,20 @@ def test_table():
 def test_refusals(folder, capsys, arguments, message):
     assert main(["train", "text.txt", *SHAPE, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_writes_text_refuses_a_classifier(folder, capsys):
+    loopos.Model(loopos.ModelConfig(256, 64, 1, 2, 16)).with_labels(("no", "yes")).save_pretrained("classes")
+    for command in (["generate", "classes"], ["eval", "classes", "text.txt"], ["chat", "classes"]):
+        assert main(command) == 2
+        assert f"{command[0]}: this model gives scores of 2 classes, no next token" in capsys.readouterr().err
+    assert main(["train", "text.txt", "--init", "classes", "--max-steps", "1", "--no-progress"]) == 2
+    assert (
+        "this model gives scores of 2 classes and no next token; task='classify' trains it" in capsys.readouterr().err
+    )
+
+
+def test_the_doctor_says_what_it_examines(folder, capsys):
+    for asked in (["--task", "dpo"], ["--distill", "base"]):
+        assert main(["doctor", "text.txt", "--init", "base", *asked]) == 2
+        assert "doctor: it examines next-token training, got" in capsys.readouterr().err

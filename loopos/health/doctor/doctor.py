@@ -108,6 +108,9 @@ def doctor(
     if trainer is not None and not callable(trainer):
         raise TypeError(f"doctor: trainer must be called as loopos.train is, got {checks.shown(trainer)}")
     kept, original = _settings(settings), model
+    if kept.task != "lm" or kept.teacher is not None:
+        asked = f"task={kept.task!r}" if kept.task != "lm" else "teacher"
+        raise ValueError(f"doctor: it examines next-token training, got {asked}; leave that out to check the rest")
     model = Model(model, seed=kept.seed) if isinstance(model, ModelConfig) else model
     for method in ("parameters", "loss", "loss_and_grads"):
         if not callable(getattr(model, method, None)) or isinstance(model, type):

@@ -52,11 +52,17 @@ class Rerun:
         except (ValueError, TypeError, LookupError) as error:
             raise CheckpointError(checkpoint.path, f"state.json is not of a run of loopos.train: {error}") from error
         settings = self.settings
+        if settings.teacher is not None or settings.task == "dpo":
+            raise ValueError(
+                f"diff: the run of {checkpoint.path.parent} had a teacher or a reference, and its updates are not done "
+                "again; their recorded bits are all that is compared"
+            )
         self._source = open_sources(
             data,
             tokenizer=tokenizer_of(tokenizer, hf.Source.kept(checkpoint.path.parent)),
             vocab_size=config.vocab_size,
             context_length=config.context_length,
+            labels=config.labels,
             **settings.reading(),
         ).train
         if self._source.fingerprint() != fingerprint:
