@@ -157,7 +157,8 @@ def train(
     sources = open_data(model, data, eval_data, tokenizer, settings, progress)
     if config.labels and settings.task != "classify" and not isinstance(sources.train, DatasetSource):
         raise ValueError(
-            f"train: this model gives scores of {config.num_labels} classes and no next token; task='classify' trains it"
+            f"train: this model gives scores of {config.num_labels} classes and no next token; task='classify' trains "
+            "it"
         )
     if labels := getattr(sources.train, "labels", ()):
         refuse_adapted_classes(adapter)

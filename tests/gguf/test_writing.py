@@ -202,3 +202,9 @@ def test_llama_cpp_cuts_texts_as_the_tokenizer_does(kind, llama, llama_cpp, tmp_
         composed = unicodedata.normalize("NFC", text)  # llama.cpp composes nothing
         assert again.encode(text) == tokenizer.encode(text), text
         assert text != composed or theirs == tokenizer.encode(text), text
+
+
+def test_a_classifier_is_refused(tmp_path):
+    model = loopos.Model(loopos.ModelConfig(64, 16, 1, 2, 16)).with_labels(("no", "yes"))
+    with pytest.raises(ValueError, match=r"gguf\.write: this model gives scores of 2 classes"):
+        loopos.gguf.write(model, tmp_path / "model.gguf")

@@ -62,3 +62,18 @@ def test_what_cannot_be_done_again_is_said(tmp_path):
     del checkpoint.state["settings"]
     with pytest.raises(CheckpointError, match=r"not of a run of loopos\.train"):
         Rerun(checkpoint, TEXT)
+
+
+def test_a_classifiers_updates_are_done_again(tmp_path):
+    rows = [{"text": "ab"[i % 2] * (i % 4 + 1), "label": i % 2} for i in range(12)]
+    loopos.train(CONFIG, rows, task="classify", output_dir=tmp_path, **SETTINGS)
+    lines = recorded(tmp_path)
+    for from_seed in (False, True):
+        rerun = Rerun(load_checkpoint(tmp_path / "step-00000006"), rows, from_seed=from_seed)
+        assert all(same_bits(rerun.advance(), line) for line in lines[rerun.step :])
+
+
+def test_updates_with_a_teacher_are_not(tmp_path):
+    loopos.train(CONFIG, TEXT, teacher=loopos.Model(CONFIG), output_dir=tmp_path, **SETTINGS)
+    with pytest.raises(ValueError, match="had a teacher or a reference, and its updates are not done again"):
+        Rerun(load_checkpoint(tmp_path), TEXT)
