@@ -88,7 +88,7 @@ def prepare(given: dict[str, Any]) -> Prepared:
         settings["min_lr"] = settings["learning_rate"] / 10
 
     init, reading = run.get("init"), settings.pop("tokenizer", None)
-    starting = None if init is None else folders.load(init, run.get("dtype"), run.get("weights"))
+    starting = None if init is None else folders.load(init, run.get("dtype"), run.get("weights"), run.get("base"))
     streaming = run.get("streaming", False)
     held_out, scored = 0 if streaming else run.get("held_out", options.HELD_OUT), settings.get("eval_data")
     learned = origin.Origin.of(run.get("text"), held_out if scored is None else 0, scored)
@@ -110,7 +110,7 @@ def prepare(given: dict[str, Any]) -> Prepared:
     for pattern in (run.get("freeze") or "").split(","):
         if pattern.strip():
             model.freeze(pattern.strip())
-    if spec is not None:
+    if spec not in (None, model.adapter):  # init may be a run that has it
         model.add_adapter(spec, seed=settings.get("seed", options.SEED))
     if tuning or (streaming and starting is not None):
         settings.setdefault("seq_len", min(options.TUNING_SEQ_LEN, model.config.context_length))

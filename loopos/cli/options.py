@@ -152,6 +152,7 @@ RUN = {
     "sample": "tokens of text to print at the end; 0: none",
     "dtype": "of the weights",
     "weights": "hold the matrices of init as this; below float32 they are frozen, and an adapter is trained",
+    "base": "where init is a run with an adapter: the folder of its base, if that moved",
     "doctor": "the quick checks before the first update",
     "dry_run": "tell what the run will take in memory and time, and train nothing",
     "tensorboard": "folder for TensorBoard's event files (pip install 'loopos[track]')",
@@ -230,6 +231,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add_flag(run, "sample", RUN["sample"], "int", SAMPLE)
     add_flag(run, "dtype", RUN["dtype"], "str", "float32")
     add_flag(run, "weights", RUN["weights"], "str", "as dtype")
+    add_flag(run, "base", RUN["base"], "str")
     add_flag(run, "doctor", RUN["doctor"], "bool", True)
     add_flag(run, "dry_run", RUN["dry_run"], "bool", False)
     add_flag(run, "tensorboard", RUN["tensorboard"], "str")
@@ -319,7 +321,18 @@ def add_base(parser: argparse.ArgumentParser) -> None:
 
 def check(settings: Mapping[str, Any]) -> None:
     """Types and ranges of the settings that ModelConfig and loopos.train do not check by name before the training."""
-    for name in ("text", "init", "export", "eval_data", "output_dir", "resume", "freeze", "tensorboard", "wandb"):
+    for name in (
+        "text",
+        "init",
+        "base",
+        "export",
+        "eval_data",
+        "output_dir",
+        "resume",
+        "freeze",
+        "tensorboard",
+        "wandb",
+    ):
         value = settings.get(name)
         if value is not None and (not isinstance(value, str) or not value):
             what = {"freeze": "patterns of names, with commas", "wandb": "the name of a project"}.get(
@@ -333,6 +346,8 @@ def check(settings: Mapping[str, Any]) -> None:
         )
     if settings.get("dtype") is not None:
         checks.choice("train", "dtype", settings["dtype"], CHOICES["dtype"])
+    if settings.get("base") is not None and settings.get("init") is None:
+        raise ValueError("train: base says where the base of init is (--init RUN), and there is no init")
     if settings.get("weights") is not None and settings.get("init") is None:
         raise ValueError(
             "train: weights says how to hold the model of init (--init FOLDER); a new one is trained whole"

@@ -80,6 +80,25 @@ def test_a_run_goes_on(train, tmp_path):
         assert on.parameters()[name].tobytes() == view.tobytes(), name
 
 
+def test_a_run_is_a_beginning_too(train, folder, text, tmp_path, capsys):
+    """Its adapter is trained on, whether or not it is asked for again; another one is refused."""
+    run, out = train(), str(tmp_path / "out")
+    command = ["train", text, "--init", run, *QUICK]
+    first = Model.from_pretrained(run)
+    for number, flags in enumerate(([], LORA)):
+        assert main([*command, *flags, "--output-dir", f"{out}{number}"]) == 0
+        model = Model.from_pretrained(f"{out}{number}")
+        assert model.adapter == SPEC
+        assert any(np.any(view != first.parameters()[name]) for name, view in model.adapter_parameters().items())
+        assert model.folder == folder
+    assert main([*command, "--lora-rank", "3"]) == 2
+    assert "has an adapter already" in capsys.readouterr().err
+    (tmp_path / "hf").rename(tmp_path / "there")
+    assert main([*command, "--max-steps", "1", "--base", str(tmp_path / "there")]) == 0
+    assert main(["train", text, *QUICK, "--base", str(tmp_path / "there")]) == 2
+    assert "--init RUN" in capsys.readouterr().err
+
+
 def test_a_base_that_moved_is_named(train, folder, tmp_path, capsys):
     run = train()
     (tmp_path / "hf").rename(tmp_path / "there")

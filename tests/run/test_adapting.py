@@ -147,8 +147,10 @@ def test_rewind_brings_back_the_adapter(tmp_path):
                 next(iter(info["model"].adapter_parameters().values()))[0, 0] = np.inf
 
     model, plain = base(), base()
-    settings = SETTINGS | {"on_nonfinite": "rewind", "callbacks": [Poison()]}
+    settings = SETTINGS | {"on_nonfinite": "rewind", "callbacks": [Poison()], "output_dir": tmp_path}
     result = loopos.train(model, TEXT, adapter=LoRA(2), **settings)
+    kept_names = {n for n in load_checkpoint(tmp_path).optimizer if n.startswith("snapshot.weights.")}
+    assert kept_names == {f"snapshot.weights.{name}" for name in model.adapter_parameters()}  # and no copy of the base
     assert result.history[-1]["nonfinite"] == 1
     assert np.isfinite(result.history[-1]["loss"])
     for name, view in plain.parameters().items():
