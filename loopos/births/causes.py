@@ -80,6 +80,10 @@ def _low_rank(found: Mapping[str, Any], n: Numbers) -> Evidence:
 
 def _dora(found: Mapping[str, Any], n: Numbers) -> Evidence:
     if "norm" in n:
+        if n["norm"][0] == 0:
+            kind = "0/0" if n["magnitude"][0] == 0 else "product overflow"
+            words = "a row of W + scale B A has only zeros, so it has no direction to give a length to"
+            return Evidence(kind, words, {"magnitude": float(n["magnitude"][0]), "length of the row": 0.0})
         return n.product({"magnitude": n["magnitude"][0], "1 / length of the row": 1 / n["norm"][0]})
     if "gain" not in n:
         return n.total("dy")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import fault_matrix_backward  # noqa: F401 (they fill the list)
+import fault_matrix_adapters  # noqa: F401 (they fill the list)
+import fault_matrix_backward  # noqa: F401
 import fault_matrix_forward  # noqa: F401
 import fault_matrix_update  # noqa: F401
 from fault_stage import FAULTS, Place, answer
