@@ -12,14 +12,15 @@ struct Name {
   const char* name;
   Storage kind;
 };
-constexpr Name kNames[] = {{"bfloat16", Storage::bfloat16}, {"int8", Storage::int8}};
+constexpr Name kNames[] = {
+    {"bfloat16", Storage::bfloat16}, {"int8", Storage::int8}, {"nf4", Storage::nf4}, {"int4-symmetric", Storage::int4}};
 
 }  // namespace
 
 Storage storage_of(const std::string& name) {
   for (const auto& entry : kNames)
     if (name == entry.name) return entry.kind;
-  throw std::invalid_argument(cat("storage must be 'bfloat16' or 'int8', got '", name, "'"));
+  throw std::invalid_argument(cat("storage must be 'bfloat16', 'int8', 'nf4' or 'int4-symmetric', got '", name, "'"));
 }
 
 const char* storage_name(Storage kind) {

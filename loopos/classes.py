@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loopos import checks, storage
+from loopos import checks
 from loopos.config import ModelConfig
 from loopos.hf.classes import SCORE
+from loopos.precision import Precision
 
 if TYPE_CHECKING:
     from typing import Self
@@ -22,8 +23,7 @@ class Classes:
 
     _config: ModelConfig
     _core: Any
-    _dtype: str
-    _weights: str
+    precision: Precision
     _training: bool
     lock: threading.RLock
 
@@ -35,7 +35,7 @@ class Classes:
                 "Model.classify: this model has no labels; loopos.train with task='classify', or Model.with_labels, "
                 "gives it a head of classes"
             )
-        scores = np.empty((len(texts), self._config.num_labels), self._dtype)
+        scores = np.empty((len(texts), self._config.num_labels), self.precision.dtype)
         for at, ids in enumerate(texts):
             checks.unmasked("Model.classify", f"texts[{at}]", ids)
             if not isinstance(ids, np.ndarray) or ids.ndim != 1:
@@ -58,13 +58,13 @@ class Classes:
                 raise RuntimeError(f"{where}: loopos.train is training this model; call it before train or after it")
             if getattr(self, "adapter", None) is not None:
                 raise ValueError(f"{where}: take the adapter off first, with remove_adapter() or merge_adapter()")
-            if storage.small(self._weights):
+            if self.precision.kind is not None:
                 raise ValueError(
-                    f"{where}: the weights of this model are stored as {self._weights}; open it with "
+                    f"{where}: the weights of this model are stored as {self.precision.weights}; open it with "
                     "weights='float32', or open a folder that has a head of classes"
                 )
             config = dataclasses.replace(self._config, labels=tuple(labels))
-            fresh = type(self)(config, seed=seed, dtype=self._dtype)  # type: ignore[call-arg]
+            fresh = type(self)(config, seed=seed, dtype=self.precision.dtype)  # type: ignore[call-arg]
             kept, frozen = self._core.parameters(), self._core.parameters(False)
             for name, view in fresh._core.parameters().items():
                 if name in kept and name != SCORE:

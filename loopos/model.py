@@ -24,6 +24,7 @@ from loopos.errors import NonFiniteError
 from loopos.generation.rows import checked_prompts, continue_rows
 from loopos.generation.sampling import Sampling, UniformStream
 from loopos.generation.stopping import Stops
+from loopos.precision import Precision, refuse_training, small, to_read
 from loopos.rope import frequencies
 
 _CLASSES = {"float32": _core.TransformerF32, "float64": _core.TransformerF64}
@@ -47,7 +48,7 @@ class Model(Classes, Companions, Adaptable):
 
     seed: of the initial weights (normal 0.02, residual outputs 0.02 / sqrt(2 n_layer), biases 0, norm weights 1); the
     same seed gives the same bits everywhere, and a float64 model starts from the same float32 numbers.
-    dtype: "float32" or "float64". weights: None (the dtype), or "bfloat16" or "int8", see :attr:`weights`. A model
+    dtype: "float32" or "float64". weights: None (the dtype), or a storage of fewer bytes, see :attr:`weights`. A model
     that does not fit in memory is refused with MemoryError, in bytes, before anything is allocated. Calls from several
     threads on one model are done one after another.
     """
@@ -55,19 +56,18 @@ class Model(Classes, Companions, Adaptable):
     def __init__(self, config: ModelConfig, *, seed: int = 0, dtype: str = "float32", weights: str | None = None):
         if not isinstance(config, ModelConfig):
             raise TypeError(f"Model: config must be a ModelConfig, got {checks.shown(config)}")
-        dtype = checks.choice("Model", "dtype", dtype, tuple(_CLASSES))
-        weights = storage.resolve("Model", weights, dtype)
-        self._build(config, dtype, weights, checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED))
+        precision = Precision.of("Model", dtype, weights)
+        self._build(config, precision, checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED))
 
-    def _build(self, config: ModelConfig, dtype: str, weights: str, seed: int | None) -> None:
+    def _build(self, config: ModelConfig, precision: Precision, seed: int | None) -> None:
         """seed None: the weights are not initialised, and the caller writes all of them."""
-        self._dtype, self._weights = dtype, weights
-        storage.refuse_oversized(config, weights)
+        self.precision = precision  # dtype and weights, and what goes together of them
+        storage.refuse_oversized(config, precision)
         self._config = config
         self.lock = threading.RLock()  # train and the optimizers take it too; a callback may call the model again
         _MODELS.add(self)
         self._training = False  # inside loopos.train
-        self._core = _CLASSES[self._dtype](_for_core(config) | {"weights": storage.small(weights)}, seed)
+        self._core = _CLASSES[precision.dtype](_for_core(config) | {"weights": precision.kind}, seed)
 
     @property
     def config(self) -> ModelConfig:
@@ -75,14 +75,14 @@ class Model(Classes, Companions, Adaptable):
 
     @property
     def dtype(self) -> str:
-        return self._dtype
+        return self.precision.dtype
 
     @property
     def weights(self) -> str:
-        """What the matrices of products and the token table are stored as: the dtype, or "bfloat16" or "int8", which
-        are frozen: then parameters() has norms and biases alone, and only adapters can be trained. Arithmetic stays
-        float32."""
-        return self._weights
+        """What the matrices of products and the token table are stored as: the dtype, or "bfloat16", "int8", "int4" or
+        "int4-symmetric" (docs/models.md), which are frozen: then parameters() has norms and biases alone, and only
+        adapters can be trained. Arithmetic stays float32."""
+        return self.precision.weights
 
     @_serialised
     def storage_errors(self) -> dict[str, dict[str, Any]]:
@@ -91,7 +91,8 @@ class Model(Classes, Companions, Adaptable):
         return storage.errors(self._core)
 
     def __repr__(self) -> str:
-        return f"Model({self._config}, dtype={self._dtype!r}{storage.said(self._weights)})"
+        stored = "" if self.precision.kind is None else f", weights={self.weights!r}"
+        return f"Model({self._config}, dtype={self.dtype!r}{stored})"
 
     # Computing
 
@@ -141,7 +142,7 @@ class Model(Classes, Companions, Adaptable):
         NonFiniteError when the loss, an activation or a gradient is NaN or infinite; its ``birth`` says where it arose.
         documents: as in :meth:`forward`.
         """
-        storage.refuse_training("Model.loss_and_grads", self)
+        refuse_training("Model.loss_and_grads", self)
         ignore_index = checks.integer(
             "Model.loss_and_grads", "ignore_index", ignore_index, low=-(2**63), high=2**63 - 1
         )
@@ -242,7 +243,7 @@ class Model(Classes, Companions, Adaptable):
                 f"Model.{verb}: pattern must be None or a str such as 'blocks.0.*', got {checks.shown(pattern)}"
             )
         if trainable and self.adapter is None:
-            storage.refuse_small(f"Model.{verb}", self._weights)
+            self.precision.refuse_training(f"Model.{verb}")
         if self._training:
             raise RuntimeError(f"Model.{verb}: loopos.train is training this model; call it before train or after it")
         every = self.adapter_parameters() or self.parameters()  # under an adapter the base stays frozen
@@ -271,9 +272,9 @@ class Model(Classes, Companions, Adaptable):
         problems += [f"unexpected {name}" for name in state if name not in views]
         for name in views.keys() & state.keys():
             checks.unmasked("Model.load_state_dict", name, state[name])
-            if not isinstance(state[name], np.ndarray) or state[name].dtype != np.dtype(self._dtype):
+            if not isinstance(state[name], np.ndarray) or state[name].dtype != np.dtype(self.dtype):
                 got = getattr(state[name], "dtype", type(state[name]).__name__)
-                raise TypeError(f"Model.load_state_dict: {name} must be a numpy array of {self._dtype}, got {got}")
+                raise TypeError(f"Model.load_state_dict: {name} must be a numpy array of {self.dtype}, got {got}")
             if state[name].shape != views[name].shape:
                 problems.append(f"{name} must have shape {views[name].shape}, got {state[name].shape}")
         if problems:
@@ -304,11 +305,11 @@ class Model(Classes, Companions, Adaptable):
         run of loopos.train (its newest sound checkpoint), or from one checkpoint.
 
         dtype None keeps the file's F32 or F64; F16 and BF16 need ``dtype=`` or ``weights=``. weights: "float32",
-        "bfloat16" or "int8" (:attr:`weights`): each tensor becomes that as it is read. base: of a run that trained an
-        adapter, the folder of the model that it stands on, where that is no longer where it was. Settings that are not
-        supported raise ValueError naming them, malformed files CheckpointError.
+        "bfloat16", "int8" or "int4" (:attr:`weights`): each tensor becomes that as it is read. base: of a run that
+        trained an adapter, the folder of the model that it stands on, where that is no longer where it was. Settings
+        that are not supported raise ValueError naming them, malformed files CheckpointError.
         """
-        model = cls.of(saved.read(folder, storage.arithmetic(weights, dtype), base), weights)
+        model = cls.of(saved.read(folder, to_read("from_pretrained", dtype, weights), base), weights)
         vars(model._config)["_loaded_from"] = os.fspath(folder)  # by which the doctor knows that weights were meant
         return model
 
@@ -317,9 +318,9 @@ class Model(Classes, Companions, Adaptable):
         """The model that :func:`loopos.saved.read` found, with its matrices stored as ``weights``; None: as those of
         the run that trained an adapter on it."""
         if weights is None and found.adapter is not None:
-            weights = storage.small(found.adapter.base.weights)
+            weights = small(found.adapter.base.weights)
         model = cls.__new__(cls)
-        model._build(found.config, found.dtype, storage.resolve("from_pretrained", weights, found.dtype), None)
+        model._build(found.config, Precision.of("from_pretrained", found.dtype, weights), None)
         if isinstance(found.arrays, hf.Weights):  # one after another, so that the model is in memory once
             storage.fill_all(model._core, found.arrays)
         else:
@@ -340,7 +341,7 @@ class Model(Classes, Companions, Adaptable):
         they left out would be missing from the folder. So is a model with an adapter: merge_adapter() first, or
         save_adapter(folder)."""
         self.refuse_adapter("save_pretrained")
-        arrays = storage.for_folder("save_pretrained", self._core, self._weights)
+        arrays = storage.for_folder("save_pretrained", self._core, self.precision)
         hf.write_pretrained(folder, self._config, arrays, self.source, self.record)
 
     # Copies: copy.copy, copy.deepcopy and pickle all give a model that shares nothing with this one
@@ -364,7 +365,7 @@ class Model(Classes, Companions, Adaptable):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         own, weights = state["own"], state["weights"]
-        self._build(own["_config"], own["_dtype"], own.get("_weights", own["_dtype"]), None)
+        self._build(own["_config"], own["precision"], None)
         vars(self).update(own | {"_training": False})
         self.put_on_again()
         self.load_state_dict(weights)

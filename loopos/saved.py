@@ -16,6 +16,7 @@ from loopos.data.tokenizer import tokenizer_from_dict
 from loopos.errors import CheckpointError
 from loopos.files.run_folder import holds_checkpoint, load_checkpoint
 from loopos.hf.tensors import cast
+from loopos.precision import check_read
 
 
 class Saved(NamedTuple):
@@ -78,7 +79,7 @@ def read(
             if halves is None:
                 raise
             return Saved(*hf.open_pretrained(folder, halves), folder=folder)
-    hf.check_dtype(dtype)
+    check_read("from_pretrained", dtype)
     checkpoint = load_checkpoint(folder)
     try:
         config = ModelConfig.from_dict(checkpoint.state["config"])

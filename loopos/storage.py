@@ -1,7 +1,4 @@
-"""What the weights of a model are stored as, and which combinations of storage and arithmetic make sense.
-
-One place decides it: the model, the command line and training ask here.
-"""
+"""The weights of a model that are stored small: filled, read, copied, saved."""
 
 from __future__ import annotations
 
@@ -10,69 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from . import _core, checks
+from . import _core
 from .config import ModelConfig
 from .errors import Birth, NonFiniteError
-
-SMALL = ("bfloat16", "int8")  # frozen; what is computed with them is float32
-WEIGHTS = ("float32", *SMALL, "int4")
-# Sixteenths of a byte that a number takes, with its gradient where it can be trained.
-SIXTEENTHS = {"float32": 16 * 8, "float64": 16 * 16, "bfloat16": 16 * 2, "int8": 17}
-ONLY_ADAPTERS = (
-    "the weights of this model are stored as {} and frozen, so only adapters can be trained on it, and it has none; to "
-    "train the weights, open the model with weights='float32'"
-)
+from .precision import Precision
 
 
-def resolve(function: str, weights: str | None, dtype: str) -> str:
-    """What the weights of a model of ``dtype`` are stored as: ``weights``, or the dtype itself for None. ValueError for
-    a combination that makes no sense."""
-    if weights is None:
-        return dtype
-    weights = checks.choice(function, "weights", weights, WEIGHTS)
-    if weights == "int4":
-        raise ValueError(f"{function}: weights='int4' is not there yet; the smallest storage is weights='int8'")
-    if dtype != "float32":
-        raise ValueError(
-            f"{function}: weights={weights!r} goes with dtype='float32', got dtype={dtype!r}: what is stored small has "
-            "no digits that float64 arithmetic could keep. Leave weights out for a float64 model"
-        )
-    return weights
-
-
-def arithmetic(weights: str | None, dtype: str | None) -> str | None:
-    """The dtype to open a model with: a storage is asked for in terms of float32, whatever the file holds."""
-    return "float32" if dtype is None and weights is not None else dtype
-
-
-def small(weights: str) -> str | None:
-    """The small storage, or None for a model whose weights are parameters."""
-    return weights if weights in SMALL else None
-
-
-def said(weights: str) -> str:
-    """In the repr of a model."""
-    return f", weights={weights!r}" if small(weights) else ""
-
-
-def refuse_training(function: str, model: Any) -> None:
-    """ValueError for a model whose weights are stored small, as long as nothing of it is trainable."""
-    weights = getattr(model, "weights", "float32")
-    if small(weights) and not model.parameters(trainable=True):
-        refuse_small(function, weights)
-
-
-def refuse_small(function: str, weights: str) -> None:
-    if small(weights):
-        raise ValueError(f"{function}: {ONLY_ADAPTERS.format(weights)}")
-
-
-def for_folder(function: str, core: Any, weights: str) -> dict[str, np.ndarray]:
+def for_folder(function: str, core: Any, precision: Precision) -> dict[str, np.ndarray]:
     """What a folder of the model holds: the bits (uint16) of one stored as bfloat16, where its parameters (norms and
     the like, which are float32) have no digits beyond these; else as :func:`to_save`."""
     plain = core.parameters()
-    if weights != "bfloat16" or any(np.any(view.view(np.uint32) & 0xFFFF) for view in plain.values()):
-        return to_save(function, core, weights)
+    if precision.weights != "bfloat16" or any(np.any(view.view(np.uint32) & 0xFFFF) for view in plain.values()):
+        return to_save(function, core, precision)
     shapes = {each["name"]: each["shape"] for each in core.stored()}
 
     def upper_halves(name: str) -> np.ndarray:
@@ -82,20 +28,16 @@ def for_folder(function: str, core: Any, weights: str) -> dict[str, np.ndarray]:
     return {name: upper_halves(name) for name in core.names()}
 
 
-def to_save(function: str, core: Any, weights: str) -> dict[str, np.ndarray]:
-    """Every weight of the model in its dtype: bfloat16 becomes float32, exactly. ValueError for int8."""
-    if weights == "int8":
-        raise ValueError(
-            f"{function}: the weights of this model are stored as int8, and what is saved would hold what that left of "
-            "the numbers. Open the original with weights='bfloat16' or 'float32' and save that"
-        )
+def to_save(function: str, core: Any, precision: Precision) -> dict[str, np.ndarray]:
+    """Every weight of the model in its dtype: bfloat16 becomes float32, exactly. ValueError for fewer bits."""
+    precision.refuse_saving(function)
     return all_weights(core)
 
 
-def refuse_oversized(config: ModelConfig, weights: str) -> None:
-    """MemoryError before anything is allocated. Exact integers here: these sizes may exceed what C++ can hold."""
+def refuse_oversized(config: ModelConfig, precision: Precision) -> None:
+    """MemoryError before anything is allocated."""
     per_block = 8192  # names, shapes and layers of one block, whatever its width
-    size = config.num_parameters() * SIXTEENTHS[weights] // 16 + per_block * config.n_layer
+    size = precision.bytes(config) + per_block * config.n_layer
     available = _core.available_bytes()
     if size > available:
         raise MemoryError(
@@ -118,11 +60,11 @@ def fill(core: Any, name: str, pieces: Iterable[tuple[int, np.ndarray]]) -> None
         kind = next(each["storage"] for each in core.stored() if each["name"] == name)
         what = f"{name}{list(index)} is {value!r}, which cannot be stored as {kind}"
         if np.isfinite(value):
-            raise ValueError(f"weights={kind!r}: {what}: it is beyond its range; open the model with weights='float32'")
+            raise ValueError(f"{what}: it is beyond its range; open the model with weights='float32'")
         layer = next((int(part) for part in name.split(".") if part.isdigit()), None)
         cause = "weight not finite: it was not finite when it was about to be stored"
         birth = Birth(None, "forward", layer, "parameter", name, index, value, cause)
-        raise NonFiniteError(birth, f"weights={kind!r}: {what}. {birth}")
+        raise NonFiniteError(birth, f"{what}. {birth}")
 
 
 def fill_all(core: Any, mapped: Any) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import fields, replace
 from typing import Any
 
-from . import checks, storage
+from . import checks, precision
 from .births.growth import Growth
 from .config import ModelConfig
 from .data.batches import DatasetSource
@@ -153,7 +153,7 @@ def train(
     config = model if isinstance(model, ModelConfig) else model.config
     adapter = adapter_of(model, adapter)
     if adapter is None:
-        storage.refuse_training("train", model)
+        precision.refuse_training("train", model)
     sources = open_data(model, data, eval_data, tokenizer, settings, progress)
     if config.labels and settings.task != "classify" and not isinstance(sources.train, DatasetSource):
         raise ValueError(

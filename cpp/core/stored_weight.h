@@ -21,4 +21,10 @@ struct StoredWeight {
   double largest_error = 0, error_squares = 0, squares = 0;  // see StorageError
 };
 
+/// Of the token table and the head of a model whose projections are stored as `weights`. 4 bits would cost them more
+/// than all projections together (docs/models.md has the figures).
+constexpr Storage table_storage(Storage weights) {
+  return weights == Storage::nf4 || weights == Storage::int4 ? Storage::int8 : weights;
+}
+
 }  // namespace loopos

@@ -15,7 +15,7 @@ class Embedding {
   Embedding(ParameterSet<T>& set, Index dropout_site, Index vocab, Index width, Index positions, double scale,
             double std)
       : dropout_site_(dropout_site), vocab_(vocab), count_(positions), width_(width), scale_(scale) {
-    tokens_ = Weight<T>(set, "tok_embed.weight", vocab, width, std, Index{-1});
+    tokens_ = Weight<T>(set, "tok_embed.weight", vocab, width, std, Index{-1}, WeightUse::table);
     if (positions) positions_ = set.add("pos_embed.weight", {positions, width}, 0, std);
   }
 

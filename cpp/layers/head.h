@@ -22,10 +22,10 @@ template <class T>
 class Head {
  public:
   Head() = default;
-  /// Its weight is another's, or its own, of this name, stored plain or as the set stores the weights of products.
+  /// Its weight is another's, or its own, of this name.
   Head(const Weight<T>& tied, Index vocab, Index width) : vocab_(vocab), width_(width), weight_(tied) {}
-  Head(ParameterSet<T>& set, const char* name, Index vocab, Index width, double std, bool plain)
-      : vocab_(vocab), width_(width), weight_(set, name, vocab, width, std, Index{-1}, plain) {}
+  Head(ParameterSet<T>& set, const char* name, Index vocab, Index width, double std, WeightUse use)
+      : vocab_(vocab), width_(width), weight_(set, name, vocab, width, std, Index{-1}, use) {}
 
   const Weight<T>& weight() const { return weight_; }
   bool trains() const { return weight_.trains(); }

@@ -11,7 +11,8 @@ class Linear : public Projection<T> {
  public:
   Linear(ParameterSet<T>& set, Site site, const ProjectionConfig& config)
       : Projection<T>(std::move(site), config.in, config.out) {
-    weight_ = Weight<T>(set, this->site().name + ".weight", config.out, config.in, config.std, this->site().layer);
+    weight_ = Weight<T>(set, this->site().name + ".weight", config.out, config.in, config.std, this->site().layer,
+                        WeightUse::projection);
     if (config.bias) bias_ = this->site().add(set, "bias", {config.out}, 0, 0);
   }
 

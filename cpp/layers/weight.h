@@ -19,17 +19,21 @@ namespace loopos {
 template <class T>
 using WeightVisitor = std::function<void(const T* weight, Index in, Index out, PackedWeight<T>& packed)>;
 
+/// What decides how a weight is stored: as the set stores its projections, or its token tables; or plain all the same.
+enum class WeightUse { projection, table, learns };
+
 template <class T>
 class Weight {
  public:
   Weight() = default;
-  /// Stored as the set stores the weights of products, or plain all the same; std: of the initial values.
-  Weight(ParameterSet<T>& set, const std::string& name, Index out, Index in, double std, Index layer,
-         bool plain = false) {
-    if (plain || set.storage() == Storage::plain)
+  /// std: of the initial values.
+  Weight(ParameterSet<T>& set, const std::string& name, Index out, Index in, double std, Index layer, WeightUse use) {
+    if (use == WeightUse::learns || set.storage() == Storage::plain) {
       parameter_ = set.add(name, {out, in}, 0, std, layer);
-    else
+    } else {
       stored_ = set.add_stored(name, out, in, std, layer);
+      if (use == WeightUse::table) stored_->kind = table_storage(stored_->kind);
+    }
     in_ = in;
     out_ = out;
   }

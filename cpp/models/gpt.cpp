@@ -50,7 +50,8 @@ template <class T>
 Head<T> make_head(ParameterSet<T>& set, const Weight<T>& tokens, const GptConfig& c) {
   const bool classifies = c.num_labels > 0;  // such a head is new, and learns whatever the rest is stored as
   if (c.tie_embeddings && !classifies) return {tokens, c.vocab_size, c.d_model};
-  return {set, classifies ? kScore : "lm_head.weight", c.outputs(), c.d_model, kStd, classifies};
+  return {set,  classifies ? kScore : "lm_head.weight",           c.outputs(), c.d_model,
+          kStd, classifies ? WeightUse::learns : WeightUse::table};
 }
 
 }  // namespace

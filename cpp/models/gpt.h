@@ -25,7 +25,7 @@ struct GptConfig {
   NormPlacement placement;
   QkNormKind qk_norm;
   FeedForwardActivation activation;
-  Storage weights;  // of the factors of products and the token table
+  Storage weights;  // of the projections; of the token tables: table_storage(weights)
   bool rope, bias, qkv_bias, out_bias, mlp_bias, tie_embeddings, norm_unit_offset, parallel_residual;
   double dropout, norm_eps, embedding_scale;
   double attention_scale;  // 0: 1 / sqrt(head_width)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from loopos import checks, storage
+from loopos import checks, precision
 from loopos.config import ModelConfig
 from loopos.hf.linears import Linear, linears, naming
 
@@ -124,7 +124,7 @@ class Adaptable:
 
     def _rows_of(self, part: Part) -> np.ndarray:
         name = f"{part.projection}.weight"
-        if storage.small(self.weights):
+        if precision.small(self.weights):
             return self._core.load_stored(name, part.first, part.rows)
         return self._core.parameters()[name][part.first : part.first + part.rows]
 

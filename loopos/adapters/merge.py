@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loopos import storage
+from loopos import precision
 from loopos.config import ModelConfig
 
 from .modulated import Modulated
@@ -51,7 +51,7 @@ def refuse_modulated(adapter: Any) -> None:
 
 def refuse_small(weights: str) -> None:
     """ValueError for a base that is not stored in full."""
-    if storage.small(weights):
+    if precision.small(weights):
         raise ValueError(
             f"merge_adapter: the base is stored as {weights}, and the sum would have to be rounded to {weights} again, "
             "which loses what the adapter learned (others report an accuracy that fell from .965 to .496); open the "

@@ -15,6 +15,7 @@ COLOURS = {
     "transformers": "#4f6d7a",
     "loopos-bfloat16": "#dd8d78",
     "loopos-int8": "#edbfb2",
+    "loopos-int4": "#f6dfd8",
     "llama.cpp-f16": "#5b7553",
     "llama.cpp-q8_0": "#9db38f",
     "loopos-lora": "#a8442f",

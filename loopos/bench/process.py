@@ -40,6 +40,7 @@ PEERS = {
     "transformers": Peer("transformers_generate", "transformers"),
     "loopos-bfloat16": Peer("ours", "loopos", "bfloat16"),
     "loopos-int8": Peer("ours", "loopos", "int8"),
+    "loopos-int4": Peer("ours", "loopos", "int4"),
     "llama.cpp-f16": Peer("llama_generate", "llama_cpp", "f16"),
     "llama.cpp-q8_0": Peer("llama_generate", "llama_cpp", "q8_0"),
     "loopos-lora": Peer("ours", "loopos", adapter=LORA),

@@ -19,6 +19,7 @@ import numpy as np
 
 import loopos
 from loopos.config import ModelConfig
+from loopos.precision import SMALL, Precision
 
 from . import opening, real_model
 from .generation import agreement
@@ -26,9 +27,9 @@ from .machine import Limits, spread
 from .process import PEERS, PeerError, Process
 from .settings import Setting
 
-ENGINES = ("loopos", "loopos-bfloat16", "loopos-int8", "transformers", "llama.cpp-f16", "llama.cpp-q8_0")
+ENGINES = ("loopos", "loopos-bfloat16", "loopos-int8", "loopos-int4", "transformers", "llama.cpp-f16", "llama.cpp-q8_0")
 LEARNING = ("loopos", "transformers")
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "f16": 2.0, "int8": 1.0 + 4 / 64, "q8_0": 34 / 32}  # of a weight, with scales
+BYTES = {"float32": 4.0, "f16": 2.0, "q8_0": 34 / 32}  # of a weight, with scales
 SEED = 0
 
 
@@ -74,7 +75,7 @@ def measure(
         }
         measured = limits.result()
         for each in parts["generation"]["peers"]:  # every weight is read once a token
-            each["weight_bytes"] = round(BYTES[each["storage"]] * config.num_parameters())
+            each["weight_bytes"] = _weight_bytes(each["storage"], config)
             read = each["weight_bytes"] * each["tokens_per_second"]
             each["fraction_of_bandwidth"] = read / measured["bytes_per_second"]["median"]
         return {
@@ -83,6 +84,12 @@ def measure(
             "parts": parts,
             "limits": [measured],
         }
+
+
+def _weight_bytes(storage: str, config: ModelConfig) -> int:
+    if storage in SMALL:
+        return Precision("float32", storage).bytes(config)
+    return round(BYTES[storage] * config.num_parameters())
 
 
 class _Run:

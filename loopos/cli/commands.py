@@ -26,7 +26,7 @@ from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
 
-from . import adapter, checkup, folders, forecast, objective, options, origin, reader, streamed
+from . import adapter, checkup, folders, forecast, objective, options, origin, reader, stored, streamed
 from .common import in_words, use_threads
 from .forecast import Forecaster
 from .reply import Reply
@@ -326,12 +326,11 @@ def info(given: dict[str, Any]) -> Reply:
     bad = {name: int((~np.isfinite(view)).sum()) for name, view in loaded.model.parameters().items()}
     if any(bad.values()):
         facts["not_finite"] = [f"{name} ({count})" for name, count in bad.items() if count]
-    if errors := loaded.model.storage_errors():
-        facts |= {"weights": loaded.model.weights, "bytes_of_weights": sum(each["bytes"] for each in errors.values())}
-        facts["largest_storage_error"] = max(each["relative"] for each in errors.values())
+    facts |= stored.facts(loaded.model)
     config = loaded.model.config.to_dict()
     first = list(config).index("attention_bias")  # from here on what few models have: told where this one has it
     plain = ModelConfig.from_dict(dict(list(config.items())[:first])).to_dict()
     seldom = {name for name in list(config)[first:] if config[name] == plain[name]}
     facts |= config
-    return Reply(facts, build_info.as_text({name: value for name, value in facts.items() if name not in seldom}))
+    told = {name: value for name, value in facts.items() if name not in seldom}
+    return Reply(facts, build_info.as_text(told | stored.by_part(facts.get("storage_errors", {}))))

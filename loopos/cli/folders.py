@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loopos import storage
 from loopos.errors import CheckpointError
 from loopos.generation import Piece, Session
 from loopos.model import Model
+from loopos.precision import to_read
 from loopos.saved import read
 
 
@@ -25,7 +25,7 @@ class Loaded(NamedTuple):
 def load(folder: str, dtype: str | None = None, weights: str | None = None, base: str | None = None) -> Loaded:
     """The model of a run folder (its newest good checkpoint), of one checkpoint, or of a Hugging Face folder, of which
     F16 and BF16 become float32, exactly, where nothing else is asked for. base: as of Model.from_pretrained."""
-    saved = read(folder, storage.arithmetic(weights, dtype), base, halves="float32")
+    saved = read(folder, to_read("from_pretrained", dtype, weights), base, halves="float32")
     model = Model.of(saved, weights)
     if saved.step is None:
         return Loaded(model, None, {})

@@ -17,10 +17,10 @@ from loopos.config import ModelConfig
 from loopos.files import kinds
 from loopos.optim.rules import RULES
 from loopos.optim.training import settings_of
+from loopos.precision import DTYPES, WEIGHTS, Precision
 from loopos.run.distill import LOSSES, Distill
 from loopos.run.schedules import SCHEDULES
 from loopos.run.settings import OPTIMIZERS, POLICIES, TASKS
-from loopos.storage import WEIGHTS
 from loopos.training import train
 
 from .near import near
@@ -60,11 +60,10 @@ CHOICES = {
     "on_nonfinite": POLICIES,
     "task": TASKS,
     "distill_loss": LOSSES,
-    "dtype": ("float32", "float64"),
     "adapter": tuple(SPECS),
     "adapter_gate": GATES,
-    "weights": WEIGHTS,
 }
+PRECISION = {"dtype": DTYPES, "weights": WEIGHTS}  # loopos.precision refuses other names, and says why
 
 
 def _users(setting: str) -> str:
@@ -209,6 +208,8 @@ def add_flag(group: Any, name: str, help_text: str, annotation: str, default: An
         keywords["action"] = argparse.BooleanOptionalAction
     elif name in CHOICES:
         keywords["choices"] = CHOICES[name]
+    elif name in PRECISION:
+        keywords["metavar"] = f"{{{','.join(PRECISION[name])}}}"
     elif annotation.startswith("tuple"):
         keywords |= {"type": float, "nargs": 2, "metavar": ("B1", "B2")}
     else:
@@ -345,7 +346,7 @@ def check(settings: Mapping[str, Any]) -> None:
             f"train: tokenizer must be one of 'bytes', 'chars', got {named}; or the path of a tokenizer.json"
         )
     if settings.get("dtype") is not None:
-        checks.choice("train", "dtype", settings["dtype"], CHOICES["dtype"])
+        Precision.of("train", settings["dtype"])
     if settings.get("base") is not None and settings.get("init") is None:
         raise ValueError("train: base says where the base of init is (--init RUN), and there is no init")
     if settings.get("weights") is not None and settings.get("init") is None:

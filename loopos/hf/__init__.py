@@ -6,7 +6,6 @@ ModelConfig and named arrays, and back.
 
 from .folder import (
     Opened,
-    check_dtype,
     is_pretrained,
     open_pretrained,
     refuse_nonfinite,
@@ -20,7 +19,6 @@ __all__ = [
     "Opened",
     "Source",
     "Weights",
-    "check_dtype",
     "is_pretrained",
     "open_pretrained",
     "refuse_nonfinite",

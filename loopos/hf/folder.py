@@ -16,6 +16,7 @@ from loopos.config import ModelConfig
 from loopos.errors import Birth, CheckpointError, NonFiniteError
 from loopos.files import durable
 from loopos.files.tensorfile import stream_safetensors
+from loopos.precision import check_read
 from loopos.text.folder import of_another
 
 from .card import README, card, replaceable
@@ -41,11 +42,6 @@ class Opened(NamedTuple):
     source: Source
 
 
-def check_dtype(dtype: str | None) -> None:
-    if dtype is not None and (not isinstance(dtype, str) or dtype not in ("float32", "float64")):
-        raise ValueError(f"from_pretrained: dtype must be 'float32', 'float64' or None, got {shown(dtype)}")
-
-
 def is_pretrained(folder: str | os.PathLike) -> bool:
     """Whether this is, or was meant as, a Hugging Face folder: of a model, or of an adapter."""
     return any((Path(folder) / name).is_file() for name in (CONFIG, ADAPTER))
@@ -62,7 +58,7 @@ def open_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> Open
     tensors are not those of config.json), ValueError (a setting or dtype that is not supported; when a parameter is
     read, a weight beyond the range of ``dtype``). CheckpointError is a ValueError.
     """
-    check_dtype(dtype)
+    check_read("from_pretrained", dtype)
     folder = Path(folder)
     if not folder.is_dir():
         code = errno.ENOTDIR if folder.exists() else errno.ENOENT

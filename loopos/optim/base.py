@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loopos import _core, checks, storage
+from loopos import _core, checks, precision
 from loopos.births.birth import refused_update
 from loopos.errors import NonFiniteError
 from loopos.trainable import trainable_of
@@ -45,7 +45,7 @@ def _differences(expected, got) -> list[str]:
 
 
 def _trainable(function: str, model: Any) -> Mapping[str, np.ndarray]:
-    storage.refuse_training(function, model)
+    precision.refuse_training(function, model)
     if not (views := trainable_of(model)):
         raise ValueError(f"{function}: every parameter of the model is frozen; unfreeze what is to be trained")
     return views

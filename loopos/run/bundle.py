@@ -31,6 +31,7 @@ from loopos.errors import Birth, CheckpointError
 from loopos.files import durable
 from loopos.files.tensorfile import parse_safetensors, read_metadata, serialize_safetensors
 from loopos.model import Model
+from loopos.precision import small
 
 from .origins import Origins
 from .settings import TrainSettings
@@ -127,7 +128,7 @@ class Bundle:
             frozen=tuple(model.parameters(trainable=False)),
             origins=origins,
             adapter=None if model.adapter is None else _adapter(model),
-            storage=storage.small(model.weights),
+            storage=small(model.weights),
             stored=storage.state(model._core),
         )
 

@@ -21,7 +21,7 @@ def folder(tmp_path):
     return str(tmp_path / "hf")
 
 
-@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+@pytest.mark.parametrize("weights", ["bfloat16", "int8", "int4"])
 def test_the_numbers_are_those_of_the_model_that_is_stored_so(folder, weights, capsys):
     model = loopos.Model.from_pretrained(folder, weights=weights)
     assert main(["info", folder, "--weights", weights, "--json"]) == 0
@@ -37,7 +37,7 @@ def test_the_numbers_are_those_of_the_model_that_is_stored_so(folder, weights, c
 
 
 def test_what_makes_no_sense_is_one_sentence(folder, capsys):
-    assert main(["generate", folder, "--prompt-ids", "1", "--weights", "int4"]) == 2
+    assert main(["generate", folder, "--prompt-ids", "1", "--weights", "int3"]) == 2
     assert "int4" in capsys.readouterr().err
     assert main(["info", "--weights", "int8"]) == 2
     assert "FOLDER" in capsys.readouterr().err

@@ -11,7 +11,9 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ import pytest
 import loopos
 from loopos import ops
 
-KINDS = ("bfloat16", "int8")
+KINDS = ("bfloat16", "int8", "nf4", "int4-symmetric")
 SHAPES = [(1, 1), (3, 5), (32, 32), (33, 31), (64, 100), (96, 576), (70, 1030), (577, 40), (200, 64)]
 ROWS = (1, 2, 3, 7, 8, 9, 50)
 
@@ -28,18 +30,66 @@ def drawn(*shape, seed=0, scale=1.0):
     return (scale * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
-def expected_int8(weight):
-    """The formula of the docstring of ops.store, in numpy."""
+def scaled(weight, columns, largest_number):
+    """Blocks of that many columns, filled up with zeros, and their scales, by the docstring of ops.store."""
     out, ins = weight.shape
-    blocks = np.zeros((out, -(-ins // 32), 32), np.float32)
+    blocks = np.zeros((out, -(-ins // columns), columns), np.float32)
     blocks.reshape(out, -1)[:, :ins] = weight
     largest = np.abs(blocks).max(-1, keepdims=True)
-    scale = (largest / np.float32(127)).astype(np.float16)
-    cut = largest > np.float32(127.5) * scale.astype(np.float32)  # of the smallest scales, whose steps are coarse
-    scale = np.where(cut, np.nextafter(scale, np.float16(1)), scale)
-    q = np.rint(np.divide(blocks, scale.astype(np.float32), where=scale > 0, out=np.zeros_like(blocks)))
-    assert np.abs(q).max() <= 127
-    return (q * scale.astype(np.float32)).reshape(out, -1)[:, :ins].astype(np.float32)
+    scale = (largest / np.float32(largest_number)).astype(np.float16)
+    # Of the smallest scales, whose steps are coarse:
+    cut = (largest > 0) & (largest >= np.float32(largest_number + 0.5) * scale.astype(np.float32))
+    scale = np.where(cut, np.nextafter(scale, np.float16(1)), scale).astype(np.float32)
+    return blocks, scale, np.divide(blocks, scale, where=scale > 0, out=np.zeros_like(blocks))
+
+
+def whole_numbers(columns, largest_number):
+    def expected(weight):
+        _, scale, q = scaled(weight, columns, largest_number)
+        assert np.abs(np.rint(q)).max() <= largest_number
+        return (np.rint(q) * scale).reshape(len(weight), -1)[:, : weight.shape[1]]
+
+    return expected
+
+
+def normal_levels():
+    """NF4 as Dettmers et al. make it (QLoRA, 2023, appendix E): quantiles of the normal distribution, eight above 0 and
+    seven below, over the largest; float32, as the table has them."""
+    ppf = NormalDist().inv_cdf
+    offset = 0.9677083
+    above = [ppf(p) for p in np.linspace(offset, 0.5, 9)[:-1]]
+    below = [-ppf(p) for p in np.linspace(offset, 0.5, 8)[:-1]]
+    return (np.array(sorted([*above, 0, *below])) / max(above)).astype(np.float32)
+
+
+def expected_nf4(weight):
+    _, scale, q = scaled(weight, 64, 1)
+    levels = NF4
+    nearest = levels[np.abs(q[..., None].astype(np.float64) - levels).argmin(-1)]
+    return (nearest * scale).reshape(len(weight), -1)[:, : weight.shape[1]]
+
+
+NF4 = np.array(
+    [
+        -1.0,
+        -0.6961928009986877,
+        -0.5250730514526367,
+        -0.39491748809814453,
+        -0.28444138169288635,
+        -0.18477343022823334,
+        -0.09105003625154495,
+        0.0,
+        0.07958029955625534,
+        0.16093020141124725,
+        0.24611230194568634,
+        0.33791524171829224,
+        0.44070982933044434,
+        0.5626170039176941,
+        0.7229568362236023,
+        1.0,
+    ],
+    np.float32,
+)
 
 
 def expected_bfloat16(weight):
@@ -48,11 +98,25 @@ def expected_bfloat16(weight):
     return bits.astype(np.uint32).view(np.float32)
 
 
+EXPECTED = {
+    "bfloat16": expected_bfloat16,
+    "int8": whole_numbers(32, 127),
+    "int4-symmetric": whole_numbers(32, 7),
+    "nf4": expected_nf4,
+}
+
+
+def test_the_levels_of_nf4_are_quantiles_of_the_normal_distribution():
+    np.testing.assert_allclose(normal_levels(), NF4, rtol=0, atol=1e-6)
+    stored = ops.store(np.tile(NF4, 4)[None], "nf4").numpy()
+    assert stored.tobytes() == np.tile(NF4, 4)[None].tobytes()
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])
 def test_stored_numbers_follow_the_formula(shape, scale):
     weight = drawn(*shape, scale=scale)
-    for kind, want in (("bfloat16", expected_bfloat16), ("int8", expected_int8)):
+    for kind, want in EXPECTED.items():
         stored = ops.store(weight, kind)
         assert (stored.storage, stored.shape) == (kind, shape)
         np.testing.assert_array_equal(stored.numpy(), want(weight))
@@ -123,29 +187,41 @@ def test_what_int8_can_hold_is_held():
         scaled = weight * np.float32(2.0**power)
         assert ops.store(scaled, "int8").numpy().tobytes() == scaled.tobytes()
     for kind in KINDS:
-        once = ops.store(drawn(64, 96, scale=0.02), kind).numpy()
-        assert ops.store(once, kind).numpy().tobytes() == once.tobytes()
+        for scale in (1e-3, 0.02, 300):
+            once = ops.store(drawn(64, 96, scale=scale), kind).numpy()
+            assert ops.store(once, kind).numpy().tobytes() == once.tobytes(), (kind, scale)
+
+
+@pytest.mark.parametrize(("kind", "largest"), [("int8", 127), ("int4-symmetric", 7)])
+def test_a_number_half_a_step_beyond_the_largest_keeps_its_sign(kind, largest):
+    """Of the smallest scale of float16, 2^-24: rounded to the nearest whole number it would be one too many."""
+    weight = np.full((1, 32), (largest + 0.5) * 2.0**-24, np.float32)
+    np.testing.assert_allclose(ops.store(weight, kind).numpy(), weight, rtol=0, atol=2.0**-24)
 
 
 @pytest.mark.parametrize("largest", [1e-40, 3e-8, 1e-6, 1e-5, 3e-4, 8e6])
 def test_a_scale_that_float16_barely_holds_cuts_nothing(largest):
     weight = drawn(5, 64)
     weight *= np.float32(largest) / np.abs(weight).max()
-    stored = ops.store(weight, "int8").numpy()
-    step = max(largest / 127, 2.0**-24)  # of float16's smallest numbers
-    assert np.abs(stored - weight).max() <= 0.5 * max(step * 1.001, 2.0**-24 + step)
+    for kind, most in (("int8", 127), ("int4-symmetric", 7)):
+        if largest > most * 65504:
+            continue
+        stored = ops.store(weight, kind).numpy()
+        step = max(largest / most, 2.0**-24)  # of float16's smallest numbers
+        assert np.abs(stored - weight).max() <= 0.5 * max(step * 1.001, 2.0**-24 + step)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 9])
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_and_one(kind, rows):
+    number = 7 if kind == "int4-symmetric" else 127  # held exactly
     for outs, ins in ((0, 4), (4, 0), (1, 1)):
-        weight = ops.store(np.full((outs, ins), 127, np.float32), kind)
-        np.testing.assert_array_equal(weight.numpy(), np.full((outs, ins), 127))
+        weight = ops.store(np.full((outs, ins), number, np.float32), kind)
+        np.testing.assert_array_equal(weight.numpy(), np.full((outs, ins), number))
         y = ops.stored_linear(np.ones((rows, ins), np.float32), weight)
-        np.testing.assert_array_equal(y, np.full((rows, outs), 127 * ins))
+        np.testing.assert_array_equal(y, np.full((rows, outs), number * ins))
         dx = ops.stored_linear_backward(np.ones((rows, outs), np.float32), weight)
-        np.testing.assert_array_equal(dx, np.full((rows, ins), 127 * outs))
+        np.testing.assert_array_equal(dx, np.full((rows, ins), number * outs))
 
 
 @pytest.mark.parametrize("rows", [1, 12])
@@ -170,7 +246,7 @@ def test_what_cannot_be_stored_is_named(kind):
         weight[50, 0] = np.nan
         with pytest.raises(ValueError, match=r"weight\[33, 35\] is .* cannot be stored as " + kind):
             ops.store(weight, kind)
-    with pytest.raises(ValueError, match="must be 'bfloat16' or 'int8', got 'int3'"):
+    with pytest.raises(ValueError, match="must be 'bfloat16', 'int8', 'nf4' or 'int4-symmetric', got 'int3'"):
         ops.store(drawn(2, 2), "int3")
     with pytest.raises(TypeError, match="float32"):
         ops.store(np.ones((2, 2)), kind)
@@ -187,6 +263,26 @@ def test_bytes_of_a_weight():
     weight = drawn(64, 96)
     assert ops.store(weight, "bfloat16").nbytes == 2 * 64 * 96
     assert ops.store(weight, "int8").nbytes == 64 * (96 + 2 * 3)
+    assert ops.store(weight, "int4-symmetric").nbytes == 64 * (96 // 2 + 2 * 3)
+    assert ops.store(weight, "nf4").nbytes == 64 * (96 // 2 + 2 * 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_share_bytes_are_stored_by_several_threads_and_in_pieces(kind, check_threads):
+    """Rows i and 16 + i of a panel share bytes of a weight of 4 bits, and a model is filled in pieces of any height."""
+    config = loopos.ModelConfig(16, 8, 1, 2, 96, d_ff=200, bias=False)
+    weights = "int4" if kind == "nf4" else kind
+    name, numbers = "blocks.0.mlp.up_proj.weight", drawn(200, 96)
+
+    def filled(pieces):
+        core = loopos.Model(config, weights=weights)._core
+        for first, last in pairwise(pieces):
+            assert core.store(name, first, numbers[first:last]) == -1
+        return core.get_stored(name)[0]
+
+    whole = filled([0, 200])
+    np.testing.assert_array_equal(filled([0, 7, 40, 57, 73, 200]), whole)
+    check_threads(lambda: (filled([0, 9, 200]),))
 
 
 def figures():

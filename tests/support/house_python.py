@@ -18,6 +18,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "build_info checks choices environment errors losses ops threads trainable",
     "rope",
     "config",
+    "precision",
     "storage",
     "files",
     "text",

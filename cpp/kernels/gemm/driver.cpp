@@ -297,6 +297,8 @@ void gemm_packed(const Matrix<A>& a, const PackedMatrix<B>& b, Index n, const Ou
 LOOPOS_INSTANTIATE(float, float)
 LOOPOS_INSTANTIATE(float, Panels<Storage::bfloat16>)
 LOOPOS_INSTANTIATE(float, Panels<Storage::int8>)
+LOOPOS_INSTANTIATE(float, Panels<Storage::nf4>)
+LOOPOS_INSTANTIATE(float, Panels<Storage::int4>)
 
 template Index PackedMatrix<float>::size() const;
 template void PackedMatrix<float>::pack(Index, Index) const;

@@ -120,6 +120,8 @@ void gemm_packed(const Matrix<double>& a, const PackedMatrix<double>& b, Index n
 LOOPOS_INSTANTIATE(float, float)
 LOOPOS_INSTANTIATE(float, Panels<Storage::bfloat16>)
 LOOPOS_INSTANTIATE(float, Panels<Storage::int8>)
+LOOPOS_INSTANTIATE(float, Panels<Storage::nf4>)
+LOOPOS_INSTANTIATE(float, Panels<Storage::int4>)
 LOOPOS_INSTANTIATE(double, double)
 
 }  // namespace loopos::kernels

@@ -1,10 +1,16 @@
 // Weights that are stored small: how numbers are turned into bytes and back (the layout: Panels in matrix.h).
 //   bfloat16: the nearest, ties to even
-//   int8:     the 32 columns of a block share the scale s = float16(max |w| / 127), and q = round(w / s), |q| <= 127.
+//   int8:     the columns of a block share the scale s = float16(max |w| / 127), and q = round(w / s), |q| <= 127.
 //             Where float16 rounds so small a scale so far down that |q| would be 128 or more, s is the next one up.
-//             The number is q s, exact in float: storing it again gives the same bytes.
+//   int4:     the same with 7 for 127
+//   nf4:      s = float16(max |w|), and q is the number of the level that is nearest to w / s (kLevels in matrix.h)
+// A number is q s, or the level times s rounded to float. What is read and stored again gives the same bytes, unless a
+// scale is so small (below 2^-14) that float16 has not all its digits.
 // Storing says how far the stored numbers are from those that were given.
 #pragma once
+
+#include <stdexcept>
+#include <type_traits>
 
 #include "kernels/gemm/gemm.h"
 
@@ -34,13 +40,28 @@ Matrix<Panels<kind>> stored_matrix(const unsigned char* weight, Index out, Index
   return {weight, panel_bytes(kind, in), out, in, 0, 0, false};
 }
 
+/// body(constant kind) of a small kind.
+template <class Body>
+decltype(auto) of_kind(Storage kind, Body&& body) {
+  switch (kind) {
+    case Storage::bfloat16:
+      return body(std::integral_constant<Storage, Storage::bfloat16>{});
+    case Storage::int8:
+      return body(std::integral_constant<Storage, Storage::int8>{});
+    case Storage::nf4:
+      return body(std::integral_constant<Storage, Storage::nf4>{});
+    case Storage::int4:
+      return body(std::integral_constant<Storage, Storage::int4>{});
+    case Storage::plain:
+      break;
+  }
+  throw std::logic_error("a parameter is not stored small");
+}
+
 /// Calls body(matrix) with the weight as products read it.
 template <class Body>
 void with_stored(Storage kind, const unsigned char* weight, Index out, Index in, Body&& body) {
-  if (kind == Storage::bfloat16)
-    body(stored_matrix<Storage::bfloat16>(weight, out, in));
-  else
-    body(stored_matrix<Storage::int8>(weight, out, in));
+  of_kind(kind, [&](auto k) { body(stored_matrix<k>(weight, out, in)); });
 }
 
 }  // namespace loopos::kernels

@@ -19,5 +19,11 @@ StoredKernels<Storage::bfloat16> bfloat16_kernels() {
 StoredKernels<Storage::int8> int8_kernels() {
   return kernels_of<Storage::int8>();
 }
+StoredKernels<Storage::nf4> nf4_kernels() {
+  return kernels_of<Storage::nf4>();
+}
+StoredKernels<Storage::int4> int4_kernels() {
+  return kernels_of<Storage::int4>();
+}
 
 }  // namespace loopos::kernels::LOOPOS_ISA_NAME

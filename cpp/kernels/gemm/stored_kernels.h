@@ -8,14 +8,43 @@
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
+// Numbers of kLanes rows side by side in memory, as whole numbers.
+inline vint wide_two(const unsigned char* p) {
+#if defined(__AVX512F__)
+  return (vint)_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__AVX2__)
+  return (vint)_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+  vint wide;
+  for (int i = 0; i < kLanes; ++i) wide[i] = p[2 * i] | p[2 * i + 1] << 8;
+  return wide;
+#endif
+}
+inline vint wide_signed(const unsigned char* p) {
+#if defined(__AVX512F__)
+  return (vint)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__AVX2__)
+  return (vint)_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+#else
+  vint wide;
+  for (int i = 0; i < kLanes; ++i) wide[i] = static_cast<signed char>(p[i]);
+  return wide;
+#endif
+}
+inline V<float> float_bits(vint bits) {
+  V<float> x;
+  std::memcpy(&x.v, &bits, sizeof bits);
+  return x;
+}
+
 /// Reads one panel of a weight (see Panels in matrix.h). The numbers of rows lane, lane + 1, ... of a column, as floats:
-/// load(column(c) + lane * kNumberBytes, scale(block(block_of(c)), lane)).
+/// load(column(c), lane, scale(block(block_of(c)), lane)).
 template <Storage kind>
 struct Panel;
 
 template <>
 struct Panel<Storage::bfloat16> {
-  static constexpr Index kColumnBytes = 2 * kPanelRows;
+  static constexpr Index kColumnBytes = kLayout<Storage::bfloat16>.column_bytes;
   const unsigned char* data;
 
   struct Scale {};
@@ -24,72 +53,73 @@ struct Panel<Storage::bfloat16> {
   static Index block_end(Index) { return INT64_MAX; }
   const unsigned char* block(Index) const { return data; }
   const unsigned char* column(Index column) const { return data + column * kColumnBytes; }
-  /// Numbers that begin at p.
-  static V<float> load(const unsigned char* p, Scale) {
-#if defined(__AVX512F__)
-    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    return V<float>((vfloat)_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
-#elif defined(__AVX2__)
-    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    return V<float>((vfloat)_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
-#else
-    vint wide;
-    for (int i = 0; i < kLanes; ++i)
-      wide[i] = static_cast<std::int32_t>(std::uint32_t{p[2 * i]} << 16 | std::uint32_t{p[2 * i + 1]} << 24);
-    V<float> x;
-    std::memcpy(&x.v, &wide, sizeof wide);
-    return x;
-#endif
+  static V<float> load(const unsigned char* column, Index lane, Scale) {
+    return float_bits(wide_two(column + 2 * lane) << 16);
+  }
+};
+
+/// Of a kind whose blocks have scales.
+template <Storage kind>
+struct ScaledPanel {
+  static constexpr PanelLayout kIn = kLayout<kind>;
+  static constexpr Index kColumnBytes = kIn.column_bytes;
+  const unsigned char* data;
+
+  using Scale = V<float>;
+  /// Of rows lane, lane + 1, ... in the block that begins at `block`: float16 as float. The shift leaves its exponent 112
+  /// too small.
+  static Scale scale(const unsigned char* block, Index lane) {
+    return float_bits(wide_two(block + 2 * lane) << 13) * V<float>(0x1p112f);
+  }
+  static Index block_of(Index column) { return column / kIn.columns; }
+  static Index block_end(Index block) { return (block + 1) * kIn.columns; }
+  const unsigned char* block(Index block) const { return data + block * kBlockBytes<kind>; }
+  const unsigned char* column(Index column) const {
+    return block(block_of(column)) + kIn.scale_bytes + column % kIn.columns * kColumnBytes;
   }
 };
 
 template <>
-struct Panel<Storage::int8> {
-  static constexpr Index kColumnBytes = kPanelRows;
-  const unsigned char* data;
-
-  using Scale = V<float>;
-  /// Of rows lane, lane + 1, ... in the block whose scales begin at `scales`: float16 as float. The shift leaves its
-  /// exponent 112 too small.
-  static Scale scale(const unsigned char* scales, Index lane) {
-    const unsigned char* p = scales + 2 * lane;
-    vint wide;
-#if defined(__AVX512F__)
-    wide = (vint)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 13);
-#elif defined(__AVX2__)
-    wide = (vint)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 13);
-#else
-    for (int i = 0; i < kLanes; ++i)
-      wide[i] = static_cast<std::int32_t>(std::uint32_t{p[2 * i]} << 13 | std::uint32_t{p[2 * i + 1]} << 21);
-#endif
-    V<float> x;
-    std::memcpy(&x.v, &wide, sizeof wide);
-    return x * V<float>(0x1p112f);
-  }
-  static Index block_of(Index column) { return column / kScaleColumns; }
-  static Index block_end(Index block) { return (block + 1) * kScaleColumns; }
-  const unsigned char* block(Index block) const { return data + block * kBlockBytes; }
-  const unsigned char* column(Index column) const {
-    return block(block_of(column)) + kScaleBytes + column % kScaleColumns * kColumnBytes;
-  }
+struct Panel<Storage::int8> : ScaledPanel<Storage::int8> {
   /// A product of 7 and 11 bits: exact.
-  static V<float> load(const unsigned char* p, Scale scale) {
-#if defined(__AVX512F__)
-    const __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    return V<float>((vfloat)_mm512_cvtepi32_ps(wide)) * scale;
-#elif defined(__AVX2__)
-    const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-    return V<float>((vfloat)_mm256_cvtepi32_ps(wide)) * scale;
-#else
-    V<float> x;
-    for (int i = 0; i < kLanes; ++i) x.v[i] = static_cast<float>(static_cast<signed char>(p[i]));
-    return x * scale;
-#endif
+  static V<float> load(const unsigned char* column, Index lane, Scale scale) {
+    return V<float>(__builtin_convertvector(wide_signed(column + lane), vfloat)) * scale;
   }
 };
 
+/// Of 4 bits, which are the place of the number in a table.
 template <Storage kind>
-constexpr Index kNumberBytes = Panel<kind>::kColumnBytes / kPanelRows;
+struct FourBitPanel : ScaledPanel<kind> {
+  using Scale = typename ScaledPanel<kind>::Scale;
+  static V<float> load(const unsigned char* column, Index lane, Scale scale) {
+    constexpr Index kBytes = kLayout<kind>.column_bytes;
+    return levels(column + lane % kBytes, lane < kBytes ? 0 : 4) * scale;
+  }
+
+ private:
+  /// The levels whose numbers are bits shift to shift + 3 of the bytes at p.
+  static V<float> levels(const unsigned char* p, int shift) {
+    const float* table = kLevels<kind>;
+#if defined(__AVX512F__)
+    const vint number = (vint)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))) >> shift;
+    return V<float>(
+        (vfloat)_mm512_permutexvar_ps((__m512i)number, (__m512)V<float>::load(table).v));  // of its low 4 bits
+#elif defined(__AVX2__)
+    const vint number = (vint)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))) >> shift;
+    const __m256 low = _mm256_permutevar8x32_ps((__m256)V<float>::load(table).v, (__m256i)number);  // its low 3 bits
+    const __m256 high = _mm256_permutevar8x32_ps((__m256)V<float>::load(table + 8).v, (__m256i)number);
+    return V<float>((vfloat)_mm256_blendv_ps(low, high, (__m256)(number << 28)));
+#else
+    V<float> x;
+    for (int i = 0; i < kLanes; ++i) x.v[i] = table[p[i] >> shift & 15];
+    return x;
+#endif
+  }
+};
+template <>
+struct Panel<Storage::nf4> : FourBitPanel<Storage::nf4> {};
+template <>
+struct Panel<Storage::int4> : FourBitPanel<Storage::int4> {};
 
 /// body(begin, end, scales) for every run of columns [begin, end) that share their scales.
 template <Storage kind, class Body>
@@ -104,7 +134,9 @@ LOOPOS_INLINE inline void for_each_block(const Panel<kind>& panel, Index begin, 
 
 template <Storage kind>
 inline Panel<kind> panel_at(const Matrix<Panels<kind>>& w, Index row) {
-  return {w.data + row / kPanelRows * w.panel};
+  Panel<kind> panel;
+  panel.data = w.data + row / kPanelRows * w.panel;
+  return panel;
 }
 
 /// pack_b of (in, out): the lanes of a stored vector are columns of B already.
@@ -117,9 +149,9 @@ inline void pack_stored_transposed(const Matrix<Panels<kind>>& b, float* packed)
     float* to = packed + j / NR * NR * k + j % NR;
     for_each_block(panel, b.in, b.in + k, [&](Index begin, Index end, const unsigned char* scales) {
       const auto scale = Panel<kind>::scale(scales, lane);
-      const unsigned char* from = panel.column(begin) + lane * kNumberBytes<kind>;
+      const unsigned char* from = panel.column(begin);
       for (Index p = begin; p < end; ++p, from += Panel<kind>::kColumnBytes)
-        Panel<kind>::load(from, scale).store(to + (p - b.in) * NR);
+        Panel<kind>::load(from, lane, scale).store(to + (p - b.in) * NR);
     });
   }
 }
@@ -138,7 +170,7 @@ inline void pack_stored_rows(const Matrix<Panels<kind>>& b, float* packed) {
       for (int i = 0; i < kLanes; ++i) {
         const Index column = b.in + j + i;
         square[i] = i < columns
-                        ? Panel<kind>::load(panel.column(column) + lane * kNumberBytes<kind>,
+                        ? Panel<kind>::load(panel.column(column), lane,
                                             Panel<kind>::scale(panel.block(Panel<kind>::block_of(column)), lane))
                               .v
                         : vfloat{};
@@ -181,7 +213,7 @@ LOOPOS_INLINE inline void add_panels(const Panel<kind>* panels, const float* x, 
         if constexpr (COUNT > 1) prefetch<1>(at[c], kAhead);  // one stream the processor follows by itself
         unrolled<kPanelVectors>([&](auto v) LOOPOS_INLINE {
           constexpr int vector = c * kPanelVectors + v;
-          const V<float> w = P::load(at[c] + v * kLanes * kNumberBytes<kind>, scales[vector]);
+          const V<float> w = P::load(at[c], v * kLanes, scales[vector]);
           unrolled<ROWS>([&](auto r) LOOPOS_INLINE {
             V<float>& sum = sums[r * COUNT * kPanelVectors + vector];
             sum = fma(factor[r], w, sum);

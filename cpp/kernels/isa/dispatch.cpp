@@ -108,6 +108,12 @@ const auto& of(Panels<Storage::bfloat16>) {
 const auto& of(Panels<Storage::int8>) {
   return active().kernels.int8;
 }
+const auto& of(Panels<Storage::nf4>) {
+  return active().kernels.nf4;
+}
+const auto& of(Panels<Storage::int4>) {
+  return active().kernels.int4;
+}
 }  // namespace
 template <Storage kind>
 void pack_b(const Matrix<Panels<kind>>& b, float* packed) {
@@ -122,6 +128,8 @@ void multiply_rows(const RowsBlock<kind>& block) {
   template void multiply_rows(const RowsBlock<kind>&);
 LOOPOS_INSTANTIATE(Storage::bfloat16)
 LOOPOS_INSTANTIATE(Storage::int8)
+LOOPOS_INSTANTIATE(Storage::nf4)
+LOOPOS_INSTANTIATE(Storage::int4)
 
 Index multiply_adds(Index rounds, float* out) {
   return active().kernels.multiply_adds(rounds, out);

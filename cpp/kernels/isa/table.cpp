@@ -18,6 +18,8 @@ namespace loopos::kernels::LOOPOS_ISA_NAME {
 void multiply_double(const DoubleBlock& block);       // gemm/eigen.cpp
 StoredKernels<Storage::bfloat16> bfloat16_kernels();  // gemm/stored_kernels.cpp
 StoredKernels<Storage::int8> int8_kernels();
+StoredKernels<Storage::nf4> nf4_kernels();
+StoredKernels<Storage::int4> int4_kernels();
 
 template <class T>
 Table<T> make_table() {
@@ -75,6 +77,8 @@ IsaKernels isa_kernels() {
   k.multiply_row = multiply_row_float;
   k.bfloat16 = bfloat16_kernels();
   k.int8 = int8_kernels();
+  k.nf4 = nf4_kernels();
+  k.int4 = int4_kernels();
   k.multiply_adds = multiply_adds;
   return k;
 }

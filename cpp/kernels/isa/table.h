@@ -129,6 +129,8 @@ struct IsaKernels {
   void (*multiply_row)(const float*, const Matrix<float>&, Index depth, bool add, float*);
   StoredKernels<Storage::bfloat16> bfloat16;
   StoredKernels<Storage::int8> int8;
+  StoredKernels<Storage::nf4> nf4;
+  StoredKernels<Storage::int4> int4;
   Index (*multiply_adds)(Index rounds, float* out);
 };
 

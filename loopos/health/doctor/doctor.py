@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from loopos import checks, storage
+from loopos import checks, precision
 from loopos.config import ModelConfig
 from loopos.data.sources import open_sources
 from loopos.errors import NonFiniteError
@@ -117,7 +117,7 @@ def doctor(
             raise TypeError(
                 f"doctor: model must be a Model, a ModelConfig or have {method}(), got {checks.shown(model)}"
             )
-    storage.refuse_training("doctor", model)
+    precision.refuse_training("doctor", model)
     with using_threads(kept.threads), randomness_kept():
         found = list(_examine(original, model, data, settings, kept, trainer, quick))
     return DoctorReport(tuple(found), time.perf_counter() - began, quick)
