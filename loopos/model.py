@@ -337,7 +337,7 @@ class Model(Classes, Companions, Adaptable):
         Face folder, its tokenizer, chat template, generation_config.json and special tokens go along; of one that
         loopos.train trained, a model card (README.md), which never replaces one that a person wrote. ValueError names
         the field that keeps a configuration from being of a family of theirs. Of bfloat16 weights the file is BF16,
-        or F32 where a norm or bias has digits that BF16 lacks, exact in either case; int8 weights are refused: what
+        or F32 where a norm or bias has digits that BF16 lacks, exact in either case; fewer bits are refused: what
         they left out would be missing from the folder. So is a model with an adapter: merge_adapter() first, or
         save_adapter(folder)."""
         self.refuse_adapter("save_pretrained")

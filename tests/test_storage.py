@@ -89,6 +89,24 @@ def test_backward_goes_through_to_the_input(family, batch, weights):
 
 
 @pytest.mark.parametrize("weights", SMALL)
+@pytest.mark.parametrize("dora", [False, True])
+def test_an_adapter_learns_on_them_as_on_the_stored_numbers(family, batch, weights, dora):
+    small, plain, _ = twins(family, weights)
+    before = storage.state(small._core)
+    ids, targets = batch(family)
+    for model in (small, plain):
+        model.add_adapter(loopos.LoRA(rank=2, dora=dora), seed=1)
+        optimizer = optim.AdamW(model, lr=0.1)
+        for _ in range(2):
+            optimizer.step(model.loss_and_grads(ids, targets)[1])
+    for name, view in small.parameters(trainable=True).items():
+        assert view.tobytes() == plain.parameters()[name].tobytes(), name
+    assert small.loss(ids, targets) == plain.loss(ids, targets)
+    for name, (bytes_of, *_) in storage.state(small._core).items():
+        np.testing.assert_array_equal(bytes_of, before[name][0])
+
+
+@pytest.mark.parametrize("weights", SMALL)
 def test_only_norms_and_biases_are_parameters_and_nothing_trains(family, batch, weights):
     model = loopos.Model(family, weights=weights)
     assert model.weights == weights
