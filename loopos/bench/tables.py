@@ -292,7 +292,7 @@ def adapters(result: dict[str, Any], markdown: bool) -> list[str]:
     work, model = result["workload"], result["model"]
     by_name = {peer["peer"]: peer for peer in result["peers"]}
     full = by_name.get("loopos")
-    header = ("engine", "trains", "base", "tokens/s", "ms/step", "min–max", "peak RSS", "of full RSS")
+    header = ("engine", "trains", "base", "tokens/s", "ms/step", "min–max", "peak RSS", "of full time", "of full RSS")
     header += ("of peft's RSS", "times peft's speed", "first and last loss")
     rows = []
     for peer in result["peers"]:
@@ -307,6 +307,7 @@ def adapters(result: dict[str, Any], markdown: bool) -> list[str]:
                 number(peer["tokens_per_second"]),
                 *milliseconds(peer["seconds"]),
                 f"{peer['peak_rss'] / MEBI:,.0f} MiB",
+                number(peer["seconds"]["median"] / full["seconds"]["median"] if full else None),
                 number(peer["peak_rss"] / full["peak_rss"] if full else None),
                 number(peer["peak_rss"] / theirs["peak_rss"] if theirs else None),
                 number(theirs["seconds"]["median"] / peer["seconds"]["median"] if theirs else None),
