@@ -256,12 +256,12 @@ __attribute__((noinline, no_sanitize("undefined"))) void multiply_stored(const R
   }
 }
 
-/// As many panels at once as their sums leave registers for the rest. One row of int8 goes through one panel at a time:
-/// the memory then sees one stream, and the panel's few chains of sums are faster than the memory.
+/// As many panels at once as their sums leave registers for the rest. One row of 8 or 4 bits goes through one panel at a
+/// time: the memory then sees one stream, and the panel's few chains of sums are faster than the memory.
 template <Storage kind, int ROWS>
 inline void multiply_group(const RowsBlock<kind>& g, Index row) {
   constexpr int kSums = kVectorBytes == 64 ? 16 : 8, kFit = kSums / (ROWS * kPanelVectors);
-  constexpr int kMost = kFit < 1 || (kind == Storage::int8 && ROWS == 1) ? 1 : kFit < 4 ? kFit : 4;
+  constexpr int kMost = kFit < 1 || (kind != Storage::bfloat16 && ROWS == 1) ? 1 : kFit < 4 ? kFit : 4;
   Index column = 0;
   for (; g.weight.rows - column > (kMost - 1) * kPanelRows; column += kMost * kPanelRows)
     multiply_stored<kind, ROWS, kMost>(g, row, column);
