@@ -28,6 +28,7 @@ ENGINES = (
     "loopos-dora",
     "loopos-lora-bfloat16",
     "loopos-lora-int8",
+    "loopos-lora-int4",
     "transformers",
     "peft",
     "peft-bfloat16",

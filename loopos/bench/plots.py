@@ -23,6 +23,7 @@ COLOURS = {
     "loopos-dora": "#be7160",
     "loopos-lora-bfloat16": "#dd8d78",
     "loopos-lora-int8": "#edbfb2",
+    "loopos-lora-int4": "#f3d6cd",
     "peft": "#6b5876",
     "peft-bfloat16": "#a394ab",
 }

@@ -48,6 +48,7 @@ PEERS = {
     "loopos-dora": Peer("ours", "loopos", adapter=LORA | {"dora": True}),
     "loopos-lora-bfloat16": Peer("ours", "loopos", "bfloat16", LORA),
     "loopos-lora-int8": Peer("ours", "loopos", "int8", LORA),
+    "loopos-lora-int4": Peer("ours", "loopos", "int4", LORA),
     "peft": Peer("peft_lora", "peft", adapter=LORA),
     "peft-bfloat16": Peer("peft_lora", "peft", "bfloat16", LORA),
 }

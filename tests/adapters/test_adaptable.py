@@ -129,7 +129,7 @@ def test_matrices_of_another_adapter_are_not_filled_in():
     assert bits(model.parameters()) == before
 
 
-@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+@pytest.mark.parametrize("weights", ["bfloat16", "int8", "int4"])
 def test_a_base_that_is_stored_small_learns_through_an_adapter(weights):
     model = loopos.Model(base().config, weights=weights)
     with pytest.raises(ValueError, match="only adapters can be trained"):

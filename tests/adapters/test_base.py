@@ -30,7 +30,7 @@ def test_every_number_and_every_shape_counts():
     assert Base.of(model).sha256 == before
 
 
-@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+@pytest.mark.parametrize("weights", ["bfloat16", "int8", "int4"])
 def test_of_what_is_stored_small_the_bytes_count(weights):
     one, same, other = (loopos.Model(base().config, seed=seed, weights=weights) for seed in (1, 1, 2))
     assert Base.of(one).same_numbers(Base.of(same)) is True

@@ -67,7 +67,7 @@ def test_logits_that_are_not_finite_are_no_merge():
     assert np.isfinite(model.parameters()["blocks.1.mlp.down_proj.weight"]).all()
 
 
-@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+@pytest.mark.parametrize("weights", ["bfloat16", "int8", "int4"])
 def test_a_base_that_is_stored_small_is_not_merged(weights):
     model = loopos.Model(base().config, weights=weights)
     model.add_adapter(LoRA(2))

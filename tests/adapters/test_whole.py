@@ -11,7 +11,7 @@ from loopos import LoRA
 from loopos.adapters.whole import Whole
 
 
-@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("spec", [None, LoRA(2, 6), LoRA(2, targets=some("llama"), dora=True)], ids=str)
 def test_a_plain_model_with_these_weights_does_the_same(weights, spec):
     config = base().config

@@ -37,7 +37,7 @@ def train(folder, text, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("weights", [None, "bfloat16", "int8"])
+@pytest.mark.parametrize("weights", [None, "bfloat16", "int8", "int4"])
 def test_a_run_is_trained_and_opened_by_every_command(train, folder, text, weights, tmp_path, capsys):
     run = train(*([] if weights is None else ["--weights", weights]))
     model = Model.from_pretrained(run)

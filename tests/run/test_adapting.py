@@ -29,7 +29,7 @@ def bits(views):
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-@pytest.mark.parametrize("weights", [None, "bfloat16", "int8"])
+@pytest.mark.parametrize("weights", [None, "bfloat16", "int8", "int4"])
 def test_a_run_goes_on_from_its_adapter_bit_for_bit(folder, tmp_path, spec, weights):
     whole, plain = (Model.from_pretrained(folder, weights=weights) for _ in range(2))
     result = loopos.train(whole, TEXT, adapter=spec, output_dir=tmp_path / "whole", save_every=2, **SETTINGS)

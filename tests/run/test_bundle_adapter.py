@@ -20,7 +20,7 @@ class Spoil(loopos.Callback):
             info["model"].parameters()[NAME][2, 1] = np.inf
 
 
-@pytest.mark.parametrize("weights", [None, "bfloat16", "int8"])
+@pytest.mark.parametrize("weights", [None, "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("spec", [LoRA(2, dropout=0.1), LoRA(2, dora=True)], ids=["dropout", "dora"])
 def test_it_is_reproduced_bit_for_bit(weights, spec, tmp_path):
     model = loopos.Model(base().config, weights=weights)
