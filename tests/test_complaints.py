@@ -1,6 +1,6 @@
 """What people who fine-tune small models complain about most, each as a test that goes the user's way on a tiny model.
 
-Ten were counted. The fifth (a merged adapter is not the adapter) comes with adapters and is not here yet."""
+Ten were counted."""
 
 from __future__ import annotations
 
@@ -161,6 +161,36 @@ def test_an_export_says_what_the_model_says(model, tmp_path):
     assert end in told["written"]
     assert told["written"] == greedy[: len(told["written"])]
     assert told["template"] == CHATML
+
+
+def test_a_merged_model_says_what_the_adapter_said(model, tmp_path, capsys):
+    """5. What is merged is not what the adapter was: here it is measured, and what would lose digits is refused."""
+    base, run, out = tmp_path / "base", tmp_path / "run", tmp_path / "merged.gguf"
+    model.save_pretrained(base)
+    flags = ["--max-steps", "120", "--batch-size", "4", "--learning-rate", "1e-2", "--held-out", "0", "--no-pack"]
+    common = ["--output-dir", str(run), "--no-progress", "--no-doctor", "--lora-rank", "8"]
+    assert main(["train", str(written(tmp_path / "a.jsonl", CHATS)), "--init", str(base), *flags, *common]) == 0
+    adapted = loopos.Model.from_pretrained(run)
+    said = [answer(adapted, f"{thing} of Zorb?") for thing in ANSWERS]
+    assert said == [(text, True) for text in ANSWERS.values()]
+    assert said[0] != answer(model, "moons of Zorb?")  # the base does not say it
+
+    adapted.save_adapter(tmp_path / "adapter")
+    small = loopos.Model.from_pretrained(base, weights="int8")
+    small.load_adapter(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="the base is stored as int8"):
+        small.merge_adapter()
+    with pytest.raises(ValueError, match=r"nothing was merged: .* and the limit is 0"):
+        adapted.merge_adapter(limit=0)
+    moved = adapted.merge_adapter()
+    assert 0 < moved.relative < 1e-5
+    adapted.save_pretrained(tmp_path / "merged")
+    merged = loopos.Model.from_pretrained(tmp_path / "merged")
+    assert [answer(merged, f"{thing} of Zorb?") for thing in ANSWERS] == said
+    if importlib.util.find_spec("gguf") is not None:
+        assert main(["export", str(run), str(out)]) == 0
+        exported = loopos.gguf.read(out)
+        assert [answer(exported, f"{thing} of Zorb?") for thing in ANSWERS] == said
 
 
 def test_a_run_goes_on_with_the_same_bits(tokenizer, model, tmp_path):
