@@ -16,8 +16,8 @@ Q = np.linspace(-1, 1, 24, dtype=F).reshape(1, 2, 3, 4)
 ROWS = np.array([[0, 1, 2], [0, 1, 2]])
 STORED = ops.store(np.ones((3, 6), F), "bfloat16")
 ARGUMENTS = {
-    **dict.fromkeys(("x", "y", "dy", "a", "gate", "up", "logits"), X),
-    **dict.fromkeys(("weight", "bias"), np.ones(6, F)),
+    **dict.fromkeys(("x", "y", "dy", "a", "gate", "up", "logits", "z", "d"), X),
+    **dict.fromkeys(("weight", "bias", "magnitude"), np.ones(6, F)),
     **{"b": X.T.copy(), "dc": np.ones((2, 2), F), "mean": np.zeros(2, F), "rstd": np.ones(2, F)},
     **{"ids": IDS, "targets": np.array([0, 1]), "num_embeddings": 5, "num_positions": 5, "dloss": 1.0},
     **{"q": Q, "k": Q, "v": Q, "lse": np.zeros((1, 2, 3), F), "mask": np.ones((3, 3), bool)},
@@ -39,6 +39,8 @@ SPECIAL = {
     "rope": {"x": Q},
     "rope_backward": {"dy": Q},
     "attention_backward": {"dy": Q, "y": Q},
+    **dict.fromkeys(("dora", "dora_backward"), {"weight": np.ones((6, 6), F)}),
+    **dict.fromkeys(("modulate", "modulate_backward"), {"gate": "sigmoid"}),
 }
 
 
