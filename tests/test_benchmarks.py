@@ -38,17 +38,43 @@ def test_the_split_keeps_the_last_tenth_and_the_vocabulary_is_of_the_whole(tmp_p
     assert vocab_size == 5
 
 
+def _run(script, *arguments):
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    beside = os.pathsep.join(filter(None, [str(Path(loopos.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": beside}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert run.returncode == 0, run.stderr
+    return run
+
+
+@pytest.mark.unsanitized("processes of its own, without the sanitizers' libraries")
+def test_the_table_of_methods_has_the_best_rate_of_each(tmp_path):
+    pytest.importorskip("tokenizers", reason="the extra [hf]")
+    pytest.importorskip("jinja2", reason="the extra [hf]")
+    planet = (BENCHMARKS.parent / "examples/planet.jsonl").read_text()
+    tokenizer = loopos.Tokenizer.train([planet], 300, ("<|end|>",))
+    tokenizer.config |= {"eos_token": "<|end|>"}
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>\n{% endfor %}"
+    model = loopos.Model(loopos.ModelConfig(tokenizer.vocab_size, 640, n_layer=1, n_head=2, d_model=32), seed=0)
+    model.tokenizer = tokenizer
+    model.save_pretrained(tmp_path)
+    run = _run("adapter_methods.py", str(tmp_path), "--epochs", "1", "--methods", "full,lora")
+    tried = [json.loads(line) for line in run.stderr.splitlines()]
+    assert [each["method"] for each in tried] == ["full", "lora", "lora", "lora"]
+    assert len({each["rate"] for each in tried[1:]}) == 3
+    assert all(each["peak"] > 30 and each["after"] > 1 and np.isfinite(each["loss"]) for each in tried)
+    rows = [line.split(" | ") for line in run.stdout.splitlines()[2:]]
+    forgot_least = min(tried[1:], key=lambda each: each["after"])
+    assert [row[0] for row in rows] == ["| full", "| lora"]
+    assert rows[1][1] == f"{forgot_least['rate']:g}"  # no answer is right, so that decides
+
+
 @pytest.mark.reference
 def test_both_programs_run_and_do_the_same_job(tmp_path):
     pytest.importorskip("torch")
     text = tmp_path / "text"
     text.write_text("to be or not to be, that is the question. " * 60, encoding="utf-8")
-    command = [sys.executable, str(BENCHMARKS / "nano.py"), str(text), "--steps", "3", "--rounds", "1"]
-    beside = os.pathsep.join(filter(None, [str(Path(loopos.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": beside}
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert run.returncode == 0, run.stderr
-    lines = run.stdout.splitlines()
+    lines = _run("nano.py", str(text), "--steps", "3", "--rounds", "1").stdout.splitlines()
     ours, theirs = (json.loads(line) for line in lines[:2])
     assert ours["engine"].startswith("loopos ")
     assert theirs["engine"].startswith("torch ")
