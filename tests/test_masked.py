@@ -39,8 +39,10 @@ SPECIAL = {
     "rope": {"x": Q},
     "rope_backward": {"dy": Q},
     "attention_backward": {"dy": Q, "y": Q},
-    **dict.fromkeys(("dora", "dora_backward"), {"weight": np.ones((6, 6), F)}),
-    **dict.fromkeys(("modulate", "modulate_backward"), {"gate": "sigmoid"}),
+    "dora": {"weight": np.ones((6, 6), F)},
+    "dora_backward": {"weight": np.ones((6, 6), F)},
+    "modulate": {"gate": "sigmoid"},
+    "modulate_backward": {"gate": "sigmoid"},
 }
 
 
