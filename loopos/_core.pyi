@@ -1196,7 +1196,8 @@ class ops:
         """
         A frozen copy of weight (O, I) float32 in a small storage type, of which only products are taken.
 
-        storage: "bfloat16" (nearest, ties to even) or "int8" (32 numbers of a row share a float16 scale s; q = round(w / s) from -127 to 127).
+        storage: "bfloat16" (nearest, ties to even), "int8" (32 numbers of a row share a float16 scale s; q = round(w / s) from -127 to 127),
+        "int4-symmetric" (the same with -7 to 7) or "nf4" (64 numbers of a row share s = max |w|; q is the nearest of the 16 levels of NF4).
         ValueError names a number that cannot be stored: NaN, infinite, or beyond the range.
         """
 
