@@ -6,9 +6,8 @@ Texts of many examples go to the tokenizer together, where it has ``encode_batch
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +16,9 @@ from loopos.text import before_text
 
 from .forms import FORMS, Chat, Completion, Example, Text
 from .turns import ASSISTANT, Rendered, common_prefix, rendered
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 GROUP = 512  # examples encoded together
 GROUP_CHARS = 1 << 20  # or of so many characters, whichever comes first
@@ -63,6 +65,8 @@ class Encoder:
 
     def encode(self, examples: Iterable[tuple[int, Any, str]]) -> Iterator[Encoded]:
         """examples: (number, Example, how errors call it), in order, one by one."""
+        from concurrent.futures import ThreadPoolExecutor  # here, because a training on text needs none
+
         examples = iter(examples)
         waiting: tuple[list[_Prepared], Future[list[np.ndarray]]] | None = None
         with ThreadPoolExecutor(1) as encoding:  # the tokenizer's threads work while the next group is rendered

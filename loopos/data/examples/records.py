@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -53,6 +52,8 @@ def _json(path: Path, name: str, seen: Seen) -> Iterator[tuple[int, Any]]:
 
 def _csv(path: Path, name: str, seen: Seen) -> Iterator[tuple[int, Any]]:
     """Records by the names in the first line; the number is that of the line where a record ends."""
+    import csv  # here, because few runs need it
+
     limit = csv.field_size_limit(sys.maxsize)
     try:
         reader = csv.reader((line for _, line in lines(path, name, seen)), strict=True)
