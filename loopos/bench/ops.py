@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,7 +10,7 @@ from . import operations
 from .machine import Limits, spread
 from .operations import Operation
 from .process import PeerError, Process
-from .settings import Setting
+from .request import Request
 
 ENGINES = ("loopos", "torch")
 DEFAULT = ("nano", "baby", "wide", "gpt2", "llama")
@@ -18,32 +18,25 @@ TURN = 0.05  # seconds of one turn, when the number of calls is not given
 MAX_CALLS = 10_000
 
 
-def measure(
-    settings: Sequence[Setting],
-    peers: Sequence[str],
-    *,
-    threads: int,
-    rounds: int,
-    steps: int | None,
-    report: Callable[[str], None],
-) -> dict[str, Any]:
-    """The time of a call of each operation at the shapes of ``settings``; ``steps``: calls of one turn (None: as many
-    as take a twentieth of a second)."""
+def measure(asked: Request) -> dict[str, Any]:
+    """The time of a call of each operation at the shapes of the settings. A step is a call; a turn has as many
+    as take a twentieth of a second unless asked otherwise."""
     absent: list[dict[str, Any]] = []
     measured: list[dict[str, Any]] = []
+    threads = asked.threads
     limits = Limits(threads)
     with ExitStack() as stack:
         running = []
-        for name in peers:
+        for name in asked.peers:
             try:
                 running.append(stack.enter_context(Process(name, threads, keep_memory=True)))
             except PeerError as reason:
                 absent.append({"peer": name, "threads": threads, "reason": str(reason)})
-        for setting in settings:
+        for setting in asked.settings:
             limits.measure()
             for each in operations.of(setting):
-                report(f"{setting.name}: {each.name} {each.direction}")
-                measured.append(_operation(each, setting.name, running, rounds, steps, absent))
+                asked.report(f"{setting.name}: {each.name} {each.direction}")
+                measured.append(_operation(each, setting.name, running, asked.rounds, asked.steps, absent))
         limits.measure()
         engines = {process.name: process.engine for process in running}
     result = limits.result()

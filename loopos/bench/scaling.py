@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import steps as training
+from .request import Request
 from .settings import Setting
 from .steps import Entrant
 
@@ -18,25 +18,18 @@ WIDTHS = (64, 128, 256, 512, 1024)
 WIDTH_LAYERS, HEAD_WIDTH = 4, 64
 
 
-def measure(
-    settings: Sequence[Setting],
-    peers: Sequence[str],
-    *,
-    threads: int,
-    rounds: int,
-    steps: int | None,
-    report: Callable[[str], None],
-) -> dict[str, Any]:
+def measure(asked: Request) -> dict[str, Any]:
     """Three series of :func:`loopos.bench.steps.compare`.
 
-    threads: each of ``settings`` with 1, 2, 4 ... and ``threads`` threads, all by turns. length: the first setting with
+    threads: each setting with 1, 2, 4 ... and all threads, all by turns. length: the first setting with
     two layers and LENGTHS, always 4,096 tokens a step. size: the first setting's vocabulary, length and batch with four
-    layers and WIDTHS. The last two with ``threads`` threads."""
-    how: dict[str, Any] = {"rounds": rounds, "steps": steps, "report": report}
+    layers and WIDTHS. The last two with all threads."""
+    how: dict[str, Any] = {"rounds": asked.rounds, "steps": asked.steps, "report": asked.report}
+    settings, threads = asked.settings, asked.threads
     counts = thread_counts(threads)
-    everyone = [Entrant(peer, count) for peer in peers for count in counts]
+    everyone = [Entrant(peer, count) for peer in asked.peers for count in counts]
     series = {"threads": [training.compare(each, everyone, **how) for each in settings]}
-    with_all = [Entrant(peer, threads) for peer in peers]
+    with_all = [Entrant(peer, threads) for peer in asked.peers]
     for name, derived in (("length", by_length(settings[0])), ("size", by_size(settings[0]))):
         series[name] = [training.compare(each, with_all, **how) for each in derived]
     absent = {

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .machine import Limits, spread
 from .process import SETTLE, PeerError, Process
+from .request import Request
 from .settings import Setting, step_flops
 
 ENGINES = ("loopos", "torch", "torch-compiled", "jax")
@@ -25,18 +26,11 @@ class Entrant(NamedTuple):
     threads: int
 
 
-def measure(
-    settings: Sequence[Setting],
-    peers: Sequence[str],
-    *,
-    threads: int,
-    rounds: int,
-    steps: int | None,
-    report: Callable[[str], None],
-) -> dict[str, Any]:
-    """The step times of ``peers`` on each of ``settings``; see :func:`compare`."""
-    entrants = [Entrant(peer, threads) for peer in peers]
-    return {"settings": [compare(each, entrants, rounds=rounds, steps=steps, report=report) for each in settings]}
+def measure(asked: Request) -> dict[str, Any]:
+    """The step times of the engines on each setting; see :func:`compare`."""
+    entrants = [Entrant(peer, asked.threads) for peer in asked.peers]
+    how: dict[str, Any] = {"rounds": asked.rounds, "steps": asked.steps, "report": asked.report}
+    return {"settings": [compare(each, entrants, **how) for each in asked.settings]}
 
 
 def compare(

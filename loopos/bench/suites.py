@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from loopos import _core, checks
 
 from . import adapters, generation, machine, ops, process, real, real_model, scaling, settings, steps
+from .request import Request
 
 FORMAT = 1  # of the JSON
 DEFAULT_ROUNDS = 5
@@ -27,7 +28,7 @@ def run(
     """Runs a suite; the result is plain data, safe for JSON.
 
     setting, peers: names with commas between, None: all; threads: of every engine (None: as many as in use); rounds:
-    turns of each engine; steps: of one turn (None: by their length); model: a Hugging Face folder, for real.
+    turns of each engine; steps: of one turn (None: by their length); model: a Hugging Face folder, for OF_A_MODEL.
     ValueError or TypeError for a bad argument, before anything runs."""
     checks.choice("bench", "suite", suite, tuple(SUITES))
     what = SUITES[suite]
@@ -35,7 +36,7 @@ def run(
         raise ValueError(f"bench: a model's folder is for {' and '.join(OF_A_MODEL)}, not for {suite}")
     chosen = setting if setting is not None else ",".join(what.default) or None
     models = [] if chosen is None else settings.named(chosen)
-    own = {"model": real_model.check_model(model)} if suite in OF_A_MODEL else {}
+    folder = real_model.check_model(model) if suite in OF_A_MODEL else None
     engines = process.chosen(peers, what.engines)
     rounds = checks.count("bench", "rounds", rounds, high=10_000)
     if steps is not None:
@@ -43,8 +44,7 @@ def run(
     before = _core.get_num_threads()
     threads = before if threads is None else checks.count("bench", "threads", threads, high=1024)
     try:
-        how = {"threads": threads, "rounds": rounds, "steps": steps, "report": report}
-        measured = what.measure(models, engines, **how, **own)
+        measured = what.measure(Request(models, engines, threads, rounds, steps, report, folder))
     finally:
         _core.set_num_threads(before)
     about = {"suite": suite, "format": FORMAT, "machine": machine.describe(), "threads": threads, "rounds": rounds}
@@ -54,7 +54,7 @@ def run(
 class Suite(NamedTuple):
     """What it measures, which engines can take part, and which settings it takes by default."""
 
-    measure: Callable[..., dict[str, Any]]
+    measure: Callable[[Request], dict[str, Any]]
     engines: tuple[str, ...]
     default: tuple[str, ...]
 

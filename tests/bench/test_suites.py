@@ -33,8 +33,8 @@ def test_refused_before_anything_runs(arguments, error, says, monkeypatch):
 def test_threads_are_put_back_when_a_suite_fails(monkeypatch, thread_count):
     thread_count(2)
 
-    def fails(*_, threads, **__):
-        loopos.set_num_threads(threads)
+    def fails(asked):
+        loopos.set_num_threads(asked.threads)
         raise RuntimeError("stop")
 
     monkeypatch.setitem(suites.SUITES, "ops", suites.SUITES["ops"]._replace(measure=fails))
