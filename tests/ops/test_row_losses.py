@@ -13,9 +13,10 @@ from loopos import losses
 @every_loss
 @pytest.mark.parametrize("shape", [(4, 7), (2, 3, 5), (6,), (3, 1)])
 def test_gradient_is_the_derivative(name, shape, check_gradient):
-    if shape[-1] == 1 and name in ("cosine", "kl", "kl_warm"):
-        pytest.skip("one number has one direction and one distribution: the derivative is zero")
     s, t = pair(*shape)
+    if shape[-1] == 1 and name in ("cosine", "kl", "kl_warm"):  # one number has one direction and one distribution
+        assert not CALLS[name](s, t)[1].any()
+        return
     check_gradient(lambda x: CALLS[name](x, t)[0], lambda dy, x: dy * CALLS[name](x, t)[1], s)
 
 
