@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,17 @@ class Adaptable:
 
         seed: of their first values, with which the model computes what it did before (a modulated one, nearly so: its
         added part is small, not nothing). ValueError for a target that the model does not have, or where there is an
-        adapter already."""
+        adapter already. After an exception the model is as it was."""
         if not isinstance(spec, tuple(SPECS.values())):
             raise TypeError(f"Model.add_adapter: spec must be a LoRA or a Modulated, got {checks.shown(spec)}")
         seed = checks.integer("Model.add_adapter", "seed", seed, low=0, high=2**64 - 1)
         with self.lock:
             self._refuse_busy("add_adapter")
-            self.put_on(spec, self._parts_of("Model.add_adapter", spec))
-            if isinstance(spec, Modulated):
-                modulated.first_values(self._parts, self._core.parameters(), seed)
-            else:
-                first_values(self._parts, self._core.parameters(), self._rows_of, seed)
+            with self._putting_on(spec, self._parts_of("Model.add_adapter", spec)):
+                if isinstance(spec, Modulated):
+                    modulated.first_values(self._parts, self._core.parameters(), seed)
+                else:
+                    first_values(self._parts, self._core.parameters(), self._rows_of, seed)
 
     def _parts_of(self, where: str, spec: LoRA | Modulated) -> list[Any]:
         if isinstance(spec, Modulated):
@@ -101,6 +102,16 @@ class Adaptable:
         else:
             self._core.add_adapter([part.for_core() for part in parts])
         self._adapter, self._parts = spec, tuple(parts)
+
+    @contextmanager
+    def _putting_on(self, spec: LoRA | Modulated, parts: Sequence[Part | Modulation]) -> Iterator[None]:
+        """Inside, the matrices of ``spec`` get their values; an exception there takes it off again."""
+        self.put_on(spec, parts)
+        try:
+            yield
+        except BaseException:
+            self._take_off()
+            raise
 
     def put_on_again(self) -> None:
         """In a copy, whose core is new: its values and what is frozen are still to come."""
@@ -194,16 +205,16 @@ class Adaptable:
             else:
                 found = peft.read(Path(folder), self._linears(), self.dtype)
                 parts = parts_of(found.spec, found.chosen)
-            self.put_on(found.spec, parts)
-            self.fill_adapter(found.arrays)
+            with self._putting_on(found.spec, parts):
+                self.fill_adapter(found.arrays)
 
     def adapt_as(self, found: Kept) -> None:
         """Puts on the adapter that a checkpoint holds. ValueError where this is known to be another base than its."""
         with self.lock:
             self._refuse_busy("load_adapter")
             found.check(Base.of(self), "from_pretrained")
-            self.put_on(found.spec, self._parts_of("from_pretrained", found.spec))
-            self.fill_adapter(found.arrays)
+            with self._putting_on(found.spec, self._parts_of("from_pretrained", found.spec)):
+                self.fill_adapter(found.arrays)
 
     def fill_adapter(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Copies values in, all or nothing. ValueError listing names or shapes that are not the adapter's."""

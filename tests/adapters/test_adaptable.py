@@ -10,7 +10,7 @@ import pytest
 from adapters import IDS, adapted, base, some
 
 import loopos
-from loopos import LoRA
+from loopos import LoRA, Modulated
 
 
 def bits(views):
@@ -119,6 +119,33 @@ def test_while_a_run_trains_the_adapter_stays(tmp_path):
     loopos.train(model, IDS.repeat(9), adapter=LoRA(2), **settings)
     assert len(said) == 2
     assert model.adapter == LoRA(2)
+
+
+@pytest.mark.parametrize("spec", [LoRA(2), LoRA(2, dora=True), Modulated(2)], ids=["lora", "dora", "modulated"])
+def test_one_that_gets_no_values_leaves_the_model_as_it_was(spec, tmp_path, monkeypatch):
+    model = base()
+    model.freeze("blocks.0.*")
+    before, trainable, logits = bits(model.parameters()), list(model.parameters(trainable=True)), model.forward(IDS)
+    adapted(spec).save_adapter(tmp_path)
+    calls = []
+
+    def full(*arguments, **keywords):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise MemoryError("no room")
+        return philox(*arguments, **keywords)
+
+    philox = np.random.Philox
+    monkeypatch.setattr(np.random, "Philox", full)
+    with pytest.raises(MemoryError, match="no room"):
+        model.add_adapter(spec)
+    monkeypatch.setattr(loopos.Model, "fill_adapter", lambda self, arrays: full())
+    with pytest.raises(MemoryError, match="no room"):
+        model.load_adapter(tmp_path)
+    assert model.adapter is None
+    assert bits(model.parameters()) == before
+    assert list(model.parameters(trainable=True)) == trainable
+    assert model.forward(IDS).tobytes() == logits.tobytes()
 
 
 def test_matrices_of_another_adapter_are_not_filled_in():
