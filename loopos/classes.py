@@ -73,6 +73,11 @@ class Classes:
             self._config, self._core = config, fresh._core
         return self
 
+    def take_back(self, config: ModelConfig, core: Any) -> None:
+        """Makes it the model that it was before :meth:`with_labels`, of which these were the config and the core."""
+        with self.lock:
+            self._config, self._core = config, core
+
     def refuse_classes(self, where: str) -> None:
         """ValueError where the next token is asked for and there are classes."""
         if self._config.labels:

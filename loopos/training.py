@@ -19,7 +19,7 @@ from .model import Model
 from .monitor.watch import Watch
 from .optim.training import for_training
 from .run import resume as resuming
-from .run.adapting import adapter_of, base_of, put_on
+from .run.adapting import adapter_of, base_of, give_classes, put_on
 from .run.callbacks import Hooks
 from .run.evaluation import Evaluation
 from .run.folder import folder_of
@@ -163,7 +163,6 @@ def train(
     if labels := getattr(sources.train, "labels", ()):
         refuse_adapted_classes(adapter)
         config = replace(config, labels=labels)
-        model = config if isinstance(model, ModelConfig) else model.with_labels(labels, seed=settings.seed)
     if isinstance(model, Model) and sources.tokenizer is not None:
         warn_of_another(model.tokenizer if tokenizer is None else tokenizer, sources.tokenizer, config.vocab_size)
     total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
@@ -182,6 +181,7 @@ def train(
         if isinstance(model, ModelConfig):
             dtype = "float32" if checkpoint is None else checkpoint.state["dtype"]
             model = Model(config, seed=settings.seed, dtype=dtype)
+        give_classes(model, config.labels, settings.seed, undo)
         put_on(model, adapter, settings.seed, undo)
         if not isinstance(sources.train, DatasetSource):
             refuse_unfitting(model, settings, sources.train.seq_len)

@@ -80,6 +80,19 @@ def test_with_labels_changes_the_head_alone():
     assert model.config.num_parameters() == sum(p.size for p in model.parameters().values())
 
 
+def test_a_run_that_cannot_begin_leaves_the_model_its_head(tmp_path):
+    model, file = loopos.Model(CONFIG, dtype="float64"), tmp_path / "file"
+    file.touch()
+    before = {name: view.tobytes() for name, view in model.parameters().items()}
+    train(CONFIG, rows(8), max_steps=1, output_dir=tmp_path / "run", seed=3)
+    other = {"resume": tmp_path / "run", "seed": 3}  # refused when the head is on: the checkpoint is float32
+    for wrong in ({"keep_best": True}, {"patience": 1}, {"output_dir": file}, other):
+        with pytest.raises((ValueError, OSError, MemoryError)):
+            train(model, rows(8), **wrong)
+        assert model.config == CONFIG
+        assert {name: view.tobytes() for name, view in model.parameters().items()} == before
+
+
 def test_a_run_of_a_classifier_is_opened_and_goes_on(tmp_path):
     whole = train(CONFIG, rows(30), max_steps=6, lr_schedule="constant")
     train(CONFIG, rows(30), max_steps=3, lr_schedule="constant", output_dir=tmp_path)

@@ -1,4 +1,5 @@
-"""The adapter of a run: which one it is, and that it comes off again when the run could not begin."""
+"""What a run puts on a model before it trains: an adapter, a head of classes. Both come off again when the run could
+not begin."""
 
 from __future__ import annotations
 
@@ -33,6 +34,14 @@ def put_on(model: Any, adapter: Any, seed: int, undo: ExitStack) -> None:
     if adapter is not None and model.adapter is None:
         model.add_adapter(adapter, seed=seed)
         undo.callback(model.remove_adapter)
+
+
+def give_classes(model: Any, labels: tuple[str, ...], seed: int, undo: ExitStack) -> None:
+    """Gives the model a head of these classes, unless it has one of them; ``undo`` gives the old head back."""
+    if labels != model.config.labels:
+        before = model.config, model._core
+        model.with_labels(labels, seed=seed)
+        undo.callback(model.take_back, *before)
 
 
 def base_of(model: Any, needed: bool) -> Base | None:
