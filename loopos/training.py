@@ -193,7 +193,7 @@ def train(
         interrupts = stack.enter_context(Interrupts(sigterm=folder.keeps))
         tally = Tally() if checkpoint is None else Tally.resumed(checkpoint.state, step)
         seen = {} if checkpoint is None else checkpoint.state
-        objective = objective_of(model, teacher, settings)
+        objective = objective_of(model, teacher, settings, getattr(sources.train, "seq_len", 1))
         watch = Watch(model, settings.log_every, seen.get("watch"), plain=objective.plain)
         growth = Growth.of(model.parameters(), seen.get("growth"))
         evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"), objective)

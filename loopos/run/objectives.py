@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from loopos import checks
+from loopos.config import ModelConfig
 from loopos.data.batches import IGNORE, Batch
 
 from .settings import TrainSettings
@@ -70,7 +71,9 @@ class CrossEntropy:
 class _Reference:
     """The model that the one in training is compared with: another one, or the same without its adapter."""
 
-    def __init__(self, model: Any, teacher: Any, why: str):
+    def __init__(self, model: Any, teacher: Any, why: str, *, positions: int, hidden: bool = False):
+        """positions: of the longest row. hidden: hidden states are compared; else what the heads give. ValueError for
+        a teacher that cannot answer, or whose answers are about something else."""
         self._model = model
         if teacher == SELF:
             if getattr(model, "adapter", None) is None:
@@ -84,6 +87,7 @@ class _Reference:
                 raise ValueError(f"train: teacher must be {model.dtype}, as the model is, got {teacher.dtype}")
             if teacher._core is model._core:
                 raise ValueError(f"train: {why} the model itself; teacher='self' is the model without its adapter")
+            _check_fit(model.config, teacher.config, positions, hidden)
             self.core = teacher._core
 
     @contextmanager
@@ -100,18 +104,31 @@ class _Reference:
             core.adapter_enabled(True)
 
 
+def _check_fit(ours: ModelConfig, theirs: ModelConfig, positions: int, hidden: bool) -> None:
+    compared = "d_model" if hidden else "outputs"
+    needed = {"vocab_size": ours.vocab_size, "context_length": positions}
+    short = [f"{name} of at least {least}" for name, least in needed.items() if getattr(theirs, name) < least]
+    if getattr(ours, compared) != getattr(theirs, compared):
+        what = "d_model" if hidden else "number of labels" if theirs.labels else "vocab_size"
+        short.append(f"{what} {getattr(ours, compared)}, as the model has")
+    if short:
+        got = f"vocab_size {theirs.vocab_size}, context_length {theirs.context_length}, d_model {theirs.d_model}"
+        raise ValueError(f"train: teacher must have {' and '.join(short)}, got a Model with {got}")
+
+
 class Distillation(CrossEntropy):
     """A teacher's answers, at each position whose target counts. One more forward; what the teacher's final norm gives
     is kept of a micro-batch, its logits never but for a tile."""
 
     replayable = plain = False
 
-    def __init__(self, settings: TrainSettings, model: Any, teacher: Any):
+    def __init__(self, settings: TrainSettings, model: Any, teacher: Any, positions: int):
         super().__init__(settings)
         self._settings = settings.distill.to_dict()
         self._known: list[float] = []  # the teacher's losses of held-out batches, which are the same each time
         self._batch = 0
-        self._reference = _Reference(model, teacher, "teacher='self' is")
+        hidden = settings.distill.loss != "kl"
+        self._reference = _Reference(model, teacher, "teacher='self' is", positions=positions, hidden=hidden)
 
     def keywords(self, ids: np.ndarray, targets: np.ndarray, given: Mapping[str, Any]) -> dict[str, Any]:
         with self._reference.ready() as core:
@@ -141,12 +158,13 @@ class Preferences(CrossEntropy):
 
     replayable = plain = False
 
-    def __init__(self, settings: TrainSettings, model: Any, teacher: Any):
+    def __init__(self, settings: TrainSettings, model: Any, teacher: Any, positions: int = 1):
         super().__init__(settings)
         self._beta = settings.dpo_beta
         self._sums: dict[str, float] = {}
         self._latest: Mapping[str, float] | None = None  # of the micro-batch that is being computed
-        self._reference = _Reference(model, SELF if teacher is None else teacher, "the reference of task='dpo' is")
+        teacher, why = SELF if teacher is None else teacher, "the reference of task='dpo' is"
+        self._reference = _Reference(model, teacher, why, positions=positions)
 
     def units(self, batch: Batch) -> int:
         return len(batch[0]) // 2
@@ -236,13 +254,14 @@ def means(sums: Mapping[str, float]) -> dict[str, float]:
     return {name: value / count for name, value in rest}
 
 
-def objective_of(model: Any, teacher: Any, settings: TrainSettings) -> CrossEntropy:
-    """What ``settings`` ask for, of a model that is ready to be trained. teacher: as train was given it."""
+def objective_of(model: Any, teacher: Any, settings: TrainSettings, positions: int = 1) -> CrossEntropy:
+    """What ``settings`` ask for, of a model that is ready to be trained. teacher: as train was given it. positions: of
+    the longest row of the data, where that is known. ValueError for a teacher that does not fit."""
     if settings.task == "dpo":
-        return Preferences(settings, model, teacher)
+        return Preferences(settings, model, teacher, positions)
     if settings.task == "classify":
         return Classes(settings, model.config.labels)
-    return CrossEntropy(settings) if teacher is None else Distillation(settings, model, teacher)
+    return CrossEntropy(settings) if teacher is None else Distillation(settings, model, teacher, positions)
 
 
 def check_teacher(teacher: Any, settings: TrainSettings, known: type) -> None:

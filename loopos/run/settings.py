@@ -110,6 +110,13 @@ class TrainSettings:
             self._set("distill", Distill())
         if self.distill is not None:
             self._set("distill", Distill.of(self.distill))
+            if self.task != "lm":
+                raise ValueError(f"train: distill goes with task='lm' and does nothing with task={self.task!r}")
+            if self.label_smoothing and not self.distill.cross_entropy:
+                raise ValueError(
+                    f"train: label_smoothing {self.label_smoothing} is of a cross-entropy, and with a teacher there is "
+                    "none; loopos.Distill(cross_entropy=...) has one beside the teacher's loss"
+                )
         self._set("eps", checks.real("train", "eps", self.eps, above=0))
         self._set("betas", _two_betas(self.betas))
         if self.max_grad_norm is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -287,9 +288,39 @@ def test_refusals():
         train(model, TEXT, task="dpo", teacher=copy.deepcopy(model))
     with pytest.raises(ValueError, match="label_smoothing must be 0 with task='dpo'"):
         train(model, PAIRS, task="dpo", teacher=copy.deepcopy(model), label_smoothing=0.1)
+    with pytest.raises(ValueError, match="distill goes with task='lm' and does nothing with task='dpo'"):
+        train(model, PAIRS, task="dpo", teacher=copy.deepcopy(model), distill="kl")
+    with pytest.raises(ValueError, match=r"label_smoothing 0\.1 is of a cross-entropy, and with a teacher there is"):
+        train(model, TEXT, teacher=copy.deepcopy(model), label_smoothing=0.1)
     for name in ("dpo_beta", "regularization_lambda"):
         with pytest.raises(ValueError, match=f"{name} must be"):
             train(model, TEXT, **{name: -1.0})
+
+
+@pytest.mark.parametrize(
+    ("other", "settings", "message"),
+    [
+        ({"vocab_size": 80}, {}, "teacher must have vocab_size 64, as the model has, got a Model with vocab_size 80"),
+        ({"vocab_size": 50}, {"distill": "mse"}, "teacher must have vocab_size of at least 64, got .* 50"),
+        ({"d_model": 32}, {"distill": "cosine"}, "teacher must have d_model 16, as the model has, got .* 32"),
+        ({"context_length": 8}, {}, "teacher must have context_length of at least 16, got .*context_length 8"),
+        ({"labels": ("a", "b")}, {}, "teacher must have number of labels"),
+        ({"vocab_size": 80}, {"task": "dpo"}, "teacher must have vocab_size 64"),
+        ({"vocab_size": 50}, {"task": "dpo"}, "vocab_size of at least 64"),
+        ({"context_length": 8}, {"task": "dpo"}, "context_length of at least 16"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused_before_the_first_update(other, settings, message, tmp_path):
+    data = PAIRS if settings.get("task") == "dpo" else TEXT
+    teacher = loopos.Model(dataclasses.replace(CONFIG, **other))
+    with pytest.raises(ValueError, match=message):
+        train(loopos.Model(CONFIG), data, teacher=teacher, seq_len=16, output_dir=tmp_path, **settings)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_hidden_states_are_compared_over_a_larger_vocabulary():
+    teacher = loopos.Model(dataclasses.replace(CONFIG, vocab_size=80), seed=1)
+    assert train(loopos.Model(CONFIG), TEXT, teacher=teacher, distill="mse", seq_len=16).history[-1]["loss"] > 0
 
 
 def test_the_objective_follows_the_settings():

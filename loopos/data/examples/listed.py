@@ -11,15 +11,15 @@ import numpy as np
 from loopos.data.held_out import spread
 from loopos.data.order import Order
 
-from .padded import padded
+from .padded import padded, width
 
 Row = tuple[np.ndarray, np.ndarray]  # ids and targets, (n,) each
 
 
 class ListedRows:
-    """Training batches. groups: rows that come together (one, or a pair); a batch has ``batch_size`` groups, each epoch
-    every group once, shuffled; a batch is a function of (step, micro). places: where each group came from, in words.
-    kind and about: what a checkpoint keeps to know the data again."""
+    """Training batches. groups: rows that come together (each has one, or each a pair); a batch has ``batch_size``
+    groups, each epoch every group once, shuffled; a batch is a function of (step, micro). places: where each group came
+    from, in words. kind and about: what a checkpoint keeps to know the data again."""
 
     def __init__(
         self,
@@ -47,8 +47,8 @@ class ListedRows:
 
     @property
     def seq_len(self) -> int:
-        """Places of the longest row."""
-        return max(len(ids) for group in self._groups for ids, _ in group)
+        """Positions of the widest batch."""
+        return width(max(len(ids) for group in self._groups for ids, _ in group), self._most)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -64,11 +64,8 @@ class ListedRows:
 
     def origin(self, step: int, micro: int, row: int) -> str:
         """Where row ``row`` of that batch came from, in words."""
-        chosen = self._chosen(step, micro)
-        return self._places[int(chosen[row * len(chosen) // self._rows(chosen)])]
-
-    def _rows(self, chosen: np.ndarray) -> int:
-        return sum(len(self._groups[int(at)]) for at in chosen)
+        rows_of_a_group = len(self._groups[0])
+        return self._places[int(self._chosen(step, micro)[row // rows_of_a_group])]
 
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint keeps to know the data again."""

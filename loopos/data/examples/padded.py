@@ -11,12 +11,16 @@ from loopos.data.held_out import IGNORE
 _WIDTH = 32  # rows are filled up to a multiple of it, so that batches have few different sizes
 
 
+def width(longest: int, most: int) -> int:
+    """Positions of a batch whose longest row has ``longest``, where a row has ``most`` at most."""
+    return min(most, -(-longest // _WIDTH) * _WIDTH)
+
+
 def padded(rows: Sequence[tuple[np.ndarray, np.ndarray]], most: int) -> tuple[np.ndarray, np.ndarray]:
     """(ids, targets), int64 (B, T), of pairs (ids, targets) (n,), no longer than ``most``; what fills up is never a
     target."""
-    longest = max(len(ids) for ids, _ in rows)
-    width = min(most, -(-longest // _WIDTH) * _WIDTH)
-    ids, targets = np.zeros((len(rows), width), np.int64), np.full((len(rows), width), IGNORE, np.int64)
+    shape = len(rows), width(max(len(ids) for ids, _ in rows), most)
+    ids, targets = np.zeros(shape, np.int64), np.full(shape, IGNORE, np.int64)
     for row, (shown, learned) in enumerate(rows):
         ids[row, : len(shown)], targets[row, : len(shown)] = shown, learned
     return ids, targets
