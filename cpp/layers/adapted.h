@@ -32,7 +32,7 @@ class Adapted : public Projection<T> {
         dropout_site_(dropout_site),
         dropout_(specs.front().dropout) {
     for (const auto& spec : specs) parts_.push_back({nullptr, nullptr, spec.first, spec.rows, spec.rank, spec.scale});
-    total_ = total_rank(parts_);
+    gradients_.resize(parts_.size());
     for (const auto& spec : specs) dora_ = dora_ || spec.dora;
     for (const auto& spec : specs)  // one after another, so that one product takes all of them
       a_.push_back(set.add(spec.name + ".lora_A", {spec.rank, this->in()}, 0, 0, this->site().layer));
@@ -56,6 +56,7 @@ class Adapted : public Projection<T> {
   }
   /// When its parameters have their places: the magnitudes are such that nothing changes yet.
   void set_out() {
+    total_ = total_rank(parts_);
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       parts_[i].a = a_[i]->value;
       parts_[i].b = b_[i]->value;
@@ -132,13 +133,13 @@ class Adapted : public Projection<T> {
     const T* dz = !scaled() ? dy : gradients_first_ ? through_scale(pass, dy) : dz_.at(pass);
     if (gradients_first_) inner_backward(pass, dz);
     const T *ax = ax_.at(pass), *dax = dax_.at(pass);
-    std::vector<LowRankGradient<T>> gradients(parts_.size());
     for (std::size_t i = 0; i < parts_.size(); ++i) {
-      auto& to = gradients[i];
+      auto& to = gradients_[i];
+      to = {};
       if (a_[i]->trainable) to.add_a = !a_[i]->take_stale(), to.a = a_[i]->grad;
       if (b_[i]->trainable) to.add_b = !b_[i]->take_stale(), to.b = b_[i]->grad;
     }
-    low_rank_weight_gradients(dz, x, ax, dax, parts_, dropout(pass), pass.rows(), this->in(), this->out(), gradients);
+    low_rank_weight_gradients(dz, x, ax, dax, parts_, dropout(pass), pass.rows(), this->in(), this->out(), gradients_);
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       if (a_[i]->trainable)
         pass.see_gradient("low_rank", *a_[i], [&](Operands& o) {
@@ -177,14 +178,24 @@ class Adapted : public Projection<T> {
   }
   /// The lengths of the rows, unless every A and B is what it was when they were taken.
   void measure() {
-    std::vector<T> now;
-    for (const Parameters* list : {&a_, &b_})
-      for (const Parameter<T>* p : *list) now.insert(now.end(), p->value, p->value + p->size);
-    if (now.size() == known_.size() && std::memcmp(now.data(), known_.data(), now.size() * sizeof(T)) == 0) return;
+    std::size_t at = 0;
+    bool same = !known_.empty();
+    each_matrix([&](const T* values, std::size_t size) {
+      same = same && std::memcmp(values, known_.data() + at, size * sizeof(T)) == 0;
+      at += size;
+    });
+    if (same) return;
+    known_.clear();  // it keeps its memory
     const ReadRows<T> rows = [&](Index first, Index n, T* to) { weight().read_rows(first, n, to); };
     for (std::size_t i = 0; i < parts_.size(); ++i)
       if (m_[i]) dora_norms(rows, parts_[i], this->in(), norms_.data() + parts_[i].first);
-    known_ = std::move(now);
+    each_matrix([&](const T* values, std::size_t size) { known_.insert(known_.end(), values, values + size); });
+  }
+  /// body(values, size) of every A, then of every B.
+  template <class Body>
+  void each_matrix(Body&& body) const {
+    for (const Parameters* list : {&a_, &b_})
+      for (const Parameter<T>* p : *list) body(static_cast<const T*>(p->value), static_cast<std::size_t>(p->size));
   }
   bool scaled() const { return dora_ && on_; }
   void scale_rows(const Pass& pass, const T* residual, T* y) {
@@ -231,6 +242,7 @@ class Adapted : public Projection<T> {
   std::vector<double> norms_;      // of the rows of W + scale B A
   std::vector<T> gain_, inverse_;  // magnitude / norm, 1 for other rows; 1 / norm
   std::vector<T> known_;           // A and B as they were when the norms were taken
+  std::vector<LowRankGradient<T>> gradients_;
   Rows<T> ax_, dax_, dz_;
 };
 
