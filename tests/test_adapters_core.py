@@ -273,6 +273,13 @@ def test_other_refusals():
     with pytest.raises(MemoryError, match="the adapter and its gradients"):
         model._core.add_adapter([part | {"rank": 2**40} for part in parts_of(model)])
     assert len(model.parameters(trainable=True)) == len(model.parameters())
+    ids, targets = batch(2, 20)
+    gradients = model.loss_and_grads(ids, targets)[1]
+    for refused in (model._core.add_adapter, lambda _: model._core.add_modulation(2**40, "sigmoid", 0.1, False)):
+        with pytest.raises(MemoryError):
+            refused([part | {"rank": 2**40} for part in parts_of(model)])
+    for name, kept in model._core.gradients().items():
+        assert np.array_equal(kept, gradients[name]), name
     adapt(model)
     with pytest.raises(ValueError, match="has an adapter already; remove it first"):
         model._core.add_adapter(parts_of(model))

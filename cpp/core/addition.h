@@ -20,6 +20,8 @@ class Addition {
   void begin(ParameterSet<T>& set, const char* what, Add&& add) {
     first_ = set.list().size();
     number_ = set.next_number();
+    trained_.clear();
+    for (const auto& p : set.list()) trained_.push_back(p.trainable);
     try {
       add();
       set.allocate(0, what);
@@ -27,11 +29,7 @@ class Addition {
       set.drop(first_);
       throw;
     }
-    trained_.clear();
-    for (std::size_t i = 0; i < first_; ++i) {
-      trained_.push_back(set.list()[i].trainable);
-      set.set_trainable(set.list()[i], false);
-    }
+    for (std::size_t i = 0; i < first_; ++i) set.set_trainable(set.list()[i], false);
     present_ = true;
   }
   /// Without them, and with the rest trainable or frozen as it was.

@@ -120,12 +120,13 @@ class ParameterSet {
     }
     selected_anew();
   }
-  /// Forgets the parameters from number `first` of the list on, placed or not.
+  /// Forgets the parameters from number `first` of the list on. Where they were placed, gradients are given up.
   void drop(std::size_t first) {
     if (first >= list_.size()) return;
+    const bool placed = list_[first].values != nullptr;
     next_ = list_[first].number;
     list_.erase(list_.begin() + static_cast<std::ptrdiff_t>(first), list_.end());
-    selected_anew();
+    if (placed) selected_anew();
   }
 
   /// Frozen or trainable. What gradients there were is given up when that changes.
