@@ -83,7 +83,10 @@ class Objective {
       std::copy(gpt.losses().begin(), gpt.losses().end(), losses.mutable_data());
       given = losses;
     }
+    const int raised = FpScope::fresh();
     const py::object result = fn_(given);
+    FpScope::fresh();  // whatever the function raised is no operation's
+    FpScope::add(raised);
     if (!py::isinstance<py::tuple>(result) || py::len(result) != 2)
       throw py::type_error("loss: expected a pair (value, gradient) from the function");
     const auto pair = result.cast<py::tuple>();

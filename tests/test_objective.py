@@ -205,6 +205,21 @@ def test_a_gradient_that_is_not_finite_is_found():
     assert tuple(found["index"]) == (1, 2, 3)
 
 
+@pytest.mark.parametrize("of", ["hidden", "logits", "losses"])
+def test_what_the_function_raises_is_no_operation_of_the_model(of):
+    """Floating-point flags: of an inf that the function computes with and does not give back."""
+    core = loopos.Model(loopos.ModelConfig(V, 8, 1, 2, 8))._core
+    ids = np.zeros((2, 4), int)
+
+    def own(values):
+        infinite = float("inf")
+        assert np.isnan(infinite - infinite)
+        return 0.0, np.ones_like(values)
+
+    assert core.accumulate(ids, ids, scale=1.0, between=(of, own))[2]
+    assert not core.raised()
+
+
 def test_refusals():
     model = loopos.Model(loopos.ModelConfig(V, 8, 1, 2, 8))
     other = loopos.Model(loopos.ModelConfig(V + 1, 8, 1, 2, 16))
