@@ -8,66 +8,56 @@
 namespace loopos::bind {
 namespace {
 
-/// An array of x's shape, or None: no array.
-template <class T>
-Array<T> optional(const char* function, const char* argument, const py::object& value, const Shape& shape) {
-  return value.is_none() ? Array<T>{} : input<T>(function, argument, value, shape);
-}
-
-const GateKind& named(const char* function, const std::string& gate) {
-  return gate_kind(cat(function, ": gate").c_str(), gate);
-}
-
-double finite_scale(const char* function, const py::object& scale) {
-  const double value = scalar(function, "additive_scale", scale);
-  require(std::isfinite(value), function, ": additive_scale must be finite, got ", value);
-  return value;
+/// body(x, z, gate, additive_scale) with what forward and backward share, checked. z: an array of x's shape, or without
+/// data where it is None.
+template <class Body>
+auto checked(const char* function, const py::object& x, const py::object& z, const std::string& gate,
+             const py::object& additive_scale, Body&& body) {
+  const GateKind& kind = gate_kind(cat(function, ": gate").c_str(), gate);
+  const double scale = scalar(function, "additive_scale", additive_scale);
+  require(std::isfinite(scale), function, ": additive_scale must be finite, got ", scale);
+  return by_dtype(function, "x", x, [&](auto t) {
+    using T = decltype(t);
+    const auto in = input<T>(function, "x", x);
+    return body(in, z.is_none() ? Array<T>{} : input<T>(function, "z", z, in.shape), kind, scale);
+  });
 }
 
 py::object modulate(const py::object& x, const py::object& z, const py::object& d, const std::string& gate,
                     const py::object& additive_scale) {
-  const char* name = "modulate";
-  const GateKind& kind = named(name, gate);
-  const double scale = finite_scale(name, additive_scale);
-  return by_dtype(name, "x", x, [&](auto t) -> py::object {
-    using T = decltype(t);
-    const auto in = input<T>(name, "x", x);
-    const auto gated = optional<T>(name, "z", z, in.shape);
-    const auto added = input<T>(name, "d", d, in.shape);
-    auto y = output<T>(in.shape);
-    T* out = y.mutable_data();
-    const Index n = in.size();
-    const Computing computing;
-    modulate_forward(kind, in.data, gated.data, added.data, n, scale, out);
-    return std::move(y);
-  });
+  const char* f = "modulate";
+  return checked(f, x, z, gate, additive_scale,
+                 [&](const auto& in, const auto& gated, const GateKind& kind, double scale) -> py::object {
+                   using T = std::remove_const_t<std::remove_pointer_t<decltype(in.data)>>;
+                   const auto added = input<T>(f, "d", d, in.shape);
+                   auto y = output<T>(in.shape);
+                   T* out = y.mutable_data();
+                   const Index n = in.size();
+                   const Computing computing;
+                   modulate_forward(kind, in.data, gated.data, added.data, n, scale, out);
+                   return std::move(y);
+                 });
 }
 
 py::tuple modulate_back(const py::object& dy, const py::object& x, const py::object& z, const std::string& gate,
                         const py::object& additive_scale) {
-  const char* name = "modulate_backward";
-  const GateKind& kind = named(name, gate);
-  const double scale = finite_scale(name, additive_scale);
-  return by_dtype(name, "x", x, [&](auto t) -> py::tuple {
-    using T = decltype(t);
-    const auto in = input<T>(name, "x", x);
-    const auto gated = optional<T>(name, "z", z, in.shape);
-    const auto gradient = input<T>(name, "dy", dy, in.shape);
-    auto dx = output<T>(in.shape), dd = output<T>(in.shape);
-    py::object dz = py::none();
-    T *out_x = dx.mutable_data(), *out_d = dd.mutable_data(), *out_z = nullptr;
-    if (!z.is_none()) {
-      auto made = output<T>(in.shape);
-      out_z = made.mutable_data();
-      dz = std::move(made);
-    }
-    const Index n = in.size();
-    {
-      const Computing computing;
-      modulate_backward(kind, gradient.data, in.data, gated.data, n, scale, out_x, out_z, out_d);
-    }
-    return py::make_tuple(std::move(dx), std::move(dz), std::move(dd));
-  });
+  const char* f = "modulate_backward";
+  return checked(
+      f, x, z, gate, additive_scale,
+      [&](const auto& in, const auto& gated, const GateKind& kind, double scale) -> py::tuple {
+        using T = std::remove_const_t<std::remove_pointer_t<decltype(in.data)>>;
+        const auto gradient = input<T>(f, "dy", dy, in.shape);
+        auto dx = output<T>(in.shape), dd = output<T>(in.shape);
+        py::array_t<T> dz;
+        if (!z.is_none()) dz = output<T>(in.shape);
+        T *out_x = dx.mutable_data(), *out_d = dd.mutable_data(), *out_z = z.is_none() ? nullptr : dz.mutable_data();
+        const Index n = in.size();
+        {
+          const Computing computing;
+          modulate_backward(kind, gradient.data, in.data, gated.data, n, scale, out_x, out_z, out_d);
+        }
+        return py::make_tuple(std::move(dx), z.is_none() ? py::object(py::none()) : std::move(dz), std::move(dd));
+      });
 }
 
 }  // namespace
