@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from loopos import checks, precision
+from loopos import checks
 from loopos.config import ModelConfig
-from loopos.hf.linears import Linear, linears, naming
+from loopos.hf.linears import Linear, linears
 
-from . import merge, modulated, modulated_folder, peft
+from . import merge
 from .base import Base
-from .kept import SPECS, Kept
+from .kept import Kept
+from .kinds import SPECS, kind_in, kind_of
 from .lora import LoRA
 from .modulated import Modulated, Modulation
-from .parts import Part, first_values, parts_of
-from .targets import choose
+from .parts import Part
 
 
 class Adaptable:
@@ -56,21 +56,24 @@ class Adaptable:
         names = {name for part in self._parts for name in part.parameters}
         return {name: view for name, view in self._core.parameters().items() if name in names}
 
+    @property
+    def model_type(self) -> str | None:
+        """Of the Hugging Face folder that it came from, which tells its family; None of a model that came from none."""
+        source = getattr(self, "source", None)
+        return None if source is None else source.settings.get("model_type")
+
+    def linears(self) -> list[Linear]:
+        """The matrices that a low-rank adapter can stand on, in the order of execution."""
+        return linears(self.config, self.model_type)
+
     def refuse_adapter(self, function: str) -> None:
         """ValueError while an adapter is on."""
         if self._adapter is not None:
-            merges = "" if isinstance(self._adapter, Modulated) else "merge_adapter() puts it into the weights, "
+            merges = "" if kind_of(self._adapter).unmergeable else "merge_adapter() puts it into the weights, "
             raise ValueError(
                 f"{function}: the model has an adapter, for which this kind of file has no place; {merges}"
                 "save_adapter(folder) writes it alone"
             )
-
-    def _linears(self) -> list[Linear]:
-        return linears(self.config, self._model_type())
-
-    def _model_type(self) -> str | None:
-        source = getattr(self, "source", None)
-        return None if source is None else source.settings.get("model_type")
 
     def add_adapter(self, spec: LoRA | Modulated, *, seed: int = 0) -> None:
         """Puts low-rank matrices beside the projections that a :class:`LoRA` names, or a modulation into every block
@@ -79,28 +82,17 @@ class Adaptable:
         seed: of their first values, with which the model computes what it did before (a modulated one, nearly so: its
         added part is small, not nothing). ValueError for a target that the model does not have, or where there is an
         adapter already. After an exception the model is as it was."""
-        if not isinstance(spec, tuple(SPECS.values())):
+        if not isinstance(spec, SPECS):
             raise TypeError(f"Model.add_adapter: spec must be a LoRA or a Modulated, got {checks.shown(spec)}")
-        seed = checks.integer("Model.add_adapter", "seed", seed, low=0, high=2**64 - 1)
+        seed, kind = checks.integer("Model.add_adapter", "seed", seed, low=0, high=2**64 - 1), kind_of(spec)
         with self.lock:
             self._refuse_busy("add_adapter")
-            with self._putting_on(spec, self._parts_of("Model.add_adapter", spec)):
-                if isinstance(spec, Modulated):
-                    modulated.first_values(self._parts, self._core.parameters(), seed)
-                else:
-                    first_values(self._parts, self._core.parameters(), self._rows_of, seed)
-
-    def _parts_of(self, where: str, spec: LoRA | Modulated) -> list[Any]:
-        if isinstance(spec, Modulated):
-            return modulated.modulations_of(spec, self.config.n_layer)
-        return parts_of(spec, choose(where, self._linears(), spec.targets))
+            with self._putting_on(spec, kind.parts_of("Model.add_adapter", spec, self)):
+                kind.first_values(self._parts, self, seed)
 
     def put_on(self, spec: LoRA | Modulated, parts: Sequence[Part | Modulation]) -> None:
         """``spec`` by its parts; the values of its matrices are still to come."""
-        if isinstance(spec, Modulated):
-            self._core.add_modulation(**spec.to_dict())
-        else:
-            self._core.add_adapter([part.for_core() for part in parts])
+        kind_of(spec).put_on(self._core, spec, parts)
         self._adapter, self._parts = spec, tuple(parts)
 
     @contextmanager
@@ -122,22 +114,16 @@ class Adaptable:
         if self._training:
             raise RuntimeError(f"Model.{method}: loopos.train is training this model; call it before train or after it")
         if self._adapter is not None:
-            first = (
-                "remove_adapter()" if isinstance(self._adapter, Modulated) else "merge_adapter() or remove_adapter()"
+            merge = "" if kind_of(self._adapter).unmergeable else "merge_adapter() or "
+            raise ValueError(
+                f"Model.{method}: the model has an adapter already, {self._adapter}; {merge}remove_adapter() first"
             )
-            raise ValueError(f"Model.{method}: the model has an adapter already, {self._adapter}; {first} first")
 
     def _require_adapter(self, method: str) -> None:
         if self._training:
             raise RuntimeError(f"Model.{method}: loopos.train is training this model; call it before train or after it")
         if self._adapter is None:
             raise ValueError(f"Model.{method}: the model has no adapter; add_adapter or load_adapter first")
-
-    def _rows_of(self, part: Part) -> np.ndarray:
-        name = f"{part.projection}.weight"
-        if precision.small(self.weights):
-            return self._core.load_stored(name, part.first, part.rows)
-        return self._core.parameters()[name][part.first : part.first + part.rows]
 
     def remove_adapter(self) -> None:
         """Takes the adapter off: its matrices are gone, and the model is the base again, as trainable as it was before.
@@ -158,8 +144,7 @@ class Adaptable:
         limit = checks.real("Model.merge_adapter", "limit", limit, low=0)
         with self.lock:
             self._require_adapter("merge_adapter")
-            merge.refuse_modulated(self._adapter)
-            merge.refuse_small(self.weights)
+            merge.refuse(self._adapter, self.weights)
             ids = merge.probe(self.config)
             before = self._core.forward(ids, None)
             with merge.put_into(self._parts, self._core.parameters()):
@@ -183,29 +168,15 @@ class Adaptable:
         names. ValueError when there is none."""
         with self.lock:
             self._require_adapter("save_adapter")
-            if isinstance(self._adapter, Modulated):
-                views = self._core.parameters()
-                return modulated_folder.write(Path(folder), self._adapter, self._parts, views, self.folder)
-            every = self._linears()
-            names = {part.name for part in self._parts}
-            chosen = [each for each in every if each.name in names]
-            transposed = naming(self.config, self._model_type())[0].transposed
-            own = self._core.parameters()
-            peft.write(Path(folder), self._adapter, every, chosen, own, base=self.folder, transposed=transposed)
+            kind_of(self._adapter).write(Path(folder), self)
 
     def load_adapter(self, folder: str | os.PathLike[str]) -> None:
         """Puts on the adapter that :meth:`save_adapter` or peft wrote, trainable. A setting that is not supported:
         ValueError naming it; tensors that are not of this base: CheckpointError. The model is then as it was."""
         with self.lock:
             self._refuse_busy("load_adapter")
-            if modulated_folder.holds_one(Path(folder)):
-                sizes = self.config.n_layer, self.config.d_model
-                found = modulated_folder.read(Path(folder), *sizes, self.dtype)
-                parts = self._parts_of("load_adapter", found.spec)
-            else:
-                found = peft.read(Path(folder), self._linears(), self.dtype)
-                parts = parts_of(found.spec, found.chosen)
-            with self._putting_on(found.spec, parts):
+            found = kind_in(Path(folder)).read(Path(folder), self)
+            with self._putting_on(found.spec, found.parts):
                 self.fill_adapter(found.arrays)
 
     def adapt_as(self, found: Kept) -> None:
@@ -213,7 +184,7 @@ class Adaptable:
         with self.lock:
             self._refuse_busy("load_adapter")
             found.check(Base.of(self), "from_pretrained")
-            with self._putting_on(found.spec, self._parts_of("from_pretrained", found.spec)):
+            with self._putting_on(found.spec, kind_of(found.spec).parts_of("from_pretrained", found.spec, self)):
                 self.fill_adapter(found.arrays)
 
     def fill_adapter(self, arrays: Mapping[str, np.ndarray]) -> None:

@@ -15,33 +15,28 @@ from loopos.errors import CheckpointError
 from loopos.files.checkpoint_folder import Checkpoint
 
 from .base import Base
-from .lora import LoRA
-from .modulated import Modulated, Modulation
-from .parts import Part
+from .kinds import KINDS, kind_of
 
-SPECS = {"lora": LoRA, "modulated": Modulated}  # by the name of its kind in a checkpoint
-_PARTS = {LoRA: Part, Modulated: Modulation}
 ADAPTER, BASE = "adapter", "base"  # keys of a checkpoint's state
 
 
 def described(spec: Any) -> dict[str, Any]:
     """Safe for JSON."""
-    kind = next(name for name, cls in SPECS.items() if type(spec) is cls)
-    return {"kind": kind, **spec.to_dict()}
+    return {"kind": kind_of(spec).name, **spec.to_dict()}
 
 
 def spec_of(about: Any) -> Any:
     """What :func:`described` gave. TypeError, ValueError, LookupError for anything else."""
     values = dict(about)
     kind = values.pop("kind")
-    if kind not in SPECS:
-        raise ValueError(f"an adapter of kind {shown(kind)}; this LoopOS knows {', '.join(SPECS)}")
-    return SPECS[kind].from_dict(values)
+    if kind not in KINDS:
+        raise ValueError(f"an adapter of kind {shown(kind)}; this LoopOS knows {', '.join(KINDS)}")
+    return KINDS[kind].spec.from_dict(values)
 
 
 def parts_again(spec: Any, parts: Any) -> list[Any]:
     """``spec``'s parts, of which each was written down as ``_asdict`` gives it."""
-    return [_PARTS[type(spec)](**part) for part in parts]
+    return [kind_of(spec).part(**part) for part in parts]
 
 
 class Kept(NamedTuple):

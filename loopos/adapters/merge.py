@@ -11,7 +11,7 @@ import numpy as np
 from loopos import precision
 from loopos.config import ModelConfig
 
-from .modulated import Modulated
+from .kinds import kind_of
 from .parts import MAGNITUDE, A, B, Part
 
 LIMIT = 1e-4  # of the difference of logits, relative to the largest one
@@ -40,17 +40,10 @@ def probe(config: ModelConfig) -> np.ndarray:
     return np.random.default_rng(0).integers(0, config.vocab_size, shape)
 
 
-def refuse_modulated(adapter: Any) -> None:
-    """ValueError for an adapter that no weight can stand for."""
-    if isinstance(adapter, Modulated):
-        raise ValueError(
-            "merge_adapter: a modulated adapter has no place in the weights: what it does to a token depends on what "
-            "attention gave there; save_adapter(folder) writes it beside the base"
-        )
-
-
-def refuse_small(weights: str) -> None:
-    """ValueError for a base that is not stored in full."""
+def refuse(adapter: Any, weights: str) -> None:
+    """ValueError for an adapter that no weight can stand for, and for a base whose ``weights`` are stored small."""
+    if why := kind_of(adapter).unmergeable:
+        raise ValueError(f"merge_adapter: {why}")
     if precision.small(weights):
         raise ValueError(
             f"merge_adapter: the base is stored as {weights}, and the sum would have to be rounded to {weights} again, "

@@ -14,17 +14,16 @@ import numpy as np
 
 from loopos.checks import shown
 from loopos.errors import CheckpointError
-from loopos.files import durable
-from loopos.files.tensorfile import parse_safetensors, serialize_safetensors
-from loopos.hf.folder import ADAPTER, MAX_CONFIG_BYTES, refuse_nonfinite, replace_together
+from loopos.hf.folder import refuse_nonfinite
 from loopos.hf.linears import Linear
 from loopos.hf.tensors import NATIVE, cast
 
+from . import files
+from .files import SETTINGS, WEIGHTS
 from .lora import LoRA
 from .parts import MAGNITUDE, A, B
 from .targets import names_of, spell
 
-WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 KINDS = {f"{A}.weight": A, f"{B}.weight": B, "lora_magnitude_vector": MAGNITUDE}
 _TASK = "CAUSAL_LM"
@@ -55,15 +54,14 @@ def read(folder: Path, linears: Sequence[Linear], dtype: str) -> Read:
 
     FileNotFoundError where a file is missing; ValueError naming a setting that is not supported; CheckpointError for a
     file that is malformed, and for tensors that do not fit the model."""
-    path = Path(folder) / ADAPTER
-    settings = _settings(path, durable.load_json(path, MAX_CONFIG_BYTES))
-    file = Path(folder) / WEIGHTS
-    if not file.exists() and (Path(folder) / "adapter_model.bin").exists():
+    path, file = folder / SETTINGS, folder / WEIGHTS
+    settings = _settings(path, files.read_settings(folder))
+    if not file.exists() and (folder / "adapter_model.bin").exists():
         raise CheckpointError(
             folder,
             f"the adapter is a pickle, adapter_model.bin, which can run code and is not read; save it as {WEIGHTS}",
         )
-    tensors, _ = parse_safetensors(durable.read_bytes(file), file)
+    tensors = files.read_tensors(folder)
     by_module = {each.module: each for each in linears}
     found: dict[str, dict[str, np.ndarray]] = {}
     strange = []
@@ -105,8 +103,9 @@ def write(
     base: str | None,
     transposed: bool,
 ) -> None:
-    """Writes what peft opens on the base in transformers, both files together or none. base: where that base is;
-    transposed: it stores its matrices so (GPT-2). NonFiniteError for a number that is NaN or infinite."""
+    """Writes what peft opens on the base in transformers, both files together or none. parameters: of the adapter, by
+    name. base: where that base is. transposed: it stores its matrices so (GPT-2). NonFiniteError for a number that is
+    NaN or infinite."""
     names = {
         f"{each.name}.{kind}": f"{PREFIX}{each.module}.{theirs}" for each in chosen for theirs, kind in KINDS.items()
     }
@@ -135,12 +134,7 @@ def write(
         "rank_pattern": {},
         "alpha_pattern": {},
     }
-    durable.make_folder(Path(folder))
-    contents = {
-        WEIGHTS: serialize_safetensors(tensors, {"format": "pt"}),
-        ADAPTER: durable.dump_json(settings, indent=2) + b"\n",
-    }
-    replace_together(Path(folder), contents)
+    files.write(folder, settings, tensors)
 
 
 def _settings(path: Path, given: Any) -> dict[str, Any]:
@@ -188,7 +182,7 @@ def _check(file: Path, linear: Linear, got: Mapping[str, np.ndarray], rank: Any,
         wanted = ", ".join(f"{kind} {shape}" for kind, shape in expected.items())
         raise CheckpointError(
             file,
-            f"{linear.module} has {told}, and this model and {ADAPTER} need {wanted}: the adapter belongs to another "
+            f"{linear.module} has {told}, and this model and {SETTINGS} need {wanted}: the adapter belongs to another "
             "base, or its two files to different adapters",
         )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from loopos import checks
 from loopos.adapters import LoRA, Modulated
-from loopos.adapters.kept import SPECS
+from loopos.adapters.kinds import KINDS
 from loopos.adapters.targets import GROUPS
 
 from .options import ADAPTER
@@ -21,7 +21,7 @@ def take(asked: dict[str, Any]) -> LoRA | Modulated | None:
     given = {name: value for name, value in given.items() if value is not None and value is not False}
     if not given:
         return None
-    kind = checks.choice("train", "adapter", given.pop("adapter", "lora"), tuple(SPECS))
+    kind = checks.choice("train", "adapter", given.pop("adapter", "lora"), tuple(KINDS))
     others = [name for name in given if name != "adapter_rank" and (name in _OF_MODULATED) != (kind == "modulated")]
     if others:
         of = "modulated" if kind == "lora" else "lora"

@@ -11,7 +11,7 @@ import numpy as np
 
 import loopos
 from loopos import build_info
-from loopos.adapters.merge import refuse_modulated, refuse_small
+from loopos.adapters import merge
 from loopos.config import ModelConfig
 from loopos.data.examples.data import ExampleData
 from loopos.data.examples.data import find as find_examples
@@ -239,8 +239,7 @@ def _check_export(folder: str, model: loopos.Model) -> None:
     """Refuse before the training what merge_adapter or save_pretrained would refuse after it."""
     try:
         if model.adapter is not None:
-            refuse_modulated(model.adapter)
-            refuse_small(model.weights)
+            merge.refuse(model.adapter, model.weights)
         family_of(model.config)
     except ValueError as error:
         raise ValueError(f"export: {str(error).removeprefix('save_pretrained: ')}") from None

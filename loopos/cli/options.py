@@ -11,7 +11,7 @@ from typing import Any
 
 from loopos import checks
 from loopos.adapters import LoRA, Modulated
-from loopos.adapters.kept import SPECS
+from loopos.adapters.kinds import KINDS
 from loopos.choices import ACTIVATIONS, ATTENTION_BIASES, GATES, NORM_PLACEMENTS, NORMS, POSITIONS, QK_NORMS
 from loopos.config import ModelConfig
 from loopos.files import kinds
@@ -60,7 +60,7 @@ CHOICES = {
     "on_nonfinite": POLICIES,
     "task": TASKS,
     "distill_loss": LOSSES,
-    "adapter": tuple(SPECS),
+    "adapter": tuple(KINDS),
     "adapter_gate": GATES,
 }
 PRECISION = {"dtype": DTYPES, "weights": WEIGHTS}  # loopos.precision refuses other names, and says why

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from loopos.adapters.base import Base
-from loopos.adapters.kept import SPECS
+from loopos.adapters.kinds import SPECS
 from loopos.checks import shown
 
 
@@ -18,8 +18,8 @@ def adapter_of(model: Any, asked: Any) -> Any:
     on = getattr(model, "adapter", None)
     if asked is None:
         return on
-    if not isinstance(asked, tuple(SPECS.values())):
-        names = " or ".join(f"loopos.{cls.__name__}" for cls in SPECS.values())
+    if not isinstance(asked, SPECS):
+        names = " or ".join(f"loopos.{cls.__name__}" for cls in SPECS)
         raise TypeError(f"train: adapter must be a {names}, or None, got {shown(asked)}")
     if on not in (None, asked):
         raise ValueError(

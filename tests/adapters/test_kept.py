@@ -8,7 +8,8 @@ import pytest
 
 from loopos import CheckpointError, LoRA
 from loopos.adapters.base import Base
-from loopos.adapters.kept import SPECS, Kept, described, kept, spec_of
+from loopos.adapters.kept import Kept, described, kept, spec_of
+from loopos.adapters.kinds import KINDS
 from loopos.files.checkpoint_folder import Checkpoint
 
 BASE = Base("/nowhere/base", "float32", "int8", "ab" * 32)
@@ -24,7 +25,7 @@ def test_it_says_what_it_is():
     found = kept(checkpoint(adapter=described(SPEC), base=BASE._asdict()))
     assert (found.spec, found.base) == (SPEC, BASE)
     assert kept(checkpoint(base=BASE._asdict())) is None
-    assert set(SPECS) >= {"lora"}
+    assert set(KINDS) >= {"lora"}
 
 
 @pytest.mark.parametrize(
