@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loopos import checks
+from loopos.calls import refuse_in_training
 from loopos.config import ModelConfig
 from loopos.hf.classes import SCORE
 from loopos.precision import Precision
@@ -54,8 +55,7 @@ class Classes:
         with self.lock:
             if tuple(labels) == self._config.labels:
                 return self
-            if self._training:
-                raise RuntimeError(f"{where}: loopos.train is training this model; call it before train or after it")
+            refuse_in_training(self, where)
             if getattr(self, "adapter", None) is not None:
                 raise ValueError(f"{where}: take the adapter off first, with remove_adapter() or merge_adapter()")
             if self.precision.kind is not None:

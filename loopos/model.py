@@ -7,16 +7,15 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
-from functools import wraps
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from loopos import _core, checks, hf, saved, storage
 from loopos.adapters.adaptable import Adaptable
 from loopos.births.birth import find_birth
+from loopos.calls import serialised
 from loopos.classes import Classes
 from loopos.companions import Companions
 from loopos.config import ModelConfig
@@ -26,24 +25,13 @@ from loopos.generation.sampling import Sampling, UniformStream
 from loopos.generation.stopping import Stops
 from loopos.precision import Precision, refuse_training, small, to_read
 from loopos.rope import frequencies
+from loopos.trainable import Trainable
 
 _CLASSES = {"float32": _core.TransformerF32, "float64": _core.TransformerF64}
 _MAX_SEED = 2**64 - 1
-_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def _serialised(method: _Method) -> _Method:
-    """One call at a time on one model: a method is several calls of the core, and they belong together."""
-
-    @wraps(method)
-    def locked(self: Model, *args: Any, **kwargs: Any) -> Any:
-        with self.lock:
-            return method(self, *args, **kwargs)
-
-    return locked  # type: ignore[return-value]
-
-
-class Model(Classes, Companions, Adaptable):
+class Model(Trainable, Classes, Companions, Adaptable):
     """A decoder-only transformer described by a :class:`ModelConfig`.
 
     seed: of the initial weights (normal 0.02, residual outputs 0.02 / sqrt(2 n_layer), biases 0, norm weights 1); the
@@ -84,7 +72,7 @@ class Model(Classes, Companions, Adaptable):
         adapters can be trained. Arithmetic stays float32."""
         return self.precision.weights
 
-    @_serialised
+    @serialised
     def storage_errors(self) -> dict[str, dict[str, Any]]:
         """How far the weights that are stored small are from those that were given, by name: {"storage", "bytes",
         "largest": of |stored - given|, "relative": root of sum (stored - given)^2 / sum given^2}."""
@@ -96,7 +84,7 @@ class Model(Classes, Companions, Adaptable):
 
     # Computing
 
-    @_serialised
+    @serialised
     def forward(self, ids: np.ndarray, *, documents: np.ndarray | None = None) -> np.ndarray:
         """Logits (B, T, V) of ids (B, T), int32 or int64, 1 <= T <= context_length. Dropout never acts here.
 
@@ -106,7 +94,7 @@ class Model(Classes, Companions, Adaptable):
         """
         return self._core.forward(ids, documents)
 
-    @_serialised
+    @serialised
     def loss(self, ids: np.ndarray, targets: np.ndarray, *, documents: np.ndarray | None = None) -> float:
         """Mean cross-entropy in nats over the targets that are not -100; 0.0 when there is none.
 
@@ -116,13 +104,13 @@ class Model(Classes, Companions, Adaptable):
         total, count = self._core.loss(ids, targets, documents=documents)
         return total / count if count else 0.0
 
-    @_serialised
+    @serialised
     def losses(self, ids: np.ndarray, targets: np.ndarray, *, documents: np.ndarray | None = None) -> np.ndarray:
         """The cross-entropy in nats of each position, float64 (B, T): minus the log-probability of its target; 0 where
         that is -100. ids, targets, documents as in :meth:`loss`; logits are held for a tile of positions at a time."""
         return self._core.losses(ids, targets, documents=documents)
 
-    @_serialised
+    @serialised
     def loss_and_grads(
         self,
         ids: np.ndarray,
@@ -160,7 +148,7 @@ class Model(Classes, Companions, Adaptable):
                 raise NonFiniteError(birth)
         return value, {name: grad.copy() for name, grad in self._core.gradients().items()}
 
-    @_serialised
+    @serialised
     def generate(
         self,
         ids: np.ndarray | Sequence[np.ndarray],
@@ -201,65 +189,19 @@ class Model(Classes, Companions, Adaptable):
             return np.concatenate([ids, tokens.astype(ids.dtype)], axis=1)
         return [np.append(row, more[:n].astype(row.dtype)) for row, more, n in zip(ids, tokens, own, strict=True)]
 
-    @_serialised
+    @serialised
     def hidden(self, ids: np.ndarray, *, documents: np.ndarray | None = None) -> np.ndarray:
         """What the head is given, (B, T, C): the result of the final norm. ids, documents: as in :meth:`forward`."""
         return self._core.hidden(ids, documents)
 
     # Weights
 
-    def parameters(self, trainable: bool | None = None) -> dict[str, np.ndarray]:
-        """Writable views of the weights by name, in order of execution; they stay live through training and loading.
-
-        trainable: None gives all, True those that are trained, False those that :meth:`freeze` froze."""
-        if trainable is not None:
-            trainable = checks.boolean("Model.parameters", "trainable", trainable)
-        return self._core.parameters(trainable)
-
-    @_serialised
-    def freeze(self, pattern: str | None = None) -> list[str]:
-        """Freezes the parameters whose names match ``pattern``, as of fnmatch ("blocks.0.*"); None: all of them.
-
-        A frozen parameter has no gradient and no moments, and an optimizer that is made from now on leaves its bits.
-        Backward ends below the lowest block that has a trainable one. Of a model with an adapter, this is about the
-        adapter's matrices: the base is frozen. Returns the names that match; ValueError when there is none,
-        RuntimeError while loopos.train trains this model."""
-        return self._set_trainable("freeze", pattern, False)
-
-    @_serialised
-    def unfreeze(self, pattern: str | None = None) -> list[str]:
-        """Makes the parameters whose names match ``pattern`` trainable again, as :meth:`freeze` takes it."""
-        return self._set_trainable("unfreeze", pattern, True)
-
-    def _freeze_alone(self, names: Iterable[str]) -> None:
-        """Freezes these and nothing else."""
-        frozen = set(names)
-        for name in self.parameters():
-            self._core.set_trainable(name, name not in frozen)
-
-    def _set_trainable(self, verb: str, pattern: str | None, trainable: bool) -> list[str]:
-        if pattern is not None and not isinstance(pattern, str):
-            raise TypeError(
-                f"Model.{verb}: pattern must be None or a str such as 'blocks.0.*', got {checks.shown(pattern)}"
-            )
-        if trainable and self.adapter is None:
-            self.precision.refuse_training(f"Model.{verb}")
-        if self._training:
-            raise RuntimeError(f"Model.{verb}: loopos.train is training this model; call it before train or after it")
-        every = self.adapter_parameters() or self.parameters()  # under an adapter the base stays frozen
-        names = [name for name in every if pattern is None or fnmatchcase(name, pattern)]
-        if not names:
-            raise ValueError(f"Model.{verb}: no parameter matches {pattern!r}; their names are {', '.join(every)}")
-        for name in names:
-            self._core.set_trainable(name, trainable)
-        return names
-
-    @_serialised
+    @serialised
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of the weights, keyed as in :meth:`parameters`."""
         return {name: view.copy() for name, view in self.parameters().items()}
 
-    @_serialised
+    @serialised
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Copies weights in, all or nothing.
 
@@ -331,7 +273,7 @@ class Model(Classes, Companions, Adaptable):
             model.adapt_as(found.adapter)
         return model
 
-    @_serialised
+    @serialised
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that transformers opens with nothing missing; atomic. Of a model that came from a Hugging
         Face folder, its tokenizer, chat template, generation_config.json and special tokens go along; of one that
@@ -346,7 +288,7 @@ class Model(Classes, Companions, Adaptable):
 
     # Copies: copy.copy, copy.deepcopy and pickle all give a model that shares nothing with this one
 
-    @_serialised
+    @serialised
     def __getstate__(self) -> dict[str, Any]:
         own = {name: value for name, value in vars(self).items() if name not in ("_core", "lock")}
         own["_record"] = self.record

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from loopos import checks
+from loopos.calls import refuse_in_training
 from loopos.config import ModelConfig
 from loopos.hf.linears import Linear, linears
 
@@ -111,8 +112,7 @@ class Adaptable:
             self.put_on(self._adapter, self._parts)
 
     def _refuse_busy(self, method: str) -> None:
-        if self._training:
-            raise RuntimeError(f"Model.{method}: loopos.train is training this model; call it before train or after it")
+        refuse_in_training(self, f"Model.{method}")
         if self._adapter is not None:
             merge = "" if kind_of(self._adapter).unmergeable else "merge_adapter() or "
             raise ValueError(
@@ -120,8 +120,7 @@ class Adaptable:
             )
 
     def _require_adapter(self, method: str) -> None:
-        if self._training:
-            raise RuntimeError(f"Model.{method}: loopos.train is training this model; call it before train or after it")
+        refuse_in_training(self, f"Model.{method}")
         if self._adapter is None:
             raise ValueError(f"Model.{method}: the model has no adapter; add_adapter or load_adapter first")
 

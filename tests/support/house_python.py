@@ -15,8 +15,8 @@ from pathlib import Path
 from house_cpp import SUFFIXES, circles
 
 LADDER = [  # folders and modules of loopos/, from the bottom; those of one line do not import each other
-    "build_info checks choices environment errors losses ops threads trainable",
-    "rope",
+    "build_info calls checks choices environment errors losses ops threads",
+    "rope trainable",
     "config",
     "precision",
     "storage",
