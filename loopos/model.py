@@ -23,7 +23,7 @@ from loopos.errors import NonFiniteError
 from loopos.generation.rows import checked_prompts, continue_rows
 from loopos.generation.sampling import Sampling, UniformStream
 from loopos.generation.stopping import Stops
-from loopos.precision import Precision, refuse_training, small, to_read
+from loopos.precision import Precision, refuse_training, to_read
 from loopos.rope import frequencies
 from loopos.trainable import Trainable
 
@@ -244,12 +244,12 @@ class Model(Trainable, Classes, Companions, Adaptable):
         base: str | os.PathLike[str] | None = None,
     ) -> Model:
         """A model from a Hugging Face folder (config.json and safetensors, one file or several), from the folder of a
-        run of loopos.train (its newest sound checkpoint), or from one checkpoint.
+        run of loopos.train (its newest sound checkpoint), from one checkpoint, or from an adapter's folder (PEFT's).
 
         dtype None keeps the file's F32 or F64; F16 and BF16 need ``dtype=`` or ``weights=``. weights: "float32",
-        "bfloat16", "int8" or "int4" (:attr:`weights`): each tensor becomes that as it is read. base: of a run that
-        trained an adapter, the folder of the model that it stands on, where that is no longer where it was. Settings
-        that are not supported raise ValueError naming them, malformed files CheckpointError.
+        "bfloat16", "int8" or "int4" (:attr:`weights`): each tensor becomes that as it is read. base: of an
+        adapter or a run that trained one, the folder of the model that it stands on, if that is not where it was.
+        Settings that are not supported raise ValueError naming them, malformed files CheckpointError.
         """
         model = cls.of(saved.read(folder, to_read("from_pretrained", dtype, weights), base), weights)
         vars(model._config)["_loaded_from"] = os.fspath(folder)  # by which the doctor knows that weights were meant
@@ -259,8 +259,8 @@ class Model(Trainable, Classes, Companions, Adaptable):
     def of(cls, found: saved.Saved, weights: str | None = None) -> Model:
         """The model that :func:`loopos.saved.read` found, with its matrices stored as ``weights``; None: as those of
         the run that trained an adapter on it."""
-        if weights is None and found.adapter is not None:
-            weights = small(found.adapter.base.weights)
+        if weights is None:
+            weights = found.weights
         model = cls.__new__(cls)
         model._build(found.config, Precision.of("from_pretrained", found.dtype, weights), None)
         if isinstance(found.arrays, hf.Weights):  # one after another, so that the model is in memory once

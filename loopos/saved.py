@@ -1,4 +1,4 @@
-"""Folders out of which a model comes: of Hugging Face, of a run, or one checkpoint."""
+"""Folders out of which a model comes: of Hugging Face, of an adapter, of a run, or one checkpoint."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loopos import hf
+from loopos.adapters.alone import Alone, alone
 from loopos.adapters.kept import Kept, kept
 from loopos.config import ModelConfig
 from loopos.data.tokenizer import tokenizer_from_dict
 from loopos.errors import CheckpointError
 from loopos.files.run_folder import holds_checkpoint, load_checkpoint
 from loopos.hf.tensors import cast
-from loopos.precision import check_read
+from loopos.precision import check_read, small
 
 
 class Saved(NamedTuple):
     """arrays: the weights by name, all of one dtype; of a Hugging Face folder each is read when it is asked for.
     source: of the Hugging Face folder that it comes from, also by way of a run. step and state: of a run; None and
-    empty for a Hugging Face folder. folder: where the weights are. adapter: of a run that trained one; config, arrays
-    and folder are then those of its base."""
+    empty for a Hugging Face folder. folder: where the weights are. adapter: of a run that trained one, or of a folder
+    that holds nothing else; config, arrays and folder are then those of its base."""
 
     config: ModelConfig
     arrays: Mapping[str, np.ndarray]
@@ -31,7 +32,7 @@ class Saved(NamedTuple):
     step: int | None = None
     state: Mapping[str, Any] = {}
     folder: Path | None = None
-    adapter: Kept | None = None
+    adapter: Kept | Alone | None = None
 
     def tokenizer(self) -> Any:
         """The tokenizer that goes with the model: of the run, or of its folder's tokenizer.json; None when there is
@@ -41,6 +42,11 @@ class Saved(NamedTuple):
     @property
     def dtype(self) -> str:
         return self.arrays.dtype if isinstance(self.arrays, hf.Weights) else str(next(iter(self.arrays.values())).dtype)
+
+    @property
+    def weights(self) -> str | None:
+        """As what the run that trained the adapter held the matrices of its base; None: in full, or not known."""
+        return small(self.adapter.base.weights) if isinstance(self.adapter, Kept) else None
 
 
 def tokenizer_of(about: Any, source: hf.Source | None) -> Any:
@@ -64,13 +70,18 @@ def read(
     halves: str | None = None,
 ) -> Saved:
     """The model in ``folder``: that of its config.json where there is one, else of the checkpoint that the folder is,
-    or of the newest sound one of a run's folder. base: the folder of the model that a run's adapter stands on, where it
-    is no longer the one that the run recorded.
+    or of the newest sound one of a run's folder. Of a folder that holds an adapter alone, the model it stands on, and
+    it. base: the folder of the model that an adapter stands on, where it is not the one that was recorded.
 
     dtype, and what is raised: as of :func:`loopos.hf.open_pretrained`; ValueError for a base that the folder does not
     need, FileNotFoundError for one that is not there. halves: where dtype is None, what F16 and BF16 become (exactly);
     None: they are refused. Takes no lock and writes nothing."""
     folder = Path(folder)
+    if (found := alone(folder)) is not None and not holds_checkpoint(folder):
+        place = found.place(base)
+        if alone(place) is not None:
+            raise ValueError(f"from_pretrained: the base of an adapter is a whole model, and {place} is an adapter")
+        return read(place, dtype, halves=halves)._replace(adapter=found)
     if hf.is_pretrained(folder) or not holds_checkpoint(folder):
         _refuse_base(folder, base)
         try:
@@ -100,4 +111,4 @@ def read(
 
 def _refuse_base(folder: Path, base: Any) -> None:
     if base is not None:
-        raise ValueError(f"from_pretrained: {folder} is a whole model and no adapter of a run, so it takes no base")
+        raise ValueError(f"from_pretrained: {folder} is a whole model and no adapter, so it takes no base")

@@ -1,6 +1,5 @@
 """Models out of folders: of a run, of one checkpoint, of Hugging Face, and what to say of others."""
 
-import json
 import warnings
 
 import numpy as np
@@ -79,19 +78,6 @@ def test_folders_of_neither_kind(tmp_path):
     (tmp_path / "step-00000003").mkdir()
     with pytest.raises(CheckpointError, match=r"manifest\.json: the file is missing"):
         loopos.Model.from_pretrained(tmp_path / "step-00000003")
-
-
-def test_an_adapter_is_named(tmp_path):
-    about = {"peft_type": "LORA", "base_model_name_or_path": "someone/base-model", "r": 8}
-    (tmp_path / "adapter_config.json").write_text(json.dumps(about))
-    (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
-    for load in (loopos.Model.from_pretrained, folders.load):
-        with pytest.raises(CheckpointError, match=r"adapter of 'someone/base-model'.*Model.load_adapter"):
-            load(str(tmp_path))
-    for text in ("[]", "", "{"):
-        (tmp_path / "adapter_config.json").write_text(text)
-        with pytest.raises(CheckpointError, match=r"this is an adapter .*Model.load_adapter"):
-            loopos.Model.from_pretrained(tmp_path)
 
 
 def test_the_command_line_gets_tokenizer_and_step_too(tmp_path):

@@ -16,6 +16,7 @@ from loopos.config import ModelConfig
 from loopos.hf.linears import Linear, linears
 
 from . import merge
+from .alone import Alone
 from .base import Base
 from .kept import Kept
 from .kinds import SPECS, kind_in, kind_of
@@ -178,8 +179,11 @@ class Adaptable:
             with self._putting_on(found.spec, found.parts):
                 self.fill_adapter(found.arrays)
 
-    def adapt_as(self, found: Kept) -> None:
-        """Puts on the adapter that a checkpoint holds. ValueError where this is known to be another base than its."""
+    def adapt_as(self, found: Kept | Alone) -> None:
+        """Puts on the adapter that a checkpoint, or a folder of its own, holds. ValueError where this is known to be
+        another base than its."""
+        if isinstance(found, Alone):
+            return self.load_adapter(found.folder)
         with self.lock:
             self._refuse_busy("load_adapter")
             found.check(Base.of(self), "from_pretrained")

@@ -317,7 +317,7 @@ def _add_opening(parser: argparse.ArgumentParser) -> None:
 
 
 def add_base(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", metavar="FOLDER", help="of a run with an adapter: where its base is now")
+    parser.add_argument("--base", metavar="FOLDER", help="of an adapter, or a run with one: where its base is")
 
 
 def check(settings: Mapping[str, Any]) -> None:

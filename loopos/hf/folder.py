@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from loopos.checks import shown
 from loopos.config import ModelConfig
-from loopos.errors import Birth, CheckpointError, NonFiniteError
+from loopos.errors import Birth, NonFiniteError
 from loopos.files import durable
 from loopos.files.tensorfile import stream_safetensors
 from loopos.precision import check_read
@@ -44,7 +43,7 @@ class Opened(NamedTuple):
 
 def is_pretrained(folder: str | os.PathLike) -> bool:
     """Whether this is, or was meant as, a Hugging Face folder: of a model, or of an adapter."""
-    return any((Path(folder) / name).is_file() for name in (CONFIG, ADAPTER))
+    return (Path(folder) / CONFIG).is_file()
 
 
 def open_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> Opened:
@@ -66,26 +65,12 @@ def open_pretrained(folder: str | os.PathLike, dtype: str | None = None) -> Open
         raise OSError(code, what, str(folder))
     path = folder / CONFIG
     if not path.exists():
-        if (folder / ADAPTER).exists():
-            raise CheckpointError(folder, _adapter(folder / ADAPTER))
         what = "from_pretrained: the folder has no config.json, and no checkpoint of loopos.train"
         raise FileNotFoundError(errno.ENOENT, what, str(path))
     values = durable.load_json(path, MAX_CONFIG_BYTES)
     config = config_from_json(path, values)
     weights = weights_of(open_weights(folder), config, family_in(path, values), dtype)
     return Opened(config, weights, Source.of(folder, values))
-
-
-def _adapter(path: Path) -> str:
-    """What to say of a folder that holds an adapter in place of a model."""
-    base = None
-    with contextlib.suppress(CheckpointError, OSError, AttributeError):
-        base = durable.load_json(path, MAX_CONFIG_BYTES).get("base_model_name_or_path")
-    of = f" of {shown(base)}" if base else ""
-    return (
-        f"this is an adapter{of} (adapter_config.json): open the model it belongs to, and put it on with "
-        "Model.load_adapter(folder)"
-    )
 
 
 def write_pretrained(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from loopos import _core, checks
+from loopos.adapters.alone import alone
 from loopos.adapters.base import Base
 from loopos.adapters.kept import ADAPTER, BASE, described, kept
 from loopos.config import ModelConfig
@@ -124,6 +125,11 @@ def check_argument(resume: Any, output_dir: Any) -> None:
         raise ValueError(
             f"train: resume={os.fspath(resume)!r} is a Hugging Face folder, not a run; to start from its weights train "
             "Model.from_pretrained of it (command line: --init)"
+        )
+    elif alone(Path(resume)) is not None:
+        raise ValueError(
+            f"train: resume={os.fspath(resume)!r} is an adapter, not a run; to train it further open it with "
+            "Model.from_pretrained (command line: --init)"
         )
 
 

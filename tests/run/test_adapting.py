@@ -79,7 +79,7 @@ def test_a_base_that_moved_is_named(folder, tmp_path):
     opened = Model.from_pretrained(tmp_path / "run", base=moved)
     assert opened.forward(IDS).tobytes() == model.forward(IDS).tobytes()
     assert opened.folder == str(moved)
-    with pytest.raises(ValueError, match="is a whole model and no adapter of a run, so it takes no base"):
+    with pytest.raises(ValueError, match="is a whole model and no adapter, so it takes no base"):
         Model.from_pretrained(moved, base=moved)
 
 
