@@ -14,6 +14,7 @@
 #include "adapter.h"
 #include "core/thread_pool.h"
 #include "findings.h"
+#include "generation.h"
 #include "model_config.h"
 #include "model_inputs.h"
 #include "models/gpt.h"
@@ -70,60 +71,37 @@ class Transformer {
   }
 
   double grad_norm() {
-    const Computing computing;
-    std::lock_guard<Turn> lock(mutex_);
-    auto& set = gpt_.parameters();
-    set.allocate_gradients();
-    const Span<T> all{set.gradients()->data(), set.gradients()->size()};
-    return global_norm(&all, Index{1});
+    return compute([&] {
+      auto& set = gpt_.parameters();
+      set.allocate_gradients();
+      const Span<T> all{set.gradients()->data(), set.gradients()->size()};
+      return global_norm(&all, Index{1});
+    });
   }
 
   py::array forward(const py::object& ids, const py::object& documents) {
-    const auto in = checked_ids("Model.forward", ids, gpt_.config());
-    const auto own = checked_documents("Model.forward", documents, in.shape);
-    auto logits = output<T>({in.shape[0], in.shape[1], gpt_.config().outputs()});
-    T* out = logits.mutable_data();
-    const Computing computing;
-    std::lock_guard<Turn> lock(mutex_);
-    gpt_.forward(pass_over(in.shape, own), in.data, out);
-    return std::move(logits);
+    return rows("Model.forward", ids, documents, gpt_.config().outputs(),
+                [&](const Pass& pass, const Index* in, T* out) { gpt_.forward(pass, in, out); });
   }
-
   py::array hidden(const py::object& ids, const py::object& documents) {
-    const auto in = checked_ids("Model.hidden", ids, gpt_.config());
-    const auto own = checked_documents("Model.hidden", documents, in.shape);
-    auto result = output<T>({in.shape[0], in.shape[1], gpt_.config().d_model});
-    T* out = result.mutable_data();
-    const Computing computing;
-    std::lock_guard<Turn> lock(mutex_);
-    gpt_.hidden(pass_over(in.shape, own), in.data, out);
-    return std::move(result);
+    return rows("Model.hidden", ids, documents, gpt_.config().d_model,
+                [&](const Pass& pass, const Index* in, T* out) { gpt_.hidden(pass, in, out); });
   }
 
   py::tuple loss(const py::object& ids, const py::object& targets, Index ignore_index, const py::object& documents) {
-    const auto in = checked_ids("Model.loss", ids, gpt_.config());
-    const auto own = checked_documents("Model.loss", documents, in.shape);
-    const auto labels = checked_targets("Model.loss", targets, in.shape, gpt_.config(), ignore_index);
-    LossSum result;
-    {
-      const Computing computing;
-      std::lock_guard<Turn> lock(mutex_);
-      result = gpt_.loss(pass_over(in.shape, own), in.data, labels.data, {ignore_index});
-    }
+    const Scored in("Model.loss", ids, targets, ignore_index, documents, gpt_.config());
+    const LossSum result = compute([&] { return in.loss(gpt_); });
     return py::make_tuple(result.sum, result.count);
   }
-
   py::array_t<double> losses(const py::object& ids, const py::object& targets, Index ignore_index,
                              const py::object& documents) {
-    const auto in = checked_ids("Model.losses", ids, gpt_.config());
-    const auto own = checked_documents("Model.losses", documents, in.shape);
-    const auto labels = checked_targets("Model.losses", targets, in.shape, gpt_.config(), ignore_index);
-    auto result = output<double>({in.shape[0], in.shape[1]});
+    const Scored in("Model.losses", ids, targets, ignore_index, documents, gpt_.config());
+    auto result = output<double>(in.ids.shape);
     double* out = result.mutable_data();
-    const Computing computing;
-    std::lock_guard<Turn> lock(mutex_);
-    gpt_.loss(pass_over(in.shape, own), in.data, labels.data, {ignore_index});
-    std::copy_n(gpt_.losses().data(), in.size(), out);
+    compute([&] {
+      in.loss(gpt_);
+      std::copy_n(gpt_.losses().data(), in.ids.size(), out);
+    });
     return result;
   }
 
@@ -147,23 +125,15 @@ class Transformer {
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                        double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
                        bool add, const py::object& documents, const py::object& teaching, const py::object& between) {
-    const auto in = checked_ids("Model", ids, gpt_.config());
-    const auto own = checked_documents("Model", documents, in.shape);
-    const CrossEntropyOptions options = loss_options(ignore_index, label_smoothing);
-    const auto labels = checked_targets("Model", targets, in.shape, gpt_.config(), ignore_index);
-    Pass pass = pass_of(in.shape, own, step, micro, seed);
-    const auto planted = plants_.at(step, micro);
-    Probe planting(Plants::faults(planted), false, 0);
-    if (planting.plants()) pass.probe = &planting;
+    MicroBatch batch(*this, ids, targets, ignore_index, label_smoothing, documents, step, micro, seed, teaching,
+                     between);
+    Probe planting(Plants::faults(batch.planted), false, 0);
+    if (planting.plants()) batch.pass.probe = &planting;
     FlagRecord record;
-    pass.flags = &record;
-    auto objective = objective_of(teaching, between, in.shape);
-    LossSum result;
+    batch.pass.flags = &record;
     std::vector<Raised> raised;
-    {
-      const Computing computing;
-      std::lock_guard<Turn> lock(mutex_);
-      result = objective.accumulate(gpt_, pass, in.data, labels.data, options, scale, add);
+    const LossSum result = compute([&] {
+      const LossSum sum = batch.accumulate(gpt_, scale, add);
       if (const int rest = FpScope::fresh()) record.add({"backward", -1, "between operations", "", rest, false});
       if (!record.list().empty()) {
         if (operations_.empty()) operations_ = operations(gpt_);
@@ -171,7 +141,8 @@ class Transformer {
         raised = record.list();
         FpScope::add(record.flags());
       }
-    }
+      return sum;
+    });
     raised_ = std::move(raised);  // with the interpreter's lock, as it is read
     return py::make_tuple(result.sum, result.count, raised_.empty() && std::isfinite(result.sum));
   }
@@ -186,21 +157,11 @@ class Transformer {
                    double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
                    std::size_t frames, const py::object& tap, const py::object& documents, const py::object& teaching,
                    const py::object& between) {
-    const CrossEntropyOptions options = loss_options(ignore_index, label_smoothing);
-    const auto in = checked_ids("Model", ids, gpt_.config());
-    const auto own = checked_documents("Model", documents, in.shape);
-    const auto labels = checked_targets("Model", targets, in.shape, gpt_.config(), ignore_index);
-    Pass pass = pass_of(in.shape, own, step, micro, seed);
-    const auto planted = plants_.at(step, micro);
-    Probe probe(Plants::faults(planted), true, frames, tap.is_none() ? Tap() : tap_to(tap));
-    pass.probe = &probe;
-    auto objective = objective_of(teaching, between, in.shape);
-    {
-      const Computing computing;
-      std::lock_guard<Turn> lock(mutex_);
-      with_scratch_gradients(gpt_,
-                             [&] { objective.accumulate(gpt_, pass, in.data, labels.data, options, scale, false); });
-    }
+    MicroBatch batch(*this, ids, targets, ignore_index, label_smoothing, documents, step, micro, seed, teaching,
+                     between);
+    Probe probe(Plants::faults(batch.planted), true, frames, tap.is_none() ? Tap() : tap_to(tap));
+    batch.pass.probe = &probe;
+    compute([&] { with_scratch_gradients(gpt_, [&] { batch.accumulate(gpt_, scale, false); }); });
     frames_.swap(probe.frames());
     if (!probe.birth().found) return py::none();
     py::dict found = birth_to_dict(probe.birth());
@@ -228,54 +189,19 @@ class Transformer {
     operations_.clear();
     return gpt_;
   }
+  Gpt<T>& gpt() { return gpt_; }
   ParameterSet<T>& parameter_set() { return gpt_.parameters(); }
+  /// body() without the interpreter's lock, when it is this call's turn.
+  template <class Body>
+  auto compute(Body&& body) {
+    const Computing computing;
+    std::lock_guard<Turn> lock(mutex_);
+    return body();
+  }
+  /// The turn of a call that keeps the interpreter's lock.
   std::unique_lock<Turn> serialise() {
     const Computing computing;
     return std::unique_lock<Turn>(mutex_);
-  }
-
-  Index start_generation(Index batch, Index length, const py::object& padding) {
-    require(batch >= 0 && length >= 0 && length <= gpt_.config().context_length, "generate: batch ", batch,
-            " and length ", length, " do not fit the context length ", gpt_.config().context_length);
-    const auto before = checked_padding("generate", padding, batch, length);
-    const Computing computing;
-    std::lock_guard<Turn> lock(mutex_);
-    gpt_.start_generation(batch, length, before.data);
-    return gpt_.generations();
-  }
-
-  void extend_generation(Index length) {
-    const auto lock = serialise();
-    require(length >= gpt_.cache().used && length <= gpt_.config().context_length,
-            "extend_generation: length must be from ", gpt_.cache().used, " to ", gpt_.config().context_length,
-            ", got ", length);
-    gpt_.extend_generation(length);
-  }
-
-  void rewind(Index used) {
-    const auto lock = serialise();
-    require(used >= 0 && used <= gpt_.cache().used, "rewind: the cache holds ", gpt_.cache().used,
-            " positions; expected from 0 to as many, got ", used);
-    gpt_.rewind(used);
-  }
-
-  /// (number of the generation, positions used, positions there is memory for).
-  py::tuple generation() {
-    const auto lock = serialise();
-    return py::make_tuple(gpt_.generations(), gpt_.cache().used, gpt_.cache().length);
-  }
-
-  py::array next_logits(const py::object& ids) {
-    const auto in = checked_ids("Model.generate", ids, gpt_.config());
-    auto logits = output<T>({in.shape[0], gpt_.config().outputs()});
-    T* out = logits.mutable_data();
-    const Computing computing;
-    std::lock_guard<Turn> lock(mutex_);
-    const auto& cache = gpt_.cache();
-    require(in.shape[0] == cache.batch && cache.length - cache.used >= in.shape[1], "generate: ids of shape ",
-            text(in.shape), " do not continue the generation that was started");
-    gpt_.next_logits(in.shape[1], in.data, out);
-    return std::move(logits);
   }
 
  private:
@@ -285,6 +211,54 @@ class Transformer {
   }
   static py::array_t<T> view(const Parameter<T>& p, T* data, const py::capsule& owner) {
     return py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), data, owner);
+  }
+
+  /// What loss and losses are given, checked.
+  struct Scored {
+    Array<std::int64_t> ids, documents, targets;
+    CrossEntropyOptions options;
+
+    Scored(const char* function, const py::object& ids_in, const py::object& targets_in, Index ignore_index,
+           const py::object& documents_in, const GptConfig& config)
+        : ids(checked_ids(function, ids_in, config)),
+          documents(checked_documents(function, documents_in, ids.shape)),
+          targets(checked_targets(function, targets_in, ids.shape, config, ignore_index)),
+          options{ignore_index} {}
+
+    LossSum loss(Gpt<T>& gpt) const {
+      return gpt.loss(pass_over(ids.shape, documents), ids.data, targets.data, options);
+    }
+  };
+  /// What accumulate and trace are given besides.
+  struct MicroBatch : Scored {
+    Pass pass;
+    Plants::Here planted;
+    Objective<T> objective;
+
+    MicroBatch(Transformer& model, const py::object& ids_in, const py::object& targets_in, Index ignore_index,
+               double label_smoothing, const py::object& documents_in, const py::object& step, std::uint64_t micro,
+               std::uint64_t seed, const py::object& teaching, const py::object& between)
+        : Scored("Model", ids_in, targets_in, ignore_index, documents_in, model.gpt_.config()),
+          pass(model.pass_of(this->ids.shape, this->documents, step, micro, seed)),
+          planted(model.plants_.at(step, micro)),
+          objective(model.objective_of(teaching, between, this->ids.shape)) {
+      this->options = loss_options(ignore_index, label_smoothing);
+    }
+
+    LossSum accumulate(Gpt<T>& gpt, double scale, bool add) {
+      return objective.accumulate(gpt, pass, this->ids.data, this->targets.data, this->options, scale, add);
+    }
+  };
+
+  /// (B, T, width) of ids (B, T), filled by body(pass, ids, out).
+  template <class Body>
+  py::array rows(const char* function, const py::object& ids, const py::object& documents, Index width, Body&& body) {
+    const auto in = checked_ids(function, ids, gpt_.config());
+    const auto own = checked_documents(function, documents, in.shape);
+    auto result = output<T>({in.shape[0], in.shape[1], width});
+    T* out = result.mutable_data();
+    compute([&] { body(pass_over(in.shape, own), in.data, out); });
+    return std::move(result);
   }
 
   Objective<T> objective_of(const py::object& teaching, const py::object& between, const Shape& shape) {
@@ -321,6 +295,7 @@ void bind_transformer(py::module_& m, const char* name) {
   py::class_<Class> c(m, name, "A decoder-only transformer of one dtype; loopos.Model is its public face.");
   bind_stored_weights(c);
   bind_adapter(c);
+  bind_generation<T>(c);
   c.def(py::init<const py::dict&, std::optional<std::uint64_t>>(), arg("config"), arg("seed"),
         "seed: of the initial weights; None leaves them as the memory is, to be written before anything else.")
       .def("parameters", &Class::parameters, arg("trainable") = py::none(),
@@ -376,15 +351,7 @@ void bind_transformer(py::module_& m, const char* name) {
            "Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; "
            "returns "
            "its number.")
-      .def("_remove_plant", &Class::remove_plant, arg("number"), "Takes it out; returns how often it has fired.")
-      .def("start_generation", &Class::start_generation, arg("batch"), arg("length"), arg("padding") = py::none(),
-           "Empties the key/value cache and makes room for `length` positions; the first padding[b] of row b will be "
-           "seen by none. Returns the number of this generation.")
-      .def("extend_generation", &Class::extend_generation, arg("length"), "More room, with what the cache holds.")
-      .def("next_logits", &Class::next_logits, arg("ids"), "Logits (B, V) after the last of further ids (B, T).")
-      .def("rewind", &Class::rewind, arg("used"), "The cache forgets all but its first `used` positions.")
-      .def("generation", &Class::generation,
-           "(number of the generation, positions that the cache holds, positions there is room for).");
+      .def("_remove_plant", &Class::remove_plant, arg("number"), "Takes it out; returns how often it has fired.");
 }
 
 }  // namespace

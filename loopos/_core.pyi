@@ -81,7 +81,7 @@ class TransformerF32:
         Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along a row; a token sees its own document alone, in which positions begin at 0.
         """
 
-    def generation(self) -> tuple:
+    def generation(self) -> tuple[int, int, int]:
         """
         (number of the generation, positions that the cache holds, positions there is room for).
         """
@@ -314,7 +314,7 @@ class TransformerF64:
         Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along a row; a token sees its own document alone, in which positions begin at 0.
         """
 
-    def generation(self) -> tuple:
+    def generation(self) -> tuple[int, int, int]:
         """
         (number of the generation, positions that the cache holds, positions there is room for).
         """
