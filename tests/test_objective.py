@@ -205,6 +205,14 @@ def test_a_gradient_that_is_not_finite_is_found():
     assert tuple(found["index"]) == (1, 2, 3)
 
 
+def test_a_trace_sees_the_gradient_of_the_head_whoever_gives_that_of_the_logits():
+    core = loopos.Model(loopos.ModelConfig(V, 8, 1, 2, 8, tie_embeddings=False))._core
+    ids = np.zeros((2, 4), int)
+    for how in ({}, {"between": ("logits", lambda logits: (1.0, np.ones_like(logits)))}):
+        assert core.trace(ids, ids, scale=1.0, **how) is None
+        assert [frame["op"] for frame in core.ledger() if frame["tensor"] == "lm_head.weight"][-1] == "linear"
+
+
 @pytest.mark.parametrize("of", ["hidden", "logits", "losses"])
 def test_what_the_function_raises_is_no_operation_of_the_model(of):
     """Floating-point flags: of an inf that the function computes with and does not give back."""

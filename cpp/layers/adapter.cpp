@@ -9,6 +9,9 @@ namespace {
 
 constexpr const char* kFunction = "add_adapter";
 
+template <class T>
+using Slots = std::vector<std::unique_ptr<Projection<T>>*>;  // where the stack keeps its projections
+
 /// The parts of each slot, by its number.
 using PartsOf = std::map<std::size_t, std::vector<LowRankSpec>>;
 
@@ -24,8 +27,7 @@ void check_beside(const LowRankSpec& part, const std::vector<LowRankSpec>& other
 }
 
 template <class T>
-PartsOf sorted(const ParameterSet<T>& set, const typename Adapter<T>::Slots& slots,
-               const std::vector<LowRankSpec>& parts) {
+PartsOf sorted(const ParameterSet<T>& set, const Slots<T>& slots, const std::vector<LowRankSpec>& parts) {
   require(!parts.empty(), kFunction, ": there are no parts; give one at least");
   PartsOf result;
   std::set<std::string> names;
@@ -57,45 +59,69 @@ PartsOf sorted(const ParameterSet<T>& set, const typename Adapter<T>::Slots& slo
   return result;
 }
 
+template <class T>
+void require_none(const char* function, const Addition<T>& addition) {
+  require(!addition.present(), function, ": the model has an adapter already; remove it first");
+}
+
 }  // namespace
 
+/// place(): puts the adapter in its places and adds its parameters. Where it throws, all is as before.
 template <class T>
-void Adapter<T>::add(ParameterSet<T>& set, const Slots& slots, Index first_dropout_site,
-                     const std::vector<LowRankSpec>& parts) {
-  require(!present(), kFunction, ": the model has an adapter already; remove it first");
-  const PartsOf of = sorted<T>(set, slots, parts);
-  wrapped_.reserve(of.size());
+template <class Place>
+void Adapter<T>::begin(const char* what, Place&& place) {
   try {
-    addition_.begin(set, "the adapter and its gradients", [&] {
-      for (const auto& [number, specs] : of) {
-        auto& slot = *slots[number];
-        const Index dropout_site = first_dropout_site + static_cast<Index>(number);
-        auto adapted = std::make_unique<Adapted<T>>(set, *slot, dropout_site, specs);
-        adapted->wrap(std::move(slot));
-        wrapped_.push_back({&slot, adapted.get()});
-        slot = std::move(adapted);
-      }
-    });
+    addition_.begin(set_, what, place);
     for (auto& each : wrapped_) each.adapted->set_out();
   } catch (...) {
-    remove(set);
+    remove();
     throw;
   }
 }
 
 template <class T>
-void Adapter<T>::remove(ParameterSet<T>& set) {
+void Adapter<T>::add(const std::vector<LowRankSpec>& parts) {
+  require_none<T>(kFunction, addition_);
+  Slots<T> slots;
+  stack_.visit_projections([&](auto& slot) { slots.push_back(&slot); });
+  const PartsOf of = sorted<T>(set_, slots, parts);
+  wrapped_.reserve(of.size());
+  begin("the adapter and its gradients", [&] {
+    for (const auto& [number, specs] : of) {
+      auto& slot = *slots[number];
+      const Index dropout_site = first_dropout_site_ + static_cast<Index>(number);
+      auto adapted = std::make_unique<Adapted<T>>(set_, *slot, dropout_site, specs);
+      adapted->wrap(std::move(slot));
+      wrapped_.push_back({&slot, adapted.get()});
+      slot = std::move(adapted);
+    }
+  });
+}
+
+template <class T>
+void Adapter<T>::modulate(const ModulationConfig& config) {
+  constexpr const char* kHere = "add_modulation";
+  require_none<T>(kHere, addition_);
+  require(config.rank >= 1, kHere, ": rank must be 1 at least, got ", config.rank);
+  require(std::isfinite(config.additive_scale), kHere, ": additive_scale must be finite, got ", config.additive_scale);
+  begin("the modulation and its gradients", [&] { stack_.modulate(set_, config); });
+}
+
+template <class T>
+void Adapter<T>::remove() {
   for (auto& [slot, adapted] : wrapped_) {
     auto base = adapted->release();
     *slot = std::move(base);
   }
   wrapped_.clear();
-  addition_.end(set);
+  stack_.unmodulate();
+  addition_.end(set_);
 }
 
 template <class T>
 void Adapter<T>::enable(bool on) {
   for (auto& each : wrapped_) each.adapted->enable(on);
+  stack_.enable_modulation(on);
 }
 
 template class Adapter<float>;

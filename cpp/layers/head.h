@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "layers/projection.h"
@@ -21,6 +20,7 @@ struct LossSum {
 template <class T>
 class Head {
  public:
+  using Of = typename Between<T>::Of;
   Head() = default;
   /// Its weight is another's, or its own, of this name.
   Head(const Weight<T>& tied, Index vocab, Index width) : vocab_(vocab), width_(width), weight_(tied) {}
@@ -48,6 +48,7 @@ class Head {
   }
   /// Room for the losses of a batch, which may be cut into several passes.
   void plan_losses(const Pass& batch) {
+    given_ = nullptr;
     losses_.resize(static_cast<std::size_t>(batch.rows()));
     kept_.resize(batch.compared ? losses_.size() : 0);
   }
@@ -56,15 +57,6 @@ class Head {
   void forward(const Pass& pass, const T* x, T* logits) {
     weight_.forward(pass, x, nullptr, pass.rows(), logits, nullptr);
   }
-  /// From the gradient of all logits to that of x. weight_gradient of the whole batch is to follow.
-  void backward(const Pass& pass, const T* dlogits, T* dx) {
-    weight_.backward(pass, dlogits, pass.rows(), dx);
-    see_dx(pass, dlogits, {0, pass.rows()}, dx);
-  }
-  void weight_gradient(const T* dlogits, const T* x, Index rows) {
-    if (trains()) weight_.gradient(dlogits, x, rows);
-  }
-
   /// Targets (rows); total() gives their sum. With dx: also the gradient of the losses, each times its scale, by x
   /// (overwritten). Where one tile holds the whole batch, as it must for a part, parameter_gradients is to follow; else
   /// that of the weight is accumulated at once. Without logits, which a pass that is not scored has no room for, rows
@@ -77,7 +69,7 @@ class Head {
       Tile tile;
       tile.first = first;
       tile.rows = std::min(step, pass.rows() - first);
-      tile.at = pass.before * pass.time + begin + first;
+      tile.at = pass.rows_before() + first;
       const Index place = keep ? begin * vocab_ : 0;
       if (pass.scored) tile.logits = logits_ + place;
       if (pass.compared) tile.teacher = teacher_ + place;
@@ -87,7 +79,7 @@ class Head {
       if (pass.scored) {
         differentiate(pass, targets + first, how, tile);
         weight_.backward(pass, tile.logits, tile.rows, dx + first * width_);
-        if (!keep) weight_gradient(tile.logits, x + first * width_, tile.rows);
+        if (!keep && trains()) weight_.gradient(tile.logits, x + first * width_, tile.rows);
         see_dx(pass, tile.logits, tile, dx);
       }
       if (how.teaching && !how.teaching->head)
@@ -95,13 +87,39 @@ class Head {
     }
   }
 
-  /// Of the whole batch, x as it was given to loss.
+  /// Of a loss that is worked out elsewhere: fills what it is a function of.
+  void give(const Pass& pass, const T* x, const Index* targets, const CrossEntropyOptions& options,
+            const Between<T>& between) {
+    if (between.of == Of::losses) return loss(pass, x, targets, {options}, nullptr);
+    if (between.of == Of::logits) return forward(pass, x, pass.of_batch(between.values, vocab_));
+    std::copy_n(x, pass.rows() * width_, pass.of_batch(between.values, width_));
+  }
+  /// Its gradient by all of that, in the order of the batch's rows. For backward, until the next plan_losses.
+  void take(Of of, const T* gradient) {
+    given_of_ = of;
+    given_ = gradient;
+  }
+  /// The gradient by x, overwritten. parameter_gradients is to follow, as after loss.
+  void backward(const Pass& pass, const T* x, const Index* targets, const CrossEntropyOptions& options, T* dx) {
+    if (given_of_ == Of::losses) return loss(pass, x, targets, {options, given_, 1}, dx);
+    if (given_of_ == Of::logits) {
+      const T* dlogits = pass.of_batch(given_, vocab_);
+      weight_.backward(pass, dlogits, pass.rows(), dx);
+      return see_dx(pass, dlogits, {0, pass.rows()}, dx);
+    }
+    std::copy_n(pass.of_batch(given_, width_), pass.rows() * width_, dx);
+    pass.see("backward", -1, "loss", "", "final.dx", dx, {pass.batch, pass.time, width_});
+  }
+
+  /// Of the whole batch, x as it was given to loss or give. Without logits there is none.
   void parameter_gradients(const Pass& pass, const T* x) {
-    if (!trains()) return;
-    const bool kept = one_tile(pass.rows());  // else the gradients of the logits are no longer there
-    if (kept) weight_gradient(logits_, x, pass.rows());
+    const bool given = given_ && given_of_ == Of::logits;
+    if (!trains() || !(given || pass.scored)) return;
+    const bool kept = given || one_tile(pass.rows());  // else the gradients of the logits are no longer there
+    const T* dlogits = given ? pass.of_batch(given_, vocab_) : logits_;
+    if (kept) weight_.gradient(dlogits, x, pass.rows());
     pass.see_gradient("linear", weight_.parameter(), [&](Operands& o) {
-      if (kept) linear_weight_gradient_operands(o, logits_, x, pass.rows(), width_, vocab_);
+      if (kept) linear_weight_gradient_operands(o, dlogits, x, pass.rows(), width_, vocab_);
     });
   }
 
@@ -230,6 +248,8 @@ class Head {
   Index vocab_ = 0, width_ = 0;
   Weight<T> weight_;
   T *logits_ = nullptr, *teacher_ = nullptr;
+  const T* given_ = nullptr;  // the gradient of a loss that was worked out elsewhere, and by what
+  Of given_of_ = Of::hidden;
   Rows<T> lse_;
   std::vector<double> losses_;
   std::vector<KlRow<T>> kept_;  // of rows whose logits are compared with a teacher's

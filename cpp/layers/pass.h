@@ -64,10 +64,15 @@ struct Pass {
   T* at(T* whole, Index width) const {
     return whole ? whole + first * time * width : nullptr;
   }
-  /// Elements of such an array before this part, and before this pass: where its dropout stream goes on.
-  std::uint64_t elements_before(Index width) const {
-    return static_cast<std::uint64_t>((before + first) * time * width);
+  /// Rows of the batch before this part, and before this pass where the batch is cut into several.
+  Index rows_before() const { return (before + first) * time; }
+  /// Where this part begins in an array of all of that batch.
+  template <class T>
+  T* of_batch(T* all, Index width) const {
+    return all ? all + rows_before() * width : nullptr;
   }
+  /// Elements of such an array before this part: where its dropout stream goes on.
+  std::uint64_t elements_before(Index width) const { return static_cast<std::uint64_t>(rows_before() * width); }
   /// A pass of its own over these sequences of the batch.
   Pass group(Index begin, Index sequences) const {
     Pass result = *this;

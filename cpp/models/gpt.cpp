@@ -6,44 +6,7 @@
 namespace loopos {
 namespace {
 
-constexpr double kStd = 0.02;  // of initial weights
-constexpr const char* kOneAdapter = "the model has an adapter already; remove it first";
-constexpr Index kFirstBlockSite = 1;  // of dropout; the embedding has site 0
-
-NormConfig norm_config(const GptConfig& c) {
-  return {c.norm, c.bias, c.norm_unit_offset, c.norm_eps};
-}
-
-std::vector<BlockConfig> block_configs(const GptConfig& c) {
-  const double out_std = kStd / std::sqrt(2.0 * static_cast<double>(std::max<std::size_t>(1, c.layers.size())));
-  std::vector<BlockConfig> blocks;
-  for (const auto& layer : c.layers) {
-    BlockConfig block{};
-    block.width = c.d_model;
-    block.placement = c.placement;
-    block.parallel = c.parallel_residual;
-    block.norm = norm_config(c);
-    auto& attention = block.attention;
-    attention.width = c.d_model;
-    attention.heads = c.n_head;
-    attention.kv_heads = c.n_kv_head;
-    attention.head_width = c.head_width;
-    attention.visibility.causal = true;
-    attention.visibility.window = layer.window;
-    attention.scale = c.attention_scale > 0 ? c.attention_scale : 1 / std::sqrt(static_cast<double>(c.head_width));
-    attention.qkv_bias = c.qkv_bias;
-    attention.out_bias = c.out_bias;
-    attention.qk_norm = {c.qk_norm, c.norm_unit_offset, c.norm_eps};
-    attention.frequencies = layer.frequencies;
-    attention.rope_factor = layer.rope_factor;
-    attention.std = kStd;
-    attention.out_std = out_std;
-    block.mlp = {c.d_model, c.d_ff, c.activation, c.mlp_bias, kStd, out_std};
-    blocks.push_back(std::move(block));
-  }
-  return blocks;
-}
-
+constexpr Index kFirstBlockSite = 1;            // of dropout; the embedding has site 0
 constexpr const char* kScore = "score.weight";  // of a classifier's head
 
 template <class T>
@@ -63,7 +26,8 @@ Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
       embedding_(set_, 0, c.vocab_size, c.d_model, c.rope ? 0 : c.context_length, c.embedding_scale, kStd),
       stack_(set_, *this, c.d_model, kFirstBlockSite, block_configs(c)),
       norm_(set_, {"final_norm", -1}, c.d_model, norm_config(c)),
-      head_(make_head(set_, embedding_.tokens(), c)) {
+      head_(make_head(set_, embedding_.tokens(), c)),
+      adapter_(set_, stack_, kFirstBlockSite + static_cast<Index>(c.layers.size()) * BlockConfig::kDropoutSites) {
   set_.allocate(seed);
   for (auto& weight : set_.stored()) allocate_stored(weight, seed);
   if (c.weights != Storage::plain)  // what is not stored small does not learn beside it
@@ -71,57 +35,21 @@ Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
 }
 
 template <class T>
-void Gpt<T>::add_adapter(const std::vector<LowRankSpec>& parts) {
-  require(!modulation_.present(), "add_adapter: ", kOneAdapter);
-  typename Adapter<T>::Slots slots;
-  stack_.visit_projections([&](auto& slot) { slots.push_back(&slot); });
-  const auto layers = static_cast<Index>(config_.layers.size());
-  adapter_.add(set_, slots, kFirstBlockSite + layers * BlockConfig::kDropoutSites, parts);  // behind all other sites
-  end_generation();
-}
-
-template <class T>
-void Gpt<T>::add_modulation(const ModulationConfig& config) {
-  constexpr const char* kFunction = "add_modulation";
-  require(!adapter_.present() && !modulation_.present(), kFunction, ": ", kOneAdapter);
-  require(config.rank >= 1, kFunction, ": rank must be 1 at least, got ", config.rank);
-  require(std::isfinite(config.additive_scale), kFunction, ": additive_scale must be finite, got ",
-          config.additive_scale);
-  try {
-    modulation_.begin(set_, "the modulation and its gradients", [&] { stack_.modulate(set_, config); });
-  } catch (...) {
-    stack_.unmodulate();
-    throw;
-  }
-  end_generation();
-}
-
-template <class T>
-void Gpt<T>::remove_adapter() {
-  adapter_.remove(set_);
-  stack_.unmodulate();
-  modulation_.end(set_);
-  end_generation();
-}
-
-template <class T>
-void Gpt<T>::enable_adapter(bool on) {
-  adapter_.enable(on);
-  stack_.enable_modulation(on);
-  end_generation();
-}
-
-template <class T>
-void Gpt<T>::end_generation() {
-  cache_ = {};
-  ++generations_;
-}
-
-template <class T>
 void Gpt<T>::run_forward(const Pass& pass, const Index* ids) {
-  embedding_.forward(pass, pass.at(ids, 1), stack_.input(pass));
+  embedding_.forward(pass, pass.of_batch(ids, 1), stack_.input(pass));
   stack_.forward(pass);
   norm_.forward(pass, stack_.output(pass), normed_.at(pass));
+}
+
+/// The same of a whole pass, in parts or at once; then(part) follows.
+template <class T>
+template <class Then>
+void Gpt<T>::run_forward(const Pass& whole, bool training, const Index* ids, Then&& then) {
+  stack_.prepare(whole, training);
+  stack_.each_part(whole, [&](const Pass& pass) {
+    run_forward(pass, ids);
+    then(pass);
+  });
 }
 
 /// From the gradient of the norm's result down to that of the embedding.
@@ -136,7 +64,7 @@ void Gpt<T>::run_backward(const Pass& pass) {
 template <class T>
 void Gpt<T>::finish_gradients(const Pass& whole, const Index* ids) {
   stack_.finish_gradients(whole);
-  embedding_.parameter_gradients(stack_.placed(whole), ids, stack_.dinput(whole));
+  embedding_.parameter_gradients(stack_.placed(whole), whole.of_batch(ids, 1), stack_.dinput(whole));
 }
 
 template <class T>
@@ -170,18 +98,13 @@ void Gpt<T>::gradient_tasks(GradientTasks& tasks) {
 
 template <class T>
 void Gpt<T>::forward(const Pass& whole, const Index* ids, T* logits) {
-  stack_.prepare(whole, false);
-  stack_.each_part(whole, [&](const Pass& pass) {
-    run_forward(pass, ids);
-    head_.forward(pass, normed_.at(pass), pass.at(logits, config_.outputs()));
-  });
+  run_forward(whole, false, ids,
+              [&](const Pass& pass) { head_.forward(pass, normed_.at(pass), pass.at(logits, config_.outputs())); });
 }
 
 template <class T>
 void Gpt<T>::hidden(const Pass& whole, const Index* ids, T* result) {
-  stack_.prepare(whole, false);
-  stack_.each_part(whole, [&](const Pass& pass) {
-    run_forward(pass, ids);
+  run_forward(whole, false, ids, [&](const Pass& pass) {
     std::copy_n(normed_.at(pass), pass.rows() * config_.d_model, pass.at(result, config_.d_model));
   });
 }
@@ -192,11 +115,8 @@ LossSum Gpt<T>::loss(const Pass& batch, const Index* ids, const Index* targets, 
   all.scored = true;
   head_.plan_losses(all);
   stack_.each_group(all, false, [&](const Pass& whole) {
-    const Index *from = ids + whole.before * all.time, *to = targets + whole.before * all.time;
-    stack_.prepare(whole, false);
-    stack_.each_part(whole, [&](const Pass& pass) {
-      run_forward(pass, from);
-      head_.loss(pass, normed_.at(pass), pass.at(to, 1), {options}, nullptr);
+    run_forward(whole, false, ids, [&](const Pass& pass) {
+      head_.loss(pass, normed_.at(pass), pass.of_batch(targets, 1), {options}, nullptr);
     });
   });
   return head_.total(all, targets, options.ignore_index);
@@ -231,14 +151,11 @@ LossSum Gpt<T>::accumulate(const Pass& batch, const Index* ids, const Index* tar
   const Settle<T> settle{set_};
   begin_gradients(all, add);
   stack_.each_group(all, true, [&](const Pass& whole) {
-    const Index *from = ids + whole.before * all.time, *to = targets + whole.before * all.time;
-    stack_.prepare(whole, true);
-    stack_.each_part(whole, [&](const Pass& pass) {
-      run_forward(pass, from);
-      head_.loss(pass, normed_.at(pass), pass.at(to, 1), how, dnormed_.at(pass));
+    run_forward(whole, true, ids, [&](const Pass& pass) {
+      head_.loss(pass, normed_.at(pass), pass.of_batch(targets, 1), how, dnormed_.at(pass));
       run_backward(pass);
     });
-    finish_gradients(whole, from);
+    finish_gradients(whole, ids);
   });
   return head_.total(all, targets, options.ignore_index);
 }
@@ -246,54 +163,25 @@ LossSum Gpt<T>::accumulate(const Pass& batch, const Index* ids, const Index* tar
 template <class T>
 LossSum Gpt<T>::accumulate_with(const Pass& batch, const Index* ids, const Index* targets,
                                 const CrossEntropyOptions& options, bool add, const Between<T>& between) {
-  using Of = typename Between<T>::Of;
-  const Index width = between.of == Of::logits ? config_.outputs() : config_.d_model;
   Pass all = batch;
-  all.scored = between.of == Of::losses;
+  all.scored = between.of == Between<T>::Of::losses;
   const Settle<T> settle{set_};
   begin_gradients(all, add);
+  const bool several = stack_.group_size(all, true) < all.batch;
   const auto ahead = [&](const Pass& whole) {
-    const Index *from = ids + whole.before * all.time, *to = targets + whole.before * all.time;
-    stack_.prepare(whole, true);
-    stack_.each_part(whole, [&](const Pass& pass) {
-      run_forward(pass, from);
-      T* values = pass.at(between.values, width);
-      if (values) values += whole.before * all.time * width;
-      if (between.of == Of::losses) head_.loss(pass, normed_.at(pass), pass.at(to, 1), {options}, nullptr);
-      if (between.of == Of::logits) head_.forward(pass, normed_.at(pass), values);
-      if (between.of == Of::hidden) std::copy_n(normed_.at(pass), pass.rows() * width, values);
+    run_forward(whole, true, ids, [&](const Pass& pass) {
+      head_.give(pass, normed_.at(pass), pass.of_batch(targets, 1), options, between);
     });
   };
-  Index groups = 0;
+  stack_.each_group(all, true, ahead);
+  head_.take(between.of, between.compute());
   stack_.each_group(all, true, [&](const Pass& whole) {
-    ++groups;
-    ahead(whole);
-  });
-  const T* gradient = between.compute();
-  stack_.each_group(all, true, [&](const Pass& whole) {
-    if (groups > 1) ahead(whole);
-    const Index *from = ids + whole.before * all.time, *to = targets + whole.before * all.time;
-    const T* own = gradient + whole.before * all.time * width;
-    const auto of_head = [&](const Pass& pass) {
-      if (between.of == Of::logits) head_.weight_gradient(pass.at(own, width), normed_.at(pass), pass.rows());
-    };
-    bool taken = false;
+    if (several) ahead(whole);  // what it keeps, another group has overwritten
     stack_.each_part(whole, [&](const Pass& pass) {
-      T* dnormed = dnormed_.at(pass);
-      if (between.of == Of::losses) head_.loss(pass, normed_.at(pass), pass.at(to, 1), {options, gradient, 1}, dnormed);
-      if (between.of == Of::logits) head_.backward(pass, pass.at(own, width), dnormed);
-      if (between.of == Of::hidden) {
-        std::copy_n(pass.at(own, width), pass.rows() * width, dnormed);
-        pass.see("backward", -1, "loss", "", "final.dx", dnormed, {pass.batch, pass.time, width});
-      }
-      stack_.due([&] {
-        of_head(pass);
-        taken = true;
-      });
+      head_.backward(pass, normed_.at(pass), pass.of_batch(targets, 1), options, dnormed_.at(pass));
       run_backward(pass);
     });
-    if (!taken) of_head(whole);
-    finish_gradients(whole, from);
+    finish_gradients(whole, ids);
   });
   return head_.total(all, targets, options.ignore_index);
 }
@@ -322,8 +210,7 @@ void Gpt<T>::next_logits(Index time, const Index* ids, T* logits) {
   whole.start = cache_.used;
   whole.cached = cache_.length;
   whole.padding = cache_.padding.empty() ? nullptr : cache_.padding.data();
-  stack_.prepare(whole, false);
-  stack_.each_part(whole, [&](const Pass& pass) { run_forward(pass, ids); });
+  run_forward(whole, false, ids, [](const Pass&) {});
   cache_.used += time;
   // Only the last position of each sequence is asked for. The stack's input is free again.
   const Index width = config_.d_model;

@@ -8,32 +8,9 @@
 #include "layers/embedding.h"
 #include "layers/head.h"
 #include "layers/stack.h"
+#include "models/gpt_config.h"
 
 namespace loopos {
-
-/// What layers of one model may differ in.
-struct LayerConfig {
-  Index window;                     // 0: none
-  std::vector<double> frequencies;  // of rotary positions; empty: none
-  double rope_factor;               // on cos and sin
-};
-
-struct GptConfig {
-  Index vocab_size, num_labels, context_length, n_head, n_kv_head, head_width, d_model, d_ff;
-  std::vector<LayerConfig> layers;
-  NormChoice norm;
-  NormPlacement placement;
-  QkNormKind qk_norm;
-  FeedForwardActivation activation;
-  Storage weights;  // of the projections; of the token tables: table_storage(weights)
-  bool rope, bias, qkv_bias, out_bias, mlp_bias, tie_embeddings, norm_unit_offset, parallel_residual;
-  double dropout, norm_eps, embedding_scale;
-  double attention_scale;  // 0: 1 / sqrt(head_width)
-
-  /// What the head gives for each position: a score for each of num_labels classes, or where that is 0 a logit for each
-  /// entry of the vocabulary.
-  Index outputs() const { return num_labels > 0 ? num_labels : vocab_size; }
-};
 
 template <class T>
 class Gpt : private StackEnds<T> {
@@ -48,14 +25,26 @@ class Gpt : private StackEnds<T> {
 
   /// Low-rank parts of projections, named as their weights are. While they are there the model's own parameters are
   /// frozen. They, and enable, end a generation: what it holds was computed otherwise.
-  void add_adapter(const std::vector<LowRankSpec>& parts);
+  void add_adapter(const std::vector<LowRankSpec>& parts) {
+    adapter_.add(parts);
+    end_generation();
+  }
   /// Another kind of adapter (layers/modulation.h), of every block; all else is as for low-rank parts.
-  void add_modulation(const ModulationConfig& config);
-  void remove_adapter();
+  void add_modulation(const ModulationConfig& config) {
+    adapter_.modulate(config);
+    end_generation();
+  }
+  void remove_adapter() {
+    adapter_.remove();
+    end_generation();
+  }
   /// off: computes as without it.
-  void enable_adapter(bool on);
+  void enable_adapter(bool on) {
+    adapter_.enable(on);
+    end_generation();
+  }
   /// Whether p is a weight of the model itself, and frozen because an adapter is there.
-  bool freezes(const Parameter<T>& p) const { return adapter_.addition().freezes(p) || modulation_.freezes(p); }
+  bool freezes(const Parameter<T>& p) const { return adapter_.freezes(p); }
 
   /// logits (B, T, V) of ids (B, T). `pass` brings batch, time and documents.
   void forward(const Pass& pass, const Index* ids, T* logits);
@@ -102,8 +91,13 @@ class Gpt : private StackEnds<T> {
   Index generations() const { return generations_; }
 
  private:
-  void end_generation();
+  void end_generation() {
+    cache_ = {};
+    ++generations_;
+  }
   void begin_gradients(const Pass& batch, bool add);
+  template <class Then>
+  void run_forward(const Pass& whole, bool training, const Index* ids, Then&& then);
   void run_forward(const Pass& pass, const Index* ids);
   void run_backward(const Pass& pass);
   void finish_gradients(const Pass& whole, const Index* ids);
@@ -115,9 +109,7 @@ class Gpt : private StackEnds<T> {
   bool can_part(const Pass& pass) const override { return head_.one_tile(pass.rows()); }
   bool input_trains() const override { return embedding_.trains(); }
 
-  void head_gradients(const Pass& pass) {
-    if (pass.scored) head_.parameter_gradients(pass, normed_.at(pass));
-  }
+  void head_gradients(const Pass& pass) { head_.parameter_gradients(pass, normed_.at(pass)); }
   void norm_gradients(const Pass& pass) { norm_.parameter_gradients(pass, stack_.output(pass), dnormed_.at(pass)); }
 
   GptConfig config_;
@@ -127,7 +119,6 @@ class Gpt : private StackEnds<T> {
   Norm<T> norm_;
   Head<T> head_;
   Adapter<T> adapter_;
-  Addition<T> modulation_;
   Rows<T> normed_, dnormed_;  // result of the norm, and its gradient
   Cache cache_;
   Index generations_ = 0;
