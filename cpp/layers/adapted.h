@@ -107,7 +107,7 @@ class Adapted : public Projection<T> {
     low_rank_inner_forward(x, parts_, dropout(pass), pass.rows(), this->in(), ax);
     this->site().see(pass, "forward", "low_rank", "Ax", ax, total_,
                      [&](Operands& o) { low_rank_inner_operands(o, x, parts_, dropout(pass), this->in()); });
-    const auto before = traced(pass, y, this->out());
+    const auto before = pass.overwritten(y, this->out());
     low_rank_forward(ax, parts_, pass.rows(), this->out(), y);
     this->site().see(pass, "forward", "low_rank", "y", y, this->out(),
                      [&](Operands& o) { low_rank_operands(o, ax, parts_, before.data(), this->out()); });
@@ -120,7 +120,7 @@ class Adapted : public Projection<T> {
     if (!on_) return;
     if (!gradients_first_) inner_backward(pass, dy);
     const T* dax = dax_.at(pass);
-    const auto before = traced(pass, dx, this->in());
+    const auto before = pass.overwritten(dx, this->in());
     low_rank_backward(dax, parts_, dropout(pass), pass.rows(), this->in(), dx);
     this->site().see(pass, "backward", "low_rank", "dx", dx, this->in(), [&](Operands& o) {
       low_rank_backward_operands(o, dax, parts_, dropout(pass), before.data(), this->in());
@@ -200,7 +200,7 @@ class Adapted : public Projection<T> {
   bool scaled() const { return dora_ && on_; }
   void scale_rows(const Pass& pass, const T* residual, T* y) {
     const T* bias = this->bias() ? this->bias()->value : nullptr;
-    const auto z = traced(pass, y, this->out());
+    const auto z = pass.overwritten(y, this->out());
     dora_forward(gain_.data(), bias, residual, pass.rows(), this->out(), y);
     this->site().see(pass, "forward", "dora", "y", y, this->out(),
                      [&](Operands& o) { dora_operands(o, z.data(), gain_.data(), bias, residual, this->out()); });
@@ -227,10 +227,6 @@ class Adapted : public Projection<T> {
       dora_magnitude_gradient(dy, inverse_.data(), rows, first, parts_[i].width, out, z, m_[i]->sum());
       pass.see_gradient("dora", *m_[i], [&](Operands& o) { o.take("dy", z + first + o.column(), rows, out); });
     }
-  }
-  /// What is about to be added to, for a trace.
-  static std::vector<T> traced(const Pass& pass, const T* x, Index width) {
-    return pass.looking() ? std::vector<T>(x, x + pass.rows() * width) : std::vector<T>();
   }
 
   std::unique_ptr<Projection<T>> base_;

@@ -170,8 +170,7 @@ class Attention {
     const auto qk = heads(pass, x, row_width, 0);
     const Rotation rotation{config_.frequencies.data(), 2 * static_cast<Index>(config_.frequencies.size()),
                             config_.rope_factor};
-    std::vector<T> before;  // for a trace
-    if (pass.looking()) before.assign(x, x + pass.rows() * row_width);
+    const std::vector<T> before = pass.overwritten(x, row_width);
     rope(qk.data, qk.strides, pass.positions, pass.batch, config_.heads + config_.kv_heads, pass.time,
          config_.head_width, rotation, qk.data, qk.strides);
     site_.see(pass, phase, "rope", tensor, x, row_width, [&](Operands& o) {

@@ -86,8 +86,7 @@ class Modulation {
       linear_forward<T>(u, b_mult_->value, nullptr, pass.rows(), config_.rank, width_, z_.at(pass));
       site_.recomputed(pass, "linear", "z", z, width_);
     }
-    std::vector<T> before;  // for a trace
-    if (pass.looking()) before.assign(dy, dy + n);
+    const std::vector<T> before = pass.overwritten(dy, width_);
     modulate_backward(config_.gate, dy, x, z, n, config_.additive_scale, dy, dz, dd);
     const auto see = [&](const char* tensor, T* gradient) {
       site_.see(pass, "backward", "modulate", tensor, gradient, width_,
@@ -99,8 +98,7 @@ class Modulation {
     map_back(pass, *b_add_, dd, "du_add", du);
     if (gated()) {
       map_back(pass, *b_mult_, dz, "du_mult", du_mult);
-      std::vector<T> added;  // for a trace
-      if (pass.looking()) added.assign(du, du + pass.rows() * config_.rank);
+      const std::vector<T> added = pass.overwritten(du, config_.rank);
       add_forward(du, du_mult, pass.rows() * config_.rank, du);
       site_.see(pass, "backward", "add", "du", du, config_.rank,
                 [&](Operands& o) { add_operands(o, "x", added.data(), "branch", du_mult, config_.rank); });

@@ -58,8 +58,7 @@ class Norm {
   /// x as it was given to forward. dx = the gradient through the norm + dskip, what comes around it (null: nothing; may
   /// be dx itself).
   void backward(const Pass& pass, const T* x, const T* dy, const T* dskip, T* dx) {
-    std::vector<T> skipped;  // for a trace: dx may take the place of dskip
-    if (pass.looking() && dskip) skipped.assign(dskip, dskip + pass.rows() * width_);
+    const std::vector<T> skipped = pass.overwritten(dskip, width_);  // dx may take its place
     T* slots = slots_ + 2 * this->slots(pass.first * pass.time, pass.time) * width_;
     norm_backward_rows(kind(), dy, x, factors(), rstd_.at(pass), dskip, pass.rows(), pass.time, width_, dx,
                        weight_->trainable ? slots : nullptr, bias_ && bias_->trainable ? slots + width_ : nullptr,

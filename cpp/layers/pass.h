@@ -7,6 +7,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/parameter.h"
 #include "core/philox.h"
@@ -46,6 +47,11 @@ struct Pass {
   }
   Index rows() const { return batch * time; }
   bool looking() const { return probe && probe->looking(); }
+  /// For a trace: rows x of `width` numbers, which are about to be written over. Nothing where x is null or none looks.
+  template <class T>
+  std::vector<T> overwritten(const T* x, Index width) const {
+    return looking() && x ? std::vector<T>(x, x + rows() * width) : std::vector<T>();
+  }
   /// A layer calls it when an operation is done: it gave x, the tensor site.tensor of this shape or `count` elements
   /// of it from `first`. take(operands) says what made an element.
   template <class T, class Take = NoOperands>

@@ -28,13 +28,12 @@ class Residual {
   void forward(const Pass& pass, const T* x, T* branch, T* out) {
     if (fused(pass, x, branch != out)) return;
     const Index n = pass.rows() * width_;
-    std::vector<T> traced;
-    if (pass.looking()) traced.assign(branch, branch + n);
+    const std::vector<T> given = pass.overwritten(branch, width_);
     if (pass.dropout > 0)
       dropout_forward(branch, n, pass.dropout, pass.stream(dropout_site_), pass.elements_before(width_), branch);
     add_forward(x, branch, n, out);
     site_.see(pass, "forward", "add", "y", out, width_, [&](Operands& o) {
-      add_operands(o, "x", x, "branch", traced.data(), width_);
+      add_operands(o, "x", x, "branch", given.data(), width_);
       o.set("dropout", pass.dropout);
     });
   }
@@ -59,10 +58,8 @@ class Residual {
 
   /// dx = the gradient that comes through the branch + dskip, what comes around it (may be dx itself).
   void join(const Pass& pass, const T* dbranch, const T* dskip, T* dx) {
-    std::vector<T> skipped;  // for a trace
-    const Index n = pass.rows() * width_;
-    if (pass.looking()) skipped.assign(dskip, dskip + n);
-    add_forward(dskip, dbranch, n, dx);
+    const std::vector<T> skipped = pass.overwritten(dskip, width_);
+    add_forward(dskip, dbranch, pass.rows() * width_, dx);
     site_.see(pass, "backward", "add", "dx", dx, width_,
               [&](Operands& o) { add_operands(o, "x", skipped.data(), "branch", dbranch, width_); });
   }
