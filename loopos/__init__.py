@@ -61,6 +61,7 @@ __all__ = [
     "show_config",
     "trace_step",
     "train",
+    "vision",
 ]
 
 _LATER = {  # loaded when first used: a training needs none of it
@@ -71,6 +72,7 @@ _LATER = {  # loaded when first used: a training needs none of it
     "gguf": "loopos.gguf",
     "replay": "loopos.health.replay.replay",
     "trace_step": "loopos.health.ledger",
+    "vision": "loopos.vision",
 }
 
 

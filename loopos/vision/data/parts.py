@@ -1,0 +1,81 @@
+"""Sets of pictures, and their parts: what is trained on and what is held out, by picture and never by caption."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from loopos import checks
+
+
+class Pictures(ABC):
+    """A set of pictures with captions. What gives pictures to a training is one of these."""
+
+    parts: tuple[str, ...] = ("train", "valid", "test")
+    mirrored = True  # whether a picture may be mirrored in training; captions that say left or right forbid it anyway
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Pictures of all parts."""
+
+    @abstractmethod
+    def image(self, index: int) -> np.ndarray:
+        """Picture ``index``: uint8 (H, W, 3), red, green, blue. H and W may differ from picture to picture."""
+
+    @abstractmethod
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Its captions, at least one."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What a message calls it."""
+
+    @abstractmethod
+    def indices(self, part: str) -> np.ndarray:
+        """int64: the pictures of one of ``parts``, in rising order. ValueError for another name."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """What a checkpoint keeps to know the set again: JSON-safe."""
+
+    def part(self, part: str) -> Part:
+        """One of ``parts`` as a set of its own."""
+        return Part(self, part, self.indices(part))
+
+    def _check_part(self, part: str) -> str:
+        return checks.choice(type(self).__name__, "part", part, self.parts)
+
+    def _check_index(self, index: int) -> int:
+        """``index`` as a number from 0; IndexError outside of the set."""
+        number = checks.integer(type(self).__name__, "index", index)
+        if not 0 <= number < len(self):
+            raise IndexError(f"{type(self).__name__}: expected a picture from 0 to {len(self) - 1}, got {number}")
+        return number
+
+
+class Part:
+    """Some pictures of a set, numbered from 0. ``numbers`` (N,) are their places in the set."""
+
+    def __init__(self, pictures: Pictures, name: str, numbers: np.ndarray):
+        self.pictures, self.part, self.numbers = pictures, name, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def image(self, index: int) -> np.ndarray:
+        """uint8 (H, W, 3)."""
+        return self.pictures.image(int(self.numbers[index]))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        return self.pictures.captions(int(self.numbers[index]))
+
+    def name(self, index: int) -> str:
+        return self.pictures.name(int(self.numbers[index]))
+
+    def fingerprint(self) -> dict[str, Any]:
+        return self.pictures.fingerprint() | {"part": self.part, "pictures": len(self)}
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} pictures: {self.part} of {self.pictures!r}>"
