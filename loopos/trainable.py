@@ -58,7 +58,7 @@ class Trainable:
     def _freeze_alone(self, names: Iterable[str]) -> None:
         """Freezes these and nothing else."""
         frozen = set(names)
-        for name in self.parameters():
+        for name in self.adapter_parameters() or self.parameters():  # under an adapter the base is frozen anyway
             self._core.set_trainable(name, name not in frozen)
 
     def _set_trainable(self, verb: str, pattern: str | None, trainable: bool) -> list[str]:

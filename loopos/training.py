@@ -26,7 +26,7 @@ from .run.folder import folder_of
 from .run.forecast import refuse_unfitting
 from .run.interrupts import Interrupts
 from .run.loop import Run
-from .run.objectives import check_teacher, objective_of, refuse_adapted_classes
+from .run.objectives import ANOTHER, check_teacher, objective_of, refuse_adapted_classes
 from .run.opening import open_data
 from .run.policy import Policy
 from .run.record import Record, trained
@@ -143,7 +143,7 @@ def train(
     NonFiniteError with the birth of the number, OSError when a checkpoint cannot be written, KeyboardInterrupt. The
     model then holds the state after its last complete update.
     """
-    given = dict(locals()) | {"teacher": "model" if isinstance(teacher, Model) else teacher}
+    given = dict(locals()) | {"teacher": ANOTHER if isinstance(teacher, Model) else teacher}
     settings = TrainSettings(**{each.name: given[each.name] for each in fields(TrainSettings)})
     if not isinstance(model, Model | ModelConfig):
         raise TypeError(f"train: model must be a Model or a ModelConfig, got {checks.shown(model)}")

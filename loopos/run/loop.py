@@ -27,7 +27,7 @@ from .folder import NoFolder
 from .forecast import Forecast, of_run
 from .interrupts import Interrupted, Interrupts
 from .metrics import as_logged
-from .objectives import CrossEntropy
+from .objectives import ANOTHER, NOT_AGAIN, CrossEntropy
 from .origins import origin_of, origins_of
 from .policy import Policy
 from .record import Record
@@ -214,10 +214,8 @@ class Run:
             self.log_metrics(entry, update.birth)
         with suppress(OSError):
             self.folder.log_bits(self.step + 1, update)
-        if not self.objective.replayable:
-            error.add(
-                "No bundle is written: an update with a teacher or a reference is more than its batches and weights"
-            )
+        if self.settings.teacher == ANOTHER:
+            error.add(f"No bundle is written: {NOT_AGAIN}")
             return
         origins = origins_of(self.sources.train, self.step, self.settings.grad_accum)
         if origin := origin_of(origins, error.birth):

@@ -19,12 +19,16 @@ from loopos.data.batches import IGNORE, Batch
 from .settings import TrainSettings
 
 SELF = "self"
+ANOTHER = "model"  # what the settings of a run say of a teacher that is another Model
+NOT_AGAIN = (
+    "its teacher or reference is another Model, whose weights are in no file of the run, so its updates cannot be done "
+    "again; with teacher='self' one model is both"
+)
 
 
 class CrossEntropy:
     """Next-token cross-entropy, the mean over the targets that count. It is the base of the others too."""
 
-    replayable = True  # an update can be done again from its batches and the weights alone
     plain = True  # the loss is a cross-entropy, which ln of the number of outputs is a measure of
 
     def __init__(self, settings: TrainSettings):
@@ -120,7 +124,7 @@ class Distillation(CrossEntropy):
     """A teacher's answers, at each position whose target counts. One more forward; what the teacher's final norm gives
     is kept of a micro-batch, its logits never but for a tile."""
 
-    replayable = plain = False
+    plain = False
 
     def __init__(self, settings: TrainSettings, model: Any, teacher: Any, positions: int):
         super().__init__(settings)
@@ -156,7 +160,7 @@ class Preferences(CrossEntropy):
     with p the model, r the reference, log-probabilities summed over an answer; the mean over pairs. Measured: the mean
     of the margin beta (...), and the share of pairs in which it is above 0."""
 
-    replayable = plain = False
+    plain = False
 
     def __init__(self, settings: TrainSettings, model: Any, teacher: Any, positions: int = 1):
         super().__init__(settings)
@@ -191,6 +195,7 @@ class Preferences(CrossEntropy):
             reference = core.losses(ids, targets).sum(axis=1)
         scale = given["scale"]
 
+        @np.errstate(invalid="ignore", over="ignore")  # the gate names where such a number was born
         def loss(losses: np.ndarray) -> tuple[float, np.ndarray]:
             margins, self._latest = self._compared(losses, reference)
             pull = self._beta * scale * np.exp(-np.logaddexp(0, margins))  # sigmoid(-margin)
@@ -262,6 +267,14 @@ def objective_of(model: Any, teacher: Any, settings: TrainSettings, positions: i
     if settings.task == "classify":
         return Classes(settings, model.config.labels)
     return CrossEntropy(settings) if teacher is None else Distillation(settings, model, teacher, positions)
+
+
+def objective_again(model: Any, settings: TrainSettings) -> CrossEntropy:
+    """What a run with these settings minimised, for ``model``, which stands where the run's stood. ValueError where
+    another Model was the teacher or the reference."""
+    if settings.teacher == ANOTHER:
+        raise ValueError(NOT_AGAIN)
+    return objective_of(model, settings.teacher, settings)
 
 
 def check_teacher(teacher: Any, settings: TrainSettings, known: type) -> None:

@@ -15,6 +15,7 @@ from loopos.births.growth import Growth
 from loopos.errors import Birth, CheckpointError
 from loopos.optim.training import for_training
 from loopos.run.bundle import Batches, Bundle, Outcome, build, find_bundle, read_bundle
+from loopos.run.objectives import objective_again
 from loopos.run.origins import origin_of
 from loopos.run.settings import MAX_THREADS
 from loopos.run.updates import Update, Updater, micro_batches
@@ -142,6 +143,7 @@ class Repeater:
         try:
             self.model = bundle.model(dtype=dtype, dropout=dropout)
             self.optimizer = for_training(model=self.model, **bundle.settings.update_rule())
+            self.objective = objective_again(self.model, bundle.settings)
             self._restore()
         except (ValueError, TypeError) as error:
             raise CheckpointError(name or "the bundle", f"its arrays are not those of its model: {error}") from error
@@ -152,7 +154,8 @@ class Repeater:
         self._restore()
         source = _FixedBatches(self.bundle.batches if batches is None else batches)
         growth = None if self.bundle.growth is None else Growth.of(self.bundle.weights, self.bundle.growth)
-        once = Updater(self.model, self.optimizer, source, self.bundle.settings, lambda: None, growth)
+        settings = self.bundle.settings
+        once = Updater(self.model, self.optimizer, source, settings, lambda: None, growth, self.objective)
         return once(self.bundle.step - 1, self.bundle.learning_rate if learning_rate is None else learning_rate)
 
     def trace(self, tap: Callable[..., None]) -> None:
@@ -160,9 +163,11 @@ class Repeater:
         order of execution: tap(micro_batch, place, shape, first, elements). place: a dict of phase, layer, op and
         tensor; elements: a flat copy of those from ``first`` on, for a tensor may come in pieces."""
         self._restore()
-        calls, _ = micro_batches(self.bundle.batches, self.bundle.step - 1, self.bundle.settings)
+        bundle = self.bundle
+        calls, _ = micro_batches(bundle.batches, bundle.step - 1, bundle.settings, self.objective)
         with self.model.lock:
             for ids, targets, keywords in calls:
+                keywords |= self.objective.keywords(ids, targets, keywords)
                 if self.model._core.trace(ids, targets, **keywords, tap=partial(tap, keywords["micro"])) is not None:
                     return
 

@@ -15,6 +15,7 @@ from loopos.model import Model
 from loopos.optim.training import for_training
 from loopos.run.bundle import Bundle
 from loopos.run.checkpoint import Checkpoint
+from loopos.run.objectives import objective_again
 from loopos.run.policy import Policy
 from loopos.run.resume import restore
 from loopos.run.schedules import learning_rate as rate_of
@@ -52,11 +53,10 @@ class Rerun:
         except (ValueError, TypeError, LookupError) as error:
             raise CheckpointError(checkpoint.path, f"state.json is not of a run of loopos.train: {error}") from error
         settings = self.settings
-        if settings.teacher is not None or settings.task == "dpo":
-            raise ValueError(
-                f"diff: the run of {checkpoint.path.parent} had a teacher or a reference, and its updates are not done "
-                "again; their recorded bits are all that is compared"
-            )
+        try:
+            objective = objective_again(self.model, settings)
+        except ValueError as error:
+            raise ValueError(f"diff: the run of {checkpoint.path.parent}: {error}") from None
         self._source = open_sources(
             data,
             tokenizer=tokenizer_of(tokenizer, hf.Source.kept(checkpoint.path.parent)),
@@ -74,7 +74,8 @@ class Rerun:
         self._policy = Policy(
             settings.on_nonfinite, self._total, self.model, self.optimizer, step=self.step, saved=saved
         )
-        self._updater = Updater(self.model, self.optimizer, self._source, settings, lambda: None)
+        once = self.model, self.optimizer, self._source, settings
+        self._updater = Updater(*once, lambda: None, objective=objective)
 
     def bundle(self) -> Bundle:
         """All that the next update is made of, in copies; its outcome is not known yet."""
