@@ -86,6 +86,6 @@ def test_another_model_as_teacher_is_refused_in_a_sentence(base, tmp_path):
         loopos.train(adapted(base), data, output_dir=tmp_path / task, **SETTINGS, **settings)
         with pytest.raises(ValueError, match=f"diff: the run of .*{said}"):
             Rerun(load_checkpoint(tmp_path / task), data)
+        settings |= {"output_dir": tmp_path / f"{task}-broken", "callbacks": [Write(4, 3e38)]}
         with pytest.raises(loopos.NonFiniteError, match=f"No bundle is written: {said}"):
-            broken = tmp_path / f"{task}-broken"
-            loopos.train(adapted(base), data, output_dir=broken, callbacks=[Write(4, 3e38)], **SETTINGS, **settings)
+            loopos.train(adapted(base), data, **SETTINGS, **settings)
