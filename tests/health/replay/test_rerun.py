@@ -71,9 +71,3 @@ def test_a_classifiers_updates_are_done_again(tmp_path):
     for from_seed in (False, True):
         rerun = Rerun(load_checkpoint(tmp_path / "step-00000006"), rows, from_seed=from_seed)
         assert all(same_bits(rerun.advance(), line) for line in lines[rerun.step :])
-
-
-def test_updates_with_a_teacher_are_not(tmp_path):
-    loopos.train(CONFIG, TEXT, teacher=loopos.Model(CONFIG), output_dir=tmp_path, **SETTINGS)
-    with pytest.raises(ValueError, match="had a teacher or a reference, and its updates are not done again"):
-        Rerun(load_checkpoint(tmp_path), TEXT)
