@@ -74,6 +74,18 @@ class Part:
     def name(self, index: int) -> str:
         return self.pictures.name(int(self.numbers[index]))
 
+    def images(self) -> np.ndarray:
+        """All of them in memory: uint8 (N, H, W, 3). ValueError where they are not all of one size."""
+        images = [self.image(index) for index in range(len(self))]
+        if len(sizes := {image.shape for image in images}) > 1:
+            raise ValueError(f"images: expected pictures of one size, got {sorted(sizes)[:3]}; bring them to one first")
+        return np.stack(images) if images else np.zeros((0, 0, 0, 3), np.uint8)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (N,): the classes of its pictures, of a set that has some; else AttributeError."""
+        return self.pictures.labels[self.numbers]  # type: ignore[attr-defined]
+
     def fingerprint(self) -> dict[str, Any]:
         return self.pictures.fingerprint() | {"part": self.part, "pictures": len(self)}
 
