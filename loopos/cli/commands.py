@@ -175,8 +175,7 @@ def train(given: dict[str, Any]) -> Reply:
     if told or emit is not None:
         say = to_stderr if emit is None else (lambda found: emit({"event": "forecast"} | found.to_dict()))
         callbacks.append(Forecaster(model, say))
-    plain = settings.get("task", "lm") == "lm" and settings.get("teacher") is None  # what the doctor knows
-    if run.get("doctor", True) and told and plain:  # without progress nothing is printed, so not looked
+    if run.get("doctor", True) and told:  # without progress nothing is printed, so not looked
         callbacks.append(checkup.Checkup(data, tokenizer, settings))
     if emit is not None:
         callbacks.append(_Lines(emit))

@@ -33,6 +33,7 @@ class CrossEntropy:
 
     def __init__(self, settings: TrainSettings):
         self.regularization = settings.regularization_lambda
+        self._penalty = 0.0  # what it added to the loss of the last update
 
     def units(self, batch: Batch) -> int:
         """How many things of a micro-batch the update's loss is the mean over."""
@@ -53,11 +54,12 @@ class CrossEntropy:
         for name, weight in core.parameters(True).items():
             gradients[name] += weight.dtype.type(2 * self.regularization) * weight
             total += float(np.sum(np.square(weight, dtype=np.float64)))
-        return self.regularization * total
+        self._penalty = self.regularization * total
+        return self._penalty
 
     def measured(self) -> dict[str, float]:
         """Of the update that is done, for its line in the history."""
-        return {}
+        return {"regularization": self._penalty} if self.regularization else {}
 
     def begin_scoring(self) -> None:
         """A new evaluation."""
@@ -213,7 +215,7 @@ class Preferences(CrossEntropy):
 
     def measured(self) -> dict[str, float]:
         self._add_latest()
-        return means(self._sums)
+        return means(self._sums) | super().measured()
 
     def score(self, core: Any, batch: Batch) -> tuple[float, int, dict[str, float]]:
         ids, targets = batch[:2]

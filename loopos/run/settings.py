@@ -160,9 +160,9 @@ class TrainSettings:
             warnings.warn(text, UserWarning, stacklevel=3)
         for name, needs, given in (("eval_every", "eval_data", eval_data), ("save_every", "output_dir", output_dir)):
             if getattr(self, name) is not None and given is None:
-                warnings.warn(
-                    f"train: {name}={getattr(self, name)} does nothing without {needs}", UserWarning, stacklevel=3
-                )
+                kept = "; nothing of this run will be kept" if needs == "output_dir" else ""
+                text = f"train: {name}={getattr(self, name)} does nothing without {needs}{kept}"
+                warnings.warn(text, UserWarning, stacklevel=3)
 
         if total is not None and self.warmup_steps > total:
             warnings.warn(

@@ -98,7 +98,16 @@ def test_what_writes_text_refuses_a_classifier(folder, capsys):
     )
 
 
-def test_the_doctor_says_what_it_examines(folder, capsys):
-    for asked in (["--task", "dpo"], ["--distill", "base"]):
-        assert main(["doctor", "text.txt", "--init", "base", *asked]) == 2
-        assert "doctor: it examines next-token training, got" in capsys.readouterr().err
+def test_the_doctor_examines_them(folder, capsys):
+    rows = [{"prompt": f"q{i}:", "chosen": "yes", "rejected": "no"} for i in range(10)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for asked, said in (
+        (["pairs.jsonl", "--task", "dpo", "--lora-rank", "2"], "ok   initial loss: 0.693147 nats"),
+        (["text.txt", "--distill", "base"], "a target costs the teacher"),
+    ):
+        assert main(["doctor", *asked, "--init", "base", "--quick"]) == 0
+        assert said in capsys.readouterr().out
+    assert (
+        main(["train", "pairs.jsonl", "--task", "dpo", "--init", "base", "--lora-rank", "2", "--max-steps", "2"]) == 0
+    )
+    assert "doctor: " in capsys.readouterr().err

@@ -330,3 +330,13 @@ def test_the_objective_follows_the_settings():
     told = objective_of(model, teacher, default_settings(teacher="model")).keywords(np.zeros((1, 2), int), None, {})
     assert told["teaching"]["loss"] == "kl"
     assert told["teaching"]["teacher"] is teacher._core
+
+
+def test_what_regularization_adds_stands_in_the_history():
+    model = loopos.Model(CONFIG, seed=1)
+    squares = sum(float(np.sum(np.square(view, dtype=np.float64))) for view in model.parameters().values())
+    entry = train(model, TEXT, seq_len=16, max_steps=1, regularization_lambda=0.25).history[0]
+    np.testing.assert_allclose(entry["regularization"], 0.25 * squares, rtol=1e-12)
+    assert "regularization" not in train(loopos.Model(CONFIG), TEXT, seq_len=16, max_steps=1).history[0]
+    settings = {"task": "dpo", "adapter": loopos.LoRA(rank=2), "regularization_lambda": 0.25, "max_steps": 1}
+    assert train(loopos.Model(CONFIG), PAIRS, **settings).history[0].keys() >= {"regularization", "reward_margin"}

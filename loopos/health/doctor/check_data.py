@@ -34,6 +34,8 @@ def check_data(patient: Patient, total: int | None = None) -> tuple[Pairs, list[
         and not isinstance(patient.source, TokenStream)
     ):
         later = [patient.source.batch(steps + step, 0) for step in range(count)]
+    if getattr(patient.config, "labels", ()):  # one class a row, which is no id
+        return pairs, [repeatable(pairs, refetched, later), labels(pairs, most=1.0)]
     return pairs, [repeatable(pairs, refetched, later), labels(pairs), alignment(pairs)]
 
 
@@ -64,9 +66,10 @@ def repeatable(pairs: Pairs, refetched: tuple[np.ndarray, np.ndarray], later: Pa
     return Check(name, measured, expected, OK)
 
 
-def labels(pairs: Pairs) -> Check:
-    """How many targets count. That they are in range was checked when the batches were made."""
-    name, expected = "labels", f"something to learn in every row, at most {MASKED:.0%} masked"
+def labels(pairs: Pairs, most: float = MASKED) -> Check:
+    """How many targets count. That they are in range was checked when the batches were made. most: share of targets
+    that may be masked."""
+    name, expected = "labels", "something to learn in every row" + (f", at most {most:.0%} masked" if most < 1 else "")
     targets = [pair[1] for pair in pairs]
     total = sum(part.size for part in targets)
     valid = sum(int(np.count_nonzero(part != IGNORE)) for part in targets)
@@ -84,7 +87,7 @@ def labels(pairs: Pairs) -> Check:
         return Check(name, measured, expected, FAIL, advice)
     if kinds == 1:
         return Check(name, measured, expected, WARN, "one label alone is learned by a bias; nothing else need be")
-    if empty or masked > MASKED or 2 * empty_rows > rows:
+    if empty or masked > most or 2 * empty_rows > rows:
         advice = f"{empty} of {len(pairs)} batches teach nothing" if empty else "most of the computing teaches nothing"
         return Check(name, measured, expected, WARN, f"{advice}: look at what masks the targets")
     return Check(name, measured, expected, OK)

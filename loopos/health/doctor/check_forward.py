@@ -54,7 +54,8 @@ def initial_loss(patient: Patient) -> Check:
     if loss <= min(guess + tolerance, uniform + WIDE):
         return Check(name, measured, expected, OK)
     shifted = np.full_like(targets, IGNORE)
-    shifted[:, :-1] = np.where(scored[:, :-1], ids[:, 1:], IGNORE)
+    if not getattr(patient.config, "labels", ()):  # a class is no id
+        shifted[:, :-1] = np.where(scored[:, :-1], ids[:, 1:], IGNORE)
     there = mean_loss(patient.logits, shifted) if (shifted != IGNORE).any() else loss
     if there < min(loss - 0.5, uniform):
         advice = (
@@ -121,11 +122,12 @@ def _small(name: str, measured: str, error: float, allowed: float, advice: str) 
 def one_loss(patient: Patient) -> Check:
     """forward and cross-entropy, loss, and the loss beside the gradients are one number."""
     ids, targets = patient.batch
-    losses = {
-        "loss": float(patient.model.loss(ids, targets)),
-        "loss_and_grads": float(patient.loss_and_grads[0]),
-    }
-    if hasattr(patient.model, "forward"):
+    losses = {"loss": float(patient.model.loss(ids, targets))}
+    if patient.task is None:
+        losses["loss_and_grads"] = float(patient.loss_and_grads[0])
+    elif patient.task.rows == 2:  # an evaluation of preferences is of preferences, one of a student of its targets
+        losses = {"training": float(patient.loss_and_grads[0]), "evaluation": patient.task.score(patient.batch)[0]}
+    if hasattr(patient.model, "forward") and "loss" in losses:
         losses["forward + cross_entropy"] = mean_loss(patient.logits, targets)
     values = list(losses.values())
     error = (max(values) - min(values)) / max(1e-30, max(map(abs, values)))

@@ -57,6 +57,9 @@ def reach(patient: Patient) -> Check:
     if bad:
         return Check(name, f"not finite: {listed(bad)}", "finite numbers", FAIL, "loopos train will refuse such a step")
     silent, seen = silent_parts(patient.config, gradients)
+    if patient.at_rest:
+        advice = "the student is its teacher, and nothing is left to learn: see the initial loss"
+        return Check(name, f"0 of {seen} parts have a gradient, the loss is 0", expected, WARN, advice)
     if ids.shape[1] == 1:  # the softmax over one key is 1, whatever q and k
         norms = (".q_norm.weight", ".k_norm.weight")
         silent = [part for part in silent if part[1] not in ("q", "k") and not part[0].endswith(norms)]
@@ -117,15 +120,14 @@ def unused_rows(patient: Patient, gradients: Mapping[str, np.ndarray]) -> dict[s
 
 def _loss_moves(patient: Patient, part: tuple[str, str]) -> bool:
     """Whether the loss changes when this part is changed by a random direction, beyond rounding."""
-    ids, targets = patient.batch
-    before = patient.model.loss(ids, targets)
+    before = patient.loss()
     with patient.restored() as saved:
         view = parts_of(patient.config, part[0], patient.model.parameters()[part[0]])[part[1]]
         noise = patient.rng.standard_normal(view.shape)
         for times in (1.0, 30.0):  # a table of positions may be hardly felt at first
             size = times * NUDGE * min(max(rms(saved[part[0]]), 0.02), 1.0)  # no leap over what is far away
             view += (size * noise).astype(view.dtype)
-            moved = abs(patient.model.loss(ids, targets) - before)
+            moved = abs(patient.loss() - before)
             if moved > 16 * np.finfo(view.dtype).eps * max(1.0, abs(before)):
                 return True
     return False
@@ -140,7 +142,8 @@ def _silent_after_a_step(patient: Patient) -> list[tuple[str, str]]:
             if size > 0:
                 step = NUDGE * max(rms(view), 0.02) / size
                 view -= (gradients[name] * gradients[name].dtype.type(step)).astype(view.dtype)
-        _, later = patient.model.loss_and_grads(*patient.batch)
+        compute = patient.model.loss_and_grads if patient.task is None else lambda *batch: patient.task.compute(batch)
+        _, later = compute(*patient.batch)
     return silent_parts(patient.config, later)[0]
 
 
@@ -154,6 +157,8 @@ def backward_growth(patient: Patient) -> Check:
     for names in blocks.values():
         total = sum(float(np.vdot(gradients[key], gradients[key])) for key in names)
         sizes.append(math.sqrt(total / max(1, sum(gradients[key].size for key in names))))
+    if patient.at_rest:
+        raise NotApplicable("every gradient is 0, see the initial loss")
     if not any(sizes) and (why := one_channel(patient.config) or one_entry(patient.config)):
         raise NotApplicable(why)
     return judge_growth("growth backward", sizes[::-1], FADES)

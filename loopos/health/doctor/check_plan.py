@@ -93,6 +93,8 @@ def start(plan: Plan) -> Check:
     size, config = plan.config.num_parameters(), plan.config
     own = 0 if config.tie_embeddings else config.vocab_size * config.d_model
     head = f"the head has {own} of its own (untied)" if own else "the head is the token embedding (tied)"
+    if config.labels:
+        head = f"the head gives scores of {config.num_labels} classes"
     weights = "new weights, made from a ModelConfig" if plan.new else "the weights of the Model given"
     measured = f"{weights}; {size} parameters, {head}"
     if plan.loaded_from is not None:

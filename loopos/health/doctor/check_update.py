@@ -39,6 +39,8 @@ def moves(patient: Patient) -> Check:
         raise NotApplicable(f"{patient.size} weights are left to the full round")
     if not (patient.batch[1] != IGNORE).any():
         raise NotApplicable("no target counts")
+    if patient.at_rest:
+        raise NotApplicable("every gradient is 0, see the initial loss")
     before, after = _updated(patient)
     still, stuck = _unmoved(patient, before, after)
     ratios = update_ratios(before, after)
@@ -140,6 +142,8 @@ def overfit(patient: Patient) -> Check:
     ids, targets = patient.cut(*patient.batch, OVERFIT_TOKENS)
     if not (targets != IGNORE).any():
         raise NotApplicable("no target counts")
+    if patient.task is not None:
+        raise NotApplicable("a teacher's answers, and preferences, are not learned to the end in a few updates")
     if getattr(patient.model, "adapter", None) is not None:
         raise NotApplicable("the few numbers of an adapter need not be enough for it")
     model = patient.model

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +18,8 @@ from loopos.config import ModelConfig
 from loopos.data.sources import open_sources
 from loopos.errors import NonFiniteError
 from loopos.model import Model
+from loopos.run.adapting import adapter_of, give_classes, put_on
+from loopos.run.objectives import ANOTHER, check_teacher, refuse_adapted_classes
 from loopos.run.settings import TrainSettings
 from loopos.threads import threads as using_threads
 from loopos.training import default_settings, train
@@ -32,23 +35,27 @@ from . import (
     check_machine,
     check_plan,
     check_steps,
+    check_task,
     check_update,
     check_width,
 )
 from .patient import NotApplicable, Patient, randomness_kept
 from .plan import Plan
 from .report import FAIL, SKIPPED, Check, DoctorReport, skipped
+from .task import Task
 
 __all__ = ["Check", "DoctorReport", "doctor"]
 
 _Examination = Callable[[Patient], Check | Iterator[Check]]
 EXAMINATIONS: list[tuple[str, _Examination]] = [  # in the order of what each rests on
     ("machine", check_machine.check_machine),
-    ("initial loss", check_forward.initial_loss),
+    ("initial loss", check_task.initial_loss),
+    ("regularization", check_task.regularization),
     ("causality", check_forward.causality),
     ("guards", check_forward.guards),
     ("growth forward", check_forward.growth),
     ("adapter", check_adapter.check_adapter),
+    ("teacher", check_task.teacher),
     ("train and evaluation", check_forward.one_loss),
     ("growth backward", check_gradient.backward_growth),
     ("gradient reaches", check_gradient.reach),
@@ -67,6 +74,7 @@ FULL_ONLY = {"overfit a batch", "width"}
 ASIDE = {"threads": None, "eval_every": None, "save_every": None, "keep_best": False, "patience": None}
 ASIDE |= {"label_smoothing": 0.0}  # losses are compared with those of the model, which are without it
 ELSEWHERE = {
+    "adapter",
     "eval_data",
     "callbacks",
     "output_dir",
@@ -107,19 +115,21 @@ def doctor(
     quick = checks.boolean("doctor", "quick", quick)
     if trainer is not None and not callable(trainer):
         raise TypeError(f"doctor: trainer must be called as loopos.train is, got {checks.shown(trainer)}")
-    kept, original = _settings(settings), model
-    if kept.task != "lm" or kept.teacher is not None:
-        asked = f"task={kept.task!r}" if kept.task != "lm" else "teacher"
-        raise ValueError(f"doctor: it examines next-token training, got {asked}; leave that out to check the rest")
+    kept, original, teacher = _settings(settings), model, settings.get("teacher")
+    check_teacher(teacher, kept, Model)
     model = Model(model, seed=kept.seed) if isinstance(model, ModelConfig) else model
     for method in ("parameters", "loss", "loss_and_grads"):
         if not callable(getattr(model, method, None)) or isinstance(model, type):
             raise TypeError(
                 f"doctor: model must be a Model, a ModelConfig or have {method}(), got {checks.shown(model)}"
             )
-    precision.refuse_training("doctor", model)
-    with using_threads(kept.threads), randomness_kept():
-        found = list(_examine(original, model, data, settings, kept, trainer, quick))
+    with using_threads(kept.threads), randomness_kept(), ExitStack() as undo:
+        if isinstance(model, Model):
+            put_on(model, adapter_of(model, settings.get("adapter")), kept.seed, undo)
+        elif kept.task != "lm" or teacher is not None or settings.get("adapter") is not None:
+            raise TypeError("doctor: a teacher, an adapter and other tasks than 'lm' are for a loopos.Model")
+        precision.refuse_training("doctor", model)
+        found = list(_examine(original, model, data, settings, kept, trainer, quick, undo))
     return DoctorReport(tuple(found), time.perf_counter() - began, quick)
 
 
@@ -129,12 +139,23 @@ def _settings(given: dict[str, Any]) -> TrainSettings:
     unknown = [name for name in given if name not in known or name in ("model", "data")]
     if unknown:
         raise TypeError(f"doctor: {', '.join(unknown)} is no setting of loopos.train")
-    return default_settings(**{name: value for name, value in given.items() if name not in ELSEWHERE})
+    kept = {name: value for name, value in given.items() if name not in ELSEWHERE}
+    if isinstance(kept.get("teacher"), Model):
+        kept["teacher"] = ANOTHER
+    return default_settings(**kept)
 
 
 def _examine(
-    original: Any, model: Any, data: Any, given: dict[str, Any], settings: TrainSettings, trainer: Any, quick: bool
+    original: Any,
+    model: Any,
+    data: Any,
+    given: dict[str, Any],
+    settings: TrainSettings,
+    trainer: Any,
+    quick: bool,
+    undo: ExitStack,
 ) -> Iterator[Check]:
+    """undo: takes from the model again what the run would put on it."""
     config = getattr(model, "config", None)
     vocab = getattr(config, "vocab_size", 2**63 - 1)
     context = getattr(config, "context_length", 2**63 - 1 if settings.seq_len is None else settings.seq_len)
@@ -148,14 +169,24 @@ def _examine(
             own=lambda: getattr(model, "tokenizer", None),
             vocab_size=vocab,
             context_length=context,
+            labels=getattr(config, "labels", ()),
             **settings.reading(),
         )
+        if labels := getattr(sources.train, "labels", ()):
+            refuse_adapted_classes(model.adapter)
+            give_classes(model, labels, settings.seed, undo)
+            config = model.config
         plan = Plan(original, config, sources, settings, given.get("eval_data") is data)
-        patient = Patient(model, sources.train, plain, trainer, quick)
+        task = None
+        if settings.teacher is not None or settings.task == "dpo":
+            task = Task(model, given.get("teacher"), settings, getattr(sources.train, "seq_len", 1))
+        patient = Patient(model, sources.train, plain, trainer, quick, task)
         pairs, found = check_data.check_data(patient, plan.total)
         found += check_content.check_content(plan, pairs)
         if (audit := getattr(sources.train, "audit", None)) is not None:
             found.append(check_labels.label_audit(audit))
+        found += [check_task.answers(pairs)] if settings.task == "dpo" else []
+        found += [check_task.classes(pairs, labels)] if labels else []
         found += check_plan.check_plan(plan)
     except IndexError as error:  # an id or a label that is out of range: nothing can be computed with it
         yield Check("labels", str(error), "ids and labels in range", FAIL, "look at the tokenizer and at vocab_size")

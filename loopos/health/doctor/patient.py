@@ -25,8 +25,11 @@ from loopos.run.gate import layer_of
 from loopos.trainable import trainable_of
 from loopos.training import train
 
+from .task import Task
+
 BATCH_FLOPS = (1.5e11, 1e10)  # one forward and backward of the batch looked at: full round, quick round
 IN_PLACE = 20_000_000  # weights; of a larger model the quick round neither copies gradients nor makes moments
+NEXT_TOKENS = {"task": "lm", "teacher": None, "distill": None, "regularization_lambda": 0.0}  # of what has no task
 WARM = 0.1  # noise on the sibling's weights, so that attention is not uniform and no bias is zero
 
 
@@ -79,8 +82,19 @@ class Patient:
     arrays: the stream before the first block and after each) are used where they are there. source: has batch(step,
     micro). settings: of loopos.train. trainer: called as loopos.train is."""
 
-    def __init__(self, model: Any, source: Any, settings: Mapping[str, Any], trainer: Callable | None, quick: bool):
-        self.model, self.source, self.settings, self.quick = model, source, dict(settings), quick
+    def __init__(
+        self,
+        model: Any,
+        source: Any,
+        settings: Mapping[str, Any],
+        trainer: Callable | None,
+        quick: bool,
+        task: Task | None = None,
+    ):
+        """task: what is minimised where it is not the cross-entropy of the targets."""
+        self.model, self.source, self.quick, self.task = model, source, quick, task
+        self.regularization = settings.get("regularization_lambda", 0.0)
+        self.settings = dict(settings) | NEXT_TOKENS
         self.config = getattr(model, "config", None)
         self.names = list(trainable_of(model))
         self.size = sum(view.size for view in model.parameters().values())
@@ -97,7 +111,9 @@ class Patient:
         a valid target are left out where others have one. Documents are not told apart: what is checked here holds with
         them and without."""
         ids, targets = (np.asarray(part) for part in self.source.batch(0, 0)[:2])
-        rows = np.flatnonzero((targets != IGNORE).any(1))
+        together = 1 if self.task is None else self.task.rows
+        learnable = (targets != IGNORE).any(1).reshape(-1, together).all(1)
+        rows = np.flatnonzero(np.repeat(learnable, together))
         if len(rows):
             ids, targets = ids[rows], targets[rows]
         return self.cut(ids, targets, max(16, int(BATCH_FLOPS[self.quick] / (6 * max(1, self.size)))))
@@ -108,6 +124,7 @@ class Patient:
             return ids, targets
         time = min(ids.shape[1], max(2, min(tokens, 256)))
         rows = max(1, min(len(ids), tokens // time))
+        rows += -rows % (1 if self.task is None else self.task.rows)
         first = int(np.argmax((targets[:rows] != IGNORE).any(0)))
         start = min(first, ids.shape[1] - time) if first >= time else 0
         piece = np.s_[:rows, start : start + time]
@@ -134,12 +151,24 @@ class Patient:
         """On the batch. In a quick look at a large model the gradients are the core's own buffers, valid until its
         next backward pass: copies of them would take longer than all the rest."""
         ids, targets = self.batch
+        if self.task is not None:
+            return self.task.compute(self.batch, copied=not (self.quick and self.size > IN_PLACE))
         if self.quick and self.plain and self.size > IN_PLACE:
             core, count = self.model._core, max(1, int(np.count_nonzero(targets != IGNORE)))
             total, _, healthy = core.accumulate(ids, targets, scale=1 / count)
             if healthy:
                 return total / count, core.gradients()
         return self.model.loss_and_grads(ids, targets)
+
+    @property
+    def at_rest(self) -> bool:
+        """The loss is 0 and so is every gradient: a student that is its teacher."""
+        loss, gradients = self.loss_and_grads
+        return self.task is not None and loss == 0 and not any(gradient.any() for gradient in gradients.values())
+
+    def loss(self) -> float:
+        """Of the batch, with the weights as they are now."""
+        return self.model.loss(*self.batch) if self.task is None else self.task.compute(self.batch, copied=False)[0]
 
     # The weights
 
@@ -169,6 +198,8 @@ class Patient:
         """Train ``model`` in place for some updates at a constant rate; what the trainer returns."""
         settings = self.settings | {"lr_schedule": "constant", "warmup_steps": 0, "min_lr": 0.0, "grad_accum": 1}
         settings |= {"max_steps": count, "epochs": None, "on_nonfinite": "halt", "progress": False} | changed
+        if model is self.model and self.task is not None:
+            return self.task.steps(data, count, **settings | {n: getattr(self.task.settings, n) for n in NEXT_TOKENS})
         for name in ("muon_lr", "mask_prompt", "pack"):  # another's trainer need not know them
             settings.pop(name, None)
         if (matrix_rate := self._matrix_rate(settings)) is not None:
@@ -195,6 +226,7 @@ class Patient:
             n_kv_head=2 // grouped if c.n_head > 1 else 1,
             d_model=16,
             d_ff=24,
+            labels=(),  # a head of classes is no matter of the code looked at
             head_dim=6 if c.head_dim else 0,
             sliding_window=4 if c.sliding_window else 0,
             rotary_dim=max(2, c.rotary_dim * width // c.head_width // 2 * 2) if c.rotary_dim else 0,

@@ -40,7 +40,8 @@ def stream(
             feed_forward = partial(_modulated, feed_forward, added, modulation)
         x = middle + _branch(config, own, "mlp", into, feed_forward)
         found.append(x)
-    head = weights["tok_embed.weight" if config.tie_embeddings else "lm_head.weight"]
+    tied = "tok_embed.weight" if config.tie_embeddings else "lm_head.weight"
+    head = weights["score.weight" if config.labels else tied]
     return found, ops.linear(_norm(config, weights, "final_norm", x), head)
 
 
