@@ -79,7 +79,7 @@ def test_a_setting_without_effect_is_told():
         idle.check_together(eval_data=None, output_dir=None)
     assert [str(warning.message) for warning in seen] == [
         "train: eval_every=5 does nothing without eval_data",
-        "train: save_every=7 does nothing without output_dir",
+        "train: save_every=7 does nothing without output_dir; nothing of this run will be kept",
     ]
     idle.check_together(eval_data=[1, 2], output_dir="x")  # any warning is an error here
 
