@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,13 +51,18 @@ def claim_learning(losses: Sequence[float], at_most: float) -> None:
     claim(said == "learning", f"verdict of a trend test over {len(x)} losses: {said}")
 
 
-def main(run: Callable[[bool], None], story: str | None) -> None:
-    """``run(fixed)`` makes the claims. Exit code 0 only if all of them held; --skip-fix shows that they can fail."""
+def main(run: Callable[[bool], Any], story: str | None, draw: Callable[[Any, str], None] | None = None) -> None:
+    """``run(fixed)`` makes the claims. Exit code 0 only if all of them held; --skip-fix shows that they can fail. draw:
+    is handed what run returned and the folder of --pictures."""
     parser = argparse.ArgumentParser(description=(story or "").strip().splitlines()[0])
     parser.add_argument("--skip-fix", action="store_true", help="leave the cause unrepaired: the last claims must fail")
-    skip_fix = parser.parse_args().skip_fix
+    if draw is not None:
+        parser.add_argument("--pictures", metavar="FOLDER", help="write what was measured as SVG files there")
+    asked = parser.parse_args()
     try:
-        run(not skip_fix)
+        measured = run(not asked.skip_fix)
     except Refuted as refuted:
         sys.exit(f"refuted in this run: {refuted}")
+    if draw is not None and asked.pictures is not None:
+        draw(measured, asked.pictures)
     print("every claim was measured true in this run")

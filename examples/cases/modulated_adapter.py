@@ -6,7 +6,8 @@ without and with the adapter. Measured here: what each gate leaves after 2, 8 an
 becomes NaN, and where norms keep it from that; distillation of hidden states with the right recipe; and what a batch
 that is not finite does to weights and moments.
 
-Run: python modulated_adapter.py          (some seconds; --skip-fix keeps the gate of the write-up)
+Run: python modulated_adapter.py          (some seconds; --skip-fix keeps the gate of the write-up, --pictures FOLDER
+draws what was measured)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pydoc_data.topics
 import tempfile
 from pathlib import Path
 
+import modulated_pictures as pictures
 import numpy as np
 from claims import claim, claim_learning, main
 
@@ -32,22 +34,26 @@ def model(layers: int, seed: int = 0) -> loopos.Model:
     return loopos.Model(loopos.ModelConfig(128, 32, layers, 4, WIDTH, **shape), seed=seed)
 
 
-def growth(layers: int, gate: str) -> tuple[float, float, float]:
-    """(what is left of a signal that the gates multiply one after another, the rms of the feed-forwards' input as a
-    share of the teacher's, how far the last hidden states are from the teacher's) before anything is learned."""
+def growth(layers: int, gate: str) -> tuple[float, list[float], list[float], list[float]]:
+    """(the rms of the feed-forwards' input as a share of the teacher's; by layer, from before the first: the rms of the
+    stream as a share of the teacher's, how far it is from the teacher's, what is left of a signal that the gates
+    multiply one after another) before anything is learned."""
     student, ids = model(layers), np.random.default_rng(0).integers(0, 128, (2, 32))
     for name, view in student.parameters().items():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             view *= 20  # as large as training makes the branches of a model
-    teacher = stream(student.config, student.parameters(), ids)[0][-1]
+    teacher = stream(student.config, student.parameters(), ids)[0]
     student.add_adapter(Modulated(RANK, gate))
-    signal, zero = np.ones(1), np.zeros(1)
+    left, zero = [np.ones(1)], np.zeros(1)
     for _ in range(layers):
-        signal = ops.modulate(signal, zero, zero, gate=gate)
+        left.append(ops.modulate(left[-1], zero, zero, gate=gate))
     sizes = {row["tensor"]: row["rms"] for row in loopos.trace_step(student, ids, ids) if row["phase"] == "forward"}
     given = np.mean([sizes[f"blocks.{i}.modulate.y"] / sizes[f"blocks.{i}.mlp_norm.y"] for i in range(layers)])
-    hidden = stream(student.config, student.parameters(), ids, student.adapter.arithmetic)[0][-1]
-    return signal.item(), float(given), float(np.linalg.norm(hidden - teacher) / np.linalg.norm(teacher))
+    hidden = stream(student.config, student.parameters(), ids, student.adapter.arithmetic)[0]
+    norm, pairs = np.linalg.norm, list(zip(hidden, teacher, strict=True))
+    sizes = [float(norm(ours) / norm(theirs)) for ours, theirs in pairs]
+    apart = [float(norm(ours - theirs) / norm(theirs)) for ours, theirs in pairs]
+    return float(given), sizes, apart, [each.item() for each in left]
 
 
 def turns():
@@ -102,21 +108,24 @@ def largest(student: loopos.Model, ids: np.ndarray) -> float:
     return max(max(abs(row["min"]), abs(row["max"])) for row in rows)
 
 
-def run(fixed: bool) -> None:
+def run(fixed: bool) -> dict[str, str]:
     print("Gates, measured:")
     for gate, values in zip(GATES, ((1, 0.25, 0.5, 1.5), (1, 0.5, 0.5, 1.5), (0.75, 0.125, 0.5, 1)), strict=True):
         found = Modulated(RANK, gate).measured()
         claim(found == values, f"{gate}: {found.at_zero} at 0, slope {found.slope}, {found.least} to {found.largest}")
 
     print("Growth before anything is learned:")
+    drawn, grown = {}, {layers: {} for layers in LAYERS}
     for layers in LAYERS:
         for gate in GATES:
-            left, given, apart = growth(layers, gate)
+            given, *grown[layers][gate] = growth(layers, gate)
+            apart, left = (curve[-1] for curve in grown[layers][gate][1:])
             start = 0.75 if gate == "document" else 1.0
             said = f"{layers:2} layers, {gate:8}: gates multiply up to {left:.2e}, feed-forwards are given {given:.3f}"
             said += f" of their input, hidden states are off by {apart:.1e}"
             good = abs(left / start**layers - 1) < 1e-12 and abs(given - start) < 2e-3
             claim(good and (apart > 0.02) == (start < 1), said)
+    drawn["modulated_growth"] = pictures.growth(grown)
 
     print("A large beginning, without norms and with a loss that is not normalised:")
     rng, x = np.random.default_rng(0), np.random.default_rng(3).normal(size=(16, WIDTH)).astype(np.float32)
@@ -131,6 +140,10 @@ def run(fixed: bool) -> None:
     with np.errstate(all="ignore"):
         birth = birth_in(down, step, chain(down, step, x))
     claim(birth is not None and birth.cause_class == "product overflow", f"the next forward is not finite: {birth}")
+    with np.errstate(all="ignore"):
+        states = small, chain(down, up, x), chain(down, step, x)
+    sizes = [[float(abs(h).max()) for h in each] for each in states]
+    drawn["modulated_birth"] = pictures.birth(*sizes, f"{birth.tensor}, {birth.cause_class}")
     found = examine({f"after layer {i}": h for i, h in enumerate(small)})
     claim(found.causes == (), f"with B_add of 0.001: {found}")
 
@@ -168,8 +181,9 @@ def run(fixed: bool) -> None:
         view[...] = rng.normal(0, 100 if "B_" in name else 0.2, view.shape)
     astray = np.exp(student.loss(*pairs))
     recipe = dict(teacher="self", distill="normalized_mse", learning_rate=1e-2, max_grad_norm=0.5, **plain)
-    losses = [line["loss"] for line in loopos.train(student, ids, max_steps=80, **recipe).history]
-    claim_learning(losses, at_most=0.5)
+    history = loopos.train(student, ids, max_steps=80, eval_data=held_out, eval_every=5, **recipe).history
+    claim_learning([line["loss"] for line in history], at_most=0.5)
+    drawn["modulated_learning"] = pictures.learning(history)
     after = np.exp(student.loss(*pairs))
     claim(after < (astray + teacher) / 2, f"held-out perplexity of the student {astray:.2f} before, {after:.2f} after")
 
@@ -188,7 +202,8 @@ def run(fixed: bool) -> None:
     claim(birth.step == 3 and birth.op == "modulate", f"the third in a row ends the run: {birth}")
     moved = [name for name, view in student.adapter_parameters().items() if (view != before[name]).any()]
     claim(moved == [], "no weight has moved")
+    return drawn
 
 
 if __name__ == "__main__":
-    main(run, __doc__)
+    main(run, __doc__, pictures.draw)

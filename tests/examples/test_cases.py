@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -72,10 +73,10 @@ def test_without_the_repair_the_claims_of_it_fail(name):
 
 
 @LONG_TRAINING
-def test_case_3_in_the_engine():
-    """The modulated adapter itself: gates, growth, NaN, distillation, skipped batches."""
+def test_case_3_in_the_engine(tmp_path):
+    """The modulated adapter itself: gates, growth, NaN, distillation, skipped batches, and its three pictures."""
     name = "modulated_adapter.py"
-    result, broken = run(name), run(name, "--skip-fix")
+    result, broken = run(name, "--pictures", str(tmp_path)), run(name, "--skip-fix")
     assert (result.returncode, result.stderr) == (0, "")
     assert "every claim was measured true in this run" in result.stdout
     for said in (
@@ -87,6 +88,16 @@ def test_case_3_in_the_engine():
         assert said in result.stdout
     assert broken.returncode == 1
     assert re.match(r"refuted in this run: held-out perplexity .* of the teacher, .* of the student", broken.stderr)
+    curves = {"growth": 12, "birth": 3, "learning": 3}
+    assert {path.name for path in tmp_path.iterdir()} == {f"modulated_{each}.svg" for each in curves}
+    for each, count in curves.items():
+        drawn = (tmp_path / f"modulated_{each}.svg").read_text()
+        ElementTree.fromstring(drawn)
+        assert drawn.count("<polyline") == count
+        shown = (FOLDER.parents[1] / f"docs/modulated_{each}.svg").read_text()  # of a run like this one
+        assert re.findall(r'class="title".*', shown) == re.findall(r'class="title".*', drawn)
+    assert "30 layers" in (tmp_path / "modulated_growth.svg").read_text()
+    assert "products of layer 3, product overflow" in (tmp_path / "modulated_birth.svg").read_text()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -13,10 +14,24 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 28, 20, 30
 MAX_POINTS = 1200  # of one curve; beyond, the lowest and highest of each part are drawn
 MAX_CELLS = 160  # columns of a heat map
 COLOURS = ("#2563a8", "#c2571a", "#2b7a4b", "#7a4b9e")
+TITLE = 32  # height of a chart's title in a picture
+_STYLE = (
+    "text { font: 11px system-ui, sans-serif; fill: #555 } .title { font-size: 13px; font-weight: 600; fill: #1c1c1c } "
+    ".key { font-weight: 600 } .grid { stroke: #e3e3e3 } .axis { stroke: #888 } .bad { fill: #c0392b } "
+    ".mark { stroke: #c0392b; stroke-dasharray: 3 3 }"
+)
+_FIGURE = re.compile(r"<figure><figcaption>(.*)</figcaption>\n<svg(.*)</figure>", re.DOTALL)
 Points = Sequence[tuple[float, float | None]]
 
 
-def chart(title: str, curves: Mapping[str, Points], *, logarithmic: bool = False, marks: Iterable[float] = ()) -> str:
+def chart(
+    title: str,
+    curves: Mapping[str, Points],
+    *,
+    logarithmic: bool = False,
+    marks: Iterable[float] = (),
+    x_name: str = "step",
+) -> str:
     """Curves of (x, y) by name over one x axis. A y of None or not finite (or not positive on a logarithmic axis)
     breaks the line, and is marked in red at the top; ``marks`` are vertical lines at these x."""
     drawn = {name: [(x, _height(y, logarithmic)) for x, y in points] for name, points in curves.items() if points}
@@ -43,7 +58,7 @@ def chart(title: str, curves: Mapping[str, Points], *, logarithmic: bool = False
         label = number(10**value if logarithmic else value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down}" y2="{down}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{down}" dy="4" text-anchor="end">{label}</text>')
-    parts += _x_axis(x_low, x_high, place, HEIGHT)
+    parts += _x_axis(x_low, x_high, place, HEIGHT, x_name)
     for x in marks:
         if x_low <= x <= x_high:
             across = place(x, y_low)[0]
@@ -104,6 +119,19 @@ def heat_map(title: str, rows: Mapping[str, Points], low: float, high: float) ->
     return "\n".join(parts)
 
 
+def picture(figures: Sequence[str]) -> str:
+    """Charts one below the other, with their titles, as an SVG file of its own."""
+    parts, down = [], 0
+    for figure in figures:
+        title, drawn = _FIGURE.fullmatch(figure).groups()
+        parts.append(f'<text class="title" x="12" y="{down + 20}">{title}</text>')
+        parts.append(f'<svg x="0" y="{down + TITLE}" width="{WIDTH}" height="{HEIGHT}"{drawn}')
+        down += TITLE + HEIGHT
+    box = f'width="{WIDTH}" height="{down}" viewBox="0 0 {WIDTH} {down}"'
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" {box}>\n<style>{_STYLE}</style>'
+    return "\n".join([opening, f'<rect width="{WIDTH}" height="{down}" fill="#fff"/>', *parts, "</svg>\n"])
+
+
 def _edges(xs: Sequence[float]) -> list[float]:
     """Of the columns of a heat map: one for each x, half-way to its neighbours; equal ones where that would be too
     many."""
@@ -147,12 +175,12 @@ def _opening(title: str, height: float) -> str:
     return f"<figure><figcaption>{escape(title)}</figcaption>\n<svg {box}>"
 
 
-def _x_axis(low: float, high: float, place, height: float) -> list[str]:
+def _x_axis(low: float, high: float, place, height: float, name: str) -> list[str]:
     parts = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height - BOTTOM}" y2="{height - BOTTOM}"/>']
     for value in ticks(low, high, False, whole=True):
         across = place(value, 0)[0]
         parts.append(f'<text x="{across}" y="{height - 12}" text-anchor="middle">{number(value)}</text>')
-    parts.append(f'<text x="{LEFT - 14}" y="{height - 12}" text-anchor="end">step</text>')
+    parts.append(f'<text x="{LEFT - 14}" y="{height - 12}" text-anchor="end">{escape(name)}</text>')
     return parts
 
 

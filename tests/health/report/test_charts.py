@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
+from xml.etree import ElementTree
 
 import pytest
 
-from loopos.health.report.charts import chart, heat_map, ticks
+from loopos.health.report.charts import chart, heat_map, picture, ticks
 
 
 def test_curves_are_drawn_where_the_numbers_are():
@@ -94,3 +95,15 @@ def test_a_heat_map_has_no_gaps(steps):
     for (x, width), (following, _) in itertools.pairwise(boxes):
         assert 0 <= x + width - following < 0.5
     assert sum(boxes[-1]) == pytest.approx(832.3, abs=0.1)
+
+
+def test_a_picture_is_a_file_of_its_own_with_every_chart_and_its_title():
+    points = {"a": [(0, 1.0), (1, 2.0)]}
+    svg = picture([chart("one & two", points, x_name="layer"), chart("three", points)])
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    nested = [each for each in root if each.tag.endswith("svg")]
+    assert [float(each.get("y")) for each in nested] == [32.0, 314.0]
+    assert float(root.get("height")) == 564
+    words = [each.text for each in root.iter() if each.tag.endswith("text")]
+    assert [words.count(each) for each in ("one & two", "three", "layer", "step")] == [1, 1, 1, 1]
