@@ -7,7 +7,8 @@ check_update.py.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from loopos.health.ledger import trace_step
 from .patient import IN_PLACE, Batches, NotApplicable, Patient, listed, rms
 from .report import FAIL, OK, WARN, Check
 
+WORSE = 0.1  # nats
 LARGE = 0.1  # an added part of this share of what it is added to is no small beginning
 IDENTITY = 1e-6  # how far from 1 a gate may begin
 
@@ -30,6 +32,7 @@ def check_adapter(patient: Patient) -> Iterator[Check]:
         yield gate(patient, spec, [after / before for before, after in zip(inputs, results, strict=True) if before > 0])
         yield added_part(patient, [part / size for part, size in zip(added, inputs, strict=True) if size > 0])
     if spec is not None:
+        yield from beside_the_base(patient)
         yield base(patient)
 
 
@@ -70,6 +73,25 @@ def added_part(patient: Patient, shares: list[float]) -> Check:
     return Check(name, measured, expected, WARN, advice)
 
 
+def beside_the_base(patient: Patient) -> Iterator[Check]:
+    """The loss with the adapter and without: one that begins well, or was trained on such data, makes it no worse.
+    Nothing where the targets are not what is learned."""
+    ids, targets = patient.batch
+    if patient.task is not None or not (targets != IGNORE).any():
+        return
+    name, expected = "adapter loss", f"at most {WORSE:g} nats more than without"
+    on, off = (float(loss) for loss in _with_and_without(patient, lambda: patient.model.loss(ids, targets)))
+    measured = f"{on:.4f} nats with it, {off:.4f} without"
+    if on <= off + WORSE:
+        yield Check(name, measured, expected, OK)
+        return
+    advice = (
+        "the adapter does harm before it has learned anything: begin as add_adapter does, with B of LoRA at 0; one "
+        "that was trained needs the base that it was trained on"
+    )
+    yield Check(name, measured, expected, WARN, advice)
+
+
 def base(patient: Patient) -> Check:
     """An update moves the adapter and no bit of what it stands on."""
     name, expected = "base", "no bit moves while the adapter learns"
@@ -108,12 +130,16 @@ def _sizes(patient: Patient, spec: Modulated) -> tuple[list[float], list[float],
 
 def _moved(patient: Patient) -> float:
     """How far the adapter moves the logits of the batch, of their size."""
-    ids, core = patient.batch[0], patient.model._core
+    on, off = _with_and_without(patient, lambda: patient.model.forward(patient.batch[0]))
+    return rms(on.astype(np.float64) - off) / max(1e-30, rms(off))
+
+
+def _with_and_without(patient: Patient, compute: Callable[[], Any]) -> tuple[Any, Any]:
+    core = patient.model._core
     with patient.model.lock:
-        on = patient.model.forward(ids)
+        on = compute()
         core.adapter_enabled(False)
         try:
-            off = patient.model.forward(ids)
+            return on, compute()
         finally:
             core.adapter_enabled(True)
-    return rms(on.astype(np.float64) - off) / max(1e-30, rms(off))

@@ -234,6 +234,9 @@ def judge_growth(name: str, sizes: list[float], shrinks: float = SHRINKS) -> Che
     if len(sizes) < 2:
         raise NotApplicable("one block alone does not grow")
     first, last, steps = sizes[0], sizes[-1], len(sizes) - 1
+    if not any(sizes):
+        advice = "nothing arrives anywhere: see the checks of the labels, of what the gradient reaches and of the data"
+        return Check(name, f"0 in each of {len(sizes)} blocks", "not 0", FAIL, advice)
     total = last / first if first > 0 else math.nan
     each = total ** (1 / steps) if total > 0 else 0.0
     measured = f"rms {first:.3g} at first, {last:.3g} after {steps} blocks: {each:.3f} a block"

@@ -90,6 +90,7 @@ def reach(patient: Patient) -> Check:
         advice = (
             f"nothing depends on {listed([shown(part) for part in later])}, before an update and after it: a scale or "
             "gate of 0, units that are all off, or a branch that is not connected"
+            + ("; A and B of an adapter that are both 0 stay so" if getattr(patient.model, "adapter", None) else "")
         )
         return Check(name, f"{measured}; none for {named}", expected, FAIL, advice)
     advice = "something after them starts at zero; after one update the gradient reaches them"

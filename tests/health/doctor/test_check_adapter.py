@@ -28,7 +28,7 @@ def found(patient):
 @pytest.mark.parametrize("spec", [Modulated(4), Modulated(4, "tanh"), Modulated(4, safe_mode=True)])
 def test_a_sound_one_passes(spec, family, config, patient):
     checks = found(patient(adapted(config, spec, **family)))
-    assert list(checks) == ["gate", "added part", "base"]
+    assert list(checks) == ["gate", "added part", "adapter loss", "base"]
     assert {check.verdict for check in checks.values()} == {"ok"}, list(map(str, checks.values()))
     if not spec.safe_mode:
         assert "1 at 0 with slope" in checks["gate"].measured
@@ -81,7 +81,7 @@ def test_a_base_that_moves_is_named(spec, config, patient):
 
 def test_a_model_without_an_adapter_is_not_asked(config, patient):
     assert found(patient()) == {}
-    assert list(found(patient(adapted(config, LoRA(2))))) == ["base"]
+    assert list(found(patient(adapted(config, LoRA(2))))) == ["adapter loss", "base"]
 
 
 def test_doctor_refuses_it_in_its_report(config):
