@@ -16,15 +16,16 @@ from .scenes import COLOURS, THINGS, WAYS, Scene, parse_caption
 # By arrangement: how often it comes, of 16, and the middles of its shapes in units.
 _LAYOUTS: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
     "single": (3, ((512, 512),)),
-    "row of two": (4, ((272, 512), (752, 512))),
-    "column of two": (4, ((512, 272), (512, 752))),
-    "row of three": (2, ((184, 512), (512, 512), (840, 512))),
-    "column of three": (1, ((512, 184), (512, 512), (512, 840))),
-    "two above one": (2, ((272, 288), (752, 288), (512, 752))),
+    "row of two": (4, ((256, 512), (768, 512))),
+    "column of two": (4, ((512, 256), (512, 768))),
+    "row of three": (2, ((192, 512), (512, 512), (832, 512))),
+    "column of three": (1, ((512, 192), (512, 512), (512, 832))),
+    "two above one": (2, ((256, 256), (768, 256), (512, 768))),
 }
 _DECK = [kind for kind, (count, _) in _LAYOUTS.items() for _ in range(count)]
-# By number of shapes: the smallest reach, the largest, how far a middle strays along the arrangement and across it.
-_ROOM = {1: (112, 224, 224, 224), 2: (112, 176, 48, 128), 3: (104, 136, 20, 72)}
+# By number of shapes: the smallest reach, the largest, how many steps a middle strays along the arrangement and across.
+_ROOM = {1: (160, 240, 4, 4), 2: (144, 176, 1, 2), 3: (112, 144, 0, 1)}
+_PLACES, _REACHES = 64, 16  # steps of middles and of reaches, in units: few alignments with patches, so learned sooner
 _NOISE = 4  # that a channel of a pixel is off by, at most
 _SHADE = 16  # that the colour of a shape is off by, at most
 _PERIOD, _PLACE = 10, {"unseen": 7, "valid": 8, "test": 9}  # of ten pictures in a row, the part of one
@@ -43,8 +44,6 @@ class Shapes(Pictures):
     the same arrangements. Each picture of ``unseen`` has one kind that training never shows.
 
     The bits of a picture depend on (seed, i, image_size, unseen) alone, on every machine: integers, drawn by Philox."""
-
-    mirrored = False  # left is not right
 
     def __init__(self, n: int = 10_000, seed: int = 1337, *, image_size: int = 64, captions: int = 1, unseen: int = 0):
         self.n = checks.count("Shapes", "n", n)
@@ -89,14 +88,14 @@ class Shapes(Pictures):
         number = self._check_index(index)
         scene, rest = self._drawn(number)
         side = self.image_size
-        ground = (200 if next(rest) % 2 else 24) + next(rest) % 32
+        ground = 200 + next(rest) % 32
         image = np.empty((side, side, 3), np.int64)
         image[:] = [ground + next(rest) % 16 for _ in range(3)]
         low, high, along, across = _ROOM[len(scene.things)]
-        stray = (across if "column" in scene.kind else along, across if "row" in scene.kind else along)
+        stray = (along if "row" in scene.kind else across, along if "column" in scene.kind else across)
         for (colour, shape), middle in zip(scene.things, _LAYOUTS[scene.kind][1], strict=True):
-            x, y = (at + next(rest) % (2 * by + 1) - by for at, by in zip(middle, stray, strict=True))
-            size = low + next(rest) % (high - low + 1)
+            x, y = (at + _PLACES * (next(rest) % (2 * by + 1) - by) for at, by in zip(middle, stray, strict=True))
+            size = low + _REACHES * (next(rest) % ((high - low) // _REACHES + 1))
             shade = tuple(part + next(rest) % (2 * _SHADE + 1) - _SHADE for part in COLOURS[colour])
             draw(image, shape, shade, x, y, size)
         words = draws.raw(-(-image.size // 8), draws.NOISE, self.seed, number)
