@@ -133,7 +133,7 @@ def test_bits_do_not_depend_on_threads(dtype, thread_count):
     rng = np.random.default_rng(6)
     cases = [
         ((301, 259), (259, 131)),
-        ((200, 600), (600, 900)),  # tasks pack their part of the right operand: one thread in several turns
+        ((200, 600), (600, 900)),  # tasks pack their part of the right operand; what is left over is cut by rows or not
         ((9, 41, 33), (9, 33, 29)),
         ((6, 130, 70), (70, 65)),
     ]

@@ -151,6 +151,37 @@ Index pieces(Index units, Index most, Index wanted) {
   return std::clamp<Index>(wanted, ceil_div(units, most), std::max<Index>(1, units));
 }
 
+/// Calls body(row, rows, column, columns), in panels, for tasks that each pack their part of B: strips of columns over
+/// all rows, or 1,024 of them. All threads get as many strips, as wide: where strips were equal but odd in number, a
+/// thread would wait for the last. Panels that are left over are cut by rows, one piece for each thread, unless they are
+/// enough to keep most threads busy.
+template <class Body>
+void each_strip(Index row_panels, Index panels, Index worth, Body&& body) {
+  const GemmShape& s = gemm_shape();
+  const Index threads = std::min<Index>(worth, alone() ? 1 : num_threads()), lanes = std::min(threads, panels);
+  const Index share = panels / lanes, left = panels % lanes, times = pieces(share, 1024 / s.columns, worth / lanes);
+  const Index row_tasks = pieces(row_panels, 1024 / s.rows, panels < threads ? ceil_div(worth, panels) : 1);
+  const Index rows = ceil_div(row_panels, row_tasks), strips = lanes * times * row_tasks;
+  const bool by_rows = 2 * left <= lanes;
+  const Index left_rows = by_rows ? ceil_div(row_panels, lanes * row_tasks) : rows;
+  const auto task = [&](Index row, Index most, Index column, Index columns) {
+    if (row < row_panels) body(row, std::min(most, row_panels - row), column, columns);
+  };
+  parallel_for(strips + left * row_tasks * (by_rows ? lanes : 1), [&](Index number) {
+    if (number < strips) {
+      const Index row = number % row_tasks, lane = number / row_tasks % lanes, time = number / row_tasks / lanes;
+      const Index begin = time * (share / times) + std::min(time, share % times);  // wider strips come first
+      const Index width = share / times + (time < share % times);
+      return task(row * rows, rows, lanes * begin + lane * width, width);
+    }
+    number -= strips;
+    if (by_rows)
+      task(number / left * left_rows, left_rows, panels - 1 - number % left, 1);
+    else
+      task(number % row_tasks * rows, rows, panels - 1 - number / row_tasks, 1);
+  });
+}
+
 /// Computes the first n columns of the product. A task is at most one block of rows by 1,024 columns, so that C too
 /// stays in the second-level cache; where each task packs its part of B it has many rows. There are enough tasks to
 /// share evenly, as long as each is worth its hand-over.
@@ -161,19 +192,20 @@ void multiply(const Operand<A>& a, const Operand<B>& b, Index depth, Index n, co
   const Index m = a.source.rows, k = a.source.columns;
   const Index row_panels = ceil_div(m, s.rows), panels = ceil_div(n, s.columns);
   const Index worth = alone() ? 1 : std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 3 * num_threads());
-  Index row_tasks, column_tasks;
-  if (b.way != Way::to_pack) {
-    row_tasks = pieces(row_panels, block_rows() / s.rows, std::min<Index>(worth, ceil_div(m, 48)));
-    column_tasks = pieces(panels, 1024 / s.columns, ceil_div(worth, row_tasks));
-  } else {
-    column_tasks = pieces(panels, 1024 / s.columns, std::min<Index>(worth, ceil_div(n, 64)));
-    row_tasks = pieces(row_panels, 1024 / s.rows, ceil_div(worth, column_tasks));
-  }
-  const Index rows = ceil_div(row_panels, row_tasks) * s.rows, columns = ceil_div(panels, column_tasks) * s.columns;
+  const auto tile = [&](Index row, Index rows, Index column, Index columns) {  // in panels
+    row *= s.rows;
+    column *= s.columns;
+    multiply_tile(a, b, depth, row, std::min(rows * s.rows, m - row), column, std::min(columns * s.columns, n - column),
+                  c, epilogue);
+  };
+  if (b.way == Way::to_pack) return each_strip(row_panels, panels, worth, tile);
+  const Index row_tasks = pieces(row_panels, block_rows() / s.rows, std::min<Index>(worth, ceil_div(m, 48)));
+  const Index column_tasks = pieces(panels, 1024 / s.columns, ceil_div(worth, row_tasks));
+  const Index rows = ceil_div(row_panels, row_tasks), columns = ceil_div(panels, column_tasks);
   parallel_for(row_tasks * column_tasks, [&](Index task) {
     const Index row = task % row_tasks * rows, column = task / row_tasks * columns;
-    if (row >= m || column >= n) return;
-    multiply_tile(a, b, depth, row, std::min(rows, m - row), column, std::min(columns, n - column), c, epilogue);
+    if (row < row_panels && column < panels)
+      tile(row, std::min(rows, row_panels - row), column, std::min(columns, panels - column));
   });
 }
 
