@@ -13,7 +13,7 @@ import numpy as np
 from loopos import precision
 from loopos.hf.linears import naming
 
-from . import modulated, modulated_folder, parts, peft
+from . import modulated, modulated_folder, parts, patterns, peft
 from .lora import LoRA
 from .modulated import Modulated, Modulation
 from .parts import Part
@@ -63,7 +63,9 @@ class _LowRank(Kind):
     name, spec, part = "lora", LoRA, Part
 
     def parts_of(self, where: str, spec: LoRA, model: Any) -> Sequence[Part]:
-        return parts.parts_of(spec, choose(where, model.linears(), spec.targets))
+        chosen = choose(where, model.linears(), spec.targets)
+        patterns.refuse_idle(where, {name: getattr(spec, name) for name in patterns.NAMES}, chosen)
+        return parts.parts_of(spec, chosen)
 
     def put_on(self, core: Any, spec: LoRA, parts: Sequence[Part]) -> None:
         core.add_adapter([part.for_core() for part in parts])

@@ -38,9 +38,11 @@ class Part(NamedTuple):
 
 
 def parts_of(spec: LoRA, chosen: Sequence[Linear]) -> list[Part]:
-    """One for each of ``chosen``."""
-    own = (spec.rank, spec.scale, spec.dropout, spec.dora)
-    return [Part(each.projection, each.name, each.first, each.rows, *own) for each in chosen]
+    """One for each of ``chosen``, with the rank and the scale that ``spec`` has for its module."""
+    own = (spec.dropout, spec.dora)
+    return [
+        Part(each.projection, each.name, each.first, each.rows, *spec.of_module(each.module), *own) for each in chosen
+    ]
 
 
 def first_values(

@@ -7,6 +7,7 @@ run. Every setting is accounted for: taken, without effect on the numbers, or re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from loopos.hf.folder import refuse_nonfinite
 from loopos.hf.linears import Linear
 from loopos.hf.tensors import NATIVE, cast
 
-from . import files
+from . import files, patterns
 from .files import SETTINGS, WEIGHTS
 from .lora import LoRA
 from .parts import MAGNITUDE, A, B
@@ -31,6 +32,12 @@ _NEUTRAL = {  # settings that would change the numbers: what they must be; other
     "bias": ("none",),
     "task_type": (_TASK,),
     "init_lora_weights": (True, "gaussian", "orthogonal", "eva"),  # others (pissa, olora, ...) change the base as well
+}
+_WHY = {
+    "bias": "with it peft trained biases of the base, which belong to no adapter",
+    "init_lora_weights": "with it peft changed the base, or froze a matrix; save_pretrained(FOLDER, "
+    "path_initial_model_for_weight_conversion=START) in peft turns pissa, olora or corda into one that stands on the "
+    "base as it was",
 }
 _HARMLESS = frozenset(
     """
@@ -64,12 +71,13 @@ def read(folder: Path, linears: Sequence[Linear], dtype: str) -> Read:
     tensors = files.read_tensors(folder)
     by_module = {each.module: each for each in linears}
     found: dict[str, dict[str, np.ndarray]] = {}
-    strange = []
+    strange, left_out = [], ""
     for name, tensor in tensors.items():
         module, kind = _split(name, by_module)
         if module is None or kind is None:
             strange.append(name)
             continue
+        left_out = "" if name.startswith(f"{PREFIX}{module}.") else f"{module.partition('.')[0]}."
         found.setdefault(module, {})[kind] = _numbers(file, name, tensor, dtype)
     if strange or not found:
         what = f"the tensors {', '.join(strange[:4])}{' and more' if strange[4:] else ''}" if strange else "no tensors"
@@ -78,18 +86,12 @@ def read(folder: Path, linears: Sequence[Linear], dtype: str) -> Read:
             f"it holds {what}, and this model has the modules {', '.join(_short(linears))} of {len(linears)} matrices "
             f"such as {linears[0].module}: the adapter belongs to another base",
         )
-    rank, dora = settings["r"], settings["use_dora"]
     chosen = [each for each in linears if each.module in found]
+    spec = _spec(path, settings, spell(linears, chosen), chosen, left_out)
     arrays = {}
     for each in chosen:
-        _check(file, each, found[each.module], rank, dora)
+        _check(file, each, found[each.module], spec)
         arrays |= {f"{each.name}.{kind}": _ours(each, kind, array) for kind, array in found[each.module].items()}
-    targets = spell(linears, chosen)
-    options = {"rslora": settings["use_rslora"], "dora": dora}
-    try:
-        spec = LoRA(rank, settings["lora_alpha"], settings["lora_dropout"], targets, **options)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(path, str(error)) from None
     return Read(spec, chosen, arrays)
 
 
@@ -122,7 +124,7 @@ def write(
         "base_model_name_or_path": base,
         "inference_mode": True,
         "r": spec.rank,
-        "lora_alpha": int(spec.alpha) if float(spec.alpha).is_integer() else spec.alpha,
+        "lora_alpha": _whole(spec.alpha),
         "lora_dropout": spec.dropout,
         "target_modules": list(names_of(linears, chosen)),
         "use_rslora": spec.rslora,
@@ -131,10 +133,15 @@ def write(
         "bias": "none",
         "init_lora_weights": True,
         "modules_to_save": None,
-        "rank_pattern": {},
-        "alpha_pattern": {},
+        "rank_pattern": dict(spec.rank_pattern),
+        "alpha_pattern": {key: _whole(alpha) for key, alpha in spec.alpha_pattern.items()},
     }
     files.write(folder, settings, tensors)
+
+
+def _whole(alpha: float) -> float:
+    """As an integer where it is one, as peft writes it."""
+    return int(alpha) if float(alpha).is_integer() else alpha
 
 
 def _settings(path: Path, given: Any) -> dict[str, Any]:
@@ -146,13 +153,27 @@ def _settings(path: Path, given: Any) -> dict[str, Any]:
     if kind != "LORA":
         raise ValueError(f"load_adapter: {path}: peft_type {shown(kind)} is not supported; it must be 'LORA'")
     taken = {"r": 8, "lora_alpha": 8, "lora_dropout": 0.0, "use_rslora": False, "use_dora": False}
+    taken |= dict.fromkeys(patterns.NAMES)
     taken = {key: left.pop(key, default) for key, default in taken.items()}
     for key, value in left.items():
         if key in _HARMLESS or value in (None, False) or value in ({}, [], "") or value in _NEUTRAL.get(key, ()):
             continue
         wanted = " or ".join(map(repr, _NEUTRAL.get(key, (None,))))
-        raise ValueError(f"load_adapter: {path}: {key} {shown(value)} is not supported; it must be {wanted}")
+        why = f" ({_WHY[key]})" if key in _WHY else ""
+        raise ValueError(f"load_adapter: {path}: {key} {shown(value)} is not supported; it must be {wanted}{why}")
     return taken
+
+
+def _spec(path: Path, settings: Mapping[str, Any], targets: Any, chosen: Sequence[Linear], left_out: str) -> LoRA:
+    """left_out: what the file's names of modules lack in front. A key of a pattern that names none of ``chosen`` is
+    left out; in peft it has no effect."""
+    options = {"rslora": settings["use_rslora"], "dora": settings["use_dora"]}
+    given = {name: patterns.below(left_out, settings[name]) for name in patterns.NAMES}
+    try:
+        spec = LoRA(settings["r"], settings["lora_alpha"], settings["lora_dropout"], targets, **options, **given)
+        return replace(spec, **{name: patterns.used(getattr(spec, name), chosen) for name in patterns.NAMES})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(path, str(error)) from None
 
 
 def _split(name: str, modules: Mapping[str, Linear]) -> tuple[str | None, str | None]:
@@ -174,8 +195,9 @@ def _numbers(file: Path, name: str, tensor: Any, dtype: str) -> np.ndarray:
     return cast(file, name, array, dtype)
 
 
-def _check(file: Path, linear: Linear, got: Mapping[str, np.ndarray], rank: Any, dora: Any) -> None:
-    expected = {A: (rank, linear.columns), B: (linear.rows, rank)} | ({MAGNITUDE: (linear.rows,)} if dora else {})
+def _check(file: Path, linear: Linear, got: Mapping[str, np.ndarray], spec: LoRA) -> None:
+    rank, _ = spec.of_module(linear.module)
+    expected = {A: (rank, linear.columns), B: (linear.rows, rank)} | ({MAGNITUDE: (linear.rows,)} if spec.dora else {})
     shapes = {kind: array.shape for kind, array in got.items()}
     if shapes != expected:
         told = ", ".join(f"{kind} {shape}" for kind, shape in shapes.items())

@@ -16,14 +16,14 @@ def choose(where: str, linears: Sequence[Linear], targets: str | Iterable[str]) 
         return list(linears)
     if targets == ATTENTION:
         return [each for each in linears if ".attn." in each.projection]
-    unknown = [name for name in targets if not any(_named(each, name) for each in linears)]
+    unknown = [name for name in targets if not any(named(each.module, name) for each in linears)]
     if unknown:
         short = dict.fromkeys(each.module.rpartition(".")[2] for each in linears)
         raise ValueError(
             f"{where}: this model has no {', '.join(unknown)}; targets can be {', '.join([*GROUPS, *short])}, or the "
             f"whole name of one, such as {linears[0].module}"
         )
-    return [each for each in linears if any(_named(each, name) for name in targets)]
+    return [each for each in linears if any(named(each.module, name) for name in targets)]
 
 
 def spell(linears: Sequence[Linear], chosen: Sequence[Linear]) -> str | tuple[str, ...]:
@@ -41,9 +41,11 @@ def names_of(linears: Sequence[Linear], chosen: Sequence[Linear]) -> tuple[str, 
     for each in chosen:
         parts = each.module.split(".")
         ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
-        names[next(end for end in ends if {other.module for other in linears if _named(other, end)} <= wanted)] = None
+        meant = ({other.module for other in linears if named(other.module, end)} for end in ends)
+        names[next(end for end, modules in zip(ends, meant, strict=True) if modules <= wanted)] = None
     return tuple(names)
 
 
-def _named(linear: Linear, name: str) -> bool:
-    return linear.module == name or linear.module.endswith("." + name)
+def named(module: str, name: str) -> bool:
+    """Whether ``name`` is the end of a module's dotted name, or all of it."""
+    return module == name or module.endswith("." + name)

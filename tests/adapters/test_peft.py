@@ -104,12 +104,16 @@ def test_other_types_are_widened_or_rounded(written, stored):
     [
         ({"peft_type": "IA3"}, "peft_type 'IA3' is not supported; it must be 'LORA'"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
-        ({"alpha_pattern": {"q_proj": 4}}, "alpha_pattern"),
-        ({"bias": "all"}, "bias 'all' is not supported; it must be 'none'"),
-        ({"lora_bias": True}, "lora_bias"),
+        ({"bias": "all"}, "bias 'all' is not supported; it must be 'none' .*biases of the base"),
+        ({"bias": "lora_only"}, "bias 'lora_only'"),
         ({"task_type": "SEQ_CLS"}, "task_type"),
-        ({"init_lora_weights": "pissa"}, "init_lora_weights 'pissa'"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights 'pissa'.*path_initial_model_for_weight_conversion"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights 'pissa_niter_4'"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights 'olora'"),
+        ({"init_lora_weights": "loftq"}, "init_lora_weights 'loftq'"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
+        ({"target_parameters": ["mlp.experts"]}, "target_parameters"),
+        ({"lora_bias": True}, "lora_bias True is not supported"),
         ({"use_qalora": True}, "use_qalora"),
         ({"trainable_token_indices": [3]}, "trainable_token_indices"),
         ({"a_setting_of_tomorrow": 1}, "a_setting_of_tomorrow 1 is not supported"),
@@ -133,7 +137,10 @@ def test_settings_without_effect_are_passed_over(written):
         peft_version="0.99",
         revision="main",
         target_modules="(?:.*)+q_proj",
+        exclude_modules=["o_proj"],
         layers_to_transform=[0],
+        layers_pattern="layers",
+        fan_in_fan_out=True,
         init_lora_weights="gaussian",
         loftq_config={},
         megatron_core="megatron.core",
@@ -145,7 +152,7 @@ def test_settings_without_effect_are_passed_over(written):
 
 @pytest.mark.parametrize(
     ("settings", "says"),
-    [({"r": 4}, r"lora_A \(3, 16\).*lora_A \(4, 16\)"), ({"use_dora": True}, "lora_magnitude"), ({"r": "3"}, "need")],
+    [({"r": 4}, r"lora_A \(3, 16\).*lora_A \(4, 16\)"), ({"use_dora": True}, "lora_magnitude")],
 )
 def test_settings_and_tensors_must_fit_each_other(written, settings, says):
     folder, _ = written
@@ -154,7 +161,7 @@ def test_settings_and_tensors_must_fit_each_other(written, settings, says):
         base().load_adapter(folder)
 
 
-@pytest.mark.parametrize("settings", [{"lora_alpha": 0}, {"lora_dropout": 1.5}, {"use_rslora": 1}])
+@pytest.mark.parametrize("settings", [{"r": "3"}, {"lora_alpha": 0}, {"lora_dropout": 1.5}, {"use_rslora": 1}])
 def test_a_value_out_of_range_is_the_files_fault(written, settings):
     change(written[0], **settings)
     with pytest.raises(CheckpointError, match=r"adapter_config\.json"):

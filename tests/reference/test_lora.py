@@ -17,7 +17,8 @@ peft = pytest.importorskip("peft", reason="compares with peft")
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]  # of peft and transformers
 
 STEPS, RATE, DECAY, CLIP, BETAS, EPS = 50, 3e-3, 0.1, 0.5, (0.9, 0.95), 1e-8
-OPTIONS = {"plain": {}, "rslora": {"rslora": True}, "dora": {"dora": True}}
+OPTIONS = {"plain": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}
+OPTIONS["patterns"] = {"rank_pattern": {"v_proj": 6, "c_attn": 7}, "alpha_pattern": {"up_proj": 20, "mlp.c_proj": 15}}
 
 
 class Batches:
@@ -67,13 +68,12 @@ def test_losses_and_matrices_follow_peft(family, options, dtype, tmp_path):
     settings = {name: value for name, value in SMALL[family].items() if name != "model_type"}
     if family == "gpt2":
         settings |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    given = {f"use_{name}": value for name, value in options.items()}
     with computing(dtype):
         theirs = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(family, **settings))
         stir({name: view.detach().numpy() for name, view in theirs.named_parameters()})
         theirs.to(getattr(torch, dtype)).save_pretrained(tmp_path / "base")
         names = list(some(family))
-        asked = peft.LoraConfig(r=4, lora_alpha=6, target_modules=names, task_type="CAUSAL_LM", **given)
+        asked = peft.LoraConfig(r=4, lora_alpha=6, target_modules=names, task_type="CAUSAL_LM", **options)
         theirs = peft.get_peft_model(theirs, asked, autocast_adapter_dtype=False)
         theirs.save_pretrained(tmp_path / "start")
         expected = run_peft(theirs.train(), batches)
