@@ -1,5 +1,29 @@
 """Pictures: the data that a captioner and an encoder of pictures learn from."""
 
-from .data import Digits, Scene, Shapes, parse_caption
+from .data import (
+    Augment,
+    CaptionBatch,
+    CaptionBatches,
+    CaptionHeldOut,
+    Digits,
+    PictureError,
+    Scene,
+    Shapes,
+    TokenVocabulary,
+    WordVocabulary,
+    parse_caption,
+)
 
-__all__ = ["Digits", "Scene", "Shapes", "parse_caption"]
+__all__ = [
+    "Augment",
+    "CaptionBatch",
+    "CaptionBatches",
+    "CaptionHeldOut",
+    "Digits",
+    "PictureError",
+    "Scene",
+    "Shapes",
+    "TokenVocabulary",
+    "WordVocabulary",
+    "parse_caption",
+]

@@ -56,6 +56,7 @@ MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings
     "text/": {"tokenizers", "jinja2"},
     "gguf/": {"gguf"},
     "data/examples/parquet.py": {"pyarrow"},
+    "vision/data/decoding.py": {"PIL"},
     "vision/data/digits.py": {"sklearn"},
     "serve/": {"starlette", "uvicorn"},
 }

@@ -23,7 +23,6 @@ class Digits(Pictures):
     ``train``. The set lists its writers one after another, so both parts have something of each."""
 
     parts = ("train", "test")
-    mirrored = False  # a mirrored digit is another sign, or none
 
     def __init__(self, image_size: int = 32):
         self.image_size = checks.integer("Digits", "image_size", image_size, low=_SIDE, high=1024)

@@ -9,12 +9,20 @@ import numpy as np
 
 from loopos import checks
 
+from .decoding import framed
+from .framing import NONE, Augment
+from .kept import Keeping, Kept, keep
+
 
 class Pictures(ABC):
     """A set of pictures with captions. What gives pictures to a training is one of these."""
 
     parts: tuple[str, ...] = ("train", "valid", "test")
-    mirrored = True  # whether a picture may be mirrored in training; captions that say left or right forbid it anyway
+    image_size: int  # the side that a training sees, unless it is told another
+    mirrored = False  # whether a mirrored picture is one of the same kind
+    augment: Augment = NONE  # what training varies, unless it is told otherwise
+    sound = True  # no picture can be broken
+    keeping = Keeping()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -39,6 +47,18 @@ class Pictures(ABC):
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint keeps to know the set again: JSON-safe."""
+
+    def square(self, index: int, side: int) -> np.ndarray:
+        """uint8 (side, side, 3): the middle square of picture ``index``. PictureError of one that is broken."""
+        return framed(self.image(index), side)
+
+    def kept(self, side: int) -> Kept:
+        """All squares of that side, decoded once and kept for every part; see ``keeping``."""
+        if (found := self.__dict__.setdefault("_kept", {}).get(side)) is None:
+            about = self.fingerprint()
+            found = keep(len(self), side, lambda i: self.square(i, side), about, self.keeping, sound=self.sound)
+            self.__dict__["_kept"][side] = found
+        return found
 
     def part(self, part: str) -> Part:
         """One of ``parts`` as a set of its own."""

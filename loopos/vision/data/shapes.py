@@ -16,11 +16,11 @@ from .scenes import COLOURS, THINGS, WAYS, Scene, parse_caption
 # By arrangement: how often it comes, of 16, and the middles of its shapes in units.
 _LAYOUTS: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
     "single": (3, ((512, 512),)),
-    "row of two": (4, ((256, 512), (768, 512))),
-    "column of two": (4, ((512, 256), (512, 768))),
-    "row of three": (2, ((192, 512), (512, 512), (832, 512))),
+    "row of two": (5, ((256, 512), (768, 512))),
+    "column of two": (5, ((512, 256), (512, 768))),
+    "row of three": (1, ((192, 512), (512, 512), (832, 512))),
     "column of three": (1, ((512, 192), (512, 512), (512, 832))),
-    "two above one": (2, ((256, 256), (768, 256), (512, 768))),
+    "two above one": (1, ((256, 256), (768, 256), (512, 768))),
 }
 _DECK = [kind for kind, (count, _) in _LAYOUTS.items() for _ in range(count)]
 # By number of shapes: the smallest reach, the largest, how many steps a middle strays along the arrangement and across.
@@ -45,7 +45,7 @@ class Shapes(Pictures):
 
     The bits of a picture depend on (seed, i, image_size, unseen) alone, on every machine: integers, drawn by Philox."""
 
-    def __init__(self, n: int = 10_000, seed: int = 1337, *, image_size: int = 64, captions: int = 1, unseen: int = 0):
+    def __init__(self, n: int = 20_000, seed: int = 1337, *, image_size: int = 64, captions: int = 1, unseen: int = 0):
         self.n = checks.count("Shapes", "n", n)
         self.seed = checks.integer("Shapes", "seed", seed, low=0, high=2**64 - 1)
         self.image_size = checks.integer("Shapes", "image_size", image_size, low=16, high=UNITS)
