@@ -3,6 +3,7 @@
 from .batches import CaptionBatches, CaptionHeldOut
 from .decoding import PictureError
 from .digits import Digits
+from .folder import CaptionFolder
 from .framing import Augment
 from .parts import Part, Pictures
 from .rows import CaptionBatch
@@ -14,6 +15,7 @@ __all__ = [
     "Augment",
     "CaptionBatch",
     "CaptionBatches",
+    "CaptionFolder",
     "CaptionHeldOut",
     "Digits",
     "Part",

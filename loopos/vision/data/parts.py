@@ -48,6 +48,10 @@ class Pictures(ABC):
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint keeps to know the set again: JSON-safe."""
 
+    def cache_key(self) -> dict[str, Any]:
+        """What tells cached pictures from others."""
+        return self.fingerprint()
+
     def square(self, index: int, side: int) -> np.ndarray:
         """uint8 (side, side, 3): the middle square of picture ``index``. PictureError of one that is broken."""
         return framed(self.image(index), side)
@@ -55,8 +59,8 @@ class Pictures(ABC):
     def kept(self, side: int) -> Kept:
         """All squares of that side, decoded once and kept for every part; see ``keeping``."""
         if (found := self.__dict__.setdefault("_kept", {}).get(side)) is None:
-            about = self.fingerprint()
-            found = keep(len(self), side, lambda i: self.square(i, side), about, self.keeping, sound=self.sound)
+            keeping, about = self.keeping, self.cache_key()
+            found = keep(len(self), side, lambda i: self.square(i, side), about, keeping, sound=self.sound)
             self.__dict__["_kept"][side] = found
         return found
 
