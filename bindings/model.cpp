@@ -88,6 +88,16 @@ class Transformer {
                 [&](const Pass& pass, const Index* in, T* out) { gpt_.hidden(pass, in, out); });
   }
 
+  py::array hidden_states(const py::object& ids, const py::object& documents) {
+    const auto in = checked_ids("Model.hidden_states", ids, gpt_.config());
+    const auto own = checked_documents("Model.hidden_states", documents, in.shape);
+    const auto layers = static_cast<Index>(gpt_.config().layers.size());
+    auto result = output<T>({layers, in.shape[0], in.shape[1], gpt_.config().d_model});
+    T* out = result.mutable_data();
+    compute([&] { gpt_.hidden_states(pass_over(in.shape, own), in.data, out); });
+    return std::move(result);
+  }
+
   py::tuple loss(const py::object& ids, const py::object& targets, Index ignore_index, const py::object& documents) {
     const Scored in("Model.loss", ids, targets, ignore_index, documents, gpt_.config());
     const LossSum result = compute([&] { return in.loss(gpt_); });
@@ -312,6 +322,8 @@ void bind_transformer(py::module_& m, const char* name) {
            "a row; a token sees its own document alone, in which positions begin at 0.")
       .def("hidden", &Class::hidden, arg("ids"), arg("documents") = py::none(),
            "What the head is given: the result of the final norm (B, T, C).")
+      .def("hidden_states", &Class::hidden_states, arg("ids"), arg("documents") = py::none(),
+           "What flows out of each block, of the last one what the final norm makes of it: (L, B, T, C).")
       .def("loss", &Class::loss, arg("ids"), arg("targets"), arg("ignore_index") = -100, arg("documents") = py::none(),
            "(sum of losses, number of targets that count).")
       .def("losses", &Class::losses, arg("ids"), arg("targets"), arg("ignore_index") = -100,
@@ -320,19 +332,20 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("workspace_bytes", &Class::workspace_bytes, arg("batch"), arg("time"), arg("training"),
            "Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken.")
       .def("held_bytes", &Class::held_bytes, "Bytes of workspace and gradients that earlier passes have left.")
-      .def("accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
-           arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
-           arg("seed") = 0, arg("add") = false, arg("documents") = py::none(), arg("teaching") = py::none(),
-           arg("between") = py::none(),
-           "Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, "
-           "healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, "
-           "mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, teacher: it, or None "
-           "for "
-           "this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus "
-           "weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the "
-           "whole "
-           "batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the "
-           "function's affair.")
+      .def(
+          "accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
+          arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
+          arg("seed") = 0, arg("add") = false, arg("documents") = py::none(), arg("teaching") = py::none(),
+          arg("between") = py::none(),
+          "Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, "
+          "healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, "
+          "mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers \"all\" "
+          "(L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, "
+          "cross_entropy: the loss of a position is cross_entropy times its own plus "
+          "weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the "
+          "whole "
+          "batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the "
+          "function's affair.")
       .def(
           "raised", &Class::raised,
           "The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: "

@@ -11,8 +11,8 @@
 
 namespace loopos::bind {
 
-/// teaching: None, or a dict of "loss" ("kl", or a name of kRowLosses), "hidden" (B, T, C of the teacher), "temperature",
-/// "weight", "cross_entropy" and "teacher", which the caller has resolved to a model. between: None, or a pair ("hidden",
+/// teaching: None, or a dict of "loss" ("kl", or a name of kRowLosses), "hidden" (B, T, C of the teacher; with "layers"
+/// "all" (L, B, T, C), of each block), "temperature", "weight", "cross_entropy" and "teacher", which the caller has resolved to a model. between: None, or a pair ("hidden",
 /// "logits" or "losses", fn): fn(array) -> (loss, gradient of the array's shape and dtype) is called once, with what the
 /// whole batch gave. Made, and given up, with the interpreter's lock.
 template <class T>
@@ -42,7 +42,10 @@ class Objective {
     const auto number = [&](const char* key) { return d[key].cast<double>(); };
     const auto name = d["loss"].cast<std::string>();
     const GptConfig& other = teacher.config();
-    hidden_ = input<T>("Model", "hidden", d["hidden"], Shape{shape_[0], shape_[1], other.d_model});
+    const auto layers = static_cast<Index>(other.layers.size());
+    const bool all = d.contains("layers") && d["layers"].cast<std::string>() == "all";
+    const Shape rows{shape_[0], shape_[1], other.d_model};
+    hidden_ = input<T>("Model", "hidden", d["hidden"], all ? Shape{layers, rows[0], rows[1], rows[2]} : rows);
     teaching_.hidden = hidden_.data;
     teaching_.width = other.d_model;
     teaching_.temperature = number("temperature");
@@ -56,6 +59,15 @@ class Objective {
       teaching_.rows = choice("loss", name, kRowLosses).kind;
       require(other.d_model == config.d_model, "Model: ", name, " compares hidden states; a teacher of d_model ",
               other.d_model, " does not fit a student of ", config.d_model);
+    }
+    if (all) {
+      require(name != "kl" && layers == static_cast<Index>(config.layers.size()), "Model: ", name, " of all ", layers,
+              " blocks of a teacher does not fit a student of ", config.layers.size());
+      teaching_.streams = layers - 1;
+      teaching_.stride = rows[0] * rows[1] * rows[2];
+      teaching_.stream = hidden_.data;
+      teaching_.hidden = hidden_.data + teaching_.streams * teaching_.stride;
+      teaching_.weight /= static_cast<double>(layers);  // the mean over them
     }
     taught_ = true;
   }

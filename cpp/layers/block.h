@@ -37,6 +37,7 @@ class Block {
 
   Attention<T>& attention() { return attn_.inner(); }
   Rows<T> output() const { return mlp_.output(); }
+  Rows<T> doutput() const { return mlp_.doutput(); }
   bool parallel() const { return config_.parallel; }
   bool post_norms() const { return config_.placement.post; }
   /// Numbers a row that Keep::least does without.

@@ -34,6 +34,7 @@ class Branch {
   Inner<T>& inner() { return inner_; }
   const Inner<T>& inner() const { return inner_; }
   Rows<T> output() const { return out_; }
+  Rows<T> doutput() const { return dout_; }
   /// Null: none. Its parameters are the block's.
   void tell(Modulation<T>* modulation) { told_ = modulation; }
   void modulate(Modulation<T>* modulation) { modulation_ = modulation; }

@@ -277,17 +277,6 @@ void Stack<T>::plan_gradients(Arena<T>& arena, const Pass& pass) {
 }
 
 template <class T>
-void Stack<T>::forward(const Pass& pass) {
-  for (auto& block : blocks_) block.forward(pass);
-}
-
-template <class T>
-void Stack<T>::backward(const Pass& pass) {
-  for (auto block = blocks_.rbegin(); block != blocks_.rend() - plan_.lowest; ++block)
-    block->backward(pass, [&](auto gradients) { due(gradients); });
-}
-
-template <class T>
 void Stack<T>::finish_gradients(const Pass& whole) {
   if (in_parts())
     parallel_for(static_cast<Index>(tasks_.size()), [&](Index i) { tasks_[static_cast<std::size_t>(i)].run(whole); });

@@ -73,14 +73,17 @@ class Stack {
 
   /// (rows, C): where the input layer writes.
   T* input(const Pass& pass) const { return input_.at(pass); }
-  /// From input to output.
-  void forward(const Pass& pass);
+  /// From input to output. seen(block, x): what flows out of it, (rows, C).
+  template <class Seen>
+  void forward(const Pass& pass, const Seen& seen);
   T* output(const Pass& pass) const { return (blocks_.empty() ? input_ : blocks_.back().output()).at(pass); }
 
   /// Where the gradient of the output is put before backward.
   T* doutput(const Pass& pass) const { return doutput_.at(pass); }
-  /// From doutput to the gradient of the input, or of the lowest block that trains.
-  void backward(const Pass& pass);
+  /// From doutput to the gradient of the input, or of the lowest block that trains. join(block, x, dx): before a block's
+  /// own backward may add to dx, the gradient of what flowed out of it.
+  template <class Join>
+  void backward(const Pass& pass, const Join& join);
   /// Calls gradients() where a pass over the whole batch takes the parameters' gradients on the way.
   template <class Gradients>
   void due(Gradients&& gradients) const {
@@ -156,6 +159,26 @@ void Stack<T>::each_group(const Pass& batch, bool training, Body&& body) {
   const Index size = group_size(batch, training);
   for (Index begin = 0; begin == 0 || begin < batch.batch; begin += size)
     body(batch.group(begin, std::min(size, batch.batch - begin)));
+}
+
+template <class T>
+template <class Seen>
+void Stack<T>::forward(const Pass& pass, const Seen& seen) {
+  Index number = 0;
+  for (auto& block : blocks_) {
+    block.forward(pass);
+    seen(number++, block.output().at(pass));
+  }
+}
+
+template <class T>
+template <class Join>
+void Stack<T>::backward(const Pass& pass, const Join& join) {
+  auto number = static_cast<Index>(blocks_.size());
+  for (auto block = blocks_.rbegin(); block != blocks_.rend() - plan_.lowest; ++block) {
+    join(--number, block->output().at(pass), block->doutput().at(pass));
+    block->backward(pass, [&](auto gradients) { due(gradients); });
+  }
 }
 
 template <class T>

@@ -17,6 +17,9 @@ struct Teaching {
   const T* hidden = nullptr;        // (B, T, C of the teacher): what its final norm gave
   const Weight<T>* head = nullptr;  // of the teacher, for kl; null: the rows are compared, of as many channels
   Index width = 0;                  // C of the teacher
+  const T* stream = nullptr;        // what flowed out of its first blocks, (streams, B, T, C), compared as `rows` says:
+  Index streams = 0;                // so many of them, none where the final norms alone are compared,
+  Index stride = 0;                 // each so many numbers behind the one before
   RowLoss rows = RowLoss::mse;
   double temperature = 1, weight = 1, cross_entropy = 0;
 

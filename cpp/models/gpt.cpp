@@ -27,38 +27,36 @@ Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
       stack_(set_, *this, c.d_model, kFirstBlockSite, block_configs(c)),
       norm_(set_, {"final_norm", -1}, c.d_model, norm_config(c)),
       head_(make_head(set_, embedding_.tokens(), c)),
-      adapter_(set_, stack_, kFirstBlockSite + static_cast<Index>(c.layers.size()) * BlockConfig::kDropoutSites) {
+      adapter_(set_, stack_, kFirstBlockSite + static_cast<Index>(c.layers.size()) * BlockConfig::kDropoutSites),
+      streams_(c.d_model) {
   set_.allocate(seed);
   for (auto& weight : set_.stored()) allocate_stored(weight, seed);
   if (c.weights != Storage::plain)  // what is not stored small does not learn beside it
     for (auto& p : set_.list()) set_.set_trainable(p, c.num_labels > 0 && p.name == kScore);
 }
 
+/// Up to the result of the final norm, in parts or at once; then(part) follows. seen(part, block, x): what flows out of
+/// a block.
 template <class T>
-void Gpt<T>::run_forward(const Pass& pass, const Index* ids) {
-  embedding_.forward(pass, pass.of_batch(ids, 1), stack_.input(pass));
-  stack_.forward(pass);
-  norm_.forward(pass, stack_.output(pass), normed_.at(pass));
-}
-
-/// The same of a whole pass, in parts or at once; then(part) follows.
-template <class T>
-template <class Then>
-void Gpt<T>::run_forward(const Pass& whole, bool training, const Index* ids, Then&& then) {
+template <class Then, class Seen>
+void Gpt<T>::run_forward(const Pass& whole, bool training, const Index* ids, Then&& then, const Seen& seen) {
   stack_.prepare(whole, training);
   stack_.each_part(whole, [&](const Pass& pass) {
-    run_forward(pass, ids);
+    embedding_.forward(pass, pass.of_batch(ids, 1), stack_.input(pass));
+    stack_.forward(pass, [&](Index block, const T* x) { seen(pass, block, x); });
+    norm_.forward(pass, stack_.output(pass), normed_.at(pass));
     then(pass);
   });
 }
 
-/// From the gradient of the norm's result down to that of the embedding.
+/// From the gradient of the norm's result down to that of the embedding. join: as in Stack::backward.
 template <class T>
-void Gpt<T>::run_backward(const Pass& pass) {
+template <class Join>
+void Gpt<T>::run_backward(const Pass& pass, const Join& join) {
   stack_.due([&] { head_gradients(pass); });
   norm_.backward(pass, stack_.output(pass), dnormed_.at(pass), nullptr, stack_.doutput(pass));
   stack_.due([&] { norm_gradients(pass); });
-  stack_.backward(pass);
+  stack_.backward(pass, join);
 }
 
 template <class T>
@@ -110,6 +108,19 @@ void Gpt<T>::hidden(const Pass& whole, const Index* ids, T* result) {
 }
 
 template <class T>
+void Gpt<T>::hidden_states(const Pass& whole, const Index* ids, T* result) {
+  const Index size = whole.rows() * config_.d_model, last = static_cast<Index>(config_.layers.size()) - 1;
+  const auto keep = [&](const Pass& pass, Index block, const T* x) {
+    std::copy_n(x, pass.rows() * config_.d_model, pass.at(result + block * size, config_.d_model));
+  };
+  run_forward(
+      whole, false, ids, [&](const Pass& pass) { keep(pass, last, normed_.at(pass)); },
+      [&](const Pass& pass, Index block, const T* x) {
+        if (block < last) keep(pass, block, x);
+      });
+}
+
+template <class T>
 LossSum Gpt<T>::loss(const Pass& batch, const Index* ids, const Index* targets, const CrossEntropyOptions& options) {
   Pass all = batch;
   all.scored = true;
@@ -150,14 +161,21 @@ LossSum Gpt<T>::accumulate(const Pass& batch, const Index* ids, const Index* tar
   const Scoring<T> how{options, &one, 0, teaching};
   const Settle<T> settle{set_};
   begin_gradients(all, add);
+  streams_.plan_losses(all);
   stack_.each_group(all, true, [&](const Pass& whole) {
-    run_forward(whole, true, ids, [&](const Pass& pass) {
-      head_.loss(pass, normed_.at(pass), pass.of_batch(targets, 1), how, dnormed_.at(pass));
-      run_backward(pass);
+    const auto learn = [&](const Pass& pass) {
+      const Index* of_pass = pass.of_batch(targets, 1);
+      head_.loss(pass, normed_.at(pass), of_pass, how, dnormed_.at(pass));
+      run_backward(pass, [&](Index block, const T* x, T* dx) { streams_.pull(pass, block, x, of_pass, how, dx); });
+    };
+    run_forward(whole, true, ids, learn, [&](const Pass& pass, Index block, const T* x) {
+      streams_.score(pass, block, x, pass.of_batch(targets, 1), how);
     });
     finish_gradients(whole, ids);
   });
-  return head_.total(all, targets, options.ignore_index);
+  LossSum result = head_.total(all, targets, options.ignore_index);
+  result.sum += streams_.total();
+  return result;
 }
 
 template <class T>

@@ -8,6 +8,7 @@
 #include "layers/embedding.h"
 #include "layers/head.h"
 #include "layers/stack.h"
+#include "layers/streams.h"
 #include "models/gpt_config.h"
 
 namespace loopos {
@@ -50,6 +51,8 @@ class Gpt : private StackEnds<T> {
   void forward(const Pass& pass, const Index* ids, T* logits);
   /// What the head is given: the result of the final norm, (B, T, C).
   void hidden(const Pass& pass, const Index* ids, T* result);
+  /// (L, B, T, C): what flows out of each block, of the last one what the final norm makes of it.
+  void hidden_states(const Pass& pass, const Index* ids, T* result);
   /// Sum of the losses of ids (B, T) against targets (B, T), and how many count.
   LossSum loss(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options);
   /// The loss of each position (B, T) of the last loss() or accumulate(); 0 where the target does not count.
@@ -96,10 +99,16 @@ class Gpt : private StackEnds<T> {
     ++generations_;
   }
   void begin_gradients(const Pass& batch, bool add);
-  template <class Then>
-  void run_forward(const Pass& whole, bool training, const Index* ids, Then&& then);
-  void run_forward(const Pass& pass, const Index* ids);
-  void run_backward(const Pass& pass);
+  struct Unseen {
+    void operator()(const Pass&, Index, const T*) const {}
+  };
+  struct Unjoined {
+    void operator()(Index, const T*, T*) const {}
+  };
+  template <class Then, class Seen = Unseen>
+  void run_forward(const Pass& whole, bool training, const Index* ids, Then&& then, const Seen& seen = {});
+  template <class Join = Unjoined>
+  void run_backward(const Pass& pass, const Join& join = {});
   void finish_gradients(const Pass& whole, const Index* ids);
 
   void plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work) override;
@@ -119,6 +128,7 @@ class Gpt : private StackEnds<T> {
   Norm<T> norm_;
   Head<T> head_;
   Adapter<T> adapter_;
+  Streams<T> streams_;
   Rows<T> normed_, dnormed_;  // result of the norm, and its gradient
   Cache cache_;
   Index generations_ = 0;

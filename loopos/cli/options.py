@@ -18,7 +18,7 @@ from loopos.files import kinds
 from loopos.optim.rules import RULES
 from loopos.optim.training import settings_of
 from loopos.precision import DTYPES, WEIGHTS, Precision
-from loopos.run.distill import LOSSES, Distill
+from loopos.run.distill import LAYERS, LOSSES, Distill
 from loopos.run.schedules import SCHEDULES
 from loopos.run.settings import OPTIMIZERS, POLICIES, TASKS
 from loopos.training import train
@@ -44,8 +44,7 @@ HELD_OUT = 0.1
 SAMPLE = 300
 TEMPERATURE = 0.8
 
-METRICS = ("perplexity", "choice", "exact")
-ANSWER_TOKENS = 64
+METRICS, ANSWER_TOKENS = ("perplexity", "choice", "exact"), 64
 
 CHOICES = {
     "metric": METRICS,
@@ -60,6 +59,7 @@ CHOICES = {
     "on_nonfinite": POLICIES,
     "task": TASKS,
     "distill_loss": LOSSES,
+    "distill_layers": LAYERS,
     "adapter": tuple(KINDS),
     "adapter_gate": GATES,
 }
@@ -162,6 +162,7 @@ RUN = {
 OBJECTIVE = {
     "distill": "learn a teacher's answers: self (the model without its adapter), or the folder of a model",
     "distill_loss": "kl: of the logits; or of the hidden states",
+    "distill_layers": "which hidden states: of the final norm, or of each block",
     "distill_temperature": "of kl",
     "distill_weight": "what the teacher's loss is multiplied by",
     "distill_cross_entropy": "what the usual loss beside it is multiplied by",

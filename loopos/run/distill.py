@@ -9,6 +9,7 @@ from typing import Any
 from loopos import checks
 
 LOSSES = ("kl", "mse", "normalized_mse", "cosine")
+LAYERS = ("final", "all")
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Distill:
 
     loss: "kl", of the logits, KL(teacher || student) times temperature squared; or of what the final norms give, "mse",
     "normalized_mse" or "cosine", see loopos.losses. weight: of that loss; cross_entropy: of the usual one beside it.
+    layers: "all": the mean of that loss over what flows out of each block, of the last one what the final norm makes
+    of it; the teacher's states of an update's micro-batches, n_layer arrays (B, T, C) each, are held meanwhile.
     Out of range: ValueError.
     """
 
@@ -24,9 +27,16 @@ class Distill:
     temperature: float = 1.0
     weight: float = 1.0
     cross_entropy: float = 0.0
+    layers: str = "final"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loss", checks.choice("Distill", "loss", self.loss, LOSSES))
+        object.__setattr__(self, "layers", checks.choice("Distill", "layers", self.layers, LAYERS))
+        if self.layers == "all" and self.loss == "kl":
+            raise ValueError(
+                "Distill: layers='all' compares hidden states and loss='kl' compares logits; expected the loss 'mse', "
+                "'normalized_mse' or 'cosine' with it"
+            )
         for name, limit in (
             ("temperature", {"above": 0}),
             ("weight", {"above": 0}),

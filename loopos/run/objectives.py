@@ -77,9 +77,11 @@ class CrossEntropy:
 class _Reference:
     """The model that the one in training is compared with: another one, or the same without its adapter."""
 
-    def __init__(self, model: Any, teacher: Any, why: str, *, positions: int, hidden: bool = False):
-        """positions: of the longest row. hidden: hidden states are compared; else what the heads give. ValueError for
-        a teacher that cannot answer, or whose answers are about something else."""
+    def __init__(
+        self, model: Any, teacher: Any, why: str, *, positions: int, hidden: bool = False, layers: bool = False
+    ):
+        """positions: of the longest row. hidden: hidden states are compared; else what the heads give. layers: those of
+        each block. ValueError for a teacher that cannot answer, or whose answers are about something else."""
         self._model = model
         if teacher == SELF:
             if getattr(model, "adapter", None) is None:
@@ -93,7 +95,7 @@ class _Reference:
                 raise ValueError(f"train: teacher must be {model.dtype}, as the model is, got {teacher.dtype}")
             if teacher._core is model._core:
                 raise ValueError(f"train: {why} the model itself; teacher='self' is the model without its adapter")
-            _check_fit(model.config, teacher.config, positions, hidden)
+            _check_fit(model.config, teacher.config, positions, hidden, layers)
             self.core = teacher._core
 
     @contextmanager
@@ -110,13 +112,15 @@ class _Reference:
             core.adapter_enabled(True)
 
 
-def _check_fit(ours: ModelConfig, theirs: ModelConfig, positions: int, hidden: bool) -> None:
+def _check_fit(ours: ModelConfig, theirs: ModelConfig, positions: int, hidden: bool, layers: bool) -> None:
     compared = "d_model" if hidden else "outputs"
     needed = {"vocab_size": ours.vocab_size, "context_length": positions}
     short = [f"{name} of at least {least}" for name, least in needed.items() if getattr(theirs, name) < least]
     if getattr(ours, compared) != getattr(theirs, compared):
         what = "d_model" if hidden else "number of labels" if theirs.labels else "vocab_size"
         short.append(f"{what} {getattr(ours, compared)}, as the model has")
+    if layers and ours.n_layer != theirs.n_layer:
+        short.append(f"n_layer {ours.n_layer}, as the model has (got {theirs.n_layer})")
     if short:
         got = f"vocab_size {theirs.vocab_size}, context_length {theirs.context_length}, d_model {theirs.d_model}"
         raise ValueError(f"train: teacher must have {' and '.join(short)}, got a Model with {got}")
@@ -124,7 +128,7 @@ def _check_fit(ours: ModelConfig, theirs: ModelConfig, positions: int, hidden: b
 
 class Distillation(CrossEntropy):
     """A teacher's answers, at each position whose target counts. One more forward; what the teacher's final norm gives
-    is kept of a micro-batch, its logits never but for a tile."""
+    (or each block) gives is kept of a micro-batch, its logits never but for a tile."""
 
     plain = False
 
@@ -134,11 +138,14 @@ class Distillation(CrossEntropy):
         self._known: list[float] = []  # the teacher's losses of held-out batches, which are the same each time
         self._batch = 0
         hidden = settings.distill.loss != "kl"
-        self._reference = _Reference(model, teacher, "teacher='self' is", positions=positions, hidden=hidden)
+        self._all = settings.distill.layers == "all"
+        what = {"positions": positions, "hidden": hidden, "layers": self._all}
+        self._reference = _Reference(model, teacher, "teacher='self' is", **what)
 
     def keywords(self, ids: np.ndarray, targets: np.ndarray, given: Mapping[str, Any]) -> dict[str, Any]:
         with self._reference.ready() as core:
-            hidden = core.hidden(ids, given.get("documents"))
+            states = core.hidden_states if self._all else core.hidden
+            hidden = states(ids, given.get("documents"))
         return {"teaching": self._settings | {"hidden": hidden, "teacher": self._reference.core}}
 
     def begin_scoring(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_a_teacher_that_is_a_folder(folder, capsys):
     assert told["step"] == 3
     settings = load_checkpoint(folder / "run").state["settings"]
     assert settings["teacher"] == "model"
-    assert settings["distill"] == {"loss": "mse", "temperature": 1.0, "weight": 1.0, "cross_entropy": 0.0}
+    assert settings["distill"] == asdict(loopos.Distill("mse"))
 
 
 def test_a_model_teaches_its_adapter(folder, capsys):

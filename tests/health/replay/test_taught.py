@@ -18,6 +18,7 @@ SETTINGS = {"max_steps": 8, "batch_size": 3, "grad_accum": 2, "save_every": 3, "
 TASKS = {
     "kl": (TEXT, {"teacher": "self", "regularization_lambda": 0.01}),
     "hidden": (TEXT, {"teacher": "self", "distill": "normalized_mse"}),
+    "layers": (TEXT, {"teacher": "self", "distill": loopos.Distill("cosine", layers="all")}),
     "dpo": (PAIRS, {"task": "dpo"}),
 }
 NAME = "blocks.1.attn.o_proj.lora_B"
