@@ -151,6 +151,15 @@ Index pieces(Index units, Index most, Index wanted) {
   return std::clamp<Index>(wanted, ceil_div(units, most), std::max<Index>(1, units));
 }
 
+/// How many tasks a product of so many multiply-adds is worth: each thread some of 20 microseconds, or at least one of
+/// a few.
+Index tasks_worth(Index size) {
+  if (alone()) return 1;
+  const Index threads = num_threads(), least = std::clamp<Index>(size >> 18, 1, threads);
+  const Index wanted = std::clamp<Index>(size >> 20, least, 3 * threads);
+  return wanted < threads ? wanted : wanted / threads * threads;
+}
+
 /// Calls body(row, rows, column, columns), in panels, for tasks that each pack their part of B: strips of columns over
 /// all rows, or 1,024 of them. All threads get as many strips, as wide: where strips were equal but odd in number, a
 /// thread would wait for the last. Panels that are left over are cut by rows, one piece for each thread, unless they are
@@ -191,7 +200,7 @@ void multiply(const Operand<A>& a, const Operand<B>& b, Index depth, Index n, co
   const GemmShape& s = gemm_shape();
   const Index m = a.source.rows, k = a.source.columns;
   const Index row_panels = ceil_div(m, s.rows), panels = ceil_div(n, s.columns);
-  const Index worth = alone() ? 1 : std::clamp<Index>(m * n * k / (Index{1} << 20), 1, 3 * num_threads());
+  const Index worth = tasks_worth(m * n * k);
   const auto tile = [&](Index row, Index rows, Index column, Index columns) {  // in panels
     row *= s.rows;
     column *= s.columns;
@@ -201,11 +210,10 @@ void multiply(const Operand<A>& a, const Operand<B>& b, Index depth, Index n, co
   if (b.way == Way::to_pack) return each_strip(row_panels, panels, worth, tile);
   const Index row_tasks = pieces(row_panels, block_rows() / s.rows, std::min<Index>(worth, ceil_div(m, 48)));
   const Index column_tasks = pieces(panels, 1024 / s.columns, ceil_div(worth, row_tasks));
-  const Index rows = ceil_div(row_panels, row_tasks), columns = ceil_div(panels, column_tasks);
   parallel_for(row_tasks * column_tasks, [&](Index task) {
-    const Index row = task % row_tasks * rows, column = task / row_tasks * columns;
-    if (row < row_panels && column < panels)
-      tile(row, std::min(rows, row_panels - row), column, std::min(columns, panels - column));
+    const Index i = task % row_tasks, j = task / row_tasks;
+    const Index row = row_panels * i / row_tasks, column = panels * j / column_tasks;
+    tile(row, row_panels * (i + 1) / row_tasks - row, column, panels * (j + 1) / column_tasks - column);
   });
 }
 
