@@ -45,7 +45,7 @@ class TransformerF32:
         between: typing.Any = None,
     ) -> tuple:
         """
-        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair.
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair.
         """
 
     def adapter_enabled(self, on: bool) -> None:
@@ -111,6 +111,13 @@ class TransformerF32:
     ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
         What the head is given: the result of the final norm (B, T, C).
+        """
+
+    def hidden_states(
+        self, ids: typing.Any, documents: typing.Any = None
+    ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        What flows out of each block, of the last one what the final norm makes of it: (L, B, T, C).
         """
 
     def ledger(self) -> list:
@@ -278,7 +285,7 @@ class TransformerF64:
         between: typing.Any = None,
     ) -> tuple:
         """
-        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair.
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair.
         """
 
     def adapter_enabled(self, on: bool) -> None:
@@ -344,6 +351,13 @@ class TransformerF64:
     ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
         What the head is given: the result of the final norm (B, T, C).
+        """
+
+    def hidden_states(
+        self, ids: typing.Any, documents: typing.Any = None
+    ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        What flows out of each block, of the last one what the final norm makes of it: (L, B, T, C).
         """
 
     def ledger(self) -> list:
