@@ -84,3 +84,11 @@ def test_both_programs_run_and_do_the_same_job(tmp_path):
     assert abs(ours["eval_loss"] - uniform) < 0.3  # three steps of warm-up: hardly away from a uniform guess
     assert abs(theirs["eval_loss"] - uniform) < 0.3
     assert "torch / loopos" in lines[-1]
+
+
+@pytest.mark.unsanitized("processes of its own, without the sanitizers' libraries")
+def test_the_loading_of_pictures_is_measured():
+    pytest.importorskip("PIL", reason="needs the extra [vision]")
+    told = _run("picture_loading.py", "--pictures", "20", "--width", "60", "--height", "50").stdout.splitlines()
+    assert len(told) == 7
+    assert all(float(line.split()[-1]) > 0 for line in told[1:])

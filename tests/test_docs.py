@@ -106,7 +106,7 @@ def test_documented_subcommands_exist():
 
 
 PAGES = sorted((ROOT / "docs/tutorials").glob("*.md"))
-PAGES += [ROOT / f"docs/{name}.md" for name in ("symptoms", "data", "adapters", "modulated", "tasks")]
+PAGES += [ROOT / f"docs/{name}.md" for name in ("symptoms", "data", "adapters", "modulated", "tasks", "captioning")]
 
 
 @pytest.mark.unsanitized("trainings, each in a process of its own; the operations and the trainer have tests of theirs")
@@ -114,6 +114,9 @@ PAGES += [ROOT / f"docs/{name}.md" for name in ("symptoms", "data", "adapters", 
 def test_what_a_page_says_is_what_happens(page, tmp_path, monkeypatch):
     if page.stem == "data":
         pytest.importorskip("tokenizers", reason="the page trains a tokenizer (extra [hf])")
+    if page.stem == "captioning":
+        pytest.importorskip("PIL", reason="the page writes and reads pictures (extra [vision])")
+        pytest.importorskip("sklearn", reason="the page looks at scikit-learn's digits (extra [sklearn])")
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     monkeypatch.chdir(tmp_path)
     assert run_page(page, tmp_path) >= 3
