@@ -24,8 +24,8 @@ _LAYOUTS: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
 }
 _DECK = [kind for kind, (count, _) in _LAYOUTS.items() for _ in range(count)]
 # By number of shapes: the smallest reach, the largest, how many steps a middle strays along the arrangement and across.
-_ROOM = {1: (160, 240, 4, 4), 2: (144, 176, 1, 2), 3: (112, 144, 0, 1)}
-_PLACES, _REACHES = 64, 16  # steps of middles and of reaches, in units: few alignments with patches, so learned sooner
+_ROOM = {1: (176, 240, 2, 2), 2: (144, 176, 0, 1), 3: (112, 144, 0, 0)}
+_PLACES, _REACHES = 128, 32  # steps of middles and of reaches, in units: few alignments with patches, so learned sooner
 _NOISE = 4  # that a channel of a pixel is off by, at most
 _SHADE = 16  # that the colour of a shape is off by, at most
 _PERIOD, _PLACE = 10, {"unseen": 7, "valid": 8, "test": 9}  # of ten pictures in a row, the part of one
