@@ -190,7 +190,7 @@ def _optional(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse
 
 
-def _settings() -> dict[str, tuple[str, Any]]:
+def settings_of_train() -> dict[str, tuple[str, Any]]:
     """(annotation as text, default) of every setting of ModelConfig and train; the default is the command line's."""
     known = {f.name: (str(f.type), None if f.default is MISSING else f.default) for f in fields(ModelConfig)}
     known |= {name: (str(p.annotation), p.default) for name, p in inspect.signature(train).parameters.items()}
@@ -220,7 +220,7 @@ def add_flag(group: Any, name: str, help_text: str, annotation: str, default: An
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
-    settings = _settings()
+    settings = settings_of_train()
     parser.add_argument("text", nargs="?", metavar="TEXT", help=RUN["text"])
     parser.add_argument("--config", metavar="FILE", help="run.toml: these settings by name; flags win")
     run = parser.add_argument_group("run")
@@ -297,7 +297,7 @@ def add_ends(parser: argparse.ArgumentParser) -> None:
 
 def add_gradcheck(parser: argparse.ArgumentParser) -> None:
     for name, help_text in MODEL.items():
-        add_flag(parser, name, help_text, _settings()[name][0])
+        add_flag(parser, name, help_text, settings_of_train()[name][0])
     add_flag(parser, "seed", "of weights, ids and directions", "int", 0)
     add_flag(parser, "threads", TRAIN["threads"], "int")
 

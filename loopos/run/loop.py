@@ -97,7 +97,7 @@ class Run:
             self.record.updated(self.step, update.valid_tokens)
 
             entry = self.entry(update, rate, time.perf_counter() - began)
-            stopping = self.call("on_step_end", **entry)
+            stopping = self.call("on_step_end", batches=update.batches, **entry)
             last = stopping or self.step == self.total or self.interrupts.pending is not None
             if self.evaluation and self.due(settings.eval_every, last and not self.interrupts.pending):
                 evaluated, scored = self.evaluate()

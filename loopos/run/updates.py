@@ -30,7 +30,7 @@ class Update(NamedTuple):
     tokens: int  # positions that went through the model
     birth: Birth | None = None  # why it was refused
     clipped: bool = False  # its gradient was scaled down
-    batches: tuple[Batch, ...] = ()  # of a refused update: what it was made of
+    batches: tuple[Batch, ...] = ()  # what it was made of
     measured: Mapping[str, float] = {}
 
     @property
@@ -66,7 +66,7 @@ class Updater:
         calls, valid = micro_batches(batches, t, self._settings, self._objective)
         tokens = sum(batch[0].size for batch in batches)
         if valid == 0:
-            return Update(0.0, 0.0, 0, tokens)
+            return Update(0.0, 0.0, 0, tokens, batches=tuple(batches))
         with self._model.lock:  # from the gradients to the new weights nobody else may use the model
             return self._compute(t, rate, batches, calls, valid, tokens)
 
@@ -84,7 +84,7 @@ class Updater:
         loss = loss / sum(map(objective.units, batches)) + objective.regularize(core)
         norm = core.grad_norm()
 
-        birth, factor = None, 1.0
+        birth, factor, made_of = None, 1.0, tuple(batches)
         if raised or not (math.isfinite(loss) and math.isfinite(norm)):
             birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1, raised=raised, growth=self._growth)
         if birth is None:
@@ -94,14 +94,14 @@ class Updater:
                 exploded = None if self._growth is None else self._growth.explosion(core.parameters())
                 birth = gate.refused_update(refusal, t + 1, exploded)
         if birth is not None:
-            return Update(loss, norm, valid, tokens, birth, batches=tuple(batches))
+            return Update(loss, norm, valid, tokens, birth, batches=made_of)
         if self._growth is not None:
             peak = settings.learning_rate
             top = (
                 rate * max(1.0, (settings.muon_lr or 0.0) / peak) if peak > 0 else rate
             )  # Muon's matrices have their own
             self._growth.count(settings.optimizer, top, settings.weight_decay, norm * factor)
-        return Update(loss, norm, valid, tokens, clipped=factor != 1.0, measured=objective.measured())
+        return Update(loss, norm, valid, tokens, clipped=factor != 1.0, batches=made_of, measured=objective.measured())
 
     def _fetch(self, t: int, micro: int) -> Batch:
         self._check()

@@ -26,6 +26,10 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/json.md"
 TINY = ["--setting", "nano", "--peers", "loopos", "--rounds", "1", "--steps", "1"]
 GOOD = {  # command: its arguments, and keys of what comes; {text}, {run}, {broken}: a file and folders
     "train": (["{text}", *TRAIN, "--no-progress"], {"step", "loss", "verdict", "findings", "output_dir"}),
+    "compare": (
+        ["{text}", *SMALL, "--max-steps", "2", "--no-sweep", "--seeds", "1", "--output-dir", "{folder}/compared"],
+        {"optimizers", "alike", "rule", "trials", "page", "picture"},
+    ),
     "eval": (["{run}"], {"loss", "perplexity", "tokens"}),
     "generate": (["{run}", "--max-new-tokens", "4"], {"text", "completion", "ids", "new_tokens"}),
     "chat": (["{chatting}", "--max-new-tokens", "4"], {"answers"}),
@@ -45,6 +49,7 @@ LLAMA_LIKE = {"norm": "rmsnorm", "position": "rope", "activation": "swiglu", "bi
 BAD = {  # arguments that end with exit code 2
     "train": ["no-such-file.txt"],
     "gradcheck": ["--n-layer", "0"],
+    "compare": ["no-such-file.txt"],
     "doctor": ["no-such-file.txt"],
     "explain": ["no-such-file.log"],
     "import": ["no-such-file.gguf", "no-such-folder"],

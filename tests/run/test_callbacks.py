@@ -47,6 +47,8 @@ def test_every_hook_is_called_in_its_place(tmp_path):
     logged = [{key: info[key] for key in info if key != "model"} for hook, info in journal.calls if hook == "on_log"]
     assert logged == result.history
     assert infos["on_step_end"].keys() >= result.history[0].keys()
+    ((ids, targets),) = infos["on_step_end"]["batches"]
+    assert (ids[:, 1:] == targets[:, :-1]).all()
 
 
 def test_a_callback_may_have_a_single_hook_and_cannot_change_what_others_see():

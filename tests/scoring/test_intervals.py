@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from loopos.scoring.intervals import Z, bootstrap_ratio, paired_proportions, wilson
+from loopos.scoring.intervals import (
+    Z,
+    bootstrap_ratio,
+    paired_means,
+    paired_proportions,
+    student_quantile,
+    wilson,
+)
 
 
 def test_wilson_is_the_root_of_its_equation():
@@ -57,3 +64,22 @@ def test_the_bootstrap_is_repeated_bit_for_bit_and_near_the_normal_interval():
     half = Z * total.std() / 20
     assert found == pytest.approx((total.mean() - half, total.mean() + half), abs=0.1 * half)
     assert bootstrap_ratio(total[:1], weight[:1]) == (total[0], total[0])
+
+
+def test_quantiles_of_students_t_as_published():
+    table = {(0.975, 1): 12.706, (0.975, 2): 4.3027, (0.975, 4): 2.7764, (0.995, 9): 3.2498, (0.975, 1000): 1.9623}
+    for (share, freedom), value in table.items():
+        assert student_quantile(share, freedom) == pytest.approx(value, rel=5e-5)
+    assert student_quantile(0.5, 7) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_means_of_pairs_hold_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(0.3, 1.0, (2000, 4))
+    for comparisons, outside in ((1, 0.05), (5, 0.01)):
+        held = [low <= 0.3 <= high for low, high in (paired_means(each, comparisons) for each in draws)]
+        assert 1 - np.mean(held) == pytest.approx(outside, abs=0.012)
+
+
+def test_one_pair_tells_nothing():
+    assert paired_means(np.array([0.5])) == (-math.inf, math.inf)

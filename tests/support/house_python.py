@@ -34,7 +34,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "callbacks training",
     "health sklearn",
     "testing __init__",  # loopos itself: what `import loopos` gives, all of the above
-    "bench serve",
+    "bench compare serve",
     "cli",
     "__main__",
 ]

@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 860, 250
 LEFT, RIGHT, TOP, BOTTOM = 64, 28, 20, 30
 MAX_POINTS = 1200  # of one curve; beyond, the lowest and highest of each part are drawn
 MAX_CELLS = 160  # columns of a heat map
-COLOURS = ("#2563a8", "#c2571a", "#2b7a4b", "#7a4b9e")
+COLOURS = ("#2563a8", "#c2571a", "#2b7a4b", "#7a4b9e", "#a8862a", "#4a8f94")
 TITLE = 32  # height of a chart's title in a picture
 _STYLE = (
     "text { font: 11px system-ui, sans-serif; fill: #555 } .title { font-size: 13px; font-weight: 600; fill: #1c1c1c } "
@@ -22,6 +22,7 @@ _STYLE = (
 )
 _FIGURE = re.compile(r"<figure><figcaption>(.*)</figcaption>\n<svg(.*)</figure>", re.DOTALL)
 Points = Sequence[tuple[float, float | None]]
+Band = Sequence[tuple[float, float, float]]  # (x, low, high)
 
 
 def chart(
@@ -31,12 +32,20 @@ def chart(
     logarithmic: bool = False,
     marks: Iterable[float] = (),
     x_name: str = "step",
+    bands: Mapping[str, Band] | None = None,
+    x_logarithmic: bool = False,
 ) -> str:
     """Curves of (x, y) by name over one x axis. A y of None or not finite (or not positive on a logarithmic axis)
-    breaks the line, and is marked in red at the top; ``marks`` are vertical lines at these x."""
+    breaks the line, and is marked in red at the top; ``marks`` are vertical lines at these x; ``bands`` are pale areas
+    about the curve of their name; ``x_name`` names the x axis. A name without a point is not drawn and keeps its
+    colour. Every x on a logarithmic axis is positive."""
+    if x_logarithmic:
+        curves = {name: [(math.log10(x), y) for x, y in points] for name, points in curves.items()}
     drawn = {name: [(x, _height(y, logarithmic)) for x, y in points] for name, points in curves.items() if points}
+    areas = {name: _area((bands or {}).get(name, ()), logarithmic, x_logarithmic) for name in drawn}
     xs = [x for points in drawn.values() for x, _ in points]
     ys = [y for points in drawn.values() for _, y in points if y is not None]
+    ys += [y for area in areas.values() for _, *ends in area for y in ends]
     if not xs:
         return ""
     x_low, x_high = _span(min(xs), max(xs))
@@ -58,13 +67,19 @@ def chart(
         label = number(10**value if logarithmic else value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down}" y2="{down}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{down}" dy="4" text-anchor="end">{label}</text>')
-    parts += _x_axis(x_low, x_high, place, HEIGHT, x_name)
+    whole = all(float(x).is_integer() for x in xs)
+    parts += _x_axis(x_low, x_high, place, HEIGHT, x_name, x_logarithmic, whole)
     for x in marks:
         if x_low <= x <= x_high:
             across = place(x, y_low)[0]
             parts.append(f'<line class="mark" x1="{across}" x2="{across}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    for i, (name, points) in enumerate(drawn.items()):
+    order = list(curves)
+    for place_of_key, (name, points) in enumerate(drawn.items()):
+        i = order.index(name)  # the colour of a curve is the same in charts that lack another
         colour = COLOURS[i % len(COLOURS)]
+        if area := areas[name]:
+            outline = [at(x, low) for x, low, _ in area] + [at(x, high) for x, _, high in reversed(area)]
+            parts.append(f'<polygon fill="{colour}" fill-opacity="0.15" points="{" ".join(outline)}"/>')
         for piece in _pieces(_thinned(points)):
             if len(piece) == 1:
                 across, down = place(*piece[0])
@@ -76,7 +91,7 @@ def chart(
         bad = [x for x, y in points if y is None][:MAX_POINTS]
         parts += [f'<circle class="bad" cx="{place(x, y_low)[0]}" cy="{TOP - 5}" r="3"/>' for x in bad]
         if len(drawn) > 1:  # above the frame, where no curve is
-            across = WIDTH - RIGHT - 90 * (len(drawn) - 1 - i)
+            across = WIDTH - RIGHT - 90 * (len(drawn) - 1 - place_of_key)
             parts.append(
                 f'<text x="{across}" y="{TOP - 11}" text-anchor="end" class="key f{i % len(COLOURS)}" '
                 f'style="fill: {colour}">{escape(name)}</text>'
@@ -175,13 +190,25 @@ def _opening(title: str, height: float) -> str:
     return f"<figure><figcaption>{escape(title)}</figcaption>\n<svg {box}>"
 
 
-def _x_axis(low: float, high: float, place, height: float, name: str) -> list[str]:
+def _x_axis(
+    low: float, high: float, place, height: float, name: str, logarithmic: bool = False, whole: bool = True
+) -> list[str]:
     parts = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height - BOTTOM}" y2="{height - BOTTOM}"/>']
-    for value in ticks(low, high, False, whole=True):
-        across = place(value, 0)[0]
-        parts.append(f'<text x="{across}" y="{height - 12}" text-anchor="middle">{number(value)}</text>')
+    for value in ticks(low, high, logarithmic, whole=whole):
+        across, shown = place(value, 0)[0], number(10**value if logarithmic else value)
+        parts.append(f'<text x="{across}" y="{height - 12}" text-anchor="middle">{shown}</text>')
     parts.append(f'<text x="{LEFT - 14}" y="{height - 12}" text-anchor="end">{escape(name)}</text>')
     return parts
+
+
+def _area(band: Band, logarithmic: bool, x_logarithmic: bool) -> list[tuple[float, float, float]]:
+    """A band as it is drawn, without the places where an end has no height."""
+    found = []
+    for x, *ends in band:
+        low, high = (_height(y, logarithmic) for y in ends)
+        if low is not None and high is not None:
+            found.append((math.log10(x) if x_logarithmic else x, low, high))
+    return found
 
 
 def _height(y: float | None, logarithmic: bool) -> float | None:

@@ -23,24 +23,10 @@ from loopos.run.metrics import AUDIT, BITS, DOCTOR
 from .charts import chart, heat_map
 from .compare import RunComparison, compare
 from .counters import counters, table
+from .document import document
 
 REPORT = "report.html"
 MAX_EVENTS = 200
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2em auto; padding: 0 1em; color: #1c1c1c;
-background: #fff } h1 { font-size: 1.4em; overflow-wrap: anywhere } h2 { font-size: 1.1em; margin-top: 2em }
-figure { margin: 1.2em 0 } figcaption { font-weight: 600 }
-figure { overflow-x: auto } svg { width: 100%; min-width: 640px; height: auto } svg text { font: 11px system-ui,
-sans-serif; fill: #555 } svg text.key { font-weight: 600 } .grid { stroke: #e3e3e3 } .axis { stroke: #888 } .mark {
-stroke: #c0392b; stroke-dasharray: 3 3 } .bad { fill: #c0392b } table { border-collapse: collapse; width: 100% } td,
-th { text-align: left; padding: .2em .8em .2em 0; vertical-align: top } td { border-top: 1px solid #e3e3e3;
-overflow-wrap: anywhere } pre { white-space: pre-wrap; overflow-wrap: anywhere } .note { color: #8a3b12 }
-:root { color-scheme: light dark }
-@media (prefers-color-scheme: dark) { body { color: #dedede; background: #171717 } svg text { fill: #a8a8a8 } .grid {
-stroke: #333 } td { border-color: #333 } .note { color: #e0a070 } .c0 { stroke: #6aa5e8 } .c1 { stroke: #e8905a } .c2 {
-stroke: #63b583 } .c3 { stroke: #b28ad0 } .f0 { fill: #6aa5e8 !important } .f1 { fill: #e8905a !important } .f2 { fill:
-#63b583 !important } .f3 { fill: #b28ad0 !important } }
-"""
 _CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "tokens_per_second")
 
 
@@ -94,9 +80,7 @@ def page(run: Run, other: tuple[Path, RunComparison] | None = None) -> str:
         _doctor(run),
         _explained(run),
     ]
-    head = f'<meta charset="utf-8"><title>{escape(run.folder.name)}: LoopOS report</title><style>{_STYLE}</style>'
-    body = "\n".join(part for part in parts if part)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+    return document(f"{run.folder.name}: LoopOS report", parts)
 
 
 def _compared(other: tuple[Path, RunComparison] | None) -> str:

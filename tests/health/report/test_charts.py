@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from xml.etree import ElementTree
 
@@ -107,3 +108,23 @@ def test_a_picture_is_a_file_of_its_own_with_every_chart_and_its_title():
     assert float(root.get("height")) == 564
     words = [each.text for each in root.iter() if each.tag.endswith("text")]
     assert [words.count(each) for each in ("one & two", "three", "layer", "step")] == [1, 1, 1, 1]
+
+
+def test_bands_other_axes_and_colours_that_stay():
+    curves = {"a": [], "b": [(0.1, 1.0), (10.0, 3.0)], "c": [(0.1, 2.0), (1.0, 2.0)]}
+    svg = chart("t", curves, bands={"b": [(0.1, 0.5, 1.5), (10.0, 2.0, 4.0)]}, x_name="rate", x_logarithmic=True)
+    assert svg.count("<polygon") == 1
+    assert ">rate</text>" in svg
+    assert ">0.1</text>" in svg
+    assert ">10</text>" in svg
+    lines = re.findall(r'class="(c\d)"[^>]*points="([^"]+)"', svg)
+    assert [name for name, _ in lines] == ["c1", "c2"]  # a is not drawn and keeps its colour
+    across = [float(point.split(",")[0]) for point in lines[0][1].split()]
+    middle = float(lines[1][1].split()[1].split(",")[0])
+    assert middle == pytest.approx(sum(across) / 2, abs=0.1)  # 1 lies half-way between 0.1 and 10
+    assert ">a</text>" not in svg
+
+
+def test_a_band_without_a_height_is_left_out_on_a_logarithmic_axis():
+    svg = chart("t", {"a": [(1, 1.0), (2, 2.0)]}, bands={"a": [(1, 0.0, 2.0), (2, math.inf, 2.0)]}, logarithmic=True)
+    assert "<polygon" not in svg
