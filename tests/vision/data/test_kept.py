@@ -51,6 +51,10 @@ def test_a_file_is_made_once_and_again_when_it_is_not_whole(tmp_path):
     assert counted.calls == 18
     assert np.array_equal(kept.square(5), square(5))
     assert not list((tmp_path / "a" / "b").glob("*.tmp.*"))
+    for path in (tmp_path / "a" / "b").glob("*.npy"):
+        np.save(path, np.zeros((6, 4, 4), np.uint8))  # whole, and another array
+    assert np.array_equal(keep(6, 4, counted, {"kind": "x"}, keeping).square(5), square(5))
+    assert counted.calls == 24
 
 
 def test_a_stop_on_the_way_leaves_nothing_that_looks_whole(tmp_path):
