@@ -250,15 +250,17 @@ void parallel_product(const Matrix<A>& a, const Matrix<B>& b, const Output<float
   const GemmShape& s = gemm_shape();
   const Index m = a.rows, n = b.columns, k = a.columns;
   // Of what is not read in place, the smaller operand is packed first and shared, and the task that needs a part of the
-  // larger one packs that part. The shared operand is packed in slices of the depth, to stay within 8 MB (or one block
-  // of depth). Stored rows of A are packed, too, where very many tasks read them.
+  // larger one packs that part. The shared operand is packed in slices of the depth: of 2 MB, or of 4,096 steps where
+  // those are more, to stay within 8 MB (or one block of depth). Stored rows of A are packed, too, where very many tasks
+  // read them.
   const bool share_a = m < n;
   const Index extent = share_a ? round_up(m, s.rows) : round_up(n, s.columns), depth = block_depth(k);
   Operand<A> x{a, a_in_place(a, n, depth) ? Way::in_place : Way::to_pack, nullptr};
   Operand<B> y{b, b_in_place(b) ? Way::in_place : Way::to_pack, nullptr};
   const Way small = share_a ? x.way : y.way;
   const bool share = y.way == Way::to_pack && (small == Way::to_pack || (!a.transposed && n > 4 * m));
-  const Index slice = share ? std::min(k, std::max<Index>(1, (Index{2} << 20) / (extent * depth)) * depth) : k;
+  const Index most = std::clamp<Index>(4096 * extent, Index{1} << 19, Index{1} << 21);
+  const Index slice = share ? std::min(k, std::max<Index>(1, most / (extent * depth)) * depth) : k;
   float* shared = share ? scratch<float, Shared>(extent * slice) : nullptr;
   for (Index p = 0; p < k; p += slice) {
     const Index steps = std::min(slice, k - p);
