@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loopos import checks
+from loopos import checks, storage
 from loopos.calls import refuse_in_training
 from loopos.config import ModelConfig
 from loopos.hf.classes import SCORE
@@ -27,6 +27,8 @@ class Classes:
     precision: Precision
     _training: bool
     lock: threading.RLock
+    put_on_again: Callable[..., None]
+    _beside: Mapping[str, np.ndarray]
 
     def classify(self, texts: Sequence[np.ndarray]) -> np.ndarray:
         """The score of each class, (N, number of labels), of texts: 1-D arrays of ids, each read up to its last one.
@@ -49,34 +51,42 @@ class Classes:
         """Gives this model a head of classes with these names in place of the head that it has, and returns it.
 
         forward then gives a score for each class at each position, of which that at a text's last token counts. The new
-        matrix is drawn by ``seed`` (normal 0.02); all else stays as it is, and so does a model that has just these
-        labels. ValueError of weights that are stored small; RuntimeError while loopos.train trains this model."""
+        matrix is drawn by ``seed`` (normal 0.02); all else stays as it is, an adapter too, and so does a model that
+        has just these labels. Where weights are stored small the matrix is not, and can be trained. RuntimeError while
+        loopos.train trains this model."""
         where = "Model.with_labels"
         with self.lock:
             if tuple(labels) == self._config.labels:
                 return self
             refuse_in_training(self, where)
-            if getattr(self, "adapter", None) is not None:
-                raise ValueError(f"{where}: take the adapter off first, with remove_adapter() or merge_adapter()")
-            if self.precision.kind is not None:
-                raise ValueError(
-                    f"{where}: the weights of this model are stored as {self.precision.weights}; open it with "
-                    "weights='float32', or open a folder that has a head of classes"
-                )
             config = dataclasses.replace(self._config, labels=tuple(labels))
-            fresh = type(self)(config, seed=seed, dtype=self.precision.dtype)  # type: ignore[call-arg]
+            types = {"dtype": self.precision.dtype, "weights": self.precision.kind and self.precision.weights}
+            fresh = type(self)(config, seed=seed, **types)  # type: ignore[call-arg]
             kept, frozen = self._core.parameters(), self._core.parameters(False)
             for name, view in fresh._core.parameters().items():
                 if name in kept and name != SCORE:
                     view[...] = kept[name]
                 fresh._core.set_trainable(name, name == SCORE or name not in frozen)
+            known = {each["name"] for each in fresh._core.stored()}
+            small = storage.state(self._core)
+            storage.put_back(fresh._core, {name: bits for name, bits in small.items() if name in known})
+            before = self.head()
             self._config, self._core = config, fresh._core
+            try:
+                self.put_on_again({name: view for name, view in kept.items() if name != SCORE}, frozen)
+            except BaseException:
+                self.take_back(before)
+                raise
         return self
 
-    def take_back(self, config: ModelConfig, core: Any) -> None:
-        """Makes it the model that it was before :meth:`with_labels`, of which these were the config and the core."""
+    def head(self) -> tuple[Any, ...]:
+        """What :meth:`take_back` takes."""
+        return self._config, self._core, self._beside
+
+    def take_back(self, head: tuple[Any, ...]) -> None:
+        """Makes it the model that it was before :meth:`with_labels`, when :meth:`head` gave this."""
         with self.lock:
-            self._config, self._core = config, core
+            self._config, self._core, self._beside = head
 
     def refuse_classes(self, where: str) -> None:
         """ValueError where the next token is asked for and there are classes."""

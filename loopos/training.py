@@ -26,7 +26,7 @@ from .run.folder import folder_of
 from .run.forecast import refuse_unfitting
 from .run.interrupts import Interrupts
 from .run.loop import Run
-from .run.objectives import ANOTHER, check_teacher, objective_of, refuse_adapted_classes
+from .run.objectives import ANOTHER, check_teacher, objective_of
 from .run.opening import open_data
 from .run.policy import Policy
 from .run.record import Record, trained
@@ -161,7 +161,6 @@ def train(
             "it"
         )
     if labels := getattr(sources.train, "labels", ()):
-        refuse_adapted_classes(adapter)
         config = replace(config, labels=labels)
     if isinstance(model, Model) and sources.tokenizer is not None:
         warn_of_another(model.tokenizer if tokenizer is None else tokenizer, sources.tokenizer, config.vocab_size)

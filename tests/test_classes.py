@@ -130,6 +130,16 @@ def test_refusals():
         loopos.Model(CONFIG).with_labels((1, 2))
     with pytest.raises(TypeError, match="task='classify' learns of examples"):
         train(loopos.Model(CONFIG), "text " * 50)
-    small = loopos.Model(CONFIG, weights="int8")
-    with pytest.raises(ValueError, match="stored as int8"):
-        small.with_labels(("no", "yes"))
+
+
+@pytest.mark.parametrize("weights", ["int8", "bfloat16"])
+def test_a_small_model_keeps_its_bits_and_is_given_a_head_in_full(weights):
+    model = loopos.Model(CONFIG, seed=3, weights=weights)
+    before = {each["name"]: model._core.get_stored(each["name"])[0].copy() for each in model._core.stored()}
+    hidden = model.hidden(np.arange(8)[None])
+    model.with_labels(("no", "yes"))
+    assert model.weights == weights
+    assert list(model.parameters(trainable=True)) == ["score.weight"]
+    assert model.hidden(np.arange(8)[None]).tobytes() == hidden.tobytes()
+    for each in model._core.stored():
+        np.testing.assert_array_equal(model._core.get_stored(each["name"])[0], before[each["name"]])

@@ -1,4 +1,5 @@
-// Parameters that are added to a finished model for a while, an adapter's: meanwhile the model's own are frozen.
+// Parameters that are added to a finished model for a while, an adapter's: meanwhile the model's own are frozen, but
+// for what learns beside them (a head of classes).
 #pragma once
 
 #include <vector>
@@ -11,11 +12,11 @@ template <class T>
 class Addition {
  public:
   bool present() const { return present_; }
-  /// Whether p is among the model's own, and others are there.
-  bool freezes(const Parameter<T>& p) const { return present_ && p.number < number_; }
+  /// Whether p is frozen because others are there: all of the model's own are, but what learns beside them.
+  bool freezes(const Parameter<T>& p) const { return present_ && p.number < number_ && !p.learns; }
 
-  /// add(): adds the parameters to the set. They get their places, and what is not among them is frozen. Where that
-  /// throws, all is as before.
+  /// add(): adds the parameters to the set. They get their places, and of the model's own only what learns beside them
+  /// is trained. Where that throws, all is as before.
   template <class Add>
   void begin(ParameterSet<T>& set, const char* what, Add&& add) {
     first_ = set.list().size();
@@ -29,7 +30,7 @@ class Addition {
       set.drop(first_);
       throw;
     }
-    for (std::size_t i = 0; i < first_; ++i) set.set_trainable(set.list()[i], false);
+    for (std::size_t i = 0; i < first_; ++i) set.set_trainable(set.list()[i], set.list()[i].learns);
     present_ = true;
   }
   /// Without them, and with the rest trainable or frozen as it was.

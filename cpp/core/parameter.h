@@ -31,6 +31,7 @@ struct Parameter {
   T* value = nullptr;                 // in `values`; null until it is placed
   std::shared_ptr<Buffer<T>> values;  // shared, as views of it may live on in Python when it is dropped
   bool trainable = true;              // false: frozen. It has no gradient, and no optimizer touches it
+  bool learns = false;                // also beside an adapter, and where the rest is stored small
   T* grad = nullptr;                  // null when frozen, and until gradients are allocated
   bool stale = false;                 // grad holds what an earlier update left, and counts as zero
 

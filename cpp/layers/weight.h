@@ -30,6 +30,7 @@ class Weight {
   Weight(ParameterSet<T>& set, const std::string& name, Index out, Index in, double std, Index layer, WeightUse use) {
     if (use == WeightUse::learns || set.storage() == Storage::plain) {
       parameter_ = set.add(name, {out, in}, 0, std, layer);
+      parameter_->learns = use == WeightUse::learns;
     } else {
       stored_ = set.add_stored(name, out, in, std, layer);
       if (use == WeightUse::table) stored_->kind = table_storage(stored_->kind);

@@ -32,7 +32,7 @@ Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
   set_.allocate(seed);
   for (auto& weight : set_.stored()) allocate_stored(weight, seed);
   if (c.weights != Storage::plain)  // what is not stored small does not learn beside it
-    for (auto& p : set_.list()) set_.set_trainable(p, c.num_labels > 0 && p.name == kScore);
+    for (auto& p : set_.list()) set_.set_trainable(p, p.learns);
 }
 
 /// Up to the result of the final norm, in parts or at once; then(part) follows. seen(part, block, x): what flows out of

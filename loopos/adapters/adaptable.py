@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ import numpy as np
 from loopos import checks
 from loopos.calls import refuse_in_training
 from loopos.config import ModelConfig
+from loopos.hf.classes import SCORE
 from loopos.hf.linears import Linear, linears
 
 from . import merge
 from .alone import Alone
 from .base import Base
+from .files import read_labels
 from .kept import Kept
 from .kinds import SPECS, kind_in, kind_of
 from .lora import LoRA
@@ -37,6 +39,11 @@ class Adaptable:
     _folder: str | None = None
     _adapter: LoRA | Modulated | None = None
     _parts: tuple[Part | Modulation, ...] = ()
+    _beside: Mapping[str, np.ndarray] = {}  # what learns_beside names, as it was when the adapter came
+
+    with_labels: Callable[[Sequence[str]], Any]
+    head: Callable[[], tuple[Any, ...]]
+    take_back: Callable[[tuple[Any, ...]], None]
 
     @property
     def adapter(self) -> LoRA | Modulated | None:
@@ -53,9 +60,15 @@ class Adaptable:
         """Where :meth:`from_pretrained` read the weights; None of a model that came from no folder."""
         return self._folder
 
+    def learns_beside(self) -> dict[str, tuple[int, ...]]:
+        """The shapes, by name, of the model's own parameters that learn with an adapter: of the head of classes."""
+        return {SCORE: (self.config.num_labels, self.config.d_model)} if self.config.labels else {}
+
     def adapter_parameters(self) -> dict[str, np.ndarray]:
-        """Writable views of the adapter's matrices by name; none without one."""
-        names = {name for part in self._parts for name in part.parameters}
+        """Writable views of the adapter's matrices by name, of a classifier its head too; none without an adapter."""
+        if self._adapter is None:
+            return {}
+        names = {name for part in self._parts for name in part.parameters} | set(self.learns_beside())
         return {name: view for name, view in self._core.parameters().items() if name in names}
 
     @property
@@ -79,7 +92,7 @@ class Adaptable:
 
     def add_adapter(self, spec: LoRA | Modulated, *, seed: int = 0) -> None:
         """Puts low-rank matrices beside the projections that a :class:`LoRA` names, or a modulation into every block
-        (:class:`Modulated`); they alone are trainable from now on.
+        (:class:`Modulated`); they alone are trainable from now on, and of a classifier its head.
 
         seed: of their first values, with which the model computes what it did before (a modulated one, nearly so: its
         added part is small, not nothing). ValueError for a target that the model does not have, or where there is an
@@ -101,16 +114,27 @@ class Adaptable:
     def _putting_on(self, spec: LoRA | Modulated, parts: Sequence[Part | Modulation]) -> Iterator[None]:
         """Inside, the matrices of ``spec`` get their values; an exception there takes it off again."""
         self.put_on(spec, parts)
+        views = self._core.parameters()
+        self._beside = {name: views[name].copy() for name in self.learns_beside()}
         try:
             yield
         except BaseException:
             self._take_off()
             raise
 
-    def put_on_again(self) -> None:
-        """In a copy, whose core is new: its values and what is frozen are still to come."""
-        if self._adapter is not None:
-            self.put_on(self._adapter, self._parts)
+    def put_on_again(self, values: Mapping[str, np.ndarray] | None = None, frozen: Iterable[str] = ()) -> None:
+        """On a core that is new, the adapter that was on the old one: with its ``values``, of which ``frozen`` stay so;
+        None: they are still to come."""
+        if self._adapter is None:
+            return
+        self.put_on(self._adapter, self._parts)
+        if values is not None:
+            views = self._core.parameters()
+            self._beside = {name: views[name].copy() for name in self.learns_beside()}
+            for name, view in self.adapter_parameters().items():
+                if name in values:
+                    view[...] = values[name]
+                    self._core.set_trainable(name, name not in frozen)
 
     def _refuse_busy(self, method: str) -> None:
         refuse_in_training(self, f"Model.{method}")
@@ -126,15 +150,19 @@ class Adaptable:
             raise ValueError(f"Model.{method}: the model has no adapter; add_adapter or load_adapter first")
 
     def remove_adapter(self) -> None:
-        """Takes the adapter off: its matrices are gone, and the model is the base again, as trainable as it was before.
-        ValueError when there is none."""
+        """Takes the adapter off: its matrices are gone, and the model is the base again, as trainable as it was before;
+        a classifier's head has the numbers that it had before. ValueError when there is none."""
         with self.lock:
             self._require_adapter("remove_adapter")
             self._take_off()
 
-    def _take_off(self) -> None:
+    def _take_off(self, keep: bool = False) -> None:
+        """keep: what learned beside it stays as it is."""
         self._core.remove_adapter()
-        self._adapter, self._parts = None, ()
+        views = self._core.parameters()
+        for name, before in {} if keep else self._beside.items():
+            views[name][...] = before
+        self._adapter, self._parts, self._beside = None, (), {}
 
     def merge_adapter(self, *, limit: float = merge.LIMIT) -> merge.Merge:
         """Folds the adapter into the weights, summed in float64 and rounded once, and takes it off.
@@ -159,7 +187,7 @@ class Adaptable:
                         f"merge_adapter: nothing was merged: {done}, and the limit is {limit:g}; the sums are rounded "
                         f"to {self.dtype}, so open the base with dtype='float64', or give another limit"
                     )
-            self._take_off()
+            self._take_off(keep=True)
             return done
 
     def save_adapter(self, folder: str | os.PathLike[str]) -> None:
@@ -171,13 +199,29 @@ class Adaptable:
             kind_of(self._adapter).write(Path(folder), self)
 
     def load_adapter(self, folder: str | os.PathLike[str]) -> None:
-        """Puts on the adapter that :meth:`save_adapter` or peft wrote, trainable. A setting that is not supported:
-        ValueError naming it; tensors that are not of this base: CheckpointError. The model is then as it was."""
+        """Puts on the adapter that :meth:`save_adapter` or peft wrote, trainable. With the adapter of a classifier a
+        model without classes is given their head. A setting that is not supported: ValueError naming it; tensors that
+        are not of this base: CheckpointError. The model is then as it was."""
         with self.lock:
             self._refuse_busy("load_adapter")
-            found = kind_in(Path(folder)).read(Path(folder), self)
-            with self._putting_on(found.spec, found.parts):
-                self.fill_adapter(found.arrays)
+            with self._with_classes(read_labels(Path(folder))):
+                found = kind_in(Path(folder)).read(Path(folder), self)
+                with self._putting_on(found.spec, found.parts):
+                    self.fill_adapter(found.arrays)
+
+    @contextmanager
+    def _with_classes(self, labels: Sequence[str]) -> Iterator[None]:
+        """Gives a model without classes a head of these, whose values are still to come; an exception inside gives the
+        old head back."""
+        before, config = self.head(), self.config
+        if labels and not self.config.labels:
+            self.with_labels(labels)
+        try:
+            yield
+        except BaseException:
+            if config is not self.config:
+                self.take_back(before)
+            raise
 
     def adapt_as(self, found: Kept | Alone) -> None:
         """Puts on the adapter that a checkpoint, or a folder of its own, holds. ValueError where this is known to be
@@ -186,9 +230,10 @@ class Adaptable:
             return self.load_adapter(found.folder)
         with self.lock:
             self._refuse_busy("load_adapter")
-            found.check(Base.of(self), "from_pretrained")
-            with self._putting_on(found.spec, kind_of(found.spec).parts_of("from_pretrained", found.spec, self)):
-                self.fill_adapter(found.arrays)
+            with self._with_classes(found.labels):
+                found.check(Base.of(self), "from_pretrained")
+                with self._putting_on(found.spec, kind_of(found.spec).parts_of("from_pretrained", found.spec, self)):
+                    self.fill_adapter(found.arrays)
 
     def fill_adapter(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Copies values in, all or nothing. ValueError listing names or shapes that are not the adapter's."""

@@ -21,7 +21,8 @@ class Base(NamedTuple):
     @classmethod
     def of(cls, model: Any) -> Base:
         """That of ``model``, with or without its adapter."""
-        sha256 = fingerprint(model._core, [name for part in model.adapter_parts for name in part.parameters])
+        learned = [name for part in model.adapter_parts for name in part.parameters] + list(model.learns_beside())
+        sha256 = fingerprint(model._core, learned)
         return cls(model.folder, model.dtype, model.weights, sha256)
 
     @classmethod

@@ -40,12 +40,13 @@ def parts_again(spec: Any, parts: Any) -> list[Any]:
 
 
 class Kept(NamedTuple):
-    """arrays: by the names of parameters."""
+    """arrays: by the names of parameters. labels: of the head of classes that was trained with it."""
 
     spec: Any
     base: Base
     arrays: Mapping[str, np.ndarray]
     path: Path
+    labels: tuple[str, ...] = ()
 
     def place(self, checkpoint: Path, named: Any) -> Path:
         """The folder of the base: the one that was ``named``, or the one that the run recorded. FileNotFoundError when
@@ -81,6 +82,7 @@ def kept(checkpoint: Checkpoint) -> Kept | None:
         return None
     try:
         spec, base = spec_of(about), Base.from_dict(checkpoint.state.get(BASE))
+        labels = tuple(dict(checkpoint.state.get("config", {})).get("labels", ()))
     except (TypeError, ValueError, LookupError) as error:
         raise CheckpointError(checkpoint.path, f"state.json does not describe its adapter: {error}") from None
-    return Kept(spec, base, checkpoint.weights, checkpoint.path)
+    return Kept(spec, base, checkpoint.weights, checkpoint.path, labels)

@@ -86,10 +86,11 @@ class _LowRank(Kind):
         chosen = [each for each in every if each.name in names]
         transposed = naming(model.config, model.model_type)[0].transposed
         own = model.adapter_parameters()
-        peft.write(folder, model.adapter, every, chosen, own, base=model.folder, transposed=transposed)
+        about = {"base": model.folder, "transposed": transposed, "labels": model.config.labels}
+        peft.write(folder, model.adapter, every, chosen, own, **about)
 
     def read(self, folder: Path, model: Any) -> Found:
-        found = peft.read(folder, model.linears(), model.dtype)
+        found = peft.read(folder, model.linears(), model.dtype, model.learns_beside())
         return Found(found.spec, parts.parts_of(found.spec, found.chosen), found.arrays)
 
 
@@ -110,10 +111,12 @@ class _Modulated(Kind):
         modulated.first_values(parts, model._core.parameters(), seed)
 
     def write(self, folder: Path, model: Any) -> None:
-        modulated_folder.write(folder, model.adapter, model.adapter_parameters(), base=model.folder)
+        about = {"base": model.folder, "labels": model.config.labels}
+        modulated_folder.write(folder, model.adapter, model.adapter_parameters(), **about)
 
     def read(self, folder: Path, model: Any) -> Found:
-        found = modulated_folder.read(folder, model.config.n_layer, model.config.d_model, model.dtype)
+        config = model.config
+        found = modulated_folder.read(folder, config.n_layer, config.d_model, model.dtype, model.learns_beside())
         return Found(found.spec, self.parts_of("", found.spec, model), found.arrays)
 
 

@@ -3,7 +3,7 @@ of LoopOS. PEFT has no such adapter; its readers refuse the folder by its ``peft
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,18 +38,27 @@ def holds_one(folder: Path) -> bool:
     return isinstance(settings, dict) and settings.get("peft_type") == KIND
 
 
-def write(folder: Path, spec: Modulated, parameters: Mapping[str, np.ndarray], *, base: str | None) -> None:
+def write(
+    folder: Path,
+    spec: Modulated,
+    parameters: Mapping[str, np.ndarray],
+    *,
+    base: str | None,
+    labels: Sequence[str] = (),
+) -> None:
     """Both files together or none. parameters: of the adapter, by name. base: the folder of the model it stands on.
-    NonFiniteError for a number that is NaN or infinite."""
+    labels: of the head of classes, where that is among them. NonFiniteError for a number that is NaN or infinite."""
     refuse_nonfinite("save_adapter", parameters)
     settings = {"peft_type": KIND, "version": VERSION, "base_model_name_or_path": base, **spec.to_dict()}
-    files.write(folder, settings, {name: np.ascontiguousarray(view) for name, view in parameters.items()})
+    files.write(folder, settings, {name: np.ascontiguousarray(view) for name, view in parameters.items()}, labels)
 
 
-def read(folder: Path, n_layer: int, width: int, dtype: str) -> Read:
+def read(
+    folder: Path, n_layer: int, width: int, dtype: str, beside: Mapping[str, tuple[int, ...]] | None = None
+) -> Read:
     """The adapter in ``folder`` for a model of ``n_layer`` blocks of ``width`` channels, widened or rounded to
-    ``dtype``. FileNotFoundError where a file is missing; CheckpointError for one that is malformed or belongs to
-    another model."""
+    ``dtype``. beside: the shapes of what learns with it, by name. FileNotFoundError where a file is missing;
+    CheckpointError for one that is malformed or belongs to another model."""
     path, file = folder / SETTINGS, folder / WEIGHTS
     settings = files.read_settings(folder)
     if settings.get("version") != VERSION:
@@ -59,7 +68,7 @@ def read(folder: Path, n_layer: int, width: int, dtype: str) -> Read:
     except (TypeError, ValueError) as error:
         raise CheckpointError(path, str(error)) from None
     tensors = files.read_tensors(folder)
-    expected = _shapes(spec, n_layer, width)
+    expected = {**_shapes(spec, n_layer, width), **(beside or {})}
     got = {name: tensor.array.shape for name, tensor in tensors.items()}
     if wrong := sorted(name for name in {*expected, *got} if expected.get(name) != got.get(name)):
         first = wrong[0]

@@ -15,6 +15,7 @@ import numpy as np
 
 from loopos.checks import shown
 from loopos.errors import CheckpointError
+from loopos.hf.classes import SCORE
 from loopos.hf.folder import refuse_nonfinite
 from loopos.hf.linears import Linear
 from loopos.hf.tensors import NATIVE, cast
@@ -27,10 +28,11 @@ from .targets import names_of, spell
 
 PREFIX = "base_model.model."
 KINDS = {f"{A}.weight": A, f"{B}.weight": B, "lora_magnitude_vector": MAGNITUDE}
-_TASK = "CAUSAL_LM"
+_TASK, _CLASSES = "CAUSAL_LM", "SEQ_CLS"
+_HEADS = ("score", "classifier")  # what peft trains whole beside a classifier's adapter, by either name
 _NEUTRAL = {  # settings that would change the numbers: what they must be; other unknown ones must be empty
     "bias": ("none",),
-    "task_type": (_TASK,),
+    "task_type": (_TASK, _CLASSES),
     "init_lora_weights": (True, "gaussian", "orthogonal", "eva"),  # others (pissa, olora, ...) change the base as well
 }
 _WHY = {
@@ -56,8 +58,11 @@ class Read(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
-def read(folder: Path, linears: Sequence[Linear], dtype: str) -> Read:
-    """The adapter in ``folder``, for a model that has ``linears``; widened or rounded to ``dtype``.
+def read(
+    folder: Path, linears: Sequence[Linear], dtype: str, beside: Mapping[str, tuple[int, ...]] | None = None
+) -> Read:
+    """The adapter in ``folder``, for a model that has ``linears``; widened or rounded to ``dtype``. beside: the shapes
+    of what learns with it, by name.
 
     FileNotFoundError where a file is missing; ValueError naming a setting that is not supported; CheckpointError for a
     file that is malformed, and for tensors that do not fit the model."""
@@ -71,6 +76,7 @@ def read(folder: Path, linears: Sequence[Linear], dtype: str) -> Read:
     tensors = files.read_tensors(folder)
     by_module = {each.module: each for each in linears}
     found: dict[str, dict[str, np.ndarray]] = {}
+    arrays = _beside(file, tensors, beside or {}, dtype)
     strange, left_out = [], ""
     for name, tensor in tensors.items():
         module, kind = _split(name, by_module)
@@ -86,9 +92,10 @@ def read(folder: Path, linears: Sequence[Linear], dtype: str) -> Read:
             f"it holds {what}, and this model has the modules {', '.join(_short(linears))} of {len(linears)} matrices "
             f"such as {linears[0].module}: the adapter belongs to another base",
         )
+    if settings["task_type"] == _CLASSES and not beside:
+        raise ValueError(f"load_adapter: {path}: task_type {_CLASSES!r} is of a classifier, and it has no head of one")
     chosen = [each for each in linears if each.module in found]
     spec = _spec(path, settings, spell(linears, chosen), chosen, left_out)
-    arrays = {}
     for each in chosen:
         _check(file, each, found[each.module], spec)
         arrays |= {f"{each.name}.{kind}": _ours(each, kind, array) for kind, array in found[each.module].items()}
@@ -104,23 +111,25 @@ def write(
     *,
     base: str | None,
     transposed: bool,
+    labels: Sequence[str] = (),
 ) -> None:
     """Writes what peft opens on the base in transformers, both files together or none. parameters: of the adapter, by
-    name. base: where that base is. transposed: it stores its matrices so (GPT-2). NonFiniteError for a number that is
-    NaN or infinite."""
+    name. base: where that base is. transposed: it stores its matrices so (GPT-2). labels: of a classifier, whose head
+    is among ``parameters``. NonFiniteError for a number that is NaN or infinite."""
     names = {
         f"{each.name}.{kind}": f"{PREFIX}{each.module}.{theirs}" for each in chosen for theirs, kind in KINDS.items()
     }
     own = {name: parameters[name] for name in names if name in parameters}
-    refuse_nonfinite("save_adapter", own)
+    head = {f"{PREFIX}{SCORE}": np.asarray(parameters[SCORE])} if labels else {}
+    refuse_nonfinite("save_adapter", own | head)
     of = {each.name: each for each in chosen}
-    tensors = {}
+    tensors = head
     for name, array in own.items():
         linear, _, kind = name.rpartition(".")
         tensors[names[name]] = np.asarray(array) if kind == A else of[linear].to_file(array)
     settings = {
         "peft_type": "LORA",
-        "task_type": _TASK,
+        "task_type": _CLASSES if labels else _TASK,
         "base_model_name_or_path": base,
         "inference_mode": True,
         "r": spec.rank,
@@ -132,11 +141,11 @@ def write(
         "fan_in_fan_out": transposed,
         "bias": "none",
         "init_lora_weights": True,
-        "modules_to_save": None,
+        "modules_to_save": list(_HEADS) if labels else None,
         "rank_pattern": dict(spec.rank_pattern),
         "alpha_pattern": {key: _whole(alpha) for key, alpha in spec.alpha_pattern.items()},
     }
-    files.write(folder, settings, tensors)
+    files.write(folder, settings, tensors, labels)
 
 
 def _whole(alpha: float) -> float:
@@ -155,13 +164,34 @@ def _settings(path: Path, given: Any) -> dict[str, Any]:
     taken = {"r": 8, "lora_alpha": 8, "lora_dropout": 0.0, "use_rslora": False, "use_dora": False}
     taken |= dict.fromkeys(patterns.NAMES)
     taken = {key: left.pop(key, default) for key, default in taken.items()}
+    whole = left.get("modules_to_save")
+    if isinstance(whole, list) and set(map(str, whole)) <= set(_HEADS):  # whether it is there the tensors tell
+        del left["modules_to_save"]
     for key, value in left.items():
         if key in _HARMLESS or value in (None, False) or value in ({}, [], "") or value in _NEUTRAL.get(key, ()):
             continue
         wanted = " or ".join(map(repr, _NEUTRAL.get(key, (None,))))
         why = f" ({_WHY[key]})" if key in _WHY else ""
         raise ValueError(f"load_adapter: {path}: {key} {shown(value)} is not supported; it must be {wanted}{why}")
-    return taken
+    return taken | {"task_type": given.get("task_type")}
+
+
+def _beside(
+    file: Path, tensors: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], dtype: str
+) -> dict[str, np.ndarray]:
+    """Takes what learned with the adapter out of ``tensors``. CheckpointError where it is missing or has other
+    shapes."""
+    arrays = {}
+    for name, shape in shapes.items():
+        spelt = [each for each in tensors if each.removeprefix(PREFIX).replace(".modules_to_save", "") == name]
+        if not spelt or tensors[spelt[0]].array.shape != shape:
+            got = tensors[spelt[0]].array.shape if spelt else "none"
+            raise CheckpointError(
+                file,
+                f"this model's head of classes is {name} {shape}, and the adapter has {got}: it is of another model",
+            )
+        arrays[name] = _numbers(file, spelt[0], tensors.pop(spelt[0]), dtype)
+    return arrays
 
 
 def _spec(path: Path, settings: Mapping[str, Any], targets: Any, chosen: Sequence[Linear], left_out: str) -> LoRA:

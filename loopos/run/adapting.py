@@ -39,9 +39,9 @@ def put_on(model: Any, adapter: Any, seed: int, undo: ExitStack) -> None:
 def give_classes(model: Any, labels: tuple[str, ...], seed: int, undo: ExitStack) -> None:
     """Gives the model a head of these classes, unless it has one of them; ``undo`` gives the old head back."""
     if labels != model.config.labels:
-        before = model.config, model._core
+        before = model.head()
         model.with_labels(labels, seed=seed)
-        undo.callback(model.take_back, *before)
+        undo.callback(model.take_back, before)
 
 
 def base_of(model: Any, needed: bool) -> Base | None:

@@ -296,13 +296,3 @@ def check_teacher(teacher: Any, settings: TrainSettings, known: type) -> None:
         raise TypeError(f"train: teacher must be 'self' or a Model, got {checks.shown(teacher)}")
     if settings.task == "classify":
         raise ValueError("train: teacher is for distillation and task='dpo', got task='classify'")
-
-
-def refuse_adapted_classes(adapter: Any) -> None:
-    """ValueError for a classifier with an adapter: what is kept of such a run is the adapter alone."""
-    if adapter is not None:
-        raise ValueError(
-            "train: task='classify' trains a new head, and of a run with an adapter the adapter alone is kept, so the "
-            "two do not go together; take the adapter off, with remove_adapter() or merge_adapter(), and freeze what "
-            "is to stay"
-        )

@@ -19,7 +19,7 @@ from loopos.data.sources import open_sources
 from loopos.errors import NonFiniteError
 from loopos.model import Model
 from loopos.run.adapting import adapter_of, give_classes, put_on
-from loopos.run.objectives import ANOTHER, check_teacher, refuse_adapted_classes
+from loopos.run.objectives import ANOTHER, check_teacher
 from loopos.run.settings import TrainSettings
 from loopos.threads import threads as using_threads
 from loopos.training import default_settings, train
@@ -173,7 +173,6 @@ def _examine(
             **settings.reading(),
         )
         if labels := getattr(sources.train, "labels", ()):
-            refuse_adapted_classes(model.adapter)
             give_classes(model, labels, settings.seed, undo)
             config = model.config
         plan = Plan(original, config, sources, settings, given.get("eval_data") is data)

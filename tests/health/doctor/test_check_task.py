@@ -170,8 +170,6 @@ def test_what_cannot_be_asked_is_refused(model, text):
         loopos.doctor(model, text, teacher=3)
     with pytest.raises(ValueError, match="teacher='self' is the model without its adapter, and it has none"):
         loopos.doctor(model, text, teacher="self")
-    with pytest.raises(ValueError, match="task='classify' trains a new head"):
-        loopos.doctor(model, TEXTS, task="classify", adapter=loopos.LoRA(rank=2))
 
     class Foreign:
         def parameters(self):
@@ -184,3 +182,10 @@ def test_what_cannot_be_asked_is_refused(model, text):
 
     with pytest.raises(TypeError, match="are for a loopos"):
         loopos.doctor(Foreign(), text, task="dpo")
+
+
+def test_a_classifier_with_an_adapter_is_examined_and_left_as_it_was(model):
+    report = loopos.doctor(model, TEXTS, task="classify", adapter=loopos.LoRA(rank=2), quick=True)
+    assert report.ok, report
+    assert model.config.labels == ()
+    assert model.adapter is None
