@@ -27,14 +27,8 @@ py::tuple names_of(const Table& table) {
   return py::tuple(names);
 }
 
-}  // namespace
-
-GptConfig config_from(const py::dict& d) {
+void read_blocks(const py::dict& d, BlocksConfig& c) {
   const auto number = [&](const char* key) { return d[key].cast<Index>(); };
-  GptConfig c{};
-  c.vocab_size = number("vocab_size");
-  c.num_labels = number("num_labels");
-  c.context_length = number("context_length");
   c.n_head = number("n_head");
   c.n_kv_head = number("n_kv_head");
   c.d_model = number("d_model");
@@ -47,7 +41,6 @@ GptConfig config_from(const py::dict& d) {
   }
   c.norm = choice("norm", d["norm"].cast<std::string>(), kNorms);
   c.activation = feed_forward_activation(d["activation"].cast<std::string>());
-  c.rope = choice("position", d["position"].cast<std::string>(), kPositions).rope;
   c.placement = choice("norm_placement", d["norm_placement"].cast<std::string>(), kNormPlacements);
   c.qk_norm = choice("qk_norm", d["qk_norm"].cast<std::string>(), kQkNorms).kind;
   const auto biases = choice("attention_bias", d["attention_bias"].cast<std::string>(), kAttentionBiases);
@@ -57,12 +50,36 @@ GptConfig config_from(const py::dict& d) {
   c.norm_unit_offset = d["norm_unit_offset"].cast<bool>();
   c.parallel_residual = d["parallel_residual"].cast<bool>();
   c.bias = d["bias"].cast<bool>();
-  c.tie_embeddings = d["tie_embeddings"].cast<bool>();
   c.dropout = d["dropout"].cast<double>();
   c.norm_eps = d["norm_eps"].cast<double>();
-  c.embedding_scale = d["embedding_scale"].cast<double>();
   c.attention_scale = d["attention_scale"].cast<double>();
+}
+
+}  // namespace
+
+ImageConfig image_config_from(const py::dict& d) {
+  const auto number = [&](const char* key) { return d[key].cast<Index>(); };
+  ImageConfig c{};
+  read_blocks(d["blocks"].cast<py::dict>(), c);
+  c.grid = {number("height"), number("width"), number("channels"), number("patch_size"), number("class_token")};
+  c.num_classes = number("num_classes");
+  c.pools_patches = d["pools_patches"].cast<bool>();
+  c.decoder_width = number("decoder_width");
+  return c;
+}
+
+GptConfig config_from(const py::dict& d) {
+  const auto number = [&](const char* key) { return d[key].cast<Index>(); };
+  GptConfig c{};
+  read_blocks(d, c);
+  c.vocab_size = number("vocab_size");
+  c.num_labels = number("num_labels");
+  c.context_length = number("context_length");
+  c.rope = choice("position", d["position"].cast<std::string>(), kPositions).rope;
+  c.tie_embeddings = d["tie_embeddings"].cast<bool>();
+  c.embedding_scale = d["embedding_scale"].cast<double>();
   if (const py::object weights = d["weights"]; !weights.is_none()) c.weights = storage_of(weights.cast<std::string>());
+  if (d.contains("pictures")) c.pictures = image_config_from(d["pictures"].cast<py::dict>());
   return c;
 }
 

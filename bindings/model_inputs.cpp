@@ -1,5 +1,8 @@
 #include "model_inputs.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "ops/embedding.h"
 
 namespace loopos::bind {
@@ -13,17 +16,19 @@ Array<std::int64_t> checked_ids(const char* function, const py::object& ids, con
   return in;
 }
 
-Array<std::int64_t> checked_targets(const char* function, const py::object& targets, const Shape& shape,
-                                    const GptConfig& config, Index ignore_index) {
+Array<std::int64_t> checked_targets(const char* function, const py::object& targets, const Shape& shape, Index outputs,
+                                    Index ignore_index) {
   auto labels = integers(function, "targets", targets);
   require(labels.shape == shape, function, ": targets must have the shape of ids ", text(shape), ", got ",
           text(labels.shape));
-  check_targets(function, labels.data, labels.size(), config.outputs(), ignore_index);
+  check_targets(function, labels.data, labels.size(), outputs, ignore_index);
   return labels;
 }
 
-Array<std::int64_t> checked_documents(const char* function, const py::object& documents, const Shape& shape) {
+Array<std::int64_t> checked_documents(const char* function, const py::object& documents, const Shape& shape,
+                                      const GptConfig& config) {
   if (documents.is_none()) return {};
+  require(!config.pictures, function, ": documents that share a row have no picture of their own; give each a row");
   auto own = integers(function, "documents", documents);
   require(own.shape == shape, function, ": documents must have the shape of ids ", text(shape), ", got ",
           text(own.shape));
@@ -34,6 +39,21 @@ Array<std::int64_t> checked_documents(const char* function, const py::object& do
             " after ", own.data[at - 1], " at [", at / time, ", ", at % time, "]");
   return own;
 }
+
+template <class T>
+Array<T> checked_images(const char* function, const py::object& images, Index batch, const PatchGrid& grid) {
+  auto in = input<T>(function, "images", images, 4);
+  const Shape wanted{batch < 0 ? in.shape[0] : batch, grid.height, grid.width, grid.channels};
+  require(in.shape == wanted, function, ": images must have shape (B, height, width, channels) = ", text(wanted),
+          ", got ", text(in.shape));
+  const T* bad = std::find_if_not(in.data, in.data + in.size(), [](T x) { return std::isfinite(x); });
+  const Index at = bad - in.data, size = grid.image_size(), line = grid.width * grid.channels;
+  require(at == in.size(), function, ": images must be finite, got ", at < in.size() ? *bad : T(0), " at [", at / size,
+          ", ", at % size / line, ", ", at % line / grid.channels, ", ", at % grid.channels, "]");
+  return in;
+}
+template Array<float> checked_images(const char*, const py::object&, Index, const PatchGrid&);
+template Array<double> checked_images(const char*, const py::object&, Index, const PatchGrid&);
 
 Array<std::int64_t> checked_padding(const char* function, const py::object& padding, Index batch, Index length) {
   if (padding.is_none()) return {};

@@ -28,11 +28,11 @@ class Objective {
   }
 
   /// Without the interpreter's lock.
-  LossSum accumulate(Gpt<T>& gpt, const Pass& pass, const Index* ids, const Index* targets,
+  LossSum accumulate(Gpt<T>& gpt, const Pass& pass, const Inputs<T>& in, const Index* targets,
                      const CrossEntropyOptions& options, double scale, bool add) {
-    if (!fn_) return gpt.accumulate(pass, ids, targets, options, scale, add, taught_ ? &teaching_ : nullptr);
+    if (!fn_) return gpt.accumulate(pass, in, targets, options, scale, add, taught_ ? &teaching_ : nullptr);
     between_.compute = [&] { return call(gpt); };
-    LossSum result = gpt.accumulate_with(pass, ids, targets, options, add, between_);
+    LossSum result = gpt.accumulate_with(pass, in, targets, options, add, between_);
     result.sum = loss_;
     return result;
   }
@@ -61,6 +61,8 @@ class Objective {
               other.d_model, " does not fit a student of ", config.d_model);
     }
     if (all) {
+      require(!config.pictures, "Model: the blocks of a captioner have rows of pictures too, so ", name,
+              " of all of them has no teacher; compare the last hidden states");
       require(name != "kl" && layers == static_cast<Index>(config.layers.size()), "Model: ", name, " of all ", layers,
               " blocks of a teacher does not fit a student of ", config.layers.size());
       teaching_.streams = layers - 1;

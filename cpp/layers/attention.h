@@ -75,6 +75,7 @@ class Attention {
   /// Numbers of one token in the cache: its keys, or its values.
   Index cache_width() const { return config_.kv_heads * config_.head_width; }
   void plan_cache(KeyValueCache<T> cache) { cache_ = cache; }
+  const KeyValueCache<T>& cache() const { return cache_; }
 
   void forward(const Pass& pass, const T* x, const T* residual, T* out) {
     T *qkv = qkv_.at(pass), *y = y_.at(pass);

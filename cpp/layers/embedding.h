@@ -11,12 +11,17 @@ template <class T>
 class Embedding {
  public:
   Embedding() = default;
-  /// positions: rows of the position table, 0 for none.
-  Embedding(ParameterSet<T>& set, Index dropout_site, Index vocab, Index width, Index positions, double scale,
-            double std)
-      : dropout_site_(dropout_site), vocab_(vocab), count_(positions), width_(width), scale_(scale) {
-    tokens_ = Weight<T>(set, "tok_embed.weight", vocab, width, std, Index{-1}, WeightUse::table);
-    if (positions) positions_ = set.add("pos_embed.weight", {positions, width}, 0, std);
+  /// prefix: of the names. positions: rows of the position table, 0 for none.
+  Embedding(ParameterSet<T>& set, const std::string& prefix, Index dropout_site, Index vocab, Index width,
+            Index positions, double scale, double std)
+      : site_{prefix + "embed", -1},
+        dropout_site_(dropout_site),
+        vocab_(vocab),
+        count_(positions),
+        width_(width),
+        scale_(scale) {
+    tokens_ = Weight<T>(set, prefix + "tok_embed.weight", vocab, width, std, Index{-1}, WeightUse::table);
+    if (positions) positions_ = set.add(prefix + "pos_embed.weight", {positions, width}, 0, std);
   }
 
   const Weight<T>& tokens() const { return tokens_; }

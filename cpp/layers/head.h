@@ -1,13 +1,15 @@
-// The language-model head: logits = x Wᵀ (W tied to the token embedding, or its own), and its loss, fused over tiles of
+// The head: logits = x Wᵀ + b (W tied to the token embedding, or its own; most have no b), and its loss, fused over tiles of
 // rows so that (N, V) logits need not exist in training, neither its own nor a teacher's.
 #pragma once
 
 #include <algorithm>
+#include <string>
 #include <vector>
 
 #include "layers/projection.h"
 #include "layers/teaching.h"
 #include "ops/add.h"
+#include "ops/column_sums.h"
 #include "ops/cross_entropy.h"
 
 namespace loopos {
@@ -22,13 +24,16 @@ class Head {
  public:
   using Of = typename Between<T>::Of;
   Head() = default;
-  /// Its weight is another's, or its own, of this name.
+  /// Its weight is another's, or its own, with a bias or without, of this name.
   Head(const Weight<T>& tied, Index vocab, Index width) : vocab_(vocab), width_(width), weight_(tied) {}
-  Head(ParameterSet<T>& set, const char* name, Index vocab, Index width, double std, WeightUse use)
-      : vocab_(vocab), width_(width), weight_(set, name, vocab, width, std, Index{-1}, use) {}
+  Head(ParameterSet<T>& set, const std::string& name, Index vocab, Index width, double std, WeightUse use,
+       bool bias = false)
+      : vocab_(vocab), width_(width), weight_(set, name + ".weight", vocab, width, std, Index{-1}, use) {
+    if (bias) bias_ = set.add(name + ".bias", {vocab}, 0, 0);
+  }
 
   const Weight<T>& weight() const { return weight_; }
-  bool trains() const { return weight_.trains(); }
+  bool trains() const { return weight_.trains() || (bias_ && bias_->trainable); }
   Index size() const { return weight_.size(); }
   void visit_weights(const WeightVisitor<T>& visitor) { weight_.visit(visitor); }
 
@@ -55,7 +60,7 @@ class Head {
 
   /// logits (rows, V).
   void forward(const Pass& pass, const T* x, T* logits) {
-    weight_.forward(pass, x, nullptr, pass.rows(), logits, nullptr);
+    weight_.forward(pass, x, bias(), pass.rows(), logits, nullptr);
   }
   /// Targets (rows); total() gives their sum. With dx: also the gradient of the losses, each times its scale, by x
   /// (overwritten). Where one tile holds the whole batch, as it must for a part, parameter_gradients is to follow; else
@@ -79,7 +84,7 @@ class Head {
       if (pass.scored) {
         differentiate(pass, targets + first, how, tile);
         weight_.backward(pass, tile.logits, tile.rows, dx + first * width_);
-        if (!keep && trains()) weight_.gradient(tile.logits, x + first * width_, tile.rows);
+        if (!keep) gradients(tile.logits, x + first * width_, tile.rows);
         see_dx(pass, tile.logits, tile, dx);
       }
       if (how.teaching && !how.teaching->head)
@@ -117,10 +122,15 @@ class Head {
     if (!trains() || !(given || pass.scored)) return;
     const bool kept = given || one_tile(pass.rows());  // else the gradients of the logits are no longer there
     const T* dlogits = given ? pass.of_batch(given_, vocab_) : logits_;
-    if (kept) weight_.gradient(dlogits, x, pass.rows());
-    pass.see_gradient("linear", weight_.parameter(), [&](Operands& o) {
-      if (kept) linear_weight_gradient_operands(o, dlogits, x, pass.rows(), width_, vocab_);
-    });
+    if (kept) gradients(dlogits, x, pass.rows());
+    if (weight_.trains())
+      pass.see_gradient("linear", weight_.parameter(), [&](Operands& o) {
+        if (kept) linear_weight_gradient_operands(o, dlogits, x, pass.rows(), width_, vocab_);
+      });
+    if (bias_ && bias_->trainable)
+      pass.see_gradient("linear", *bias_, [&](Operands& o) {
+        if (kept) column_sums_operands(o, dlogits, pass.rows(), vocab_);
+      });
   }
 
   /// Of the last loss() of a batch, row by row; 0 where the target does not count.
@@ -151,9 +161,9 @@ class Head {
     double* losses = losses_.data() + tile.at;
     const Teaching<T>* teaching = how.teaching;
     if (pass.scored) {
-      weight_.forward(pass, x, nullptr, tile.rows, tile.logits, nullptr);
+      weight_.forward(pass, x, bias(), tile.rows, tile.logits, nullptr);
       see(pass, "forward", "linear", "logits", tile.logits, tile,
-          [&](Operands& o) { weight_.operands(o, x - tile.first * width_, nullptr); });
+          [&](Operands& o) { weight_.operands(o, x - tile.first * width_, bias()); });
     }
     if (how.cross_entropy() > 0) {
       cross_entropy_forward(tile.logits, targets, tile.rows, vocab_, how.options, losses, tile.lse);
@@ -245,8 +255,16 @@ class Head {
         tile.rows * width_);
   }
 
+  const T* bias() const { return bias_ ? bias_->value : nullptr; }
+  /// Adds to the gradients of weight and bias what these rows give.
+  void gradients(const T* dlogits, const T* x, Index rows) {
+    if (weight_.trains()) weight_.gradient(dlogits, x, rows);
+    if (bias_ && bias_->trainable) add_column_sums(dlogits, rows, vocab_, vocab_, bias_->sum());
+  }
+
   Index vocab_ = 0, width_ = 0;
   Weight<T> weight_;
+  Parameter<T>* bias_ = nullptr;
   T *logits_ = nullptr, *teacher_ = nullptr;
   const T* given_ = nullptr;  // the gradient of a loss that was worked out elsewhere, and by what
   Of given_of_ = Of::hidden;

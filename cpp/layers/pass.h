@@ -23,6 +23,7 @@ struct Pass {
   Index before = 0;     // sequences of the batch that earlier passes took, where it is cut into several
   bool packed = false;  // the weights are packed
   Index start = 0;      // position of the first token: > 0 when generation continues from its cache
+  Index prefix = 0;     // rows that stand before the tokens of each sequence; `time` counts them, too
   Index cached = 0;     // time axis of the key/value cache; 0: none
   /// (B, T) of the whole batch, never falling along a row: a token sees those of its own number alone, and positions
   /// begin again with each. Null: a sequence is one document.
@@ -46,6 +47,15 @@ struct Pass {
     return result;
   }
   Index rows() const { return batch * time; }
+  /// The same of the tokens alone, the first of which has position 0: behind `before` rows, if not those of this pass.
+  Pass of_tokens(Index before) const {
+    Pass result = *this;
+    result.time -= prefix;
+    result.prefix = 0;
+    if (positions.data) result.positions.data += prefix;
+    result.positions.origin = before;
+    return result;
+  }
   bool looking() const { return probe && probe->looking(); }
   /// For a trace: rows x of `width` numbers, which are about to be written over. Nothing where x is null or none looks.
   template <class T>
@@ -76,6 +86,11 @@ struct Pass {
   template <class T>
   T* of_batch(T* all, Index width) const {
     return all ? all + rows_before() * width : nullptr;
+  }
+  /// Where the pictures of this part begin among those of all of that batch, of `size` numbers each.
+  template <class T>
+  const T* of_images(const T* all, Index size) const {
+    return all + (before + first) * size;
   }
   /// Elements of such an array before this part: where its dropout stream goes on.
   std::uint64_t elements_before(Index width) const { return static_cast<std::uint64_t>(rows_before() * width); }

@@ -7,12 +7,12 @@
 namespace loopos {
 
 template <class T>
-Stack<T>::Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index width, Index first_dropout_site,
-                const std::vector<BlockConfig>& blocks)
+Stack<T>::Stack(ParameterSet<T>& set, const std::string& prefix, StackEnds<T>& ends, Index width,
+                Index first_dropout_site, const std::vector<BlockConfig>& blocks)
     : set_(set), ends_(ends), width_(width) {
   Index i = 0;
   for (const auto& config : blocks) {
-    blocks_.emplace_back(set, Site{"blocks." + std::to_string(i), i},
+    blocks_.emplace_back(set, Site{prefix + "blocks." + std::to_string(i), i},
                          first_dropout_site + i * BlockConfig::kDropoutSites, config);
     ++i;
   }
@@ -79,6 +79,7 @@ typename Stack<T>::Plan Stack<T>::plan_of(const Pass& pass, bool training) {
   Plan plan;
   plan.batch = pass.batch;
   plan.time = pass.time;
+  plan.prefix = pass.prefix;
   plan.part = sequences_per_part(pass);
   plan.selection = set_.selection();
   plan.training = training;
@@ -308,6 +309,22 @@ void Stack<T>::plan_cache(Index batch, Index length, Index kept, Index kept_leng
       std::copy_n(from + row * kept_length * width, kept * width, next + row * length * width);
     from += 2 * batch * kept_length * width;
     next += 2 * size;
+  }
+}
+
+template <class T>
+void Stack<T>::reorder_cache(const std::vector<Index>& from, Index length, Index used) {
+  std::vector<T> before;
+  for (auto& block : blocks_) {
+    const KeyValueCache<T> cache = block.attention().cache();
+    const Index row = length * block.attention().cache_width(), count = used * block.attention().cache_width();
+    for (T* rows : {cache.keys, cache.values}) {
+      before.resize(from.size() * static_cast<std::size_t>(count));
+      for (std::size_t b = 0; b < from.size(); ++b)
+        std::copy_n(rows + from[b] * row, count, before.data() + static_cast<Index>(b) * count);
+      for (std::size_t b = 0; b < from.size(); ++b)
+        std::copy_n(before.data() + static_cast<Index>(b) * count, count, rows + static_cast<Index>(b) * row);
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 // Backward ends below the lowest block with a trainable parameter; blocks below it keep nothing.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <string>
 
@@ -34,10 +35,13 @@ class StackEnds {
 template <class T>
 class Stack {
  public:
-  /// blocks: one for each, all of this width.
-  Stack(ParameterSet<T>& set, StackEnds<T>& ends, Index width, Index first_dropout_site,
+  /// prefix: of the names. blocks: one for each, all of this width.
+  Stack(ParameterSet<T>& set, const std::string& prefix, StackEnds<T>& ends, Index width, Index first_dropout_site,
         const std::vector<BlockConfig>& blocks);
 
+  bool trains() const {
+    return std::any_of(blocks_.begin(), blocks_.end(), [](const Block<T>& block) { return block.trains(); });
+  }
   void visit_projections(const SlotVisitor<T>& visitor) {
     for (auto& block : blocks_) block.visit_projections(visitor);
   }
@@ -54,11 +58,8 @@ class Stack {
       if (auto* modulation = block.modulation()) modulation->enable(on);
   }
 
-  /// Calls body(group) for passes of their own over groups of the batch's sequences, in their order: as few groups as
-  /// keep what a pass holds within a fixed number of bytes. One where all fits, for a trace, and in parts.
-  template <class Body>
-  void each_group(const Pass& batch, bool training, Body&& body);
-  /// Sequences of each group; the last one may have fewer.
+  /// Sequences at once of a batch that goes in groups, one after another (each_group): as few groups as keep what a pass
+  /// holds within a fixed number of bytes. One where all fits, for a trace, and in parts.
   Index group_size(const Pass& batch, bool training);
   /// Plans for a pass over the whole batch; nothing is done where the last plan fits.
   void prepare(const Pass& whole, bool training);
@@ -96,15 +97,17 @@ class Stack {
   /// Memory for keys and values of `length` positions in every block. The first `kept` of them are those of the last
   /// plan, which was for the same batch and `kept_length` positions.
   void plan_cache(Index batch, Index length, Index kept = 0, Index kept_length = 0);
+  /// Row b of that cache becomes what row from[b] was, as far as its first `used` positions go.
+  void reorder_cache(const std::vector<Index>& from, Index length, Index used);
 
  private:
   struct Plan {
-    Index batch = -1, time = -1, part = 0, lowest = 0, repeated = 0, selection = 0;
+    Index batch = -1, time = -1, prefix = 0, part = 0, lowest = 0, repeated = 0, selection = 0;
     bool training = false, dropout = false, probed = false, scored = false, compared = false;
     bool operator==(const Plan& o) const {
-      return batch == o.batch && time == o.time && part == o.part && lowest == o.lowest && repeated == o.repeated &&
-             selection == o.selection && training == o.training && dropout == o.dropout && probed == o.probed &&
-             scored == o.scored && compared == o.compared;
+      return batch == o.batch && time == o.time && prefix == o.prefix && part == o.part && lowest == o.lowest &&
+             repeated == o.repeated && selection == o.selection && training == o.training && dropout == o.dropout &&
+             probed == o.probed && scored == o.scored && compared == o.compared;
     }
   };
   struct Packing {  // columns of one packed weight, the work of one task
@@ -153,10 +156,10 @@ class Stack {
   Buffer<T> cache_;
 };
 
-template <class T>
+/// Calls body(group) for passes of their own over groups of `size` of the batch's sequences, in their order; the last one
+/// may have fewer.
 template <class Body>
-void Stack<T>::each_group(const Pass& batch, bool training, Body&& body) {
-  const Index size = group_size(batch, training);
+void each_group(const Pass& batch, Index size, Body&& body) {
   for (Index begin = 0; begin == 0 || begin < batch.batch; begin += size)
     body(batch.group(begin, std::min(size, batch.batch - begin)));
 }

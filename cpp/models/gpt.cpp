@@ -1,20 +1,31 @@
 #include "models/gpt.h"
 
-#include <algorithm>
-#include <cmath>
+#include "models/gradients.h"
 
 namespace loopos {
 namespace {
 
-constexpr Index kFirstBlockSite = 1;            // of dropout; the embedding has site 0
-constexpr const char* kScore = "score.weight";  // of a classifier's head
+constexpr Index kFirstBlockSite = 1;      // of dropout; the embedding has site 0
+constexpr Index kPicturesSite = 1 << 20;  // behind those of all blocks
+constexpr const char* kScore = "score";   // of a classifier's head
 
 template <class T>
-Head<T> make_head(ParameterSet<T>& set, const Weight<T>& tokens, const GptConfig& c) {
+Head<T> make_head(ParameterSet<T>& set, const std::string& prefix, const Weight<T>& tokens, const GptConfig& c) {
   const bool classifies = c.num_labels > 0;  // such a head is new, and learns whatever the rest is stored as
   if (c.tie_embeddings && !classifies) return {tokens, c.vocab_size, c.d_model};
-  return {set,  classifies ? kScore : "lm_head.weight",           c.outputs(), c.d_model,
+  return {set,  prefix + (classifies ? kScore : "lm_head"),       c.outputs(), c.d_model,
           kStd, classifies ? WeightUse::learns : WeightUse::table};
+}
+
+std::string prefix_of(const GptConfig& c) {
+  return c.pictures ? "decoder." : "";
+}
+
+Visibility visibility_of(const GptConfig& c) {
+  Visibility visibility;
+  visibility.causal = true;
+  visibility.prefix = c.prefix();
+  return visibility;
 }
 
 }  // namespace
@@ -23,10 +34,12 @@ template <class T>
 Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
     : config_(c),
       set_(c.weights),
-      embedding_(set_, 0, c.vocab_size, c.d_model, c.rope ? 0 : c.context_length, c.embedding_scale, kStd),
-      stack_(set_, *this, c.d_model, kFirstBlockSite, block_configs(c)),
-      norm_(set_, {"final_norm", -1}, c.d_model, norm_config(c)),
-      head_(make_head(set_, embedding_.tokens(), c)),
+      pictures_(c.pictures ? std::make_unique<ImageEncoder<T>>(set_, "encoder.", kPicturesSite, *c.pictures) : nullptr),
+      embedding_(set_, prefix_of(c), 0, c.vocab_size, c.d_model, c.rope ? 0 : c.context_length, c.embedding_scale,
+                 kStd),
+      stack_(set_, prefix_of(c), *this, c.d_model, kFirstBlockSite, block_configs(c, visibility_of(c))),
+      norm_(set_, {prefix_of(c) + "final_norm", -1}, c.d_model, norm_config(c)),
+      head_(make_head(set_, prefix_of(c), embedding_.tokens(), c)),
       adapter_(set_, stack_, kFirstBlockSite + static_cast<Index>(c.layers.size()) * BlockConfig::kDropoutSites),
       streams_(c.d_model) {
   set_.allocate(seed);
@@ -39,12 +52,17 @@ Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
 /// a block.
 template <class T>
 template <class Then, class Seen>
-void Gpt<T>::run_forward(const Pass& whole, bool training, const Index* ids, Then&& then, const Seen& seen) {
+void Gpt<T>::run_forward(const Pass& whole, bool training, const Inputs<T>& in, Then&& then, const Seen& seen) {
+  if (whole.prefix > 0) pictures_->encode(whole, training && pictures_train(), in.images);
   stack_.prepare(whole, training);
   stack_.each_part(whole, [&](const Pass& pass) {
-    embedding_.forward(pass, pass.of_batch(ids, 1), stack_.input(pass));
+    const Pass tokens = tokens_of(pass);
+    T* text = pictures_ ? text_.at(tokens) : stack_.input(pass);
+    embedding_.forward(tokens, tokens.of_batch(in.ids, 1), text);
+    if (pictures_) prepend_forward<T>(pictures_->output(pass), text, prepended(pass), stack_.input(pass));
     stack_.forward(pass, [&](Index block, const T* x) { seen(pass, block, x); });
-    norm_.forward(pass, stack_.output(pass), normed_.at(pass));
+    if (pictures_) prepend_backward<T>(stack_.output(pass), prepended(pass), nullptr, text);
+    norm_.forward(tokens, last(pass), normed_.at(tokens));
     then(pass);
   });
 }
@@ -54,38 +72,49 @@ template <class T>
 template <class Join>
 void Gpt<T>::run_backward(const Pass& pass, const Join& join) {
   stack_.due([&] { head_gradients(pass); });
-  norm_.backward(pass, stack_.output(pass), dnormed_.at(pass), nullptr, stack_.doutput(pass));
+  const Pass tokens = tokens_of(pass);
+  T* dlast = pictures_ ? dtext_.at(tokens) : stack_.doutput(pass);
+  norm_.backward(tokens, last(pass), dnormed_.at(tokens), nullptr, dlast);
   stack_.due([&] { norm_gradients(pass); });
+  if (pictures_) prepend_forward<T>(nullptr, dlast, prepended(pass), stack_.doutput(pass));
   stack_.backward(pass, join);
 }
 
 template <class T>
-void Gpt<T>::finish_gradients(const Pass& whole, const Index* ids) {
+void Gpt<T>::finish_gradients(const Pass& whole, const Inputs<T>& in) {
   stack_.finish_gradients(whole);
-  embedding_.parameter_gradients(stack_.placed(whole), whole.of_batch(ids, 1), stack_.dinput(whole));
+  const Pass tokens = tokens_of(stack_.placed(whole));
+  T* dtext = pictures_ ? dtext_.at(tokens) : stack_.dinput(whole);
+  T* drows = pictures_train() ? pictures_->doutput(whole) : nullptr;
+  if (pictures_) prepend_backward(stack_.dinput(whole), prepended(whole), drows, dtext);
+  embedding_.parameter_gradients(tokens, tokens.of_batch(in.ids, 1), dtext);
+  if (drows) pictures_->backward(whole);
 }
 
 template <class T>
 void Gpt<T>::plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work) {
-  norm_.plan(arena, pass);
-  normed_ = keep == Keep::costly ? work.normed : take_rows(arena, pass, config_.d_model);
-  head_.plan(arena, pass);
+  const Pass tokens = tokens_of(pass);
+  if (pictures_) text_ = take_rows(arena, tokens, config_.d_model);
+  norm_.plan(arena, tokens);
+  normed_ = keep == Keep::costly ? work.normed : take_rows(arena, tokens, config_.d_model);
+  head_.plan(arena, tokens);
 }
 
 template <class T>
 void Gpt<T>::plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T>& work) {
   dnormed_ = work.dnormed;
-  norm_.plan_gradients(arena, pass, work);
+  if (pictures_) dtext_ = take_rows(arena, tokens_of(pass), config_.d_model);
+  norm_.plan_gradients(arena, tokens_of(pass), work);
 }
 
 template <class T>
-double Gpt<T>::workspace_bytes(const Pass& pass, bool training) {
-  const double losses = static_cast<double>(pass.rows()) * sizeof(double);  // of the head
-  Pass all = pass;
+double Gpt<T>::workspace_bytes(const Pass& tokens, bool training) {
+  const double losses = static_cast<double>(tokens.rows()) * sizeof(double);  // of the head
+  Pass all = with_prefix(tokens);
   all.scored = true;
-  const Index sequences = std::min(all.batch, stack_.group_size(all, training));
-  const Index numbers = stack_.measure(all.group(0, sequences), training);  // no other group has more
-  return static_cast<double>(numbers) * sizeof(T) + losses;
+  const Pass group = all.group(0, std::min(all.batch, group_size(all, training)));  // no other group has more
+  const double pictures = pictures_ ? pictures_->workspace_bytes(group, training && pictures_train()) : 0;
+  return static_cast<double>(stack_.measure(group, training)) * sizeof(T) + losses + pictures;
 }
 
 template <class T>
@@ -95,140 +124,148 @@ void Gpt<T>::gradient_tasks(GradientTasks& tasks) {
 }
 
 template <class T>
-void Gpt<T>::forward(const Pass& whole, const Index* ids, T* logits) {
-  run_forward(whole, false, ids,
-              [&](const Pass& pass) { head_.forward(pass, normed_.at(pass), pass.at(logits, config_.outputs())); });
-}
-
-template <class T>
-void Gpt<T>::hidden(const Pass& whole, const Index* ids, T* result) {
-  run_forward(whole, false, ids, [&](const Pass& pass) {
-    std::copy_n(normed_.at(pass), pass.rows() * config_.d_model, pass.at(result, config_.d_model));
+void Gpt<T>::forward(const Pass& batch, const Inputs<T>& in, T* logits) {
+  run_forward(with_prefix(batch), false, in, [&](const Pass& pass) {
+    const Pass tokens = tokens_of(pass);
+    head_.forward(tokens, normed_.at(tokens), tokens.at(logits, config_.outputs()));
   });
 }
 
 template <class T>
-void Gpt<T>::hidden_states(const Pass& whole, const Index* ids, T* result) {
+void Gpt<T>::hidden(const Pass& batch, const Inputs<T>& in, T* result) {
+  run_forward(with_prefix(batch), false, in, [&](const Pass& pass) {
+    const Pass tokens = tokens_of(pass);
+    std::copy_n(normed_.at(tokens), tokens.rows() * config_.d_model, tokens.at(result, config_.d_model));
+  });
+}
+
+template <class T>
+void Gpt<T>::hidden_states(const Pass& whole, const Inputs<T>& in, T* result) {
   const Index size = whole.rows() * config_.d_model, last = static_cast<Index>(config_.layers.size()) - 1;
   const auto keep = [&](const Pass& pass, Index block, const T* x) {
     std::copy_n(x, pass.rows() * config_.d_model, pass.at(result + block * size, config_.d_model));
   };
   run_forward(
-      whole, false, ids, [&](const Pass& pass) { keep(pass, last, normed_.at(pass)); },
+      whole, false, in, [&](const Pass& pass) { keep(pass, last, normed_.at(pass)); },
       [&](const Pass& pass, Index block, const T* x) {
         if (block < last) keep(pass, block, x);
       });
 }
 
 template <class T>
-LossSum Gpt<T>::loss(const Pass& batch, const Index* ids, const Index* targets, const CrossEntropyOptions& options) {
-  Pass all = batch;
+LossSum Gpt<T>::loss(const Pass& batch, const Inputs<T>& in, const Index* targets, const CrossEntropyOptions& options) {
+  Pass all = with_prefix(batch);
   all.scored = true;
-  head_.plan_losses(all);
-  stack_.each_group(all, false, [&](const Pass& whole) {
-    run_forward(whole, false, ids, [&](const Pass& pass) {
-      head_.loss(pass, normed_.at(pass), pass.of_batch(targets, 1), {options}, nullptr);
+  head_.plan_losses(tokens_of(all));
+  each_group(all, group_size(all, false), [&](const Pass& whole) {
+    run_forward(whole, false, in, [&](const Pass& pass) {
+      const Pass tokens = tokens_of(pass);
+      head_.loss(tokens, normed_.at(tokens), tokens.of_batch(targets, 1), {options}, nullptr);
     });
   });
-  return head_.total(all, targets, options.ignore_index);
+  return head_.total(tokens_of(all), targets, options.ignore_index);
 }
 
-/// Gradients that are there and count as zero unless `add`; a probe sees the weights.
 template <class T>
-void Gpt<T>::begin_gradients(const Pass& batch, bool add) {
-  set_.allocate_gradients();
-  head_.plan_losses(batch);
-  if (!add) set_.discard_gradients();
-  if (batch.probe)
-    for (const auto& p : set_.list())  // a weight that is not finite is itself the birth
-      batch.probe->see("forward", p.layer, "parameter", p.name, static_cast<const T*>(p.value), p.shape);
-}
-
-/// Gradients to which nothing has come are zero in the end, also when something is thrown half-way.
-template <class T>
-struct Settle {
-  ParameterSet<T>& set;
-  ~Settle() { set.zero_stale(); }
-};
-
-template <class T>
-LossSum Gpt<T>::accumulate(const Pass& batch, const Index* ids, const Index* targets,
+LossSum Gpt<T>::accumulate(const Pass& batch, const Inputs<T>& in, const Index* targets,
                            const CrossEntropyOptions& options, double scale, bool add, const Teaching<T>* teaching) {
-  Pass all = batch;
+  Pass all = with_prefix(batch);
   all.scored = !teaching || teaching->needs_logits();
   all.compared = teaching && teaching->head;
   const T one = static_cast<T>(scale);
   const Scoring<T> how{options, &one, 0, teaching};
   const Settle<T> settle{set_};
-  begin_gradients(all, add);
+  begin_gradients(set_, all, add);
+  head_.plan_losses(tokens_of(all));
   streams_.plan_losses(all);
-  stack_.each_group(all, true, [&](const Pass& whole) {
+  each_group(all, group_size(all, true), [&](const Pass& whole) {
     const auto learn = [&](const Pass& pass) {
-      const Index* of_pass = pass.of_batch(targets, 1);
-      head_.loss(pass, normed_.at(pass), of_pass, how, dnormed_.at(pass));
+      const Pass tokens = tokens_of(pass);
+      const Index* of_pass = tokens.of_batch(targets, 1);
+      head_.loss(tokens, normed_.at(tokens), of_pass, how, dnormed_.at(tokens));
       run_backward(pass, [&](Index block, const T* x, T* dx) { streams_.pull(pass, block, x, of_pass, how, dx); });
     };
-    run_forward(whole, true, ids, learn, [&](const Pass& pass, Index block, const T* x) {
+    run_forward(whole, true, in, learn, [&](const Pass& pass, Index block, const T* x) {
       streams_.score(pass, block, x, pass.of_batch(targets, 1), how);
     });
-    finish_gradients(whole, ids);
+    finish_gradients(whole, in);
   });
-  LossSum result = head_.total(all, targets, options.ignore_index);
+  LossSum result = head_.total(tokens_of(all), targets, options.ignore_index);
   result.sum += streams_.total();
   return result;
 }
 
 template <class T>
-LossSum Gpt<T>::accumulate_with(const Pass& batch, const Index* ids, const Index* targets,
+LossSum Gpt<T>::accumulate_with(const Pass& batch, const Inputs<T>& in, const Index* targets,
                                 const CrossEntropyOptions& options, bool add, const Between<T>& between) {
-  Pass all = batch;
+  Pass all = with_prefix(batch);
   all.scored = between.of == Between<T>::Of::losses;
   const Settle<T> settle{set_};
-  begin_gradients(all, add);
-  const bool several = stack_.group_size(all, true) < all.batch;
+  begin_gradients(set_, all, add);
+  head_.plan_losses(tokens_of(all));
+  const Index size = group_size(all, true);
   const auto ahead = [&](const Pass& whole) {
-    run_forward(whole, true, ids, [&](const Pass& pass) {
-      head_.give(pass, normed_.at(pass), pass.of_batch(targets, 1), options, between);
+    run_forward(whole, true, in, [&](const Pass& pass) {
+      const Pass tokens = tokens_of(pass);
+      head_.give(tokens, normed_.at(tokens), tokens.of_batch(targets, 1), options, between);
     });
   };
-  stack_.each_group(all, true, ahead);
+  each_group(all, size, ahead);
   head_.take(between.of, between.compute());
-  stack_.each_group(all, true, [&](const Pass& whole) {
-    if (several) ahead(whole);  // what it keeps, another group has overwritten
+  each_group(all, size, [&](const Pass& whole) {
+    if (size < all.batch) ahead(whole);  // what it keeps, another group has overwritten
     stack_.each_part(whole, [&](const Pass& pass) {
-      head_.backward(pass, normed_.at(pass), pass.of_batch(targets, 1), options, dnormed_.at(pass));
+      const Pass tokens = tokens_of(pass);
+      head_.backward(tokens, normed_.at(tokens), tokens.of_batch(targets, 1), options, dnormed_.at(tokens));
       run_backward(pass);
     });
-    finish_gradients(whole, ids);
+    finish_gradients(whole, in);
   });
-  return head_.total(all, targets, options.ignore_index);
+  return head_.total(tokens_of(all), targets, options.ignore_index);
 }
 
 template <class T>
-void Gpt<T>::start_generation(Index batch, Index length, const Index* padding) {
+void Gpt<T>::start_generation(Index batch, Index length, const Index* padding, const T* images, Index pictures) {
   end_generation();  // none, should its memory not be there
-  stack_.plan_cache(batch, length);
+  stack_.plan_cache(batch, config_.prefix() + length);
   cache_.batch = batch;
   cache_.length = length;
   if (padding) cache_.padding.assign(padding, padding + batch);
+  if (images && batch > 0) see_pictures(images, pictures);
+}
+
+/// Brings the rows of pictures into the cache.
+template <class T>
+void Gpt<T>::see_pictures(const T* images, Index pictures) {
+  Pass whole = Pass::whole(cache_.batch, config_.prefix());
+  whole.cached = config_.prefix() + cache_.length;
+  whole.prefix = whole.time;
+  pictures_->encode(Pass::whole(pictures, 0), false, images);
+  stack_.prepare(whole, false);
+  const Index size = whole.time * config_.d_model, alike = whole.batch / pictures;
+  for (Index b = 0; b < whole.batch; ++b)
+    std::copy_n(pictures_->output(Pass()) + b / alike * size, size, stack_.input(whole) + b * size);
+  stack_.each_part(whole, [&](const Pass& pass) { stack_.forward(pass, [](Index, const T*) {}); });
 }
 
 template <class T>
 void Gpt<T>::extend_generation(Index length) {
+  const Index before = config_.prefix();
   Cache extended = cache_;
   extended.length = length;
-  if (cache_.used == 0) cache_ = {};  // what holds nothing is given up before there is more
-  stack_.plan_cache(extended.batch, length, extended.used, cache_.length);
+  const Index kept = before + cache_.used;
+  if (kept == 0) cache_ = {};  // what holds nothing is given up before there is more
+  stack_.plan_cache(extended.batch, before + length, kept, before + cache_.length);
   cache_ = extended;
 }
 
 template <class T>
 void Gpt<T>::next_logits(Index time, const Index* ids, T* logits) {
   Pass whole = Pass::whole(cache_.batch, time);
-  whole.start = cache_.used;
-  whole.cached = cache_.length;
+  whole.start = config_.prefix() + cache_.used;
+  whole.cached = config_.prefix() + cache_.length;
   whole.padding = cache_.padding.empty() ? nullptr : cache_.padding.data();
-  run_forward(whole, false, ids, [](const Pass&) {});
+  run_forward(whole, false, {ids}, [](const Pass&) {});
   cache_.used += time;
   // Only the last position of each sequence is asked for. The stack's input is free again.
   const Index width = config_.d_model;

@@ -1,8 +1,14 @@
 // The decoder-only transformer: embedding, stack of blocks, norm, head. It holds the order of layers and
 // nothing numeric; forward and backward are mirrored lists of calls.
+//
+// With pictures it is a captioner: the rows of an encoder stand before the tokens of each sequence. They see each other,
+// and every token sees all of them; norm, head and loss are of the tokens alone.
 #pragma once
 
+#include <algorithm>
+#include <memory>
 #include <optional>
+#include <vector>
 
 #include "layers/adapter.h"
 #include "layers/embedding.h"
@@ -10,8 +16,17 @@
 #include "layers/stack.h"
 #include "layers/streams.h"
 #include "models/gpt_config.h"
+#include "models/image_encoder.h"
+#include "ops/prepend.h"
 
 namespace loopos {
+
+/// What a model reads of a batch.
+template <class T>
+struct Inputs {
+  const Index* ids = nullptr;  // (B, T)
+  const T* images = nullptr;   // (B, height, width, channels), where it has pictures
+};
 
 template <class T>
 class Gpt : private StackEnds<T> {
@@ -48,23 +63,23 @@ class Gpt : private StackEnds<T> {
   bool freezes(const Parameter<T>& p) const { return adapter_.freezes(p); }
 
   /// logits (B, T, V) of ids (B, T). `pass` brings batch, time and documents.
-  void forward(const Pass& pass, const Index* ids, T* logits);
+  void forward(const Pass& pass, const Inputs<T>& in, T* logits);
   /// What the head is given: the result of the final norm, (B, T, C).
-  void hidden(const Pass& pass, const Index* ids, T* result);
-  /// (L, B, T, C): what flows out of each block, of the last one what the final norm makes of it.
-  void hidden_states(const Pass& pass, const Index* ids, T* result);
+  void hidden(const Pass& pass, const Inputs<T>& in, T* result);
+  /// (L, B, T, C): what flows out of each block, of the last one what the final norm makes of it. Without pictures.
+  void hidden_states(const Pass& pass, const Inputs<T>& in, T* result);
   /// Sum of the losses of ids (B, T) against targets (B, T), and how many count.
-  LossSum loss(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options);
+  LossSum loss(const Pass& pass, const Inputs<T>& in, const Index* targets, const CrossEntropyOptions& options);
   /// The loss of each position (B, T) of the last loss() or accumulate(); 0 where the target does not count.
   const std::vector<double>& losses() const { return head_.losses(); }
   /// Forward and backward: gradients = scale * d(sum of losses), or += with `add`. `pass` brings batch, time, documents,
   /// dropout, keys and probe. teaching: what is learned of a teacher, or null.
-  LossSum accumulate(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options,
+  LossSum accumulate(const Pass& pass, const Inputs<T>& in, const Index* targets, const CrossEntropyOptions& options,
                      double scale, bool add, const Teaching<T>* teaching = nullptr);
   /// The same for a loss that is worked out elsewhere, from all of the batch at once. Where the batch is taken in several
   /// groups, each is taken forward twice, with the same dropout.
-  LossSum accumulate_with(const Pass& pass, const Index* ids, const Index* targets, const CrossEntropyOptions& options,
-                          bool add, const Between<T>& between);
+  LossSum accumulate_with(const Pass& pass, const Inputs<T>& in, const Index* targets,
+                          const CrossEntropyOptions& options, bool add, const Between<T>& between);
   const Weight<T>& head_weight() const { return head_.weight(); }
 
   /// Bytes that a pass over ids (B, T) takes beside weights and gradients. Plans, but takes none of it.
@@ -72,7 +87,7 @@ class Gpt : private StackEnds<T> {
   /// Bytes of workspace and gradients that earlier passes have left.
   double held_bytes() const {
     const double gradients = set_.gradients() ? static_cast<double>(set_.gradients()->size()) : 0;
-    return (static_cast<double>(stack_.held()) + gradients) * sizeof(T);
+    return (static_cast<double>(stack_.held()) + gradients) * sizeof(T) + (pictures_ ? pictures_->held_bytes() : 0);
   }
 
   /// Keys and values of the tokens that generation has seen: `used` of `length` positions in each of `batch` rows, of
@@ -81,14 +96,21 @@ class Gpt : private StackEnds<T> {
     Index batch = 0, length = 0, used = 0;
     std::vector<Index> padding;  // empty: none
   };
-  /// Empties the cache for generation of up to `length` positions. padding (batch), or null.
-  void start_generation(Index batch, Index length, const Index* padding);
+  /// Empties the cache for generation of up to `length` positions. padding (batch), or null. images: `pictures` of them,
+  /// each for batch / pictures neighbouring rows; what the model sees of them is in the cache already.
+  void start_generation(Index batch, Index length, const Index* padding, const T* images = nullptr, Index pictures = 0);
   /// Makes room for `length` positions, no fewer than are used; the cache keeps what it has.
   void extend_generation(Index length);
   /// logits (B, V) after the last of `time` further tokens ids (B, T), for which there is room.
   void next_logits(Index time, const Index* ids, T* logits);
   /// The cache forgets all but its first `used` positions.
   void rewind(Index used) { cache_.used = used; }
+  /// Row b goes on from what row from[b] has seen, as in a search that gives up some rows for others.
+  void reorder(const std::vector<Index>& from) {
+    stack_.reorder_cache(from, config_.prefix() + cache_.length, config_.prefix() + cache_.used);
+    const std::vector<Index> before = cache_.padding;
+    for (std::size_t b = 0; b < before.size(); ++b) cache_.padding[b] = before[static_cast<std::size_t>(from[b])];
+  }
   const Cache& cache() const { return cache_; }
   /// How often a generation was started: by it a caller knows whether the cache is still the one it began.
   Index generations() const { return generations_; }
@@ -98,7 +120,25 @@ class Gpt : private StackEnds<T> {
     cache_ = {};
     ++generations_;
   }
-  void begin_gradients(const Pass& batch, bool add);
+  /// A pass over the rows of its stack: those of pictures, and the tokens.
+  Pass with_prefix(const Pass& tokens) const {
+    Pass pass = tokens;
+    pass.prefix = config_.prefix();
+    pass.time += pass.prefix;
+    return pass;
+  }
+  Pass tokens_of(const Pass& pass) const { return pass.of_tokens(config_.prefix()); }
+  PrependShape prepended(const Pass& pass) const {
+    return {pass.batch, pass.prefix, pass.time - pass.prefix, config_.d_model};
+  }
+  Index group_size(const Pass& all, bool training) {
+    const Index most = stack_.group_size(all, training);
+    return pictures_ ? std::min(most, pictures_->group_size(all, training)) : most;
+  }
+  bool pictures_train() const { return pictures_ && pictures_->trains(); }
+  /// What the stack gave of the tokens.
+  const T* last(const Pass& pass) const { return pictures_ ? text_.at(tokens_of(pass)) : stack_.output(pass); }
+
   struct Unseen {
     void operator()(const Pass&, Index, const T*) const {}
   };
@@ -106,23 +146,31 @@ class Gpt : private StackEnds<T> {
     void operator()(Index, const T*, T*) const {}
   };
   template <class Then, class Seen = Unseen>
-  void run_forward(const Pass& whole, bool training, const Index* ids, Then&& then, const Seen& seen = {});
+  void run_forward(const Pass& whole, bool training, const Inputs<T>& in, Then&& then, const Seen& seen = {});
   template <class Join = Unjoined>
   void run_backward(const Pass& pass, const Join& join = {});
-  void finish_gradients(const Pass& whole, const Index* ids);
+  void finish_gradients(const Pass& whole, const Inputs<T>& in);
+  void see_pictures(const T* images, Index pictures);
 
   void plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work) override;
   void plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T>& work) override;
   void visit_weights(const WeightVisitor<T>& visitor) override { head_.visit_weights(visitor); }
   void gradient_tasks(GradientTasks& tasks) override;
-  bool can_part(const Pass& pass) const override { return head_.one_tile(pass.rows()); }
-  bool input_trains() const override { return embedding_.trains(); }
+  bool can_part(const Pass& pass) const override { return head_.one_tile(tokens_of(pass).rows()); }
+  bool input_trains() const override { return embedding_.trains() || pictures_train(); }
 
-  void head_gradients(const Pass& pass) { head_.parameter_gradients(pass, normed_.at(pass)); }
-  void norm_gradients(const Pass& pass) { norm_.parameter_gradients(pass, stack_.output(pass), dnormed_.at(pass)); }
+  void head_gradients(const Pass& pass) {
+    const Pass tokens = tokens_of(pass);
+    head_.parameter_gradients(tokens, normed_.at(tokens));
+  }
+  void norm_gradients(const Pass& pass) {
+    const Pass tokens = tokens_of(pass);
+    norm_.parameter_gradients(tokens, last(pass), dnormed_.at(tokens));
+  }
 
   GptConfig config_;
   ParameterSet<T> set_;
+  std::unique_ptr<ImageEncoder<T>> pictures_;
   Embedding<T> embedding_;
   Stack<T> stack_;
   Norm<T> norm_;
@@ -130,6 +178,7 @@ class Gpt : private StackEnds<T> {
   Adapter<T> adapter_;
   Streams<T> streams_;
   Rows<T> normed_, dnormed_;  // result of the norm, and its gradient
+  Rows<T> text_, dtext_;      // with pictures: the tokens' rows of the stack's input, then of its output; gradients
   Cache cache_;
   Index generations_ = 0;
 };

@@ -5,11 +5,11 @@
 
 namespace loopos {
 
-NormConfig norm_config(const GptConfig& c) {
+NormConfig norm_config(const BlocksConfig& c) {
   return {c.norm, c.bias, c.norm_unit_offset, c.norm_eps};
 }
 
-std::vector<BlockConfig> block_configs(const GptConfig& c) {
+std::vector<BlockConfig> block_configs(const BlocksConfig& c, const Visibility& visibility) {
   const double out_std = kStd / std::sqrt(2.0 * static_cast<double>(std::max<std::size_t>(1, c.layers.size())));
   std::vector<BlockConfig> blocks;
   for (const auto& layer : c.layers) {
@@ -23,7 +23,7 @@ std::vector<BlockConfig> block_configs(const GptConfig& c) {
     attention.heads = c.n_head;
     attention.kv_heads = c.n_kv_head;
     attention.head_width = c.head_width;
-    attention.visibility.causal = true;
+    attention.visibility = visibility;
     attention.visibility.window = layer.window;
     attention.scale = c.attention_scale > 0 ? c.attention_scale : 1 / std::sqrt(static_cast<double>(c.head_width));
     attention.qkv_bias = c.qkv_bias;

@@ -1,9 +1,12 @@
-// What a decoder-only transformer is made of, and what that is for each of its blocks.
+// What a decoder-only transformer is made of, and what that is for each of its blocks; and an encoder of pictures.
 #pragma once
 
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "layers/block.h"
+#include "layers/patch_embedding.h"
 
 namespace loopos {
 
@@ -14,26 +17,48 @@ struct LayerConfig {
   double rope_factor;               // on cos and sin
 };
 
-struct GptConfig {
-  Index vocab_size, num_labels, context_length, n_head, n_kv_head, head_width, d_model, d_ff;
+/// What the blocks of a stack and the norm behind them are made of.
+struct BlocksConfig {
+  Index n_head, n_kv_head, head_width, d_model, d_ff;
   std::vector<LayerConfig> layers;
   NormChoice norm;
   NormPlacement placement;
   QkNormKind qk_norm;
   FeedForwardActivation activation;
-  Storage weights;  // of the projections; of the token tables: table_storage(weights)
-  bool rope, bias, qkv_bias, out_bias, mlp_bias, tie_embeddings, norm_unit_offset, parallel_residual;
-  double dropout, norm_eps, embedding_scale;
+  bool bias, qkv_bias, out_bias, mlp_bias, norm_unit_offset, parallel_residual;
+  double dropout, norm_eps;
   double attention_scale;  // 0: 1 / sqrt(head_width)
+};
+
+/// An encoder of pictures: its blocks, in which every row sees all of its picture.
+struct ImageConfig : BlocksConfig {
+  PatchGrid grid;
+  Index num_classes;    // of a classifier's head; 0: none
+  bool pools_patches;   // it is given the mean over the patches; else the row of the class token
+  Index decoder_width;  // of the projection into a decoder's stream; 0: none
+
+  /// Width of the rows that it gives.
+  Index outputs() const { return decoder_width ? decoder_width : d_model; }
+};
+
+struct GptConfig : BlocksConfig {
+  Index vocab_size, num_labels, context_length;
+  Storage weights;  // of the projections; of the token tables: table_storage(weights)
+  bool rope, tie_embeddings;
+  double embedding_scale;
+  std::optional<ImageConfig> pictures;  // the rows of one stand before the tokens of each sequence
 
   /// What the head gives for each position: a score for each of num_labels classes, or where that is 0 a logit for each
   /// entry of the vocabulary.
   Index outputs() const { return num_labels > 0 ? num_labels : vocab_size; }
+  /// Rows before the tokens.
+  Index prefix() const { return pictures ? pictures->grid.rows() : 0; }
 };
 
 constexpr double kStd = 0.02;  // of initial weights
 
-NormConfig norm_config(const GptConfig& config);
-std::vector<BlockConfig> block_configs(const GptConfig& config);
+NormConfig norm_config(const BlocksConfig& config);
+/// visibility: of every block, but for a layer's window.
+std::vector<BlockConfig> block_configs(const BlocksConfig& config, const Visibility& visibility);
 
 }  // namespace loopos

@@ -11,8 +11,7 @@ namespace loopos {
 
 /// Calls body() with gradients that are scratch: those that the model has accumulated come back untouched.
 template <class T, class Body>
-void with_scratch_gradients(Gpt<T>& gpt, Body&& body) {
-  auto& set = gpt.parameters();
+void with_scratch_gradients(ParameterSet<T>& set, Body&& body) {
   set.allocate_gradients();
   struct Kept {
     ParameterSet<T>& set;
@@ -25,17 +24,33 @@ void with_scratch_gradients(Gpt<T>& gpt, Body&& body) {
 }
 
 /// In the order of a pass over the whole batch: what one token goes through says it.
-template <class T>
-std::vector<Raised> operations(Gpt<T>& gpt) {
+template <class T, class Accumulate>
+std::vector<Raised> operations_of(ParameterSet<T>& set, Accumulate&& accumulate) {
   Probe unfused({}, false, 0);
   FlagRecord all(true);
   Pass one = Pass::whole(1, 1);
   one.probe = &unfused;
   one.flags = &all;
-  const Index token = 0;
   const GuardsUncounted quiet;
-  with_scratch_gradients(gpt, [&] { gpt.accumulate(one, &token, &token, {}, 0.0, false); });
+  with_scratch_gradients(set, [&] { accumulate(one); });
   return all.list();
+}
+
+template <class T>
+std::vector<Raised> operations(Gpt<T>& gpt) {
+  const Index token = 0;
+  const auto& pictures = gpt.config().pictures;
+  const std::vector<T> image(static_cast<std::size_t>(pictures ? pictures->grid.image_size() : 0));
+  return operations_of(gpt.parameters(),
+                       [&](const Pass& one) { gpt.accumulate(one, {&token, image.data()}, &token, {}, 0.0, false); });
+}
+
+template <class T>
+std::vector<Raised> operations(ImageEncoder<T>& encoder) {
+  const Index label = 0;
+  const std::vector<T> image(static_cast<std::size_t>(encoder.config().grid.image_size()));
+  return operations_of(encoder.parameters(),
+                       [&](const Pass& one) { encoder.accumulate(one, image.data(), &label, {}, 0.0, false); });
 }
 
 }  // namespace loopos

@@ -5,12 +5,13 @@
 
 namespace loopos {
 
-/// Token t of sequence b stands at data[b sequence + t]. sequence 0: every sequence has the same positions.
+/// Token t of sequence b stands at data[b sequence + t] - origin. sequence 0: every sequence has the same positions.
 struct Positions {
   const Index* data = nullptr;
   Index sequence = 0;
+  Index origin = 0;
 
-  Index of(Index b, Index t) const { return data[b * sequence + t]; }
+  Index of(Index b, Index t) const { return data[b * sequence + t] - origin; }
   /// How many numbers that are, for this many sequences of `time` tokens.
   Index count(Index batch, Index time) const { return sequence == 0 ? time : (batch - 1) * sequence + time; }
 };

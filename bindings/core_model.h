@@ -1,0 +1,205 @@
+// What Python asks of any model of the core: parameters, gradients, what a pass found, planted faults, and one call at a
+// time, without the interpreter's lock.
+#pragma once
+
+#include <pybind11/stl.h>
+
+#include <cfenv>
+#include <cmath>
+#include <deque>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "arrays.h"
+#include "findings.h"
+#include "models/operations.h"
+#include "ops/global_norm.h"
+#include "plants.h"
+#include "turn.h"
+
+namespace loopos::bind {
+
+/// Network: a model of the core, with parameters().
+template <class T, class Network>
+class CoreModel {
+ public:
+  explicit CoreModel(Network& network) : network_(network) {}
+  CoreModel(const CoreModel&) = delete;
+  CoreModel& operator=(const CoreModel&) = delete;
+
+  /// Views of the weights. Each keeps its buffer alive, which is given up when an adapter is removed. trainable: None
+  /// for all, or only those that are or are not.
+  py::dict parameters(const py::object& trainable) {
+    py::dict result;
+    for (auto& p : parameter_set().list())
+      if (trainable.is_none() || trainable.cast<bool>() == p.trainable)
+        result[py::str(p.name)] = view(p, p.value, owner_of(p.values));
+    return result;
+  }
+  /// Views of the gradients of the trainable parameters. Each keeps the buffer alive, which is given up when other
+  /// parameters become trainable.
+  py::dict gradients() {
+    const auto lock = serialise();
+    auto& set = parameter_set();
+    set.allocate_gradients();
+    const py::capsule owner = owner_of(set.gradients());
+    py::dict result;
+    for (auto& p : set.list())
+      if (p.trainable) result[py::str(p.name)] = view(p, p.grad, owner);
+    return result;
+  }
+  /// allowed(parameter) refuses what may not become trainable.
+  template <class Allowed>
+  void set_trainable_if(const std::string& name, bool trainable, Allowed&& allowed) {
+    const auto lock = serialise();
+    operations_.clear();  // which gradients are among them has changed
+    auto& set = parameter_set();
+    for (auto& p : set.list())
+      if (p.name == name) {
+        if (trainable) allowed(p);
+        return set.set_trainable(p, trainable);
+      }
+    throw std::invalid_argument(cat("set_trainable: there is no parameter ", name));
+  }
+
+  double grad_norm() {
+    return compute([&] {
+      auto& set = parameter_set();
+      set.allocate_gradients();
+      const Span<T> all{set.gradients()->data(), set.gradients()->size()};
+      return global_norm(&all, Index{1});
+    });
+  }
+  double held_bytes() {
+    const auto lock = serialise();
+    return network_.held_bytes();
+  }
+
+  py::list raised() const {
+    py::list result;
+    for (const Raised& each : raised_) result.append(raised_to_dict(each));
+    return result;
+  }
+  py::list ledger() const {
+    py::list result;
+    for (const Frame& frame : frames_) result.append(frame_to_dict(frame));
+    return result;
+  }
+  Index add_plant(const py::dict& fault) {
+    const auto lock = serialise();
+    return plants_.add(fault);
+  }
+  Index remove_plant(Index number) {
+    const auto lock = serialise();
+    return plants_.remove(number);
+  }
+
+  ParameterSet<T>& parameter_set() { return network_.parameters(); }
+  /// body() without the interpreter's lock, when it is this call's turn.
+  template <class Body>
+  auto compute(Body&& body) {
+    const Computing computing;
+    std::lock_guard<Turn> lock(mutex_);
+    return body();
+  }
+  /// The turn of a call that keeps the interpreter's lock.
+  std::unique_lock<Turn> serialise() {
+    const Computing computing;
+    return std::unique_lock<Turn>(mutex_);
+  }
+
+ protected:
+  /// A batch has `pass`, `planted` and accumulate(network, scale, add).
+  template <class Batch>
+  py::tuple accumulate_batch(Batch& batch, double scale, bool add) {
+    Probe planting(Plants::faults(batch.planted), false, 0);
+    if (planting.plants()) batch.pass.probe = &planting;
+    FlagRecord record;
+    batch.pass.flags = &record;
+    std::vector<Raised> raised;
+    const LossSum result = compute([&] {
+      const LossSum sum = batch.accumulate(network_, scale, add);
+      if (const int rest = FpScope::fresh()) record.add({"backward", -1, "between operations", "", rest, false});
+      if (!record.list().empty()) {
+        if (operations_.empty()) operations_ = operations(network_);
+        record.sort_like(operations_);
+        raised = record.list();
+        FpScope::add(record.flags());
+      }
+      return sum;
+    });
+    raised_ = std::move(raised);  // with the interpreter's lock, as it is read
+    return py::make_tuple(result.sum, result.count, raised_.empty() && std::isfinite(result.sum));
+  }
+  template <class Batch>
+  py::object trace_batch(Batch& batch, double scale, std::size_t frames, const py::object& tap) {
+    Probe probe(Plants::faults(batch.planted), true, frames, tap.is_none() ? Tap() : tap_to(tap));
+    batch.pass.probe = &probe;
+    compute([&] { with_scratch_gradients(parameter_set(), [&] { batch.accumulate(network_, scale, false); }); });
+    frames_.swap(probe.frames());
+    if (!probe.birth().found) return py::none();
+    py::dict found = birth_to_dict(probe.birth());
+    found["dtype"] = dtype_name<T>();
+    return std::move(found);
+  }
+
+  /// A training step's pass is told it, with its dropout; without a step there is none.
+  static void begin_step(Pass& pass, double dropout, const py::object& step, std::uint64_t micro, std::uint64_t seed) {
+    if (step.is_none()) return;
+    pass.stochastic = true;
+    pass.dropout = dropout;
+    pass.seed = seed;
+    pass.step = step.cast<std::uint64_t>();
+    pass.micro = micro;
+  }
+
+  void forget_operations() { operations_.clear(); }
+  Plants& plants() { return plants_; }
+
+ private:
+  using Shared = std::shared_ptr<Buffer<T>>;
+  static py::capsule owner_of(const Shared& buffer) {
+    return {new Shared(buffer), [](void* shared) { delete static_cast<Shared*>(shared); }};
+  }
+  static py::array_t<T> view(const Parameter<T>& p, T* data, const py::capsule& owner) {
+    return py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), data, owner);
+  }
+
+  Network& network_;
+  Turn mutex_;
+  std::deque<Frame> frames_;        // of the last trace
+  std::vector<Raised> raised_;      // of the last accumulate
+  std::vector<Raised> operations_;  // in their order; empty until it is asked for
+  Plants plants_;
+};
+
+/// The methods that such a model has in Python.
+template <class Class>
+void bind_core_model(py::class_<Class>& c) {
+  using py::arg;
+  c.def("parameters", &Class::parameters, arg("trainable") = py::none(),
+        "Writable views of the weights by name, in order of execution; of those alone that are (True) or are not "
+        "(False) trainable.")
+      .def("gradients", &Class::gradients, "Views of the gradients of the trainable parameters, in that order.")
+      .def(
+          "set_trainable", &Class::set_trainable, arg("name"), arg("trainable"),
+          "False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given "
+          "up when this changes.")
+      .def("grad_norm", &Class::grad_norm, "The Euclidean norm of all gradients together, in double.")
+      .def("held_bytes", &Class::held_bytes, "Bytes of workspace and gradients that earlier passes have left.")
+      .def(
+          "raised", &Class::raised,
+          "The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: "
+          "phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and "
+          "attention's scores).")
+      .def("ledger", &Class::ledger, "The tensors of the last trace(), in the order of execution, as dicts.")
+      .def("_add_plant", &Class::add_plant, arg("fault"),
+           "Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; "
+           "returns "
+           "its number.")
+      .def("_remove_plant", &Class::remove_plant, arg("number"), "Takes it out; returns how often it has fired.");
+}
+
+}  // namespace loopos::bind
