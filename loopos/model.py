@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-import threading
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +24,13 @@ from loopos.generation.stopping import Stops
 from loopos.precision import Precision, refuse_training, to_read
 from loopos.rope import frequencies
 from loopos.trainable import Trainable
+from loopos.weights import Weighted, keep_lock
 
 _CLASSES = {"float32": _core.TransformerF32, "float64": _core.TransformerF64}
 _MAX_SEED = 2**64 - 1
 
 
-class Model(Trainable, Classes, Companions, Adaptable):
+class Model(Trainable, Weighted, Classes, Companions, Adaptable):
     """A decoder-only transformer described by a :class:`ModelConfig`.
 
     seed: of the initial weights (normal 0.02, residual outputs 0.02 / sqrt(2 n_layer), biases 0, norm weights 1); the
@@ -52,10 +51,9 @@ class Model(Trainable, Classes, Companions, Adaptable):
         self.precision = precision  # dtype and weights, and what goes together of them
         storage.refuse_oversized(config, precision)
         self._config = config
-        self.lock = threading.RLock()  # train and the optimizers take it too; a callback may call the model again
-        _MODELS.add(self)
+        keep_lock(self)
         self._training = False  # inside loopos.train
-        self._core = _CLASSES[precision.dtype](_for_core(config) | {"weights": precision.kind}, seed)
+        self._core = _CLASSES[precision.dtype](for_core(config) | {"weights": precision.kind}, seed)
 
     @property
     def config(self) -> ModelConfig:
@@ -194,39 +192,7 @@ class Model(Trainable, Classes, Companions, Adaptable):
         """What the head is given, (B, T, C): the result of the final norm. ids, documents: as in :meth:`forward`."""
         return self._core.hidden(ids, documents)
 
-    # Weights
-
-    @serialised
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of the weights, keyed as in :meth:`parameters`."""
-        return {name: view.copy() for name, view in self.parameters().items()}
-
-    @serialised
-    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Copies weights in, all or nothing.
-
-        Missing or unexpected names and wrong shapes: ValueError listing all of them; another dtype: TypeError.
-        """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"Model.load_state_dict: state must be a dict of arrays, got {checks.shown(state)}")
-        views, state = self.parameters(), dict(state)
-        problems = [f"missing {name}" for name in views if name not in state]
-        problems += [f"unexpected {name}" for name in state if name not in views]
-        for name in views.keys() & state.keys():
-            checks.unmasked("Model.load_state_dict", name, state[name])
-            if not isinstance(state[name], np.ndarray) or state[name].dtype != np.dtype(self.dtype):
-                got = getattr(state[name], "dtype", type(state[name]).__name__)
-                raise TypeError(f"Model.load_state_dict: {name} must be a numpy array of {self.dtype}, got {got}")
-            if state[name].shape != views[name].shape:
-                problems.append(f"{name} must have shape {views[name].shape}, got {state[name].shape}")
-        if problems:
-            raise ValueError("Model.load_state_dict: " + "; ".join(sorted(problems)))
-        # The source may be these very views in another order: what overlaps them is copied before the first is written.
-        weights = list(views.values())
-        overlapping = [name for name in views if any(np.may_share_memory(state[name], view) for view in weights)]
-        source = {**state, **{name: np.array(state[name]) for name in overlapping}}
-        for name, view in views.items():
-            view[...] = source[name]
+    def _weights_changed(self) -> None:
         if self.adapter is not None:
             self._core.adapter_enabled(True)  # what it knows of the weights is no longer so
         if not self._training:
@@ -316,19 +282,7 @@ class Model(Trainable, Classes, Companions, Adaptable):
         self._freeze_alone(state["frozen"])
 
 
-_MODELS: weakref.WeakSet[Model] = weakref.WeakSet()
-
-
-def _unlock_in_child() -> None:
-    """In a forked child the thread that held a lock does not exist."""
-    for model in list(_MODELS):
-        model.lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_unlock_in_child)
-
-
-def _for_core(config: ModelConfig) -> dict[str, Any]:
+def for_core(config: ModelConfig) -> dict[str, Any]:
     """What ``config_from`` in bindings/model_config.cpp reads; "layers" says what layers differ in."""
     turns = frequencies(config) if config.position == "rope" else {}
     layers = []

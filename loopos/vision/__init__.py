@@ -1,5 +1,7 @@
-"""Pictures: the data that a captioner and an encoder of pictures learn from."""
+"""Pictures: encoders, captioners, and the data that they learn from."""
 
+from .captioner import Captioner
+from .config import CaptionerConfig, VisionConfig
 from .data import (
     Augment,
     CaptionBatch,
@@ -14,6 +16,7 @@ from .data import (
     WordVocabulary,
     parse_caption,
 )
+from .encoder import ImageEncoder
 
 __all__ = [
     "Augment",
@@ -21,11 +24,15 @@ __all__ = [
     "CaptionBatches",
     "CaptionFolder",
     "CaptionHeldOut",
+    "Captioner",
+    "CaptionerConfig",
     "Digits",
+    "ImageEncoder",
     "PictureError",
     "Scene",
     "Shapes",
     "TokenVocabulary",
+    "VisionConfig",
     "WordVocabulary",
     "parse_caption",
 ]

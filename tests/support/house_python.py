@@ -16,7 +16,7 @@ from house_cpp import SUFFIXES, circles
 
 LADDER = [  # folders and modules of loopos/, from the bottom; those of one line do not import each other
     "build_info calls checks choices environment errors losses ops threads",
-    "rope trainable",
+    "rope trainable weights",
     "config",
     "precision",
     "storage",
