@@ -87,6 +87,7 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_low_rank(ops);
   bind::bind_dora(ops);
   bind::bind_stored(ops);
+  bind::bind_pictures(ops);
   bind::bind_norm(ops);
   bind::bind_global_norm(ops);
 

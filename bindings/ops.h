@@ -16,6 +16,7 @@ void bind_dropout(py::module_& ops);
 void bind_linear(py::module_& ops);
 void bind_low_rank(py::module_& ops);
 void bind_stored(py::module_& ops);
+void bind_pictures(py::module_& ops);
 void bind_norm(py::module_& ops);
 void bind_global_norm(py::module_& ops);
 void bind_losses(py::module_& losses);

@@ -8,6 +8,230 @@ import typing
 
 "\nThe C++ core of LoopOS.\n"
 
+class ImageEncoderF32:
+    """
+    An encoder of pictures of one dtype; loopos.vision.ImageEncoder is its public face.
+    """
+
+    def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex | None) -> None:
+        """
+        seed: of the initial weights; None leaves them as the memory is, to be written before anything else.
+        """
+
+    def _add_plant(self, fault: dict) -> int:
+        """
+        Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; returns its number.
+        """
+
+    def _remove_plant(self, number: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Takes it out; returns how often it has fired.
+        """
+
+    def accumulate(
+        self,
+        images: typing.Any,
+        labels: typing.Any,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        add: bool = False,
+    ) -> tuple:
+        """
+        As accumulate of a transformer.
+        """
+
+    def forward(self, images: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        Rows (B, P, C) of images (B, height, width, channels): the result of the final norm.
+        """
+
+    def grad_norm(self) -> float:
+        """
+        The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradients(self) -> dict:
+        """
+        Views of the gradients of the trainable parameters, in that order.
+        """
+
+    def held_bytes(self) -> float:
+        """
+        Bytes of workspace and gradients that earlier passes have left.
+        """
+
+    def ledger(self) -> list:
+        """
+        The tensors of the last trace(), in the order of execution, as dicts.
+        """
+
+    def logits(self, images: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        Of a classifier: (B, num_classes).
+        """
+
+    def loss(
+        self, images: typing.Any, labels: typing.Any, ignore_index: typing.SupportsInt | typing.SupportsIndex = -100
+    ) -> tuple:
+        """
+        (sum of losses, number of labels (B) that count).
+        """
+
+    def parameters(self, trainable: typing.Any = None) -> dict:
+        """
+        Writable views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable.
+        """
+
+    def raised(self) -> list:
+        """
+        The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
+        """
+
+    def set_trainable(self, name: str, trainable: bool) -> None:
+        """
+        False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
+        """
+
+    def trace(
+        self,
+        images: typing.Any,
+        labels: typing.Any,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        frames: typing.SupportsInt | typing.SupportsIndex = 65536,
+        tap: typing.Any = None,
+    ) -> typing.Any:
+        """
+        As trace of a transformer.
+        """
+
+    def workspace_bytes(self, batch: typing.SupportsInt | typing.SupportsIndex, training: bool) -> float:
+        """
+        Bytes that a pass over so many pictures takes beside weights and gradients: planned, not taken.
+        """
+
+class ImageEncoderF64:
+    """
+    An encoder of pictures of one dtype; loopos.vision.ImageEncoder is its public face.
+    """
+
+    def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex | None) -> None:
+        """
+        seed: of the initial weights; None leaves them as the memory is, to be written before anything else.
+        """
+
+    def _add_plant(self, fault: dict) -> int:
+        """
+        Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; returns its number.
+        """
+
+    def _remove_plant(self, number: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Takes it out; returns how often it has fired.
+        """
+
+    def accumulate(
+        self,
+        images: typing.Any,
+        labels: typing.Any,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        add: bool = False,
+    ) -> tuple:
+        """
+        As accumulate of a transformer.
+        """
+
+    def forward(self, images: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        Rows (B, P, C) of images (B, height, width, channels): the result of the final norm.
+        """
+
+    def grad_norm(self) -> float:
+        """
+        The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradients(self) -> dict:
+        """
+        Views of the gradients of the trainable parameters, in that order.
+        """
+
+    def held_bytes(self) -> float:
+        """
+        Bytes of workspace and gradients that earlier passes have left.
+        """
+
+    def ledger(self) -> list:
+        """
+        The tensors of the last trace(), in the order of execution, as dicts.
+        """
+
+    def logits(self, images: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        Of a classifier: (B, num_classes).
+        """
+
+    def loss(
+        self, images: typing.Any, labels: typing.Any, ignore_index: typing.SupportsInt | typing.SupportsIndex = -100
+    ) -> tuple:
+        """
+        (sum of losses, number of labels (B) that count).
+        """
+
+    def parameters(self, trainable: typing.Any = None) -> dict:
+        """
+        Writable views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable.
+        """
+
+    def raised(self) -> list:
+        """
+        The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
+        """
+
+    def set_trainable(self, name: str, trainable: bool) -> None:
+        """
+        False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
+        """
+
+    def trace(
+        self,
+        images: typing.Any,
+        labels: typing.Any,
+        *,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        frames: typing.SupportsInt | typing.SupportsIndex = 65536,
+        tap: typing.Any = None,
+    ) -> typing.Any:
+        """
+        As trace of a transformer.
+        """
+
+    def workspace_bytes(self, batch: typing.SupportsInt | typing.SupportsIndex, training: bool) -> float:
+        """
+        Bytes that a pass over so many pictures takes beside weights and gradients: planned, not taken.
+        """
+
 class TransformerF32:
     """
     A decoder-only transformer of one dtype; loopos.Model is its public face.
@@ -43,6 +267,7 @@ class TransformerF32:
         documents: typing.Any = None,
         teaching: typing.Any = None,
         between: typing.Any = None,
+        images: typing.Any = None,
     ) -> tuple:
         """
         Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair.
@@ -75,10 +300,10 @@ class TransformerF32:
         """
 
     def forward(
-        self, ids: typing.Any, documents: typing.Any = None
+        self, ids: typing.Any, documents: typing.Any = None, images: typing.Any = None
     ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
-        Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along a row; a token sees its own document alone, in which positions begin at 0.
+        Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along a row; a token sees its own document alone, in which positions begin at 0. images, here and below: of a captioner, (B, height, width, channels).
         """
 
     def generation(self) -> tuple[int, int, int]:
@@ -107,7 +332,7 @@ class TransformerF32:
         """
 
     def hidden(
-        self, ids: typing.Any, documents: typing.Any = None
+        self, ids: typing.Any, documents: typing.Any = None, images: typing.Any = None
     ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
         What the head is given: the result of the final norm (B, T, C).
@@ -141,6 +366,7 @@ class TransformerF32:
         targets: typing.Any,
         ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
         documents: typing.Any = None,
+        images: typing.Any = None,
     ) -> tuple:
         """
         (sum of losses, number of targets that count).
@@ -152,6 +378,7 @@ class TransformerF32:
         targets: typing.Any,
         ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
         documents: typing.Any = None,
+        images: typing.Any = None,
     ) -> numpy.typing.NDArray[numpy.float64]:
         """
         The loss of each position (B, T), in double; 0 where the target does not count.
@@ -182,6 +409,11 @@ class TransformerF32:
         Without it, and with every parameter trainable or frozen as it was before.
         """
 
+    def reorder(self, rows: typing.Any) -> None:
+        """
+        Row b of the cache goes on from what row rows[b] has seen, as in beam search.
+        """
+
     def rewind(self, used: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
         The cache forgets all but its first `used` positions.
@@ -202,9 +434,10 @@ class TransformerF32:
         batch: typing.SupportsInt | typing.SupportsIndex,
         length: typing.SupportsInt | typing.SupportsIndex,
         padding: typing.Any = None,
+        images: typing.Any = None,
     ) -> int:
         """
-        Empties the key/value cache and makes room for `length` positions; the first padding[b] of row b will be seen by none. Returns the number of this generation.
+        Empties the key/value cache and makes room for `length` positions; the first padding[b] of row b will be seen by none. images: of a captioner; each is for batch / len(images) neighbouring rows. Returns the number of this generation.
         """
 
     def store(self, name: str, first: typing.SupportsInt | typing.SupportsIndex, rows: typing.Any) -> int:
@@ -233,6 +466,7 @@ class TransformerF32:
         documents: typing.Any = None,
         teaching: typing.Any = None,
         between: typing.Any = None,
+        images: typing.Any = None,
     ) -> typing.Any:
         """
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
@@ -283,6 +517,7 @@ class TransformerF64:
         documents: typing.Any = None,
         teaching: typing.Any = None,
         between: typing.Any = None,
+        images: typing.Any = None,
     ) -> tuple:
         """
         Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair.
@@ -315,10 +550,10 @@ class TransformerF64:
         """
 
     def forward(
-        self, ids: typing.Any, documents: typing.Any = None
+        self, ids: typing.Any, documents: typing.Any = None, images: typing.Any = None
     ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
-        Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along a row; a token sees its own document alone, in which positions begin at 0.
+        Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along a row; a token sees its own document alone, in which positions begin at 0. images, here and below: of a captioner, (B, height, width, channels).
         """
 
     def generation(self) -> tuple[int, int, int]:
@@ -347,7 +582,7 @@ class TransformerF64:
         """
 
     def hidden(
-        self, ids: typing.Any, documents: typing.Any = None
+        self, ids: typing.Any, documents: typing.Any = None, images: typing.Any = None
     ) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
         What the head is given: the result of the final norm (B, T, C).
@@ -381,6 +616,7 @@ class TransformerF64:
         targets: typing.Any,
         ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
         documents: typing.Any = None,
+        images: typing.Any = None,
     ) -> tuple:
         """
         (sum of losses, number of targets that count).
@@ -392,6 +628,7 @@ class TransformerF64:
         targets: typing.Any,
         ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
         documents: typing.Any = None,
+        images: typing.Any = None,
     ) -> numpy.typing.NDArray[numpy.float64]:
         """
         The loss of each position (B, T), in double; 0 where the target does not count.
@@ -422,6 +659,11 @@ class TransformerF64:
         Without it, and with every parameter trainable or frozen as it was before.
         """
 
+    def reorder(self, rows: typing.Any) -> None:
+        """
+        Row b of the cache goes on from what row rows[b] has seen, as in beam search.
+        """
+
     def rewind(self, used: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
         The cache forgets all but its first `used` positions.
@@ -442,9 +684,10 @@ class TransformerF64:
         batch: typing.SupportsInt | typing.SupportsIndex,
         length: typing.SupportsInt | typing.SupportsIndex,
         padding: typing.Any = None,
+        images: typing.Any = None,
     ) -> int:
         """
-        Empties the key/value cache and makes room for `length` positions; the first padding[b] of row b will be seen by none. Returns the number of this generation.
+        Empties the key/value cache and makes room for `length` positions; the first padding[b] of row b will be seen by none. images: of a captioner; each is for batch / len(images) neighbouring rows. Returns the number of this generation.
         """
 
     def store(self, name: str, first: typing.SupportsInt | typing.SupportsIndex, rows: typing.Any) -> int:
@@ -473,6 +716,7 @@ class TransformerF64:
         documents: typing.Any = None,
         teaching: typing.Any = None,
         between: typing.Any = None,
+        images: typing.Any = None,
     ) -> typing.Any:
         """
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
@@ -1076,6 +1320,45 @@ class ops:
         """
 
     @staticmethod
+    def patches(images: typing.Any, patch_size: typing.Any, *, lead: typing.Any = 0) -> typing.Any:
+        """
+        Pictures cut into patches, each a row (arXiv:2010.11929): y (B, lead + P, patch_size * patch_size * channels).
+
+        images: (B, H, W, channels), H and W multiples of patch_size (ValueError). Patches come from left to right, then down;
+        so do the pixels of a row, each with its channels. The first `lead` rows are zeros.
+        """
+
+    @staticmethod
+    def patches_backward(
+        dy: typing.Any,
+        image_shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        patch_size: typing.Any,
+        *,
+        lead: typing.Any = 0,
+    ) -> typing.Any:
+        """
+        Gradient of patches: dimages (B, H, W, channels).
+
+        dy: (B, lead + P, patch_size * patch_size * channels). image_shape: (H, W, channels).
+        """
+
+    @staticmethod
+    def pool(x: typing.Any, *, begin: typing.Any = 0, end: typing.Any = None) -> typing.Any:
+        """
+        The mean over rows [begin, end) of each sequence: y (B, C), summed in double.
+
+        x: (B, T, C). end None: T. No rows: ValueError.
+        """
+
+    @staticmethod
+    def pool_backward(dy: typing.Any, rows: typing.Any, *, begin: typing.Any = 0, end: typing.Any = None) -> typing.Any:
+        """
+        Gradient of pool: dx (B, rows, C), zeros outside [begin, end).
+
+        dy: (B, C).
+        """
+
+    @staticmethod
     def position_embedding(
         x: typing.Any, weight: typing.Any, *, start: typing.Any = 0, positions: typing.Any = None
     ) -> typing.Any:
@@ -1095,6 +1378,22 @@ class ops:
 
         dy: (B, T, C). dx is dy; dweight (num_positions, C) has at start + t the sum of dy[:, t], or at each of the
         positions (B, T) the sum of its rows of dy, and zeros elsewhere.
+        """
+
+    @staticmethod
+    def prepend(prefix: typing.Any, x: typing.Any) -> typing.Any:
+        """
+        Rows before others: y (B, P + T, C).
+
+        prefix: (B, P, C). x: (B, T, C) of one dtype.
+        """
+
+    @staticmethod
+    def prepend_backward(dy: typing.Any, prefix: typing.Any) -> tuple:
+        """
+        Gradients of prepend: (dprefix, dx).
+
+        dy: (B, P + T, C). prefix: P.
         """
 
     @staticmethod

@@ -67,8 +67,8 @@ class Captioner(Network):
 
     @serialised
     def begin(self, images: np.ndarray, length: int | None = None, *, copies: int = 1) -> int:
-        """Begins texts of up to ``length`` tokens (None: context_length): ``copies`` neighbouring rows for each picture,
-        so B copies in all. Returns the number of this generation (``_core.generation()`` says which one it is)."""
+        """Begins texts of up to ``length`` tokens (None: context_length): ``copies`` neighbouring rows for each
+        picture. Returns the number of this generation (``_core.generation()`` says which one it is)."""
         pixels = self.pixels(images)
         length = self._config.context_length if length is None else length
         return self._core.start_generation(len(pixels) * copies, length, None, pixels)

@@ -206,8 +206,8 @@ class CaptionerConfig:
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> CaptionerConfig:
-        """A file of tables [encoder] and [decoder], and at the top level ``fusion``. ValueError naming the file and what
-        is wrong with it."""
+        """A file of tables [encoder] and [decoder], and at the top level ``fusion``. ValueError naming the file and
+        what is wrong with it."""
         try:
             import tomllib
         except ModuleNotFoundError:  # Python 3.10

@@ -1,0 +1,196 @@
+"""Captioner: logits, loss and gradients against differences and PyTorch; the cache; dtypes, threads, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch_pictures
+from pictures import captioner, pictures, shaken, texts, worst_difference
+
+import loopos
+from loopos import ModelConfig
+from loopos.vision import Captioner, CaptionerConfig, VisionConfig
+
+ROPE = ModelConfig(
+    11, 7, 2, 4, 12, n_kv_head=2, position="rope", head_dim=4, norm="rmsnorm", activation="swiglu", bias=False,
+    tie_embeddings=False,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+@pytest.mark.parametrize(("batch", "time"), [(3, 5), (1, 7), (2, 1)])
+def test_logits_loss_and_gradients_are_pytorchs(class_token, batch, time):
+    model, images, (ids, targets) = captioner(class_token=class_token), pictures(batch), texts(batch, time)
+    weights = {name: torch.tensor(view, requires_grad=True) for name, view in model.parameters().items()}
+    logits = torch_pictures.caption(weights, model.config, torch.tensor(model.pixels(images)), torch.tensor(ids))
+    want = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.tensor(targets).flatten())
+    want.backward()
+    loss, grads = model.loss_and_grads(images, ids, targets)
+    np.testing.assert_allclose(model.forward(images, ids), logits.detach().numpy(), rtol=1e-11, atol=1e-12)
+    assert loss == pytest.approx(want.item(), rel=1e-12) == model.loss(images, ids, targets)
+    assert list(grads) == list(weights)
+    for name, gradient in grads.items():
+        np.testing.assert_allclose(gradient, weights[name].grad.numpy(), rtol=1e-9, atol=1e-12, err_msg=name)
+        assert np.abs(gradient).max() > 0, name
+
+
+@pytest.mark.parametrize("decoder", [None, ROPE])
+def test_gradients_are_differences_and_a_planted_error_is_found(decoder):
+    model, images, (ids, targets) = captioner(decoder=decoder), pictures(), texts()
+    _, grads = model.loss_and_grads(images, ids, targets)
+    loss = lambda: model.loss(images, ids, targets)  # noqa: E731
+    assert worst_difference(model, loss, grads) < 1e-6
+    wrong = {name: gradient * 1.001 for name, gradient in grads.items()}
+    assert worst_difference(model, loss, wrong) > 1e-4
+
+
+def test_losses_are_those_of_the_tokens():
+    model, images, (ids, targets) = captioner(), pictures(), texts()
+    losses = model.losses(images, ids, targets)
+    assert losses.shape == ids.shape
+    assert (losses[targets == -100] == 0).all()
+    assert losses.sum() / (targets != -100).sum() == pytest.approx(model.loss(images, ids, targets), rel=1e-12)
+    assert model.hidden(images, ids).shape == (3, 5, 12)
+
+
+def test_a_token_sees_the_whole_picture_and_none_that_follows():
+    model, images, (ids, _) = captioner(), pictures(), texts()
+    before = model.forward(images, ids)
+    other = images.copy()
+    other[:, -1, -1, -1] += 0.5  # of the last patch
+    assert (model.forward(other, ids) != before).any(axis=-1).all()
+    later = ids.copy()
+    later[:, 3] = (later[:, 3] + 1) % 11
+    after = model.forward(images, later)
+    np.testing.assert_array_equal(after[:, :3], before[:, :3])
+    assert (after[:, 3:] != before[:, 3:]).any(axis=-1).all()
+
+
+@pytest.mark.parametrize("decoder", [None, ROPE])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_cache_gives_what_a_full_pass_gives(decoder, dtype):
+    model, images, (ids, _) = captioner(dtype, decoder), pictures(dtype=dtype), texts()
+    want, tolerance = model.forward(images, ids), {"rtol": 1e-5 if dtype == "float32" else 1e-12, "atol": 1e-6}
+    model.begin(images)
+    for t in range(5):
+        np.testing.assert_allclose(model.next_logits(ids[:, t : t + 1]), want[:, t], **tolerance)
+    model.rewind(1)
+    np.testing.assert_allclose(model.next_logits(ids[:, 1:4]), want[:, 3], **tolerance)
+    rows = np.array([2, 0, 0])
+    model.reorder(rows)
+    np.testing.assert_allclose(model.next_logits(ids[rows, 4:]), want[rows, 4], **tolerance)
+    model.begin(images[:1], copies=3)
+    np.testing.assert_allclose(
+        model.next_logits(ids[:, :2]), model.forward(np.repeat(images[:1], 3, 0), ids)[:, 1], **tolerance
+    )
+    model.begin(images, 3)
+    model.next_logits(ids[:, :2])
+    model._core.extend_generation(7)
+    np.testing.assert_allclose(model.next_logits(ids[:, 2:]), want[:, 4], **tolerance)
+
+
+def test_float_agrees_with_double():
+    small, wide = captioner("float32"), captioner("float64")
+    wide.load_state_dict({name: view.astype(np.float64) for name, view in small.parameters().items()})
+    images, (ids, targets) = pictures(dtype="float32"), texts()
+    _, grads = small.loss_and_grads(images, ids, targets)
+    _, want = wide.loss_and_grads(images.astype(np.float64), ids, targets)
+    for name, gradient in grads.items():
+        assert np.linalg.norm(gradient - want[name]) <= 2e-5 * np.linalg.norm(want[name]), name
+
+
+@pytest.mark.parametrize("width", [16, 192])  # in parts, and as a whole
+def test_bits_do_not_depend_on_threads(width):
+    config = CaptionerConfig(VisionConfig(24, 8, 2, 2, width), ModelConfig(13, 9, 2, 2, width))
+    model = shaken(Captioner(config))
+    rng = np.random.default_rng(0)
+    images, ids = rng.random((9, 24, 24, 3), np.float32), rng.integers(0, 13, (9, 8))
+    before, found = loopos.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            loopos.set_num_threads(threads)
+            loss, grads = model.loss_and_grads(images, ids, ids)
+            found.append((loss, model.forward(images, ids).tobytes(), [g.tobytes() for g in grads.values()]))
+    finally:
+        loopos.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
+
+
+def test_dropout_acts_in_training_steps_alone_and_its_gradient_is_a_difference():
+    model, images, (ids, targets) = (
+        captioner(decoder=ModelConfig(11, 7, 2, 2, 12, dropout=0.3), dropout=0.2),
+        None,
+        texts(),
+    )
+    images = model.pixels(pictures())
+    keywords = {"scale": 1.0, "step": 3, "seed": 5, "images": images}
+    total, _, healthy = model._core.accumulate(ids, targets, **keywords)
+    assert healthy
+    assert total != model._core.loss(ids, targets, images=images)[0]
+    grads = {name: view.copy() for name, view in model._core.gradients().items()}
+    loss = lambda: model._core.accumulate(ids, targets, **keywords)[0]  # noqa: E731
+    assert worst_difference(model, loss, grads, per_tensor=1) < 1e-6
+
+
+def test_frozen_pictures_are_not_gone_through_backward():
+    model, images, (ids, targets) = captioner(), pictures(), texts()
+    _, every = model.loss_and_grads(images, ids, targets)
+    model.freeze("encoder.*")
+    _, some = model.loss_and_grads(images, ids, targets)
+    assert list(some) == [name for name in every if name.startswith("decoder.")]
+    for name, gradient in some.items():
+        np.testing.assert_array_equal(gradient, every[name], err_msg=name)
+    model.unfreeze("encoder.projection.*")
+    model.freeze("decoder.*")
+    _, few = model.loss_and_grads(images, ids, targets)
+    assert list(few) == ["encoder.projection.weight", "encoder.projection.bias"]
+    np.testing.assert_allclose(few["encoder.projection.weight"], every["encoder.projection.weight"], rtol=1e-12)
+
+
+def test_gradients_add_up_over_micro_batches():
+    model, images, (ids, targets) = captioner(), pictures(), texts()
+    pixels, counts = model.pixels(images), (targets != -100).sum()
+    for row in range(3):
+        one = slice(row, row + 1)
+        model._core.accumulate(ids[one], targets[one], images=pixels[one], scale=1 / counts, add=row > 0)
+    summed = {name: view.copy() for name, view in model._core.gradients().items()}
+    _, grads = model.loss_and_grads(images, ids, targets)
+    for name, gradient in grads.items():
+        np.testing.assert_allclose(summed[name], gradient, rtol=1e-10, atol=1e-14, err_msg=name)
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_a_birth_says_on_which_side_it_was(side):
+    model, images, (ids, targets) = captioner(), pictures(), texts()
+    model.parameters()[f"{side}.blocks.1.attn.qkv_proj.weight"][0, 0] = np.inf
+    with pytest.raises(loopos.NonFiniteError) as caught:
+        model.loss_and_grads(images, ids, targets)
+    birth = caught.value.birth
+    assert (birth.layer, birth.tensor) == (1, f"{side}.blocks.1.attn.qkv_proj.weight")
+    model = captioner("float32")
+    model.parameters()[f"{side}.blocks.1.attn.qkv_proj.weight"][...] = 1e37
+    with pytest.raises(loopos.NonFiniteError) as caught:
+        model.loss_and_grads(images.astype(np.float32), ids, targets)
+    assert caught.value.birth.tensor.startswith(f"{side}.blocks.1.")
+
+
+def test_refusals():
+    model, images, (ids, targets) = captioner(), pictures(), texts()
+    with pytest.raises(ValueError, match=r"images must have shape .* \(2, 8, 12, 2\), got \(3, 8, 12, 2\)"):
+        model.loss(images, ids[:2], targets[:2])
+    with pytest.raises(ValueError, match="1 to 7 positions"):
+        model.forward(images, np.zeros((3, 8), np.int64))
+    with pytest.raises(TypeError, match="images"):
+        model._core.forward(ids)
+    with pytest.raises(ValueError, match="share a row"):
+        model._core.forward(ids, documents=np.zeros_like(ids), images=model.pixels(images))
+    with pytest.raises(ValueError, match="takes tokens alone"):
+        loopos.Model(ModelConfig(11, 7, 1, 1, 4))._core.forward(ids, images=np.zeros((3, 8, 8, 3), np.float32))
+    with pytest.raises(ValueError, match="need a picture each"):
+        model._core.start_generation(4, 7, None, model.pixels(images))
+    model.begin(images)
+    with pytest.raises(IndexError, match="from 0 to 2, got 3"):
+        model.reorder(np.array([0, 3, 1]))
+    with pytest.raises(ValueError, match=r"rows must have shape"):
+        model.reorder(np.array([0, 1]))
