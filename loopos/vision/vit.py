@@ -163,8 +163,7 @@ def _theirs(config: VisionConfig, arrays: Mapping[str, np.ndarray]) -> dict[str,
             parts = np.split(arrays[f"blocks.{i}.attn.qkv_proj.{kind}"], 3)
             named |= {_QKV.format(i, part, kind): array for part, array in zip(_PARTS, parts, strict=True)}
     result = {prefix + name: array for name, array in named.items()}
-    classifier = {f"classifier.{kind}": arrays[f"classifier.{kind}"] for kind in ("weight", "bias")}
-    return result | (classifier if config.num_classes else {})
+    return result | {name: array for name, array in arrays.items() if name.startswith("classifier.")}
 
 
 def write(folder: str | os.PathLike[str], config: VisionConfig, arrays: Mapping[str, np.ndarray]) -> None:
