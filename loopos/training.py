@@ -6,41 +6,34 @@ import inspect
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
-from . import checks, precision
+from . import checks
 from .births.growth import Growth
-from .config import ModelConfig
-from .data.batches import DatasetSource
-from .data.tokenizer import ByteTokenizer, CharTokenizer
-from .data.vocabulary import warn_of_another
 from .model import Model
 from .monitor.watch import Watch
 from .optim.training import for_training
 from .run import resume as resuming
-from .run.adapting import adapter_of, base_of, give_classes, put_on
+from .run.adapting import base_of
 from .run.callbacks import Hooks
 from .run.evaluation import Evaluation
 from .run.folder import folder_of
-from .run.forecast import refuse_unfitting
 from .run.interrupts import Interrupts
+from .run.kinds import kind_of
 from .run.loop import Run
-from .run.objectives import ANOTHER, check_teacher, objective_of
-from .run.opening import open_data
+from .run.objectives import ANOTHER, check_teacher
 from .run.policy import Policy
 from .run.record import Record, trained
 from .run.result import TrainResult, sample_of
 from .run.schedules import total_steps
 from .run.settings import EVAL_TOKENS, TrainSettings
 from .run.tally import Tally
-from .run.updates import refuse_oversized
-from .text import Tokenizer
 from .threads import threads as using_threads
 
 
 def train(
-    model: Model | ModelConfig,
+    model: Any,
     data: Any,
     *,
     eval_data: Any = None,
@@ -86,7 +79,9 @@ def train(
 ) -> TrainResult:
     """Train ``model`` on ``data``.
 
-    model            a Model, trained in place, or a ModelConfig, from which one is built with ``seed``
+    model            a Model, trained in place, or a ModelConfig, from which one is built with ``seed``; or a Captioner,
+                     or an ImageEncoder with classes, of loopos.vision, or its configuration (docs/captioning.md): data
+                     are then a set of pictures, a part of one, CaptionBatches, or for classes (images, labels)
     data, eval_data  a path, a text, bytes, a 1-D array of ids, an object with ``batch(step, micro) -> (ids, targets)``,
                      or examples: a .jsonl, .csv or .parquet file, a folder with train.jsonl, whose valid.jsonl is then
                      eval_data, or a list of {"prompt", "completion"}, {"messages"} or {"text"}; eval_data is scored
@@ -145,31 +140,17 @@ def train(
     """
     given = dict(locals()) | {"teacher": ANOTHER if isinstance(teacher, Model) else teacher}
     settings = TrainSettings(**{each.name: given[each.name] for each in fields(TrainSettings)})
-    if not isinstance(model, Model | ModelConfig):
-        raise TypeError(f"train: model must be a Model or a ModelConfig, got {checks.shown(model)}")
+    kind = kind_of(model)
     check_teacher(teacher, settings, Model)
     hooks = Hooks(callbacks, progress=checks.boolean("train", "progress", progress))
     resuming.check_argument(resume, output_dir)
-    config = model if isinstance(model, ModelConfig) else model.config
-    adapter = adapter_of(model, adapter)
-    if adapter is None:
-        precision.refuse_training("train", model)
-    sources = open_data(model, data, eval_data, tokenizer, settings, progress)
-    if config.labels and settings.task != "classify" and not isinstance(sources.train, DatasetSource):
-        raise ValueError(
-            f"train: this model gives scores of {config.num_labels} classes and no next token; task='classify' trains "
-            "it"
-        )
-    if labels := getattr(sources.train, "labels", ()):
-        config = replace(config, labels=labels)
-    if isinstance(model, Model) and sources.tokenizer is not None:
-        warn_of_another(model.tokenizer if tokenizer is None else tokenizer, sources.tokenizer, config.vocab_size)
+    adapter = kind.adapter(model, adapter)
+    sources, config = kind.open(model, data, eval_data, tokenizer, settings, progress)
     total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
-    if not isinstance(sources.train, DatasetSource):  # whose batches have the size it gives them
-        refuse_oversized(model, settings.batch_size, sources.train.seq_len, settings.grad_accum)
+    kind.refuse_oversized(model, sources.train, settings)
     settings.check_together(eval_data=sources.eval, output_dir=output_dir, total=total)
     identity = resuming.Identity(
-        config, settings, seq_len or config.context_length, sources.train.fingerprint(), sources.tokenizer, adapter
+        config, settings, seq_len or kind.length(config), sources.train.fingerprint(), sources.tokenizer, adapter
     )
     with ExitStack() as stack, ExitStack() as undo:
         stack.enter_context(using_threads(settings.threads))
@@ -177,13 +158,10 @@ def train(
         checkpoint = resuming.find(resume, folder.latest)
         if checkpoint is not None:
             identity.check(checkpoint)
-        if isinstance(model, ModelConfig):
+        if isinstance(model, kind.config):
             dtype = "float32" if checkpoint is None else checkpoint.state["dtype"]
-            model = Model(config, seed=settings.seed, dtype=dtype)
-        give_classes(model, config.labels, settings.seed, undo)
-        put_on(model, adapter, settings.seed, undo)
-        if not isinstance(sources.train, DatasetSource):
-            refuse_unfitting(model, settings, sources.train.seq_len)
+            model = kind.model(config, seed=settings.seed, dtype=dtype)
+        kind.prepare(model, config, adapter, sources.train, settings, undo)
         updating = for_training(model=model, **settings.update_rule())
         base = base_of(model, folder.keeps or checkpoint is not None)
         saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating, base)
@@ -192,7 +170,7 @@ def train(
         interrupts = stack.enter_context(Interrupts(sigterm=folder.keeps))
         tally = Tally() if checkpoint is None else Tally.resumed(checkpoint.state, step)
         seen = {} if checkpoint is None else checkpoint.state
-        objective = objective_of(model, teacher, settings, getattr(sources.train, "seq_len", 1))
+        objective = kind.objective(model, teacher, settings, sources.train)
         watch = Watch(model, settings.log_every, seen.get("watch"), plain=objective.plain)
         growth = Growth.of(model.parameters(), seen.get("growth"))
         evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"), objective)
@@ -201,8 +179,7 @@ def train(
         run = Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *observers)
         if checkpoint is not None:
             model.inherit(checkpoint.path.parent)
-        if isinstance(sources.tokenizer, Tokenizer | ByteTokenizer | CharTokenizer):
-            model.reads_with(sources.tokenizer)
+        kind.reads_with(model, sources.tokenizer)
         audit = getattr(sources.train, "audit", None)
         folder.begin(checkpoint, model.source, None if audit is None else audit.to_dict())
         undo.pop_all()

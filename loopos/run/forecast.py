@@ -14,6 +14,7 @@ from loopos import _core
 from loopos.optim.training import for_run
 
 from . import timing
+from .objectives import CrossEntropy
 from .settings import TrainSettings
 
 MEGABYTE = 1e6
@@ -146,6 +147,7 @@ def of_run(
     total: int,
     now: int | None = None,
     held: int | None = None,
+    objective: CrossEntropy | None = None,
 ) -> Forecast:
     """Of the updates from ``first`` to ``total`` of a run of train with these settings and these sources. A few passes
     are made on its batches, and no bit of the model changes. now, held: as of :func:`memory_of`."""
@@ -153,11 +155,17 @@ def of_run(
     seq_len = getattr(sources.train, "seq_len", None) or settings.seq_len or model.config.context_length
     memory = memory_of(model, settings_, seq_len, now, held)
     moments = _moments(trained, settings_) / max(1, sum(view.size for view in trained.values()))
-    update = timing.update_seconds(model, settings, sources.train, first, total, moments) if total > first else 0.0
+    update = (
+        timing.update_seconds(model, settings, sources.train, first, total, moments, objective)
+        if total > first
+        else 0.0
+    )
     found = Forecast(memory, update, total - first)
     if sources.eval is not None and total > first:
         evaluations = timing.due(settings.eval_every, first, total)
-        found = replace(found, evaluation=timing.evaluation_seconds(model, sources.eval), evaluations=evaluations)
+        found = replace(
+            found, evaluation=timing.evaluation_seconds(model, sources.eval, objective), evaluations=evaluations
+        )
     if output_dir is not None and total > first:
         found = with_checkpoints(found, model, output_dir, settings.save_every, settings.keep_best, first)
     return found

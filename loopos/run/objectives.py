@@ -39,6 +39,14 @@ class CrossEntropy:
         """How many things of a micro-batch the update's loss is the mean over."""
         return int(np.count_nonzero(batch[1] != IGNORE))
 
+    def positions(self, batch: Batch) -> int:
+        """How many go through the model."""
+        return batch[0].size
+
+    def inputs(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """What a pass through the core is given of a batch: the first, the targets, and by name."""
+        return plain_inputs(batch)
+
     def begin(self) -> None:
         """A new update."""
 
@@ -70,8 +78,8 @@ class CrossEntropy:
 
     def score(self, core: Any, batch: Batch) -> tuple[float, int, dict[str, float]]:
         """(sum of the losses, how many, sums of what is measured beside) of a held-out batch."""
-        ids, targets, *documents = batch
-        return *core.loss(ids, targets, IGNORE, *documents), {}
+        first, targets, more = self.inputs(batch)
+        return *core.loss(first, targets, IGNORE, **more), {}
 
 
 class _Reference:
@@ -258,6 +266,12 @@ class Classes(CrossEntropy):
         out, safe for JSON."""
         right = int(np.trace(self.confusion)) / max(1, int(self.confusion.sum()))
         return {"labels": list(self.labels), "accuracy": right, "confusion": self.confusion.tolist()}
+
+
+def plain_inputs(batch: Batch) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Of a batch of text: ids, targets and the documents."""
+    ids, targets, *documents = batch
+    return ids, targets, {"documents": documents[0]} if documents else {}
 
 
 def means(sums: Mapping[str, float]) -> dict[str, float]:

@@ -23,7 +23,7 @@ class Record:
 
     def __init__(self, model: Any, identity: Identity, source: Any, saved: Any = None):
         saved = saved if isinstance(saved, Mapping) else {}
-        self._history, self._source, self._vocab = [], source, model.config.vocab_size
+        self._history, self._source, self._config = [], source, model.config
         self._sampled = identity.settings.label_smoothing == 0 and isinstance(source, TokenStream)
         self._about = identity.to_dict()
         self._losses = dict(saved.get("losses") or {})
@@ -52,7 +52,7 @@ class Record:
     def _ladder(self) -> Any:
         from loopos.monitor.ladder import ladder
 
-        return ladder(self._source.ids[:SAMPLE_TOKENS], self._vocab) if self._sampled else None
+        return ladder(self._source.ids[:SAMPLE_TOKENS], self._config.vocab_size) if self._sampled else None
 
     def to_dict(self) -> dict[str, Any]:
         """Safe for JSON. "before": the record of what trained the model before this run, or None."""

@@ -20,9 +20,9 @@ from loopos import _core, checks
 from loopos.adapters.alone import alone
 from loopos.adapters.base import Base
 from loopos.adapters.kept import ADAPTER, BASE, described, kept
-from loopos.config import ModelConfig
 from loopos.data.tokenizer import tokenizer_to_dict
 from loopos.errors import CheckpointError
+from loopos.vision.data.vocabulary import Vocabulary
 
 from .checkpoint import RUN, Checkpoint, CheckpointStore, load_checkpoint
 from .metrics import BITS, DOCTOR, METRICS, set_aside
@@ -41,7 +41,7 @@ _OPTIMIZER, _SNAPSHOT = "optimizer.", "optimizer.snapshot."  # the store files b
 class Identity:
     """What makes two runs the same run: all that must agree between a checkpoint and the run that continues it."""
 
-    config: ModelConfig
+    config: Any
     settings: TrainSettings
     seq_len: int
     data: Mapping[str, Any]  # the fingerprint of the training data
@@ -54,14 +54,14 @@ class Identity:
             "config": self.config.to_dict(),
             "settings": self.settings.to_dict() | {"seq_len": self.seq_len},
             "data": dict(self.data),
-            "tokenizer": tokenizer_to_dict(self.tokenizer),
+            "tokenizer": _described(self.tokenizer),
             **({} if self.adapter is None else {ADAPTER: described(self.adapter)}),
         }
 
     def check(self, checkpoint: Checkpoint) -> None:
         """ValueError naming every value that is another one in the checkpoint."""
         here, there = self.to_dict(), checkpoint.state
-        config = ModelConfig.from_dict(there["config"]).to_dict()  # with the fields that came after it was saved
+        config = type(self.config).from_dict(there["config"]).to_dict()  # with the fields that came after it was saved
         pairs = [(f"the model's {key}", value, config[key]) for key, value in here["config"].items()]
         pairs += [(key, here["settings"][key], there["settings"].get(key)) for key in (*MUST_AGREE, "seq_len")]
         parts = [key for key in here["data"] if key != "sha256"]
@@ -91,6 +91,11 @@ class Identity:
                 "run goes on with the new ones",
                 stacklevel=3,
             )
+
+
+def _described(reads: Any) -> dict[str, Any] | None:
+    """A tokenizer, or a vocabulary of captions."""
+    return reads.to_dict() if isinstance(reads, Vocabulary) else tokenizer_to_dict(reads)
 
 
 def find(resume: Any, latest: Callable[[], Checkpoint | None]) -> Checkpoint | None:

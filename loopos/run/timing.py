@@ -18,6 +18,7 @@ from loopos.data.held_out import spread
 from loopos.files import durable
 from loopos.optim.training import for_training
 
+from .objectives import CrossEntropy, plain_inputs
 from .settings import TrainSettings
 from .updates import micro_batches
 
@@ -36,7 +37,9 @@ def due(every: int | None, first: int, total: int) -> int:
     return (total // every - first // every + (total % every != 0)) if every else 1
 
 
-def update_seconds(model: Any, settings: TrainSettings, source: Any, first: int, total: int, moments: float) -> float:
+def update_seconds(
+    model: Any, settings: TrainSettings, source: Any, first: int, total: int, moments: float, objective: Any = None
+) -> float:
     """Of one update, the mean over the run: that of its batches, of passes on some of them, and of the optimizer.
 
     moments: numbers that the optimizer keeps for each that is trained. Its step is made at the rate 0 by SGD, which
@@ -47,7 +50,11 @@ def update_seconds(model: Any, settings: TrainSettings, source: Any, first: int,
     began = time.perf_counter()
     batches = [source.batch(t, 0) for t in chosen]
     fetching = (time.perf_counter() - began) / len(batches)
-    calls = [call for t, batch in zip(chosen, batches, strict=True) for call in micro_batches([batch], t, settings)[0]]
+    calls = [
+        call
+        for t, batch in zip(chosen, batches, strict=True)
+        for call in micro_batches([batch], t, settings, objective)[0]
+    ]
     if not calls:  # nothing is learned from these
         return fetching * settings.grad_accum
     positions = sum(ids.size for ids, _, _ in calls) / len(batches)
@@ -75,7 +82,7 @@ def update_seconds(model: Any, settings: TrainSettings, source: Any, first: int,
     return settings.grad_accum * (fetching + positions * statistics.median(rates[1:])) + step
 
 
-def evaluation_seconds(model: Any, batches: Iterable[Any]) -> float:
+def evaluation_seconds(model: Any, batches: Iterable[Any], objective: CrossEntropy | None = None) -> float:
     """Of one evaluation over ``batches``."""
     began = time.perf_counter()
     positions, first = 0, None
@@ -84,13 +91,13 @@ def evaluation_seconds(model: Any, batches: Iterable[Any]) -> float:
     if first is None:
         return 0.0
     fetched = time.perf_counter()
-    ids, targets, *documents = first
+    inputs, targets, more = plain_inputs(first) if objective is None else objective.inputs(first)
     with model.lock:
         for _ in range(2):  # the first warms up
             passing = time.perf_counter()
-            model._core.loss(ids, targets, IGNORE, *documents)
+            model._core.loss(inputs, targets, IGNORE, **more)
             passed = time.perf_counter()
-    return fetched - began + (passed - passing) * positions / ids.size
+    return fetched - began + (passed - passing) * positions / first[0].size
 
 
 def checkpoint_seconds(folder: str | os.PathLike, size: int) -> float:

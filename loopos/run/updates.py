@@ -64,7 +64,7 @@ class Updater:
     def __call__(self, t: int, rate: float) -> Update:
         batches = [self._fetch(t, micro) for micro in range(self._settings.grad_accum)]
         calls, valid = micro_batches(batches, t, self._settings, self._objective)
-        tokens = sum(batch[0].size for batch in batches)
+        tokens = sum(map(self._objective.positions, batches))
         if valid == 0:
             return Update(0.0, 0.0, 0, tokens, batches=tuple(batches))
         with self._model.lock:  # from the gradients to the new weights nobody else may use the model
@@ -113,16 +113,21 @@ def micro_batches(
 ) -> tuple[list[MicroBatch], int]:
     """(ids, targets, keywords) of each pass through the core that update t makes of its micro-batches, and how many
     targets count in all. A micro-batch without one is left out."""
+    objective = CrossEntropy(settings) if objective is None else objective
     counts = [int(np.count_nonzero(batch[1] != IGNORE)) for batch in batches]
-    units = sum(counts) if objective is None else sum(map(objective.units, batches))
-    common = {"scale": 1 / max(1, units), "ignore_index": IGNORE, "step": t, "seed": settings.seed}
+    common = {
+        "scale": 1 / max(1, sum(map(objective.units, batches))),
+        "ignore_index": IGNORE,
+        "step": t,
+        "seed": settings.seed,
+    }
     common["label_smoothing"] = settings.label_smoothing
 
-    def call(micro: int, ids: np.ndarray, targets: np.ndarray, *documents: np.ndarray) -> MicroBatch:
-        own = {"documents": documents[0]} if documents else {}
-        return ids, targets, {**common, "micro": micro, **own}
+    def call(micro: int) -> MicroBatch:
+        first, targets, own = objective.inputs(batches[micro])
+        return first, targets, {**common, "micro": micro, **own}
 
-    return [call(m, *batches[m]) for m in range(len(batches)) if counts[m]], sum(counts)
+    return [call(m) for m in range(len(batches)) if counts[m]], sum(counts)
 
 
 def refuse_oversized(model: ModelConfig | Any, batch_size: int, seq_len: int, grad_accum: int) -> None:

@@ -106,6 +106,11 @@ class VisionConfig:
         """P, rows of a picture: its patches, and the class token."""
         return (self.height // self.patch_size) * (self.width // self.patch_size) + self.class_token
 
+    @property
+    def outputs(self) -> int:
+        """Of a classifier: its classes."""
+        return self.num_classes
+
     def blocks(self) -> ModelConfig:
         """What its blocks have of a language model's; neither vocabulary nor context is theirs."""
         return ModelConfig(
@@ -181,6 +186,11 @@ class CaptionerConfig:
     @property
     def vocab_size(self) -> int:
         return self.decoder.vocab_size
+
+    @property
+    def outputs(self) -> int:
+        """Logits of a token."""
+        return self.decoder.outputs
 
     @property
     def context_length(self) -> int:

@@ -36,6 +36,8 @@ class Network(Trainable, Weighted):
     _config_type: Any
     adapter = None  # as of a Model: loopos.optim and loopos.run ask
     adapter_config = None
+    source = None  # it comes with no other files
+    _record: Any = None  # of the run that trained it, or is training it
 
     def __init__(self, config: Any, *, seed: int = 0, dtype: str = "float32"):
         where = type(self).__name__
@@ -71,6 +73,14 @@ class Network(Trainable, Weighted):
     @property
     def dtype(self) -> str:
         return self.precision.dtype
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """What loopos.train did to the weights, in plain numbers; None where it did nothing."""
+        return self._record.to_dict() if hasattr(self._record, "to_dict") else self._record
+
+    def inherit(self, run: Path) -> None:
+        """Of the folder of a run: nothing."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._config}, dtype={self.dtype!r})"

@@ -1,0 +1,81 @@
+"""What is a language model's own in loopos.train: its data, what is put on it, what it minimises."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from loopos import precision
+from loopos.config import ModelConfig
+from loopos.data.batches import DatasetSource
+from loopos.data.sources import Sources
+from loopos.data.tokenizer import ByteTokenizer, CharTokenizer
+from loopos.data.vocabulary import warn_of_another
+from loopos.model import Model
+from loopos.text import Tokenizer
+
+from .adapting import adapter_of, give_classes, put_on
+from .forecast import refuse_unfitting
+from .objectives import CrossEntropy, objective_of
+from .opening import open_data
+from .settings import TrainSettings
+from .updates import refuse_oversized
+
+
+class Language:
+    """model, config: what train takes. The other kinds of ``loopos.run.kinds`` have the same methods."""
+
+    model: Any = Model
+    config: Any = ModelConfig
+
+    def length(self, config: Any) -> int:
+        """Tokens of the longest row."""
+        return config.context_length
+
+    def adapter(self, model: Any, asked: Any) -> Any:
+        """What the run trains beside a frozen base, or None. TypeError and ValueError for what cannot be."""
+        adapter = adapter_of(model, asked)
+        if adapter is None:
+            precision.refuse_training("train", model)
+        return adapter
+
+    def open(
+        self, model: Any, data: Any, eval_data: Any, tokenizer: Any, settings: TrainSettings, progress: bool
+    ) -> tuple[Sources, Any]:
+        """The data arguments of train, checked, and the configuration of the model that learns them."""
+        sources = open_data(model, data, eval_data, tokenizer, settings, progress)
+        config = getattr(model, "config", model)
+        if config.labels and settings.task != "classify" and not isinstance(sources.train, DatasetSource):
+            raise ValueError(
+                f"train: this model gives scores of {config.num_labels} classes and no next token; task='classify' "
+                "trains it"
+            )
+        if labels := getattr(sources.train, "labels", ()):
+            config = replace(config, labels=labels)
+        if isinstance(model, Model) and sources.tokenizer is not None:
+            warn_of_another(model.tokenizer if tokenizer is None else tokenizer, sources.tokenizer, config.vocab_size)
+        return sources, config
+
+    def refuse_oversized(self, model: Any, source: Any, settings: TrainSettings) -> None:
+        """MemoryError for batches that cannot fit, before a model is built."""
+        if not isinstance(source, DatasetSource):  # whose batches have the size it gives them
+            refuse_oversized(model, settings.batch_size, source.seq_len, settings.grad_accum)
+
+    def prepare(
+        self, model: Any, config: Any, adapter: Any, source: Any, settings: TrainSettings, undo: ExitStack
+    ) -> None:
+        """Puts on the model what the run trains; ``undo`` takes it off. MemoryError when the run does not fit."""
+        give_classes(model, config.labels, settings.seed, undo)
+        put_on(model, adapter, settings.seed, undo)
+        if not isinstance(source, DatasetSource):
+            refuse_unfitting(model, settings, source.seq_len)
+
+    def objective(self, model: Any, teacher: Any, settings: TrainSettings, source: Any) -> CrossEntropy:
+        """What the run minimises."""
+        return objective_of(model, teacher, settings, getattr(source, "seq_len", 1))
+
+    def reads_with(self, model: Any, tokenizer: Any) -> None:
+        """The model keeps what turns its data into ids, where a file can carry it."""
+        if isinstance(tokenizer, Tokenizer | ByteTokenizer | CharTokenizer):
+            model.reads_with(tokenizer)
