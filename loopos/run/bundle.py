@@ -2,7 +2,8 @@
 
 It is a safetensors file: ``weights.<name>``, ``stored.<name>`` (the bytes of what is stored small) and
 ``moments.<name>`` as they were before the update, ``ids.<m>``, ``targets.<m>`` and, where rows hold several documents,
-``documents.<m>`` of its micro-batches; its metadata hold a format version, a JSON text with the rest (configuration,
+``documents.<m>`` of its micro-batches (of pictures the parts of their kind, see ``loopos.run.kinds``); its metadata
+hold a format version, a JSON text with the rest (configuration,
 settings, the learning rate used, the outcome, the build) and a SHA-256 over that text and every tensor. Unlike a
 checkpoint it may hold numbers that are not finite: they may be what it is about.
 """
@@ -21,18 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from loopos import _core, storage
+from loopos import _core
 from loopos.adapters.kept import described, parts_again, spec_of
 from loopos.births.growth import Growth
 from loopos.build_info import __version__
-from loopos.config import ModelConfig
-from loopos.data.batches import Batch, check_batch
+from loopos.data.batches import Batch
 from loopos.errors import Birth, CheckpointError
 from loopos.files import durable
 from loopos.files.tensorfile import parse_safetensors, read_metadata, serialize_safetensors
 from loopos.model import Model
-from loopos.precision import small
 
+from .kinds import kind_named, kind_of
 from .origins import Origins
 from .settings import TrainSettings
 
@@ -43,7 +43,6 @@ _LITTER = re.compile(_NAME.pattern + r"\.tmp\.[0-9]+\.[0-9a-f]+")
 _DTYPES = ("float32", "float64")
 
 Batches = Sequence[Batch]
-_PARTS = ("ids", "targets", "documents")  # of a batch; the last may be missing
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Bundle:
     weights; storage, stored: of a base that is stored small, as loopos.storage.state gives it."""
 
     step: int
-    config: ModelConfig
+    config: Any
     dtype: str
     settings: TrainSettings
     learning_rate: float
@@ -128,16 +127,15 @@ class Bundle:
             frozen=tuple(model.parameters(trainable=False)),
             origins=origins,
             adapter=None if model.adapter is None else _adapter(model),
-            storage=small(model.weights),
-            stored=storage.state(model._core),
+            **kind_of(model).stored(model),
         )
 
-    def model(self, *, dtype: str | None = None, dropout: float | None = None) -> Model:
+    def model(self, *, dtype: str | None = None, dropout: float | None = None) -> Any:
         """A model of its kind with what is stored small; the weights are still to be loaded. dtype, dropout: in place
         of its own."""
-        config = self.config if dropout is None else dataclasses.replace(self.config, dropout=dropout)
-        model = Model(config, dtype=dtype or self.dtype, weights=self.storage)
-        storage.put_back(model._core, self.stored)
+        kind = kind_of(self.config)
+        config = self.config if dropout is None else kind.with_dropout(self.config, dropout)
+        model = kind.built(config, dtype or self.dtype, self.storage, self.stored)
         if self.adapter is not None:
             spec = spec_of(self.adapter["spec"])
             model.put_on(spec, parts_again(spec, self.adapter["parts"]))
@@ -178,11 +176,13 @@ def write_bundle(path: str | os.PathLike, bundle: Bundle) -> None:
     arrays = {f"weights.{name}": array for name, array in bundle.weights.items()}
     arrays |= {f"moments.{name}": array for name, array in bundle.moments.items()}
     arrays |= {f"stored.{name}": numbers for name, (numbers, *_) in bundle.stored.items()}
+    parts = kind_of(bundle.config).parts
     for micro, batch in enumerate(bundle.batches):
-        arrays |= {f"{part}.{micro}": array for part, array in zip(_PARTS, batch, strict=False)}
+        arrays |= {f"{part}.{micro}": array for part, array in zip(parts, batch, strict=False)}
     about = {
         "step": bundle.step,
         "config": bundle.config.to_dict(),
+        "config_type": type(bundle.config).__name__,
         "dtype": bundle.dtype,
         "settings": bundle.settings.to_dict(),
         "learning_rate": bundle.learning_rate,
@@ -310,20 +310,14 @@ def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
     def part(prefix: str) -> dict[str, np.ndarray]:
         return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
 
-    config, settings = ModelConfig.from_dict(about["config"]), TrainSettings(**about["settings"])
-    ids, targets, documents = (part(f"{name}.") for name in _PARTS)
+    kind = kind_named(about.get("config_type"))
+    config, settings = kind.config.from_dict(about["config"]), TrainSettings(**about["settings"])
+    first, targets, *more = (part(f"{name}.") for name in kind.parts)
     batches = [
-        check_batch(
-            ids[str(m)],
-            targets[str(m)],
-            config.vocab_size,
-            config.context_length,
-            f"micro-batch {m}",
-            documents=documents.get(str(m)),
-        )
-        for m in range(settings.grad_accum)
+        kind.check_batch(config, first[m], targets[m], *(each.get(m) for each in more), where=f"micro-batch {m}")
+        for m in map(str, range(settings.grad_accum))
     ]
-    known = {*(f"{kind}.{m}" for kind in _PARTS for m in range(settings.grad_accum))}
+    known = {*(f"{name}.{m}" for name in kind.parts for m in range(settings.grad_accum))}
     if strange := [n for n in arrays if not n.startswith(("weights.", "moments.", "stored.")) and n not in known]:
         raise ValueError(f"tensors that belong to nothing: {strange}")
     if about["dtype"] not in _DTYPES or type(about["step"]) is not int or about["step"] < 1:

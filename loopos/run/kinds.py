@@ -7,7 +7,9 @@ from typing import Any
 from loopos import checks
 
 from .language import Language
+from .objectives import ANOTHER, NOT_AGAIN, CrossEntropy
 from .pictures import Captioning, Classifying
+from .settings import TrainSettings
 
 KINDS = (Language(), Captioning(), Classifying())
 
@@ -21,3 +23,17 @@ def kind_of(model: Any) -> Language:
         "train: model must be a Model or a ModelConfig, or of loopos.vision a Captioner, an ImageEncoder or the "
         f"configuration of one, got {checks.shown(model)}"
     )
+
+
+def kind_named(config_type: str | None) -> Language:
+    """By the name of its configuration's class; None: of a language model. ValueError for another name."""
+    names = {kind.config.__name__: kind for kind in KINDS}
+    return names[checks.choice("kind_named", "config_type", config_type or KINDS[0].config.__name__, tuple(names))]
+
+
+def objective_again(model: Any, settings: TrainSettings) -> CrossEntropy:
+    """What a run with these settings minimised, for ``model``, which stands where the run's stood. ValueError where
+    another Model was the teacher or the reference."""
+    if settings.teacher == ANOTHER:
+        raise ValueError(NOT_AGAIN)
+    return kind_of(model).objective(model, settings.teacher, settings, None)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from loopos import precision
+from loopos import precision, storage
 from loopos.config import ModelConfig
-from loopos.data.batches import DatasetSource
+from loopos.data.batches import Batch, DatasetSource, check_batch
 from loopos.data.sources import Sources
 from loopos.data.tokenizer import ByteTokenizer, CharTokenizer
 from loopos.data.vocabulary import warn_of_another
 from loopos.model import Model
+from loopos.precision import small
 from loopos.text import Tokenizer
 
 from .adapting import adapter_of, give_classes, put_on
@@ -28,6 +30,7 @@ class Language:
 
     model: Any = Model
     config: Any = ModelConfig
+    parts: tuple[str, ...] = ("ids", "targets", "documents")  # of a batch; the last may be missing
 
     def length(self, config: Any) -> int:
         """Tokens of the longest row."""
@@ -79,3 +82,23 @@ class Language:
         """The model keeps what turns its data into ids, where a file can carry it."""
         if isinstance(tokenizer, Tokenizer | ByteTokenizer | CharTokenizer):
             model.reads_with(tokenizer)
+
+    # Of a bundle, which keeps one update
+
+    def stored(self, model: Any) -> dict[str, Any]:
+        """What a base that is stored small is kept as."""
+        return {"storage": small(model.weights), "stored": storage.state(model._core)}
+
+    def built(self, config: Any, dtype: str, kept_as: str | None, stored: Mapping[str, Any]) -> Any:
+        """A model with what is stored small; the weights are still to be loaded."""
+        model = Model(config, dtype=dtype, weights=kept_as)
+        storage.put_back(model._core, stored)
+        return model
+
+    def with_dropout(self, config: Any, dropout: float) -> Any:
+        return replace(config, dropout=dropout)
+
+    def check_batch(self, config: Any, *parts: Any, where: str) -> Batch:
+        """The batch of these ``parts``, where None is a missing one. Errors as of loopos.data.batches.check_batch."""
+        ids, targets, documents = parts
+        return check_batch(ids, targets, config.vocab_size, config.context_length, where, documents=documents)

@@ -292,14 +292,6 @@ def objective_of(model: Any, teacher: Any, settings: TrainSettings, positions: i
     return CrossEntropy(settings) if teacher is None else Distillation(settings, model, teacher, positions)
 
 
-def objective_again(model: Any, settings: TrainSettings) -> CrossEntropy:
-    """What a run with these settings minimised, for ``model``, which stands where the run's stood. ValueError where
-    another Model was the teacher or the reference."""
-    if settings.teacher == ANOTHER:
-        raise ValueError(NOT_AGAIN)
-    return objective_of(model, settings.teacher, settings)
-
-
 def check_teacher(teacher: Any, settings: TrainSettings, known: type) -> None:
     """TypeError for what is no teacher, ValueError for one without use."""
     if teacher is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from loopos import checks
-from loopos.data.batches import IGNORE, Batch
+from loopos.data.batches import IGNORE, Batch, check_batch
 from loopos.data.sources import Sources
 from loopos.vision.captioner import Captioner
 from loopos.vision.config import CaptionerConfig, VisionConfig
@@ -73,9 +74,27 @@ class _OfPictures(Language):
     def reads_with(self, model: Any, tokenizer: Any) -> None:
         """It reads no text."""
 
+    def stored(self, model: Any) -> dict[str, Any]:
+        return {}
+
+    def built(self, config: Any, dtype: str, kept_as: str | None, stored: Mapping[str, Any]) -> Any:
+        return self.model(config, dtype=dtype)
+
 
 class Captioning(_OfPictures):
     model, config = Captioner, CaptionerConfig
+    parts = ("ids", "targets", "images")
+
+    def with_dropout(self, config: Any, dropout: float) -> Any:
+        encoder, decoder = (replace(each, dropout=dropout) for each in (config.encoder, config.decoder))
+        return replace(config, encoder=encoder, decoder=decoder)
+
+    def check_batch(self, config: Any, *parts: Any, where: str) -> Batch:
+        ids, targets, images = parts
+        pair = check_batch(ids, targets, config.vocab_size, config.context_length, where)
+        if images is None or len(images) != len(pair[0]):
+            raise ValueError(f"{where}: expected a picture for each of {len(pair[0])} rows")
+        return pair[0], pair[1], images
 
     def open(
         self, model: Any, data: Any, eval_data: Any, tokenizer: Any, settings: TrainSettings, progress: bool
@@ -101,6 +120,13 @@ class Captioning(_OfPictures):
 
 class Classifying(_OfPictures):
     model, config = ImageEncoder, VisionConfig
+    parts = ("images", "labels")
+
+    def check_batch(self, config: Any, *parts: Any, where: str) -> Batch:
+        images, labels = parts
+        if len(images) != len(labels):
+            raise ValueError(f"{where}: expected as many labels as pictures")
+        return images, labels
 
     def length(self, config: Any) -> int:
         return 1

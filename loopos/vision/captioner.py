@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from loopos import _core
+from loopos import _core, checks
 from loopos.calls import serialised
+from loopos.errors import CheckpointError
+from loopos.files.run_folder import holds_checkpoint, load_checkpoint
 from loopos.model import for_core
 
+from .captioning import caption
 from .config import CaptionerConfig, VisionConfig
-from .network import Network, vision_for_core
+from .data.vocabulary import FILE, Vocabulary, load_vocabulary, save_vocabulary, vocabulary_from_dict
+from .network import SETTINGS, Network, vision_for_core
 
 _CLASSES = {"float32": _core.TransformerF32, "float64": _core.TransformerF64}
 
@@ -24,6 +30,7 @@ class Captioner(Network):
     "decoder."."""
 
     _config_type = CaptionerConfig
+    _vocabulary: Vocabulary | None = None
 
     def _make_core(self, seed: int | None) -> Any:
         decoder = for_core(self._config.decoder) | {"weights": None}
@@ -62,6 +69,78 @@ class Captioner(Network):
         """The loss and its gradient for every trainable parameter, as fresh arrays. NonFiniteError when one of them or
         an activation is not finite; its ``birth`` says where it arose."""
         return self._loss_and_grads((ids, targets), {"images": self.pixels(images)})
+
+    # Captions
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What turns captions into ids and back: loopos.train sets it, and it is saved with the model. More ids than
+        vocab_size: ValueError."""
+        return self._vocabulary
+
+    @vocabulary.setter
+    def vocabulary(self, vocabulary: Vocabulary | None) -> None:
+        if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+            got = checks.shown(vocabulary)
+            raise TypeError(f"Captioner.vocabulary: expected a WordVocabulary or a TokenVocabulary, got {got}")
+        if vocabulary is not None and vocabulary.vocab_size > self._config.vocab_size:
+            raise ValueError(
+                f"Captioner.vocabulary: it has {vocabulary.vocab_size} ids, and the model's vocab_size is "
+                f"{self._config.vocab_size}"
+            )
+        self._vocabulary = vocabulary
+
+    @serialised
+    def caption(
+        self, images: np.ndarray, beams: int = 1, max_tokens: int | None = None, *, length_penalty: float = 0.0
+    ) -> list[str]:
+        """A caption of each picture, by :attr:`vocabulary`.
+
+        beams: of beam search; 1 takes the likeliest token each time. max_tokens: of a caption, its end among them;
+        None: context_length. length_penalty: of several finished captions the one of the highest sum of
+        log-probabilities is taken, over the number of tokens to this power. Padding, begin and unknown words are never
+        said. Without a vocabulary: ValueError."""
+        return caption(self, images, beams=beams, max_tokens=max_tokens, length_penalty=length_penalty)
+
+    # Files
+
+    @serialised
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """As of an :class:`ImageEncoder`, and caption_vocabulary.json where there is a vocabulary."""
+        super().save(folder)
+        path = Path(folder) / FILE
+        if self._vocabulary is None:
+            path.unlink(missing_ok=True)
+        else:
+            save_vocabulary(path, self._vocabulary)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], tokenizer: Any = None) -> Captioner:
+        """The captioner that :meth:`save` wrote, or that of a run of loopos.train (its newest sound checkpoint), or of
+        one checkpoint, with its vocabulary. tokenizer: that of a vocabulary that was made of a tokenizer.json.
+        CheckpointError for a file that is malformed."""
+        if not (Path(folder) / SETTINGS).is_file() and holds_checkpoint(folder):
+            checkpoint = load_checkpoint(folder)
+            try:
+                config = CaptionerConfig.from_dict(checkpoint.state["config"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise CheckpointError(checkpoint.path, f"it is not of a run of a captioner: {error}") from None
+            model, about = cls._of(config, checkpoint.weights, checkpoint.path), checkpoint.state.get("tokenizer")
+            model._record = checkpoint.state.get("record")
+            model.vocabulary = vocabulary_from_dict(about, tokenizer, where=str(checkpoint.path))
+            return model
+        model = super().load(folder)
+        path = Path(folder) / FILE
+        if path.is_file():
+            model.vocabulary = load_vocabulary(path, tokenizer)
+        return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"vocabulary": self._vocabulary}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._vocabulary = state.get("vocabulary")
 
     # Generation with a cache: begin, then next_logits again and again
 

@@ -15,7 +15,7 @@ from loopos.births.growth import Growth
 from loopos.errors import Birth, CheckpointError
 from loopos.optim.training import for_training
 from loopos.run.bundle import Batches, Bundle, Outcome, build, find_bundle, read_bundle
-from loopos.run.objectives import objective_again
+from loopos.run.kinds import objective_again
 from loopos.run.origins import origin_of
 from loopos.run.settings import MAX_THREADS
 from loopos.run.updates import Update, Updater, micro_batches

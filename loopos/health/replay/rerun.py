@@ -15,7 +15,7 @@ from loopos.model import Model
 from loopos.optim.training import for_training
 from loopos.run.bundle import Bundle
 from loopos.run.checkpoint import Checkpoint
-from loopos.run.objectives import objective_again
+from loopos.run.kinds import objective_again
 from loopos.run.policy import Policy
 from loopos.run.resume import restore
 from loopos.run.schedules import learning_rate as rate_of
