@@ -26,6 +26,20 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/json.md"
 TINY = ["--setting", "nano", "--peers", "loopos", "--rounds", "1", "--steps", "1"]
 GOOD = {  # command: its arguments, and keys of what comes; {text}, {run}, {broken}: a file and folders
     "train": (["{text}", *TRAIN, "--no-progress"], {"step", "loss", "verdict", "findings", "output_dir"}),
+    "caption": (
+        [
+            "--subset",
+            "60",
+            "--max-steps",
+            "2",
+            "--batch-size",
+            "4",
+            "--no-progress",
+            "--output-dir",
+            "{folder}/captions",
+        ],
+        {"exact", "samples", "sheet", "step", "loss", "output_dir"},
+    ),
     "compare": (
         ["{text}", *SMALL, "--max-steps", "2", "--no-sweep", "--seeds", "1", "--output-dir", "{folder}/compared"],
         {"optimizers", "alike", "rule", "trials", "page", "picture"},
@@ -48,6 +62,7 @@ GOOD = {  # command: its arguments, and keys of what comes; {text}, {run}, {brok
 LLAMA_LIKE = {"norm": "rmsnorm", "position": "rope", "activation": "swiglu", "bias": False}
 BAD = {  # arguments that end with exit code 2
     "train": ["no-such-file.txt"],
+    "caption": ["no-such-folder"],
     "gradcheck": ["--n-layer", "0"],
     "compare": ["no-such-file.txt"],
     "doctor": ["no-such-file.txt"],

@@ -58,6 +58,8 @@ MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings
     "data/examples/parquet.py": {"pyarrow"},
     "vision/data/decoding.py": {"PIL"},
     "vision/data/digits.py": {"sklearn"},
+    "vision/sheet.py": {"PIL"},
+    "scoring/captions.py": {"sacrebleu"},
     "serve/": {"starlette", "uvicorn"},
 }
 LINE_LIMIT = 400
