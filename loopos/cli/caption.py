@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import loopos
+from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
@@ -25,7 +26,7 @@ digits. It ends with the share of held-out pictures that get one of their captio
   loopos caption flickr8k --preset nano_8gb --epochs 5 --batch-size 8 --subset 5000
   loopos caption --predict runs/caption-shapes picture.png"""
 PRESETS = ("tiny", "nano_8gb")
-SHEET, SHOWN = "captions.png", 12
+SHOWN = 12  # pictures beside their captions
 SCORED = 500  # held-out pictures, unless asked otherwise
 TRAINED = (
     "max_steps", "epochs", "batch_size", "grad_accum", "optimizer", "learning_rate", "muon_lr", "lr_schedule",
@@ -143,11 +144,11 @@ def caption(given: dict[str, Any]) -> Reply:
         if getattr(setting.pictures, "left_out", None):
             to_stderr(str(setting.pictures.left_out))
     held_out = setting.pictures.part("valid" if "valid" in setting.pictures.parts else "test")
-    result = loopos.train(config, batches, eval_data=held_out, output_dir=folder, **settings)
+    result = loopos.train(config, batches, eval_data=held_out, output_dir=folder, callbacks=[_OldSheet()], **settings)
     found = score_captions(
         result.model, setting.pictures.part("test"), beams=beams, pictures=scored or None, batches=batches
     )
-    sheet = _sheet(folder / SHEET, setting.pictures.part("test"), found.pictures[:SHOWN])
+    sheet = _sheet(folder, setting.pictures.part("test"), found.pictures[:SHOWN])
     last = as_logged(result.history[-1]) if result.history else {}
     data = {
         "step": result.step,
@@ -172,10 +173,20 @@ def _text(result: Any, last: dict[str, Any], found: Any, sheet: str | None) -> l
     return lines + ([] if sheet is None else [f"pictures: {sheet}"])
 
 
-def _sheet(path: Path, part: Any, found: list[Any]) -> str | None:
-    """Pictures beside their captions; None, and why, where Pillow is missing."""
-    from loopos.vision.sheet import Shown, write_sheet
+class _OldSheet(Callback):
+    """Takes away what an earlier run left, once train holds the lock of the folder."""
 
+    def on_train_begin(self, info: dict[str, Any]) -> None:
+        from loopos.vision.sheet import SHEET
+
+        (Path(info["output_dir"]) / SHEET).unlink(missing_ok=True)
+
+
+def _sheet(folder: Path, part: Any, found: list[Any]) -> str | None:
+    """Pictures beside their captions; None, and why, where Pillow is missing."""
+    from loopos.vision.sheet import SHEET, Shown, write_sheet
+
+    path = folder / SHEET
     places = {part.name(index): index for index in range(len(part))}
     try:
         shown = [Shown(part.image(places[e.name]), e.said, e.captions[0], e.right) for e in found]

@@ -14,6 +14,8 @@ from loopos.files import durable
 
 from .data.decoding import pillow
 
+SHEET = "captions.png"  # in a run
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 SIDE, MARGIN, COLUMNS, LETTERS, LINE = 128, 12, 3, 34, 13  # pixels, but for columns, and letters of a line
 _GOOD, _BAD, _PLAIN = (20, 110, 50), (170, 30, 30), (40, 40, 40)
 

@@ -25,6 +25,8 @@ def test_it_ends_with_pictures_beside_their_captions(run, capsys):
     model = Captioner.load(run)
     assert model.config.encoder.height == 64
     assert model.vocabulary.encode("a red circle")
+    assert main(["report", str(run)]) == 0
+    assert "data:image/png;base64," in (run / "report.html").read_text()
 
 
 def test_it_goes_on_where_it_stopped(run, capsys):

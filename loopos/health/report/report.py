@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shlex
@@ -19,6 +20,7 @@ from loopos.health.explain.run_evidence import births, endings
 from loopos.health.runs import Run, checkpoints, count_lines, read_run
 from loopos.monitor.verdict import of_history
 from loopos.run.metrics import AUDIT, BITS, DOCTOR
+from loopos.vision.sheet import PNG, SHEET
 
 from .charts import chart, heat_map
 from .compare import RunComparison, compare
@@ -27,6 +29,7 @@ from .document import document
 
 REPORT = "report.html"
 MAX_EVENTS = 200
+MAX_PICTURE = 1 << 24  # bytes
 _CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "tokens_per_second")
 
 
@@ -67,6 +70,7 @@ def page(run: Run, other: tuple[Path, RunComparison] | None = None) -> str:
         _summary(run),
         *(f'<p class="note">metrics.jsonl: {escape(text)}</p>' for text in run.damaged),
         _verdict(records),
+        _pictures(run),
         _compared(other),
         _counted(run),
         _audit(run),
@@ -81,6 +85,21 @@ def page(run: Run, other: tuple[Path, RunComparison] | None = None) -> str:
         _explained(run),
     ]
     return document(f"{run.folder.name}: LoopOS report", parts)
+
+
+def _pictures(run: Run) -> str:
+    """What ``loopos caption`` left: pictures beside their captions, inside the page."""
+    path = run.folder / SHEET
+    if not path.exists():
+        return ""
+    try:
+        data = durable.read_bytes(path, limit=MAX_PICTURE).tobytes()
+    except (OSError, CheckpointError) as error:
+        return f'<h2>Captions</h2><p class="note">{escape(str(error))}</p>'
+    if not data.startswith(PNG):
+        return f'<h2>Captions</h2><p class="note">{escape(str(path))}: expected a PNG</p>'
+    source = base64.b64encode(data).decode("ascii")
+    return f'<h2>Captions</h2><img alt="pictures beside their captions" src="data:image/png;base64,{source}"/>'
 
 
 def _compared(other: tuple[Path, RunComparison] | None) -> str:

@@ -15,7 +15,7 @@ from loopos.cli import main
 from loopos.health.report.report import page, write_report
 from loopos.health.runs import Run, read_run
 
-VOID = {"meta", "line", "circle", "rect", "polyline"}  # the SVG ones are written closed: <line .../>
+VOID = {"meta", "line", "circle", "rect", "polyline", "img"}  # the SVG ones are written closed: <line .../>
 
 
 class Page(HTMLParser):
@@ -229,3 +229,16 @@ def test_the_command(tmp_path, capsys):
     for bad in ([str(tmp_path / "gone")], [str(folder), "--output", str(tmp_path / "no" / "such" / "folder.html")]):
         assert main(["report", *bad]) == 2
         assert capsys.readouterr().err.startswith("loopos report: ")
+
+
+def test_pictures_beside_their_captions_are_in_the_page(tmp_path):
+    folder = write(tmp_path / "run", [entry(1)])
+    assert "Captions" not in Page(page(read_run(folder))).text
+    (folder / "captions.png").write_bytes(b"\x89PNG\r\n\x1a\n and more")
+    tags = Page(page(read_run(folder))).tags
+    (found,) = [attributes for tag, attributes in tags if tag == "img"]
+    assert found["src"].startswith("data:image/png;base64,iVBORw0KGgo")
+    (folder / "captions.png").write_bytes(b"<script>")
+    text = page(read_run(folder))
+    assert "expected a PNG" in text
+    assert "<img" not in text
