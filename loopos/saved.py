@@ -92,6 +92,7 @@ def read(
             return Saved(*hf.open_pretrained(folder, halves), folder=folder)
     check_read("from_pretrained", dtype)
     checkpoint = load_checkpoint(folder)
+    _refuse_pictures(folder, checkpoint.state.get("config"))
     try:
         config = ModelConfig.from_dict(checkpoint.state["config"])
         kept_dtype = checkpoint.state["dtype"]
@@ -107,6 +108,15 @@ def read(
         arrays = {name: cast(checkpoint.path, name, array, dtype) for name, array in arrays.items()}
     source = hf.Source.kept(checkpoint.path.parent)
     return Saved(config, arrays, source, checkpoint.step, checkpoint.state, folder)
+
+
+def _refuse_pictures(folder: Path, config: Any) -> None:
+    of = {"encoder": "a Captioner", "patch_size": "an ImageEncoder"}
+    if found := [kind for name, kind in of.items() if isinstance(config, Mapping) and name in config]:
+        raise ValueError(
+            f"from_pretrained: {folder} is a run of {found[0]} and no language model; "
+            f"loopos.vision.{found[0].split()[-1]}.load opens it, and loopos caption --predict asks a captioner"
+        )
 
 
 def _refuse_base(folder: Path, base: Any) -> None:

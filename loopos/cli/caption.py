@@ -15,6 +15,7 @@ from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
 
 from . import options
+from .commands import SIGTERM
 from .common import in_words, use_threads
 from .reply import Reply
 
@@ -144,7 +145,17 @@ def caption(given: dict[str, Any]) -> Reply:
         if getattr(setting.pictures, "left_out", None):
             to_stderr(str(setting.pictures.left_out))
     held_out = setting.pictures.part("valid" if "valid" in setting.pictures.parts else "test")
-    result = loopos.train(config, batches, eval_data=held_out, output_dir=folder, callbacks=[_OldSheet()], **settings)
+    try:
+        result = loopos.train(
+            config, batches, eval_data=held_out, output_dir=folder, callbacks=[_OldSheet()], **settings
+        )
+    except SystemExit as stopped:
+        if stopped.code == SIGTERM:
+            to_stderr(
+                f"loopos caption: training was stopped by SIGTERM; {folder} has a checkpoint of it. To go on: the same "
+                "command with --resume auto"
+            )
+        raise
     found = score_captions(
         result.model, setting.pictures.part("test"), beams=beams, pictures=scored or None, batches=batches
     )

@@ -8,8 +8,8 @@ Callbacks see the run; they cannot change its bits. Each hook gets one dict, ``i
                     audit (LabelAudit of examples, else None), forecast (a function that makes a few passes and
                     gives the Forecast of run/forecast.py: what the run will take)
     on_step_end     + the numbers of the step: loss, grad_norm, learning_rate, epoch, tokens_per_second, valid_tokens,
-                      nonfinite; and batches, its micro-batches as arrays: (ids, targets), or with documents. Also
-                      called for a step whose update was refused. A true result stops after this step.
+                      nonfinite; and batches, its micro-batches as arrays: (ids, targets), or with documents or images.
+                      Also called for a step whose update was refused. A true result stops after this step.
     on_evaluate     + eval_loss, eval_tokens (targets scored), eval_share (of eval_data), eval_seconds
     on_alarm        + name, value, expected, sentence of a number of the step that is implausible (a call for each; the
                       next of its kind only after the number was back where it belongs). Nothing else depends on it.

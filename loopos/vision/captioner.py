@@ -10,14 +10,12 @@ import numpy as np
 
 from loopos import _core, checks
 from loopos.calls import serialised
-from loopos.errors import CheckpointError
-from loopos.files.run_folder import holds_checkpoint, load_checkpoint
 from loopos.model import for_core
 
 from .captioning import caption
 from .config import CaptionerConfig, VisionConfig
 from .data.vocabulary import FILE, Vocabulary, load_vocabulary, save_vocabulary, vocabulary_from_dict
-from .network import SETTINGS, Network, vision_for_core
+from .network import Network, vision_for_core
 
 _CLASSES = {"float32": _core.TransformerF32, "float64": _core.TransformerF64}
 
@@ -119,15 +117,11 @@ class Captioner(Network):
         """The captioner that :meth:`save` wrote, or that of a run of loopos.train (its newest sound checkpoint), or of
         one checkpoint, with its vocabulary. tokenizer: that of a vocabulary that was made of a tokenizer.json.
         CheckpointError for a file that is malformed."""
-        if not (Path(folder) / SETTINGS).is_file() and holds_checkpoint(folder):
-            checkpoint = load_checkpoint(folder)
-            try:
-                config = CaptionerConfig.from_dict(checkpoint.state["config"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise CheckpointError(checkpoint.path, f"it is not of a run of a captioner: {error}") from None
-            model, about = cls._of(config, checkpoint.weights, checkpoint.path), checkpoint.state.get("tokenizer")
-            model._record = checkpoint.state.get("record")
-            model.vocabulary = vocabulary_from_dict(about, tokenizer, where=str(checkpoint.path))
+        if (found := cls._of_run(folder)) is not None:
+            model, checkpoint = found
+            model.vocabulary = vocabulary_from_dict(
+                checkpoint.state.get("tokenizer"), tokenizer, where=str(checkpoint.path)
+            )
             return model
         model = super().load(folder)
         path = Path(folder) / FILE

@@ -16,6 +16,8 @@ from loopos.births.birth import find_birth
 from loopos.calls import serialised
 from loopos.errors import CheckpointError, NonFiniteError
 from loopos.files import durable
+from loopos.files.checkpoint_folder import Checkpoint
+from loopos.files.run_folder import holds_checkpoint, load_checkpoint
 from loopos.files.tensorfile import parse_safetensors, stream_safetensors
 from loopos.hf.folder import replace_together
 from loopos.model import for_core
@@ -124,7 +126,10 @@ class Network(Trainable, Weighted):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Any:
-        """The model that :meth:`save` wrote, of its dtype. CheckpointError for a file that is malformed."""
+        """The model that :meth:`save` wrote, of its dtype; or that of a run of loopos.train (its newest sound
+        checkpoint), or of one checkpoint. CheckpointError for a file that is malformed."""
+        if (found := cls._of_run(folder)) is not None:
+            return found[0]
         path = Path(folder) / SETTINGS
         settings = durable.load_json(path, MAX_SETTINGS_BYTES)
         if not isinstance(settings, Mapping) or settings.get("loopos") != cls.__name__:
@@ -137,6 +142,20 @@ class Network(Trainable, Weighted):
         tensors, _ = parse_safetensors(durable.read_bytes(weights), weights)
         arrays = {name: np.asarray(tensor.array) for name, tensor in tensors.items()}
         return cls._of(config, arrays, weights)
+
+    @classmethod
+    def _of_run(cls, folder: str | os.PathLike[str]) -> tuple[Any, Checkpoint] | None:
+        """The model of a run and its checkpoint; None for a folder that is no run."""
+        if (Path(folder) / SETTINGS).is_file() or not holds_checkpoint(folder):
+            return None
+        checkpoint = load_checkpoint(folder)
+        try:
+            config = cls._config_type.from_dict(checkpoint.state["config"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(checkpoint.path, f"it is not of a run of {cls.__name__}: {error}") from None
+        model = cls._of(config, checkpoint.weights, checkpoint.path)
+        model._record = checkpoint.state.get("record")
+        return model, checkpoint
 
     @classmethod
     def _of(cls, config: Any, arrays: Mapping[str, np.ndarray], path: Path) -> Any:

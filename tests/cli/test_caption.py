@@ -77,3 +77,13 @@ def test_digits_and_a_folder(tmp_path, capsys):
 def test_bad_input_is_one_sentence(given, sentence, capsys):
     assert main(["caption", *given]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_sigterm_says_how_it_goes_on(tmp_path, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise SystemExit(143)
+
+    monkeypatch.setattr("loopos.train", stopped)
+    with pytest.raises(SystemExit):
+        main(["caption", *SHORT, "--output-dir", str(tmp_path)])
+    assert "the same command with --resume auto" in capsys.readouterr().err

@@ -50,6 +50,10 @@ def test_a_captioner_learns_and_brings_its_vocabulary(tmp_path):
     assert opened.caption(images) == result.model.caption(images)
     assert opened.vocabulary == WORDS
     assert opened.record["step"] == 25
+    with pytest.raises(ValueError, match="is a run of a Captioner and no language model"):
+        loopos.Model.from_pretrained(tmp_path)
+    with pytest.raises(loopos.CheckpointError, match="not of a run of ImageEncoder"):
+        ImageEncoder.load(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, 26))
 
@@ -138,12 +142,17 @@ def test_what_does_not_fit_is_refused():
         train(CaptionerConfig(VisionConfig(64, 16, 1, 2, 16), ModelConfig(WORDS.vocab_size, 4, 1, 2, 16)), max_steps=1)
 
 
-def test_an_encoder_with_classes_learns_them():
+def test_an_encoder_with_classes_learns_them(tmp_path):
     images = np.zeros((40, 8, 8, 3), np.uint8)
     labels = np.arange(40) % 2
     images[labels == 1, :, 4:] = 255
     model = ImageEncoder(VisionConfig(8, 4, 1, 2, 16, num_classes=2), seed=1)
-    result = train(model, (images, labels), eval_data=(images[:7], labels[:7]), max_steps=40, batch_size=4)
+    result = train(
+        model, (images, labels), eval_data=(images[:7], labels[:7]), max_steps=40, batch_size=4, output_dir=tmp_path
+    )
+    assert np.array_equal(ImageEncoder.load(tmp_path).logits(images), model.logits(images))
+    with pytest.raises(ValueError, match="is a run of an ImageEncoder"):
+        loopos.Model.from_pretrained(tmp_path)
     assert result.history[-1]["eval_accuracy"] == 1.0
     assert result.history[-1]["valid_tokens"] == 4
     with pytest.raises(ValueError, match="num_classes 0"):
