@@ -74,7 +74,7 @@ void Gpt<T>::run_backward(const Pass& pass, const Join& join) {
   stack_.due([&] { head_gradients(pass); });
   const Pass tokens = tokens_of(pass);
   T* dlast = pictures_ ? dtext_.at(tokens) : stack_.doutput(pass);
-  norm_.backward(tokens, last(pass), dnormed_.at(tokens), nullptr, dlast);
+  norm_.backward(tokens, last(pass), dnormed_.at(pass), nullptr, dlast);
   stack_.due([&] { norm_gradients(pass); });
   if (pictures_) prepend_forward<T>(nullptr, dlast, prepended(pass), stack_.doutput(pass));
   stack_.backward(pass, join);
@@ -182,7 +182,7 @@ LossSum Gpt<T>::accumulate(const Pass& batch, const Inputs<T>& in, const Index* 
     const auto learn = [&](const Pass& pass) {
       const Pass tokens = tokens_of(pass);
       const Index* of_pass = tokens.of_batch(targets, 1);
-      head_.loss(tokens, normed_.at(tokens), of_pass, how, dnormed_.at(tokens));
+      head_.loss(tokens, normed_.at(tokens), of_pass, how, dnormed_.at(pass));
       run_backward(pass, [&](Index block, const T* x, T* dx) { streams_.pull(pass, block, x, of_pass, how, dx); });
     };
     run_forward(whole, true, in, learn, [&](const Pass& pass, Index block, const T* x) {
@@ -216,7 +216,7 @@ LossSum Gpt<T>::accumulate_with(const Pass& batch, const Inputs<T>& in, const In
     if (size < all.batch) ahead(whole);  // what it keeps, another group has overwritten
     stack_.each_part(whole, [&](const Pass& pass) {
       const Pass tokens = tokens_of(pass);
-      head_.backward(tokens, normed_.at(tokens), tokens.of_batch(targets, 1), options, dnormed_.at(tokens));
+      head_.backward(tokens, normed_.at(tokens), tokens.of_batch(targets, 1), options, dnormed_.at(pass));
       run_backward(pass);
     });
     finish_gradients(whole, in);

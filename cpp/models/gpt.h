@@ -165,7 +165,7 @@ class Gpt : private StackEnds<T> {
   }
   void norm_gradients(const Pass& pass) {
     const Pass tokens = tokens_of(pass);
-    norm_.parameter_gradients(tokens, last(pass), dnormed_.at(tokens));
+    norm_.parameter_gradients(tokens, last(pass), dnormed_.at(pass));
   }
 
   GptConfig config_;
@@ -177,8 +177,10 @@ class Gpt : private StackEnds<T> {
   Head<T> head_;
   Adapter<T> adapter_;
   Streams<T> streams_;
-  Rows<T> normed_, dnormed_;  // result of the norm, and its gradient
-  Rows<T> text_, dtext_;      // with pictures: the tokens' rows of the stack's input, then of its output; gradients
+  // Result of the norm, and its gradient, both of the tokens alone. The second is in the workspace, where the rows of a
+  // part begin where all of them do, the prefix counted: other parts are at work there.
+  Rows<T> normed_, dnormed_;
+  Rows<T> text_, dtext_;  // with pictures: the tokens' rows of the stack's input, then of its output; gradients
   Cache cache_;
   Index generations_ = 0;
 };

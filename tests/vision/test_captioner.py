@@ -108,13 +108,13 @@ def test_bits_do_not_depend_on_threads(width):
     images, ids = rng.random((9, 24, 24, 3), np.float32), rng.integers(0, 13, (9, 8))
     before, found = loopos.get_num_threads(), []
     try:
-        for threads in (1, 2, 5):
+        for threads in (1, *[2] * 30, 5):  # parts that disturb each other do so now and then
             loopos.set_num_threads(threads)
             loss, grads = model.loss_and_grads(images, ids, ids)
             found.append((loss, model.forward(images, ids).tobytes(), [g.tobytes() for g in grads.values()]))
     finally:
         loopos.set_num_threads(before)
-    assert found[0] == found[1] == found[2]
+    assert all(each == found[0] for each in found)
 
 
 def test_dropout_acts_in_training_steps_alone_and_its_gradient_is_a_difference():
