@@ -2,7 +2,8 @@
 
 Each learns the forty answers of examples/planet.jsonl in a process of its own, from the same weights, with the rate
 that is best of those tried for it. Right: answers word for word. Forgotten: perplexity of a chapter of Python's manual
-beside that of the model before. Peak: VmHWM of the training.
+beside that of the model before. Peak: VmHWM of the training. Seconds:
+of processor time in the training, over the number of threads, which what else runs changes little.
 
     python benchmarks/adapter_methods.py FOLDER [--epochs 9] [--methods full,lora]
 """
@@ -50,11 +51,11 @@ def worker(folder: str, method: str, rate: float, epochs: int) -> None:
     plain = windows[:-1].reshape(-1, WINDOW), windows[1:].reshape(-1, WINDOW)
     before = model.loss(*plain)
     adapter = None if settings is None else loopos.LoRA(**settings)
-    began = time.perf_counter()
+    began = time.process_time()
     result = loopos.train(
         model, PLANET, adapter=adapter, epochs=epochs, batch_size=1, seq_len=256, learning_rate=rate, progress=False
     )
-    seconds, held = time.perf_counter() - began, peak()
+    seconds, held = (time.process_time() - began) / loopos.get_num_threads(), peak()
     right = match(model, model.tokenizer, read_exact(PLANET), max_new_tokens=32).accuracy
     told = {"method": method, "rate": rate, "right": right, "peak": held, "seconds": seconds}
     told |= {"before": float(np.exp(before)), "after": float(np.exp(model.loss(*plain)))}

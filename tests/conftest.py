@@ -26,11 +26,26 @@ def pytest_addoption(parser):
     parser.addoption("--sanitized", action="store_true", help="skip the tests marked unsanitized, with their reasons")
 
 
+# Tests of code that is Python alone. What they reach of the core others reach too, and sanitizers look at nothing else.
+PYTHON_ALONE = (
+    *("bench", "callbacks", "cli", "compare", "data", "examples", "files", "gguf", "health/explain", "health/report"),
+    *("monitor", "scoring", "serve", "text", "vision/data"),
+    *("test_config.py", "test_docs.py", "test_docs_site.py", "test_house.py", "test_sklearn.py"),
+)
+
+
 def pytest_collection_modifyitems(config, items):
-    for item in items if config.getoption("--sanitized") else ():
+    if not config.getoption("--sanitized"):
+        return
+    aside = tuple(Path(__file__).parent / name for name in PYTHON_ALONE)
+    for item in items:
         if mark := item.get_closest_marker("unsanitized"):
             (reason,) = mark.args
-            item.add_marker(pytest.mark.skip(reason=f"unsanitized: {reason}"))
+        elif any(item.path.is_relative_to(each) for each in aside):
+            reason = "its code is Python alone"
+        else:
+            continue
+        item.add_marker(pytest.mark.skip(reason=f"unsanitized: {reason}"))
 
 
 def pytest_collection_finish(session):
