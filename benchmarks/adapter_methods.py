@@ -3,7 +3,7 @@
 Each learns the forty answers of examples/planet.jsonl in a process of its own, from the same weights, with the rate
 that is best of those tried for it. Right: answers word for word. Forgotten: perplexity of a chapter of Python's manual
 beside that of the model before. Peak: VmHWM of the training. Seconds:
-of processor time in the training, over the number of threads, which what else runs changes little.
+of processor time in the training, over the number of threads; what else runs changes it little.
 
     python benchmarks/adapter_methods.py FOLDER [--epochs 9] [--methods full,lora]
 """
@@ -21,10 +21,10 @@ PLANET = Path(__file__).resolve().parents[1] / "examples/planet.jsonl"
 METHODS = {  # what to call it: settings of loopos.LoRA (None: all weights), storage of the base, learning rates to try
     "full": (None, "float32", (5e-5,)),
     "lora": ({"rank": 8, "alpha": 16}, "float32", (5e-4, 1e-3, 2e-3)),
-    "rslora": ({"rank": 32, "alpha": 16, "rslora": True}, "float32", (2e-4, 5e-4, 1e-3)),
-    "dora": ({"rank": 8, "alpha": 16, "dora": True}, "float32", (5e-4, 1e-3, 2e-3)),
-    "lora-int8": ({"rank": 8, "alpha": 16}, "int8", (5e-4, 1e-3, 2e-3)),
-    "lora-int4": ({"rank": 8, "alpha": 16}, "int4", (5e-4, 1e-3, 2e-3)),
+    "rslora": ({"rank": 32, "alpha": 16, "rslora": True}, "float32", (2e-4, 5e-4)),
+    "dora": ({"rank": 8, "alpha": 16, "dora": True}, "float32", (1e-3, 2e-3)),
+    "lora-int8": ({"rank": 8, "alpha": 16}, "int8", (1e-3, 2e-3)),
+    "lora-int4": ({"rank": 8, "alpha": 16}, "int4", (1e-3, 2e-3)),
 }
 WINDOW = 512  # tokens of a window of plain text
 
