@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
+from loopos.vision.standard import DIGITS, EPOCHS, PRESETS, SHAPES, STEPS, CaptionSetting
 
 from . import options
 from .commands import SIGTERM
@@ -26,7 +28,6 @@ digits. It ends with the share of held-out pictures that get one of their captio
   loopos caption
   loopos caption flickr8k --preset nano_8gb --epochs 5 --batch-size 8 --subset 5000
   loopos caption --predict runs/caption-shapes picture.png"""
-PRESETS = ("tiny", "nano_8gb")
 SHOWN = 12  # pictures beside their captions
 SCORED = 500  # held-out pictures, unless asked otherwise
 TRAINED = (
@@ -36,37 +37,6 @@ TRAINED = (
     "resume", "progress",
 )  # fmt: skip
 DEFAULTS = {"batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.05, "betas": (0.9, 0.99)}
-STEPS = {"shapes": 1500, "digits": 800}  # of the sets that are made on the spot; else epochs
-EPOCHS = 5
-
-
-class Setting(NamedTuple):
-    """name: of the set; pictures: it; steps: updates unless asked otherwise, of a set that is made on the spot; config:
-    of a captioner for a vocabulary and its longest caption."""
-
-    name: str
-    pictures: Any
-    steps: int | None
-    preset: str
-    dropout: float
-
-    def config(self, vocab_size: int, longest: int) -> Any:
-        from dataclasses import replace
-
-        from loopos.vision import CaptionerConfig
-
-        length = max(longest, 16)
-        if self.preset == "nano_8gb":
-            config = CaptionerConfig.nano_8gb(vocab_size, max(longest, 40))
-        else:
-            config = CaptionerConfig.tiny(vocab_size, length)
-        side = self.pictures.image_size
-        encoder = replace(config.encoder, image_size=side, patch_size=min(config.encoder.patch_size, side // 4))
-        config = replace(config, encoder=encoder)
-        if self.dropout:
-            both = {part: replace(getattr(config, part), dropout=self.dropout) for part in ("encoder", "decoder")}
-            config = replace(config, **both)
-        return config
 
 
 def add_caption(parser: argparse.ArgumentParser) -> None:
@@ -86,30 +56,19 @@ def add_caption(parser: argparse.ArgumentParser) -> None:
     options.add_flag(data, "scored", "held-out pictures that are captioned at the end; 0: all", "int", SCORED)
     options.add_flag(data, "output_dir", "(default: runs/caption-NAME)", "str")
     training = parser.add_argument_group("training")
-    own = DEFAULTS | {"max_steps": f"{STEPS['shapes']}; of digits {STEPS['digits']}", "epochs": f"of a folder {EPOCHS}"}
+    own = DEFAULTS | {"max_steps": f"{STEPS[SHAPES]}; of digits {STEPS[DIGITS]}", "epochs": f"of a folder {EPOCHS}"}
     for name in TRAINED:
         annotation, default = known[name]
         options.add_flag(training, name, options.TRAIN[name], annotation, own.get(name, default))
 
 
-def _opened(given: dict[str, Any]) -> Setting:
-    from loopos.vision import CaptionFolder, Digits, Shapes
-
-    folder, digits, preset = given.pop("folder", None), given.pop("digits", False), given.pop("preset", "tiny")
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+def _setting(given: dict[str, Any]) -> CaptionSetting:
+    folder, digits = given.pop("folder", None), given.pop("digits", False)
     if folder is not None and digits:
         raise ValueError(f"digits are a set of their own; got the folder {folder} as well")
-    subset, cache = given.pop("subset", None), given.pop("cache", None)
-    side = given.pop("image_size", 16 if digits else {"tiny": 64, "nano_8gb": 224}[preset])
-    dropout = given.pop("dropout", 0.0)
-    if folder is not None:
-        pictures = CaptionFolder(folder, subset=subset, image_size=side, cache=cache)
-        return Setting(Path(folder).resolve().name, pictures, None, preset, dropout)
-    if digits:
-        return Setting("digits", Digits(side), STEPS["digits"], preset, dropout)
-    shapes = Shapes(20_000 if subset is None else subset, image_size=side)
-    return Setting("shapes", shapes, STEPS["shapes"], preset, dropout)
+    data = (DIGITS if digits else SHAPES) if folder is None else os.path.abspath(folder)
+    names = ("preset", "image_size", "subset", "min_count", "cache", "dropout")
+    return CaptionSetting(data, **{name: given.pop(name) for name in names if name in given})
 
 
 def caption(given: dict[str, Any]) -> Reply:
@@ -118,36 +77,28 @@ def caption(given: dict[str, Any]) -> Reply:
         use_threads(given)
         return predict(asked[0], asked[1:], beams)
     from loopos.scoring.captions import score_captions
-    from loopos.vision import CaptionBatches, WordVocabulary
 
-    setting = _opened(given)
-    scored, least = given.pop("scored", SCORED), given.pop("min_count", 5 if setting.steps is None else 1)
+    setting = _setting(given)
+    scored = given.pop("scored", SCORED)
     folder = Path(given.pop("output_dir", None) or f"runs/caption-{setting.name}")
-    part = setting.pictures.part("train")
-    words = WordVocabulary.of((c for i in range(len(part)) for c in part.captions(i)), min_count=least)
     settings = DEFAULTS | given
-    batches = CaptionBatches(
-        part,
-        words,
-        batch_size=settings["batch_size"],
-        grad_accum=settings.get("grad_accum", 1),
-        seed=settings.get("seed", options.SEED),
-        max_tokens=None,
-    )
+    shape = settings["batch_size"], settings.get("grad_accum", 1), settings.get("seed", options.SEED)
+    batches = setting.batches(*shape)
     if settings.get("max_steps") is None and settings.get("epochs") is None:
-        settings |= {"epochs": EPOCHS} if setting.steps is None else {"max_steps": setting.steps}
+        settings |= setting.length
     total = total_steps(settings.get("max_steps"), settings.get("epochs"), batches.steps_per_epoch)
     settings = {"warmup_steps": min(100, total // 10), "min_lr": settings["learning_rate"] / 10} | settings
-    config = setting.config(words.vocab_size, batches.max_tokens)
+    config = setting.config(batches.max_tokens)
     told = settings.get("progress", True)
     if told:
-        to_stderr(f"{setting.pictures!r}, {len(part)} pictures to learn; {config.num_parameters():,} parameters")
+        to_stderr(
+            f"{setting.pictures!r}, {len(batches.rows)} pictures to learn; {config.num_parameters():,} parameters"
+        )
         if getattr(setting.pictures, "left_out", None):
             to_stderr(str(setting.pictures.left_out))
-    held_out = setting.pictures.part("valid" if "valid" in setting.pictures.parts else "test")
     try:
         result = loopos.train(
-            config, batches, eval_data=held_out, output_dir=folder, callbacks=[_OldSheet()], **settings
+            config, batches, eval_data=setting.held_out, output_dir=folder, callbacks=[_OldSheet()], **settings
         )
     except SystemExit as stopped:
         if stopped.code == SIGTERM:
@@ -156,10 +107,8 @@ def caption(given: dict[str, Any]) -> Reply:
                 "command with --resume auto"
             )
         raise
-    found = score_captions(
-        result.model, setting.pictures.part("test"), beams=beams, pictures=scored or None, batches=batches
-    )
-    sheet = _sheet(folder, setting.pictures.part("test"), found.pictures[:SHOWN])
+    found = score_captions(result.model, setting.test, beams=beams, pictures=scored or None, batches=batches)
+    sheet = _sheet(folder, setting.test, found.pictures[:SHOWN])
     last = as_logged(result.history[-1]) if result.history else {}
     data = {
         "step": result.step,

@@ -18,6 +18,9 @@ prints a table, and writes summary.json, comparison.html with all curves and com
 
   loopos compare novel.txt --optimizers sgd,adam,adamw,lion,muon --epochs 5 --batch-size 8 --subset 5000
   loopos compare novel.txt --optimizers adamw,muon --learning-rate adamw=1e-3 --seeds 5
+  loopos compare flickr8k --epochs 5 --batch-size 8 --subset 5000
+
+DATA may be pictures with captions as well: a folder as `loopos caption` takes it, or shapes or digits.
 
 An optimizer whose numbers go bad ends alone, with the place and the cause; the others go on. The same command goes on
 where it was stopped. Exit code 1 when not all trials had the same start and the same batches."""
@@ -74,7 +77,10 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 def task_of(given: dict[str, Any]) -> Any:
     """Out of the options, the task, so that a later command with the same ones makes the same."""
     from loopos.compare import TextTask
+    from loopos.vision.standard import is_captions
 
+    if is_captions(given.get("data")):
+        return _captions(given)
     init, data, scored = (given.pop(name, None) for name in ("init", "data", "eval_data"))
     shape = {name: given.pop(name) for name in options.MODEL if name in given}
     if init is not None and shape:
@@ -90,6 +96,21 @@ def task_of(given: dict[str, Any]) -> Any:
         model=options.MODEL_DEFAULTS | shape if init is None else {},
         settings=defaults | settings,
     )
+
+
+def _captions(given: dict[str, Any]) -> Any:
+    from loopos.compare.captions import CaptionTask
+    from loopos.vision.standard import STEPS as DRAWN
+    from loopos.vision.standard import CaptionSetting
+
+    data = given.pop("data")
+    setting = CaptionSetting(data if data in DRAWN else os.path.abspath(data), subset=given.pop("subset", None))
+    settings = {name: given.pop(name) for name in SHARED if name in given}
+    if settings.get("max_steps") is None and settings.get("epochs") is None:
+        settings |= setting.length
+    if given:
+        raise ValueError(f"{', '.join(sorted(given))}: not of captions, which are compared at the preset tiny")
+    return CaptionTask(setting, DEFAULTS | settings)
 
 
 def compare(given: dict[str, Any]) -> Reply:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from .captions import CaptionTask
 from .task import Task
 from .text import TextTask
 
-TASKS: dict[str, Any] = {each.kind: each for each in (TextTask,)}
+TASKS: dict[str, Any] = {each.kind: each for each in (TextTask, CaptionTask)}
 
 
 def saved(task: Task) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_digits_and_a_folder(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (["--preset", "huge"], "preset must be one of tiny, nano_8gb, got 'huge'"),
+        (["--preset", "huge"], "preset must be one of"),
         (["no-such-folder"], "no-such-folder"),
         (["somewhere", "--digits"], "got the folder somewhere as well"),
         (["--predict", "no-such-run"], "--predict RUN IMAGE"),

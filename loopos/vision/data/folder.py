@@ -180,6 +180,11 @@ def _caption_files(path: Path) -> tuple[list[Path], Path]:
     )
 
 
+def has_captions(path: Path) -> bool:
+    """Whether a folder holds a file of captions under one of the names that are known."""
+    return any(re.fullmatch(pattern, file.name, re.I) for file in _walk(path) for pattern in _CAPTION_FILES)
+
+
 def _parts_of_lists(root: Path) -> dict[str, str]:
     """The part of each picture that a list beside the captions names; empty without lists."""
     named: dict[str, str] = {}

@@ -1,0 +1,115 @@
+"""A captioner and its data by name: what ``loopos caption`` and ``loopos compare`` begin with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from loopos import checks
+
+from .config import CaptionerConfig
+from .data.batches import CaptionBatches
+from .data.digits import Digits
+from .data.folder import CaptionFolder, has_captions
+from .data.parts import Part, Pictures
+from .data.shapes import Shapes
+from .data.sources import held_out_part
+from .data.vocabulary import WordVocabulary
+
+SHAPES, DIGITS = "shapes", "digits"
+PRESETS = ("tiny", "nano_8gb")
+STEPS = {SHAPES: 1500, DIGITS: 800}  # updates, unless asked otherwise; of a folder epochs
+EPOCHS = 5
+SIDES = {"tiny": 64, "nano_8gb": 224}
+DIGITS_SIDE = 16
+RARE = 5  # a word of a folder that is rarer is unknown
+
+
+@dataclass(frozen=True)
+class CaptionSetting:
+    """data: "shapes", "digits", or a folder. preset: size of the model. image_size: None: the preset's. subset: use
+    only so many pictures. min_count: words that are rarer are unknown; None: 5 of a folder, else 1. cache: a file that
+    keeps the decoded pictures. dropout: of both halves of the model. Pictures are opened when they are asked for."""
+
+    data: str = SHAPES
+    preset: str = "tiny"
+    image_size: int | None = None
+    subset: int | None = None
+    min_count: int | None = None
+    cache: str | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks.choice("CaptionSetting", "preset", self.preset, PRESETS)
+        if self.data == DIGITS and self.subset is not None:
+            raise ValueError("subset is for shapes and folders; the digits are always all")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def drawn(self) -> bool:
+        """Made on the spot."""
+        return self.data in STEPS
+
+    @property
+    def name(self) -> str:
+        return self.data if self.drawn else Path(self.data).resolve().name
+
+    @property
+    def length(self) -> dict[str, int]:
+        """max_steps or epochs of a training, unless asked otherwise."""
+        return {"max_steps": STEPS[self.data]} if self.drawn else {"epochs": EPOCHS}
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        side = self.image_size or (DIGITS_SIDE if self.data == DIGITS else SIDES[self.preset])
+        if self.data == DIGITS:
+            return Digits(side)
+        if self.data == SHAPES:
+            return Shapes(image_size=side) if self.subset is None else Shapes(self.subset, image_size=side)
+        return CaptionFolder(self.data, subset=self.subset, image_size=side, cache=self.cache)
+
+    @property
+    def held_out(self) -> Part:
+        """What a training evaluates on; ``test`` is for the end."""
+        return held_out_part(self.pictures)
+
+    @property
+    def test(self) -> Part:
+        return self.pictures.part("test")
+
+    @cached_property
+    def words(self) -> WordVocabulary:
+        least = self.min_count or (1 if self.drawn else RARE)
+        part = self.pictures.part("train")
+        return WordVocabulary.of((c for i in range(len(part)) for c in part.captions(i)), min_count=least)
+
+    def batches(self, batch_size: int, grad_accum: int = 1, seed: int = 1337) -> CaptionBatches:
+        part = self.pictures.part("train")
+        return CaptionBatches(part, self.words, batch_size=batch_size, grad_accum=grad_accum, seed=seed)
+
+    def config(self, longest: int) -> CaptionerConfig:
+        """Of a captioner for captions of up to ``longest`` tokens."""
+        size = self.words.vocab_size
+        if self.preset == "nano_8gb":
+            config = CaptionerConfig.nano_8gb(size, max(longest, 40))
+        else:
+            config = CaptionerConfig.tiny(size, max(longest, 16))
+        side = self.pictures.image_size
+        patch = min(config.encoder.patch_size, side // 4)
+        encoder = replace(config.encoder, image_size=side, patch_size=patch, dropout=self.dropout)
+        return replace(config, encoder=encoder, decoder=replace(config.decoder, dropout=self.dropout))
+
+
+def is_captions(data: str | None) -> bool:
+    """Whether ``loopos compare`` takes DATA for pictures: shapes, digits (where no file has that name), or a folder
+    that holds captions and no examples of text."""
+    if data is None:
+        return False
+    path = Path(data)
+    if not path.exists():
+        return data in STEPS
+    return path.is_dir() and not (path / "train.jsonl").is_file() and has_captions(path)

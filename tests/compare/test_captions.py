@@ -1,0 +1,59 @@
+"""The task of captioning pictures."""
+
+import json
+
+import numpy as np
+
+import loopos
+from loopos.cli import main
+from loopos.compare.captions import CaptionTask
+from loopos.compare.follow import Follow, batches_of
+from loopos.compare.tasks import opened, saved
+from loopos.compare.trial import Trial
+from loopos.vision import Captioner
+from loopos.vision.standard import CaptionSetting
+
+TASK = CaptionTask(CaptionSetting(subset=60), {"max_steps": 4, "batch_size": 4})
+
+
+def test_a_trial_is_what_loopos_train_does(tmp_path):
+    assert opened(saved(TASK)) == TASK
+    assert TASK.steps() == 4
+    quality = TASK.train(Trial("adamw", 0.01, 7, 4), tmp_path, Follow(tmp_path))
+    assert 0 <= quality["exact match"] <= 1
+    batches = TASK.setting.batches(4, seed=7)
+    settings = {"max_steps": 4, "batch_size": 4, "learning_rate": 0.01, "min_lr": 0.001, "warmup_steps": 0, "seed": 7}
+    model = Captioner(TASK.setting.config(batches.max_tokens), seed=7)
+    loopos.train(model, batches, progress=False, **settings)
+    again = Captioner.load(tmp_path).parameters()
+    assert all(np.array_equal(array, again[name]) for name, array in model.parameters().items())
+
+
+def test_all_optimizers_see_the_same_batches(tmp_path):
+    for name in ("adamw", "sgd"):
+        (tmp_path / name).mkdir()
+        TASK.train(Trial(name, 0.01, 3, 2, sweep=True), tmp_path / name, Follow(tmp_path / name))
+    assert batches_of(tmp_path / "adamw") == batches_of(tmp_path / "sgd")
+    assert len(set(batches_of(tmp_path / "sgd"))) == 2
+
+
+def test_the_command_takes_shapes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = [
+        "compare",
+        "shapes",
+        "--subset",
+        "60",
+        "--max-steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--no-sweep",
+        "--seeds",
+        "1",
+    ]
+    assert main([*given, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "exact match" in told["optimizers"][0]["quality"]
+    assert main(["compare", "shapes", "--n-layer", "2"]) == 2
+    assert "n_layer: not of captions" in capsys.readouterr().err

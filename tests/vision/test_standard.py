@@ -1,0 +1,45 @@
+"""A captioner and its data by name."""
+
+import pytest
+
+from loopos.vision import CaptionFolder, Shapes
+from loopos.vision.standard import EPOCHS, STEPS, CaptionSetting, is_captions
+
+
+def test_shapes_at_the_size_of_the_preset():
+    setting = CaptionSetting(subset=60, dropout=0.25)
+    batches = setting.batches(4)
+    config = setting.config(batches.max_tokens)
+    assert isinstance(setting.pictures, Shapes)
+    assert config.encoder.image_size == (64, 64)
+    assert config.encoder.dropout == config.decoder.dropout == 0.25
+    assert config.vocab_size == setting.words.vocab_size
+    assert config.context_length >= batches.max_tokens
+    assert setting.held_out.part == "valid"
+    assert setting.test.part == "test"
+    assert setting.length == {"max_steps": STEPS["shapes"]}
+    assert CaptionSetting(**setting.to_dict()) == setting
+
+
+def test_a_folder_in_epochs_without_rare_words(tmp_path):
+    lines = [f"{k}.png,a dog number{k}" for k in range(40)]
+    for k in range(40):
+        (tmp_path / f"{k}.png").write_bytes(b"")
+    (tmp_path / "captions.txt").write_text("\n".join(["image,caption", *lines]))
+    setting = CaptionSetting(str(tmp_path))
+    assert setting.length == {"epochs": EPOCHS}
+    assert setting.name == tmp_path.name
+    assert isinstance(setting.pictures, CaptionFolder)
+    assert set(setting.words.entries) == {"a", "dog"}
+    assert is_captions(str(tmp_path))
+    (tmp_path / "train.jsonl").write_text("")
+    assert not is_captions(str(tmp_path))
+
+
+def test_what_is_no_setting():
+    for wrong in ({"preset": "huge"}, {"data": "digits", "subset": 3}):
+        with pytest.raises(ValueError, match=next(reversed(wrong))):
+            CaptionSetting(**wrong)
+    assert is_captions("shapes")
+    assert not is_captions(None)
+    assert not is_captions("no-such-file.txt")
