@@ -22,10 +22,16 @@ ARGUMENTS = {
     **{"ids": IDS, "targets": np.array([0, 1]), "num_embeddings": 5, "num_positions": 5, "dloss": 1.0},
     **{"q": Q, "k": Q, "v": Q, "lse": np.zeros((1, 2, 3), F), "mask": np.ones((3, 3), bool)},
     **{"positions": np.arange(3), "p": 0.5, "seed": 1, "arrays": [X.copy()], "max_norm": 1.0, "f": "silu"},
+    **{"images": np.ones((1, 4, 4, 1), F), "patch_size": 2, "image_shape": (4, 4, 1), "rows": 3, "prefix": 0},
     "storage": "bfloat16",
 }
 SPECIAL = {
     "add": {"b": X},
+    "patches_backward": {"dy": np.ones((1, 4, 4), F)},
+    "pool": {"x": Q[0]},
+    "pool_backward": {"dy": np.ones((2, 4), F)},
+    "prepend": {"x": Q[0], "prefix": Q[0]},
+    "prepend_backward": {"dy": np.ones((2, 5, 4), F), "prefix": 2},
     "position_embedding": {"x": Q[0], "weight": np.ones((5, 4), F), "positions": ROWS},
     "position_embedding_backward": {"dy": Q[0], "positions": ROWS},
     "store": {"weight": np.ones((3, 6), F)},

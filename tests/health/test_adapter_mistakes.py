@@ -132,5 +132,7 @@ def test_a_base_that_moves(trained, tmp_path):
 
 
 def test_the_table_has_the_six():
-    rows = re.findall(r"^\| (?!mistake|---)(.*?) \| (.*?) \| (.*?) \|$", PAGE.partition("## Mistakes")[2], re.M)
+    rows = re.findall(
+        r"^\| (?!mistake|---)(.*?) \| (.*?) \| (.*?) \|$", PAGE.partition("## Mistakes")[2].partition("\n## ")[0], re.M
+    )
     assert len(rows) == 6

@@ -180,7 +180,7 @@ def test_a_fault_that_is_there_again_is_named(a, tmp_path, monkeypatch):
                 faulty.append(None)
 
     monkeypatch.setattr("loopos.health.replay.rerun.Model", Faulty)
-    monkeypatch.setattr("loopos.run.bundle.Model", Faulty)
+    monkeypatch.setattr("loopos.run.language.Model", Faulty)
     found = diff(a, tmp_path / "b", data=TEXT)
     assert found.causes[:2] == recomputed(8)
     where = "op linear (forward pass, block 1, micro-batch 1): blocks.1.attn.o_proj.y[1, 4, 3] = "
