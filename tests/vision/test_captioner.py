@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-import torch_pictures
 from pictures import captioner, pictures, shaken, texts, worst_difference
 
 import loopos
@@ -18,9 +16,13 @@ ROPE = ModelConfig(
 )  # fmt: skip
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("class_token", [False, True])
 @pytest.mark.parametrize(("batch", "time"), [(3, 5), (1, 7), (2, 1)])
 def test_logits_loss_and_gradients_are_pytorchs(class_token, batch, time):
+    import torch
+    import torch_pictures
+
     model, images, (ids, targets) = captioner(class_token=class_token), pictures(batch), texts(batch, time)
     weights = {name: torch.tensor(view, requires_grad=True) for name, view in model.parameters().items()}
     logits = torch_pictures.caption(weights, model.config, torch.tensor(model.pixels(images)), torch.tensor(ids))

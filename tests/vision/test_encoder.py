@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-import torch_pictures
 from pictures import classifier, pictures, shaken, worst_difference
 
 import loopos
@@ -17,6 +15,9 @@ KINDS = [{"class_token": True}, {"class_token": False}, {"class_token": True, "p
 
 def in_torch(model, images, labels):
     """(logits, loss, gradients by name) of the same model in PyTorch."""
+    import torch
+    import torch_pictures
+
     weights = {name: torch.tensor(view, requires_grad=True) for name, view in model.parameters().items()}
     logits = torch_pictures.classify(weights, model.config, torch.tensor(model.pixels(images)))
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels))
@@ -24,6 +25,7 @@ def in_torch(model, images, labels):
     return logits.detach().numpy(), loss.item(), {name: w.grad.numpy() for name, w in weights.items()}
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_logits_loss_and_gradients_are_pytorchs(kind, batch):
@@ -48,7 +50,11 @@ def test_gradients_are_differences_and_a_planted_error_is_found(kind):
     assert worst_difference(model, loss, wrong) > 1e-4
 
 
+@pytest.mark.reference
 def test_rows_are_pytorchs():
+    import torch
+    import torch_pictures
+
     config = VisionConfig((8, 12), 4, 2, 2, 8, channels=2)
     model, images = shaken(ImageEncoder(config, dtype="float64")), pictures()
     weights = {name: torch.tensor(view) for name, view in model.parameters().items()}
