@@ -32,9 +32,9 @@ class Shown(NamedTuple):
 def sheet(pictures: Sequence[Shown]) -> bytes:
     """A PNG of at least one picture: each with its caption to the right, in green where it is right and in red, with
     the truth below, where it is not."""
+    image = pillow()
     from PIL import ImageDraw
 
-    image = pillow()
     width = SIDE + 3 * MARGIN + LETTERS * 6
     rows = -(-len(pictures) // COLUMNS)
     page = image.new("RGB", (min(COLUMNS, len(pictures)) * width, rows * (SIDE + MARGIN) + MARGIN), "white")

@@ -1,6 +1,7 @@
 """Captioners and classifiers of pictures in loopos.train: all that a run has, and batches that are smaller."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -175,3 +176,12 @@ def test_objectives_give_the_core_its_pixels():
 
 def test_words_are_those_of_training_alone():
     assert WordVocabulary.of(c for i in range(48) for c in SHAPES.part("train").captions(i)) == WORDS
+
+
+def test_pictures_that_are_drawn_need_no_pillow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    shapes = Shapes(60, seed=1)  # SHAPES may have its squares by now
+    result = train(config(), shapes, max_steps=1)
+    assert len(result.model.caption(shapes.part("test").images())) == 6
+    with pytest.raises(ImportError, match=r"pictures of another size, need the package Pillow; .* 'loopos\[vision\]'"):
+        CaptionBatches(shapes.part("train"), WORDS, image_size=32)

@@ -1,6 +1,7 @@
 """The picture of pictures beside their captions."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -43,3 +44,9 @@ def test_a_file_is_written_and_letters_that_the_font_lacks_do_no_harm(tmp_path):
     write_sheet(tmp_path / "a.png", [Shown(RED, "ein Schild 禁止 " * 40)])
     with Image.open(tmp_path / "a.png") as written:
         assert written.size[0] > SIDE
+
+
+def test_without_pillow_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=r"pip install 'loopos\[vision\]'"):
+        sheet([Shown(RED, "a red square")])

@@ -36,7 +36,9 @@ def pillow() -> Any:
     try:
         from PIL import Image
     except ImportError:
-        raise ImportError("picture files need the package Pillow; pip install 'loopos[vision]'") from None
+        raise ImportError(
+            "picture files, and pictures of another size, need the package Pillow; pip install 'loopos[vision]'"
+        ) from None
     return Image
 
 
@@ -56,16 +58,16 @@ def decode_square(path: Path, side: int, name: str | None = None) -> np.ndarray:
 
 def framed(image: Any, side: int) -> np.ndarray:
     """uint8 (side, side, 3): the middle square of a Pillow picture or an array (H, W, 3), resampled (bicubic)."""
-    resampling = pillow()
+    if isinstance(image, np.ndarray) and image.shape[:2] == (side, side):
+        return image
+    images = pillow()
     if isinstance(image, np.ndarray):
-        if image.shape[:2] == (side, side):
-            return image
-        image = resampling.fromarray(image)
+        image = images.fromarray(image)
     width, height = image.size
     edge = min(width, height)
     left, top = (width - edge) // 2, (height - edge) // 2
     square = image.crop((left, top, left + edge, top + edge))  # box= of resize would let what lies around it shine in
-    return np.asarray(square.resize((side, side), resampling.Resampling.BICUBIC, reducing_gap=3.0), np.uint8)
+    return np.asarray(square.resize((side, side), images.Resampling.BICUBIC, reducing_gap=3.0), np.uint8)
 
 
 @contextlib.contextmanager
