@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,17 @@ def feed(core: Any, ids: np.ndarray, check: Callable[[], None] = lambda: None) -
 
 
 def refuse_nonfinite(
-    core: Any, rows: Sequence[np.ndarray], logits: np.ndarray, alive: np.ndarray | None = None
+    core: Any,
+    rows: Sequence[np.ndarray],
+    logits: np.ndarray,
+    alive: np.ndarray | None = None,
+    *,
+    where: str = "generate",
+    given: Mapping[str, Any] | None = None,
 ) -> None:
     """A NaN has no rank: NonFiniteError where a row of logits (B, V) that is alive is not finite. It says where the
-    number came from. rows: the ids that gave them."""
+    number came from. rows: the ids that gave them; given: what else did, by name, where all rows are of one length;
+    where: how the message begins."""
     bad = ~np.isfinite(logits)
     if alive is not None:
         bad &= alive[:, None]
@@ -35,7 +42,7 @@ def refuse_nonfinite(
     row, token = (int(i) for i in np.argwhere(bad)[0])
     alike = len({len(ids) for ids in rows}) == 1
     ids = np.stack(rows) if alike else np.asarray(rows[row])[None]
-    found = core.trace(np.ascontiguousarray(ids), np.ascontiguousarray(ids), scale=1.0)
+    found = core.trace(np.ascontiguousarray(ids), np.ascontiguousarray(ids), scale=1.0, **(given or {}))
     if found is None or found["phase"] != "forward":
         found = {
             "phase": "forward",
@@ -48,4 +55,4 @@ def refuse_nonfinite(
     elif not alike and found["op"] != "parameter":
         found = {**found, "index": (row, *found["index"][1:])}
     birth = birth_from(found, None, core=core)
-    raise NonFiniteError(birth, f"generate: a logit is not finite, so no token can be chosen. {birth}")
+    raise NonFiniteError(birth, f"{where}: a logit is not finite, so no token can be chosen. {birth}")

@@ -97,7 +97,8 @@ class Captioner(Network):
         beams: of beam search; 1 takes the likeliest token each time. max_tokens: of a caption, its end among them;
         None: context_length. length_penalty: of several finished captions the one of the highest sum of
         log-probabilities is taken, over the number of tokens to this power. Padding, begin and unknown words are never
-        said. Without a vocabulary: ValueError."""
+        said. Without a vocabulary: ValueError. NonFiniteError where a logit is not finite; its ``birth`` says where the
+        number arose."""
         return caption(self, images, beams=beams, max_tokens=max_tokens, length_penalty=length_penalty)
 
     # Files

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from loopos import checks
+from loopos.generation.cache import refuse_nonfinite
 
 BATCH = 32  # pictures at a time
 
@@ -59,6 +60,7 @@ class _Search:
         ids = np.full((pictures * beams, 1), self._begin, np.int64)
         for made in range(1, self._length + 1):
             logits = self._model.next_logits(ids).astype(np.float64).reshape(pictures, beams, -1)
+            self._refuse_nonfinite(logits, texts, searching[:, None] & (scores > -np.inf))
             candidates = scores[..., None] + np.where(self._sayable, _log_softmax(logits), -np.inf)
             rows, ids = np.arange(pictures * beams), np.full((pictures * beams, 1), self._pad, np.int64)
             before, scores = texts, np.full((pictures, beams), -np.inf)
@@ -66,7 +68,7 @@ class _Search:
             for picture in np.flatnonzero(searching):
                 flat = candidates[picture].ravel()
                 kept = 0
-                for place in np.argsort(-flat, kind="stable")[: 2 * beams]:
+                for place in _largest(flat, 2 * beams):
                     row, token = divmod(int(place), candidates.shape[-1])
                     score, text = float(flat[place]), before[picture * beams + row]
                     if score == -np.inf:
@@ -93,8 +95,25 @@ class _Search:
                 best[picture] = 0.0, texts[picture * beams]
         return [text for _, text in best]
 
+    def _refuse_nonfinite(self, logits: np.ndarray, texts: list[list[int]], alive: np.ndarray) -> None:
+        """NonFiniteError for the first caption that is ``alive`` (pictures, beams) and has no likeliest token."""
+        bad = np.argwhere(alive & ~np.isfinite(logits).all(axis=-1))
+        if len(bad):
+            picture, beam = map(int, bad[0])
+            ids = np.array([self._begin, *texts[picture * self._beams + beam]])
+            pixels = self._model.pixels(self._images[picture : picture + 1])
+            about = {"where": "Captioner.caption", "given": {"images": pixels}}
+            refuse_nonfinite(self._model._core, [ids], logits[picture, beam][None], **about)
+
     def _scored(self, score: float, tokens: int) -> float:
         return score / tokens**self._penalty
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """The places of the ``count`` largest, the largest first, of equal ones the lower place. Few are sorted."""
+    count = min(count, len(values))
+    few = np.flatnonzero(values >= np.partition(values, -count)[-count])
+    return few[np.argsort(-values[few], kind="stable")][:count]
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

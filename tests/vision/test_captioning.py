@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from loopos import NonFiniteError
 from loopos.config import ModelConfig
 from loopos.vision import Captioner, CaptionerConfig, TokenVocabulary, VisionConfig, WordVocabulary
 
@@ -87,6 +88,15 @@ def test_bad_arguments_are_refused():
         model.vocabulary = TokenVocabulary("bytes")
     with pytest.raises(TypeError, match="expected a WordVocabulary"):
         model.vocabulary = "words"
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_number_that_is_not_finite_gives_no_caption_but_its_birth(beams):
+    model = captioner()
+    model.parameters()["encoder.blocks.0.mlp.up_proj.weight"][3, 2] = np.nan
+    with pytest.raises(NonFiniteError, match=r"^Captioner\.caption: a logit is not finite") as caught:
+        model.caption(PICTURES, beams=beams)
+    assert (caught.value.birth.tensor, caught.value.birth.index) == ("encoder.blocks.0.mlp.up_proj.weight", (3, 2))
 
 
 def test_ids_beyond_the_vocabulary_are_never_said():
