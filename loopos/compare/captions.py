@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,12 @@ import loopos
 from loopos.run.schedules import total_steps
 from loopos.scoring.captions import score_captions
 from loopos.training import default_settings
-from loopos.vision import Captioner
+from loopos.vision import CaptionBatches, Captioner
 from loopos.vision.standard import CaptionSetting
 
 from .follow import Follow
-from .rates import keywords
+from .settings import of_trial, shared
 from .task import Quality
-from .text import CHECKPOINTS, EVALUATIONS, WARMUP
 from .trial import Trial
 
 SCORED = 500  # pictures of part test that a trial captions at its end
@@ -44,30 +42,23 @@ class CaptionTask:
         return cls(CaptionSetting(**saved["setting"]), saved["settings"])
 
     def steps(self) -> int:
-        shared = default_settings(**self._shared())  # a mistake in them is told before the first trial
-        return total_steps(shared.max_steps, shared.epochs, self._batches(0).steps_per_epoch)
+        common = default_settings(**shared(self._settings))  # a mistake in them is told before the first trial
+        return total_steps(common.max_steps, common.epochs, self._batches(0).steps_per_epoch)
 
     def train(self, trial: Trial, folder: Path, follow: Follow) -> dict[str, float | None]:
         batches = self._batches(trial.seed)
         model = Captioner(self.setting.config(batches.max_tokens), seed=trial.seed)
         follow.begins_with(model.parameters())
-        settings = self._shared() | keywords(trial.optimizer, trial.rate)
-        settings |= {"max_steps": trial.steps, "epochs": None, "seed": trial.seed}
-        warmup = self.settings.get("warmup_steps")
-        settings["warmup_steps"] = min(WARMUP if warmup is None else warmup, trial.steps // 10)
-        if not trial.sweep:
-            settings["eval_every"] = math.ceil(trial.steps / EVALUATIONS)
-            settings["save_every"] = math.ceil(trial.steps / CHECKPOINTS)
         about = {"output_dir": folder, "resume": "auto", "progress": False, "callbacks": [follow]}
-        loopos.train(model, batches, eval_data=self.setting.held_out, **about, **settings)
+        loopos.train(model, batches, eval_data=self.setting.held_out, **about, **of_trial(trial, self._settings))
         if trial.sweep:
             return {"exact match": None}
         return {"exact match": score_captions(model, self.setting.test, pictures=SCORED, batches=batches).exact}
 
-    def _shared(self) -> dict[str, Any]:
-        """What all trials have but for the warm-up, whose length is that of a trial."""
-        return {"batch_size": BATCH} | {name: value for name, value in self.settings.items() if name != "warmup_steps"}
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"batch_size": BATCH} | dict(self.settings)
 
-    def _batches(self, seed: int) -> Any:
-        shared = self._shared()
-        return self.setting.batches(shared["batch_size"], shared.get("grad_accum", 1), seed)
+    def _batches(self, seed: int) -> CaptionBatches:
+        settings = self._settings
+        return self.setting.batches(settings["batch_size"], settings.get("grad_accum", 1), seed)

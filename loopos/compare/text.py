@@ -19,14 +19,11 @@ from loopos.run.schedules import total_steps
 from loopos.training import default_settings
 
 from .follow import Follow, followed
-from .rates import keywords
+from .settings import of_trial, shared
 from .task import Quality
 from .trial import Trial
 
-EVALUATIONS = 10  # over a trial
-CHECKPOINTS = 5
 MOST = 700.0  # nats; exp of more overflows
-WARMUP = 100  # updates, or a tenth of a shorter trial
 
 
 class Opened(NamedTuple):
@@ -64,7 +61,7 @@ class TextTask:
         return cls(**saved)
 
     def steps(self) -> int:
-        shared = default_settings(**self._shared())  # a mistake in them is told before the first trial
+        common = default_settings(**shared(self.settings))  # a mistake in them is told before the first trial
         model, opened = self._opened(0)
         if opened.eval_data is None and not getattr(opened.data, "valid", ()):
             raise ValueError(
@@ -72,27 +69,23 @@ class TextTask:
                 "eval_data"
             )
         sizes = {"vocab_size": model.config.vocab_size, "context_length": model.config.context_length}
-        sources = open_sources(opened.data, opened.eval_data, tokenizer=opened.tokenizer, **sizes, **shared.reading())
-        return total_steps(shared.max_steps, shared.epochs, sources.train.steps_per_epoch)
+        sources = open_sources(opened.data, opened.eval_data, tokenizer=opened.tokenizer, **sizes, **common.reading())
+        return total_steps(common.max_steps, common.epochs, sources.train.steps_per_epoch)
 
     def train(self, trial: Trial, folder: Path, follow: Follow) -> dict[str, float | None]:
         model, opened = self._opened(trial.seed)
         follow.begins_with(model.parameters())
-        settings = self._shared() | keywords(trial.optimizer, trial.rate)
-        settings |= {"max_steps": trial.steps, "epochs": None, "seed": trial.seed}
-        warmup = self.settings.get("warmup_steps")
-        settings["warmup_steps"] = min(WARMUP if warmup is None else warmup, trial.steps // 10)
-        if not trial.sweep:
-            settings["eval_every"] = math.ceil(trial.steps / EVALUATIONS)
-            settings["save_every"] = math.ceil(trial.steps / CHECKPOINTS)
         about = {"tokenizer": opened.tokenizer, "output_dir": folder, "resume": "auto", "progress": False}
-        loopos.train(model, opened.data, eval_data=opened.eval_data, callbacks=[follow], **about, **settings)
+        loopos.train(
+            model,
+            opened.data,
+            eval_data=opened.eval_data,
+            callbacks=[follow],
+            **about,
+            **of_trial(trial, self.settings),
+        )
         loss = followed(folder)["eval_loss"]
         return {"perplexity": None if loss is None or loss > MOST else math.exp(loss)}
-
-    def _shared(self) -> dict[str, Any]:
-        """What all trials have but for the warm-up, whose length is that of a trial."""
-        return {name: value for name, value in self.settings.items() if name != "warmup_steps"}
 
     def _opened(self, seed: int) -> tuple[loopos.Model, Opened]:
         starting = None if self.init is None else loopos.Model.from_pretrained(self.init)
