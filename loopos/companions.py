@@ -24,7 +24,7 @@ class Companions:
     _tokenizer: Any = None  # made when it is first asked for
     _written: Any = None  # what the files of _source say of it besides its tokens
     _reads_by: Any = None  # what the state of a run says of its tokenizer
-    _record: Any = None  # of the run that trained it, or is training it
+    _record: Any  # see Weighted
 
     def accompany(self, source: hf.Source | None, reads_by: Any = None, record: Any = None) -> None:
         """source: of the folder or run that it came from; reads_by and record: what that run says of its tokenizer and

@@ -195,8 +195,7 @@ class Model(Trainable, Weighted, Classes, Companions, Adaptable):
     def _weights_changed(self) -> None:
         if self.adapter is not None:
             self._core.adapter_enabled(True)  # what it knows of the weights is no longer so
-        if not self._training:
-            self._record = None  # these are the numbers of something else
+        super()._weights_changed()
 
     # Files
 

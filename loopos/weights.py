@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,14 +15,17 @@ from . import checks
 from .calls import serialised
 
 
-class Weighted:
+class Weighted(ABC):
     """The part of a model that gives and takes its weights. It has parameters(), dtype and lock."""
 
     lock: Any
     dtype: Any
+    _training: bool  # inside loopos.train
+    _record: Any = None  # of the run that trained it, or is training it
 
+    @abstractmethod
     def parameters(self, trainable: bool | None = None) -> dict[str, np.ndarray]:
-        raise NotImplementedError
+        """Writable views of the weights by name; see ``loopos.trainable``."""
 
     @serialised
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -58,7 +62,9 @@ class Weighted:
         self._weights_changed()
 
     def _weights_changed(self) -> None:
-        """They are the numbers of something else now."""
+        """They are the numbers of something else now, which no run that is known made."""
+        if not self._training:
+            self._record = None
 
 
 _MODELS: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,6 @@ class Network(Trainable, Weighted):
     adapter = None  # as of a Model: loopos.optim and loopos.run ask
     adapter_config = None
     source = None  # it comes with no other files
-    _record: Any = None  # of the run that trained it, or is training it
 
     def __init__(self, config: Any, *, seed: int = 0, dtype: str = "float32"):
         where = type(self).__name__
@@ -61,12 +61,14 @@ class Network(Trainable, Weighted):
         self._training = False
         self._core = self._make_core(seed)
 
+    @abstractmethod
     def _make_core(self, seed: int | None) -> Any:
-        raise NotImplementedError
+        """The core's model of the configuration. seed None: its weights are still to be written."""
 
     @property
+    @abstractmethod
     def _vision(self) -> VisionConfig:
-        raise NotImplementedError
+        """The configuration of what looks at the pictures."""
 
     @property
     def config(self) -> Any:

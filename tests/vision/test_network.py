@@ -10,7 +10,8 @@ import pytest
 from pictures import captioner, classifier, pictures, texts
 
 from loopos import CheckpointError
-from loopos.vision import Captioner, ImageEncoder
+from loopos.vision import Captioner, ImageEncoder, VisionConfig
+from loopos.vision.network import Network
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -52,3 +53,18 @@ def test_the_same_seed_gives_the_same_weights():
     wide = Captioner(one.config, seed=7, dtype="float64")
     assert all((wide.parameters()[name] == view).all() for name, view in one.parameters().items())
     assert "float64" in repr(wide)
+
+
+def test_a_kind_without_a_core_of_its_own_cannot_be_made():
+    class Half(Network):
+        _config_type = VisionConfig
+
+    with pytest.raises(TypeError, match=r"_make_core.*_vision"):
+        Half(classifier().config)
+
+
+def test_weights_from_elsewhere_have_no_record():
+    model = classifier()
+    model._record = {"step": 3}
+    model.load_state_dict(model.state_dict())
+    assert model.record is None
