@@ -51,7 +51,7 @@ def add_caption(parser: argparse.ArgumentParser) -> None:
     options.add_flag(data, "image_size", "pixels of a side (default: the preset's; of digits 16)", "int")
     options.add_flag(data, "subset", "use only so many pictures", "int")
     options.add_flag(data, "min_count", "words that are rarer are unknown", "int", "1; of a folder 5")
-    options.add_flag(data, "cache", "a file that keeps the decoded pictures for the next run", "str")
+    options.add_flag(data, "cache", "a folder that keeps the decoded pictures for the next run", "str")
     options.add_flag(data, "dropout", options.MODEL["dropout"], "float", 0.0)
     options.add_flag(data, "scored", "held-out pictures that are captioned at the end; 0: all", "int", SCORED)
     options.add_flag(data, "output_dir", "(default: runs/caption-NAME)", "str")

@@ -2,20 +2,15 @@
 
 from .captioner import Captioner
 from .config import CaptionerConfig, VisionConfig
-from .data import (
-    Augment,
-    CaptionBatch,
-    CaptionBatches,
-    CaptionFolder,
-    CaptionHeldOut,
-    Digits,
-    PictureError,
-    Scene,
-    Shapes,
-    TokenVocabulary,
-    WordVocabulary,
-    parse_caption,
-)
+from .data.batches import CaptionBatches, CaptionHeldOut
+from .data.decoding import PictureError
+from .data.digits import Digits
+from .data.folder import CaptionFolder
+from .data.framing import Augment
+from .data.rows import CaptionBatch
+from .data.scenes import Scene, parse_caption
+from .data.shapes import Shapes
+from .data.vocabulary import TokenVocabulary, WordVocabulary
 from .encoder import ImageEncoder
 
 __all__ = [

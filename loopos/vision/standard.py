@@ -30,8 +30,9 @@ RARE = 5  # a word of a folder that is rarer is unknown
 @dataclass(frozen=True)
 class CaptionSetting:
     """data: "shapes", "digits", or a folder. preset: size of the model. image_size: None: the preset's. subset: use
-    only so many pictures. min_count: words that are rarer are unknown; None: 5 of a folder, else 1. cache: a file that
-    keeps the decoded pictures. dropout: of both halves of the model. Pictures are opened when they are asked for."""
+    only so many pictures. min_count: words that are rarer are unknown; None: 5 of a folder, else 1. cache: a folder
+    that keeps the decoded pictures. dropout: of both halves of the model. Pictures are opened when they are asked for.
+    """
 
     data: str = SHAPES
     preset: str = "tiny"

@@ -80,7 +80,7 @@ class WordVocabulary:
     def _word(self, place: int, number: int) -> str:
         if not 0 <= number < self.vocab_size:
             raise IndexError(f"decode: id {number} at position {place} is outside 0..{self.vocab_size - 1}")
-        return (*_SPECIAL, *self.entries)[number] if number < len(_SPECIAL) else self.entries[number - len(_SPECIAL)]
+        return _SPECIAL[number] if number < len(_SPECIAL) else self.entries[number - len(_SPECIAL)]
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "words", "words": list(self.entries)}
