@@ -70,7 +70,7 @@ class Transformer : public CoreModel<T, Gpt<T>> {
     return result;
   }
 
-  double workspace_bytes(Index batch, Index time, bool training) {
+  double workspace_bytes(Index batch, Index time, bool training, bool scored, bool compared) {
     require(batch >= 0 && time >= 1 && time <= gpt_.config().context_length, "workspace_bytes: batch ", batch,
             " and time ", time, " do not fit the context length ", gpt_.config().context_length);
     constexpr Index kPositions = Index{1} << 40;  // sizes stay within 64 bits
@@ -79,6 +79,8 @@ class Transformer : public CoreModel<T, Gpt<T>> {
     const auto lock = this->serialise();
     Pass pass = Pass::whole(batch, time);
     if (training) pass.dropout = gpt_.config().dropout;
+    pass.scored = scored;
+    pass.compared = compared;
     return gpt_.workspace_bytes(pass, training);
   }
 
@@ -197,7 +199,9 @@ void bind_transformer(py::module_& m, const char* name) {
            arg("documents") = py::none(), arg("images") = py::none(),
            "The loss of each position (B, T), in double; 0 where the target does not count.")
       .def("workspace_bytes", &Class::workspace_bytes, arg("batch"), arg("time"), arg("training"),
-           "Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken.")
+           py::kw_only(), arg("scored") = true, arg("compared") = false,
+           "Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken. scored: its loss "
+           "is wanted; compared: with a teacher's logits.")
       .def(
           "accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
           arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,

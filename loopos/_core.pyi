@@ -477,9 +477,12 @@ class TransformerF32:
         batch: typing.SupportsInt | typing.SupportsIndex,
         time: typing.SupportsInt | typing.SupportsIndex,
         training: bool,
+        *,
+        scored: bool = True,
+        compared: bool = False,
     ) -> float:
         """
-        Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken.
+        Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken. scored: its loss is wanted; compared: with a teacher's logits.
         """
 
 class TransformerF64:
@@ -727,9 +730,12 @@ class TransformerF64:
         batch: typing.SupportsInt | typing.SupportsIndex,
         time: typing.SupportsInt | typing.SupportsIndex,
         training: bool,
+        *,
+        scored: bool = True,
+        compared: bool = False,
     ) -> float:
         """
-        Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken.
+        Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken. scored: its loss is wanted; compared: with a teacher's logits.
         """
 
 class Optimizer:

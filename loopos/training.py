@@ -161,7 +161,7 @@ def train(
         if isinstance(model, kind.config):
             dtype = "float32" if checkpoint is None else checkpoint.state["dtype"]
             model = kind.model(config, seed=settings.seed, dtype=dtype)
-        kind.prepare(model, config, adapter, sources.train, settings, undo)
+        kind.prepare(model, config, adapter, settings, undo)
         updating = for_training(model=model, **settings.update_rule())
         base = base_of(model, folder.keeps or checkpoint is not None)
         saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating, base)

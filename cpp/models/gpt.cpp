@@ -109,12 +109,12 @@ void Gpt<T>::plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T
 
 template <class T>
 double Gpt<T>::workspace_bytes(const Pass& tokens, bool training) {
-  const double losses = static_cast<double>(tokens.rows()) * sizeof(double);  // of the head
-  Pass all = with_prefix(tokens);
-  all.scored = true;
+  const auto row = sizeof(double) + (tokens.compared ? sizeof(KlRow<T>) : 0);  // what the head keeps of one
+  const double kept = static_cast<double>(tokens.rows()) * static_cast<double>(row);
+  const Pass all = with_prefix(tokens);
   const Pass group = all.group(0, std::min(all.batch, group_size(all, training)));  // no other group has more
   const double pictures = pictures_ ? pictures_->workspace_bytes(group, training && pictures_train()) : 0;
-  return static_cast<double>(stack_.measure(group, training)) * sizeof(T) + losses + pictures;
+  return static_cast<double>(stack_.measure(group, training)) * sizeof(T) + kept + pictures;
 }
 
 template <class T>

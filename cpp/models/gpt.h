@@ -82,7 +82,8 @@ class Gpt : private StackEnds<T> {
                           const CrossEntropyOptions& options, bool add, const Between<T>& between);
   const Weight<T>& head_weight() const { return head_.weight(); }
 
-  /// Bytes that a pass over ids (B, T) takes beside weights and gradients. Plans, but takes none of it.
+  /// Bytes that a pass over ids (B, T) takes beside weights and gradients, with a tile of logits where it is scored and
+  /// one of a teacher's where it is compared. Plans, but takes none of it.
   double workspace_bytes(const Pass& pass, bool training);
   /// Bytes of workspace and gradients that earlier passes have left.
   double held_bytes() const {

@@ -14,7 +14,7 @@ from loopos import _core
 from loopos.optim.training import for_run
 
 from . import timing
-from .objectives import CrossEntropy
+from .objectives import ANOTHER, SELF, CrossEntropy
 from .settings import TrainSettings
 
 MEGABYTE = 1e6
@@ -30,10 +30,11 @@ class Memory:
     activations: int
     batches: int
     snapshot: int = 0  # of on_nonfinite="rewind"
+    teacher: int = 0  # what it answers, and its passes where it is another model
 
     @property
     def to_come(self) -> int:
-        return self.gradients + self.moments + self.activations + self.batches + self.snapshot
+        return self.gradients + self.moments + self.activations + self.batches + self.snapshot + self.teacher
 
     @property
     def peak(self) -> int:
@@ -96,15 +97,26 @@ def resident_bytes() -> int:
 
 
 def memory_of(
-    model: Any, settings: Mapping[str, Any], seq_len: int, now: int | None = None, held: int | None = None
+    model: Any,
+    settings: Mapping[str, Any],
+    seq_len: int,
+    now: int | None = None,
+    held: int | None = None,
+    teacher: Any = None,
 ) -> Memory:
-    """Of a run of ``model`` with ``settings`` of train, whose batches are (batch_size, seq_len). now: resident bytes
-    before it, held: those of them that earlier passes of this model have left, which are used again; None: as it is."""
+    """Of a run of ``model`` with ``settings`` of train, whose batches are (batch_size, seq_len), of pairs twice as many
+    rows. now: resident bytes before it, held: those of them that earlier passes of this model have left, which are used
+    again; None: as it is. teacher: another Model, or what train is given beside; where the settings tell of another one
+    and none is given, one like ``model`` stands for it."""
     trained, size = model.parameters(trainable=True), np.dtype(model.dtype).itemsize
     numbers = sum(view.size for view in trained.values())
     moments = size * _moments(trained, settings)
-    rows = settings["batch_size"] * seq_len
-    planned = size * numbers + int(model._core.workspace_bytes(settings["batch_size"], seq_len, True))
+    task, distill = settings["task"], settings["distill"]
+    shape = settings["batch_size"] * (2 if task == "dpo" else 1), seq_len
+    rows = shape[0] * shape[1]
+    compared = distill is not None and distill["loss"] == "kl"
+    scored = distill is None or compared or distill["cross_entropy"] > 0
+    planned = size * numbers + int(model._core.workspace_bytes(*shape, True, scored=scored, compared=compared))
     left = min(planned, int(model._core.held_bytes()) if held is None else held)
     return Memory(
         now=resident_bytes() if now is None else now,
@@ -113,7 +125,22 @@ def memory_of(
         activations=planned - size * numbers - max(0, left - size * numbers),
         batches=2 * 8 * rows * settings["grad_accum"],
         snapshot=(size * numbers + moments) if settings["on_nonfinite"] == "rewind" else 0,
+        teacher=_of_teacher(model, teacher, settings, shape),
     )
+
+
+def _of_teacher(model: Any, teacher: Any, settings: Mapping[str, Any], shape: tuple[int, int]) -> int:
+    """Bytes beside the run's own for what is compared with: the hidden states that a micro-batch keeps of a teacher,
+    and the workspace of a model that is not the run's own, whose passes use that of training again."""
+    taught = settings["distill"] is not None
+    other = model if settings["teacher"] == ANOTHER and teacher in (None, ANOTHER) else teacher
+    own = other is None or other == SELF
+    asked = model if own else other
+    answers = shape[0] * shape[1] * asked.config.d_model * np.dtype(asked.dtype).itemsize if taught else 0
+    if own:
+        return answers
+    held = 0 if other is model else int(other._core.held_bytes())
+    return answers + max(0, int(other._core.workspace_bytes(*shape, False, scored=not taught)) - held)
 
 
 def _moments(trained: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> int:
@@ -125,14 +152,16 @@ def _moments(trained: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> 
     return sum(trained[name].size for key in state for name in [key.partition(".")[2]] if name in trained)
 
 
-def refuse_unfitting(model: Any, settings: TrainSettings, seq_len: int) -> None:
-    """MemoryError when gradients, moments and activations of a run do not fit in the memory that is left."""
-    memory, available = memory_of(model, settings.to_dict(), seq_len, now=0), _core.available_bytes()
+def refuse_unfitting(model: Any, settings: TrainSettings, seq_len: int, teacher: Any = None) -> None:
+    """MemoryError when gradients, moments, activations and answers of a teacher do not fit in the memory that is left.
+    teacher: as of :func:`memory_of`."""
+    memory, available = memory_of(model, settings.to_dict(), seq_len, 0, teacher=teacher), _core.available_bytes()
     if memory.to_come > available:
+        taught = f", a teacher's passes ({memory.teacher / MEGABYTE:,.0f} MB)" if memory.teacher else ""
         raise MemoryError(
-            f"train: gradients ({memory.gradients / MEGABYTE:,.0f} MB), moments ({memory.moments / MEGABYTE:,.0f} MB) "
-            f"and activations ({memory.activations / MEGABYTE:,.0f} MB) of batch_size {settings.batch_size} and "
-            f"seq_len {seq_len} take {memory.to_come / MEGABYTE:,.0f} MB, and {available / MEGABYTE:,.0f} MB are "
+            f"train: gradients ({memory.gradients / MEGABYTE:,.0f} MB), moments ({memory.moments / MEGABYTE:,.0f} MB)"
+            f"{taught} and activations ({memory.activations / MEGABYTE:,.0f} MB) of batch_size {settings.batch_size} "
+            f"and seq_len {seq_len} take {memory.to_come / MEGABYTE:,.0f} MB, and {available / MEGABYTE:,.0f} MB are "
             "available; lower batch_size or seq_len (grad_accum makes up for it), freeze a part of the model, or take "
             "optimizer='sgd' or 'lion', which keep fewer moments"
         )
@@ -150,10 +179,12 @@ def of_run(
     objective: CrossEntropy | None = None,
 ) -> Forecast:
     """Of the updates from ``first`` to ``total`` of a run of train with these settings and these sources. A few passes
-    are made on its batches, and no bit of the model changes. now, held: as of :func:`memory_of`."""
+    are made on its batches, and no bit of the model changes. now, held: as of :func:`memory_of`. objective: what the run
+    minimises; None: next-token cross-entropy."""
     settings_, trained = settings.to_dict(), model.parameters(trainable=True)
     seq_len = getattr(sources.train, "seq_len", None) or settings.seq_len or model.config.context_length
-    memory = memory_of(model, settings_, seq_len, now, held)
+    teacher = None if objective is None else objective.teacher
+    memory = memory_of(model, settings_, seq_len, now, held, teacher)
     moments = _moments(trained, settings_) / max(1, sum(view.size for view in trained.values()))
     update = (
         timing.update_seconds(model, settings, sources.train, first, total, moments, objective)

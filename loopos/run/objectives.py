@@ -30,6 +30,7 @@ class CrossEntropy:
     """Next-token cross-entropy, the mean over the targets that count. It is the base of the others too."""
 
     plain = True  # the loss is a cross-entropy, which ln of the number of outputs is a measure of
+    teacher: Any = None  # another Model that is asked
 
     def __init__(self, settings: TrainSettings):
         self.regularization = settings.regularization_lambda
@@ -145,6 +146,7 @@ class Distillation(CrossEntropy):
         self._settings = settings.distill.to_dict()
         self._known: list[float] = []  # the teacher's losses of held-out batches, which are the same each time
         self._batch = 0
+        self.teacher = None if teacher == SELF else teacher
         hidden = settings.distill.loss != "kl"
         self._all = settings.distill.layers == "all"
         what = {"positions": positions, "hidden": hidden, "layers": self._all}
@@ -185,6 +187,7 @@ class Preferences(CrossEntropy):
         self._sums: dict[str, float] = {}
         self._latest: Mapping[str, float] | None = None  # of the micro-batch that is being computed
         teacher, why = SELF if teacher is None else teacher, "the reference of task='dpo' is"
+        self.teacher = None if teacher == SELF else teacher
         self._reference = _Reference(model, teacher, why, positions=positions)
 
     def units(self, batch: Batch) -> int:

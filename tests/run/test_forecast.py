@@ -20,14 +20,28 @@ import numpy as np, loopos
 from loopos.run.forecast import memory_of
 from loopos.training import default_settings
 vocab, context, layers, width, batch, rule, more = eval(sys.argv[1])
-again = more.pop("again", False)
-model = loopos.Model(loopos.ModelConfig(vocab, context, layers, 4, width))
+again, taught, rank = more.pop("again", False), more.pop("taught", False), more.pop("rank", 0)
+class Numbers:
+    vocab_size, eos = vocab, 0
+    def encode(self, text): return [int(word) for word in text.split()]
+    def decode(self, ids): return " ".join(map(str, ids))
+def new(): return loopos.Model(loopos.ModelConfig(vocab, context, layers, 4, width))
+def text(): return " ".join(map(str, np.random.default_rng(0).integers(1, vocab, context)))
+model, how = new(), {"progress": False}
 ids = np.random.default_rng(0).integers(0, vocab, 100_000)
 options = {"batch_size": batch, "optimizer": rule, "max_steps": 3} | more
+if rank:
+    model.add_adapter(loopos.LoRA(rank))
+if "task" in more:
+    ids = [{"prompt": "1 ", "chosen": text(), "rejected": text() + " 1"}] * 3 * batch
+    how["tokenizer"] = Numbers()
+if taught:
+    how["teacher"] = "self" if rank else new()
 if again:  # what a first run leaves is used again
-    loopos.train(model, ids, **options, progress=False)
-told = memory_of(model, default_settings(**options).to_dict(), context).peak
-loopos.train(model, ids, **options, progress=False)
+    loopos.train(model, ids, **options, **how)
+settings = default_settings(**options | {"teacher": taught and ("self" if rank else "model") or None}).to_dict()
+told = memory_of(model, settings, context, teacher=how.get("teacher")).peak
+loopos.train(model, ids, **options, **how)
 peak = int(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0]) * 1024  # ru_maxrss has the parent's too
 print(told / peak)
 """
@@ -43,6 +57,10 @@ print(told / peak)
         (8000, 64, 2, 256, 2, "adamw", {"on_nonfinite": "rewind"}),
         (256, 256, 4, 256, 16, "sgd", {}),
         (4000, 64, 6, 384, 2, "lion", {}),
+        (8000, 128, 2, 256, 4, "adamw", {"taught": True}),
+        (8000, 128, 2, 256, 4, "adamw", {"taught": True, "rank": 4, "distill": "mse"}),
+        (8000, 128, 2, 256, 4, "adamw", {"taught": True, "task": "dpo"}),
+        (8000, 128, 2, 256, 4, "adamw", {"rank": 4, "task": "dpo"}),
     ],
     ids=str,
 )
@@ -52,6 +70,29 @@ def test_the_peak_is_within_15_percent(shape):
     run = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=beside)
     assert run.returncode == 0, run.stderr
     assert 0.85 < float(run.stdout) < 1.15
+
+
+def test_what_a_teacher_takes():
+    """Its answers, of kl a tile of its logits, of another model its own passes; pairs are two rows."""
+    model = loopos.Model(loopos.ModelConfig(500, 16, 2, 2, 16))
+    other = loopos.Model(loopos.ModelConfig(500, 16, 1, 2, 48))
+
+    def told(**options):
+        return memory_of(model, default_settings(batch_size=4, **options).to_dict(), 16)
+
+    plain, own, rows = told(), told(teacher="self"), told(teacher="self", distill="mse")
+    assert plain.teacher == 0
+    assert own.teacher == 4 * 16 * 16 * 4
+    assert own.activations - plain.activations >= 4 * 16 * 500 * 4
+    assert rows.activations < plain.activations
+    passes = int(other._core.workspace_bytes(4, 16, False, scored=False))
+    assert memory_of(model, default_settings(batch_size=4, teacher="model").to_dict(), 16, teacher=other).teacher == (
+        4 * 16 * 48 * 4 + passes
+    )
+    pairs = told(task="dpo")
+    assert (pairs.batches, pairs.teacher) == (2 * plain.batches, 0)
+    assert pairs.activations == memory_of(model, default_settings(batch_size=8).to_dict(), 16).activations
+    assert told(task="dpo", teacher="model").teacher == int(model._core.workspace_bytes(8, 16, False))
 
 
 def test_moments_are_those_of_the_rule():
