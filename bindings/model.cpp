@@ -198,8 +198,8 @@ void bind_transformer(py::module_& m, const char* name) {
       .def("losses", &Class::losses, arg("ids"), arg("targets"), arg("ignore_index") = -100,
            arg("documents") = py::none(), arg("images") = py::none(),
            "The loss of each position (B, T), in double; 0 where the target does not count.")
-      .def("workspace_bytes", &Class::workspace_bytes, arg("batch"), arg("time"), arg("training"),
-           py::kw_only(), arg("scored") = true, arg("compared") = false,
+      .def("workspace_bytes", &Class::workspace_bytes, arg("batch"), arg("time"), arg("training"), py::kw_only(),
+           arg("scored") = true, arg("compared") = false,
            "Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken. scored: its loss "
            "is wanted; compared: with a teacher's logits.")
       .def(
