@@ -162,6 +162,8 @@ def train(
             dtype = "float32" if checkpoint is None else checkpoint.state["dtype"]
             model = kind.model(config, seed=settings.seed, dtype=dtype)
         kind.prepare(model, config, adapter, settings, undo)
+        objective = kind.objective(model, teacher, settings, sources.train)
+        kind.refuse_unfitting(model, sources.train, settings, teacher)
         updating = for_training(model=model, **settings.update_rule())
         base = base_of(model, folder.keeps or checkpoint is not None)
         saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating, base)
@@ -170,7 +172,6 @@ def train(
         interrupts = stack.enter_context(Interrupts(sigterm=folder.keeps))
         tally = Tally() if checkpoint is None else Tally.resumed(checkpoint.state, step)
         seen = {} if checkpoint is None else checkpoint.state
-        objective = kind.objective(model, teacher, settings, sources.train)
         watch = Watch(model, settings.log_every, seen.get("watch"), plain=objective.plain)
         growth = Growth.of(model.parameters(), seen.get("growth"))
         evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"), objective)

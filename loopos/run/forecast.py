@@ -179,8 +179,8 @@ def of_run(
     objective: CrossEntropy | None = None,
 ) -> Forecast:
     """Of the updates from ``first`` to ``total`` of a run of train with these settings and these sources. A few passes
-    are made on its batches, and no bit of the model changes. now, held: as of :func:`memory_of`. objective: what the run
-    minimises; None: next-token cross-entropy."""
+    are made on its batches, and no bit of the model changes. now, held: as of :func:`memory_of`. objective: what the
+    run minimises; None: next-token cross-entropy."""
     settings_, trained = settings.to_dict(), model.parameters(trainable=True)
     seq_len = getattr(sources.train, "seq_len", None) or settings.seq_len or model.config.context_length
     teacher = None if objective is None else objective.teacher

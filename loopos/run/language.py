@@ -65,14 +65,15 @@ class Language:
         if not isinstance(source, DatasetSource):  # whose batches have the size it gives them
             refuse_oversized(model, settings.batch_size, source.seq_len, settings.grad_accum)
 
-    def prepare(
-        self, model: Any, config: Any, adapter: Any, source: Any, settings: TrainSettings, undo: ExitStack
-    ) -> None:
-        """Puts on the model what the run trains; ``undo`` takes it off. MemoryError when the run does not fit."""
+    def prepare(self, model: Any, config: Any, adapter: Any, settings: TrainSettings, undo: ExitStack) -> None:
+        """Puts on the model what the run trains; ``undo`` takes it off."""
         give_classes(model, config.labels, settings.seed, undo)
         put_on(model, adapter, settings.seed, undo)
+
+    def refuse_unfitting(self, model: Any, source: Any, settings: TrainSettings, teacher: Any) -> None:
+        """MemoryError when the run of a model that is ready does not fit."""
         if not isinstance(source, DatasetSource):
-            refuse_unfitting(model, settings, source.seq_len)
+            refuse_unfitting(model, settings, source.seq_len, teacher)
 
     def objective(self, model: Any, teacher: Any, settings: TrainSettings, source: Any) -> CrossEntropy:
         """What the run minimises."""

@@ -14,7 +14,7 @@ from loopos.data.batches import IGNORE, Batch, check_batch
 from loopos.data.sources import Sources
 from loopos.vision.captioner import Captioner
 from loopos.vision.config import CaptionerConfig, VisionConfig
-from loopos.vision.data.sources import LabelledBatches, open_captions, open_labelled
+from loopos.vision.data.sources import open_captions, open_labelled
 from loopos.vision.encoder import ImageEncoder
 
 from .forecast import refuse_unfitting
@@ -69,7 +69,10 @@ class _OfPictures(Language):
             )
 
     def refuse_oversized(self, model: Any, source: Any, settings: TrainSettings) -> None:
-        """``prepare`` asks the model's own plan."""
+        """``refuse_unfitting`` asks the model's own plan."""
+
+    def prepare(self, model: Any, config: Any, adapter: Any, settings: TrainSettings, undo: ExitStack) -> None:
+        """Nothing is put on."""
 
     def reads_with(self, model: Any, tokenizer: Any) -> None:
         """It reads no text."""
@@ -106,9 +109,7 @@ class Captioning(_OfPictures):
             config, data, eval_data, own if tokenizer is None else tokenizer, **_shape(settings)
         ), config
 
-    def prepare(
-        self, model: Any, config: Any, adapter: Any, source: Any, settings: TrainSettings, undo: ExitStack
-    ) -> None:
+    def refuse_unfitting(self, model: Any, source: Any, settings: TrainSettings, teacher: Any) -> None:
         refuse_unfitting(model, replace(settings, batch_size=source.batch_size), source.seq_len)
 
     def objective(self, model: Any, teacher: Any, settings: TrainSettings, source: Any) -> CrossEntropy:
@@ -141,10 +142,8 @@ class Classifying(_OfPictures):
         shape = _shape(settings)
         return open_labelled(config, data, eval_data, shape["batch_size"], shape["grad_accum"], shape["seed"]), config
 
-    def prepare(
-        self, model: Any, config: Any, adapter: Any, source: LabelledBatches, settings: TrainSettings, undo: ExitStack
-    ) -> None:
-        """Nothing is put on."""
+    def refuse_unfitting(self, model: Any, source: Any, settings: TrainSettings, teacher: Any) -> None:
+        """What a classifier of pictures takes is not known before."""
 
     def objective(self, model: Any, teacher: Any, settings: TrainSettings, source: Any) -> CrossEntropy:
         return PictureClasses(settings, model)
