@@ -72,6 +72,11 @@ class CoreModel {
       return global_norm(&all, Index{1});
     });
   }
+  std::string precision() { return precision_name(parameter_set().precision); }
+  void set_precision(const std::string& name) {
+    const auto lock = serialise();
+    parameter_set().precision = choice("precision", name, kPrecisions).value;
+  }
   double held_bytes() {
     const auto lock = serialise();
     return network_.held_bytes();
@@ -189,6 +194,8 @@ void bind_core_model(py::class_<Class>& c) {
           "up when this changes.")
       .def("grad_norm", &Class::grad_norm, "The Euclidean norm of all gradients together, in double.")
       .def("held_bytes", &Class::held_bytes, "Bytes of workspace and gradients that earlier passes have left.")
+      .def_property("precision", &Class::precision, &Class::set_precision,
+                    "Of the products: float32, bf16x3 or bf16 (products() tells what they are computed with here).")
       .def(
           "raised", &Class::raised,
           "The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: "

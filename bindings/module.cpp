@@ -4,6 +4,7 @@
 
 #include "core/memory.h"
 #include "core/thread_pool.h"
+#include "kernels/gemm/products.h"
 #include "kernels/isa/table.h"
 #include "machine.h"
 #include "model.h"
@@ -40,6 +41,22 @@ PYBIND11_MODULE(_core, m) {
         return names;
       },
       "The instruction sets that this build and this processor both have.");
+  m.def(
+      "products",
+      [](const std::string& precision) {
+        return kernels::products_of(choice("precision", precision, kPrecisions).value);
+      },
+      py::arg("precision"),
+      "What float32 products of a precision are computed with here: fma, tiles NAME or emulated NAME.");
+  m.def(
+      "products_info",
+      [] {
+        py::dict info;
+        info["chosen"] = kernels::products_name(kernels::products());
+        info["why"] = kernels::why_no_tiles();
+        return info;
+      },
+      "chosen: tiles, emulated or fma (LOOPOS_PRODUCTS forces one); why: a sentence where tiles are not used, else empty.");
   m.def(
       "build_info",
       [] {

@@ -120,6 +120,15 @@ class ImageEncoderF32:
         Bytes that a pass over so many pictures takes beside weights and gradients: planned, not taken.
         """
 
+    @property
+    def precision(self) -> str:
+        """
+        Of the products: float32, bf16x3 or bf16 (products() tells what they are computed with here).
+        """
+
+    @precision.setter
+    def precision(self, arg1: str) -> None: ...
+
 class ImageEncoderF64:
     """
     An encoder of pictures of one dtype; loopos.vision.ImageEncoder is its public face.
@@ -231,6 +240,15 @@ class ImageEncoderF64:
         """
         Bytes that a pass over so many pictures takes beside weights and gradients: planned, not taken.
         """
+
+    @property
+    def precision(self) -> str:
+        """
+        Of the products: float32, bf16x3 or bf16 (products() tells what they are computed with here).
+        """
+
+    @precision.setter
+    def precision(self, arg1: str) -> None: ...
 
 class TransformerF32:
     """
@@ -485,6 +503,15 @@ class TransformerF32:
         Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken. scored: its loss is wanted; compared: with a teacher's logits.
         """
 
+    @property
+    def precision(self) -> str:
+        """
+        Of the products: float32, bf16x3 or bf16 (products() tells what they are computed with here).
+        """
+
+    @precision.setter
+    def precision(self, arg1: str) -> None: ...
+
 class TransformerF64:
     """
     A decoder-only transformer of one dtype; loopos.Model is its public face.
@@ -738,6 +765,15 @@ class TransformerF64:
         Bytes that a pass over ids (B, T) takes beside weights and gradients: planned, not taken. scored: its loss is wanted; compared: with a teacher's logits.
         """
 
+    @property
+    def precision(self) -> str:
+        """
+        Of the products: float32, bf16x3 or bf16 (products() tells what they are computed with here).
+        """
+
+    @precision.setter
+    def precision(self, arg1: str) -> None: ...
+
 class Optimizer:
     """
     Arrays updated in place, by one rule or by several; see loopos.optim for the public classes. groups: of each
@@ -828,6 +864,16 @@ def isa() -> str:
 def optimizer_rules() -> list[str]:
     """
     The names of the update rules.
+    """
+
+def products(precision: str) -> str:
+    """
+    What float32 products of a precision are computed with here: fma, tiles NAME or emulated NAME.
+    """
+
+def products_info() -> dict:
+    """
+    chosen: tiles, emulated or fma (LOOPOS_PRODUCTS forces one); why: a sentence where tiles are not used, else empty.
     """
 
 def raised_flags() -> dict:

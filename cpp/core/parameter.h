@@ -15,6 +15,7 @@
 #include "core/buffer.h"
 #include "core/memory.h"
 #include "core/philox.h"
+#include "core/precision.h"
 #include "core/stored_weight.h"
 #include "core/thread_pool.h"
 
@@ -65,6 +66,9 @@ template <class T>
 class ParameterSet {
  public:
   explicit ParameterSet(Storage weights = Storage::plain) : storage_(weights) {}
+
+  /// Of products with these weights; what makes the model reads it, and a run may change it between passes.
+  Precision precision = Precision::float32;
 
   Storage storage() const { return storage_; }
   std::deque<StoredWeight>& stored() { return stored_; }

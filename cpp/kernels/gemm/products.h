@@ -1,0 +1,27 @@
+// What products of each precision are computed with on this machine. Chosen once, at first use.
+#pragma once
+
+#include <string>
+
+#include "core/precision.h"
+
+namespace loopos::kernels {
+
+enum class Products {
+  fma,       // multiply-adds of float32, whatever the precision
+  tiles,     // the matrix tiles of AMX, where a precision is bfloat16 pieces
+  emulated,  // the same bits by multiply-adds, on any processor that has them: for tests
+};
+
+/// LOOPOS_PRODUCTS names one; else tiles where the processor, the system and a first product say so.
+Products products();
+const char* products_name(Products products);
+/// Why products() is not tiles, as a sentence; empty where it is.
+const char* why_no_tiles();
+
+/// How many bfloat16 products stand for one product of this precision here; 0: multiply-adds of float32.
+int terms_of(Precision precision);
+/// For people: "fma", "tiles bf16x3", "emulated bf16", ...
+std::string products_of(Precision precision);
+
+}  // namespace loopos::kernels
