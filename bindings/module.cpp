@@ -56,7 +56,8 @@ PYBIND11_MODULE(_core, m) {
         info["why"] = kernels::why_no_tiles();
         return info;
       },
-      "chosen: tiles, emulated or fma (LOOPOS_PRODUCTS forces one); why: a sentence where tiles are not used, else empty.");
+      "chosen: tiles, emulated or fma (LOOPOS_PRODUCTS forces one); why: a sentence where tiles are not used, else "
+      "empty.");
   m.def(
       "build_info",
       [] {
