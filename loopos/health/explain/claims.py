@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 
+from . import halves
 from .findings import CERTAIN, LIKELY, POSSIBLE
-from .symptoms import Symptom, is_negated, symptom
+from .symptoms import DENIED, Symptom, is_negated, symptom
 
 EXP_LIMIT = 88.7228  # ln of the largest float32
 _NUMBER = r"\d{1,9}(?:\.\d{1,12})?(?:e[-+]?\d{1,3})?"
@@ -24,7 +25,6 @@ _LABEL = re.compile(  # what a person called a run
 FAILURE_WORDS = ("nan", "diverge", "explo")  # one of them is in what the pattern below matches
 _FAILURE = re.compile(r"\bnan|\bdiverge[sd]?\b|\bexplo(?:d|sion)", re.I)
 _NEAR = 24  # characters before a word in which it is denied
-_DENIED = re.compile(r"\b(?:no|not|never|without|avoid\w*|prevent\w*|against|instead)\b", re.I)
 
 
 def is_setting(line: str) -> bool:
@@ -37,13 +37,8 @@ def mentions_failure(line: str, low: str) -> bool:
     if not any(word in low for word in FAILURE_WORDS) or is_negated(line, low):
         return False
     return any(
-        not _DENIED.search(line[max(0, match.start() - _NEAR) : match.start()]) for match in _FAILURE.finditer(line)
+        not DENIED.search(line[max(0, match.start() - _NEAR) : match.start()]) for match in _FAILURE.finditer(line)
     )
-
-
-def _affirmed(match: re.Match[str]) -> dict[str, str] | None:
-    """ "No overflow", or that something is avoided, is another statement."""
-    return None if _DENIED.search(match[0]) else {}
 
 
 def _clamp(match: re.Match[str]) -> dict[str, str] | None:
@@ -92,17 +87,7 @@ _COUNT_CLAMPED = (
     "subtract the row maximum (or use a fused cross-entropy) and take the clamp out; count how many logits it touches"
 )
 CLAIMS: tuple[Symptom, ...] = (
-    symptom(
-        "bfloat16-overflow",
-        CERTAIN,
-        "bfloat16|bf16",
-        r"\b(?:bfloat16|bf16)\b[^\n]{0,60}?(?:overflow|\bnan\b|\binf\b)|(?:\w+ )?(?:overflow|\bnan\b)[^\n]{0,40}?"
-        r"\b(?:bfloat16|bf16)\b",
-        "bfloat16 has the range of float32 (3.4e38), so what overflows in it overflows in float32 too; it lacks "
-        "digits, not range.",
-        "repeat the step in float32: if it is NaN there, precision was not the cause",
-        _affirmed,
-    ),
+    *halves.CLAIMS,
     symptom(
         "clamped-logits",
         CERTAIN,

@@ -16,7 +16,7 @@ from loopos.errors import CAUSES, Birth, CheckpointError, NonFiniteError
 from loopos.health.runs import Run, stream_run
 from loopos.run.metrics import METRICS
 
-from . import claims, curves, evaluations, restarts, rules, run_evidence, zeros
+from . import claims, curves, evaluations, halves, restarts, rules, run_evidence, zeros
 from .findings import CERTAIN, CONFIDENCE, LIKELY, POSSIBLE, UNKNOWN, Explanation, Finding
 from .lines import lines_of, text_of
 from .logs import Log, birth_in, is_path, records_of_json, shown, without_notes
@@ -130,7 +130,7 @@ class _Reader:
         self.log = Log()
         self.reading = Reading(self.log, self._rules_for)
         self.about = ""  # said in place of counts
-        self._symptoms, self._claims = Hits(SYMPTOMS), Hits(claims.CLAIMS)
+        self._symptoms, self._claims = Hits((*SYMPTOMS, *halves.SYMPTOMS)), Hits(claims.CLAIMS)
         self.births: list[Finding] = []
         self.own: list[Finding] = []
         self._floors: list[tuple[float, str]] = []

@@ -23,6 +23,7 @@ _NEGATED = re.compile(
     rf"{IN_SENTENCE}{{0,30}}\bnan\b",
     re.I,
 )
+DENIED = re.compile(r"\b(?:no|not|never|without|avoid\w*|prevent\w*|against|instead)\b", re.I)
 COUNT_LABELS = (
     "count the labels that are not -100 (or the ignore_index), per row of the first batch: 0 is the proof. Usual "
     "reasons: a prompt as long as the maximum length, a response template that is not found, padding taken for the "

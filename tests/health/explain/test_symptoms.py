@@ -6,13 +6,14 @@ import re
 
 import pytest
 
+from loopos.health.explain import halves
 from loopos.health.explain.claims import CLAIMS
 from loopos.health.explain.sentences import SYMPTOMS
 from loopos.health.explain.symptoms import IN_SENTENCE, Hits, is_negated, symptom
 
 from .pattern_samples import branches
 
-RULES = SYMPTOMS + CLAIMS
+RULES = SYMPTOMS + halves.SYMPTOMS + CLAIMS
 
 
 def shut_out(rule):
