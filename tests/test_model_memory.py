@@ -104,6 +104,12 @@ def test_room_for_logits_is_reserved_where_a_loss_is_asked_for_and_for_a_tile_of
         assert 12 << 20 < model._core.workspace_bytes(sequences, 512, False) < 24 << 20
 
 
+def test_a_tile_of_logits_has_half_the_bytes_of_the_weight():
+    """The more columns the weight has, the more it costs to read it again for the next tile."""
+    model = loopos.Model(loopos.ModelConfig(**WIDE | {"vocab_size": 40_000, "d_model": 256}))
+    assert 19 << 20 < model._core.workspace_bytes(1, 512, False) < 23 << 20  # 19.5 of logits
+
+
 @pytest.mark.unsanitized("minutes of large passes for a figure that the sanitizer's own memory would blur")
 def test_the_prompt_of_a_generation_reserves_no_logits(megabytes):
     assert megabytes("generate", WIDE, 4) < 20  # the last position's are 2.4
