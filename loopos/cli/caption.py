@@ -36,6 +36,7 @@ TRAINED = (
     "seed", "threads", "log_every", "eval_every", "save_every", "eval_tokens", "keep_best", "patience",
     "resume", "progress",
 )  # fmt: skip
+WARMUP = 100
 DEFAULTS = {"batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.05, "betas": (0.9, 0.99)}
 
 
@@ -57,6 +58,7 @@ def add_caption(parser: argparse.ArgumentParser) -> None:
     options.add_flag(data, "output_dir", "(default: runs/caption-NAME)", "str")
     training = parser.add_argument_group("training")
     own = DEFAULTS | {"max_steps": f"{STEPS[SHAPES]}; of digits {STEPS[DIGITS]}", "epochs": f"of a folder {EPOCHS}"}
+    own |= {"warmup_steps": f"{WARMUP}, at most a tenth of the updates", "min_lr": "a tenth of the learning rate"}
     for name in TRAINED:
         annotation, default = known[name]
         options.add_flag(training, name, options.TRAIN[name], annotation, own.get(name, default))
@@ -75,6 +77,10 @@ def caption(given: dict[str, Any]) -> Reply:
     asked, beams = given.pop("predict", None), given.pop("beams", 1)
     if asked is not None:
         use_threads(given)
+        if given:
+            raise ValueError(
+                f"predict trains nothing and takes beams and threads alone; got {', '.join(given)} as well"
+            )
         return predict(asked[0], asked[1:], beams)
     from loopos.scoring.captions import score_captions
 
@@ -87,7 +93,7 @@ def caption(given: dict[str, Any]) -> Reply:
     if settings.get("max_steps") is None and settings.get("epochs") is None:
         settings |= setting.length
     total = total_steps(settings.get("max_steps"), settings.get("epochs"), batches.steps_per_epoch)
-    settings = {"warmup_steps": min(100, total // 10), "min_lr": settings["learning_rate"] / 10} | settings
+    settings = {"warmup_steps": min(WARMUP, total // 10), "min_lr": settings["learning_rate"] / 10} | settings
     config = setting.config(batches.max_tokens)
     told = settings.get("progress", True)
     if told:

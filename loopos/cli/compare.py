@@ -47,6 +47,7 @@ SHARED = (  # settings of train that all trials have
     "threads",
     "eval_tokens",
 )
+OF_TEXT = ("seq_len", "mask_prompt", "pack")  # of those, what captions do not have
 OF_TASK = ("eval_data", "tokenizer")
 DATA = "text, examples (.jsonl, .csv, .parquet, a folder), .npy or uint16 .bin ids (default: Python's help texts)"
 
@@ -65,7 +66,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     options.add_flag(of, "held_out", options.RUN["held_out"], "float", options.HELD_OUT)
     options.add_flag(of, "init", "all trials start from the weights in this folder", "str")
     training = parser.add_argument_group("training, of all trials")
-    own = DEFAULTS | {"max_steps": f"{STEPS}, or by epochs"}
+    own = DEFAULTS | {"max_steps": f"{STEPS}, or by epochs", "warmup_steps": "100, at most a tenth of a trial"}
     for name in (*SHARED, *OF_TASK):
         annotation, default = known[name]
         options.add_flag(training, name, options.TRAIN[name], annotation, own.get(name, default))
@@ -105,11 +106,14 @@ def _captions(given: dict[str, Any]) -> Any:
 
     data = given.pop("data")
     setting = CaptionSetting(data if data in DRAWN else os.path.abspath(data), subset=given.pop("subset", None))
-    settings = {name: given.pop(name) for name in SHARED if name in given}
+    settings = {name: given.pop(name) for name in SHARED if name in given and name not in OF_TEXT}
     if settings.get("max_steps") is None and settings.get("epochs") is None:
         settings |= setting.length
     if given:
-        raise ValueError(f"{', '.join(sorted(given))}: not of captions, which are compared at the preset tiny")
+        raise ValueError(
+            f"{', '.join(sorted(given))}: not of captions, which are compared on the set's own parts with the model of "
+            "the preset tiny; leave it out"
+        )
     return CaptionTask(setting, DEFAULTS | settings)
 
 

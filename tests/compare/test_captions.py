@@ -1,11 +1,13 @@
 """The task of captioning pictures."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 
 import loopos
 from loopos.cli import main
+from loopos.compare import captions
 from loopos.compare.captions import CaptionTask
 from loopos.compare.follow import Follow, batches_of
 from loopos.compare.tasks import opened, saved
@@ -29,6 +31,19 @@ def test_a_trial_is_what_loopos_train_does(tmp_path):
     assert all(np.array_equal(array, again[name]) for name, array in model.parameters().items())
 
 
+def test_the_quality_is_that_of_pictures_that_no_evaluation_saw(tmp_path, monkeypatch):
+    asked = []
+
+    def score(model, part, **how):
+        asked.append((part.part, how["pictures"]))
+        return SimpleNamespace(exact=0.25)
+
+    monkeypatch.setattr(captions, "score_captions", score)
+    assert TASK.train(Trial("adamw", 0.01, 7, 1), tmp_path, Follow(tmp_path)) == {"exact match": 0.25}
+    assert asked == [("test", 500)]
+    assert TASK.setting.held_out.part == "valid"
+
+
 def test_all_optimizers_see_the_same_batches(tmp_path):
     for name in ("adamw", "sgd"):
         (tmp_path / name).mkdir()
@@ -39,21 +54,11 @@ def test_all_optimizers_see_the_same_batches(tmp_path):
 
 def test_the_command_takes_shapes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    given = [
-        "compare",
-        "shapes",
-        "--subset",
-        "60",
-        "--max-steps",
-        "2",
-        "--batch-size",
-        "4",
-        "--no-sweep",
-        "--seeds",
-        "1",
-    ]
-    assert main([*given, "--json"]) == 0
+    given = "compare shapes --subset 60 --max-steps 2 --batch-size 4 --no-sweep --seeds 1"
+    assert main([*given.split(), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert "exact match" in told["optimizers"][0]["quality"]
     assert main(["compare", "shapes", "--n-layer", "2"]) == 2
     assert "n_layer: not of captions" in capsys.readouterr().err
+    assert main(["compare", "shapes", "--no-pack", "--seq-len", "8"]) == 2
+    assert "pack, seq_len: not of captions" in capsys.readouterr().err
