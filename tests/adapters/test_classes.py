@@ -193,6 +193,8 @@ def test_a_run_that_cannot_begin_leaves_no_head_and_no_adapter(tmp_path):
     model = loopos.Model(BYTES)
     with pytest.raises(OSError, match="file"):
         loopos.train(model, ROWS, **HOW, adapter=LoRA(2), max_steps=2, output_dir=tmp_path / "file")
+    with pytest.raises(ValueError, match="no_proj"):  # told when the head is there already
+        loopos.train(model, ROWS, **HOW, adapter=LoRA(2, targets=("no_proj",)), max_steps=2)
     assert model.config.labels == ()
     assert model.adapter is None
 

@@ -35,6 +35,23 @@ def test_micro_batches_count_too(tmp_path):
     assert whole[0] not in batches_of(run(tmp_path / "b", max_steps=2))
 
 
+def test_every_part_of_a_batch_counts(tmp_path):
+    digests = []
+    for changed in range(4):  # the last changes none of the three
+        batch = [np.zeros((2, 3), np.int64), np.ones((2, 3), np.int64), np.zeros((2, 4, 4, 3), np.uint8)]
+        if changed < 3:
+            batch[changed].reshape(-1)[-1] += 1
+        folder = tmp_path / str(changed)
+        folder.mkdir()
+        follow = Follow(folder)
+        follow.on_train_begin({"step": 0})
+        numbers = {"step": 1, "loss": 1.0, "grad_norm": 1.0, "nonfinite": 0, "skipped": 0, "clipped": 0}
+        follow.on_step_end(numbers | {"batches": [batch]})
+        follow.on_train_end({})
+        digests += batches_of(folder)
+    assert len(set(digests)) == 4
+
+
 def test_the_notes_go_on_with_a_run_that_is_resumed(tmp_path):
     reference = followed(run(tmp_path / "a", output_dir=tmp_path / "a"))
     again = tmp_path / "b"

@@ -9,6 +9,7 @@ import pytest
 from loopos import NonFiniteError
 from loopos.config import ModelConfig
 from loopos.vision import Captioner, CaptionerConfig, TokenVocabulary, VisionConfig, WordVocabulary
+from loopos.vision.captioning import _largest
 
 WORDS = WordVocabulary(["a", "b", "c"])
 PICTURES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
@@ -40,6 +41,23 @@ def test_enough_beams_find_the_best_of_all_captions(penalty):
         scores = [log_probability(model, picture, (*ids, WORDS.eos)) / (len(ids) + 1) ** penalty for ids in every]
         assert said == WORDS.decode(every[int(np.argmax(scores))])
     assert len(set(got)) > 1 or penalty == 0
+
+
+def test_a_search_goes_on_while_a_longer_caption_may_be_better():
+    model = captioner(context_length=6, seed=24)
+    for name, weights in model.parameters().items():
+        if name.startswith("decoder.") and weights.ndim > 1:
+            weights *= 1.6  # sure of its words: the fifth costs hardly anything, and the penalty favours length
+    every = [ids for count in range(6) for ids in itertools.product((4, 5, 6), repeat=count)]
+    scores = [log_probability(model, PICTURES[3], (*ids, WORDS.eos)) / (len(ids) + 1) for ids in every]
+    best = WORDS.decode(every[int(np.argmax(scores))])
+    assert best.count(" ") == 4
+    assert model.caption(PICTURES[3:4], beams=30, length_penalty=1.0) == [best]
+
+
+def test_of_equal_candidates_the_lower_id_is_taken():
+    assert _largest(np.array([1.0, 3.0, 3.0, 2.0, 3.0, -np.inf]), 2).tolist() == [1, 2]
+    assert _largest(np.array([1.0, -np.inf]), 4).tolist() == [0, 1]
 
 
 def test_two_beams_are_never_worse_than_one():
