@@ -16,8 +16,10 @@ class Streams {
  public:
   explicit Streams(Index width) : width_(width) {}
 
-  /// Room for the losses of a batch, which are 0 yet.
-  void plan_losses(const Pass& batch) { losses_.assign(static_cast<std::size_t>(batch.rows()), 0.0); }
+  /// Room for the losses of a batch, which are 0 yet; none where nothing is compared.
+  void plan_losses(const Pass& batch, const Teaching<T>* teaching) {
+    losses_.assign(static_cast<std::size_t>(teaching && teaching->streams ? batch.rows() : 0), 0.0);
+  }
 
   /// Adds the losses of x (rows, C), what flows out of this block. targets: of these rows.
   void score(const Pass& pass, Index block, const T* x, const Index* targets, const Scoring<T>& how) {

@@ -177,7 +177,7 @@ LossSum Gpt<T>::accumulate(const Pass& batch, const Inputs<T>& in, const Index* 
   const Settle<T> settle{set_};
   begin_gradients(set_, all, add);
   head_.plan_losses(tokens_of(all));
-  streams_.plan_losses(all);
+  streams_.plan_losses(all, teaching);
   each_group(all, group_size(all, true), [&](const Pass& whole) {
     const auto learn = [&](const Pass& pass) {
       const Pass tokens = tokens_of(pass);
