@@ -167,7 +167,7 @@ Index tasks_worth(Index size) {
 template <class Body>
 void each_strip(Index row_panels, Index panels, Index worth, Body&& body) {
   const GemmShape& s = gemm_shape();
-  const Index threads = std::min<Index>(worth, alone() ? 1 : num_threads()), lanes = std::min(threads, panels);
+  const Index threads = std::min<Index>(worth, num_threads()), lanes = std::min(threads, panels);
   const Index share = panels / lanes, left = panels % lanes, times = pieces(share, 1024 / s.columns, worth / lanes);
   const Index row_tasks = pieces(row_panels, 1024 / s.rows, panels < threads ? ceil_div(worth, panels) : 1);
   const Index rows = ceil_div(row_panels, row_tasks), strips = lanes * times * row_tasks;
