@@ -8,6 +8,7 @@
 #include <cmath>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -79,7 +80,8 @@ class CoreModel {
   }
   double held_bytes() {
     const auto lock = serialise();
-    return network_.held_bytes();
+    const auto gradients = parameter_set().gradients();
+    return network_.held_bytes() + (gradients ? static_cast<double>(gradients->size()) * sizeof(T) : 0);
   }
 
   py::list raised() const {
@@ -184,9 +186,11 @@ class CoreModel {
 template <class Class>
 void bind_core_model(py::class_<Class>& c) {
   using py::arg;
-  c.def("parameters", &Class::parameters, arg("trainable") = py::none(),
-        "Writable views of the weights by name, in order of execution; of those alone that are (True) or are not "
-        "(False) trainable.")
+  c.def(py::init<const py::dict&, std::optional<std::uint64_t>>(), arg("config"), arg("seed"),
+        "seed: of the initial weights; None leaves them as the memory is, to be written before anything else.")
+      .def("parameters", &Class::parameters, arg("trainable") = py::none(),
+           "Writable views of the weights by name, in order of execution; of those alone that are (True) or are not "
+           "(False) trainable.")
       .def("gradients", &Class::gradients, "Views of the gradients of the trainable parameters, in that order.")
       .def(
           "set_trainable", &Class::set_trainable, arg("name"), arg("trainable"),
@@ -204,8 +208,7 @@ void bind_core_model(py::class_<Class>& c) {
       .def("ledger", &Class::ledger, "The tensors of the last trace(), in the order of execution, as dicts.")
       .def("_add_plant", &Class::add_plant, arg("fault"),
            "Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; "
-           "returns "
-           "its number.")
+           "returns its number.")
       .def("_remove_plant", &Class::remove_plant, arg("number"), "Takes it out; returns how often it has fired.");
 }
 

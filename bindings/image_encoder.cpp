@@ -122,10 +122,8 @@ void bind_encoder(py::module_& m, const char* name) {
   using py::arg;
   py::class_<Class> c(m, name, "An encoder of pictures of one dtype; loopos.vision.ImageEncoder is its public face.");
   bind_core_model(c);
-  c.def(py::init<const py::dict&, std::optional<std::uint64_t>>(), arg("config"), arg("seed"),
-        "seed: of the initial weights; None leaves them as the memory is, to be written before anything else.")
-      .def("forward", &Class::forward, arg("images"),
-           "Rows (B, P, C) of images (B, height, width, channels): the result of the final norm.")
+  c.def("forward", &Class::forward, arg("images"),
+        "Rows (B, P, C) of images (B, height, width, channels): the result of the final norm.")
       .def("logits", &Class::logits, arg("images"), "Of a classifier: (B, num_classes).")
       .def("loss", &Class::loss, arg("images"), arg("labels"), arg("ignore_index") = -100,
            "(sum of losses, number of labels (B) that count).")

@@ -78,6 +78,7 @@ class Transformer : public CoreModel<T, Gpt<T>> {
             " positions each is beyond any memory; expected at most 2**40 positions");
     const auto lock = this->serialise();
     Pass pass = Pass::whole(batch, time);
+    pass.stochastic = training;  // by it the pictures know of their own dropout
     if (training) pass.dropout = gpt_.config().dropout;
     pass.scored = scored;
     pass.compared = compared;
@@ -183,12 +184,10 @@ void bind_transformer(py::module_& m, const char* name) {
   bind_stored_weights(c);
   bind_adapter(c);
   bind_generation<T>(c);
-  c.def(py::init<const py::dict&, std::optional<std::uint64_t>>(), arg("config"), arg("seed"),
-        "seed: of the initial weights; None leaves them as the memory is, to be written before anything else.")
-      .def("forward", &Class::forward, arg("ids"), arg("documents") = py::none(), arg("images") = py::none(),
-           "Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along "
-           "a row; a token sees its own document alone, in which positions begin at 0. images, here and below: of a "
-           "captioner, (B, height, width, channels).")
+  c.def("forward", &Class::forward, arg("ids"), arg("documents") = py::none(), arg("images") = py::none(),
+        "Logits (B, T, V) of ids (B, T). documents, here and below: None, or (B, T), integers that never fall along "
+        "a row; a token sees its own document alone, in which positions begin at 0. images, here and below: of a "
+        "captioner, (B, height, width, channels).")
       .def("hidden", &Class::hidden, arg("ids"), arg("documents") = py::none(), arg("images") = py::none(),
            "What the head is given: the result of the final norm (B, T, C).")
       .def("hidden_states", &Class::hidden_states, arg("ids"), arg("documents") = py::none(),
@@ -211,10 +210,9 @@ void bind_transformer(py::module_& m, const char* name) {
           "healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, "
           "mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers \"all\" "
           "(L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, "
-          "cross_entropy: the loss of a position is cross_entropy times its own plus "
-          "weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the "
-          "whole "
-          "batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the "
+          "cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. "
+          "between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden "
+          "states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the "
           "function's affair.")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,

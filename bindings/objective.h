@@ -12,9 +12,10 @@
 namespace loopos::bind {
 
 /// teaching: None, or a dict of "loss" ("kl", or a name of kRowLosses), "hidden" (B, T, C of the teacher; with "layers"
-/// "all" (L, B, T, C), of each block), "temperature", "weight", "cross_entropy" and "teacher", which the caller has resolved to a model. between: None, or a pair ("hidden",
-/// "logits" or "losses", fn): fn(array) -> (loss, gradient of the array's shape and dtype) is called once, with what the
-/// whole batch gave. Made, and given up, with the interpreter's lock.
+/// "all" (L, B, T, C), of each block), "temperature", "weight", "cross_entropy" and "teacher", which the caller has
+/// resolved to a model. between: None, or a pair ("hidden", "logits" or "losses", fn): fn(array) -> (loss, gradient of
+/// the array's shape and dtype) is called once, with what the whole batch gave. Made, and given up, with the
+/// interpreter's lock.
 template <class T>
 class Objective {
  public:

@@ -85,10 +85,9 @@ class Gpt : private StackEnds<T> {
   /// Bytes that a pass over ids (B, T) takes beside weights and gradients, with a tile of logits where it is scored and
   /// one of a teacher's where it is compared. Plans, but takes none of it.
   double workspace_bytes(const Pass& pass, bool training);
-  /// Bytes of workspace and gradients that earlier passes have left.
+  /// Bytes of workspace that earlier passes have left.
   double held_bytes() const {
-    const double gradients = set_.gradients() ? static_cast<double>(set_.gradients()->size()) : 0;
-    return (static_cast<double>(stack_.held()) + gradients) * sizeof(T) + (pictures_ ? pictures_->held_bytes() : 0);
+    return static_cast<double>(stack_.held()) * sizeof(T) + (pictures_ ? pictures_->held_bytes() : 0);
   }
 
   /// Keys and values of the tokens that generation has seen: `used` of `length` positions in each of `batch` rows, of

@@ -3,7 +3,6 @@
 // Its parameters lie in the set of whoever holds it.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 

@@ -135,6 +135,38 @@ def test_dropout_acts_in_training_steps_alone_and_its_gradient_is_a_difference()
     assert worst_difference(model, loss, grads, per_tensor=1) < 1e-6
 
 
+@pytest.mark.parametrize(("pictures_drop", "tokens_drop"), [(0.5, 0.0), (0.0, 0.5)])
+def test_each_side_has_a_dropout_of_its_own(pictures_drop, tokens_drop):
+    decoder = ModelConfig(11, 7, 0, 2, 12, dropout=tokens_drop)
+    config = CaptionerConfig(VisionConfig((8, 12), 4, 0, 2, 8, channels=2, dropout=pictures_drop), decoder)
+    model, images, (ids, targets) = shaken(Captioner(config, dtype="float64")), pictures(), texts()
+    model._core.accumulate(ids, targets, scale=1.0, step=3, seed=5, images=model.pixels(images))
+    grads = model._core.gradients()
+    assert (grads["encoder.pos_embed.weight"] == 0).any() == (pictures_drop > 0)
+    assert (grads["decoder.pos_embed.weight"][4] == 0).any() == (tokens_drop > 0)
+
+
+def test_the_workspace_of_training_has_room_for_the_dropout_of_pictures():
+    with_it, without = (captioner(dropout=p)._core.workspace_bytes(3, 5, True) for p in (0.2, 0.0))
+    assert with_it > without
+
+
+def test_a_batch_in_groups_gives_the_sum_of_its_captions():
+    vision = VisionConfig(64, 4, 6, 2, 128, d_ff=1024)  # of which 98 MB hold a few pictures alone
+    model = Captioner(CaptionerConfig(vision, ModelConfig(13, 9, 1, 2, 128)))
+    rng, count = np.random.default_rng(0), 8
+    images, ids = rng.random((count, 64, 64, 3), np.float32), rng.integers(0, 13, (count, 6))
+    targets = rng.integers(0, 13, (count, 6))
+    assert model._core.workspace_bytes(count, 6, True) < (count - 1) * model._core.workspace_bytes(1, 6, True)
+    loss, grads = model.loss_and_grads(images, ids, targets)
+    parts = [model.loss_and_grads(images[i : i + 1], ids[i : i + 1], targets[i : i + 1]) for i in range(count)]
+    assert loss == pytest.approx(np.mean([part[0] for part in parts]), rel=1e-6)
+    for name, gradient in grads.items():
+        want = np.mean([part[1][name] for part in parts], axis=0)
+        size = np.mean([np.linalg.norm(part[1][name]) for part in parts])  # the sum may be far smaller
+        assert np.linalg.norm(gradient - want) <= 1e-5 * size, name
+
+
 def test_frozen_pictures_are_not_gone_through_backward():
     model, images, (ids, targets) = captioner(), pictures(), texts()
     _, every = model.loss_and_grads(images, ids, targets)

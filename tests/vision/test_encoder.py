@@ -93,7 +93,7 @@ def test_a_batch_in_groups_gives_the_sum_of_its_pictures():
     config = VisionConfig(64, 4, 6, 2, 128, d_ff=1024, num_classes=3)  # of which 98 MB hold a few pictures alone
     model = ImageEncoder(config)
     images = np.random.default_rng(0).random((12, 64, 64, 3), np.float32)
-    labels = np.arange(12) % 3
+    labels = np.arange(12) // 5  # another pattern in each group
     assert model._core.workspace_bytes(12, True) < 11 * model._core.workspace_bytes(1, True)
     loss, grads = model.loss_and_grads(images, labels)
     parts = [model.loss_and_grads(images[i : i + 1], labels[i : i + 1]) for i in range(12)]
@@ -102,6 +102,14 @@ def test_a_batch_in_groups_gives_the_sum_of_its_pictures():
         want = np.mean([part[1][name] for part in parts], axis=0)
         size = np.mean([np.linalg.norm(part[1][name]) for part in parts])  # the sum may be far smaller
         assert np.linalg.norm(gradient - want) <= 1e-5 * size, name
+
+
+def test_what_is_held_counts_gradients():
+    model = classifier()
+    gradients = sum(view.nbytes for view in model._core.gradients().values())
+    assert gradients <= model._core.held_bytes()
+    model.loss_and_grads(pictures(), LABELS)
+    assert model._core.held_bytes() >= gradients + model._core.workspace_bytes(3, True)
 
 
 def test_no_pictures_and_labels_that_do_not_count():
