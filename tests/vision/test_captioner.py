@@ -137,8 +137,8 @@ def test_dropout_acts_in_training_steps_alone_and_its_gradient_is_a_difference()
 
 @pytest.mark.parametrize(("pictures_drop", "tokens_drop"), [(0.5, 0.0), (0.0, 0.5)])
 def test_each_side_has_a_dropout_of_its_own(pictures_drop, tokens_drop):
-    decoder = ModelConfig(11, 7, 0, 2, 12, dropout=tokens_drop)
-    config = CaptionerConfig(VisionConfig((8, 12), 4, 0, 2, 8, channels=2, dropout=pictures_drop), decoder)
+    decoder = ModelConfig(11, 7, 1, 2, 12, dropout=tokens_drop)
+    config = CaptionerConfig(VisionConfig((8, 12), 4, 1, 2, 8, channels=2, dropout=pictures_drop), decoder)
     model, images, (ids, targets) = shaken(Captioner(config, dtype="float64")), pictures(), texts()
     model._core.accumulate(ids, targets, scale=1.0, step=3, seed=5, images=model.pixels(images))
     grads = model._core.gradients()
