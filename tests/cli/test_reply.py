@@ -27,7 +27,7 @@ TINY = ["--setting", "nano", "--peers", "loopos", "--rounds", "1", "--steps", "1
 GOOD = {  # command: its arguments, and keys of what comes; {text}, {run}, {broken}: a file and folders
     "train": (["{text}", *TRAIN, "--no-progress"], {"step", "loss", "verdict", "findings", "output_dir"}),
     "caption": (
-        "--subset 60 --max-steps 2 --batch-size 4 --no-progress --output-dir {folder}/captions".split(),
+        ["--subset=60", "--max-steps=2", "--batch-size=4", "--no-progress", "--output-dir={folder}/captions"],
         {"exact", "samples", "sheet", "step", "loss", "output_dir"},
     ),
     "compare": (
