@@ -3,7 +3,8 @@
 from importlib import import_module
 
 try:
-    import loopos._core  # noqa: F401 (only to say it well when it is missing or refuses the environment)
+    import loopos._core
+    import loopos.precision  # noqa: F401 (both only to say it well when one is missing or refuses the environment)
 except ModuleNotFoundError as error:  # a source folder without a build; an extension that fails to load says so itself
     if error.name != "loopos._core":
         raise

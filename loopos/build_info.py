@@ -7,17 +7,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from loopos import _core
+from loopos import _core, precision
 
 __version__ = "0.1.0"
 
 
 def configuration() -> dict[str, object]:
-    """Version, instruction set, threads and build of this installation."""
+    """Version, instruction set, threads and build of this installation. products: what each precision is computed with
+    here; tiles: "in use", or why not; precision: of what is given none."""
     return {
         "loopos": __version__,
         "isa": _core.isa(),
         "isa_available": _core.available_isas(),
+        "products": precision.products_here(),
+        "tiles": precision.why_no_tiles() or "in use",
+        "precision": precision.usual("show_config"),
         "threads": _core.get_num_threads(),
         **_core.build_info(),
         "python": platform.python_version(),
@@ -36,5 +40,10 @@ def show_config() -> dict[str, object]:
 def as_text(facts: Mapping[str, object]) -> str:
     """A line each."""
     width = max(map(len, facts))
-    shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
-    return "\n".join(f"{name:{width}}  {value}" for name, value in shown.items())
+    return "\n".join(f"{name:{width}}  {_in_a_line(value)}" for name, value in facts.items())
+
+
+def _in_a_line(value: object) -> object:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {each}" for name, each in value.items())
+    return ", ".join(value) if isinstance(value, list) else value

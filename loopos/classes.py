@@ -13,7 +13,7 @@ from loopos import checks, storage
 from loopos.calls import refuse_in_training
 from loopos.config import ModelConfig
 from loopos.hf.classes import SCORE
-from loopos.precision import Precision
+from loopos.precision import Arithmetic
 
 if TYPE_CHECKING:
     from typing import Self
@@ -24,7 +24,7 @@ class Classes:
 
     _config: ModelConfig
     _core: Any
-    precision: Precision
+    arithmetic: Arithmetic
     _training: bool
     lock: threading.RLock
     put_on_again: Callable[..., None]
@@ -38,7 +38,7 @@ class Classes:
                 "Model.classify: this model has no labels; loopos.train with task='classify', or Model.with_labels, "
                 "gives it a head of classes"
             )
-        scores = np.empty((len(texts), self._config.num_labels), self.precision.dtype)
+        scores = np.empty((len(texts), self._config.num_labels), self.arithmetic.dtype)
         for at, ids in enumerate(texts):
             checks.unmasked("Model.classify", f"texts[{at}]", ids)
             if not isinstance(ids, np.ndarray) or ids.ndim != 1:
@@ -60,7 +60,8 @@ class Classes:
                 return self
             refuse_in_training(self, where)
             config = dataclasses.replace(self._config, labels=tuple(labels))
-            types = {"dtype": self.precision.dtype, "weights": self.precision.kind and self.precision.weights}
+            of = self.arithmetic
+            types = {"dtype": of.dtype, "weights": of.kind and of.weights, "precision": of.precision}
             fresh = type(self)(config, seed=seed, **types)  # type: ignore[call-arg]
             kept, frozen = self._core.parameters(), self._core.parameters(False)
             for name, view in fresh._core.parameters().items():
@@ -87,6 +88,7 @@ class Classes:
         """Makes it the model that it was before :meth:`with_labels`, when :meth:`head` gave this."""
         with self.lock:
             self._config, self._core, self._beside = head
+            self._core.precision = self.arithmetic.precision  # which may have been set since
 
     def refuse_classes(self, where: str) -> None:
         """ValueError where the next token is asked for and there are classes."""

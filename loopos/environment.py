@@ -1,4 +1,5 @@
-"""What is said at import when the compiled core refuses an environment variable. Nothing here needs the core."""
+"""What is said at import when an environment variable is refused, by the compiled core or by ``loopos.precision``.
+Nothing here needs the core."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import os
 import re
 import sys
 
-VARIABLES = ("LOOPOS_ISA", "LOOPOS_NUM_THREADS")
+VARIABLES = ("LOOPOS_ISA", "LOOPOS_NUM_THREADS", "LOOPOS_PRODUCTS", "LOOPOS_PRECISION")
 
 
 def refused(error: ImportError) -> None:

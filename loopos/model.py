@@ -16,12 +16,13 @@ from loopos.births.birth import find_birth
 from loopos.calls import serialised
 from loopos.classes import Classes
 from loopos.companions import Companions
+from loopos.computing import Computing
 from loopos.config import ModelConfig
 from loopos.errors import NonFiniteError
 from loopos.generation.rows import checked_prompts, continue_rows
 from loopos.generation.sampling import Sampling, UniformStream
 from loopos.generation.stopping import Stops
-from loopos.precision import Precision, refuse_training, to_read
+from loopos.precision import Arithmetic, refuse_training, to_read
 from loopos.rope import frequencies
 from loopos.trainable import Trainable
 from loopos.weights import Weighted, keep_lock
@@ -30,45 +31,50 @@ _CLASSES = {"float32": _core.TransformerF32, "float64": _core.TransformerF64}
 _MAX_SEED = 2**64 - 1
 
 
-class Model(Trainable, Weighted, Classes, Companions, Adaptable):
+class Model(Trainable, Weighted, Computing, Classes, Companions, Adaptable):
     """A decoder-only transformer described by a :class:`ModelConfig`.
 
     seed: of the initial weights (normal 0.02, residual outputs 0.02 / sqrt(2 n_layer), biases 0, norm weights 1); the
     same seed gives the same bits everywhere, and a float64 model starts from the same float32 numbers.
-    dtype: "float32" or "float64". weights: None (the dtype), or a storage of fewer bytes, see :attr:`weights`. A model
-    that does not fit in memory is refused with MemoryError, in bytes, before anything is allocated. Calls from several
-    threads on one model are done one after another.
+    dtype: "float32" or "float64". weights: None (the dtype), or a storage of fewer bytes, see :attr:`weights`.
+    precision: of the products of float32 arithmetic, see :attr:`precision`; None: the environment variable
+    LOOPOS_PRECISION, or "float32". A model that does not fit in memory is refused with MemoryError, in bytes, before
+    anything is allocated. Calls from several threads on one model are done one after another.
     """
 
-    def __init__(self, config: ModelConfig, *, seed: int = 0, dtype: str = "float32", weights: str | None = None):
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+        weights: str | None = None,
+        precision: str | None = None,
+    ):
         if not isinstance(config, ModelConfig):
             raise TypeError(f"Model: config must be a ModelConfig, got {checks.shown(config)}")
-        precision = Precision.of("Model", dtype, weights)
-        self._build(config, precision, checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED))
+        arithmetic = Arithmetic.of("Model", dtype, weights, precision)
+        self._build(config, arithmetic, checks.integer("Model", "seed", seed, low=0, high=_MAX_SEED))
 
-    def _build(self, config: ModelConfig, precision: Precision, seed: int | None) -> None:
+    def _build(self, config: ModelConfig, arithmetic: Arithmetic, seed: int | None) -> None:
         """seed None: the weights are not initialised, and the caller writes all of them."""
-        self.precision = precision  # dtype and weights, and what goes together of them
-        storage.refuse_oversized(config, precision)
+        storage.refuse_oversized(config, arithmetic)
         self._config = config
         keep_lock(self)
         self._training = False  # inside loopos.train
-        self._core = _CLASSES[precision.dtype](for_core(config) | {"weights": precision.kind}, seed)
+        self._core = _CLASSES[arithmetic.dtype](for_core(config) | {"weights": arithmetic.kind}, seed)
+        self._compute_in(arithmetic)
 
     @property
     def config(self) -> ModelConfig:
         return self._config
 
     @property
-    def dtype(self) -> str:
-        return self.precision.dtype
-
-    @property
     def weights(self) -> str:
         """What the matrices of products and the token table are stored as: the dtype, or "bfloat16", "int8", "int4" or
         "int4-symmetric" (docs/models.md), which are frozen: then parameters() has norms and biases alone, and only
         adapters can be trained. Arithmetic stays float32."""
-        return self.precision.weights
+        return self.arithmetic.weights
 
     @serialised
     def storage_errors(self) -> dict[str, dict[str, Any]]:
@@ -77,8 +83,8 @@ class Model(Trainable, Weighted, Classes, Companions, Adaptable):
         return storage.errors(self._core)
 
     def __repr__(self) -> str:
-        stored = "" if self.precision.kind is None else f", weights={self.weights!r}"
-        return f"Model({self._config}, dtype={self.dtype!r}{stored})"
+        stored = "" if self.arithmetic.kind is None else f", weights={self.weights!r}"
+        return f"Model({self._config}, dtype={self.dtype!r}{stored}{self._in_words()})"
 
     # Computing
 
@@ -207,6 +213,7 @@ class Model(Trainable, Weighted, Classes, Companions, Adaptable):
         dtype: str | None = None,
         weights: str | None = None,
         base: str | os.PathLike[str] | None = None,
+        precision: str | None = None,
     ) -> Model:
         """A model from a Hugging Face folder (config.json and safetensors, one file or several), from the folder of a
         run of loopos.train (its newest sound checkpoint), from one checkpoint, or from an adapter's folder (PEFT's).
@@ -214,20 +221,22 @@ class Model(Trainable, Weighted, Classes, Companions, Adaptable):
         dtype None keeps the file's F32 or F64; F16 and BF16 need ``dtype=`` or ``weights=``. weights: "float32",
         "bfloat16", "int8" or "int4" (:attr:`weights`): each tensor becomes that as it is read. base: of an
         adapter or a run that trained one, the folder of the model that it stands on, if that is not where it was.
+        precision: as of Model, whatever the run computed in.
         Settings that are not supported raise ValueError naming them, malformed files CheckpointError.
         """
-        model = cls.of(saved.read(folder, to_read("from_pretrained", dtype, weights), base), weights)
+        found = saved.read(folder, to_read("from_pretrained", dtype, weights, precision), base)
+        model = cls.of(found, weights, precision)
         vars(model._config)["_loaded_from"] = os.fspath(folder)  # by which the doctor knows that weights were meant
         return model
 
     @classmethod
-    def of(cls, found: saved.Saved, weights: str | None = None) -> Model:
+    def of(cls, found: saved.Saved, weights: str | None = None, precision: str | None = None) -> Model:
         """The model that :func:`loopos.saved.read` found, with its matrices stored as ``weights``; None: as those of
-        the run that trained an adapter on it."""
+        the run that trained an adapter on it. precision: as of Model."""
         if weights is None:
             weights = found.weights
         model = cls.__new__(cls)
-        model._build(found.config, Precision.of("from_pretrained", found.dtype, weights), None)
+        model._build(found.config, Arithmetic.of("from_pretrained", found.dtype, weights, precision), None)
         if isinstance(found.arrays, hf.Weights):  # one after another, so that the model is in memory once
             storage.fill_all(model._core, found.arrays)
         else:
@@ -248,7 +257,7 @@ class Model(Trainable, Weighted, Classes, Companions, Adaptable):
         they left out would be missing from the folder. So is a model with an adapter: merge_adapter() first, or
         save_adapter(folder)."""
         self.refuse_adapter("save_pretrained")
-        arrays = storage.for_folder("save_pretrained", self._core, self.precision)
+        arrays = storage.for_folder("save_pretrained", self._core, self.arithmetic)
         hf.write_pretrained(folder, self._config, arrays, self.source, self.record)
 
     # Copies: copy.copy, copy.deepcopy and pickle all give a model that shares nothing with this one
@@ -272,7 +281,7 @@ class Model(Trainable, Weighted, Classes, Companions, Adaptable):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         own, weights = state["own"], state["weights"]
-        self._build(own["_config"], own["precision"], None)
+        self._build(own["_config"], own["arithmetic"], None)
         vars(self).update(own | {"_training": False})
         self.put_on_again()
         self.load_state_dict(weights)

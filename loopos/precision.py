@@ -1,18 +1,22 @@
-"""What a model computes in, and what its weights are stored as: one object decides which combinations make sense.
+"""What a model computes in, how exact its products are, and what its weights are stored as: one object decides which
+combinations make sense.
 
 The model, training, the optimizers, the doctor, files and the command line ask here; nothing else compares a dtype with
-a storage.
+a storage or with a precision.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from . import checks
+from . import _core, checks
 from .config import ModelConfig
 
 DTYPES = ("float32", "float64")
+PRECISIONS = ("float32", "bf16x3", "bf16")  # of the products of float32 arithmetic
+VARIABLE = "LOOPOS_PRECISION"  # the one that stands where none is given
 
 
 class Small(NamedTuple):
@@ -33,23 +37,43 @@ SMALL = {
 }
 WEIGHTS = ("float32", *SMALL)
 _WITH_GRADIENT = {"float32": 2 * 4 * 32, "float64": 2 * 8 * 32}  # 32nds of a byte
+_MEANT = {  # names that others have for a precision
+    "bfloat16": "bfloat16 products with float32 sums are 'bf16'",
+    "float16": "float16 overflows at 65504; in as many bytes 'bf16' has the range of float32",
+    "fp16": "float16 overflows at 65504; in as many bytes 'bf16' has the range of float32",
+    "fp32": "'float32' is the default",
+    "highest": "torch's 'highest' is 'float32'",
+    "high": "torch's 'high' is nearest to 'bf16x3'",
+    "medium": "torch's 'medium' is 'bf16'",
+    "tf32": "'bf16x3' is nearer to float32 than TF32",
+    "float64": "float64 is a dtype: dtype='float64'",
+}
 _NARROW = {"float16", "fp16", "half", "f16", "bfloat16", "bf16", "float8", "fp8", "int8", "int4"}
 
 
 @dataclass(frozen=True)
-class Precision:
+class Arithmetic:
     """dtype: "float32" or "float64", of the arithmetic, and of whatever can be trained. weights: what the projections
-    and the token table are stored as, the dtype itself or a storage of fewer bytes, which is frozen."""
+    and the token table are stored as, the dtype itself or a storage of fewer bytes, which is frozen. precision: how
+    exactly the factors of a float32 product are taken at least; of float64 arithmetic, whose products are float64,
+    it is "float32"."""
 
     dtype: str
     weights: str
+    precision: str = "float32"
 
     @classmethod
-    def of(cls, function: str, dtype: Any, weights: Any = None) -> Precision:
-        """weights None: the dtype. ValueError for a combination that makes no sense, TypeError for what is no name."""
+    def of(cls, function: str, dtype: Any, weights: Any = None, precision: Any = None) -> Arithmetic:
+        """weights None: the dtype. precision None: what LOOPOS_PRECISION says, or float32. ValueError for a combination
+        that makes no sense, TypeError for what is no name."""
         dtype = _arithmetic(function, dtype, weights)
-        if weights is None:
-            return cls(dtype, dtype)
+        weights = dtype if weights is None else cls._checked(function, dtype, weights)
+        if precision is None:
+            return cls(dtype, weights, usual(function) if dtype == "float32" else "float32")
+        return cls(dtype, weights).with_precision(function, precision)
+
+    @staticmethod
+    def _checked(function: str, dtype: str, weights: Any) -> str:
         weights = _storage(function, weights)
         if dtype != "float32":
             why = "what is stored small has" if weights in SMALL else "float32 has"
@@ -57,7 +81,22 @@ class Precision:
                 f"{function}: weights={weights!r} goes with dtype='float32', got dtype={dtype!r}: {why} no digits that "
                 "float64 arithmetic could keep. Leave weights out for a float64 model"
             )
-        return cls(dtype, weights)
+        return weights
+
+    def with_precision(self, function: str, precision: Any) -> Arithmetic:
+        """The same with another precision. Errors as of :meth:`of`."""
+        precision = checked(function, precision)
+        if self.dtype == "float64" and precision != "float32":
+            raise ValueError(
+                f"{function}: precision={precision!r} is of the products of float32 arithmetic, and this is float64, "
+                "whose products stay float64; leave precision out, or take dtype='float32'"
+            )
+        return replace(self, precision=precision)
+
+    @property
+    def products(self) -> str:
+        """What they are computed with here: "fma", "tiles bf16x3", "emulated bf16" and the like, or "float64"."""
+        return "float64" if self.dtype == "float64" else str(_core.products(self.precision))
 
     @property
     def kind(self) -> str | None:
@@ -91,6 +130,49 @@ class Precision:
             )
 
 
+def checked(function: str, precision: Any) -> str:
+    """``precision`` where it is the name of one. ValueError, or TypeError for what is no name."""
+    if isinstance(precision, str) and (meant := _MEANT.get(precision.removeprefix("torch."))):
+        names = ", ".join(map(repr, PRECISIONS))
+        raise ValueError(f"{function}: precision must be one of {names}, got {precision!r}; {meant}")
+    return checks.choice(function, "precision", precision, PRECISIONS)
+
+
+def usual(function: str) -> str:
+    """The precision of what is given none: LOOPOS_PRECISION, or float32. ValueError where that is no name of one."""
+    asked = os.environ.get(VARIABLE) or "float32"
+    if asked not in PRECISIONS:
+        where = f"{function}: " if function else ""
+        raise ValueError(f"{where}{VARIABLE}={asked!r}: expected {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+    return asked
+
+
+def products_here() -> dict[str, str]:
+    """What each precision is computed with in this process."""
+    return {each: str(_core.products(each)) for each in PRECISIONS}
+
+
+def why_no_tiles() -> str:
+    """Why products are not computed on matrix tiles here, in a sentence; "" where they are."""
+    return str(_core.products_info()["why"])
+
+
+def in_words(precision: str, products: str) -> str:
+    """What was asked for, what stands for it here, and why that is not tiles where they would."""
+    why = why_no_tiles() if precision != "float32" and products == "fma" else ""
+    better = f": float32, better than asked ({why})" if why else ""
+    return f"precision {precision}, products computed with {products}{better}"
+
+
+def same_bits(a: str, b: str) -> bool:
+    """Whether two kinds of products give the same bits: emulated tiles give those of tiles."""
+    return _without_place(a) == _without_place(b)
+
+
+def _without_place(products: str) -> str:
+    return products.removeprefix("tiles ").removeprefix("emulated ")
+
+
 def small(weights: str) -> str | None:
     """``weights`` where that is a small storage, None for a model whose weights are parameters."""
     return weights if weights in SMALL else None
@@ -98,19 +180,20 @@ def small(weights: str) -> str | None:
 
 def refuse_training(function: str, model: Any) -> None:
     """ValueError for a model whose weights are stored small, as long as nothing of it is trainable. Other people's
-    models have no precision, and all of them train."""
-    precision = getattr(model, "precision", None)
-    if isinstance(precision, Precision) and not model.parameters(trainable=True):
-        precision.refuse_training(function)
+    models have no arithmetic of ours, and all of them train."""
+    arithmetic = getattr(model, "arithmetic", None)
+    if isinstance(arithmetic, Arithmetic) and not model.parameters(trainable=True):
+        arithmetic.refuse_training(function)
 
 
-def to_read(function: str, dtype: Any, weights: Any) -> str | None:
+def to_read(function: str, dtype: Any, weights: Any, precision: Any = None) -> str | None:
     """The dtype to open a folder with, None for that of its file: a storage is asked for in terms of float32, whatever
-    the file holds. Refuses before anything is read."""
+    the file holds. Refuses before anything is read what no file could make sense of."""
     check_read(function, dtype, weights)
     if dtype is None:
-        return None if weights is None else Precision.of(function, "float32", weights).dtype
-    return Precision.of(function, dtype, weights).dtype
+        asked = Arithmetic.of(function, "float32", weights, precision)
+        return None if weights is None else asked.dtype
+    return Arithmetic.of(function, dtype, weights, precision).dtype
 
 
 def check_read(function: str, dtype: Any, weights: Any = None) -> None:
@@ -132,8 +215,9 @@ def _why_not(dtype: Any, weights: Any) -> str:
         return ""
     base = f" on weights that are stored as {weights}" if isinstance(weights, str) and weights in SMALL else ""
     return (
-        f": arithmetic{base} is float32, for float16 overflows at 65504 and bfloat16 has 8 binary digits. To hold a "
-        f"frozen model in fewer bytes, leave dtype out and pass weights={' or '.join(map(repr, SMALL))}"
+        f": arithmetic{base} is float32, for float16 overflows at 65504 and bfloat16 has 8 binary digits. For products "
+        "of bfloat16 factors, leave dtype out and pass precision='bf16'. To hold a frozen model in fewer bytes, leave "
+        f"it out and pass weights={' or '.join(map(repr, SMALL))}"
     )
 
 
@@ -144,3 +228,9 @@ def _storage(function: str, weights: Any) -> str:
             "the range of float32; pass weights='bfloat16'"
         )
     return checks.choice(function, "weights", weights, WEIGHTS)
+
+
+try:
+    usual("")
+except ValueError as error:  # at import, as the core refuses its own variables
+    raise ImportError(str(error)) from None

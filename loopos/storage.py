@@ -10,15 +10,15 @@ import numpy as np
 from . import _core
 from .config import ModelConfig
 from .errors import Birth, NonFiniteError
-from .precision import Precision
+from .precision import Arithmetic
 
 
-def for_folder(function: str, core: Any, precision: Precision) -> dict[str, np.ndarray]:
+def for_folder(function: str, core: Any, arithmetic: Arithmetic) -> dict[str, np.ndarray]:
     """What a folder of the model holds: the bits (uint16) of one stored as bfloat16, where its parameters (norms and
     the like, which are float32) have no digits beyond these; else as :func:`to_save`."""
     plain = core.parameters()
-    if precision.weights != "bfloat16" or any(np.any(view.view(np.uint32) & 0xFFFF) for view in plain.values()):
-        return to_save(function, core, precision)
+    if arithmetic.weights != "bfloat16" or any(np.any(view.view(np.uint32) & 0xFFFF) for view in plain.values()):
+        return to_save(function, core, arithmetic)
     shapes = {each["name"]: each["shape"] for each in core.stored()}
 
     def upper_halves(name: str) -> np.ndarray:
@@ -28,16 +28,16 @@ def for_folder(function: str, core: Any, precision: Precision) -> dict[str, np.n
     return {name: upper_halves(name) for name in core.names()}
 
 
-def to_save(function: str, core: Any, precision: Precision) -> dict[str, np.ndarray]:
+def to_save(function: str, core: Any, arithmetic: Arithmetic) -> dict[str, np.ndarray]:
     """Every weight of the model in its dtype: bfloat16 becomes float32, exactly. ValueError for fewer bits."""
-    precision.refuse_saving(function)
+    arithmetic.refuse_saving(function)
     return all_weights(core)
 
 
-def refuse_oversized(config: ModelConfig, precision: Precision) -> None:
+def refuse_oversized(config: ModelConfig, arithmetic: Arithmetic) -> None:
     """MemoryError before anything is allocated."""
     per_block = 8192  # names, shapes and layers of one block, whatever its width
-    size = precision.bytes(config) + per_block * config.n_layer
+    size = arithmetic.bytes(config) + per_block * config.n_layer
     available = _core.available_bytes()
     if size > available:
         raise MemoryError(

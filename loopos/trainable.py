@@ -26,7 +26,7 @@ def freeze_alike(copy: Any, model: Any) -> None:
 class Trainable:
     """The part of a Model that says which of its parameters are trained."""
 
-    precision: Any
+    arithmetic: Any
     adapter: Any
     lock: Any
     _core: Any
@@ -67,7 +67,7 @@ class Trainable:
                 f"Model.{verb}: pattern must be None or a str such as 'blocks.0.*', got {checks.shown(pattern)}"
             )
         if trainable and self.adapter is None:
-            self.precision.refuse_training(f"Model.{verb}")
+            self.arithmetic.refuse_training(f"Model.{verb}")
         refuse_in_training(self, f"Model.{verb}")
         every = self.adapter_parameters() or self.parameters()  # under an adapter the base stays frozen
         names = [name for name in every if pattern is None or fnmatchcase(name, pattern)]

@@ -17,6 +17,7 @@ from .optim.training import for_training
 from .run import resume as resuming
 from .run.adapting import base_of
 from .run.callbacks import Hooks
+from .run.computed import compute_in, in_precision
 from .run.evaluation import Evaluation
 from .run.folder import folder_of
 from .run.interrupts import Interrupts
@@ -65,6 +66,7 @@ def train(
     on_nonfinite: str = "halt",
     seed: int = 1337,
     threads: int | None = None,
+    precision: str | None = None,
     adapter: Any = None,
     callbacks: Sequence[Any] = (),
     log_every: int = 10,
@@ -118,6 +120,8 @@ def train(
                      to theirs, before clipping
     on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see run/policy.py
     threads          for this call; None leaves the number as it is
+    precision        of the products of float32 arithmetic: "float32", "bf16x3" or "bf16" (Model.precision), which the
+                     model then has; None: the Model's own, or that of the checkpoint, or LOOPOS_PRECISION
     adapter          a loopos.LoRA or a loopos.Modulated: its matrices are trained, the model is frozen
                      (Model.add_adapter with ``seed``); None: what the model has. Checkpoints then hold the adapter and
                      a SHA-256 of its base, not the base
@@ -141,6 +145,7 @@ def train(
     given = dict(locals()) | {"teacher": ANOTHER if isinstance(teacher, Model) else teacher}
     settings = TrainSettings(**{each.name: given[each.name] for each in fields(TrainSettings)})
     kind = kind_of(model)
+    in_precision(settings, model)  # refused before data are read
     check_teacher(teacher, settings, Model)
     hooks = Hooks(callbacks, progress=checks.boolean("train", "progress", progress))
     resuming.check_argument(resume, output_dir)
@@ -149,18 +154,19 @@ def train(
     total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
     kind.refuse_oversized(model, sources.train, settings)
     settings.check_together(eval_data=sources.eval, output_dir=output_dir, total=total)
-    identity = resuming.Identity(
-        config, settings, seq_len or kind.length(config), sources.train.fingerprint(), sources.tokenizer, adapter
-    )
     with ExitStack() as stack, ExitStack() as undo:
         stack.enter_context(using_threads(settings.threads))
         folder = stack.enter_context(folder_of(output_dir))
         checkpoint = resuming.find(resume, folder.latest)
+        settings = in_precision(settings, model, checkpoint)
+        length, read = seq_len or kind.length(config), (sources.train.fingerprint(), sources.tokenizer)
+        identity = resuming.Identity(config, settings, length, *read, adapter)
         if checkpoint is not None:
             identity.check(checkpoint)
         if isinstance(model, kind.config):
             dtype = "float32" if checkpoint is None else checkpoint.state["dtype"]
-            model = kind.model(config, seed=settings.seed, dtype=dtype)
+            model = kind.model(config, seed=settings.seed, dtype=dtype, precision=settings.precision)
+        compute_in(model, settings.precision, undo)
         kind.prepare(model, config, adapter, settings, undo)
         objective = kind.objective(model, teacher, settings, sources.train)
         kind.refuse_unfitting(model, sources.train, settings, teacher)

@@ -8,7 +8,7 @@ import pytest
 import loopos
 from loopos import optim
 from loopos.cli import main
-from loopos.precision import SMALL, WEIGHTS, Precision, check_read, to_read
+from loopos.precision import SMALL, WEIGHTS, Arithmetic, check_read, to_read
 
 CONFIG = loopos.ModelConfig(32, 8, 1, 2, 16)
 HALVES = ("float16", "bfloat16", "fp16", "half", "bf16", "torch.float16")
@@ -16,19 +16,19 @@ HALVES = ("float16", "bfloat16", "fp16", "half", "bf16", "torch.float16")
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_without_a_storage_weights_are_of_the_arithmetic(dtype):
-    assert Precision.of("f", dtype) == Precision(dtype, dtype)
-    assert Precision.of("f", dtype).kind is None
-    Precision.of("f", dtype).refuse_training("f")
-    Precision.of("f", dtype).refuse_saving("f")
+    assert Arithmetic.of("f", dtype) == Arithmetic(dtype, dtype)
+    assert Arithmetic.of("f", dtype).kind is None
+    Arithmetic.of("f", dtype).refuse_training("f")
+    Arithmetic.of("f", dtype).refuse_saving("f")
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_every_storage_is_for_float32_arithmetic(weights):
-    precision = Precision.of("f", "float32", weights)
-    assert (precision.dtype, precision.weights) == ("float32", weights)
-    assert (precision.kind is None) == (weights == "float32")
+    arithmetic = Arithmetic.of("f", "float32", weights)
+    assert (arithmetic.dtype, arithmetic.weights) == ("float32", weights)
+    assert (arithmetic.kind is None) == (weights == "float32")
     with pytest.raises(ValueError, match=f"weights='{weights}' goes with dtype='float32', got dtype='float64'"):
-        Precision.of("f", "float64", weights)
+        Arithmetic.of("f", "float64", weights)
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -49,15 +49,15 @@ def test_half_arithmetic_is_refused_with_the_reason_and_the_way_out(dtype, weigh
 
 def test_names_that_are_none():
     with pytest.raises(ValueError, match="weights='float16' is not a storage here"):
-        Precision.of("f", "float32", "float16")
+        Arithmetic.of("f", "float32", "float16")
     with pytest.raises(ValueError, match="f: weights must be one of 'float32', 'bfloat16', 'int8', 'int4'"):
-        Precision.of("f", "float32", "int3")
+        Arithmetic.of("f", "float32", "int3")
     with pytest.raises(TypeError, match="weights must be one of"):
-        Precision.of("f", "float32", 4)
+        Arithmetic.of("f", "float32", 4)
     with pytest.raises(TypeError, match="dtype must be one of"):
-        Precision.of("f", np.float32)
+        Arithmetic.of("f", np.float32)
     with pytest.raises(ValueError, match=r"dtype must be one of 'float32', 'float64', got 'f4'$"):
-        Precision.of("f", "f4")
+        Arithmetic.of("f", "f4")
     for dtype in ("f4", 32, np.float32, ""):
         with pytest.raises(ValueError, match="dtype must be 'float32', 'float64' or None"):
             check_read("f", dtype)
@@ -75,7 +75,7 @@ def test_a_folder_is_read_as_float32_where_a_storage_is_asked_for():
 @pytest.mark.parametrize("weights", SMALL)
 def test_who_would_train_or_save_asks(weights, tmp_path):
     model = loopos.Model(CONFIG, weights=weights)
-    assert model.precision == Precision("float32", weights)
+    assert model.arithmetic == Arithmetic("float32", weights)
     ids = np.arange(8)[None]
     for refused in (
         lambda: model.loss_and_grads(ids, ids),
@@ -110,5 +110,5 @@ def test_bytes_are_those_that_a_model_takes(weights, tied):
     config = loopos.ModelConfig(64, 128, 2, 2, 128, tie_embeddings=tied, bias=False, position="rope")
     taken = sum(each["bytes"] for each in loopos.Model(config, weights=weights).storage_errors().values())
     norms = 5 * 128
-    assert taken <= Precision("float32", weights).bytes(config) <= taken + 4 * norms
-    assert Precision("float64", "float64").bytes(config) == 16 * config.num_parameters()
+    assert taken <= Arithmetic("float32", weights).bytes(config) <= taken + 4 * norms
+    assert Arithmetic("float64", "float64").bytes(config) == 16 * config.num_parameters()

@@ -14,7 +14,7 @@ import loopos
 from loopos import NonFiniteError, optim, storage
 from loopos.births.birth import find_birth
 from loopos.files.mapped import map_safetensors
-from loopos.precision import Precision
+from loopos.precision import Arithmetic
 
 SMALL = ("bfloat16", "int8", "int4", "int4-symmetric")
 # of the projections, of the token tables, and how far numbers of a normal distribution are from what is stored
@@ -144,13 +144,13 @@ def test_one_place_refuses_what_makes_no_sense(family):
 def test_a_model_is_refused_by_what_its_storage_takes(family, weights, dtype, monkeypatch):
     if weights is not None and dtype == "float64":
         return
-    precision = Precision.of("f", dtype, weights)
-    needed = precision.bytes(family) + 8192 * family.n_layer
+    arithmetic = Arithmetic.of("f", dtype, weights)
+    needed = arithmetic.bytes(family) + 8192 * family.n_layer
     monkeypatch.setattr(storage._core, "available_bytes", lambda: float(needed))
-    storage.refuse_oversized(family, precision)
+    storage.refuse_oversized(family, arithmetic)
     monkeypatch.setattr(storage._core, "available_bytes", lambda: float(needed - 1))
     with pytest.raises(MemoryError, match=f"take {needed} bytes, and {needed - 1} bytes are available"):
-        storage.refuse_oversized(family, precision)
+        storage.refuse_oversized(family, arithmetic)
 
 
 @pytest.mark.parametrize("weights", SMALL)

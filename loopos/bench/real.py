@@ -19,7 +19,7 @@ import numpy as np
 
 import loopos
 from loopos.config import ModelConfig
-from loopos.precision import SMALL, Precision
+from loopos.precision import SMALL, Arithmetic
 
 from . import opening, real_model
 from .generation import agreement
@@ -80,7 +80,7 @@ def measure(asked: Request) -> dict[str, Any]:
 
 def _weight_bytes(storage: str, config: ModelConfig) -> int:
     if storage in SMALL:
-        return Precision("float32", storage).bytes(config)
+        return Arithmetic("float32", storage).bytes(config)
     return round(BYTES[storage] * config.num_parameters())
 
 

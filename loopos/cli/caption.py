@@ -33,7 +33,7 @@ SCORED = 500  # held-out pictures, unless asked otherwise
 TRAINED = (
     "max_steps", "epochs", "batch_size", "grad_accum", "optimizer", "learning_rate", "muon_lr", "lr_schedule",
     "warmup_steps", "min_lr", "weight_decay", "betas", "eps", "max_grad_norm", "label_smoothing", "on_nonfinite",
-    "seed", "threads", "log_every", "eval_every", "save_every", "eval_tokens", "keep_best", "patience",
+    "seed", "threads", "precision", "log_every", "eval_every", "save_every", "eval_tokens", "keep_best", "patience",
     "resume", "progress",
 )  # fmt: skip
 WARMUP = 100

@@ -22,6 +22,7 @@ from loopos.generation.stopping import decoding
 from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
 from loopos.run.callbacks import Callback
+from loopos.run.computed import Computed
 from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
@@ -76,7 +77,7 @@ def prepare(given: dict[str, Any]) -> Prepared:
     spec = adapter.take(asked)
     run = {name: asked.pop(name) for name in options.RUN if name in asked}
     shape = {name: asked.pop(name) for name in options.MODEL if name in asked}
-    taught = objective.take(asked, run.get("dtype"))
+    taught = objective.take(asked, run.get("dtype"), asked.get("precision"))
     tuning = run.get("init") is not None and find_examples(run.get("text")) is not None
     settings = options.TRAIN_DEFAULTS | (options.TUNING_DEFAULTS if tuning else {})
     if spec is not None and run.get("init") is not None:
@@ -88,7 +89,8 @@ def prepare(given: dict[str, Any]) -> Prepared:
         settings["min_lr"] = settings["learning_rate"] / 10
 
     init, reading = run.get("init"), settings.pop("tokenizer", None)
-    starting = None if init is None else folders.load(init, run.get("dtype"), run.get("weights"), run.get("base"))
+    opened = {name: run.get(name) for name in ("dtype", "weights", "base")} | {"precision": settings.get("precision")}
+    starting = None if init is None else folders.load(init, **opened)
     streaming = run.get("streaming", False)
     held_out, scored = 0 if streaming else run.get("held_out", options.HELD_OUT), settings.get("eval_data")
     learned = origin.Origin.of(run.get("text"), held_out if scored is None else 0, scored)
@@ -262,7 +264,7 @@ def _model(
             raise ValueError("vocab_size must be given (--vocab-size) when the data are token ids")
         shape["vocab_size"] = tokenizer.vocab_size
     seed = settings.get("seed", options.SEED)
-    return loopos.Model(ModelConfig(**shape), seed=seed, dtype=dtype or "float32")
+    return loopos.Model(ModelConfig(**shape), seed=seed, dtype=dtype or "float32", precision=settings.get("precision"))
 
 
 def _share(asked: bool | None, shape: dict[str, Any], starting: folders.Loaded | None) -> None:
@@ -319,6 +321,9 @@ def info(given: dict[str, Any]) -> Reply:
         facts |= {"updates": loaded.step, "tokenizer": (loaded.state.get("tokenizer") or {}).get("kind")}
         facts |= {"data": f"{loaded.state['data'].get('kind')}, length {loaded.state['data'].get('length')}"}
     facts |= {"dtype": loaded.model.dtype, "parameters": loaded.model.config.num_parameters()}
+    if loaded.step is not None:
+        trained = Computed.recorded(loaded.state)
+        facts |= {"precision": trained.precision, "products": trained.products}
     if loaded.model.adapter is not None:
         facts["adapter"] = str(loaded.model.adapter)
     bad = {name: int((~np.isfinite(view)).sum()) for name, view in loaded.model.parameters().items()}

@@ -45,6 +45,7 @@ SHARED = (  # settings of train that all trials have
     "pack",
     "on_nonfinite",
     "threads",
+    "precision",
     "eval_tokens",
 )
 OF_TEXT = ("seq_len", "mask_prompt", "pack")  # of those, what captions do not have

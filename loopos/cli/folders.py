@@ -22,11 +22,18 @@ class Loaded(NamedTuple):
     state: dict[str, Any]
 
 
-def load(folder: str, dtype: str | None = None, weights: str | None = None, base: str | None = None) -> Loaded:
+def load(
+    folder: str,
+    dtype: str | None = None,
+    weights: str | None = None,
+    base: str | None = None,
+    precision: str | None = None,
+) -> Loaded:
     """The model of a run folder (its newest good checkpoint), of one checkpoint, or of a Hugging Face folder, of which
-    F16 and BF16 become float32, exactly, where nothing else is asked for. base: as of Model.from_pretrained."""
-    saved = read(folder, to_read("from_pretrained", dtype, weights), base, halves="float32")
-    model = Model.of(saved, weights)
+    F16 and BF16 become float32, exactly, where nothing else is asked for. base, precision: as of
+    Model.from_pretrained."""
+    saved = read(folder, to_read("from_pretrained", dtype, weights, precision), base, halves="float32")
+    model = Model.of(saved, weights, precision)
     if saved.step is None:
         return Loaded(model, None, {})
     if "tokenizer" not in saved.state:
@@ -43,7 +50,7 @@ def language_model(command: str, given: Mapping[str, Any]) -> Loaded:
 
 def opening(given: Mapping[str, Any]) -> dict[str, Any]:
     """What of a command's options says how to open its FOLDER."""
-    return {name: given.get(name) for name in ("weights", "base")}
+    return {name: given.get(name) for name in ("weights", "base", "precision")}
 
 
 def following(

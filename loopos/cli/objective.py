@@ -12,9 +12,10 @@ from . import folders
 from .options import OBJECTIVE
 
 
-def take(asked: dict[str, Any], dtype: str | None) -> dict[str, Any]:
+def take(asked: dict[str, Any], dtype: str | None, precision: str | None = None) -> dict[str, Any]:
     """Out of the options of train, the keys of OBJECTIVE, as keywords of loopos.train; a teacher that is a folder is
-    opened, in ``dtype`` where one is asked for. ValueError for how to learn of a teacher without one."""
+    opened, in ``dtype`` and ``precision`` where they are asked for. ValueError for how to learn of a teacher without
+    one."""
     given = {name: asked.pop(name) for name in OBJECTIVE if name in asked}
     given = {name: value for name, value in given.items() if value is not None}
     teacher, reference = given.pop("distill", None), given.pop("reference", None)
@@ -25,7 +26,8 @@ def take(asked: dict[str, Any], dtype: str | None) -> dict[str, Any]:
     named = teacher if reference is None else reference
     if named is None:
         return {}
-    found = {"teacher": SELF if named == SELF else folders.load(named, dtype or "float32").model}
+    own = {"dtype": dtype or "float32", "precision": precision}
+    found = {"teacher": SELF if named == SELF else folders.load(named, **own).model}
     if reference is None:
         found["distill"] = Distill(**{name.removeprefix("distill_"): value for name, value in given.items()})
     return found

@@ -17,7 +17,7 @@ from loopos.config import ModelConfig
 from loopos.files import kinds
 from loopos.optim.rules import RULES
 from loopos.optim.training import settings_of
-from loopos.precision import DTYPES, WEIGHTS, Precision
+from loopos.precision import DTYPES, PRECISIONS, WEIGHTS, Arithmetic
 from loopos.run.distill import LAYERS, LOSSES, Distill
 from loopos.run.schedules import SCHEDULES
 from loopos.run.settings import OPTIMIZERS, POLICIES, TASKS
@@ -63,7 +63,7 @@ CHOICES = {
     "adapter": tuple(KINDS),
     "adapter_gate": GATES,
 }
-PRECISION = {"dtype": DTYPES, "weights": WEIGHTS}  # loopos.precision refuses other names, and says why
+PRECISION = {"dtype": DTYPES, "weights": WEIGHTS, "precision": PRECISIONS}  # loopos.precision refuses others by name
 
 
 def _users(setting: str) -> str:
@@ -129,6 +129,7 @@ TRAIN = {
     "on_nonfinite": "what a NaN or infinity does",
     "seed": "of weights, order of the data and dropout",
     "threads": "threads to compute with",
+    "precision": "of the products, at least; bf16x3 learns as float32 does (docs/precision.md; default: float32)",
     "log_every": "updates between two lines of metrics.jsonl",
     "eval_every": "updates between two evaluations",
     "save_every": "updates between two checkpoints",
@@ -310,6 +311,7 @@ def add_info(parser: argparse.ArgumentParser) -> None:
 def add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="a run, one of its checkpoints, or a Hugging Face folder")
     _add_opening(parser)
+    add_flag(parser, "precision", TRAIN["precision"], "str")
 
 
 def _add_opening(parser: argparse.ArgumentParser) -> None:
@@ -323,18 +325,8 @@ def add_base(parser: argparse.ArgumentParser) -> None:
 
 def check(settings: Mapping[str, Any]) -> None:
     """Types and ranges of the settings that ModelConfig and loopos.train do not check by name before the training."""
-    for name in (
-        "text",
-        "init",
-        "base",
-        "export",
-        "eval_data",
-        "output_dir",
-        "resume",
-        "freeze",
-        "tensorboard",
-        "wandb",
-    ):
+    names = ("text", "init", "base", "export", "eval_data", "output_dir", "resume", "freeze", "tensorboard", "wandb")
+    for name in names:
         value = settings.get(name)
         if value is not None and (not isinstance(value, str) or not value):
             what = {"freeze": "patterns of names, with commas", "wandb": "the name of a project"}.get(
@@ -347,7 +339,7 @@ def check(settings: Mapping[str, Any]) -> None:
             f"train: tokenizer must be one of 'bytes', 'chars', got {named}; or the path of a tokenizer.json"
         )
     if settings.get("dtype") is not None:
-        Precision.of("train", settings["dtype"])
+        Arithmetic.of("train", settings["dtype"], None, settings.get("precision"))
     if settings.get("base") is not None and settings.get("init") is None:
         raise ValueError("train: base says where the base of init is (--init RUN), and there is no init")
     if settings.get("weights") is not None and settings.get("init") is None:

@@ -38,7 +38,7 @@ def write(model: Model, path: str | os.PathLike[str], type: str = "f16") -> None
     model.refuse_classes("gguf.write")
     architecture = architectures.architecture_of(model.config)
     with model.lock:
-        arrays = storage.to_save("gguf.write", model._core, model.precision)
+        arrays = storage.to_save("gguf.write", model._core, model.arithmetic)
         hf.refuse_nonfinite("gguf.write", arrays)
         aside = durable.beside(path, "tmp")
         durable.make_folder(Path(path).absolute().parent)

@@ -88,7 +88,15 @@ def _training(record: Mapping[str, Any]) -> list[str]:
     data = f"- data: {_data(record['data'])}\n- tokenizer: {tokenizer}"
     done = f"- updates: {record['step']:,}\n- tokens learned, repetitions counted: {record['valid_tokens']:,}"
     rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in sorted(record["settings"].items()))
-    return ["## Training", f"{data}\n{done}", f"| setting | value |\n|---|---|\n{rows}"]
+    computed = f"\n- {_computed(record)}" if "products" in record else ""
+    return ["## Training", f"{data}\n{done}{computed}", f"| setting | value |\n|---|---|\n{rows}"]
+
+
+def _computed(record: Mapping[str, Any]) -> str:
+    earlier = record.get("products_before")
+    before = f"; before a resume with {', '.join(earlier)}" if earlier else ""
+    asked = f"arithmetic: {record['dtype']}, products of precision {record['precision']}"
+    return f"{asked}, computed with {record['products']}{before}"
 
 
 def _cell(value: Any) -> str:

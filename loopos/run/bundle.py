@@ -31,6 +31,7 @@ from loopos.errors import Birth, CheckpointError
 from loopos.files import durable
 from loopos.files.tensorfile import parse_safetensors, read_metadata, serialize_safetensors
 from loopos.model import Model
+from loopos.precision import Arithmetic
 
 from .kinds import kind_named, kind_of
 from .origins import Origins
@@ -114,14 +115,14 @@ class Bundle:
             step=step,
             config=model.config,
             dtype=model.dtype,
-            settings=settings,
+            settings=dataclasses.replace(settings, precision=model.precision),
             learning_rate=float(learning_rate),
             weights=model.parameters(),
             moments={name: value for name, value in state.items() if isinstance(value, np.ndarray)},
             numbers={name: value for name, value in state.items() if not isinstance(value, np.ndarray)},
             batches=update.batches,
             outcome=Outcome.of(update),
-            build=build(),
+            build=build(model.arithmetic),
             run=run,
             growth=None if growth is None else growth.state(),
             frozen=tuple(model.parameters(trainable=False)),
@@ -136,6 +137,8 @@ class Bundle:
         kind = kind_of(self.config)
         config = self.config if dropout is None else kind.with_dropout(self.config, dropout)
         model = kind.built(config, dtype or self.dtype, self.storage, self.stored)
+        if model.dtype == "float32":
+            model.precision = self.settings.precision
         if self.adapter is not None:
             spec = spec_of(self.adapter["spec"])
             model.put_on(spec, parts_again(spec, self.adapter["parts"]))
@@ -148,9 +151,9 @@ def _adapter(model: Model) -> dict[str, Any]:
     return {"spec": described(model.adapter), "parts": [part._asdict() for part in model.adapter_parts]}
 
 
-def build() -> dict[str, Any]:
-    """What this process computes with. All of it but the threads may change bits."""
-    facts = {"loopos": __version__, "isa": str(_core.isa()), **_core.build_info()}
+def build(arithmetic: Arithmetic) -> dict[str, Any]:
+    """What this process computes with, in that arithmetic. All of it but the threads may change bits."""
+    facts = {"loopos": __version__, "isa": str(_core.isa()), **_core.build_info(), "products": arithmetic.products}
     return facts | {"threads": _core.get_num_threads()}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from loopos import _core
 from loopos.optim.training import for_run
+from loopos.precision import in_words
 
 from . import timing
 from .objectives import ANOTHER, SELF, CrossEntropy
@@ -53,7 +54,7 @@ class Memory:
 @dataclass(frozen=True)
 class Forecast:
     """update, evaluation, checkpoint: seconds of one; updates, evaluations, checkpoints: how many, at most where the
-    run may end by itself or keeps the best; memory as above."""
+    run may end by itself or keeps the best; memory as above; precision, products: as of a Model."""
 
     memory: Memory
     update: float
@@ -62,6 +63,8 @@ class Forecast:
     evaluations: int = 0
     checkpoint: float = 0.0
     checkpoints: int = 0
+    precision: str = "float32"
+    products: str = "fma"
 
     @property
     def seconds(self) -> float:
@@ -80,7 +83,8 @@ class Forecast:
             for number, seconds in [(getattr(self, f"{kind}s"), getattr(self, kind))]
             if number or kind == "update"
         ]
-        return f"forecast: {self.memory}; time about {_duration(self.seconds)} ({', '.join(parts)})"
+        exact = f"; {in_words(self.precision, self.products)}" if self.precision != "float32" else ""
+        return f"forecast: {self.memory}; time about {_duration(self.seconds)} ({', '.join(parts)}){exact}"
 
 
 def _duration(seconds: float) -> str:
@@ -191,7 +195,7 @@ def of_run(
         if total > first
         else 0.0
     )
-    found = Forecast(memory, update, total - first)
+    found = Forecast(memory, update, total - first, precision=model.precision, products=model.products)
     if sources.eval is not None and total > first:
         evaluations = timing.due(settings.eval_every, first, total)
         found = replace(

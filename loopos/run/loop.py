@@ -66,6 +66,7 @@ class Run:
     valid_tokens: int = 0  # of this call
     _seconds: float = 0.0  # spent in updates, and the tokens of those, since the last entry of the history
     _tokens: int = 0
+    _told: bool = False
 
     def loop(self) -> str | None:
         """All updates from ``step`` to ``total``. Returns what ended it before, "callback" or "patience", or None."""
@@ -200,7 +201,13 @@ class Run:
     def log_metrics(self, entry: dict[str, Any], birth: Birth | None) -> None:
         """A line of metrics.jsonl: the entry, with "birth" of a refused update, and what the watch has to say."""
         described = {} if birth is None else {"birth": str(birth)}
-        self.folder.log(as_logged(entry | described) | self.watch.notes())
+        self.folder.log(as_logged(entry | described) | self.watch.notes() | self._computed())
+
+    def _computed(self) -> dict[str, str]:
+        """For the first line of metrics.jsonl that this call writes: the precision of its products, and what they are
+        computed with here."""
+        told, self._told = self._told, True
+        return {} if told else {"precision": self.model.precision, "products": self.model.products}
 
     def keep_refused(self, error: NonFiniteError) -> None:
         """Log the update that ended the run, which is not done and so in no history; write what repeats it, and say in

@@ -31,6 +31,9 @@ class Record:
         self._findings, self._found = list(saved.get("findings") or ()), saved.get("findings_in_all", 0)
         self._step, self._parameters = saved.get("step", 0), model.config.num_parameters()
         self._before = saved["before"] if "before" in saved else _summary(model.record)
+        self._computed = {"dtype": model.dtype, "precision": model.precision, "products": model.products}
+        earlier = [*saved.get("products_before", ()), *([saved["products"]] if "products" in saved else ())]
+        self._earlier = [each for each in dict.fromkeys(earlier) if each != model.products]
 
     def updated(self, step: int, valid_tokens: int) -> None:
         self._step, self._tokens = step, self._tokens + valid_tokens
@@ -55,7 +58,9 @@ class Record:
         return ladder(self._source.ids[:SAMPLE_TOKENS], self._config.vocab_size) if self._sampled else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Safe for JSON. "before": the record of what trained the model before this run, or None."""
+        """Safe for JSON. "precision": as asked for, "products": what they were computed with, and before the latest
+        resume, where that was something else, "products_before". "before": the record of what trained the model before
+        this run, or None."""
         from loopos.monitor.verdict import of_history
 
         if self._history:
@@ -64,6 +69,8 @@ class Record:
         return {
             "loopos": __version__,
             "parameters": self._parameters,
+            **self._computed,
+            "products_before": self._earlier,
             "step": self._step,
             "valid_tokens": self._tokens,
             **{name: self._about[name] for name in ("settings", "data", "tokenizer")},

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from loopos import _core, checks
+from loopos import checks
 from loopos.adapters.alone import alone
 from loopos.adapters.base import Base
 from loopos.adapters.kept import ADAPTER, BASE, described, kept
@@ -25,6 +25,7 @@ from loopos.errors import CheckpointError
 from loopos.vision.data.vocabulary import Vocabulary
 
 from .checkpoint import RUN, Checkpoint, CheckpointStore, load_checkpoint
+from .computed import Computed
 from .metrics import BITS, DOCTOR, METRICS, set_aside
 from .policy import Policy, SavedPolicy
 from .settings import TrainSettings
@@ -179,7 +180,7 @@ def save(
         arrays |= {_OPTIMIZER + name: value for name, value in state.items() if isinstance(value, np.ndarray)}
         arrays |= {_SNAPSHOT + name: array for name, array in snapshot.items()}
         numbers = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
-        about = {"dtype": model.dtype, "isa": instruction_set(), "numbers": numbers, "policy": counts}
+        about = {"dtype": model.dtype, **Computed.of(model)._asdict(), "numbers": numbers, "policy": counts}
         about |= {"frozen": frozen} if (frozen := _frozen(model)) else {}
         about |= {} if base is None else {BASE: base._asdict()}
         about |= counted
@@ -203,12 +204,8 @@ def restore(checkpoint: Checkpoint, model: Any, optimizer: Any, base: Base | Non
             f"train: of the model {_named(ours)} frozen, in the checkpoint {checkpoint.path} {_named(theirs)}; pass a "
             "Model and freeze the same parameters, or start a new run in another output_dir"
         )
-    if checkpoint.state["isa"] != instruction_set():
-        warnings.warn(
-            f"train: the checkpoint was written on instruction set {checkpoint.state['isa']}, this process uses "
-            f"{instruction_set()}: the run goes on, but bits agree only up to rounding (LOOPOS_ISA chooses)",
-            stacklevel=3,
-        )
+    for difference in Computed.of(model).from_those(checkpoint):
+        warnings.warn(difference, stacklevel=3)
     moments = {n: a for n, a in checkpoint.optimizer.items() if not n.startswith("snapshot.")}
     snapshot = {n[len("snapshot.") :]: a for n, a in checkpoint.optimizer.items() if n.startswith("snapshot.")}
     optimizer.load_state_dict(moments | checkpoint.state["numbers"])
@@ -227,7 +224,3 @@ def _frozen(model: Any) -> list[str]:
 
 def _named(names: list[str]) -> str:
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}" if names else "nothing is"
-
-
-def instruction_set() -> str:
-    return str(_core.isa())

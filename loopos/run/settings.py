@@ -6,7 +6,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from loopos import checks
+from loopos import checks, precision
 from loopos.optim.rules import RULES
 
 from .distill import Distill
@@ -64,6 +64,7 @@ class TrainSettings:
     teacher: str | None = None  # "self", or "model" for another one
     distill: Distill | None = None
     regularization_lambda: float = 0.0
+    precision: str | None = "float32"  # of a run that has begun its own; None: the model's
 
     def __post_init__(self) -> None:
         try:
@@ -89,6 +90,8 @@ class TrainSettings:
             if getattr(self, name) is not None:
                 high = MAX_THREADS if name == "threads" else checks.MAX_COUNT
                 self._set(name, checks.count("train", name, getattr(self, name), high=high))
+        if self.precision is not None:
+            self._set("precision", precision.checked("train", self.precision))
         self._set("optimizer", checks.choice("train", "optimizer", self.optimizer, OPTIMIZERS))
         self._set("on_nonfinite", checks.choice("train", "on_nonfinite", self.on_nonfinite, POLICIES))
         self._set("seed", checks.integer("train", "seed", self.seed, low=0, high=MAX_SEED))

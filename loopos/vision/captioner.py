@@ -30,10 +30,10 @@ class Captioner(Network):
     _config_type = CaptionerConfig
     _vocabulary: Vocabulary | None = None
 
-    def _make_core(self, seed: int | None) -> Any:
+    def _make_core(self, dtype: str, seed: int | None) -> Any:
         decoder = for_core(self._config.decoder) | {"weights": None}
         pictures = vision_for_core(self._config.encoder, self._config.decoder.d_model)
-        return _CLASSES[self.dtype](decoder | {"pictures": pictures}, seed)
+        return _CLASSES[dtype](decoder | {"pictures": pictures}, seed)
 
     @property
     def _vision(self) -> VisionConfig:
@@ -114,17 +114,17 @@ class Captioner(Network):
             save_vocabulary(path, self._vocabulary)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], tokenizer: Any = None) -> Captioner:
+    def load(cls, folder: str | os.PathLike[str], tokenizer: Any = None, *, precision: str | None = None) -> Captioner:
         """The captioner that :meth:`save` wrote, or that of a run of loopos.train (its newest sound checkpoint), or of
         one checkpoint, with its vocabulary. tokenizer: that of a vocabulary that was made of a tokenizer.json.
-        CheckpointError for a file that is malformed."""
-        if (found := cls._of_run(folder)) is not None:
+        precision: as of Captioner. CheckpointError for a file that is malformed."""
+        if (found := cls._of_run(folder, precision)) is not None:
             model, checkpoint = found
             model.vocabulary = vocabulary_from_dict(
                 checkpoint.state.get("tokenizer"), tokenizer, where=str(checkpoint.path)
             )
             return model
-        model = super().load(folder)
+        model = super().load(folder, precision=precision)
         path = Path(folder) / FILE
         if path.is_file():
             model.vocabulary = load_vocabulary(path, tokenizer)

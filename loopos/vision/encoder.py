@@ -27,8 +27,8 @@ class ImageEncoder(Network):
 
     _config_type = VisionConfig
 
-    def _make_core(self, seed: int | None) -> Any:
-        return _CLASSES[self.dtype](vision_for_core(self._config), seed)
+    def _make_core(self, dtype: str, seed: int | None) -> Any:
+        return _CLASSES[dtype](vision_for_core(self._config), seed)
 
     @property
     def _vision(self) -> VisionConfig:
@@ -58,12 +58,12 @@ class ImageEncoder(Network):
         return self._loss_and_grads((self.pixels(images), labels), {})
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> ImageEncoder:
+    def from_pretrained(cls, folder: str | os.PathLike[str], *, precision: str | None = None) -> ImageEncoder:
         """The model of a folder of transformers: ViTModel, or ViTForImageClassification with its classes. A float64
-        file gives a float64 model. ValueError for a setting that is not supported, CheckpointError for a malformed
-        file."""
+        file gives a float64 model. precision: as of ImageEncoder. ValueError for a setting that is not supported,
+        CheckpointError for a malformed file."""
         config, arrays, path = vit.read(folder)
-        return cls._of(config, arrays, path)
+        return cls._of(config, arrays, path, precision)
 
     @serialised
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

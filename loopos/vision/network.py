@@ -15,6 +15,7 @@ import numpy as np
 from loopos import _core, checks
 from loopos.births.birth import find_birth
 from loopos.calls import serialised
+from loopos.computing import Computing
 from loopos.errors import CheckpointError, NonFiniteError
 from loopos.files import durable
 from loopos.files.checkpoint_folder import Checkpoint
@@ -22,7 +23,7 @@ from loopos.files.run_folder import holds_checkpoint, load_checkpoint
 from loopos.files.tensorfile import parse_safetensors, stream_safetensors
 from loopos.hf.folder import replace_together
 from loopos.model import for_core
-from loopos.precision import Precision
+from loopos.precision import Arithmetic
 from loopos.trainable import Trainable
 from loopos.weights import Weighted, keep_lock
 
@@ -33,7 +34,7 @@ SETTINGS, WEIGHTS = "config.json", "model.safetensors"
 MAX_SETTINGS_BYTES = 1 << 20
 
 
-class Network(Trainable, Weighted):
+class Network(Trainable, Weighted, Computing):
     """One of the two. A kind has ``_config_type``, ``_vision`` and ``_make_core``."""
 
     _config_type: Any
@@ -41,16 +42,16 @@ class Network(Trainable, Weighted):
     adapter_config = None
     source = None  # it comes with no other files
 
-    def __init__(self, config: Any, *, seed: int = 0, dtype: str = "float32"):
+    def __init__(self, config: Any, *, seed: int = 0, dtype: str = "float32", precision: str | None = None):
         where = type(self).__name__
         if not isinstance(config, self._config_type):
             raise TypeError(f"{where}: config must be a {self._config_type.__name__}, got {checks.shown(config)}")
-        precision = Precision.of(where, dtype)
-        self._build(config, precision, checks.integer(where, "seed", seed, low=0, high=2**64 - 1))
+        arithmetic = Arithmetic.of(where, dtype, None, precision)
+        self._build(config, arithmetic, checks.integer(where, "seed", seed, low=0, high=2**64 - 1))
 
-    def _build(self, config: Any, precision: Precision, seed: int | None) -> None:
-        self.precision, self._config = precision, config
-        number = np.dtype(precision.dtype).itemsize
+    def _build(self, config: Any, arithmetic: Arithmetic, seed: int | None) -> None:
+        self._config = config
+        number = np.dtype(arithmetic.dtype).itemsize
         size, available = 2 * number * config.num_parameters(), _core.available_bytes()
         if size > available:
             raise MemoryError(
@@ -59,10 +60,11 @@ class Network(Trainable, Weighted):
             )
         keep_lock(self)
         self._training = False
-        self._core = self._make_core(seed)
+        self._core = self._make_core(arithmetic.dtype, seed)
+        self._compute_in(arithmetic)
 
     @abstractmethod
-    def _make_core(self, seed: int | None) -> Any:
+    def _make_core(self, dtype: str, seed: int | None) -> Any:
         """The core's model of the configuration. seed None: its weights are still to be written."""
 
     @property
@@ -75,10 +77,6 @@ class Network(Trainable, Weighted):
         return self._config
 
     @property
-    def dtype(self) -> str:
-        return self.precision.dtype
-
-    @property
     def record(self) -> dict[str, Any] | None:
         """What loopos.train did to the weights, in plain numbers; None where it did nothing."""
         return self._record.to_dict() if hasattr(self._record, "to_dict") else self._record
@@ -87,7 +85,7 @@ class Network(Trainable, Weighted):
         """Of the folder of a run: nothing."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._config}, dtype={self.dtype!r})"
+        return f"{type(self).__name__}({self._config}, dtype={self.dtype!r}{self._in_words()})"
 
     def adapter_parameters(self) -> dict[str, np.ndarray]:
         """None: it has no adapter."""
@@ -127,10 +125,11 @@ class Network(Trainable, Weighted):
         replace_together(folder, contents)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Any:
+    def load(cls, folder: str | os.PathLike[str], *, precision: str | None = None) -> Any:
         """The model that :meth:`save` wrote, of its dtype; or that of a run of loopos.train (its newest sound
-        checkpoint), or of one checkpoint. CheckpointError for a file that is malformed."""
-        if (found := cls._of_run(folder)) is not None:
+        checkpoint), or of one checkpoint. precision: as of the constructor. CheckpointError for a file that is
+        malformed."""
+        if (found := cls._of_run(folder, precision)) is not None:
             return found[0]
         path = Path(folder) / SETTINGS
         settings = durable.load_json(path, MAX_SETTINGS_BYTES)
@@ -143,10 +142,10 @@ class Network(Trainable, Weighted):
         weights = Path(folder) / WEIGHTS
         tensors, _ = parse_safetensors(durable.read_bytes(weights), weights)
         arrays = {name: np.asarray(tensor.array) for name, tensor in tensors.items()}
-        return cls._of(config, arrays, weights)
+        return cls._of(config, arrays, weights, precision)
 
     @classmethod
-    def _of_run(cls, folder: str | os.PathLike[str]) -> tuple[Any, Checkpoint] | None:
+    def _of_run(cls, folder: str | os.PathLike[str], precision: str | None) -> tuple[Any, Checkpoint] | None:
         """The model of a run and its checkpoint; None for a folder that is no run."""
         if (Path(folder) / SETTINGS).is_file() or not holds_checkpoint(folder):
             return None
@@ -155,17 +154,17 @@ class Network(Trainable, Weighted):
             config = cls._config_type.from_dict(checkpoint.state["config"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(checkpoint.path, f"it is not of a run of {cls.__name__}: {error}") from None
-        model = cls._of(config, checkpoint.weights, checkpoint.path)
+        model = cls._of(config, checkpoint.weights, checkpoint.path, precision)
         model._record = checkpoint.state.get("record")
         return model, checkpoint
 
     @classmethod
-    def _of(cls, config: Any, arrays: Mapping[str, np.ndarray], path: Path) -> Any:
+    def _of(cls, config: Any, arrays: Mapping[str, np.ndarray], path: Path, precision: str | None) -> Any:
         dtypes = sorted({str(array.dtype) for array in arrays.values()})
         if len(dtypes) != 1:
             raise CheckpointError(path, f"expected tensors of one dtype, got {dtypes}")
         model = cls.__new__(cls)
-        model._build(config, Precision.of(cls.__name__, dtypes[0]), None)
+        model._build(config, Arithmetic.of(cls.__name__, dtypes[0], None, precision), None)
         try:
             model.load_state_dict(arrays)
         except ValueError as error:
@@ -178,13 +177,13 @@ class Network(Trainable, Weighted):
     def __getstate__(self) -> dict[str, Any]:
         return {
             "config": self._config,
-            "precision": self.precision,
+            "arithmetic": self.arithmetic,
             "weights": self.state_dict(),
             "frozen": list(self.parameters(trainable=False)),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._build(state["config"], state["precision"], None)
+        self._build(state["config"], state["arithmetic"], None)
         self.load_state_dict(state["weights"])
         self._freeze_alone(state["frozen"])
 

@@ -19,7 +19,7 @@ def test_data_are_opened_for_the_model_and_the_objective_is_the_next_token():
     assert kind.length(config) == 4
     model = kind.model(config)
     with ExitStack() as undo:
-        kind.prepare(model, config, None, sources.train, settings, undo)
+        kind.prepare(model, config, None, settings, undo)
     assert kind.objective(model, None, settings, sources.train).plain
     kind.reads_with(model, "not one of ours")
     assert model.tokenizer is None

@@ -15,11 +15,11 @@ from pathlib import Path
 from house_cpp import SUFFIXES, circles
 
 LADDER = [  # folders and modules of loopos/, from the bottom; those of one line do not import each other
-    "build_info calls checks choices environment errors losses ops threads",
+    "calls checks choices environment errors losses ops threads",
     "rope trainable weights",
     "config",
     "precision",
-    "storage",
+    "build_info computing storage",
     "files",
     "text",
     "births data monitor",

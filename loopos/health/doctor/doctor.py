@@ -19,6 +19,7 @@ from loopos.data.sources import open_sources
 from loopos.errors import NonFiniteError
 from loopos.model import Model
 from loopos.run.adapting import adapter_of, give_classes, put_on
+from loopos.run.computed import compute_in
 from loopos.run.objectives import ANOTHER, check_teacher
 from loopos.run.settings import TrainSettings
 from loopos.threads import threads as using_threads
@@ -117,7 +118,8 @@ def doctor(
         raise TypeError(f"doctor: trainer must be called as loopos.train is, got {checks.shown(trainer)}")
     kept, original, teacher = _settings(settings), model, settings.get("teacher")
     check_teacher(teacher, kept, Model)
-    model = Model(model, seed=kept.seed) if isinstance(model, ModelConfig) else model
+    if isinstance(model, ModelConfig):
+        model = Model(model, seed=kept.seed, precision=kept.precision)
     for method in ("parameters", "loss", "loss_and_grads"):
         if not callable(getattr(model, method, None)) or isinstance(model, type):
             raise TypeError(
@@ -125,6 +127,7 @@ def doctor(
             )
     with using_threads(kept.threads), randomness_kept(), ExitStack() as undo:
         if isinstance(model, Model):
+            compute_in(model, kept.precision, undo)
             put_on(model, adapter_of(model, settings.get("adapter")), kept.seed, undo)
         elif kept.task != "lm" or teacher is not None or settings.get("adapter") is not None:
             raise TypeError("doctor: a teacher, an adapter and other tasks than 'lm' are for a loopos.Model")

@@ -42,9 +42,9 @@ class Rerun:
             config, self.settings = ModelConfig.from_dict(state["config"]), TrainSettings(**dict(state["settings"]))
             tokenizer, dtype, fingerprint = state["tokenizer"], state["dtype"], state["data"]
             if kept(checkpoint) is None:
-                self.model = Model(config, seed=self.settings.seed, dtype=dtype)
+                self.model = Model(config, seed=self.settings.seed, dtype=dtype, precision=self.settings.precision)
             else:
-                self.model = Model.from_pretrained(checkpoint.path)
+                self.model = Model.from_pretrained(checkpoint.path, precision=self.settings.precision)
                 if from_seed:
                     spec = self.model.adapter
                     self.model.remove_adapter()

@@ -17,7 +17,9 @@ from loopos.data.batches import IGNORE
 from loopos.errors import CheckpointError
 from loopos.files import durable
 from loopos.files.checkpoint_folder import STATE
+from loopos.precision import same_bits
 from loopos.run.bundle import Bundle, Outcome
+from loopos.run.computed import Computed
 
 from .mismatch import Mismatch, first_mismatch, first_other_bit
 from .replay import Repeater
@@ -41,6 +43,8 @@ def differing_settings(a: Path, b: Path) -> tuple[str, ...]:
     for name, what in (("dtype", "dtype"), ("isa", "the instruction set")):
         x, y = (state.get(name) for state in states)
         sentences += [f"{what} is {x} in A, {y} in B"] if x != y else []
+    x, y = (Computed.recorded(state).products for state in states)
+    sentences += [] if same_bits(x, y) else [f"what products were computed with is {x} in A, {y} in B"]
     return tuple(sentences)
 
 

@@ -167,6 +167,10 @@ def _summary(run: Run) -> str:
     rows["updates"] = _counts(run.records)
     lines = count_lines(run.folder / BITS)
     rows["bits of every step"] = f"none: there is no {BITS}" if lines is None else f"{BITS}, {lines} lines"
+    told = [r for r in run.records if isinstance(r.get("products"), str)]
+    if told:
+        computed = (f"{r.get('precision')}, computed with {r['products']} from step {r['step']}" for r in told)
+        rows["precision of products"] = "; ".join(computed)
     saved = sorted(checkpoints(run.folder))
     rows["checkpoints"] = ", ".join(map(str, saved[-8:])) if saved else "none in this folder"
     lines = "".join(
