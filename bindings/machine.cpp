@@ -2,6 +2,7 @@
 
 #include "core/memory.h"
 #include "kernels/isa/machine.h"
+#include "ops/linear.h"
 
 namespace loopos::bind {
 namespace {
@@ -15,11 +16,24 @@ double duration(const char* function, const py::object& value) {
   return seconds;
 }
 
+/// Of linear, alone: linear_backward of the operations gives dx with it.
+py::object weight_gradient(const py::object& dy_in, const py::object& x_in) {
+  const char* f = "weight_gradient";
+  const auto dy = input<float>(f, "dy", dy_in, 2), x = input<float>(f, "x", x_in, 2);
+  require(dy.shape[0] == x.shape[0], f, ": dy (N, O) and x (N, I) must have as many rows, got ", text(dy.shape),
+          " and ", text(x.shape));
+  auto dweight = output<float>(Shape{dy.last(), x.last()});
+  float* out = dweight.mutable_data();
+  const Computing computing;
+  linear_weight_gradient(dy.data, x.data, x.shape[0], x.last(), dy.last(), false, out);
+  return std::move(dweight);
+}
+
 }  // namespace
 
 void bind_machine(py::module_& m) {
   using py::arg;
-  py::module_ machine = m.def_submodule("machine", "The limits of this machine, measured.");
+  py::module_ machine = m.def_submodule("machine", "What the benchmarks need: the limits of this machine, measured, and a part of an operation.");
   machine.def(
       "multiply_add_rate",
       [](const py::object& seconds) {
@@ -43,6 +57,8 @@ void bind_machine(py::module_& m) {
       arg("numbers"), arg("seconds"),
       "Bytes per second of y = a + b over arrays of so many float32 numbers, on all threads in use: 12 bytes counted "
       "for each number. MemoryError when three such arrays cannot be had.");
+  machine.def("weight_gradient", &weight_gradient, arg("dy"), arg("x"),
+              "dweight = dy^T x of a linear layer, without its dx. dy: (N, O); x: (N, I), float32. Returns (O, I).");
 }
 
 }  // namespace loopos::bind

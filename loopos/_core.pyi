@@ -938,7 +938,7 @@ class losses:
 
 class machine:
     """
-    The limits of this machine, measured.
+    What the benchmarks need: the limits of this machine, measured, and a part of an operation.
     """
 
     @staticmethod
@@ -951,6 +951,12 @@ class machine:
     def multiply_add_rate(seconds: typing.Any) -> float:
         """
         Float32 additions and multiplications per second of multiply-adds in registers, on all threads in use, measured over about so many seconds (above 0, at most 60).
+        """
+
+    @staticmethod
+    def weight_gradient(dy: typing.Any, x: typing.Any) -> typing.Any:
+        """
+        dweight = dy^T x of a linear layer, without its dx. dy: (N, O); x: (N, I), float32. Returns (O, I).
         """
 
 class ops:

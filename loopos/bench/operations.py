@@ -71,6 +71,26 @@ def of(setting: Setting) -> list[Operation]:
     return found + update(12 * C * C)
 
 
+def products(setting: Setting) -> list[Operation]:
+    """The matrix products of a training step one by one: of each linear layer y = x Wᵀ, dx = dy W and dw = dyᵀ x,
+    without bias; and attention, forward and backward."""
+    config, N = setting.config, setting.tokens
+    C, F, V = config.d_model, config.d_ff, config.vocab_size
+    keys = config.n_kv_head * config.head_width
+    sizes = {"qkv": (C, C + 2 * keys), "up": (C, F), "down": (F, C), "head": (C, V)}
+    found = []
+    for name, (inputs, outputs) in sizes.items():
+        x, weight, dy = ["x", [N, inputs]], ["weight", [outputs, inputs]], ["dy", [N, outputs]]
+        flops, numbers = 2 * N * inputs * outputs, N * inputs + inputs * outputs + N * outputs
+        for made, arrays, shape in (
+            ("y", [x, weight], (N, inputs, outputs)),
+            ("dx", [dy, weight], (N, outputs, inputs)),
+            ("dw", [dy, x], (outputs, N, inputs)),
+        ):
+            found.append(Operation(f"{made} ({name})", False, " × ".join(map(str, shape)), arrays, flops, numbers))
+    return found + attention(setting)
+
+
 def linear(name: str, N: int, inputs: int, outputs: int, bias: bool) -> list[Operation]:
     arrays = [["x", [N, inputs]], ["weight", [outputs, inputs]], *([["bias", [outputs]]] if bias else [])]
     sizes = N * inputs + inputs * outputs + (outputs if bias else 0)

@@ -1,4 +1,5 @@
-"""Single operations of two engines at the shapes of the models, by turns, beside the limits of the machine."""
+"""Single operations at the shapes of the models, by turns, beside the limits of the machine: all of them in float32,
+and the matrix products in every precision."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from .operations import Operation
 from .process import PeerError, Process
 from .request import Request
 
-ENGINES = ("loopos", "torch")
+ENGINES = ("loopos", "torch", "torch-medium", "torch-bfloat16")
+FLOAT32 = ("loopos", "torch")  # those that all operations are measured of
 DEFAULT = ("nano", "baby", "wide", "gpt2", "llama")
 TURN = 0.05  # seconds of one turn, when the number of calls is not given
 MAX_CALLS = 10_000
@@ -20,9 +22,11 @@ MAX_CALLS = 10_000
 
 def measure(asked: Request) -> dict[str, Any]:
     """The time of a call of each operation at the shapes of the settings. A step is a call; a turn has as many
-    as take a twentieth of a second unless asked otherwise."""
+    as take a twentieth of a second unless asked otherwise. The matrix products are measured one by one, too, of every
+    engine; asked.products: nothing else is."""
     absent: list[dict[str, Any]] = []
     measured: list[dict[str, Any]] = []
+    products: list[dict[str, Any]] = []
     threads = asked.threads
     limits = Limits(threads)
     with ExitStack() as stack:
@@ -34,15 +38,20 @@ def measure(asked: Request) -> dict[str, Any]:
                 absent.append({"peer": name, "threads": threads, "reason": str(reason)})
         for setting in asked.settings:
             limits.measure()
-            for each in operations.of(setting):
+            for each in [] if asked.products else operations.of(setting):
                 asked.report(f"{setting.name}: {each.name} {each.direction}")
-                measured.append(_operation(each, setting.name, running, asked.rounds, asked.steps, absent))
+                plain = [process for process in running if process.name in FLOAT32]
+                measured.append(_operation(each, setting.name, plain, asked.rounds, asked.steps, absent))
+            for each in operations.products(setting):
+                asked.report(f"{setting.name}: product {each.name} {each.direction}")
+                products.append(_operation(each, setting.name, running, asked.rounds, asked.steps, absent))
         limits.measure()
         engines = {process.name: process.engine for process in running}
     result = limits.result()
-    for each in measured:
+    for each in (*measured, *products):
         _add_speeds(each, result)
-    return {"limits": [result], "engines": engines, "operations": measured, "absent": absent}
+    found = {"operations": measured, "products": products}
+    return {"limits": [result], "engines": engines, "absent": absent} | found
 
 
 def _operation(

@@ -7,9 +7,17 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from . import precisions
+from .steps import median as steps_median
+
 COLOURS = {
     "loopos": "#c8553d",
+    "loopos-bf16x3": "#dd8d78",
+    "loopos-bf16": "#edbfb2",
     "torch": "#4f6d7a",
+    "torch-medium": "#6f8794",
+    "torch-autocast": "#a9bdc7",
+    "torch-bfloat16": "#a9bdc7",
     "torch-compiled": "#8ba6b3",
     "jax": "#b8b08d",
     "transformers": "#4f6d7a",
@@ -65,21 +73,29 @@ def _by_engine(items: Sequence[dict[str, Any]], field: str, scale: float = 1) ->
 
 
 def steps(result: dict[str, Any], figure: Any) -> None:
-    """Share of the multiply-add peak for each setting and engine; the ratio to PyTorch under each name."""
-    figure.set_size_inches(max(6.5, 1.5 + 1.3 * len(result["settings"])), 4.2)
+    """Share of the multiply-add peak for each setting and engine; under each name the ratio to PyTorch of each
+    precision that was measured."""
+    figure.set_size_inches(max(7.5, 1.5 + 1.7 * len(result["settings"])), 4.6)
     axes = figure.subplots()
     names = []
     for each in result["settings"]:
-        ratio = "" if each["ratio"] is None else f"\n× {each['ratio']:.2f}"
-        names.append(each["setting"]["name"] + ratio)
+        ratios = [precisions.beside(each["peers"], name, steps_median) for name in precisions.PRECISIONS]
+        told = " / ".join(f"{ratio:.2f}" for ratio in ratios if ratio is not None)
+        names.append(each["setting"]["name"] + (f"\n× {told}" if told else ""))
     _bars(axes, names, _by_engine(result["settings"], "fraction_of_peak", 100))
     axes.set_ylabel("% of the multiply-add peak")
-    axes.set_title("A training step (×: step time of PyTorch over that of LoopOS)", fontsize=11)
+    axes.set_title(
+        "A training step (×: PyTorch's step time over that of LoopOS, in float32 / bf16x3 / bf16, where measured)",
+        fontsize=10,
+    )
 
 
 def ops(result: dict[str, Any], figure: Any) -> None:
-    """Share of the relevant limit, a panel for each setting and direction."""
+    """Share of the relevant limit, a panel for each setting and direction, and one for the matrix products of each
+    setting, whose limit is that of multiply-adds: tiles exceed it."""
     panels: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for each in result.get("products", []):
+        panels.setdefault((each["setting"], "matrix products"), []).append(each)
     for each in result["operations"]:
         panels.setdefault((each["setting"], each["direction"]), []).append(each)
     figure.set_size_inches(11, 3.4 * max(1, len(panels)))

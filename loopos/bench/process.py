@@ -21,12 +21,14 @@ SETTLE = 0.05  # seconds between two turns: a pool of threads may spin for some 
 
 class Peer(NamedTuple):
     """An engine: its program, the package that has to be installed for it, the type that it keeps the weights of a
-    model in when it loads one, and the fields of the loopos.LoRA that it trains; None: the model itself."""
+    model in when it loads one, the fields of the loopos.LoRA that it trains (None: the model itself), and the precision
+    of its products, as :meth:`loopos.bench.peers.serve.Engine.use_precision` takes it."""
 
     program: str
     package: str
     storage: str = "float32"
     adapter: dict[str, Any] | None = None
+    precision: str = "float32"
 
 
 LORA = {"rank": 8, "alpha": 16}
@@ -34,7 +36,12 @@ LORA = {"rank": 8, "alpha": 16}
 
 PEERS = {
     "loopos": Peer("ours", "loopos"),
+    "loopos-bf16x3": Peer("ours", "loopos", precision="bf16x3"),
+    "loopos-bf16": Peer("ours", "loopos", precision="bf16"),
     "torch": Peer("torch_eager", "torch"),
+    "torch-medium": Peer("torch_eager", "torch", precision="medium"),
+    "torch-autocast": Peer("torch_eager", "torch", precision="autocast"),
+    "torch-bfloat16": Peer("torch_eager", "torch", precision="bfloat16"),
     "torch-compiled": Peer("torch_compiled", "torch"),
     "jax": Peer("jax_jit", "jax"),
     "transformers": Peer("transformers_generate", "transformers"),
@@ -102,7 +109,7 @@ class Process:
             },
         )
         try:
-            started = self.ask("start", threads=threads)
+            started = self.ask("start", threads=threads, precision=peer.precision)
         except BaseException:
             self.close()
             raise

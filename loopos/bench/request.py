@@ -11,7 +11,7 @@ from .settings import Setting
 class Request(NamedTuple):
     """settings: models to measure; peers: names of engines; threads: of every engine; rounds: turns of each; steps: of
     one turn, None: as many as the suite takes; report: called with what is being done; model: a Hugging Face folder,
-    of the suites that measure one model."""
+    of the suites that measure one model; products: of the suite ops, nothing but the matrix products."""
 
     settings: Sequence[Setting]
     peers: Sequence[str]
@@ -20,3 +20,4 @@ class Request(NamedTuple):
     steps: int | None
     report: Callable[[str], None]
     model: str | None = None
+    products: bool = False

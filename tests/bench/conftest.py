@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loopos.bench import generation, machine, ops, process, scaling, steps
+from loopos.bench import generation, machine, ops, precisions, process, scaling, steps
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +20,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(scaling, "LENGTH_TOKENS", 16)
     monkeypatch.setattr(scaling, "WIDTHS", (8, 16))
     monkeypatch.setattr(generation, "CONTEXT", 24)
+    monkeypatch.setattr(precisions, "computed", lambda precision: "fma")  # the same engines on every machine
+    monkeypatch.setattr(precisions, "why_not", lambda: "this processor has no AMX tiles")
 
 
 @pytest.fixture

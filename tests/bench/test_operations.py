@@ -29,6 +29,49 @@ def test_counts_by_hand():
     assert counts["AdamW step", False] == (0, 7 * 12 * 256)
 
 
+def test_products_by_hand():
+    found = {(each.name, each.backward): each for each in operations.products(TINY["tiny"])}
+    names = [f"{made} ({layer})" for layer in ("qkv", "up", "down", "head") for made in ("y", "dx", "dw")]
+    assert list(found) == [
+        *((name, False) for name in names),
+        ("attention (causal)", False),
+        ("attention (causal)", True),
+    ]
+    shapes = [found[f"{made} (up)", False].shape for made in ("y", "dx", "dw")]
+    assert shapes == ["16 × 16 × 64", "16 × 64 × 16", "64 × 16 × 16"]  # m, k, n of 16 tokens, C 16, d_ff 64
+    assert {found[f"{made} (head)", False].flops for made in ("y", "dx", "dw")} == {2 * 16 * 16 * 17}
+
+
+@pytest.mark.parametrize("setting", TINY.values(), ids=lambda setting: setting.name)
+def test_the_products_one_by_one_are_those_of_the_layers(setting):
+    whole, single = {}, {}
+    for each in operations.of(setting):
+        if each.name.startswith("linear"):
+            whole[each.name[7:]] = whole.get(each.name[7:], 0) + each.flops
+    for each in operations.products(setting):
+        if not each.name.startswith("attention"):
+            layer = each.name.partition(" ")[2]
+            single[layer] = single.get(layer, 0) + each.flops
+    assert single == whole
+
+
+def test_what_the_products_are():
+    """Of our engine, against numpy in float64."""
+    from loopos.bench.peers import ours_operations
+
+    formulas = {
+        "y": lambda a: a["x"] @ a["weight"].T,
+        "dx": lambda a: a["dy"] @ a["weight"],
+        "dw": lambda a: a["dy"].T @ a["x"],
+    }
+    for each in operations.products(TINY["tiny"])[:12]:
+        arrays = make_arrays(each.arrays)
+        found = ours_operations.operation(each.name, False, arrays, each.options)()
+        exact = formulas[each.name.split(" ")[0]]({name: array.astype(float) for name, array in arrays.items()})
+        assert found.shape == exact.shape
+        assert np.abs(found - exact).max() <= 2e-6 * np.abs(exact).max(), each
+
+
 def test_a_llama_has_its_own_operations():
     counts = _counts(TINY["tiny-llama"])
     assert {name for name, _ in counts} >= {"rms_norm", "swiglu", "rope"}
@@ -72,7 +115,7 @@ def test_both_engines_compute_the_same(setting):
     pytest.importorskip("torch")
     from loopos.bench.peers import ours_operations, torch_operations
 
-    for each in operations.of(setting):
+    for each in operations.of(setting) + operations.products(setting):
         ours, theirs = make_arrays(each.arrays), make_arrays(each.arrays)
         first = ours_operations.operation(each.name, each.backward, ours, each.options)()
         second = torch_operations.operation(each.name, each.backward, theirs, dict(each.options))()

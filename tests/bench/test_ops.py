@@ -24,3 +24,17 @@ def test_a_run(without):
         least = {"arithmetic": each["flops"] / peak, "memory": each["bytes"] / memory}
         assert least[each["limit"]] == max(least.values())
         assert peer["fraction_of_limit"] == pytest.approx(max(least.values()) / peer["seconds"]["median"])
+    expected = [(name, each.name, each.direction) for name, s in TINY.items() for each in operations.products(s)]
+    assert [(each["setting"], each["operation"], each["direction"]) for each in result["products"]] == expected
+    assert all(each["flops"] > 0 for each in result["products"])
+
+
+def test_products_alone():
+    result = suites.run("ops", setting="tiny", peers="loopos", rounds=1, steps=1, products=True)
+    assert result["operations"] == []
+    assert result["absent"] == []
+    assert list(result["engines"]) == ["loopos"]
+    for each in result["products"]:
+        assert [peer["peer"] for peer in each["peers"]] == list(result["engines"])
+        for peer in each["peers"]:
+            assert peer["flops_per_second"] == pytest.approx(each["flops"] / peer["seconds"]["median"])

@@ -87,6 +87,48 @@ def test_torch_follows_the_same_losses(setting, ours):
 
 
 @pytest.mark.reference
+@pytest.mark.parametrize("precision", ["medium", "autocast"])
+def test_torch_in_less_than_float32_follows_within_it(precision):
+    """bfloat16 factors: 2^-8 of each, so that losses near 3 move by less than a hundredth over five steps. Whether they
+    move at all is the machine's for medium (without bfloat16 units it is float32), never for autocast."""
+    torch = pytest.importorskip("torch")
+    from loopos.bench.peers.torch_eager import Torch
+
+    setting, losses = TINY["tiny"], {}
+    before = torch.get_float32_matmul_precision()
+    try:
+        for each in ("float32", precision):
+            engine = Torch()
+            if each != "float32":
+                engine.use_precision(each)
+                assert engine.name == f"{Torch.name}, {precision}"
+            engine.prepare(setting, setting.data())
+            losses[each] = _losses(engine)
+            assert engine.model.head.weight.dtype == torch.float32
+        assert torch.get_float32_matmul_precision() == ("medium" if precision == "medium" else before)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    moved = np.abs(losses["float32"] - losses[precision]).max()
+    assert moved < 0.01
+    assert moved > 0 or precision == "medium"
+    with pytest.raises(ValueError, match="no precision 'high'"):
+        Torch().use_precision("high")
+
+
+def test_our_engine_gives_the_model_its_precision(thread_count):
+    thread_count(1)
+    for precision in ("bf16x3", "bf16"):
+        engine = LoopOS()
+        engine.use_precision(precision)
+        engine.prepare(TINY["tiny"], TINY["tiny"].data())
+        assert engine.model._core.precision == precision
+        assert engine.name == f"{LoopOS.name} {precision}"
+    engine = LoopOS()
+    engine.prepare(TINY["tiny"], TINY["tiny"].data())
+    assert engine.model._core.precision == "float32"
+
+
+@pytest.mark.reference
 def test_jax_follows_the_same_losses(setting, ours):
     """In a process of its own, as everywhere: JAX keeps the cores that it was first given."""
     pytest.importorskip("jax")

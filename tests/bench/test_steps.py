@@ -39,6 +39,8 @@ def test_absent_engines_are_named_with_the_reason(without):
     assert [peer["peer"] for peer in each["peers"]] == ["loopos"]
     assert {(lost["peer"], lost["reason"]) for lost in each["absent"]} == {
         ("torch", "torch is not installed"),
+        ("torch-medium", "torch is not installed"),
+        ("torch-autocast", "torch is not installed"),
         ("torch-compiled", "torch is not installed"),
         ("jax", "jax is not installed"),
     }
@@ -80,6 +82,16 @@ def test_engines_take_turns_and_one_that_fails_is_left_out(monkeypatch):
     assert [lost["peer"] for lost in result["absent"]] == ["other model", "b"]
     assert "parameters instead of" in result["absent"][0]["reason"]
     assert result["peers"][0]["steps"] == 12
+
+
+def test_an_engine_that_may_not_fit_beside_the_others_is_left_out(monkeypatch):
+    """In one process less than the largest so far has taken, the next may have the system end any of them."""
+    monkeypatch.setattr(steps._core, "available_bytes", lambda: 1 << 20)
+    how = {"setting": "tiny", "peers": "loopos,torch", "rounds": 1, "steps": 1}
+    (each,) = suites.run("steps", **how)["settings"]
+    assert [peer["peer"] for peer in each["peers"]] == ["loopos"]
+    assert each["peers"][0]["steps"] == 1
+    assert "1 MiB are left beside the others, of which one has taken " in each["absent"][0]["reason"]
 
 
 def test_the_ratio_is_that_of_the_better_torch_with_most_threads():

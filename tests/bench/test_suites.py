@@ -16,7 +16,7 @@ from loopos.bench import suites
         (("steps", {"rounds": True}), TypeError, "rounds"),
         (("ops", {"steps": 0}), ValueError, "steps must be an integer of at least 1"),
         (("steps", {"threads": 5000}), ValueError, "threads"),
-        (("ops", {"peers": "jax"}), ValueError, "out of loopos, torch"),
+        (("ops", {"peers": "jax"}), ValueError, "out of loopos, torch, torch-medium, torch-bfloat16"),
     ],
 )
 def test_refused_before_anything_runs(arguments, error, says, monkeypatch):

@@ -97,28 +97,6 @@ def test_absent_engines_are_in_the_table(without):
         assert f"absent: {name} ({name.partition('-')[0]} is not installed)" in text
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "-"),
-        (0.0, "0.00"),
-        (123456.7, "123,457"),
-        (99.96, "100.0"),
-        (12.34, "12.3"),
-        (9.876, "9.88"),
-        (0.1234, "0.12"),
-        (0.01234, "0.012"),
-        (0.0001234, "0.00012"),
-    ],
-)
-def test_numbers(value, text):
-    assert tables.number(value) == text
-
-
-def test_percents():
-    assert [tables.percent(share) for share in (0.01234, 0.0999, 0.5, 1.234)] == ["1.2 %", "10.0 %", "50 %", "123 %"]
-
-
 # The command
 
 
@@ -144,13 +122,4 @@ def test_a_picture_without_matplotlib_is_refused_before_the_measuring(without, t
     assert (out, err) == (
         "",
         "loopos bench: plot: matplotlib is not installed; pip install matplotlib, or leave --plot out\n",
-    )
-
-
-def test_time_that_others_had_is_told():
-    speeds = {"median": 2e9, "min": 1e9, "max": 3e9}
-    result = {"threads": 2, "flops_per_second": speeds, "bytes_per_second": speeds, "array_bytes": 64 << 20}
-    assert tables.limits(result | {"stolen": None}) == tables.limits(result)  # also of files that do not have it
-    assert tables.limits(result | {"stolen": 0.234}) == (
-        tables.limits(result) + "; 23 % of the time went to other machines"
     )

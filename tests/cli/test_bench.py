@@ -15,7 +15,17 @@ from loopos.cli import main
         (["--setting", "nana"], "setting must be names with commas between"),
         (["real", "--setting", ""], "setting must be names with commas between"),
         (["--setting", ""], "setting must be names with commas between"),
-        (["ops", "--peers", "jax"], "peers must be names with commas between, out of loopos, torch, got 'jax'"),
+        (
+            ["ops", "--peers", "jax"],
+            "peers must be names with commas between, out of loopos, torch, torch-medium, torch-bfloat16, got 'jax'",
+        ),
+        (
+            ["--precision", "tf32"],
+            "precision must be names with commas between, out of float32, bf16x3, bf16, got 'tf32'",
+        ),
+        (["generate", "--precision", "bf16"], "a precision is for steps and ops, not for generate"),
+        (["steps", "--products"], "products alone are for ops, not for steps"),
+        (["show", "a.json", "--products"], "show measures nothing, so it takes no products"),
         (["--rounds", "0"], "rounds must be an integer of at least 1, got 0"),
         (["--rounds", "many"], "invalid int value: 'many'"),
         (["--json", "no/such/folder/a.json"], "json: the folder of 'no/such/folder/a.json' does not exist"),

@@ -29,12 +29,18 @@ class _Source:
 
 class LoopOS(Engine):
     name = f"loopos {loopos.__version__}"
+    precision = "float32"
 
     def use_threads(self, threads: int) -> None:
         loopos.set_num_threads(threads)
 
+    def use_precision(self, precision: str) -> None:
+        self.precision = precision
+        self.name = f"{LoopOS.name} {precision}"
+
     def prepare(self, setting: Setting, data: list[tuple[np.ndarray, np.ndarray]]) -> int:
         self.model = loopos.Model(setting.config, seed=0)
+        self.model._core.precision = self.precision
         self.learn(data)
         return sum(each.size for each in self.model.parameters().values())
 
@@ -52,11 +58,12 @@ class LoopOS(Engine):
         return update.loss
 
     def operation(self, name: str, backward: bool, arrays: dict[str, np.ndarray], options: dict) -> Callable[[], Any]:
-        return ours_operations.operation(name, backward, arrays, options)
+        return ours_operations.operation(name, backward, arrays, options, self.precision)
 
     def load(self, folder: str, storage: str = "float32") -> None:
         kept = {} if storage == "float32" else {"weights": storage}
         self.model = loopos.Model.from_pretrained(folder, dtype="float32", **kept)
+        self.model._core.precision = self.precision
 
     def adapt(self, options: dict[str, Any]) -> int:
         self.model.add_adapter(loopos.LoRA(**options))

@@ -7,13 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from loopos import ops, optim
+from loopos import _core, ops, optim
 
 
-def operation(name: str, backward: bool, a: dict[str, np.ndarray], options: dict) -> Callable[[], Any]:
-    """A call that does the operation once. What a backward needs of its forward is computed here."""
-    name = name.split(" ")[0]
+def operation(
+    name: str, backward: bool, a: dict[str, np.ndarray], options: dict, precision: str = "float32"
+) -> Callable[[], Any]:
+    """A call that does the operation once. What a backward needs of its forward is computed here. precision: of
+    products."""
+    name, options = name.split(" ")[0], options | {"how": {} if precision == "float32" else {"precision": precision}}
     return BACKWARD[name](a, options) if backward else FORWARD[name](a, options)
+
+
+def _linear(a: dict, options: dict) -> Callable[[], Any]:
+    bias, how = a.get("bias"), options["how"]
+    return lambda: ops.linear(a["x"], a["weight"], bias, **how)
+
+
+def _linear_backward(a: dict, options: dict) -> Callable[[], Any]:
+    has_bias, how = "bias" in a, options["how"]
+    return lambda: ops.linear_backward(a["dy"], a["x"], a["weight"], has_bias, **how)
+
+
+def _weight_gradient(a: dict, options: dict) -> Callable[[], Any]:
+    how = options["how"]
+    return lambda: _core.machine.weight_gradient(a["dy"], a["x"], **how)
 
 
 def _rope(a: dict, options: dict) -> tuple[np.ndarray, float]:
@@ -38,8 +56,9 @@ def _adamw(a: dict, options: dict) -> Callable[[], Any]:
 
 
 def _attention_backward(a: dict, options: dict) -> Callable[[], Any]:
-    y, lse = ops.attention(a["q"], a["k"], a["v"], causal=True)
-    return lambda: ops.attention_backward(a["dy"], a["q"], a["k"], a["v"], y, lse, causal=True)
+    how = {"causal": True} | options["how"]
+    y, lse = ops.attention(a["q"], a["k"], a["v"], **how)
+    return lambda: ops.attention_backward(a["dy"], a["q"], a["k"], a["v"], y, lse, **how)
 
 
 def _softmax_backward(a: dict, options: dict) -> Callable[[], Any]:
@@ -58,8 +77,11 @@ def _rms_norm_backward(a: dict, options: dict) -> Callable[[], Any]:
 
 
 FORWARD: dict[str, Callable[[dict, dict], Callable[[], Any]]] = {
-    "linear": lambda a, _: lambda: ops.linear(a["x"], a["weight"], a.get("bias")),
-    "attention": lambda a, _: lambda: ops.attention(a["q"], a["k"], a["v"], causal=True),
+    "linear": _linear,
+    "y": _linear,
+    "dx": lambda a, o: lambda: ops.matmul(a["dy"], a["weight"], **o["how"]),
+    "dw": _weight_gradient,
+    "attention": lambda a, o: lambda: ops.attention(a["q"], a["k"], a["v"], causal=True, **o["how"]),
     "softmax": lambda a, _: lambda: ops.softmax(a["x"]),
     "cross_entropy": lambda a, _: lambda: ops.cross_entropy(a["logits"], a["targets"]),
     "embedding": lambda a, _: lambda: ops.embedding(a["ids"], a["weight"]),
@@ -72,7 +94,7 @@ FORWARD: dict[str, Callable[[dict, dict], Callable[[], Any]]] = {
     "global_norm": lambda a, _: lambda: ops.global_norm([a["grad"]]),
 }
 BACKWARD: dict[str, Callable[[dict, dict], Callable[[], Any]]] = {
-    "linear": lambda a, _: lambda: ops.linear_backward(a["dy"], a["x"], a["weight"], "bias" in a),
+    "linear": _linear_backward,
     "attention": _attention_backward,
     "softmax": _softmax_backward,
     "cross_entropy": lambda a, _: lambda: ops.cross_entropy_backward(1.0, a["logits"], a["targets"]),

@@ -30,6 +30,10 @@ class Engine:
         """Called once, before anything else."""
         raise NotImplementedError
 
+    def use_precision(self, precision: str) -> None:
+        """Called once, before there is a model, and only for another than float32; ``name`` tells it afterwards."""
+        raise NotImplementedError
+
     def prepare(self, setting: Setting, data: list[tuple[np.ndarray, np.ndarray]]) -> int:
         """Builds the model and the optimizer, and keeps ``data`` in the engine's own arrays; the number of
         parameters."""
@@ -70,8 +74,10 @@ class Server:
         self._done = 0
         self._call: Callable[[], Any] = lambda: None
 
-    def start(self, threads: int) -> dict[str, Any]:
+    def start(self, threads: int, precision: str = "float32") -> dict[str, Any]:
         self._engine.use_threads(threads)
+        if precision != "float32":
+            self._engine.use_precision(precision)
         return {"engine": self._engine.name, "rss": _status("VmRSS")}
 
     def prepare(self, setting: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""PyTorch, run eagerly."""
+"""PyTorch, run eagerly: in float32, with float32 products of precision "medium", or with autocast to bfloat16.
+
+``torch.set_float32_matmul_precision("high")`` is not here: on a CPU it changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,8 +22,24 @@ from loopos.bench.settings import Setting
 class Torch(Engine):
     name = f"torch {torch.__version__} eager"
 
+    cast: Callable[[], AbstractContextManager] = staticmethod(nullcontext)  # around forward
+    dtype = torch.float32  # of the arrays of an operation
+
     def use_threads(self, threads: int) -> None:
         torch.set_num_threads(threads)
+
+    def use_precision(self, precision: str) -> None:
+        """ "medium": float32 in and out, the factors of products rounded to bfloat16; "autocast": forward as PyTorch's
+        documentation has it; "bfloat16": operations, on arrays that are bfloat16 already."""
+        if precision == "medium":
+            torch.set_float32_matmul_precision("medium")
+        elif precision == "autocast":
+            self.cast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
+        elif precision == "bfloat16":
+            self.dtype = torch.bfloat16
+        else:
+            raise ValueError(f"no precision {precision!r}")
+        self.name = f"{type(self).name}, {precision}"
 
     def prepare(self, setting: Setting, data: list[tuple[np.ndarray, np.ndarray]]) -> int:
         torch.manual_seed(0)
@@ -35,14 +54,15 @@ class Torch(Engine):
 
     def step(self, index: int) -> float:
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.forward(*self.data[index])
+        with self.cast():
+            loss = self.forward(*self.data[index])
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), settings.CLIP)
         self.optimizer.step()
         return loss.item()
 
     def operation(self, name: str, backward: bool, arrays: dict[str, np.ndarray], options: dict) -> Callable[[], Any]:
-        return torch_operations.operation(name, backward, arrays, options)
+        return torch_operations.operation(name, backward, arrays, options, self.dtype)
 
 
 if __name__ == "__main__":

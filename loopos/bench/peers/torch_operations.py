@@ -12,10 +12,13 @@ import torch.nn.functional as F
 from loopos.bench.peers.torch_model import rotate
 
 
-def operation(name: str, backward: bool, arrays: dict[str, np.ndarray], options: dict) -> Callable[[], Any]:
-    """A call that does the operation once; the forward of a backward is done here."""
+def operation(
+    name: str, backward: bool, arrays: dict[str, np.ndarray], options: dict, dtype: torch.dtype = torch.float32
+) -> Callable[[], Any]:
+    """A call that does the operation once; the forward of a backward is done here. dtype: of the arrays of numbers."""
     name = name.split(" ")[0]
     a = {key: torch.from_numpy(value) for key, value in arrays.items()}
+    a = {key: value.to(dtype) if value.is_floating_point() else value for key, value in a.items()}
     if name == "AdamW":
         return _adamw(a)
     if not backward:
@@ -56,6 +59,9 @@ def _rope(a: dict[str, torch.Tensor], options: dict) -> torch.Tensor:
 
 CALLS: dict[str, Callable[[dict[str, torch.Tensor], dict], torch.Tensor]] = {
     "linear": lambda a, _: F.linear(a["x"], a["weight"], a.get("bias")),
+    "y": lambda a, _: F.linear(a["x"], a["weight"]),
+    "dx": lambda a, _: torch.matmul(a["dy"], a["weight"]),
+    "dw": lambda a, _: torch.matmul(a["dy"].T, a["x"]),
     "attention": _attention,
     "softmax": lambda a, _: F.softmax(a["x"], dim=-1),
     "cross_entropy": lambda a, _: F.cross_entropy(a["logits"], a["targets"]),
