@@ -33,7 +33,8 @@ py::object weight_gradient(const py::object& dy_in, const py::object& x_in) {
 
 void bind_machine(py::module_& m) {
   using py::arg;
-  py::module_ machine = m.def_submodule("machine", "What the benchmarks need: the limits of this machine, measured, and a part of an operation.");
+  py::module_ machine = m.def_submodule(
+      "machine", "What the benchmarks need: the limits of this machine, measured, and a part of an operation.");
   machine.def(
       "multiply_add_rate",
       [](const py::object& seconds) {
