@@ -4,8 +4,8 @@
 
 #include "core/memory.h"
 #include "core/thread_pool.h"
-#include "kernels/gemm/products.h"
 #include "kernels/isa/table.h"
+#include "kernels/pieces/products.h"
 #include "machine.h"
 #include "model.h"
 #include "ops.h"
@@ -17,8 +17,9 @@ namespace py = pybind11;
 PYBIND11_MODULE(_core, m) {
   using namespace loopos;
   m.doc() = "The C++ core of LoopOS.";
-  num_threads();  // a bad LOOPOS_NUM_THREADS or LOOPOS_ISA is refused at import, not in the middle of a run
+  num_threads();  // a bad LOOPOS_NUM_THREADS, LOOPOS_ISA or LOOPOS_PRODUCTS is refused at import, not in the middle of a run
   kernels::active_isa();
+  kernels::check_wanted_products();
 
   m.def(
       "set_num_threads",

@@ -1,9 +1,16 @@
 // One function per file of operation bindings; module.cpp calls them all.
 #pragma once
 
+#include <string>
+
 #include "arrays.h"
+#include "core/precision.h"
 
 namespace loopos::bind {
+
+inline Precision precision_from(const char* function, const std::string& name) {
+  return choice(cat(function, ": precision").c_str(), name, kPrecisions).value;
+}
 
 void bind_add(py::module_& ops);
 void bind_softmax(py::module_& ops);

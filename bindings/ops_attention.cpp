@@ -31,6 +31,7 @@ AttentionShape check_shapes(const char* f, const Shape& q, const Shape& k, const
 struct Arguments {
   bool causal;
   py::object mask, scale, window, prefix, start, begins;
+  std::string precision = "float32";
 };
 
 Visibility visibility_of(const char* f, const AttentionShape& s, const Arguments& given) {
@@ -83,6 +84,7 @@ AttentionOptions options_of(const char* f, const AttentionShape& s, const Argume
   const py::object &mask = given.mask, &scale = given.scale;
   AttentionOptions options;
   options.visibility = visibility_of(f, s, given);
+  options.precision = precision_from(f, given.precision);
   options.begins = begins_of(f, s, options.visibility, given.begins, owners);
   options.scale = scale.is_none() ? 1 / std::sqrt(static_cast<double>(s.width)) : scalar(f, "scale", scale);
   require(std::isfinite(options.scale), f, ": scale must be a finite number, got ", options.scale);
@@ -119,14 +121,15 @@ Heads<T> heads(py::array_t<T>& x) {
 
 py::tuple attention(const py::object& q, const py::object& k, const py::object& v, bool causal, const py::object& mask,
                     const py::object& scale, const py::object& window, const py::object& prefix,
-                    const py::object& start, const py::object& begins) {
+                    const py::object& start, const py::object& begins, const std::string& precision) {
   const char* f = "attention";
   return by_dtype(f, "q", q, [&](auto t) -> py::tuple {
     using T = decltype(t);
     const auto qa = input<T>(f, "q", q, 4), ka = input<T>(f, "k", k, 4), va = input<T>(f, "v", v, 4);
     const AttentionShape shape = check_shapes(f, qa.shape, ka.shape, va.shape);
     Owners owners;
-    const AttentionOptions options = options_of(f, shape, {causal, mask, scale, window, prefix, start, begins}, owners);
+    const AttentionOptions options =
+        options_of(f, shape, {causal, mask, scale, window, prefix, start, begins, precision}, owners);
     auto y = output<T>({shape.batch, shape.heads, shape.queries, shape.value_width});
     auto lse = output<T>({shape.batch, shape.heads, shape.queries});
     const auto out = heads(y);
@@ -142,7 +145,7 @@ py::tuple attention(const py::object& q, const py::object& k, const py::object& 
 py::tuple attention_backward(const py::object& dy, const py::object& q, const py::object& k, const py::object& v,
                              const py::object& y, const py::object& lse, bool causal, const py::object& mask,
                              const py::object& scale, const py::object& window, const py::object& prefix,
-                             const py::object& start, const py::object& begins) {
+                             const py::object& start, const py::object& begins, const std::string& precision) {
   const char* f = "attention_backward";
   return by_dtype(f, "q", q, [&](auto t) -> py::tuple {
     using T = decltype(t);
@@ -152,7 +155,8 @@ py::tuple attention_backward(const py::object& dy, const py::object& q, const py
     const auto dya = input<T>(f, "dy", dy, out_shape), ya = input<T>(f, "y", y, out_shape);
     const auto lsea = input<T>(f, "lse", lse, Shape{shape.batch, shape.heads, shape.queries});
     Owners owners;
-    const AttentionOptions options = options_of(f, shape, {causal, mask, scale, window, prefix, start, begins}, owners);
+    const AttentionOptions options =
+        options_of(f, shape, {causal, mask, scale, window, prefix, start, begins, precision}, owners);
     auto dq = output<T>(qa.shape), dk = output<T>(ka.shape), dv = output<T>(va.shape);
     const auto dq_out = heads(dq), dk_out = heads(dk), dv_out = heads(dv);
     {
@@ -227,7 +231,7 @@ void bind_attention(py::module_& ops) {
   using py::arg;
   ops.def("attention", &attention, arg("q"), arg("k"), arg("v"), py::kw_only(), arg("causal") = false,
           arg("mask") = py::none(), arg("scale") = py::none(), arg("window") = py::none(), arg("prefix") = 0,
-          arg("start") = 0, arg("begins") = py::none(),
+          arg("start") = 0, arg("begins") = py::none(), arg("precision") = "float32",
           R"(Scaled dot-product attention: y = softmax(scale q kᵀ) v.
 
 q: (B, H, T, D), k: (B, Hkv, S, D), v: (B, Hkv, S, Dv), one dtype; H a multiple of Hkv (grouped heads: head h reads h // (H / Hkv)).
@@ -241,12 +245,13 @@ share a row and see themselves alone; causal only, without a prefix. Time is the
 mask: bool, broadcastable to (B, H, T, S), True = may attend: hides more, shows nothing that causal, window, prefix and begins hide.
 scale: defaults to 1 / sqrt(D). Returns y (B, H, T, Dv) and lse (B, H, T) = log sum exp of the visible scores. A row that sees no key
 gives y = 0 and lse = -inf and is counted (guard_counts()["attention"]). Scores are held for one tile of queries at a time, over the
-keys that the tile sees: time is O(T window), and there is never a (T, S) matrix.
+keys that the tile sees: time is O(T window), and there is never a (T, S) matrix. precision: of the two products, as of matmul.
 
 ValueError: a window below 1, a prefix beyond S, begins that fall, any of them without causal, a negative start, shapes that do not fit.)");
   ops.def("attention_backward", &attention_backward, arg("dy"), arg("q"), arg("k"), arg("v"), arg("y"), arg("lse"),
           py::kw_only(), arg("causal") = false, arg("mask") = py::none(), arg("scale") = py::none(),
           arg("window") = py::none(), arg("prefix") = 0, arg("start") = 0, arg("begins") = py::none(),
+          arg("precision") = "float32",
           "Gradients (dq, dk, dv) of attention; y and lse are what it returned for the same arguments.");
   ops.def("_traced_attention", &traced_attention, arg("dy"), arg("q"), arg("k"), arg("v"), py::kw_only(),
           arg("causal") = false, arg("mask") = py::none(), arg("scale") = py::none(), arg("window") = py::none(),

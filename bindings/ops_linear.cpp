@@ -35,7 +35,8 @@ Product product_of(const char* function, const Array<T>& a, const Array<T>& b) {
   return p;
 }
 
-py::object matmul(const py::object& a_in, const py::object& b_in) {
+py::object matmul(const py::object& a_in, const py::object& b_in, const std::string& precision_name) {
+  const Precision precision = precision_from("matmul", precision_name);
   return by_dtype("matmul", "a", a_in, [&](auto t) -> py::object {
     using T = decltype(t);
     const auto a = input<T>("matmul", "a", a_in), b = input<T>("matmul", "b", b_in);
@@ -43,13 +44,15 @@ py::object matmul(const py::object& a_in, const py::object& b_in) {
     auto c = output<T>(p.c);
     T* out = c.mutable_data();
     const Computing computing;
-    matmul_forward(a.data, b.data, p.batch, p.m, p.k, p.n, p.b_shared, out);
+    matmul_forward(a.data, b.data, p.batch, p.m, p.k, p.n, p.b_shared, out, precision);
     return std::move(c);
   });
 }
 
-py::tuple matmul_backward_py(const py::object& dc_in, const py::object& a_in, const py::object& b_in) {
+py::tuple matmul_backward_py(const py::object& dc_in, const py::object& a_in, const py::object& b_in,
+                             const std::string& precision_name) {
   const char* f = "matmul_backward";
+  const Precision precision = precision_from(f, precision_name);
   return by_dtype(f, "dc", dc_in, [&](auto t) -> py::tuple {
     using T = decltype(t);
     const auto a = input<T>(f, "a", a_in), b = input<T>(f, "b", b_in);
@@ -59,7 +62,7 @@ py::tuple matmul_backward_py(const py::object& dc_in, const py::object& a_in, co
     T *da_out = da.mutable_data(), *db_out = db.mutable_data();
     {
       const Computing computing;
-      matmul_backward(dc.data, a.data, b.data, p.batch, p.m, p.k, p.n, p.b_shared, da_out, db_out);
+      matmul_backward(dc.data, a.data, b.data, p.batch, p.m, p.k, p.n, p.b_shared, da_out, db_out, precision);
     }
     return py::make_tuple(std::move(da), std::move(db));
   });
@@ -73,7 +76,9 @@ Array<T> weight_for(const char* function, const py::object& weight_in, const Arr
   return weight;
 }
 
-py::object linear(const py::object& x_in, const py::object& weight_in, const py::object& bias_in) {
+py::object linear(const py::object& x_in, const py::object& weight_in, const py::object& bias_in,
+                  const std::string& precision_name) {
+  const Precision precision = precision_from("linear", precision_name);
   return by_dtype("linear", "x", x_in, [&](auto t) -> py::object {
     using T = decltype(t);
     const auto x = input<T>("linear", "x", x_in, -1);
@@ -86,14 +91,16 @@ py::object linear(const py::object& x_in, const py::object& weight_in, const py:
     auto y = output<T>(shape);
     T* out = y.mutable_data();
     const Computing computing;
-    linear_forward(x.data, weight.data, bias_in.is_none() ? nullptr : bias.data, x.leading(), x.last(), outs, out);
+    linear_forward<T>(x.data, weight.data, bias_in.is_none() ? nullptr : bias.data, x.leading(), x.last(), outs, out,
+                      nullptr, nullptr, precision);
     return std::move(y);
   });
 }
 
 py::tuple linear_backward_py(const py::object& dy_in, const py::object& x_in, const py::object& weight_in,
-                             bool has_bias) {
+                             bool has_bias, const std::string& precision_name) {
   const char* f = "linear_backward";
+  const Precision precision = precision_from(f, precision_name);
   return by_dtype(f, "dy", dy_in, [&](auto t) -> py::tuple {
     using T = decltype(t);
     const auto x = input<T>(f, "x", x_in, -1);
@@ -106,8 +113,8 @@ py::tuple linear_backward_py(const py::object& dy_in, const py::object& x_in, co
     T *dx_out = dx.mutable_data(), *dw_out = dweight.mutable_data(), *db_out = dbias.mutable_data();
     {
       const Computing computing;
-      linear_backward(dy.data, weight.data, x.leading(), x.last(), outs, dx_out);
-      linear_weight_gradient(dy.data, x.data, x.leading(), x.last(), outs, false, dw_out);
+      linear_backward<T>(dy.data, weight.data, x.leading(), x.last(), outs, dx_out, nullptr, precision);
+      linear_weight_gradient(dy.data, x.data, x.leading(), x.last(), outs, false, dw_out, precision);
       if (has_bias) add_column_sums(dy.data, x.leading(), outs, outs, db_out);
     }
     return py::make_tuple(std::move(dx), std::move(dweight), has_bias ? py::object(std::move(dbias)) : py::none());
@@ -187,15 +194,21 @@ py::object rope_backward_py(const py::object& dy, const py::object& positions, d
 
 void bind_linear(py::module_& ops) {
   using py::arg;
-  ops.def("matmul", &matmul, arg("a"), arg("b"), R"(Matrix product over the last two axes.
+  ops.def("matmul", &matmul, arg("a"), arg("b"), py::kw_only(), arg("precision") = "float32",
+          R"(Matrix product over the last two axes.
 
-a: (..., M, K); b: (..., K, N) with the same leading axes, or one (K, N) for all. Returns c (..., M, N). K = 0 gives zeros.)");
-  ops.def("matmul_backward", &matmul_backward_py, arg("dc"), arg("a"), arg("b"),
+a: (..., M, K); b: (..., K, N) with the same leading axes, or one (K, N) for all. Returns c (..., M, N). K = 0 gives zeros.
+precision, here and in other products: of the factors of float32 products. "float32"; "bf16x3", a relative error of at most 2^-17 a
+factor; "bf16", of at most 2^-8. Sums are float32 under each. float64 products are not affected.)");
+  ops.def("matmul_backward", &matmul_backward_py, arg("dc"), arg("a"), arg("b"), py::kw_only(),
+          arg("precision") = "float32",
           "(da, db) = (dc b^T, a^T dc) for c = matmul(a, b); db is summed over the leading axes when b is (K, N).");
-  ops.def("linear", &linear, arg("x"), arg("weight"), arg("bias") = py::none(), R"(y = x weight^T + bias.
+  ops.def("linear", &linear, arg("x"), arg("weight"), arg("bias") = py::none(), py::kw_only(),
+          arg("precision") = "float32", R"(y = x weight^T + bias.
 
 x: (..., I); weight: (O, I); bias: (O,) or None. Returns y (..., O).)");
   ops.def("linear_backward", &linear_backward_py, arg("dy"), arg("x"), arg("weight"), arg("has_bias") = true,
+          py::kw_only(), arg("precision") = "float32",
           "(dx, dweight, dbias) of linear for dy (..., O); dbias is None with has_bias=False.");
   ops.def("embedding", &embedding, arg("ids"), arg("weight"), R"(Rows of a table: y[i] = weight[ids[i]].
 

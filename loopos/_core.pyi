@@ -1045,6 +1045,7 @@ class ops:
         prefix: typing.Any = 0,
         start: typing.Any = 0,
         begins: typing.Any = None,
+        precision: str = "float32",
     ) -> tuple:
         """
         Scaled dot-product attention: y = softmax(scale q kᵀ) v.
@@ -1060,7 +1061,7 @@ class ops:
         mask: bool, broadcastable to (B, H, T, S), True = may attend: hides more, shows nothing that causal, window, prefix and begins hide.
         scale: defaults to 1 / sqrt(D). Returns y (B, H, T, Dv) and lse (B, H, T) = log sum exp of the visible scores. A row that sees no key
         gives y = 0 and lse = -inf and is counted (guard_counts()["attention"]). Scores are held for one tile of queries at a time, over the
-        keys that the tile sees: time is O(T window), and there is never a (T, S) matrix.
+        keys that the tile sees: time is O(T window), and there is never a (T, S) matrix. precision: of the two products, as of matmul.
 
         ValueError: a window below 1, a prefix beyond S, begins that fall, any of them without causal, a negative start, shapes that do not fit.
         """
@@ -1081,6 +1082,7 @@ class ops:
         prefix: typing.Any = 0,
         start: typing.Any = 0,
         begins: typing.Any = None,
+        precision: str = "float32",
     ) -> tuple:
         """
         Gradients (dq, dk, dv) of attention; y and lse are what it returned for the same arguments.
@@ -1264,7 +1266,7 @@ class ops:
         """
 
     @staticmethod
-    def linear(x: typing.Any, weight: typing.Any, bias: typing.Any = None) -> typing.Any:
+    def linear(x: typing.Any, weight: typing.Any, bias: typing.Any = None, *, precision: str = "float32") -> typing.Any:
         """
         y = x weight^T + bias.
 
@@ -1272,7 +1274,9 @@ class ops:
         """
 
     @staticmethod
-    def linear_backward(dy: typing.Any, x: typing.Any, weight: typing.Any, has_bias: bool = True) -> tuple:
+    def linear_backward(
+        dy: typing.Any, x: typing.Any, weight: typing.Any, has_bias: bool = True, *, precision: str = "float32"
+    ) -> tuple:
         """
         (dx, dweight, dbias) of linear for dy (..., O); dbias is None with has_bias=False.
         """
@@ -1342,15 +1346,17 @@ class ops:
         """
 
     @staticmethod
-    def matmul(a: typing.Any, b: typing.Any) -> typing.Any:
+    def matmul(a: typing.Any, b: typing.Any, *, precision: str = "float32") -> typing.Any:
         """
         Matrix product over the last two axes.
 
         a: (..., M, K); b: (..., K, N) with the same leading axes, or one (K, N) for all. Returns c (..., M, N). K = 0 gives zeros.
+        precision, here and in other products: of the factors of float32 products. "float32"; "bf16x3", a relative error of at most 2^-17 a
+        factor; "bf16", of at most 2^-8. Sums are float32 under each. float64 products are not affected.
         """
 
     @staticmethod
-    def matmul_backward(dc: typing.Any, a: typing.Any, b: typing.Any) -> tuple:
+    def matmul_backward(dc: typing.Any, a: typing.Any, b: typing.Any, *, precision: str = "float32") -> tuple:
         """
         (da, db) = (dc b^T, a^T dc) for c = matmul(a, b); db is summed over the leading axes when b is (K, N).
         """

@@ -7,7 +7,7 @@ namespace loopos {
 enum class Precision {
   float32,  // as they are
   bf16x3,   // as two bfloat16 pieces, in three products: a relative error of at most 2^-17
-  bf16,     // rounded to bfloat16: a relative error of at most 2^-9
+  bf16,     // rounded to bfloat16: a relative error of at most 2^-8
 };
 
 struct PrecisionName {

@@ -37,6 +37,7 @@ class Attention {
       : site_(std::move(site)),
         dropout_site_(dropout_site),
         config_(config),
+        precision_(&set.precision),
         qkv_width_((config.heads + 2 * config.kv_heads) * config.head_width),
         qkv_proj_(make_projection(set, site_ / "qkv_proj", {config.width, qkv_width_, config.qkv_bias, config.std})),
         qk_norm_(set, site_, config.heads, config.kv_heads, config.head_width, qkv_width_, config.qk_norm),
@@ -163,6 +164,7 @@ class Attention {
     options.dropout = pass.dropout;
     options.seed = pass.stream(dropout_site_);
     options.first_batch = pass.before + pass.first;
+    options.precision = *precision_;
     return options;
   }
   /// Rotary positions, in place: q and k lie side by side, so one call turns the heads of both.
@@ -196,6 +198,7 @@ class Attention {
   Site site_;
   Index dropout_site_ = 0;
   AttentionConfig config_{};
+  const Precision* precision_ = nullptr;  // the set's, which a run may change
   Index qkv_width_ = 0;
   std::unique_ptr<Projection<T>> qkv_proj_;
   QkNorm<T> qk_norm_;

@@ -34,7 +34,9 @@ Index Stack<T>::sequences_per_part(const Pass& pass) {
   if (weights_ == 0) each_weight([&](const T*, Index in, Index out, PackedWeight<T>&) { weights_ += 2 * in * out; });
   const Index sequences = std::max<Index>(1, kRows / std::max<Index>(1, pass.time)),
               parts = (pass.batch + sequences - 1) / sequences;
-  const bool small = std::is_same_v<T, float> && weights_ <= kWeights && ends_.can_part(pass);
+  // A weight that is stored small is packed by every product, and a product of few rows is one of float32 all the same.
+  const bool alike = set_.precision == Precision::float32 || set_.storage() == Storage::plain;
+  const bool small = std::is_same_v<T, float> && weights_ <= kWeights && alike && ends_.can_part(pass);
   return small && !pass.probe && pass.cached == 0 && parts >= 2 && parts >= num_threads() ? sequences : 0;
 }
 
@@ -88,6 +90,7 @@ typename Stack<T>::Plan Stack<T>::plan_of(const Pass& pass, bool training) {
   plan.probed = pass.probe != nullptr;
   plan.scored = pass.scored;
   plan.compared = pass.compared;
+  plan.precision = set_.precision;
   return plan;
 }
 
@@ -194,7 +197,7 @@ void Stack<T>::plan_packing(Arena<T>& arena) {
   if (!in_parts()) return;
   each_weight([&](const T* weight, Index in, Index out, PackedWeight<T>& packed) {
     if (!weight) return;
-    packed = {weight, in, out};
+    packed = {weight, in, out, set_.precision};
     const auto plan = [&](kernels::PackedMatrix<T>& side) {
       constexpr Index kColumns = 128;
       side.memory = arena.take(side.size());

@@ -104,10 +104,11 @@ class Stack {
   struct Plan {
     Index batch = -1, time = -1, prefix = 0, part = 0, lowest = 0, repeated = 0, selection = 0;
     bool training = false, dropout = false, probed = false, scored = false, compared = false;
+    Precision precision = Precision::float32;
     bool operator==(const Plan& o) const {
       return batch == o.batch && time == o.time && prefix == o.prefix && part == o.part && lowest == o.lowest &&
              repeated == o.repeated && selection == o.selection && training == o.training && dropout == o.dropout &&
-             probed == o.probed && scored == o.scored && compared == o.compared;
+             probed == o.probed && scored == o.scored && compared == o.compared && precision == o.precision;
     }
   };
   struct Packing {  // columns of one packed weight, the work of one task

@@ -37,9 +37,11 @@ class Weight {
     }
     in_ = in;
     out_ = out;
+    precision_ = &set.precision;
   }
 
   Index size() const { return in_ * out_; }
+  Precision precision() const { return *precision_; }
   bool trains() const { return parameter_ && parameter_->trainable; }
   /// The parameter whose gradient is wanted where it trains.
   Parameter<T>& parameter() const { return *parameter_; }
@@ -48,18 +50,18 @@ class Weight {
   /// y (rows, out) = x W^T + bias + residual; the last two may be null.
   void forward(const Pass& pass, const T* x, const T* bias, Index rows, T* y, const T* residual) const {
     if constexpr (kStorable)
-      if (stored_) return stored_linear_forward(x, *stored_, bias, rows, y, residual);
-    linear_forward(x, values(), bias, rows, in_, out_, y, residual, packed(pass));
+      if (stored_) return stored_linear_forward(x, *stored_, bias, rows, y, residual, precision());
+    linear_forward(x, values(), bias, rows, in_, out_, y, residual, packed(pass), precision());
   }
   /// dx (rows, in) = dy W, overwritten.
   void backward(const Pass& pass, const T* dy, Index rows, T* dx) const {
     if constexpr (kStorable)
-      if (stored_) return stored_linear_backward(dy, *stored_, rows, dx);
-    linear_backward(dy, values(), rows, in_, out_, dx, packed(pass));
+      if (stored_) return stored_linear_backward(dy, *stored_, rows, dx, precision());
+    linear_backward(dy, values(), rows, in_, out_, dx, packed(pass), precision());
   }
   /// dW += dy^T x, or what was there is overwritten where it is stale. Only where it trains.
   void gradient(const T* dy, const T* x, Index rows) const {
-    linear_weight_gradient(dy, x, rows, in_, out_, !parameter_->take_stale(), parameter_->grad);
+    linear_weight_gradient(dy, x, rows, in_, out_, !parameter_->take_stale(), parameter_->grad, precision());
   }
 
   /// What made an element of y, and of dx; dy begins at row `first`.
@@ -102,6 +104,7 @@ class Weight {
   Index in_ = 0, out_ = 0;
   Parameter<T>* parameter_ = nullptr;
   StoredWeight* stored_ = nullptr;
+  const Precision* precision_ = nullptr;  // the set's, which a run may change
   PackedWeight<T> packed_;
 };
 

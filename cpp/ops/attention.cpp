@@ -37,7 +37,8 @@ template <class T>
 void rows_product(const Tile& t, const T* p, Heads<const T> x, Index width, Heads<T> out) {
   for (const Span& span : t)
     gemm_serial(columns(t, p, span), head_rows(x, t.b, t.kv_head(), span.begin, span.count, width),
-                {out.row(t.b, t.h, t.first), out.strides.time}, kernels::Epilogue<T>{span.column > 0});
+                {out.row(t.b, t.h, t.first), out.strides.time}, kernels::Epilogue<T>{span.column > 0},
+                t.options.precision);
 }
 
 /// out (its keys) += pᵀ x over the rows of the tile.
@@ -45,7 +46,8 @@ template <class T>
 void keys_product(const Tile& t, const T* p, Heads<const T> x, Index width, Heads<T> out) {
   for (const Span& span : t)
     gemm_serial(transpose(columns(t, p, span)), head_rows(x, t.b, t.h, t.first, t.rows, width),
-                {out.row(t.b, t.kv_head(), span.begin), out.strides.time}, kernels::Epilogue<T>{true});
+                {out.row(t.b, t.kv_head(), span.begin), out.strides.time}, kernels::Epilogue<T>{true},
+                t.options.precision);
 }
 
 /// out (rows of the tile) = p x over the visible keys alone.
@@ -170,7 +172,7 @@ void attention_forward(Heads<const T> q, Heads<const T> k, Heads<const T> v, con
     for (Index task = begin; task < end; ++task) {
       const Index b = task / groups / shape.heads, h = task / groups % shape.heads;
       const Index first = task % groups * group, last = std::min(tiling.tiles, first + group);
-      PackedRows<T, Keys> keys(k, b, shape.kv_head(h), shape.width);
+      PackedRows<T, Keys> keys(k, b, shape.kv_head(h), shape.width, options.precision);
       for (Index tile = first; tile < last; ++tile) {
         const Tile t(tiling, b, h, tile);
         keys.cover(tiling, t, tile, last - 1);
@@ -191,7 +193,17 @@ void attention_backward(Heads<const T> dy, Heads<const T> q, Heads<const T> k, H
   // One task owns a key/value head: its dk and dv are summed over the group's heads and tiles in a fixed order.
   parallel_for(shape.batch * shape.kv_heads, [&](Index task) {
     const Index b = task / shape.kv_heads, kv = task % shape.kv_heads;
-    Backward<T> operands{dy, q, k, v, y, lse, {k, b, kv, shape.width}, {v, b, kv, shape.value_width}, dq, dk, dv};
+    Backward<T> operands{dy,
+                         q,
+                         k,
+                         v,
+                         y,
+                         lse,
+                         {k, b, kv, shape.width, options.precision},
+                         {v, b, kv, shape.value_width, options.precision},
+                         dq,
+                         dk,
+                         dv};
     const auto run = [&](bool careful) {
       clear_rows(dk, b, kv, shape.keys, shape.width);
       clear_rows(dv, b, kv, shape.keys, shape.value_width);

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 
+#include "core/precision.h"
 #include "ops/heads.h"
 
 namespace loopos {
@@ -73,8 +74,9 @@ struct AttentionOptions {
   const Index* begins = nullptr;
   double scale = 1;
   AttentionMask mask;
-  double dropout = 0;     // on p: element stream_offset(b, h, t) + s of the stream `seed`
-  Index first_batch = 0;  // where these are part of a larger batch
+  double dropout = 0;                        // on p: element stream_offset(b, h, t) + s of the stream `seed`
+  Index first_batch = 0;                     // where these are part of a larger batch
+  Precision precision = Precision::float32;  // of float products
   std::uint64_t seed = 0;
 
   SeenKeys seen(const AttentionShape& shape, Index b, Index t) const {

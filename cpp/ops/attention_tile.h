@@ -132,7 +132,8 @@ kernels::Matrix<T> head_rows(const Heads<const T>& x, Index b, Index h, Index fi
 template <class T, class Tag>
 class PackedRows {
  public:
-  PackedRows(Heads<const T> x, Index b, Index head, Index width) : x_(x), b_(b), head_(head), width_(width) {}
+  PackedRows(Heads<const T> x, Index b, Index head, Index width, Precision precision)
+      : x_(x), b_(b), head_(head), width_(width), precision_(precision) {}
 
   /// Before the products of tile `number`: packs what it shares with those up to `last`, unless that is done.
   void cover(const Tiling& tiling, const Tile& t, Index number, Index last) {
@@ -167,7 +168,7 @@ class PackedRows {
   }
   template <class Memory>
   kernels::PackedMatrix<T> pack(Index begin, Index rows) const {
-    kernels::PackedMatrix<T> packed{columns(begin, rows), nullptr};
+    kernels::PackedMatrix<T> packed{columns(begin, rows), nullptr, precision_};
     packed.memory = scratch<T, Memory>(packed.size());
     packed.pack(0, rows);
     return packed;
@@ -175,6 +176,7 @@ class PackedRows {
 
   Heads<const T> x_;
   Index b_, head_, width_;
+  Precision precision_;
   Index begin_ = -1;  // of what is shared; -1: nothing is yet
   kernels::PackedMatrix<T> shared_{};
 };

@@ -20,7 +20,7 @@ void each_tile(Heads<const T> q, Heads<const T> k, const Tiling& tiling, Index b
                Body&& body) {
   struct Keys;
   struct Scores;
-  PackedRows<T, Keys> keys(k, b, tiling.shape.kv_head(h), tiling.shape.width);
+  PackedRows<T, Keys> keys(k, b, tiling.shape.kv_head(h), tiling.shape.width, tiling.options.precision);
   for (Index tile = from; tile < to; ++tile) {
     const Tile t(tiling, b, h, tile);
     keys.cover(tiling, t, tile, to - 1);

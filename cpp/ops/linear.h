@@ -15,24 +15,27 @@ struct PackedWeight {
   kernels::PackedMatrix<T> forward{}, backward{};
 
   PackedWeight() = default;
-  PackedWeight(const T* weight, Index in, Index out)
-      : forward{transpose(kernels::matrix(weight, out, in)), nullptr},
-        backward{kernels::matrix(weight, out, in), nullptr} {}
+  PackedWeight(const T* weight, Index in, Index out, Precision precision)
+      : forward{transpose(kernels::matrix(weight, out, in)), nullptr, precision},
+        backward{kernels::matrix(weight, out, in), nullptr, precision} {}
 };
 
-/// bias, residual and packed (of this weight, packed since it last changed) may be null. y must not be residual.
+/// bias, residual and packed (of this weight and for this precision, packed since it last changed) may be null. y must
+/// not be residual. precision, here and below: of float products; double ones are not affected.
 template <class T>
 void linear_forward(const T* x, const T* weight, const T* bias, Index rows, Index in, Index out, T* y,
-                    const T* residual = nullptr, const PackedWeight<T>* packed = nullptr);
+                    const T* residual = nullptr, const PackedWeight<T>* packed = nullptr,
+                    Precision precision = Precision::float32);
 
 /// Overwrites dx.
 template <class T>
 void linear_backward(const T* dy, const T* weight, Index rows, Index in, Index out, T* dx,
-                     const PackedWeight<T>* packed = nullptr);
+                     const PackedWeight<T>* packed = nullptr, Precision precision = Precision::float32);
 
 /// dweight: added to, or else overwritten.
 template <class T>
-void linear_weight_gradient(const T* dy, const T* x, Index rows, Index in, Index out, bool add, T* dweight);
+void linear_weight_gradient(const T* dy, const T* x, Index rows, Index in, Index out, bool add, T* dweight,
+                            Precision precision = Precision::float32);
 
 /// What made an element of y.
 template <class T>

@@ -13,7 +13,7 @@ using kernels::transpose;
 /// c[i] = a[i] b[i] of `batch` matrices each that lie one after another; a and b are the first. Small products are
 /// dealt out whole, large ones are cut up inside.
 template <class T>
-void products(Index batch, const Matrix<T>& a, const Matrix<T>& b, T* c) {
+void products(Index batch, const Matrix<T>& a, const Matrix<T>& b, T* c, Precision precision) {
   constexpr double kLarge = 1 << 24;  // multiply-adds: about a millisecond
   const Index m = a.rows, k = a.columns, n = b.columns;
   const bool whole = batch > 1 && static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) < kLarge;
@@ -22,9 +22,9 @@ void products(Index batch, const Matrix<T>& a, const Matrix<T>& b, T* c) {
     ai.data += i * m * k;
     bi.data += i * k * n;
     if (whole)
-      gemm_serial(ai, bi, {c + i * m * n, n});
+      gemm_serial(ai, bi, {c + i * m * n, n}, {}, precision);
     else
-      gemm(ai, bi, {c + i * m * n, n});
+      gemm(ai, bi, {c + i * m * n, n}, {}, precision);
   };
   if (!whole)
     for (Index i = 0; i < batch; ++i) one(i);
@@ -37,28 +37,29 @@ void products(Index batch, const Matrix<T>& a, const Matrix<T>& b, T* c) {
 }  // namespace
 
 template <class T>
-void matmul_forward(const T* a, const T* b, Index batch, Index m, Index k, Index n, bool b_shared, T* c) {
+void matmul_forward(const T* a, const T* b, Index batch, Index m, Index k, Index n, bool b_shared, T* c,
+                    Precision precision) {
   if (b_shared)
-    gemm(matrix(a, batch * m, k), matrix(b, k, n), {c, n});
+    gemm(matrix(a, batch * m, k), matrix(b, k, n), {c, n}, {}, precision);
   else
-    products(batch, matrix(a, m, k), matrix(b, k, n), c);
+    products(batch, matrix(a, m, k), matrix(b, k, n), c, precision);
 }
 
 template <class T>
 void matmul_backward(const T* dc, const T* a, const T* b, Index batch, Index m, Index k, Index n, bool b_shared, T* da,
-                     T* db) {
+                     T* db, Precision precision) {
   if (b_shared) {
-    if (da) gemm(matrix(dc, batch * m, n), transpose(matrix(b, k, n)), {da, k});
-    if (db) gemm(transpose(matrix(a, batch * m, k)), matrix(dc, batch * m, n), {db, n});
+    if (da) gemm(matrix(dc, batch * m, n), transpose(matrix(b, k, n)), {da, k}, {}, precision);
+    if (db) gemm(transpose(matrix(a, batch * m, k)), matrix(dc, batch * m, n), {db, n}, {}, precision);
     return;
   }
-  if (da) products(batch, matrix(dc, m, n), transpose(matrix(b, k, n)), da);
-  if (db) products(batch, transpose(matrix(a, m, k)), matrix(dc, m, n), db);
+  if (da) products(batch, matrix(dc, m, n), transpose(matrix(b, k, n)), da, precision);
+  if (db) products(batch, transpose(matrix(a, m, k)), matrix(dc, m, n), db, precision);
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                             \
-  template void matmul_forward(const T*, const T*, Index, Index, Index, Index, bool, T*); \
-  template void matmul_backward(const T*, const T*, const T*, Index, Index, Index, Index, bool, T*, T*);
+#define LOOPOS_INSTANTIATE(T)                                                                        \
+  template void matmul_forward(const T*, const T*, Index, Index, Index, Index, bool, T*, Precision); \
+  template void matmul_backward(const T*, const T*, const T*, Index, Index, Index, Index, bool, T*, T*, Precision);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)
 

@@ -56,15 +56,16 @@ void look_up_stored_operands(Operands& o, const Index* ids, const StoredWeight& 
 }
 
 void stored_linear_forward(const float* x, const StoredWeight& w, const float* bias, Index rows, float* y,
-                           const float* residual) {
+                           const float* residual, Precision precision) {
   kernels::with_stored(w.kind, w.bytes.data(), w.out, w.in, [&](const auto& weight) {
-    kernels::gemm(kernels::matrix(x, rows, w.in), transpose(weight), {y, w.out}, {false, bias, residual, w.out});
+    kernels::gemm(kernels::matrix(x, rows, w.in), transpose(weight), {y, w.out}, {false, bias, residual, w.out},
+                  precision);
   });
 }
 
-void stored_linear_backward(const float* dy, const StoredWeight& w, Index rows, float* dx) {
+void stored_linear_backward(const float* dy, const StoredWeight& w, Index rows, float* dx, Precision precision) {
   kernels::with_stored(w.kind, w.bytes.data(), w.out, w.in, [&](const auto& weight) {
-    kernels::gemm(kernels::matrix(dy, rows, w.out), weight, {dx, w.in});
+    kernels::gemm(kernels::matrix(dy, rows, w.out), weight, {dx, w.in}, {}, precision);
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "core/precision.h"
 #include "core/stored_weight.h"
 #include "trace/operands.h"
 
@@ -23,9 +24,10 @@ void look_up_stored(const Index* ids, const StoredWeight& weight, Index rows, do
 
 /// bias and residual may be null. y must not be residual.
 void stored_linear_forward(const float* x, const StoredWeight& weight, const float* bias, Index rows, float* y,
-                           const float* residual = nullptr);
+                           const float* residual = nullptr, Precision precision = Precision::float32);
 /// Overwrites dx.
-void stored_linear_backward(const float* dy, const StoredWeight& weight, Index rows, float* dx);
+void stored_linear_backward(const float* dy, const StoredWeight& weight, Index rows, float* dx,
+                            Precision precision = Precision::float32);
 
 /// What made an element of y of look_up_stored.
 void look_up_stored_operands(Operands& o, const Index* ids, const StoredWeight& weight, double scale);

@@ -5,6 +5,8 @@
 #include "core/buffer.h"
 #include "core/thread_pool.h"
 #include "kernels/gemm/driver.h"
+#include "kernels/pieces/driver.h"
+#include "kernels/pieces/products.h"
 
 namespace loopos::kernels {
 
@@ -44,9 +46,14 @@ struct IsPanels : std::false_type {};
 template <Storage kind>
 struct IsPanels<Panels<kind>> : std::true_type {};
 
+/// Of so few rows reading B takes the time, not the arithmetic.
+constexpr Index kRowsWorthPieces = 16;
+
 template <class A, class B>
 void product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<float>& c,
-             const Epilogue<float>& epilogue) {
+             const Epilogue<float>& epilogue, Precision precision) {
+  if (precision != Precision::float32 && a.rows >= kRowsWorthPieces && worth_pieces(a.columns, b.columns))
+    if (const int terms = terms_of(precision)) return piece_product(serial, a, b, c, epilogue, terms);
   if constexpr (std::is_same_v<A, float> && std::is_same_v<B, float>) {
     if (a.rows == 1 && b.transposed && (!a.transposed || a.stride == 1))
       return row_product(serial, a.data, transpose(b), c.data, epilogue);
@@ -58,7 +65,7 @@ void product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<f
 }
 
 void product(bool serial, const Matrix<double>& a, const Matrix<double>& b, const Output<double>& c,
-             const Epilogue<double>& epilogue) {
+             const Epilogue<double>& epilogue, Precision) {
   constexpr Index kRows = 64, kColumns = 256;
   const Index k = a.columns, row_blocks = ceil_div(a.rows, kRows), column_blocks = ceil_div(b.columns, kColumns);
   const auto one = [&](Index task) {
@@ -79,25 +86,26 @@ void product(bool serial, const Matrix<double>& a, const Matrix<double>& b, cons
 
 template <class A, class B>
 void checked_product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c,
-                     const Epilogue<Compute<A>>& epilogue) {
+                     const Epilogue<Compute<A>>& epilogue, Precision precision = Precision::float32) {
   require_inner(a, b);
   if (a.rows == 0 || b.columns == 0) return;
   if (a.columns == 0) return epilogue_only(a.rows, b.columns, c, epilogue);
-  product(serial, a, b, c, epilogue);
+  product(serial, a, b, c, epilogue, precision);
 }
 
 }  // namespace
 
 template <class A, class B>
-void gemm(const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c, const Epilogue<Compute<A>>& epilogue) {
+void gemm(const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c, const Epilogue<Compute<A>>& epilogue,
+          Precision precision) {
   constexpr Index kSmall = 64 * 64 * 32;  // below this a second thread costs more than it brings
-  checked_product(a.rows * b.columns * a.columns <= kSmall, a, b, c, epilogue);
+  checked_product(a.rows * b.columns * a.columns <= kSmall, a, b, c, epilogue, precision);
 }
 
 template <class A, class B>
 void gemm_serial(const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c,
-                 const Epilogue<Compute<A>>& epilogue) {
-  checked_product(true, a, b, c, epilogue);
+                 const Epilogue<Compute<A>>& epilogue, Precision precision) {
+  checked_product(true, a, b, c, epilogue, precision);
 }
 
 template <>
@@ -114,9 +122,11 @@ void gemm_packed(const Matrix<double>& a, const PackedMatrix<double>& b, Index n
 }
 
 // One line for each pair of stored types.
-#define LOOPOS_INSTANTIATE(A, B)                                                                                  \
-  template void gemm(const Matrix<A>&, const Matrix<B>&, const Output<Compute<A>>&, const Epilogue<Compute<A>>&); \
-  template void gemm_serial(const Matrix<A>&, const Matrix<B>&, const Output<Compute<A>>&, const Epilogue<Compute<A>>&);
+#define LOOPOS_INSTANTIATE(A, B)                                                                                 \
+  template void gemm(const Matrix<A>&, const Matrix<B>&, const Output<Compute<A>>&, const Epilogue<Compute<A>>&, \
+                     Precision);                                                                                 \
+  template void gemm_serial(const Matrix<A>&, const Matrix<B>&, const Output<Compute<A>>&,                       \
+                            const Epilogue<Compute<A>>&, Precision);
 LOOPOS_INSTANTIATE(float, float)
 LOOPOS_INSTANTIATE(float, Panels<Storage::bfloat16>)
 LOOPOS_INSTANTIATE(float, Panels<Storage::int8>)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/check.h"
+#include "core/precision.h"
 #include "kernels/gemm/matrix.h"
 
 namespace loopos::kernels {
@@ -41,15 +42,16 @@ Matrix<Panels<kind>> block(const Matrix<Panels<kind>>& x, Index row, Index colum
   return {x.data, x.panel, rows, columns, out, in, x.transposed};
 }
 
-/// C (m, n) = A (m, k) B (k, n) + epilogue. C must not overlap A or B. k = 0 gives the epilogue alone.
+/// C (m, n) = A (m, k) B (k, n) + epilogue. C must not overlap A or B. k = 0 gives the epilogue alone. precision: of a
+/// float product; one of few rows or of small matrices is computed as float32, which is better and no slower.
 template <class A, class B>
 void gemm(const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c,
-          const Epilogue<Compute<A>>& epilogue = {});
+          const Epilogue<Compute<A>>& epilogue = {}, Precision precision = Precision::float32);
 
 /// The same product, on the calling thread alone: for use inside a chunk of other work.
 template <class A, class B>
 void gemm_serial(const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c,
-                 const Epilogue<Compute<A>>& epilogue = {});
+                 const Epilogue<Compute<A>>& epilogue = {}, Precision precision = Precision::float32);
 
 /// B (k, n) packed once for several products. Packing writes size() numbers to memory, which must live as long as this.
 /// Where size() is 0 nothing is to be packed and B itself is read: for double, and for a small B that is not transposed
@@ -58,6 +60,7 @@ template <class Stored>
 struct PackedMatrix {
   Matrix<Stored> source;
   Compute<Stored>* memory;
+  Precision precision = Precision::float32;  // of the products
 
   Index size() const;
   /// Columns [begin, end) of B, on the calling thread alone; begin at a multiple of 64, a whole panel for every ISA.

@@ -131,6 +131,9 @@ LOOPOS_INSTANTIATE(Storage::int8)
 LOOPOS_INSTANTIATE(Storage::nf4)
 LOOPOS_INSTANTIATE(Storage::int4)
 
+const PieceKernels& emulated_pieces() {
+  return active().kernels.emulated;
+}
 Index multiply_adds(Index rounds, float* out) {
   return active().kernels.multiply_adds(rounds, out);
 }

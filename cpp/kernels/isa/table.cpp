@@ -20,6 +20,7 @@ StoredKernels<Storage::bfloat16> bfloat16_kernels();  // gemm/stored_kernels.cpp
 StoredKernels<Storage::int8> int8_kernels();
 StoredKernels<Storage::nf4> nf4_kernels();
 StoredKernels<Storage::int4> int4_kernels();
+PieceKernels emulated_pieces();  // pieces/emulated.cpp
 
 template <class T>
 Table<T> make_table() {
@@ -79,6 +80,7 @@ IsaKernels isa_kernels() {
   k.int8 = int8_kernels();
   k.nf4 = nf4_kernels();
   k.int4 = int4_kernels();
+  k.emulated = emulated_pieces();
   k.multiply_adds = multiply_adds;
   return k;
 }

@@ -4,6 +4,7 @@
 
 #include "kernels/gemm/block.h"
 #include "kernels/isa/activations.h"
+#include "kernels/pieces/pieces.h"
 
 namespace loopos::kernels {
 
@@ -131,7 +132,11 @@ struct IsaKernels {
   StoredKernels<Storage::int8> int8;
   StoredKernels<Storage::nf4> nf4;
   StoredKernels<Storage::int4> int4;
+  PieceKernels emulated;  // null where there are no fused multiply-adds
   Index (*multiply_adds)(Index rounds, float* out);
 };
+
+/// Of the active instruction set.
+const PieceKernels& emulated_pieces();
 
 }  // namespace loopos::kernels

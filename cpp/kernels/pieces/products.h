@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/precision.h"
+#include "kernels/pieces/pieces.h"
 
 namespace loopos::kernels {
 
@@ -15,6 +16,9 @@ enum class Products {
 
 /// LOOPOS_PRODUCTS names one; else tiles where the processor, the system and a first product say so.
 Products products();
+/// Refuses a LOOPOS_PRODUCTS that cannot be. Without one nothing is asked of the system yet: a process that has been given
+/// tiles can no longer use small stacks for signals.
+void check_wanted_products();
 const char* products_name(Products products);
 /// Why products() is not tiles, as a sentence; empty where it is.
 const char* why_no_tiles();
@@ -23,5 +27,8 @@ const char* why_no_tiles();
 int terms_of(Precision precision);
 /// For people: "fma", "tiles bf16x3", "emulated bf16", ...
 std::string products_of(Precision precision);
+
+/// Of products() that are not fma.
+const PieceKernels& piece_kernels();
 
 }  // namespace loopos::kernels

@@ -1,0 +1,27 @@
+// Products of bfloat16 pieces: partition among threads, slices of k, packing.
+#pragma once
+
+#include "kernels/gemm/driver.h"
+
+namespace loopos::kernels {
+
+/// Whether a product with B (k, n) is worth pieces. By k and n alone, so that rows do not know how many there are.
+inline bool worth_pieces(Index k, Index n) {
+  return k >= 32 && n >= 16;
+}
+
+/// C = A B + epilogue in so many terms. serial: on the calling thread alone.
+template <class A, class B>
+void piece_product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<float>& c,
+                   const Epilogue<float>& epilogue, int terms);
+
+/// B packed beforehand, in memory of so many floats: all of k, panel after panel.
+Index packed_pieces_size(Index k, Index n, int terms);
+template <class B>
+void pack_pieces(const Matrix<B>& b, Index begin, Index end, int terms, float* memory);
+/// C = A times the first n columns of a B that is packed so, + epilogue.
+template <class A, class B>
+void packed_piece_product(const Matrix<A>& a, const Matrix<B>& b, const float* memory, Index n, const Output<float>& c,
+                          const Epilogue<float>& epilogue, int terms);
+
+}  // namespace loopos::kernels

@@ -1,0 +1,51 @@
+// A float product by products of bfloat16 pieces. A number is the sum of its pieces: x = p0 (+ p1), p0 = x rounded to
+// bfloat16, p1 = what is left over, rounded. One term, p0 q0, is bf16; three, p1 q0 + p0 q0 + p0 q1, are bf16x3 (Henry,
+// Tang and Heinecke, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations", 2019).
+//
+// Both operands are packed into panels of 32 units (rows of A, columns of B). A panel holds step after step of 32 numbers
+// of k; a step, piece after piece; a piece, two tiles of 16 units. A tile of A has a row for each unit: its 32 numbers. A
+// tile of B has a row for each pair of steps of k: the pairs of its 16 units. What is missing at an edge is zero.
+//
+// Plain structs without functions, as in gemm/matrix.h.
+#pragma once
+
+#include "kernels/gemm/matrix.h"
+
+namespace loopos::kernels {
+
+using Bf16 = std::uint16_t;
+constexpr Index kUnits = 32, kTileUnits = 16, kTileDepth = 32;
+constexpr Index kTile = kTileUnits * kTileDepth;  // numbers of a tile
+
+constexpr int pieces_of(int terms) {
+  return terms == 1 ? 1 : 2;
+}
+
+/// Units of an operand, as they lie in memory. along: number p of unit u is at x[u stride + p], else at x[p stride + u].
+struct Units {
+  const float* x;
+  Index stride, units, depth;
+  bool along;
+};
+
+/// One block of a product: panels of A and of B over the same steps. The sums of a block begin at zero.
+struct PieceBlock {
+  Index m, n, steps;
+  const Bf16 *a, *b;
+  Index a_panel, b_panel;  // numbers from a panel to the next
+  Output<float> c;
+  Epilogue<float> epilogue;
+  bool down;  // walks down the columns of C rather than along its rows
+  /// Sums of (rows, columns) from (row, column), by multiply-adds, into rows kUnits apart: asked where those of the pieces
+  /// are not finite.
+  void (*again)(const void* product, Index row, Index column, Index rows, Index columns, float* sums);
+  const void* product;
+};
+
+/// What computes with pieces. All fillings give the same bits, but for the payload of a NaN.
+struct PieceKernels {
+  void (*pack)(const Units&, bool is_a, int terms, Bf16* panels);
+  void (*multiply)(const PieceBlock&, int terms);
+};
+
+}  // namespace loopos::kernels
