@@ -44,7 +44,7 @@ ELSEWHERE = {  # by names in nanoGPT, transformers, torch and others
     "dora": ("use_dora",),
     "threads": ("num_threads", "n_threads", "num_workers", "workers", "cpus"),
     "on_nonfinite": ("nan_policy", "on_nan"),
-    "precision": ("fp16", "bf16", "amp", "mixed_precision"),
+    "precision": ("fp16", "bf16", "amp", "autocast", "mixed_precision", "matmul_precision", "float32_matmul_precision"),
     "weights": ("quantization", "quantize", "use_quantization", "load_in_8bit", "load_in_4bit", "quant"),
     "max_new_tokens": ("tokens", "n_tokens", "num_tokens", "max_tokens", "length", "n_predict"),
     "temperature": ("temp",),
