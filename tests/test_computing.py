@@ -169,8 +169,6 @@ def test_products_are_what_they_are_said_to_be():
     emulated, fma = computed("emulated"), computed("fma")
     assert [each[0] for each in fma.values()] == ["fma"] * 3
     assert len({each[1] for each in fma.values()}) == len({each[2] for each in fma.values()}) == 1
-    if emulated["bf16"][0] == "fma":
-        pytest.skip("this build has no products on tiles")
     assert [each[0] for each in emulated.values()] == ["fma", "emulated bf16x3", "emulated bf16"]
     assert emulated["float32"] == fma["float32"]
     for at in (1, 2):  # the loss, the squares of all gradients
