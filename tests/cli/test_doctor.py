@@ -27,7 +27,7 @@ def test_doctor_as_json(text, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
     assert report["quick"] is True
-    assert {"name", "measured", "expected", "verdict", "advice"} == set(report["checks"][0])
+    assert {"name", "measured", "expected", "verdict", "advice", "figures"} == set(report["checks"][0])
     assert set(report["forecast"]) == {"memory_bytes"}  # without updates there is no time to tell
     assert report["forecast"]["memory_bytes"]["peak"] > 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 OK, WARN, FAIL, SKIPPED = "ok", "warn", "fail", "skipped"
@@ -13,13 +13,14 @@ _MARKS = {OK: "ok  ", WARN: "WARN", FAIL: "FAIL", SKIPPED: "-   "}
 @dataclass(frozen=True)
 class Check:
     """One line. measured, expected: in words, with their numbers; verdict: one of VERDICTS; advice: what to do, where
-    something is wrong. Of a skipped check, measured is the reason."""
+    something is wrong. Of a skipped check, measured is the reason. figures: numbers that a line does not hold."""
 
     name: str
     measured: str
     expected: str
     verdict: str
     advice: str = ""
+    figures: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:

@@ -19,7 +19,8 @@ def test_a_sound_model_has_no_problem(family, dtype, text):
     assert report.problems == ()
     assert report.ok
     assert bool(report)
-    assert {check.verdict for check in report.checks} == {OK}
+    assert {check.verdict for check in report.checks if check.name != "precision"} == {OK}
+    assert report["precision"].verdict in (OK, SKIPPED)  # without tiles, and of float64, there is nothing to measure
     assert len(report.checks) >= 30
 
 
@@ -72,7 +73,7 @@ def test_the_quick_round_is_a_part_of_the_full_one(config, text):
     full, quick = (loopos.doctor(config(), text, quick=quick) for quick in (False, True))
     names = [[check.name for check in report.checks] for report in (full, quick)]
     assert (full.quick, quick.quick) == (False, True)
-    assert set(names[0]) - set(names[1]) == {"overfit a batch", "width"}
+    assert set(names[0]) - set(names[1]) == {"overfit a batch", "width", "precision"}
 
 
 def test_one_dict_of_settings_serves_train_and_doctor(config, text, tmp_path):
