@@ -92,6 +92,7 @@ def swiglu():
 def vanished_probability():
     stage = Stage().only_target().steep(1e3)
     stage.w["tok_embed.weight"][:, 5] = 1
+    stage.w["tok_embed.weight"][7, 6] = 0.05
     stage.w["pos_embed.weight"][:] = 0
     weight = stage.rows("blocks.0.attn.qkv_proj.weight", 0, 32, 64)
     weight[0, 5], weight[32, 3], weight[64, 3] = 100, -1e4, 7e37

@@ -23,11 +23,11 @@ AT, SPECIAL, CHANNEL = (1, 4), 7, 3
 
 
 class Stage:
-    def __init__(self, family=LLAMA, *, dtype="float32", at=(AT,), channels=(CHANNEL,), **more):
-        self.model = loopos.Model(loopos.ModelConfig(**(family | more)), seed=1, dtype=dtype)
+    def __init__(self, family=LLAMA, *, dtype="float32", at=(AT,), channels=(CHANNEL,), precision=None, **more):
+        self.model = loopos.Model(loopos.ModelConfig(**(family | more)), seed=1, dtype=dtype, precision=precision)
         self.w = self.model.parameters()
         rng = np.random.default_rng(0)
-        self.ids, self.targets = rng.integers(8, 31, (2, 6)), rng.integers(8, 31, (2, 6))
+        self.ids, self.targets = rng.integers(8, 31, (2, 2, 16))
         for place in at:
             self.ids[place] = SPECIAL
         tokens = self.w["tok_embed.weight"]
@@ -119,6 +119,7 @@ class Answer(NamedTuple):
     place: Place | type | None
     cause: str | None
     words: str
+    birth: loopos.Birth | None = None
 
 
 def answer(run: Callable[[], Any]) -> Answer:
@@ -130,6 +131,6 @@ def answer(run: Callable[[], Any]) -> Answer:
         except loopos.NonFiniteError as error:
             birth = error.birth
             place = Place(birth.phase, birth.layer, birth.op, birth.tensor, birth.index)
-            return Answer(place, birth.cause_class, str(error))
+            return Answer(place, birth.cause_class, str(error), birth)
         except (ValueError, IndexError, Warning) as error:
             return Answer(type(error), None, str(error))
