@@ -47,7 +47,7 @@ def main() -> None:
     figures: dict[str, list[dict]] = {name: [] for name in present}
     for number in range(args.rounds):
         for name, script in present.items():
-            one = run(script, args, 1337 + number)
+            one = run(script, args, setting.SEED + number)
             figures[name].append(one)
             print(json.dumps(one), flush=True)
 

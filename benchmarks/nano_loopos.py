@@ -12,9 +12,11 @@ import nano_setting as setting
 
 import loopos
 
+PRECISIONS = ("float32", "bf16x3", "bf16")
+
 
 def main():
-    args = setting.arguments(__doc__.splitlines()[0])
+    args = setting.arguments(__doc__.splitlines()[0], PRECISIONS)
     loopos.set_num_threads(args.threads)
     train_ids, held_out, vocab_size = setting.characters(args.text)
     config = loopos.ModelConfig(
@@ -24,7 +26,7 @@ def main():
         n_head=setting.N_HEAD,
         d_model=setting.WIDTH,
     )
-    model = loopos.Model(config, seed=args.seed)
+    model = loopos.Model(config, seed=args.seed, precision=args.precision)
 
     start = time.perf_counter()
     result = loopos.train(
@@ -54,6 +56,8 @@ def main():
         count += targets.size
     figures = {
         "engine": f"loopos {loopos.__version__}",
+        "precision": args.precision,
+        "products": model.products,
         "threads": args.threads,
         "steps": result.step,
         "parameters": sum(array.size for array in model.parameters().values()),

@@ -8,26 +8,30 @@ for that text.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 N_LAYER, N_HEAD, WIDTH, BLOCK = 4, 4, 128, 64
-BATCH, STEPS, WARMUP = 12, 2000, 100
+BATCH, STEPS, WARMUP, SEED = 12, 2000, 100, 1337
 LEARNING_RATE, MIN_LR = 1e-3, 1e-4
 BETAS, EPS, WEIGHT_DECAY, CLIP = (0.9, 0.99), 1e-8, 0.1, 1.0
 EVAL_BATCH = 64  # windows in one batch of the evaluation; changes memory and time, not the loss
 
 
-def arguments(description: str) -> argparse.Namespace:
+def arguments(description: str, precisions: Sequence[str] = ()) -> argparse.Namespace:
+    """precisions: of the products, of a program that has a choice."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("text", type=Path, help="a UTF-8 text file; its characters are the vocabulary")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1337)
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument(
         "--output-dir", type=Path, help="nano_loopos.py: keep metrics and checkpoints here, and evaluate"
     )
+    if precisions:
+        parser.add_argument("--precision", choices=precisions, default=precisions[0], help="of the products")
     return parser.parse_args()
 
 

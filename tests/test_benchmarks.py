@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -92,3 +93,63 @@ def test_the_loading_of_pictures_is_measured():
     told = _run("picture_loading.py", "--pictures", "20", "--width", "60", "--height", "50").stdout.splitlines()
     assert len(told) == 7
     assert all(float(line.split()[-1]) > 0 for line in told[1:])
+
+
+def _module(name, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module(name)
+
+
+def _learned(**losses):
+    runs = [
+        {"seed": seed, "precision": name, "products": "fma" if name == "float32" else f"tiles {name}"}
+        | {"eval_loss": loss, "eval_tokens": 1000, "train_seconds": 2.0}
+        for name, values in losses.items()
+        for seed, loss in enumerate(values)
+    ]
+    return {"machine": {"processor": "some", "threads": 2}, "steps": 2000, "runs": runs}
+
+
+def test_what_a_precision_changes_is_against_float32_of_the_same_seed(monkeypatch):
+    learning = _module("learning", monkeypatch)
+    result = _learned(float32=[1.5, 1.25], bf16x3=[1.5, 1.2515], bf16=[1.49, 1.25])
+    found = learning.differences(result)
+    assert found["bf16x3"] == pytest.approx([0, 0.0015])
+    assert found["bf16"] == pytest.approx([-0.01, 0])
+    assert learning.too_far(result) == ["bf16"]  # by a rounding of the last bit more than 0.01
+    text = learning.render(result)
+    assert "| bf16x3 | tiles bf16x3 | 1.37575 | +0.00000 +0.00150 | 0.002 | 2.0 |" in text
+    assert "2,000 updates, seeds 0, 1" in text
+    assert "says nothing of them" not in text
+    for run in result["runs"]:
+        run["products"] = "fma"
+    assert "says nothing of them" in learning.render(result)
+
+
+def test_the_pages_say_what_the_records_say():
+    _run("render.py", "--check")
+
+
+def test_a_figure_that_was_typed_by_hand_is_seen(monkeypatch):
+    render = _module("render", monkeypatch)
+    page = (render.ROOT / "README.md").read_text(encoding="utf-8")
+    typed = page.replace("| float32 over PyTorch float32 | ", "| float32 over PyTorch float32 | 9")
+    assert typed != page
+    assert render.rendered("README.md", typed) == page
+    with pytest.raises(ValueError, match=r"README\.md must have one part from <!-- steps: made by"):
+        render.rendered("README.md", page.replace("<!-- steps ends -->", ""))
+
+
+def test_advice_needs_a_record_with_tiles(monkeypatch):
+    render = _module("render", monkeypatch)
+    times = {"loopos": 1.0, "loopos-bf16x3": 0.5, "loopos-bf16": 0.25, "torch": 1.25, "torch-medium": 0.5}
+    peers = [{"peer": name, "seconds": {"median": value}} for name, value in times.items()]
+    used = {"float32": "fma", "bf16x3": "tiles bf16x3", "bf16": "tiles bf16"}
+    steps = {"settings": [{"peers": peers}], "precisions": {"computed": used, "why": ""}}
+    (sentence,) = render.advice(steps, _learned(float32=[1.5], bf16x3=[1.5001], bf16=[1.5]))
+    assert "float32's learning curve (a held-out loss within 0.00010 of it) at 2.5 to 2.5 times" in sentence
+    assert "bf16 for more (2.0 to 2.0 times" in sentence
+    assert "held-out" not in render.advice(steps, None)[0]
+    used["bf16"] = "fma"
+    assert render.advice(steps, None) == []
+    assert render.advice({"settings": [{"peers": peers}]}, None) == []

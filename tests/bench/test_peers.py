@@ -121,11 +121,11 @@ def test_our_engine_gives_the_model_its_precision(thread_count):
         engine = LoopOS()
         engine.use_precision(precision)
         engine.prepare(TINY["tiny"], TINY["tiny"].data())
-        assert engine.model._core.precision == precision
+        assert engine.model.precision == precision
         assert engine.name == f"{LoopOS.name} {precision}"
     engine = LoopOS()
     engine.prepare(TINY["tiny"], TINY["tiny"].data())
-    assert engine.model._core.precision == "float32"
+    assert engine.model.precision == "float32"
 
 
 @pytest.mark.reference

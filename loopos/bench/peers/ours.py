@@ -39,8 +39,7 @@ class LoopOS(Engine):
         self.name = f"{LoopOS.name} {precision}"
 
     def prepare(self, setting: Setting, data: list[tuple[np.ndarray, np.ndarray]]) -> int:
-        self.model = loopos.Model(setting.config, seed=0)
-        self.model._core.precision = self.precision
+        self.model = loopos.Model(setting.config, seed=0, precision=self.precision)
         self.learn(data)
         return sum(each.size for each in self.model.parameters().values())
 
@@ -62,8 +61,7 @@ class LoopOS(Engine):
 
     def load(self, folder: str, storage: str = "float32") -> None:
         kept = {} if storage == "float32" else {"weights": storage}
-        self.model = loopos.Model.from_pretrained(folder, dtype="float32", **kept)
-        self.model._core.precision = self.precision
+        self.model = loopos.Model.from_pretrained(folder, dtype="float32", precision=self.precision, **kept)
 
     def adapt(self, options: dict[str, Any]) -> int:
         self.model.add_adapter(loopos.LoRA(**options))
