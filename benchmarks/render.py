@@ -96,7 +96,7 @@ def advice(steps: dict[str, Any], learned: dict[str, Any] | None) -> list[str]:
     return [
         f'**With matrix tiles** (`loopos info` says) train with `precision="bf16x3"`: float32\'s learning curve{curve} '
         f"at {x3} times the speed of PyTorch in float32; bf16 for more ({x1} times the speed of PyTorch in bfloat16). "
-        "**Without tiles** leave precision alone: float32 is the fastest there is, and the others are computed as float32."
+        "**Without tiles** leave precision alone: float32 is the fastest there is, and the others are computed as it."
     ]
 
 

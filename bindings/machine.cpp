@@ -2,6 +2,7 @@
 
 #include "core/memory.h"
 #include "kernels/isa/machine.h"
+#include "ops.h"
 #include "ops/linear.h"
 
 namespace loopos::bind {
@@ -17,15 +18,16 @@ double duration(const char* function, const py::object& value) {
 }
 
 /// Of linear, alone: linear_backward of the operations gives dx with it.
-py::object weight_gradient(const py::object& dy_in, const py::object& x_in) {
+py::object weight_gradient(const py::object& dy_in, const py::object& x_in, const std::string& precision_name) {
   const char* f = "weight_gradient";
+  const Precision precision = precision_from(f, precision_name);
   const auto dy = input<float>(f, "dy", dy_in, 2), x = input<float>(f, "x", x_in, 2);
   require(dy.shape[0] == x.shape[0], f, ": dy (N, O) and x (N, I) must have as many rows, got ", text(dy.shape),
           " and ", text(x.shape));
   auto dweight = output<float>(Shape{dy.last(), x.last()});
   float* out = dweight.mutable_data();
   const Computing computing;
-  linear_weight_gradient(dy.data, x.data, x.shape[0], x.last(), dy.last(), false, out);
+  linear_weight_gradient(dy.data, x.data, x.shape[0], x.last(), dy.last(), false, out, precision);
   return std::move(dweight);
 }
 
@@ -58,8 +60,9 @@ void bind_machine(py::module_& m) {
       arg("numbers"), arg("seconds"),
       "Bytes per second of y = a + b over arrays of so many float32 numbers, on all threads in use: 12 bytes counted "
       "for each number. MemoryError when three such arrays cannot be had.");
-  machine.def("weight_gradient", &weight_gradient, arg("dy"), arg("x"),
-              "dweight = dy^T x of a linear layer, without its dx. dy: (N, O); x: (N, I), float32. Returns (O, I).");
+  machine.def("weight_gradient", &weight_gradient, arg("dy"), arg("x"), py::kw_only(), arg("precision") = "float32",
+              "dweight = dy^T x of a linear layer, without its dx. dy: (N, O); x: (N, I), float32. precision: as of "
+              "ops.linear. Returns (O, I).");
 }
 
 }  // namespace loopos::bind

@@ -954,9 +954,9 @@ class machine:
         """
 
     @staticmethod
-    def weight_gradient(dy: typing.Any, x: typing.Any) -> typing.Any:
+    def weight_gradient(dy: typing.Any, x: typing.Any, *, precision: str = "float32") -> typing.Any:
         """
-        dweight = dy^T x of a linear layer, without its dx. dy: (N, O); x: (N, I), float32. Returns (O, I).
+        dweight = dy^T x of a linear layer, without its dx. dy: (N, O); x: (N, I), float32. precision: as of ops.linear. Returns (O, I).
         """
 
 class ops:

@@ -153,3 +153,16 @@ def test_advice_needs_a_record_with_tiles(monkeypatch):
     used["bf16"] = "fma"
     assert render.advice(steps, None) == []
     assert render.advice({"settings": [{"peers": peers}]}, None) == []
+
+
+@pytest.mark.unsanitized("processes of its own, without the sanitizers' libraries")
+def test_learning_trains_under_each_precision(tmp_path):
+    text, file = tmp_path / "text", tmp_path / "learning.json"
+    text.write_text("to be or not to be, that is the question. " * 60, encoding="utf-8")
+    shown = _run("learning.py", str(text), "--steps", "2", "--json", str(file)).stdout
+    runs = json.loads(file.read_text())["runs"]
+    assert [(run["precision"], run["products"]) for run in runs] == [
+        (name, loopos._core.products(name)) for name in ("float32", "bf16x3", "bf16")
+    ]
+    assert len({run["eval_loss"] for run in runs}) == len({run["products"] for run in runs})
+    assert _run("learning.py", "--show", str(file)).stdout == shown

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from loopos import _core, ops
 from loopos.bench import operations
 from loopos.bench.operations import make_arrays
+from loopos.bench.precisions import PRECISIONS
 from loopos.bench.settings import SETTINGS, TINY
 
 
@@ -70,6 +72,25 @@ def test_what_the_products_are():
         exact = formulas[each.name.split(" ")[0]]({name: array.astype(float) for name, array in arrays.items()})
         assert found.shape == exact.shape
         assert np.abs(found - exact).max() <= 2e-6 * np.abs(exact).max(), each
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_weight_gradient_alone_is_that_of_linear(precision):
+    """To the bit, at a size that tiles are used for where there are any."""
+    rng = np.random.default_rng(0)
+    dy, x = (rng.standard_normal((512, n), dtype=np.float32) for n in (192, 256))
+    weight = np.zeros((192, 256), np.float32)
+    alone = _core.machine.weight_gradient(dy, x, precision=precision)
+    assert np.array_equal(alone, ops.linear_backward(dy, x, weight, False, precision=precision)[1])
+    plain = _core.machine.weight_gradient(dy, x)
+    assert np.array_equal(alone, plain) == (_core.products(precision) == _core.products("float32"))
+
+
+def test_a_weight_gradient_has_as_many_rows_of_each():
+    with pytest.raises(ValueError, match=r"must have as many rows, got \(2, 3\) and \(4, 3\)"):
+        _core.machine.weight_gradient(np.zeros((2, 3), np.float32), np.zeros((4, 3), np.float32))
+    with pytest.raises(ValueError, match="weight_gradient: precision"):
+        _core.machine.weight_gradient(*[np.zeros((2, 3), np.float32)] * 2, precision="tf32")
 
 
 def test_a_llama_has_its_own_operations():

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from loopos.bench import operations, suites
+from loopos.bench import operations, precisions, suites
 from loopos.bench.settings import TINY
 
 
@@ -29,11 +29,13 @@ def test_a_run(without):
     assert all(each["flops"] > 0 for each in result["products"])
 
 
-def test_products_alone():
+def test_products_alone_in_every_precision(monkeypatch):
+    what = {"float32": "fma", "bf16x3": "tiles bf16x3", "bf16": "tiles bf16"}
+    monkeypatch.setattr(precisions, "computed", what.__getitem__)
     result = suites.run("ops", setting="tiny", peers="loopos", rounds=1, steps=1, products=True)
     assert result["operations"] == []
     assert result["absent"] == []
-    assert list(result["engines"]) == ["loopos"]
+    assert list(result["engines"]) == ["loopos", "loopos-bf16x3", "loopos-bf16"]
     for each in result["products"]:
         assert [peer["peer"] for peer in each["peers"]] == list(result["engines"])
         for peer in each["peers"]:

@@ -15,7 +15,7 @@ def operation(
 ) -> Callable[[], Any]:
     """A call that does the operation once. What a backward needs of its forward is computed here. precision: of
     products."""
-    name, options = name.split(" ")[0], options | {"how": {} if precision == "float32" else {"precision": precision}}
+    name, options = name.split(" ")[0], options | {"how": {"precision": precision}}
     return BACKWARD[name](a, options) if backward else FORWARD[name](a, options)
 
 
