@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from loopos import _core
-from loopos.precision import Arithmetic, same_bits, why_no_tiles
+from loopos.errors import CheckpointError
+from loopos.precision import PRECISIONS, Arithmetic, same_bits, why_no_tiles
 
 from .checkpoint import Checkpoint
 from .settings import TrainSettings
@@ -17,11 +18,14 @@ from .settings import TrainSettings
 def in_precision(settings: TrainSettings, model: Any, checkpoint: Checkpoint | None = None) -> TrainSettings:
     """The settings with the precision of the run: what was asked for; else that of the ``model``, or, where a
     configuration is given and a model is still to be built, that of the ``checkpoint`` or the usual one. ValueError for
-    one that does not go with the dtype."""
+    one that does not go with the dtype, CheckpointError where the checkpoint's is no name of one."""
     asked, of = settings.precision, getattr(model, "arithmetic", None)
     if of is None:
         state = {} if checkpoint is None else checkpoint.state
-        asked = state.get("precision") if asked is None else asked
+        if asked is None and checkpoint is not None:
+            asked = state.get("precision", "float32")
+            if asked not in PRECISIONS:
+                raise CheckpointError(checkpoint.path, f"state.json has a precision {asked!r}, which is none")
         of = Arithmetic.of("train", state.get("dtype", "float32"), None, asked)
     elif asked is not None:
         of = of.with_precision("train", asked)
@@ -54,6 +58,12 @@ class Computed(NamedTuple):
         usual = "float64" if state.get("dtype") == "float64" else "fma"
         parts = state.get("isa"), state.get("precision", "float32"), state.get("products", usual)
         return cls(*map(str, parts))
+
+    def is_here(self) -> bool:
+        """Whether this process computes the same bits in this precision."""
+        return self.isa == str(_core.isa()) and (
+            self.products == "float64" or same_bits(self.products, str(_core.products(self.precision)))
+        )
 
     def from_those(self, checkpoint: Checkpoint) -> list[str]:
         """A sentence for each part by which the bits of a run that goes on from ``checkpoint`` in this process differ

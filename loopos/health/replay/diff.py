@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopos import _core
 from loopos.errors import CheckpointError
 from loopos.health.runs import Run, checkpoints, read_bits, read_run, weights_digest
+from loopos.precision import UNITS, same_bits
 from loopos.run.checkpoint import load_checkpoint
 from loopos.run.metrics import BITS
 
@@ -35,8 +35,8 @@ class Comparison:
     newest step before the difference of which both runs have a checkpoint; weights_equal: whether those hold the same
     weights, None when that is unknown; damaged: sentences on lines that could not be read; causes: sentences on
     what else differs, before and in that step; lacking: what would be needed to name the operation, or "";
-    beyond_rounding: of runs on different instruction sets, whose bits cannot agree, the first step that is further
-    apart than rounding explains, or None."""
+    beyond_rounding: of runs on different instruction sets, or with other products, whose bits cannot agree, the first
+    step that is further apart than rounding explains, or None."""
 
     step: int | None
     fields: tuple[tuple[str, Any, Any], ...]
@@ -123,19 +123,27 @@ def _beyond_rounding(
     a: Run, b: Run, lines: Lines, common: list[int], data: Any
 ) -> tuple[tuple[str, ...], str, int | None] | None:
     """(sentences, what is lacking to say more, the first step beyond rounding) of two runs of different instruction
-    sets; None of others."""
+    sets, or whose products were computed otherwise though their precision is the same; None of others."""
     from . import side_by_side
 
     later = _later(a, b, common[0])
-    isas = [side_by_side.instruction_set(each) for each in later]
-    if len(isas) < 2 or None in isas or isas[0] == isas[1]:
+    computed = [side_by_side.computed(each) for each in later]
+    if len(computed) < 2 or None in computed:
         return None
-    rounding = beyond_rounding(*lines, common, side_by_side.dtype_of(later[0]))
-    said = f"bits of different instruction sets cannot be compared, as their sums round otherwise; {rounding}"
+    x, y = computed
+    products = x.precision == y.precision and not same_bits(x.products, y.products)
+    if x.isa == y.isa and not products:
+        return None
+    unit = side_by_side.unit_of(later[0])
+    if products:
+        unit = max(unit, UNITS[x.precision] / 8)  # a loss is a sum of many, whose errors even out
+    rounding = beyond_rounding(*lines, common, unit)
+    what = "different kinds of products" if products else "different instruction sets"
+    said = f"bits of {what} cannot be compared, as their sums round otherwise; {rounding}"
     if rounding.step is None:  # nothing is to be looked for
         return (*side_by_side.differing_settings(*later), said), "", None
-    # Both are done again here, so that what this instruction set computes can be compared with this one's record alone.
-    recorded = tuple(x if isa == str(_core.isa()) else {} for x, isa in zip(lines, isas, strict=True))
+    # Both are done again here, so that what is computed here can be compared with the record of the same kind alone.
+    recorded = tuple(log if each.is_here() else {} for log, each in zip(lines, computed, strict=True))
     causes, lacking = _causes(a, b, rounding.step, None, data, recorded)
     return (*causes, said), lacking, rounding.step
 

@@ -1,5 +1,5 @@
-"""Two runs whose bits cannot agree, because they were computed on different instruction sets: are they the same but for
-rounding?
+"""Two runs whose bits cannot agree, because instruction sets or kinds of products are different: are they the same but
+for rounding?
 
 Other sums round otherwise, so loss and gradient norm differ by a few units in the last place in the first step, and
 training makes that grow, little by little. A step that is suddenly much further apart than all before it is more than
@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 JUMP = 100.0  # times the furthest apart so far, and times FLOOR units in the last place: no rounding grows so in a step
 FLOOR = 100.0
@@ -42,9 +40,9 @@ class Rounding(NamedTuple):
         )
 
 
-def beyond_rounding(a: Lines, b: Lines, steps: Sequence[int], dtype: str) -> Rounding:
-    """Of the ``steps`` that both runs logged, by their lines."""
-    floor = FLOOR * float(np.finfo(dtype).eps)
+def beyond_rounding(a: Lines, b: Lines, steps: Sequence[int], unit: float) -> Rounding:
+    """Of the ``steps`` that both runs logged, by their lines. unit: the relative error of one rounding."""
+    floor = FLOOR * unit
     furthest, first = (steps[0], FIELDS[0], 0.0), None
     for step in steps:
         largest = furthest

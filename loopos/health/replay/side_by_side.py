@@ -48,16 +48,16 @@ def differing_settings(a: Path, b: Path) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def instruction_set(path: Path) -> str | None:
-    """That on which a checkpoint was written, where it is known."""
-    found = _state(path).get("isa")
-    return found if isinstance(found, str) else None
+def computed(path: Path) -> Computed | None:
+    """What a checkpoint was computed with, where it is known."""
+    state = _state(path)
+    return Computed.recorded(state) if isinstance(state.get("isa"), str) else None
 
 
-def dtype_of(path: Path) -> str:
-    """Of the weights of a checkpoint."""
+def unit_of(path: Path) -> float:
+    """Of rounding, in the dtype of a checkpoint's weights."""
     found = _state(path).get("dtype")
-    return found if found in ("float32", "float64") else "float32"
+    return float(np.finfo(found if found in ("float32", "float64") else "float32").eps)
 
 
 def _state(path: Path) -> Mapping[str, Any]:
@@ -129,8 +129,8 @@ _NOT_ITS_SEED = (
     "changed when it was resumed"
 )
 _ELSEWHERE = (
-    "a run whose bits are not given here was computed by another build or instruction set (LOOPOS_ISA chooses), or a "
-    "fault struck it once: planted, in memory or in the processor"
+    "a run whose bits are not given here was computed by another build, instruction set (LOOPOS_ISA chooses) or kind "
+    "of products (LOOPOS_PRODUCTS), or a fault struck it once: planted, in memory or in the processor"
 )
 
 

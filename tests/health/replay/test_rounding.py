@@ -10,6 +10,7 @@ import pytest
 import loopos
 from loopos.health.replay.diff import diff
 from loopos.health.replay.rounding import apart, beyond_rounding
+from loopos.precision import UNITS
 
 TEXT = "to be, or not to be, that is the question: " * 30
 PROGRAM = """
@@ -27,8 +28,11 @@ loopos.train(config, text, output_dir=folder, max_steps=40, learning_rate=rate, 
 """
 
 
-def run(folder, isa, *, rate=1e-3, swap=0, seed=1):
-    environment = os.environ | {"LOOPOS_ISA": isa}
+def run(folder, isa=None, *, rate=1e-3, swap=0, seed=1, products=None):
+    """products: of the precision bf16x3."""
+    environment = dict(os.environ)
+    environment |= {} if isa is None else {"LOOPOS_ISA": isa}
+    environment |= {} if products is None else {"LOOPOS_PRECISION": "bf16x3", "LOOPOS_PRODUCTS": products}
     arguments = [sys.executable, "-c", PROGRAM, str(rate), str(swap), str(folder), str(seed)]
     subprocess.run(arguments, input=TEXT, text=True, env=environment, check=True)
     return folder
@@ -42,11 +46,11 @@ def test_rounding_that_grows_is_rounding_and_a_jump_is_none():
     rng = np.random.default_rng(0)
     losses = 3 - 0.02 * np.arange(60)
     grown = losses * (1 + 1e-7 * 1.2 ** np.arange(60) * rng.uniform(-1, 1, 60))
-    found = beyond_rounding(lines(losses), lines(grown), range(1, 61), "float32")
+    found = beyond_rounding(lines(losses), lines(grown), range(1, 61), UNITS["float32"])
     assert found.step is None
     assert found.furthest[2] == pytest.approx(np.abs(grown / losses - 1).max(), rel=0.1)
     grown[40] *= 1.05
-    found = beyond_rounding(lines(losses), lines(grown), range(1, 61), "float32")
+    found = beyond_rounding(lines(losses), lines(grown), range(1, 61), UNITS["float32"])
     assert (found.step, found.field) == (41, "loss")
     assert found.furthest[0] <= 40
     assert "41: loss" in str(found)
@@ -54,8 +58,8 @@ def test_rounding_that_grows_is_rounding_and_a_jump_is_none():
 
 def test_a_number_that_is_not_finite_in_one_of_them():
     a, b = [3.0, 2.9, 2.8], [3.0, None, 2.8]
-    assert beyond_rounding(lines(a), lines(b), (1, 2, 3), "float32").step == 2
-    assert beyond_rounding(lines(b), lines(b), (1, 2, 3), "float32").step is None
+    assert beyond_rounding(lines(a), lines(b), (1, 2, 3), UNITS["float32"]).step == 2
+    assert beyond_rounding(lines(b), lines(b), (1, 2, 3), UNITS["float32"]).step is None
     assert apart(0.0, 0.0) == apart(np.nan, np.inf) == 0
     assert apart(1.0, np.nan) == np.inf
 
@@ -90,3 +94,15 @@ def test_another_seed_is_named(tmp_path):
     found = diff(run(tmp_path / "a", "baseline"), run(tmp_path / "b", "avx2", seed=2), data=TEXT)
     assert found.beyond_rounding == 1
     assert "seed is 1 in A, 2 in B" in str(found)
+
+
+def test_other_products_of_one_precision_are_told_from_a_fault(tmp_path):
+    emulated, fma = (run(tmp_path / products, products=products) for products in ("emulated", "fma"))
+    found = diff(emulated, fma, data=TEXT)
+    assert found.step is not None
+    assert found.beyond_rounding is None
+    assert "what products were computed with is emulated bf16x3 in A, fma in B" in str(found)
+    assert "bits of different kinds of products cannot be compared" in str(found)
+    assert "does not give the bits" not in str(found)
+    sick = diff(emulated, run(tmp_path / "sick", products="fma", swap=20), data=TEXT)
+    assert sick.beyond_rounding == 21
