@@ -47,7 +47,7 @@ def test_what_was_asked_for_wins_and_a_models_own_is_next(monkeypatch):
     monkeypatch.setenv("LOOPOS_PRECISION", "bf16x3")
     assert (precision_of(None, own), precision_of(None, CONFIG)) == ("bf16", "bf16x3")
     assert precision_of(None, CONFIG, checkpoint_of(dtype="float32")) == "float32"  # before there were precisions
-    with pytest.raises(loopos.CheckpointError, match="state.json has a precision 'fp8', which is none"):
+    with pytest.raises(loopos.CheckpointError, match=r"state\.json has a precision 'fp8', which is none"):
         precision_of(None, CONFIG, checkpoint_of(dtype="float32", precision="fp8"))
     assert precision_of(None, CONFIG, checkpoint_of(dtype="float64")) == precision_of(None, double) == "float32"
     for model, checkpoint in ((double, None), (CONFIG, checkpoint_of(dtype="float64"))):
