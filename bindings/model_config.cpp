@@ -79,13 +79,17 @@ GptConfig config_from(const py::dict& d) {
   c.tie_embeddings = d["tie_embeddings"].cast<bool>();
   c.embedding_scale = d["embedding_scale"].cast<double>();
   if (const py::object weights = d["weights"]; !weights.is_none()) c.weights = storage_of(weights.cast<std::string>());
-  if (d.contains("pictures")) c.pictures = image_config_from(d["pictures"].cast<py::dict>());
+  if (d.contains("pictures")) {
+    c.pictures = image_config_from(d["pictures"].cast<py::dict>());
+    c.fusion = choice("fusion", d["fusion"].cast<std::string>(), kFusions).fusion;
+  }
   return c;
 }
 
 py::dict choices() {
   py::dict choices;
   choices["activation"] = names_of(feed_forward_activations());
+  choices["fusion"] = names_of(kFusions);
   choices["norm"] = names_of(kNorms);
   choices["position"] = names_of(kPositions);
   choices["attention_bias"] = names_of(kAttentionBiases);

@@ -243,6 +243,14 @@ class ModelConfig:
         positions = self.context_length * c if self.position == "learned" else 0
         return tokens + positions + self.n_layer * (norms + attention + feed_forward) + norm
 
+    def num_parameters_of_cross_attention(self) -> int:
+        """What blocks learn besides where they attend to a memory, whose keys and values are made elsewhere."""
+        c, heads = self.d_model, self.n_head * self.head_width
+        norm = c * (2 if self.norm == "layernorm" and self.bias else 1)
+        qkv_bias, out_bias = int(self.attention_bias != "none"), int(self.attention_bias == "all")
+        norms = (2 if self.norm_placement == "both" else 1) * norm
+        return self.n_layer * (norms + _linear(c, heads, qkv_bias) + _linear(heads, c, out_bias))
+
     def to_dict(self) -> dict[str, Any]:
         """Every field as what JSON has: a number, bool, string or null; what is said of each layer is a list, and
         rope_scaling an object. Read back by :meth:`from_dict`."""

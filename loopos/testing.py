@@ -23,6 +23,7 @@ from . import checks
 from .health.ledger import trace_step
 from .model import Model
 from .optim.base import Optimizer
+from .vision.network import Network
 
 __all__ = [
     "DENORMAL",
@@ -41,7 +42,7 @@ _PHASES = ("forward", "backward")
 
 @contextmanager
 def planted(
-    model: Model,
+    model: Model | Network,
     tensor: str,
     index: tuple[int, ...] | None,
     value: float,
@@ -63,8 +64,8 @@ def planted(
     that are not the target gives a probability of 0 and a finite loss, and is not.
 
     ValueError for another phase; LookupError at the end of the block when nothing was written."""
-    if not isinstance(model, Model):
-        raise TypeError(f"planted: model must be a Model, got {checks.shown(model)}")
+    if not isinstance(model, Model | Network):
+        raise TypeError(f"planted: model must be a Model, a Captioner or an ImageEncoder, got {checks.shown(model)}")
     phase = checks.choice("planted", "phase", phase, _PHASES)
     fault = {
         "phase": phase,
@@ -86,7 +87,7 @@ def planted(
         raise
     if model._core._remove_plant(number) == 0:
         what = tensor if index is None else f"{tensor}{list(index)}"
-        shape = None if index is None else _shape_of(model, phase, op, tensor)
+        shape = _shape_of(model, phase, op, tensor) if index is not None and isinstance(model, Model) else None
         if index is not None and shape is not None and not _fits(index, shape, exact=tensor in model.parameters()):
             tokens = model.config.context_length
             raise LookupError(

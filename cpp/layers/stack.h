@@ -46,6 +46,11 @@ class Stack {
     for (auto& block : blocks_) block.visit_projections(visitor);
   }
 
+  /// What the cross-attention of its blocks sees in every pass from now on.
+  void look_at(const Memory<T>& memory) {
+    for (auto& block : blocks_) block.look_at(memory);
+  }
+
   /// A modulation in every block, with parameters from `set`; and none.
   void modulate(ParameterSet<T>& set, const ModulationConfig& config) {
     for (auto& block : blocks_) block.modulate(set, config);

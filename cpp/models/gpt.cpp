@@ -6,7 +6,8 @@ namespace loopos {
 namespace {
 
 constexpr Index kFirstBlockSite = 1;      // of dropout; the embedding has site 0
-constexpr Index kPicturesSite = 1 << 20;  // behind those of all blocks
+constexpr Index kCrossSite = 1 << 19;     // behind those of all blocks
+constexpr Index kPicturesSite = 1 << 20;  // behind these
 constexpr const char* kScore = "score";   // of a classifier's head
 
 template <class T>
@@ -28,6 +29,12 @@ Visibility visibility_of(const GptConfig& c) {
   return visibility;
 }
 
+std::vector<BlockConfig> blocks_of(const GptConfig& c) {
+  std::vector<BlockConfig> blocks = block_configs(c, visibility_of(c));
+  if (c.attends()) add_cross_attention(blocks, kCrossSite);
+  return blocks;
+}
+
 }  // namespace
 
 template <class T>
@@ -37,7 +44,7 @@ Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
       pictures_(c.pictures ? std::make_unique<ImageEncoder<T>>(set_, "encoder.", kPicturesSite, *c.pictures) : nullptr),
       embedding_(set_, prefix_of(c), 0, c.vocab_size, c.d_model, c.rope ? 0 : c.context_length, c.embedding_scale,
                  kStd),
-      stack_(set_, prefix_of(c), *this, c.d_model, kFirstBlockSite, block_configs(c, visibility_of(c))),
+      stack_(set_, prefix_of(c), *this, c.d_model, kFirstBlockSite, blocks_of(c)),
       norm_(set_, {prefix_of(c) + "final_norm", -1}, c.d_model, norm_config(c)),
       head_(make_head(set_, prefix_of(c), embedding_.tokens(), c)),
       adapter_(set_, stack_, kFirstBlockSite + static_cast<Index>(c.layers.size()) * BlockConfig::kDropoutSites),
@@ -46,6 +53,22 @@ Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
   for (auto& weight : set_.stored()) allocate_stored(weight, seed);
   if (c.weights != Storage::plain)  // what is not stored small does not learn beside it
     for (auto& p : set_.list()) set_.set_trainable(p, p.learns);
+  if (c.attends()) {
+    memory_.time = c.pictures->grid.rows();
+    memory_.width = c.pictures->outputs();
+    stack_.look_at(memory_);
+  }
+}
+
+/// The rows of the batch's pictures, where there are some; in generation they have been seen before.
+template <class T>
+void Gpt<T>::look(const Pass& whole, bool training, const T* images) {
+  if (!images) return;
+  const bool learns = training && pictures_train();
+  pictures_->encode(whole, learns, images);
+  if (!config_.attends()) return;
+  memory_.rows = pictures_->output(whole);
+  memory_.drows = learns ? pictures_->doutput(whole) : nullptr;
 }
 
 /// Up to the result of the final norm, in parts or at once; then(part) follows. seen(part, block, x): what flows out of
@@ -53,15 +76,15 @@ Gpt<T>::Gpt(const GptConfig& c, std::optional<std::uint64_t> seed)
 template <class T>
 template <class Then, class Seen>
 void Gpt<T>::run_forward(const Pass& whole, bool training, const Inputs<T>& in, Then&& then, const Seen& seen) {
-  if (whole.prefix > 0) pictures_->encode(whole, training && pictures_train(), in.images);
+  look(whole, training, in.images);
   stack_.prepare(whole, training);
   stack_.each_part(whole, [&](const Pass& pass) {
     const Pass tokens = tokens_of(pass);
-    T* text = pictures_ ? text_.at(tokens) : stack_.input(pass);
+    T* text = prefixes() ? text_.at(tokens) : stack_.input(pass);
     embedding_.forward(tokens, tokens.of_batch(in.ids, 1), text);
-    if (pictures_) prepend_forward<T>(pictures_->output(pass), text, prepended(pass), stack_.input(pass));
+    if (prefixes()) prepend_forward<T>(pictures_->output(pass), text, prepended(pass), stack_.input(pass));
     stack_.forward(pass, [&](Index block, const T* x) { seen(pass, block, x); });
-    if (pictures_) prepend_backward<T>(stack_.output(pass), prepended(pass), nullptr, text);
+    if (prefixes()) prepend_backward<T>(stack_.output(pass), prepended(pass), nullptr, text);
     norm_.forward(tokens, last(pass), normed_.at(tokens));
     then(pass);
   });
@@ -73,10 +96,10 @@ template <class Join>
 void Gpt<T>::run_backward(const Pass& pass, const Join& join) {
   stack_.due([&] { head_gradients(pass); });
   const Pass tokens = tokens_of(pass);
-  T* dlast = pictures_ ? dtext_.at(tokens) : stack_.doutput(pass);
+  T* dlast = prefixes() ? dtext_.at(tokens) : stack_.doutput(pass);
   norm_.backward(tokens, last(pass), dnormed_.at(pass), nullptr, dlast);
   stack_.due([&] { norm_gradients(pass); });
-  if (pictures_) prepend_forward<T>(nullptr, dlast, prepended(pass), stack_.doutput(pass));
+  if (prefixes()) prepend_forward<T>(nullptr, dlast, prepended(pass), stack_.doutput(pass));
   stack_.backward(pass, join);
 }
 
@@ -84,9 +107,9 @@ template <class T>
 void Gpt<T>::finish_gradients(const Pass& whole, const Inputs<T>& in) {
   stack_.finish_gradients(whole);
   const Pass tokens = tokens_of(stack_.placed(whole));
-  T* dtext = pictures_ ? dtext_.at(tokens) : stack_.dinput(whole);
+  T* dtext = prefixes() ? dtext_.at(tokens) : stack_.dinput(whole);
   T* drows = pictures_train() ? pictures_->doutput(whole) : nullptr;
-  if (pictures_) prepend_backward(stack_.dinput(whole), prepended(whole), drows, dtext);
+  if (prefixes()) prepend_backward(stack_.dinput(whole), prepended(whole), drows, dtext);
   embedding_.parameter_gradients(tokens, tokens.of_batch(in.ids, 1), dtext);
   if (drows) pictures_->backward(whole);
 }
@@ -94,7 +117,7 @@ void Gpt<T>::finish_gradients(const Pass& whole, const Inputs<T>& in) {
 template <class T>
 void Gpt<T>::plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work) {
   const Pass tokens = tokens_of(pass);
-  if (pictures_) text_ = take_rows(arena, tokens, config_.d_model);
+  if (prefixes()) text_ = take_rows(arena, tokens, config_.d_model);
   norm_.plan(arena, tokens);
   normed_ = keep == Keep::costly ? work.normed : take_rows(arena, tokens, config_.d_model);
   head_.plan(arena, tokens);
@@ -103,7 +126,8 @@ void Gpt<T>::plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<
 template <class T>
 void Gpt<T>::plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T>& work) {
   dnormed_ = work.dnormed;
-  if (pictures_) dtext_ = take_rows(arena, tokens_of(pass), config_.d_model);
+  if (prefixes()) dtext_ = take_rows(arena, tokens_of(pass), config_.d_model);
+  if (config_.attends()) memory_.dkv = arena.take(pass.batch * memory_.time * block_memory());
   norm_.plan_gradients(arena, tokens_of(pass), work);
 }
 
@@ -231,7 +255,11 @@ void Gpt<T>::start_generation(Index batch, Index length, const Index* padding, c
   cache_.batch = batch;
   cache_.length = length;
   if (padding) cache_.padding.assign(padding, padding + batch);
-  if (images && batch > 0) see_pictures(images, pictures);
+  if (!images || batch == 0) return;
+  if (config_.attends())
+    remember_pictures(images, pictures);
+  else
+    see_pictures(images, pictures);
 }
 
 /// Brings the rows of pictures into the cache.
@@ -246,6 +274,24 @@ void Gpt<T>::see_pictures(const T* images, Index pictures) {
   for (Index b = 0; b < whole.batch; ++b)
     std::copy_n(pictures_->output(Pass()) + b / alike * size, size, stack_.input(whole) + b * size);
   stack_.each_part(whole, [&](const Pass& pass) { stack_.forward(pass, [](Index, const T*) {}); });
+}
+
+/// Keeps what cross-attention sees: keys and values of all blocks, of the picture of each row.
+template <class T>
+void Gpt<T>::remember_pictures(const T* images, Index pictures) {
+  pictures_->encode(Pass::whole(pictures, 0), false, images);
+  const Index size = memory_.time * memory_.width, alike = cache_.batch / pictures;
+  T* rows = remembered_.reserve(cache_.batch * size);
+  for (Index b = 0; b < cache_.batch; ++b)
+    std::copy_n(pictures_->output(Pass()) + b / alike * size, size, rows + b * size);
+}
+
+template <class T>
+void Gpt<T>::reorder_memory(const std::vector<Index>& from) {
+  const Index size = memory_.time * memory_.width, count = static_cast<Index>(from.size()) * size;
+  const std::vector<T> before(remembered_.data(), remembered_.data() + count);
+  for (std::size_t b = 0; b < from.size(); ++b)
+    std::copy_n(before.data() + from[b] * size, size, remembered_.data() + static_cast<Index>(b) * size);
 }
 
 template <class T>
@@ -265,6 +311,7 @@ void Gpt<T>::next_logits(Index time, const Index* ids, T* logits) {
   whole.start = config_.prefix() + cache_.used;
   whole.cached = config_.prefix() + cache_.length;
   whole.padding = cache_.padding.empty() ? nullptr : cache_.padding.data();
+  memory_.rows = remembered_.data();
   run_forward(whole, false, {ids}, [](const Pass&) {});
   cache_.used += time;
   // Only the last position of each sequence is asked for. The stack's input is free again.

@@ -1,8 +1,9 @@
 // The decoder-only transformer: embedding, stack of blocks, norm, head. It holds the order of layers and
 // nothing numeric; forward and backward are mirrored lists of calls.
 //
-// With pictures it is a captioner: the rows of an encoder stand before the tokens of each sequence. They see each other,
-// and every token sees all of them; norm, head and loss are of the tokens alone.
+// With pictures it is a captioner. The rows of an encoder stand before the tokens of each sequence: they see each other,
+// and every token sees all of them; norm, head and loss are of the tokens alone. Or the encoder's rows are a memory, to
+// which a branch of every block attends.
 #pragma once
 
 #include <algorithm>
@@ -110,6 +111,7 @@ class Gpt : private StackEnds<T> {
     stack_.reorder_cache(from, config_.prefix() + cache_.length, config_.prefix() + cache_.used);
     const std::vector<Index> before = cache_.padding;
     for (std::size_t b = 0; b < before.size(); ++b) cache_.padding[b] = before[static_cast<std::size_t>(from[b])];
+    if (config_.attends()) reorder_memory(from);
   }
   const Cache& cache() const { return cache_; }
   /// How often a generation was started: by it a caller knows whether the cache is still the one it began.
@@ -136,8 +138,10 @@ class Gpt : private StackEnds<T> {
     return pictures_ ? std::min(most, pictures_->group_size(all, training)) : most;
   }
   bool pictures_train() const { return pictures_ && pictures_->trains(); }
+  /// Whether rows of pictures stand before the tokens.
+  bool prefixes() const { return config_.prefix() > 0; }
   /// What the stack gave of the tokens.
-  const T* last(const Pass& pass) const { return pictures_ ? text_.at(tokens_of(pass)) : stack_.output(pass); }
+  const T* last(const Pass& pass) const { return prefixes() ? text_.at(tokens_of(pass)) : stack_.output(pass); }
 
   struct Unseen {
     void operator()(const Pass&, Index, const T*) const {}
@@ -150,7 +154,12 @@ class Gpt : private StackEnds<T> {
   template <class Join = Unjoined>
   void run_backward(const Pass& pass, const Join& join = {});
   void finish_gradients(const Pass& whole, const Inputs<T>& in);
+  /// Of a row of the memory, what one block sees.
+  Index block_memory() const { return memory_.width / static_cast<Index>(config_.layers.size()); }
+  void look(const Pass& whole, bool training, const T* images);
   void see_pictures(const T* images, Index pictures);
+  void remember_pictures(const T* images, Index pictures);
+  void reorder_memory(const std::vector<Index>& from);
 
   void plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work) override;
   void plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T>& work) override;
@@ -180,7 +189,9 @@ class Gpt : private StackEnds<T> {
   // Result of the norm, and its gradient, both of the tokens alone. The second is in the workspace, where the rows of a
   // part begin where all of them do, the prefix counted: other parts are at work there.
   Rows<T> normed_, dnormed_;
-  Rows<T> text_, dtext_;  // with pictures: the tokens' rows of the stack's input, then of its output; gradients
+  Rows<T> text_, dtext_;  // behind a prefix: the tokens' rows of the stack's input, then of its output; gradients
+  Memory<T> memory_;      // what cross-attention sees
+  Buffer<T> remembered_;  // in generation: the memory of each row
   Cache cache_;
   Index generations_ = 0;
 };

@@ -39,4 +39,15 @@ std::vector<BlockConfig> block_configs(const BlocksConfig& c, const Visibility& 
   return blocks;
 }
 
+void add_cross_attention(std::vector<BlockConfig>& blocks, Index first_dropout_site) {
+  Index first = 0, site = first_dropout_site;
+  for (auto& block : blocks) {
+    const AttentionConfig& own = block.attention;
+    block.cross = {own.width,    own.heads,    own.kv_heads, own.head_width, first,      own.scale,
+                   own.qkv_bias, own.out_bias, site,         own.std,        own.out_std};
+    first += block.cross->memory_width();
+    site += 2;  // probabilities and the branch
+  }
+}
+
 }  // namespace loopos

@@ -35,24 +35,34 @@ struct ImageConfig : BlocksConfig {
   PatchGrid grid;
   Index num_classes;    // of a classifier's head; 0: none
   bool pools_patches;   // it is given the mean over the patches; else the row of the class token
-  Index decoder_width;  // of the projection into a decoder's stream; 0: none
+  Index decoder_width;  // of the projection for a decoder, into its stream or what its blocks attend to; 0: none
 
   /// Width of the rows that it gives.
   Index outputs() const { return decoder_width ? decoder_width : d_model; }
 };
+
+/// How a decoder sees pictures: their rows stand before the tokens, or a branch of each block attends to them.
+enum class Fusion { prefix, cross };
+struct FusionChoice {
+  const char* name;
+  Fusion fusion;
+};
+constexpr FusionChoice kFusions[] = {{"prefix", Fusion::prefix}, {"cross", Fusion::cross}};
 
 struct GptConfig : BlocksConfig {
   Index vocab_size, num_labels, context_length;
   Storage weights;  // of the projections; of the token tables: table_storage(weights)
   bool rope, tie_embeddings;
   double embedding_scale;
-  std::optional<ImageConfig> pictures;  // the rows of one stand before the tokens of each sequence
+  std::optional<ImageConfig> pictures;  // one for each sequence
+  Fusion fusion = Fusion::prefix;
 
   /// What the head gives for each position: a score for each of num_labels classes, or where that is 0 a logit for each
   /// entry of the vocabulary.
   Index outputs() const { return num_labels > 0 ? num_labels : vocab_size; }
   /// Rows before the tokens.
-  Index prefix() const { return pictures ? pictures->grid.rows() : 0; }
+  Index prefix() const { return pictures && fusion == Fusion::prefix ? pictures->grid.rows() : 0; }
+  bool attends() const { return pictures && fusion == Fusion::cross; }
 };
 
 constexpr double kStd = 0.02;  // of initial weights
@@ -60,5 +70,7 @@ constexpr double kStd = 0.02;  // of initial weights
 NormConfig norm_config(const BlocksConfig& config);
 /// visibility: of every block, but for a layer's window.
 std::vector<BlockConfig> block_configs(const BlocksConfig& config, const Visibility& visibility);
+/// Gives every block cross-attention with heads as those of its self-attention. Their dropout has sites from this on.
+void add_cross_attention(std::vector<BlockConfig>& blocks, Index first_dropout_site);
 
 }  // namespace loopos

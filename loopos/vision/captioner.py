@@ -32,8 +32,8 @@ class Captioner(Network):
 
     def _make_core(self, dtype: str, seed: int | None) -> Any:
         decoder = for_core(self._config.decoder) | {"weights": None}
-        pictures = vision_for_core(self._config.encoder, self._config.decoder.d_model)
-        return _CLASSES[dtype](decoder | {"pictures": pictures}, seed)
+        pictures = vision_for_core(self._config.encoder, self._config.projected)
+        return _CLASSES[dtype](decoder | {"pictures": pictures, "fusion": self._config.fusion}, seed)
 
     @property
     def _vision(self) -> VisionConfig:

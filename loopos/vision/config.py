@@ -12,7 +12,7 @@ from loopos import checks
 from loopos.choices import ACTIVATIONS, NORMS, ActivationName
 from loopos.config import ModelConfig
 
-FUSIONS = ("prefix",)
+FUSIONS = ("prefix", "cross")
 POOLS = ("class", "mean")
 
 _Config = TypeVar("_Config")
@@ -159,12 +159,14 @@ class CaptionerConfig:
     decoder   a language model, whose ``context_length`` counts tokens alone
     fusion    "prefix": the encoder's rows, projected to the decoder's width, stand before the tokens. They see each
               other, every token sees all of them, and tokens see those before them; head and loss are of the tokens
-              alone. Positions of tokens begin at 0 (a learned table), or behind the rows (rope)
+              alone. Positions of tokens begin at 0 (a learned table), or behind the rows (rope).
+              "cross": in every block of the decoder, between self-attention and feed-forward, tokens attend to the
+              encoder's rows (Vaswani et al., 2017). One projection of the encoder gives keys and values of all blocks
     """
 
     encoder: VisionConfig
     decoder: ModelConfig
-    fusion: Literal["prefix"] = "prefix"
+    fusion: Literal["prefix", "cross"] = "prefix"
 
     def __post_init__(self) -> None:
         where = "CaptionerConfig"
@@ -182,6 +184,8 @@ class CaptionerConfig:
                 f"{where}: decoder must have sliding_window 0, as pictures are seen from every token, got "
                 f"{self.decoder.sliding_window}"
             )
+        if self.fusion == "cross" and self.decoder.parallel_residual:
+            raise ValueError(f"{where}: fusion 'cross' needs a decoder with parallel_residual False, got True")
 
     @property
     def vocab_size(self) -> int:
@@ -196,9 +200,16 @@ class CaptionerConfig:
     def context_length(self) -> int:
         return self.decoder.context_length
 
+    @property
+    def projected(self) -> int:
+        """Width of what the encoder gives the decoder of a row."""
+        d = self.decoder
+        return d.d_model if self.fusion == "prefix" else d.n_layer * 2 * d.n_kv_head * d.head_width
+
     def num_parameters(self) -> int:
-        wide, narrow = self.encoder.d_model, self.decoder.d_model
-        return self.encoder.num_parameters() + narrow * (wide + self.encoder.bias) + self.decoder.num_parameters()
+        halves = self.encoder.num_parameters() + self.decoder.num_parameters()
+        halves += self.projected * (self.encoder.d_model + self.encoder.bias)
+        return halves + (self.decoder.num_parameters_of_cross_attention() if self.fusion == "cross" else 0)
 
     def to_dict(self) -> dict[str, Any]:
         return {"encoder": self.encoder.to_dict(), "decoder": self.decoder.to_dict(), "fusion": self.fusion}

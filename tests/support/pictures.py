@@ -24,9 +24,9 @@ def classifier(dtype="float64", **changes) -> ImageEncoder:
     return shaken(ImageEncoder(vision(num_classes=3, **changes), seed=1, dtype=dtype))
 
 
-def captioner(dtype="float64", decoder=None, **changes) -> Captioner:
+def captioner(dtype="float64", decoder=None, fusion="prefix", **changes) -> Captioner:
     decoder = ModelConfig(11, 7, 2, 2, 12) if decoder is None else decoder
-    return shaken(Captioner(CaptionerConfig(vision(**changes), decoder), seed=1, dtype=dtype))
+    return shaken(Captioner(CaptionerConfig(vision(**changes), decoder, fusion), seed=1, dtype=dtype))
 
 
 def pictures(batch=3, dtype="float64", seed=0):

@@ -14,13 +14,21 @@ def _linear(w, name, x):
     return F.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
 
 
-def _blocks(w, prefix, x, layers, heads, eps, gelu, mask):
+def _attend(q, k, v, heads, mask=None):
+    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+
+
+def _blocks(w, prefix, x, layers, heads, eps, gelu, mask, memory=None):
+    """memory: (B, P, layers 2 C), keys and values for each block."""
     for i in range(layers):
         block = f"{prefix}blocks.{i}"
         qkv = _linear(w, f"{block}.attn.qkv_proj", _norm(w, f"{block}.attn_norm", x, eps))
-        q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in qkv.chunk(3, -1))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
-        x = x + _linear(w, f"{block}.attn.o_proj", y)
+        x = x + _linear(w, f"{block}.attn.o_proj", _attend(*qkv.chunk(3, -1), heads, mask))
+        if memory is not None:
+            q = _linear(w, f"{block}.cross.q_proj", _norm(w, f"{block}.cross_norm", x, eps))
+            k, v = memory.chunk(layers, -1)[i].chunk(2, -1)
+            x = x + _linear(w, f"{block}.cross.o_proj", _attend(q, k, v, heads))
         up = _linear(w, f"{block}.mlp.up_proj", _norm(w, f"{block}.mlp_norm", x, eps))
         x = x + _linear(w, f"{block}.mlp.down_proj", F.gelu(up, approximate=gelu))
     return _norm(w, f"{prefix}final_norm", x, eps)
@@ -47,11 +55,11 @@ def classify(w, config, images):
 def caption(w, config, images, ids):
     """Logits (B, T, V); the decoder has learned positions and gelu_tanh."""
     d = config.decoder
-    prefix = _linear(w, "encoder.projection", encode(w, config.encoder, images, "encoder."))
-    time, before = ids.shape[1], prefix.shape[1]
+    seen = _linear(w, "encoder.projection", encode(w, config.encoder, images, "encoder."))
+    time, before = ids.shape[1], seen.shape[1] if config.fusion == "prefix" else 0
     text = w["decoder.tok_embed.weight"][ids] + w["decoder.pos_embed.weight"][:time]
     at = torch.arange(before + time)
     mask = (at[None] <= at[:, None]) | (at[None] < before)
-    x = torch.cat([prefix, text], 1)
-    x = _blocks(w, "decoder.", x, d.n_layer, d.n_head, d.norm_eps, "tanh", mask)[:, before:]
+    x, memory = (torch.cat([seen, text], 1), None) if config.fusion == "prefix" else (text, seen)
+    x = _blocks(w, "decoder.", x, d.n_layer, d.n_head, d.norm_eps, "tanh", mask, memory)[:, before:]
     return x @ w["decoder.tok_embed.weight"].T

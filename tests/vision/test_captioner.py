@@ -8,8 +8,11 @@ from pictures import captioner, pictures, shaken, texts, worst_difference
 
 import loopos
 from loopos import ModelConfig
+from loopos.testing import planted
 from loopos.vision import Captioner, CaptionerConfig, VisionConfig
+from loopos.vision.config import FUSIONS
 
+POST = ModelConfig(11, 7, 2, 2, 12, norm="rmsnorm", norm_placement="both")
 ROPE = ModelConfig(
     11, 7, 2, 4, 12, n_kv_head=2, position="rope", head_dim=4, norm="rmsnorm", activation="swiglu", bias=False,
     tie_embeddings=False,
@@ -17,13 +20,15 @@ ROPE = ModelConfig(
 
 
 @pytest.mark.reference
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("class_token", [False, True])
 @pytest.mark.parametrize(("batch", "time"), [(3, 5), (1, 7), (2, 1)])
-def test_logits_loss_and_gradients_are_pytorchs(class_token, batch, time):
+def test_logits_loss_and_gradients_are_pytorchs(fusion, class_token, batch, time):
     import torch
     import torch_pictures
 
-    model, images, (ids, targets) = captioner(class_token=class_token), pictures(batch), texts(batch, time)
+    model = captioner(fusion=fusion, class_token=class_token)
+    images, (ids, targets) = pictures(batch), texts(batch, time)
     weights = {name: torch.tensor(view, requires_grad=True) for name, view in model.parameters().items()}
     logits = torch_pictures.caption(weights, model.config, torch.tensor(model.pixels(images)), torch.tensor(ids))
     want = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.tensor(targets).flatten())
@@ -37,9 +42,10 @@ def test_logits_loss_and_gradients_are_pytorchs(class_token, batch, time):
         assert np.abs(gradient).max() > 0, name
 
 
-@pytest.mark.parametrize("decoder", [None, ROPE])
-def test_gradients_are_differences_and_a_planted_error_is_found(decoder):
-    model, images, (ids, targets) = captioner(decoder=decoder), pictures(), texts()
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("decoder", [None, ROPE, POST])
+def test_gradients_are_differences_and_a_planted_error_is_found(decoder, fusion):
+    model, images, (ids, targets) = captioner(decoder=decoder, fusion=fusion), pictures(), texts()
     _, grads = model.loss_and_grads(images, ids, targets)
     loss = lambda: model.loss(images, ids, targets)  # noqa: E731
     assert worst_difference(model, loss, grads) < 1e-6
@@ -56,8 +62,9 @@ def test_losses_are_those_of_the_tokens():
     assert model.hidden(images, ids).shape == (3, 5, 12)
 
 
-def test_a_token_sees_the_whole_picture_and_none_that_follows():
-    model, images, (ids, _) = captioner(), pictures(), texts()
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_token_sees_the_whole_picture_and_none_that_follows(fusion):
+    model, images, (ids, _) = captioner(fusion=fusion), pictures(), texts()
     before = model.forward(images, ids)
     other = images.copy()
     other[:, -1, -1, -1] += 0.5  # of the last patch
@@ -69,16 +76,18 @@ def test_a_token_sees_the_whole_picture_and_none_that_follows():
     assert (after[:, 3:] != before[:, 3:]).any(axis=-1).all()
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("decoder", [None, ROPE])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_cache_gives_what_a_full_pass_gives(decoder, dtype):
-    model, images, (ids, _) = captioner(dtype, decoder), pictures(dtype=dtype), texts()
+def test_the_cache_gives_what_a_full_pass_gives(decoder, dtype, fusion):
+    model, images, (ids, _) = captioner(dtype, decoder, fusion), pictures(dtype=dtype), texts()
     want, tolerance = model.forward(images, ids), {"rtol": 1e-5 if dtype == "float32" else 1e-12, "atol": 1e-6}
     model.begin(images)
     for t in range(5):
         np.testing.assert_allclose(model.next_logits(ids[:, t : t + 1]), want[:, t], **tolerance)
     model.rewind(1)
     np.testing.assert_allclose(model.next_logits(ids[:, 1:4]), want[:, 3], **tolerance)
+    model.forward(images[:1], ids[:1])  # of another picture: what generation has seen stays
     rows = np.array([2, 0, 0])
     model.reorder(rows)
     np.testing.assert_allclose(model.next_logits(ids[rows, 4:]), want[rows, 4], **tolerance)
@@ -92,8 +101,9 @@ def test_the_cache_gives_what_a_full_pass_gives(decoder, dtype):
     np.testing.assert_allclose(model.next_logits(ids[:, 2:]), want[:, 4], **tolerance)
 
 
-def test_float_agrees_with_double():
-    small, wide = captioner("float32"), captioner("float64")
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_float_agrees_with_double(fusion):
+    small, wide = captioner("float32", fusion=fusion), captioner("float64", fusion=fusion)
     wide.load_state_dict({name: view.astype(np.float64) for name, view in small.parameters().items()})
     images, (ids, targets) = pictures(dtype="float32"), texts()
     _, grads = small.loss_and_grads(images, ids, targets)
@@ -102,9 +112,10 @@ def test_float_agrees_with_double():
         assert np.linalg.norm(gradient - want[name]) <= 2e-5 * np.linalg.norm(want[name]), name
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("width", [16, 192])  # in parts, and as a whole
-def test_bits_do_not_depend_on_threads(width):
-    config = CaptionerConfig(VisionConfig(24, 8, 2, 2, width), ModelConfig(13, 9, 2, 2, width))
+def test_bits_do_not_depend_on_threads(width, fusion):
+    config = CaptionerConfig(VisionConfig(24, 8, 2, 2, width), ModelConfig(13, 9, 2, 2, width), fusion)
     model = shaken(Captioner(config))
     rng = np.random.default_rng(0)
     images, ids = rng.random((9, 24, 24, 3), np.float32), rng.integers(0, 13, (9, 8))
@@ -119,12 +130,10 @@ def test_bits_do_not_depend_on_threads(width):
     assert all(each == found[0] for each in found)
 
 
-def test_dropout_acts_in_training_steps_alone_and_its_gradient_is_a_difference():
-    model, images, (ids, targets) = (
-        captioner(decoder=ModelConfig(11, 7, 2, 2, 12, dropout=0.3), dropout=0.2),
-        None,
-        texts(),
-    )
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_dropout_acts_in_training_steps_alone_and_its_gradient_is_a_difference(fusion):
+    decoder, (ids, targets) = ModelConfig(11, 7, 2, 2, 12, dropout=0.3), texts()
+    model = captioner(decoder=decoder, fusion=fusion, dropout=0.2)
     images = model.pixels(pictures())
     keywords = {"scale": 1.0, "step": 3, "seed": 5, "images": images}
     total, _, healthy = model._core.accumulate(ids, targets, **keywords)
@@ -151,9 +160,10 @@ def test_the_workspace_of_training_has_room_for_the_dropout_of_pictures():
     assert with_it > without
 
 
-def test_a_batch_in_groups_gives_the_sum_of_its_captions():
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_batch_in_groups_gives_the_sum_of_its_captions(fusion):
     vision = VisionConfig(64, 4, 6, 2, 128, d_ff=1024)  # of which 98 MB hold a few pictures alone
-    model = Captioner(CaptionerConfig(vision, ModelConfig(13, 9, 1, 2, 128)))
+    model = Captioner(CaptionerConfig(vision, ModelConfig(13, 9, 1, 2, 128), fusion))
     rng, count = np.random.default_rng(0), 8
     images, ids = rng.random((count, 64, 64, 3), np.float32), rng.integers(0, 13, (count, 6))
     targets = rng.integers(0, 13, (count, 6))
@@ -167,8 +177,9 @@ def test_a_batch_in_groups_gives_the_sum_of_its_captions():
         assert np.linalg.norm(gradient - want) <= 1e-5 * size, name
 
 
-def test_frozen_pictures_are_not_gone_through_backward():
-    model, images, (ids, targets) = captioner(), pictures(), texts()
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_frozen_pictures_are_not_gone_through_backward(fusion):
+    model, images, (ids, targets) = captioner(fusion=fusion), pictures(), texts()
     _, every = model.loss_and_grads(images, ids, targets)
     model.freeze("encoder.*")
     _, some = model.loss_and_grads(images, ids, targets)
@@ -182,8 +193,9 @@ def test_frozen_pictures_are_not_gone_through_backward():
     np.testing.assert_allclose(few["encoder.projection.weight"], every["encoder.projection.weight"], rtol=1e-12)
 
 
-def test_gradients_add_up_over_micro_batches():
-    model, images, (ids, targets) = captioner(), pictures(), texts()
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_gradients_add_up_over_micro_batches(fusion):
+    model, images, (ids, targets) = captioner(fusion=fusion), pictures(), texts()
     pixels, counts = model.pixels(images), (targets != -100).sum()
     for row in range(3):
         one = slice(row, row + 1)
@@ -207,6 +219,38 @@ def test_a_birth_says_on_which_side_it_was(side):
     with pytest.raises(loopos.NonFiniteError) as caught:
         model.loss_and_grads(images.astype(np.float32), ids, targets)
     assert caught.value.birth.tensor.startswith(f"{side}.blocks.1.")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "index", "phase"),
+    [
+        ("y", (1, 2, 5), "forward"),
+        ("q_proj.y", (1, 2, 5), "forward"),
+        ("dq", (1, 2, 5), "backward"),
+        ("dkv", (1, 3, 7), "backward"),  # of a key
+        ("dkv", (1, 3, 20), "backward"),  # of a value
+    ],
+)
+def test_a_birth_in_cross_attention_has_its_place(tensor, index, phase):
+    model, images, (ids, targets) = captioner("float32", fusion="cross"), pictures(dtype="float32"), texts()
+    name = f"decoder.blocks.1.cross.{tensor}"
+    with planted(model, name, index, np.nan, phase=phase), pytest.raises(loopos.NonFiniteError) as caught:
+        model.loss_and_grads(images, ids, targets)
+    birth = caught.value.birth
+    op = "linear" if "proj" in tensor else "attention"
+    assert (birth.phase, birth.layer, birth.op, birth.tensor, birth.index) == (phase, 1, op, name, index)
+    assert birth.cause_class == "unknown"  # the operands give another number
+
+
+def test_a_score_of_cross_attention_that_overflows_is_a_birth():
+    model, images, (ids, targets) = captioner("float32", fusion="cross"), pictures(dtype="float32"), texts()
+    model.parameters()["decoder.blocks.0.cross.q_proj.bias"][0] = 1e20
+    model.parameters()["encoder.projection.bias"][0] = -1e20
+    with pytest.raises(loopos.NonFiniteError) as caught:
+        model.loss_and_grads(images, ids, targets)
+    birth = caught.value.birth
+    assert (birth.layer, birth.tensor, birth.index) == (0, "decoder.blocks.0.cross.scores", (0, 0, 0, 0))
+    assert birth.cause_class == "product overflow"
 
 
 def test_refusals():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from loopos import ModelConfig
+from loopos import ModelConfig, _core
 from loopos.vision import Captioner, CaptionerConfig, ImageEncoder, VisionConfig
+from loopos.vision.config import FUSIONS
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ def test_captioner_refusals():
         ((VisionConfig(num_classes=3), decoder), ValueError, "num_classes 0"),
         ((encoder, ModelConfig(8, 8, 1, 1, 4, labels=("a", "b"))), ValueError, "labels"),
         ((encoder, ModelConfig(8, 8, 1, 1, 4, sliding_window=3)), ValueError, "sliding_window 0"),
+        ((encoder, ModelConfig(8, 8, 1, 1, 4, parallel_residual=True), "cross"), ValueError, "parallel_residual"),
     ):
         with pytest.raises(kind, match=match):
             CaptionerConfig(*values)
@@ -59,9 +61,15 @@ def test_presets():
     assert 10_000_000 < nano.num_parameters() < 30_000_000
     assert VisionConfig.vit_ti16().num_parameters() == 5_717_416  # as timm counts it
     assert (tiny.vocab_size, tiny.context_length, nano.encoder.rows) == (50, 32, 196)
-    for config in (tiny, nano):
+    other = ModelConfig(9, 7, 2, 4, 24, n_kv_head=2, norm="rmsnorm", norm_placement="both", attention_bias="qkv")
+    more = (CaptionerConfig(VisionConfig(bias=False), decoder, "cross") for decoder in (tiny.decoder, other))
+    for config in (tiny, nano, *more):
         assert CaptionerConfig.from_dict(config.to_dict()) == config
         assert sum(view.size for view in Captioner(config).parameters().values()) == config.num_parameters()
+
+
+def test_fusions_are_those_of_the_core():
+    assert _core.choices()["fusion"] == FUSIONS
 
 
 def test_toml(tmp_path):
