@@ -13,6 +13,7 @@ from loopos.adapters.whole import Whole
 from loopos.births.advice import advice as advice_on
 from loopos.data.batches import IGNORE
 
+from .check_precision import computed_in
 from .patient import NotApplicable, Patient, one_channel, rms
 from .report import FAIL, OK, WARN, Check
 from .stream import stream
@@ -212,7 +213,8 @@ def growth(patient: Patient) -> Iterator[Check]:
         ids = patient.batch[0][:2, :64]
         modulation = getattr(patient.model.adapter, "arithmetic", None)
         layers, logits = stream(patient.config, Whole(patient.model), np.ascontiguousarray(ids), modulation)
-        core = patient.model.forward(np.ascontiguousarray(ids))
+        with computed_in(patient.model, "float32"):  # what a lesser precision changes is measured by itself
+            core = patient.model.forward(np.ascontiguousarray(ids))
         error = float(np.abs(core - logits).max()) / max(1e-30, float(np.abs(core).max()))
         measured = f"the core's logits and those of its operations one by one differ by {error:.1e}"
         advice = "the model does not compute what its parameters and operations say"

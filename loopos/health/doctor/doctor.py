@@ -75,6 +75,7 @@ EXAMINATIONS: list[tuple[str, _Examination]] = [  # in the order of what each re
 ]
 FULL_ONLY = {"overfit a batch", "width"}
 ASIDE = {"threads": None, "eval_every": None, "save_every": None, "keep_best": False, "patience": None}
+ASIDE |= {"precision": None}  # a model has its own, and small siblings are float64
 ASIDE |= {"label_smoothing": 0.0}  # losses are compared with those of the model, which are without it
 ELSEWHERE = {
     "adapter",

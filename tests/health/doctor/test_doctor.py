@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from processes import in_process
 
 import loopos
 from loopos.health.doctor.doctor import EXAMINATIONS
@@ -22,6 +23,25 @@ def test_a_sound_model_has_no_problem(family, dtype, text):
     assert {check.verdict for check in report.checks if check.name != "precision"} == {OK}
     assert report["precision"].verdict in (OK, SKIPPED)  # without tiles, and of float64, there is nothing to measure
     assert len(report.checks) >= 30
+
+
+SOUND = """
+import json, sys, loopos
+config = loopos.ModelConfig(256, 32, 2, 2, 64, n_kv_head=1, norm="rmsnorm", activation="swiglu", position="rope")
+report = loopos.doctor(config, sys.argv[1] * 8, precision=sys.argv[2], batch_size=8)
+of_model = loopos.doctor(loopos.Model(config, precision=sys.argv[2]), sys.argv[1] * 8, quick=True)
+problems = [str(check) for each in (report, of_model) for check in each.checks if check.verdict in ("fail", "warn")]
+print(json.dumps([problems, loopos.Model(config, precision=sys.argv[2]).products]))
+"""
+
+
+@pytest.mark.unsanitized("processes of their own")
+@pytest.mark.parametrize("precision", ["bf16x3", "bf16"])
+@pytest.mark.parametrize("products", ["fma", "emulated"])
+def test_a_sound_model_is_sound_in_every_precision(precision, products, text):
+    problems, computed = in_process("-c", SOUND, text, precision, LOOPOS_PRODUCTS=products)
+    assert problems == []
+    assert computed == ("fma" if products == "fma" else f"emulated {precision}")
 
 
 @pytest.mark.parametrize(
