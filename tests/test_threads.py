@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -142,6 +144,47 @@ def test_many_python_threads_share_the_pool(thread_count):
 def test_the_process_ends_with_workers_asleep():
     code = "import loopos, numpy as np; loopos.set_num_threads(4); loopos.ops.softmax(np.ones((5000, 50)))"
     assert in_new_process(code).returncode == 0
+
+
+COMPUTE_TWICE = """
+import os, sys
+import numpy as np
+import loopos
+loopos.set_num_threads(3)
+x = np.ones((5000, 50), np.float32)
+loopos.ops.softmax(x)
+print(*(set(os.listdir("/proc/self/task")) - {str(os.getpid())}), flush=True)
+sys.stdin.readline()
+loopos.ops.softmax(x)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs ptrace of single threads")
+@pytest.mark.unsanitized("a thread that stands still would hold up the sanitizer's own")
+def test_a_job_does_not_wait_for_a_worker_that_has_not_come():
+    """The workers stand still while the other thread does all of it."""
+    attach, wait_all = 16, 0x40000000
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    held = []
+    with subprocess.Popen([sys.executable, "-c", COMPUTE_TWICE], **pipes) as process:
+        try:
+            for worker in map(int, process.stdout.readline().split()):
+                if ptrace(attach, worker, None, None) != 0:
+                    pytest.skip(f"ptrace is refused: {os.strerror(ctypes.get_errno())}")
+                os.waitpid(worker, wait_all)
+                held.append(worker)
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            ready, _, _ = select.select([process.stdout], [], [], 30)
+            assert ready, "it waits for workers that stand still"
+            assert process.stdout.readline() == "done\n"
+        finally:
+            process.kill()
+            for worker in held:
+                os.waitpid(worker, wait_all)  # whoever holds a thread is told of its end
 
 
 def test_importing_leaves_floating_point_state_alone():

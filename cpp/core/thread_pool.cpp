@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cfenv>
 #include <condition_variable>
+#include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <fstream>
@@ -102,8 +103,7 @@ class Pool {
     job_.next.store(0, std::memory_order_relaxed);
     job_.failed.store(false, std::memory_order_relaxed);
     job_.error = nullptr;
-    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_seq_cst);
+    state_.store(next_generation(), std::memory_order_seq_cst);  // open, nobody inside
     if (sleepers_.load(std::memory_order_seq_cst) > 0) {
       std::lock_guard<std::mutex> lock(mutex_);
       wake_.notify_all();
@@ -111,7 +111,9 @@ class Pool {
     inside_pool = true;
     job_.work();
     inside_pool = false;
-    for (int spin = 0; busy_.load(std::memory_order_acquire) > 0;) {
+    // A worker that has not come yet need not come: what it would find is done.
+    state_.fetch_or(kClosed, std::memory_order_acq_rel);
+    for (int spin = 0; (state_.load(std::memory_order_acquire) & kInside) > 0;) {
       if (++spin < kSpins) {
         relax();
       } else {
@@ -124,7 +126,7 @@ class Pool {
 
   void stop() {
     stopping_.store(true);
-    generation_.fetch_add(1);
+    state_.store(next_generation() | kClosed);
     {
       std::lock_guard<std::mutex> lock(mutex_);
       wake_.notify_all();
@@ -134,9 +136,22 @@ class Pool {
   }
 
  private:
+  /// Generation of the job, whether it is closed, and how many workers are inside. A worker comes in by one exchange of
+  /// all three: so none is inside when the next job is written.
+  using State = std::uint64_t;
+  static constexpr State kInside = (State{1} << 31) - 1, kClosed = State{1} << 31, kGeneration = State{1} << 32;
+  State generation() const { return state_.load(std::memory_order_seq_cst) / kGeneration; }
+  State next_generation() const { return (generation() + 1) * kGeneration; }
+
+  bool come_in(State seen) {
+    for (State now = state_.load(std::memory_order_acquire); now / kGeneration == seen && !(now & kClosed);)
+      if (state_.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel, std::memory_order_acquire)) return true;
+    return false;
+  }
+
   void spawn() {
     while (!all_spawned_ && static_cast<int>(workers_.size()) < threads_ - 1) {
-      const unsigned seen = generation_.load();
+      const State seen = generation();
       try {
         workers_.emplace_back([this, seen] { loop(seen); });
       } catch (const std::system_error&) {
@@ -146,32 +161,33 @@ class Pool {
     all_spawned_ = true;
   }
 
-  void loop(unsigned seen) {
+  void loop(State seen) {
     inside_pool = true;
     std::fesetenv(FE_DFL_ENV);  // not the mode of whoever happened to start this thread
     for (;;) {
       seen = wait_for_news(seen);
       if (stopping_.load()) return;
+      if (!come_in(seen)) continue;
       job_.work();
       if (const int raised = std::fetestexcept(kWatched)) {
         flags_.fetch_or(raised);
         std::feclearexcept(kWatched);
       }
-      busy_.fetch_sub(1, std::memory_order_release);
+      state_.fetch_sub(1, std::memory_order_release);
     }
   }
 
-  unsigned wait_for_news(unsigned seen) {
+  State wait_for_news(State seen) {
     for (int spin = 0; spin < spins_; ++spin) {
-      const unsigned now = generation_.load(std::memory_order_acquire);
+      const State now = generation();
       if (now != seen) return now;
       relax();
     }
     std::unique_lock<std::mutex> lock(mutex_);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
-    wake_.wait(lock, [&] { return generation_.load(std::memory_order_seq_cst) != seen; });
+    wake_.wait(lock, [&] { return generation() != seen; });
     sleepers_.fetch_sub(1);
-    return generation_.load();
+    return generation();
   }
 
   const int threads_;
@@ -180,8 +196,7 @@ class Pool {
   std::vector<std::thread> workers_;
   bool all_spawned_ = false;
   Job job_;
-  std::atomic<unsigned> generation_{0};
-  std::atomic<int> busy_{0};
+  std::atomic<State> state_{kClosed};
   std::atomic<int> sleepers_{0};
   std::atomic<int> flags_{0};
   std::atomic<bool> stopping_{false};
