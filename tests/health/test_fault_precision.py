@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 
 import pytest
-from processes import in_process, why_no_tiles
+from processes import in_process, why_no
 
 MATRIX = Path(__file__).with_name("fault_matrix.py")
 pytestmark = pytest.mark.unsanitized("processes of their own")
@@ -15,16 +15,15 @@ pytestmark = pytest.mark.unsanitized("processes of their own")
 
 @functools.cache
 def answers(products, precision):
-    """products: of LOOPOS_PRODUCTS; None: the machine's own."""
     return in_process(MATRIX, "--json", LOOPOS_PRODUCTS=products, LOOPOS_PRECISION=precision)
 
 
 @pytest.mark.parametrize("precision", ["bf16x3", "bf16"])
 @pytest.mark.parametrize("products", ["emulated", "tiles"])
 def test_births_are_those_of_float32(products, precision):
-    if products == "tiles" and (why := why_no_tiles()):
+    if why := why_no(products):
         pytest.skip(why)
-    plain, found = answers("fma", "float32"), answers("emulated" if products == "emulated" else None, precision)
+    plain, found = answers("fma", "float32"), answers(products, precision)
     assert (plain["products"], found["products"]) == ("fma", f"{products} {precision}")
     assert plain["gradients"] != found["gradients"]  # a sound step did go through pieces
     wrong = {name: (said, found["answers"][name]) for name, said in plain["answers"].items()}
@@ -33,10 +32,10 @@ def test_births_are_those_of_float32(products, precision):
 
 
 def test_tiles_and_their_emulation_have_the_same_bits():
-    if why := why_no_tiles():
+    if why := why_no("tiles"):
         pytest.skip(why)
     for precision in ("bf16x3", "bf16"):
-        assert answers("emulated", precision)["gradients"] == answers(None, precision)["gradients"]
+        assert answers("emulated", precision)["gradients"] == answers("tiles", precision)["gradients"]
 
 
 def test_without_tiles_every_precision_is_float32():

@@ -13,19 +13,25 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 
-def in_process(*command: Any, **variables: str | None) -> Any:
-    """The JSON that Python prints when it is called so, with these environment variables; None: without one."""
+def started(*command: Any, **variables: str | None) -> subprocess.CompletedProcess[str]:
+    """Python, called so, with these environment variables; None: without one."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     env = {**os.environ, "PYTHONPATH": path, **variables}
     env = {name: value for name, value in env.items() if value is not None}
-    run = subprocess.run([sys.executable, *command], env=env, capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, *command], env=env, capture_output=True, text=True, check=False)
+
+
+def in_process(*command: Any, **variables: str | None) -> Any:
+    """The JSON that it prints."""
+    run = started(*command, **variables)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 
 
 @cache
-def why_no_tiles() -> str:
-    """Why this machine computes nothing on tiles; "" where it does."""
-    code = "import json; from loopos import _core; print(json.dumps(_core.products_info()))"
-    info = in_process("-c", code, LOOPOS_PRODUCTS=None)
-    return "" if info["chosen"] == "tiles" else info["why"]
+def why_no(products: str) -> str:
+    """Why this machine, or LOOPOS_ISA, has no such products; "" where it has."""
+    run = started("-c", "import loopos", LOOPOS_PRODUCTS=products)
+    refusal = f"LOOPOS_PRODUCTS={products}: "
+    assert run.returncode == 0 or refusal in run.stderr, run.stderr
+    return run.stderr.rpartition(refusal)[2].strip() if run.returncode else ""

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from processes import in_process, why_no_tiles
+from processes import in_process, why_no
 
 import loopos
 from loopos import _core, testing
@@ -210,11 +210,10 @@ print(json.dumps({"verdict": check.verdict, "measured": check.measured, "figures
 @pytest.mark.parametrize("products", ["emulated", "tiles"])
 def test_what_products_of_pieces_do_change(products):
     """A head whose rows have a large part in common: two pieces keep what tells them apart, one does not."""
-    if products == "tiles" and (why := why_no_tiles()):
+    if why := why_no(products):
         pytest.skip(why)
-    chosen = {"LOOPOS_PRODUCTS": "emulated" if products == "emulated" else None}
     sound, sick, asked = (
-        in_process("-c", MEASURED, *given, **chosen) for given in (("0", ""), ("8", ""), ("8", "quick"))
+        in_process("-c", MEASURED, *given, LOOPOS_PRODUCTS=products) for given in (("0", ""), ("8", ""), ("8", "quick"))
     )
     three, one = (sound["figures"][name]["layers"].values() for name in ("bf16x3", "bf16"))
     assert all(1e-7 < turn["relative"] < 1e-4 for turn in three)
