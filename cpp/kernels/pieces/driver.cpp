@@ -27,7 +27,7 @@ Index steps_of(Index k) {
 
 /// Depth of the slices that k is cut into: a function of k and the precision alone. The sums of a slice begin at zero.
 Index slice_depth(Index k, int terms) {
-  const Index most = terms == 1 ? 1024 : 512;
+  const Index most = terms == 1 ? 2048 : 1024;
   return round_up(ceil_div(k, ceil_div(k, most)), kTileDepth);
 }
 
