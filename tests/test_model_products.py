@@ -1,0 +1,132 @@
+"""Models whose products are made of bfloat16 pieces: the same bits for any number of threads, in parts or whole, and
+near to float32.
+
+Where the products of this process are multiply-adds, a test runs itself again with LOOPOS_PRODUCTS=emulated: any
+machine tests all of this.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import loopos
+from loopos import LoRA, ModelConfig, _core, storage
+
+LLAMA = {"norm": "rmsnorm", "activation": "swiglu", "position": "rope", "bias": False, "tie_embeddings": False}
+MODELS = {
+    "in parts": (ModelConfig(65, 32, 2, 2, 64), 9),
+    "whole": (ModelConfig(300, 48, 2, 4, 128, d_ff=640), 3),
+    "grouped heads": (ModelConfig(70, 40, 2, 4, 64, n_kv_head=2, **LLAMA), 5),
+}
+NARROW = ("bf16x3", "bf16")
+FAR = {"bf16x3": 2e-5, "bf16": 2e-2}  # of gradients against float32's, relative; measured 4e-6 to 8e-6, and 6e-3
+
+pieces = pytest.mark.skipif(
+    _core.products("bf16") == "fma", reason="products are multiply-adds here; run again with the emulation below"
+)
+
+
+def made(name, precision, **how):
+    config, rows = MODELS[name]
+    rng = np.random.default_rng(0)
+    ids, targets = rng.integers(0, config.vocab_size, (2, rows, config.context_length))
+    return loopos.Model(config, seed=1, precision=precision, **how), ids, targets
+
+
+def learned(model, ids, targets):
+    loss, grads = model.loss_and_grads(ids, targets)
+    return loss, {name: grad.copy() for name, grad in grads.items()}
+
+
+@pieces
+@pytest.mark.parametrize("precision", NARROW)
+@pytest.mark.parametrize("name", MODELS)
+def test_threads_change_no_bit(name, precision, thread_count):
+    model, ids, targets = made(name, precision)
+    seen = []
+    for threads in (1, 2, 3, 7):  # a small model goes in parts while there are as many as threads
+        thread_count(threads)
+        loss, grads = learned(model, ids, targets)
+        seen.append((loss, model.forward(ids).tobytes(), *(grad.tobytes() for grad in grads.values())))
+    assert all(each == seen[0] for each in seen)
+
+
+@pieces
+@pytest.mark.parametrize("precision", NARROW)
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_are_near_to_those_of_float32(name, precision):
+    want_loss, want = learned(*made(name, "float32"))
+    loss, got = learned(*made(name, precision))
+    assert loss != want_loss
+    assert loss == pytest.approx(want_loss, rel=FAR[precision] / 10)
+    size = np.sqrt(sum(np.sum(grad.astype(float) ** 2) for grad in want.values()))
+    off = np.sqrt(sum(np.sum((got[key].astype(float) - want[key]) ** 2) for key in want))
+    assert 0 < off < FAR[precision] * size
+
+
+@pieces
+def test_a_precision_holds_until_it_is_changed():
+    model, ids, targets = made("in parts", "bf16")
+    narrow = learned(model, ids, targets)[0]
+    model.precision = "float32"
+    assert learned(model, ids, targets)[0] == learned(*made("in parts", "float32"))[0] != narrow
+    model.precision = "bf16"
+    assert learned(model, ids, targets)[0] == narrow
+
+
+@pieces
+@pytest.mark.parametrize("precision", NARROW)
+@pytest.mark.parametrize("weights", ["bfloat16", "int8", "int4"])
+def test_stored_weights_give_the_bits_of_the_numbers_that_are_stored(precision, weights, thread_count):
+    small, ids, targets = made("whole", precision, weights=weights)
+    plain = loopos.Model(MODELS["whole"][0], precision=precision)
+    plain.load_state_dict(storage.all_weights(small._core))
+    for threads in (1, 2):
+        thread_count(threads)
+        assert small.forward(ids).tobytes() == plain.forward(ids).tobytes()
+        assert small.loss(ids, targets) == plain.loss(ids, targets)
+    for model in (small, plain):
+        model.add_adapter(LoRA(rank=4), seed=2)
+    assert learned(small, ids, targets)[1].keys() == learned(plain, ids, targets)[1].keys()
+    for name, grad in learned(small, ids, targets)[1].items():
+        assert np.array_equal(grad, learned(plain, ids, targets)[1][name]), name
+
+
+@pieces
+@pytest.mark.parametrize("precision", NARROW)
+def test_small_stored_models_do_not_depend_on_threads(precision, thread_count):
+    """In parts a product of the last few rows would be float32's."""
+    config = ModelConfig(65, 8, 2, 2, 64)
+    ids = np.random.default_rng(0).integers(0, 65, (17, 8))
+    model = loopos.Model(config, seed=1, weights="int8", precision=precision)
+    seen = set()
+    for threads in (1, 2, 5):
+        thread_count(threads)
+        seen.add(model.forward(ids).tobytes())
+    assert len(seen) == 1
+
+
+@pieces
+@pytest.mark.parametrize("precision", NARROW)
+def test_generation_goes_on_from_its_cache(precision):
+    model, ids, _ = made("whole", precision)
+    text = model.generate(ids[:1, :30], 10, temperature=0.0)
+    assert text.shape == (1, 40) or text.shape == (1, 10)
+    assert np.array_equal(text, model.generate(ids[:1, :30], 10, temperature=0.0))
+
+
+@pytest.mark.skipif("LOOPOS_PRODUCTS" in os.environ, reason="this is a run with products that were asked for")
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_all_of_this_by_the_emulation(isa):
+    if isa not in _core.available_isas():
+        pytest.skip(f"this processor has no {isa}")
+    environment = os.environ | {"LOOPOS_PRODUCTS": "emulated", "LOOPOS_ISA": isa}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "not emulation"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "skipped" not in done.stdout
