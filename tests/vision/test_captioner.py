@@ -7,7 +7,7 @@ import pytest
 from pictures import captioner, pictures, shaken, texts, worst_difference
 
 import loopos
-from loopos import ModelConfig
+from loopos import ModelConfig, _core, ops
 from loopos.testing import planted
 from loopos.vision import Captioner, CaptionerConfig, VisionConfig
 from loopos.vision.config import FUSIONS
@@ -251,6 +251,33 @@ def test_a_score_of_cross_attention_that_overflows_is_a_birth():
     birth = caught.value.birth
     assert (birth.layer, birth.tensor, birth.index) == (0, "decoder.blocks.0.cross.scores", (0, 0, 0, 0))
     assert birth.cause_class == "product overflow"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16x3", "bf16"])
+def test_cross_attention_is_that_of_the_ops_in_every_precision(precision):
+    config = CaptionerConfig(VisionConfig(64, 8, 1, 2, 64), ModelConfig(11, 64, 2, 2, 64), "cross")  # large enough
+    model, rng, seen = shaken(Captioner(config)), np.random.default_rng(0), {}
+    images, ids = rng.random((2, 64, 64, 3), np.float32), rng.integers(0, 11, (2, 64))
+    model._core.precision = precision
+
+    def tap(place, shape, first, x):
+        if x.size == np.prod(shape):  # scores come row by row
+            seen[place["phase"], place["tensor"]] = x.reshape(shape)
+
+    model._core.trace(ids, ids, scale=1.0, images=model.pixels(images), tap=tap)
+    heads = lambda x: x.reshape(*x.shape[:2], 2, -1).transpose(0, 2, 1, 3)  # noqa: E731
+    name = "decoder.blocks.1.cross"
+    keys, values = np.split(seen["forward", "encoder.projection.y"][..., 128:], 2, -1)  # of the second block
+    q, k, v = heads(seen["forward", f"{name}.q_proj.y"]), heads(keys), heads(values)
+    y, lse = ops.attention(q, k, v, precision=precision)
+    np.testing.assert_array_equal(heads(seen["forward", f"{name}.y"]), y)
+    dy = heads(seen["backward", f"{name}.o_proj.dx"])
+    dq, *dkv = ops.attention_backward(dy, q, k, v, y, lse, precision=precision)
+    np.testing.assert_array_equal(heads(seen["backward", f"{name}.dq"]), dq)
+    for got, want in zip(np.split(seen["backward", f"{name}.dkv"], 2, -1), dkv, strict=True):
+        np.testing.assert_array_equal(heads(got), want)
+    plain, _ = ops.attention(q, k, v)
+    assert np.array_equal(plain, y) == (_core.products(precision) == "fma")
 
 
 def test_refusals():
