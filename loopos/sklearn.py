@@ -49,6 +49,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     random_state  an int, a RandomState or None, as scikit-learn has it: of the weights, the order and dropout. One int
                 gives the same bits
     threads     for fit; None leaves the number as it is. verbose: shows the progress of fit
+    precision   of products, of fit and later, as of :func:`loopos.train`
 
     After fit: classes_ (K,), model_ (a loopos.Model), label_ids_ (K,), the token of each class, vocabulary_ (dict of
     words to ids; None with a folder), n_cut_ (training texts that were longer than what is read).
@@ -74,6 +75,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         random_state: Any = None,
         threads: int | None = None,
         verbose: bool = False,
+        precision: str | None = None,
     ):
         self.folder = folder
         self.n_layer = n_layer
@@ -90,6 +92,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.threads = threads
         self.verbose = verbose
+        self.precision = precision
 
     def fit(self, X: Iterable[str], y: Iterable[Any]) -> TextClassifier:
         """X: texts (N,); y: their classes (N,), two or more different ones."""
@@ -117,6 +120,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             weight_decay=self.weight_decay,
             seed=seed,
             threads=self.threads,
+            precision=self.precision,
             progress=bool(self.verbose),
         )
         self.classes_, self.model_, self.label_ids_, self.vocabulary_ = classes, model, label_ids, vocabulary

@@ -122,7 +122,7 @@ def test_every_epoch_has_each_text_once_in_an_order_of_its_own():
 def test_the_settings_reach_the_training(monkeypatch):
     given = {}
     monkeypatch.setattr("loopos.sklearn.train", lambda model, data, **more: given.update(more, model=model))
-    settings = {"learning_rate": 0.5, "weight_decay": 0.25, "threads": 1}
+    settings = {"learning_rate": 0.5, "weight_decay": 0.25, "threads": 1, "precision": "bf16"}
     more = {"dropout": 0.125, "warmup": 0.5, "verbose": True}
     TextClassifier(**SMALL, **settings, **more).fit(*generated(30))
     model, seed = given.pop("model"), given.pop("seed")

@@ -16,8 +16,8 @@ from .container import Container, open_container
 from .values import Metadata, package, read_into
 
 
-def read(path: str | os.PathLike[str], *, dtype: str = "float32") -> Model:
-    """The model in a GGUF file, with its tokenizer and chat template (extra [gguf]).
+def read(path: str | os.PathLike[str], *, dtype: str = "float32", precision: str | None = None) -> Model:
+    """The model in a GGUF file, with its tokenizer and chat template (extra [gguf]). dtype, precision: as of Model.
 
     Quantized tensors become float32 numbers one after the other. OSError when the file cannot be read, CheckpointError
     when it is malformed or its tensors are not those of its architecture, ValueError for an architecture or a setting
@@ -31,7 +31,7 @@ def read(path: str | os.PathLike[str], *, dtype: str = "float32") -> Model:
     architecture = architectures.ARCHITECTURES[metadata.arch]
     _match(container, config, architecture)
     made = vocabulary.tokenizer_of(metadata, config.vocab_size)
-    model = Model(config, dtype=dtype)
+    model = Model(config, dtype=dtype, precision=precision)
     views = model.parameters()
     for slot in tensors.slots(config, architecture):
         _fill(container, slot, views[slot.name])

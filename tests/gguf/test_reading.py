@@ -75,7 +75,8 @@ def test_what_is_read_is_what_was_written(model, tmp_path):
     assert theirs.encode(text) == ours.encode(text)
     assert (theirs.eos, theirs.bos, theirs.chat_template) == (ours.eos, ours.bos, ours.chat_template)
     wide = loopos.gguf.read(tmp_path / "m.gguf", dtype="float64")
-    assert wide.dtype == "float64"
+    assert (wide.dtype, wide.precision) == ("float64", "float32")
+    assert loopos.gguf.read(tmp_path / "m.gguf", precision="bf16").precision == "bf16"
     for name, array in again.parameters().items():
         assert np.array_equal(array, wide.parameters()[name].astype(np.float32)), name
 
