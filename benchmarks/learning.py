@@ -30,14 +30,19 @@ PRECISIONS = ("float32", *MOST)
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     runs = []
     for seed in range(setting.SEED, setting.SEED + args.seeds):
+        started = []
         for precision in PRECISIONS:
             command = [sys.executable, str(Path(__file__).with_name("nano_loopos.py")), str(args.text.resolve())]
             command += ["--steps", str(args.steps), "--threads", str(args.threads)]
             command += ["--seed", str(seed), "--precision", precision]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-            if done.returncode != 0:
+            started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            if not args.together:
+                started[-1].wait()
+        for precision, process in zip(PRECISIONS, started, strict=True):
+            told, _ = process.communicate()
+            if process.returncode != 0:
                 raise SystemExit(f"learning: seed {seed} under {precision} failed, for the reason above")
-            runs.append({"seed": seed} | json.loads(done.stdout.splitlines()[-1]))
+            runs.append({"seed": seed} | json.loads(told.splitlines()[-1]))
             print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
     about = machine.describe() | {"threads": args.threads}
     return {
@@ -78,8 +83,8 @@ def render(result: dict[str, Any], markdown: bool = True) -> str:
             cells += [" ".join(f"{value:+.5f}" for value in found[name]), f"{MOST[name]:g}"]
         else:
             cells += ["-", "-"]
-        rows.append([*cells, f"{statistics.mean(run['train_seconds'] for run in runs):.1f}"])
-    header = ["precision", "products", "held-out loss", "less float32's", "at most", "seconds of training"]
+        rows.append(cells)
+    header = ["precision", "products", "held-out loss", "less float32's", "at most"]
     seeds = sorted({run["seed"] for run in result["runs"]})
     of = "seed" if len(seeds) == 1 else "seeds"
     about = (
@@ -97,6 +102,9 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=setting.STEPS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=1, help="how many, from the setting's on")
+    parser.add_argument(
+        "--together", action="store_true", help="the precisions at the same time, each with its threads"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
     parser.add_argument("--show", type=Path, metavar="FILE", help="the table of a result; nothing is trained")
     args = parser.parse_args()

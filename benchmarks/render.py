@@ -94,9 +94,10 @@ def advice(steps: dict[str, Any], learned: dict[str, Any] | None) -> list[str]:
         curve = f" (a held-out loss within {far:.5f} of it)"
     x3, x1 = ((f"{min(found):.1f} to {max(found):.1f}") for found in (ratios["bf16x3"], ratios["bf16"]))
     return [
-        f'**With matrix tiles** (`loopos info` says) train with `precision="bf16x3"`: float32\'s learning curve{curve} '
-        f"at {x3} times the speed of PyTorch in float32; bf16 for more ({x1} times the speed of PyTorch in bfloat16). "
-        "**Without tiles** leave precision alone: float32 is the fastest there is, and the others are computed as it."
+        '**With matrix tiles** (`loopos info` says) train with `precision="bf16x3"` ([how](docs/precision.md)): '
+        f"float32's learning curve{curve} at {x3} times the speed of PyTorch in float32; bf16 for more ({x1} times the "
+        "speed of PyTorch in bfloat16). **Without tiles** leave precision alone: float32 is the fastest there is, and "
+        "the others are computed as it."
     ]
 
 
