@@ -14,6 +14,7 @@ from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
+from loopos.vision.config import FUSIONS
 from loopos.vision.standard import DIGITS, EPOCHS, PRESETS, SHAPES, STEPS, CaptionSetting
 
 from . import options
@@ -49,6 +50,7 @@ def add_caption(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data and model")
     options.add_flag(data, "digits", "scikit-learn's digits instead of shapes", "bool", False)
     options.add_flag(data, "preset", f"size of the model: {', '.join(PRESETS)}", "str", "tiny")
+    options.add_flag(data, "fusion", f"how text sees the picture: {', '.join(FUSIONS)}", "str", "prefix")
     options.add_flag(data, "image_size", "pixels of a side (default: the preset's; of digits 16)", "int")
     options.add_flag(data, "subset", "use only so many pictures", "int")
     options.add_flag(data, "min_count", "words that are rarer are unknown", "int", "1; of a folder 5")
@@ -69,7 +71,7 @@ def _setting(given: dict[str, Any]) -> CaptionSetting:
     if folder is not None and digits:
         raise ValueError(f"digits are a set of their own; got the folder {folder} as well")
     data = (DIGITS if digits else SHAPES) if folder is None else os.path.abspath(folder)
-    names = ("preset", "image_size", "subset", "min_count", "cache", "dropout")
+    names = ("preset", "image_size", "subset", "min_count", "cache", "dropout", "fusion")
     return CaptionSetting(data, **{name: given.pop(name) for name in names if name in given})
 
 

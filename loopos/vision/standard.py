@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from loopos import checks
 
-from .config import CaptionerConfig
+from .config import FUSIONS, CaptionerConfig
 from .data.batches import CaptionBatches
 from .data.digits import Digits
 from .data.folder import CaptionFolder, has_captions
@@ -31,8 +31,8 @@ RARE = 5  # a word of a folder that is rarer is unknown
 class CaptionSetting:
     """data: "shapes", "digits", or a folder. preset: size of the model. image_size: None: the preset's. subset: use
     only so many pictures. min_count: words that are rarer are unknown; None: 5 of a folder, else 1. cache: a folder
-    that keeps the decoded pictures. dropout: of both halves of the model. Pictures are opened when they are asked for.
-    """
+    that keeps the decoded pictures. dropout: of both halves of the model. fusion: as of a CaptionerConfig. Pictures are
+    opened when they are asked for."""
 
     data: str = SHAPES
     preset: str = "tiny"
@@ -41,9 +41,11 @@ class CaptionSetting:
     min_count: int | None = None
     cache: str | None = None
     dropout: float = 0.0
+    fusion: Literal["prefix", "cross"] = "prefix"
 
     def __post_init__(self) -> None:
         checks.choice("CaptionSetting", "preset", self.preset, PRESETS)
+        checks.choice("CaptionSetting", "fusion", self.fusion, FUSIONS)
         if self.data == DIGITS and self.subset is not None:
             raise ValueError("subset is for shapes and folders; the digits are always all")
 
@@ -102,7 +104,8 @@ class CaptionSetting:
         side = self.pictures.image_size
         patch = min(config.encoder.patch_size, side // 4)
         encoder = replace(config.encoder, image_size=side, patch_size=patch, dropout=self.dropout)
-        return replace(config, encoder=encoder, decoder=replace(config.decoder, dropout=self.dropout))
+        decoder = replace(config.decoder, dropout=self.dropout)
+        return replace(config, encoder=encoder, decoder=decoder, fusion=self.fusion)
 
 
 def is_captions(data: str | None) -> bool:

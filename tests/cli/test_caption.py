@@ -51,7 +51,8 @@ def test_pictures_are_captioned_by_a_run(run, tmp_path, capsys):
 def test_digits_and_a_folder(tmp_path, capsys):
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's (extra [sklearn])")
     short = ["--max-steps", "1", "--batch-size", "4", "--scored", "8", "--no-progress", "--json"]
-    assert main(["caption", "--digits", *short, "--output-dir", str(tmp_path / "digits")]) == 0
+    assert main(["caption", "--digits", *short, "--fusion", "cross", "--output-dir", str(tmp_path / "digits")]) == 0
+    assert Captioner.load(tmp_path / "digits").config.fusion == "cross"
     assert json.loads(capsys.readouterr().out)["pictures"] == 8
     shapes, lines = Shapes(60), ["image,caption"]
     (tmp_path / "Images").mkdir()
@@ -69,6 +70,7 @@ def test_digits_and_a_folder(tmp_path, capsys):
     ("given", "sentence"),
     [
         (["--preset", "huge"], "preset must be one of"),
+        (["--fusion", "sum"], "fusion must be one of"),
         (["no-such-folder"], "no-such-folder"),
         (["somewhere", "--digits"], "got the folder somewhere as well"),
         (["--predict", "no-such-run"], "--predict RUN IMAGE"),

@@ -7,12 +7,13 @@ from loopos.vision.standard import EPOCHS, STEPS, CaptionSetting, is_captions
 
 
 def test_shapes_at_the_size_of_the_preset():
-    setting = CaptionSetting(subset=60, dropout=0.25)
+    setting = CaptionSetting(subset=60, dropout=0.25, fusion="cross")
     batches = setting.batches(4)
     config = setting.config(batches.max_tokens)
     assert isinstance(setting.pictures, Shapes)
     assert config.encoder.image_size == (64, 64)
     assert config.encoder.dropout == config.decoder.dropout == 0.25
+    assert (config.fusion, CaptionSetting().fusion) == ("cross", "prefix")
     assert config.vocab_size == setting.words.vocab_size
     assert config.context_length >= batches.max_tokens
     assert setting.held_out.part == "valid"
@@ -37,7 +38,7 @@ def test_a_folder_in_epochs_without_rare_words(tmp_path):
 
 
 def test_what_is_no_setting():
-    for wrong in ({"preset": "huge"}, {"data": "digits", "subset": 3}):
+    for wrong in ({"preset": "huge"}, {"fusion": "sum"}, {"data": "digits", "subset": 3}):
         with pytest.raises(ValueError, match=next(reversed(wrong))):
             CaptionSetting(**wrong)
     assert is_captions("shapes")
