@@ -4,6 +4,8 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cfenv>
 #include <cmath>
 #include <deque>
@@ -31,13 +33,32 @@ class CoreModel {
   CoreModel& operator=(const CoreModel&) = delete;
 
   /// Views of the weights. Each keeps its buffer alive, which is given up when an adapter is removed. trainable: None
-  /// for all, or only those that are or are not.
-  py::dict parameters(const py::object& trainable) {
+  /// for all, or only those that are or are not. writable false: nobody can write through them, and weight_views does
+  /// not count them.
+  py::dict parameters(const py::object& trainable, bool writable) {
     py::dict result;
-    for (auto& p : parameter_set().list())
-      if (trainable.is_none() || trainable.cast<bool>() == p.trainable)
-        result[py::str(p.name)] = view(p, p.value, owner_of(p.values));
+    for (auto& p : parameter_set().list()) {
+      if (!trainable.is_none() && trainable.cast<bool>() != p.trainable) continue;
+      auto array = view(p, p.value, owner_of(p.values, writable ? nullptr : readers_));
+      if (!writable) array.attr("setflags")(false);
+      result[py::str(p.name)] = std::move(array);
+    }
+    given_ += writable;
     return result;
+  }
+  /// (a number that grows whenever views are given or parameters get new places, how many views are left). Where neither
+  /// changes and all that are left are the caller's, nobody else has written to a weight.
+  std::pair<Index, Index> weight_views() {
+    const auto lock = serialise();
+    Index left = -*readers_;
+    std::vector<const void*> seen;
+    for (const auto& p : parameter_set().list()) {
+      --left;  // its own hold of the buffer
+      if (std::find(seen.begin(), seen.end(), p.values.get()) != seen.end()) continue;
+      seen.push_back(p.values.get());
+      left += static_cast<Index>(p.values.use_count());
+    }
+    return {given_ + parameter_set().selection(), left};
   }
   /// Views of the gradients of the trainable parameters. Each keeps the buffer alive, which is given up when other
   /// parameters become trainable.
@@ -167,8 +188,18 @@ class CoreModel {
 
  private:
   using Shared = std::shared_ptr<Buffer<T>>;
-  static py::capsule owner_of(const Shared& buffer) {
-    return {new Shared(buffer), [](void* shared) { delete static_cast<Shared*>(shared); }};
+  using Count = std::shared_ptr<std::atomic<Index>>;
+  /// Counted while it lives where there is a count.
+  static py::capsule owner_of(const Shared& buffer, const Count& count = nullptr) {
+    struct Owner {
+      Shared buffer;
+      Count count;
+      ~Owner() {
+        if (count) --*count;
+      }
+    };
+    if (count) ++*count;
+    return {new Owner{buffer, count}, [](void* owner) { delete static_cast<Owner*>(owner); }};
   }
   static py::array_t<T> view(const Parameter<T>& p, T* data, const py::capsule& owner) {
     return py::array_t<T>(Shape(p.shape.begin(), p.shape.end()), data, owner);
@@ -176,9 +207,11 @@ class CoreModel {
 
   Network& network_;
   Turn mutex_;
-  std::deque<Frame> frames_;        // of the last trace
-  std::vector<Raised> raised_;      // of the last accumulate
-  std::vector<Raised> operations_;  // in their order; empty until it is asked for
+  std::deque<Frame> frames_;                                 // of the last trace
+  std::vector<Raised> raised_;                               // of the last accumulate
+  std::vector<Raised> operations_;                           // in their order; empty until it is asked for
+  Index given_ = 0;                                          // times that writable views of the weights were given
+  Count readers_ = std::make_shared<std::atomic<Index>>(0);  // views that nobody can write through
   Plants plants_;
 };
 
@@ -188,15 +221,17 @@ void bind_core_model(py::class_<Class>& c) {
   using py::arg;
   c.def(py::init<const py::dict&, std::optional<std::uint64_t>>(), arg("config"), arg("seed"),
         "seed: of the initial weights; None leaves them as the memory is, to be written before anything else.")
-      .def("parameters", &Class::parameters, arg("trainable") = py::none(),
-           "Writable views of the weights by name, in order of execution; of those alone that are (True) or are not "
-           "(False) trainable.")
+      .def("parameters", &Class::parameters, arg("trainable") = py::none(), arg("writable") = true,
+           "Views of the weights by name, in order of execution; of those alone that are (True) or are not (False) "
+           "trainable. writable: False gives views that are read-only for good.")
       .def("gradients", &Class::gradients, "Views of the gradients of the trainable parameters, in that order.")
       .def(
           "set_trainable", &Class::set_trainable, arg("name"), arg("trainable"),
           "False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given "
           "up when this changes.")
       .def("grad_norm", &Class::grad_norm, "The Euclidean norm of all gradients together, in double.")
+      .def("weight_views", &Class::weight_views,
+           "(a number that grows whenever writable views of the weights are given out, how many are left).")
       .def("held_bytes", &Class::held_bytes, "Bytes of workspace and gradients that earlier passes have left.")
       .def_property("precision", &Class::precision, &Class::set_precision,
                     "Of the products: float32, bf16x3 or bf16 (products() tells what they are computed with here).")

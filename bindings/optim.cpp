@@ -24,7 +24,7 @@ using GroupSpec = std::tuple<std::string, double, std::map<std::string, RuleOpti
 class Handle {
  public:
   virtual ~Handle() = default;
-  virtual py::object step(const py::sequence& grads, double lr, double scale, double norm) = 0;
+  virtual py::object step(const py::sequence& grads, double lr, double scale, double norm, bool untouched) = 0;
   virtual Index count() const = 0;
   virtual void set_count(Index count) = 0;
   virtual py::dict state(const py::object& self) = 0;
@@ -43,7 +43,7 @@ class HandleOf : public Handle {
     }
   }
 
-  py::object step(const py::sequence& grads, double lr, double scale, double norm) override {
+  py::object step(const py::sequence& grads, double lr, double scale, double norm, bool untouched) override {
     require(std::isfinite(lr) && lr >= 0, "Optimizer.step: lr must be finite and not negative, got ", lr);
     require(std::isfinite(scale) && scale >= 0, "Optimizer.step: scale must be finite and not negative, got ", scale);
     require(grads.size() == names_.size(), "Optimizer.step: expected ", names_.size(), " gradients, got ",
@@ -69,7 +69,7 @@ class HandleOf : public Handle {
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      refusal = optimizer_.step(pointers, lr, scale, norm);
+      refusal = optimizer_.step(pointers, lr, scale, norm, untouched);
     }
     if (!refusal) return py::none();
     const auto tensor = static_cast<std::size_t>(refusal->tensor);
@@ -194,9 +194,10 @@ void bind_optim(py::module_& m) {
       .def(py::init(&make), arg("groups"), arg("names"), arg("params"), arg("weight_decay"), arg("group_of"))
       .def(
           "step", &Handle::step, arg("grads"), arg("lr"), arg("scale") = 1.0,
-          arg("norm") = std::numeric_limits<double>::quiet_NaN(),
+          arg("norm") = std::numeric_limits<double>::quiet_NaN(), arg("untouched") = false,
           R"(One update with gradients multiplied by `scale`. norm: that of the gradients where it is known, which saves reading
-them once more. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
+them once more; untouched: nobody has written to the weights since the last step, which saves reading them once more.
+None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
 (phase "update"), a dict of phase, rule, tensor, index, value, result, dtype, operands, and nothing was changed.)")
       .def_property("count", &Handle::count, &Handle::set_count, "The number of updates done.")
       .def(

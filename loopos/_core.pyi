@@ -82,9 +82,9 @@ class ImageEncoderF32:
         (sum of losses, number of labels (B) that count).
         """
 
-    def parameters(self, trainable: typing.Any = None) -> dict:
+    def parameters(self, trainable: typing.Any = None, writable: bool = True) -> dict:
         """
-        Writable views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable.
+        Views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable. writable: False gives views that are read-only for good.
         """
 
     def raised(self) -> list:
@@ -113,6 +113,11 @@ class ImageEncoderF32:
     ) -> typing.Any:
         """
         As trace of a transformer.
+        """
+
+    def weight_views(self) -> tuple[int, int]:
+        """
+        (a number that grows whenever writable views of the weights are given out, how many are left).
         """
 
     def workspace_bytes(self, batch: typing.SupportsInt | typing.SupportsIndex, training: bool) -> float:
@@ -203,9 +208,9 @@ class ImageEncoderF64:
         (sum of losses, number of labels (B) that count).
         """
 
-    def parameters(self, trainable: typing.Any = None) -> dict:
+    def parameters(self, trainable: typing.Any = None, writable: bool = True) -> dict:
         """
-        Writable views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable.
+        Views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable. writable: False gives views that are read-only for good.
         """
 
     def raised(self) -> list:
@@ -234,6 +239,11 @@ class ImageEncoderF64:
     ) -> typing.Any:
         """
         As trace of a transformer.
+        """
+
+    def weight_views(self) -> tuple[int, int]:
+        """
+        (a number that grows whenever writable views of the weights are given out, how many are left).
         """
 
     def workspace_bytes(self, batch: typing.SupportsInt | typing.SupportsIndex, training: bool) -> float:
@@ -412,9 +422,9 @@ class TransformerF32:
         Logits (B, V) after the last of further ids (B, T).
         """
 
-    def parameters(self, trainable: typing.Any = None) -> dict:
+    def parameters(self, trainable: typing.Any = None, writable: bool = True) -> dict:
         """
-        Writable views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable.
+        Views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable. writable: False gives views that are read-only for good.
         """
 
     def raised(self) -> list:
@@ -488,6 +498,11 @@ class TransformerF32:
     ) -> typing.Any:
         """
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
+        """
+
+    def weight_views(self) -> tuple[int, int]:
+        """
+        (a number that grows whenever writable views of the weights are given out, how many are left).
         """
 
     def workspace_bytes(
@@ -674,9 +689,9 @@ class TransformerF64:
         Logits (B, V) after the last of further ids (B, T).
         """
 
-    def parameters(self, trainable: typing.Any = None) -> dict:
+    def parameters(self, trainable: typing.Any = None, writable: bool = True) -> dict:
         """
-        Writable views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable.
+        Views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable. writable: False gives views that are read-only for good.
         """
 
     def raised(self) -> list:
@@ -752,6 +767,11 @@ class TransformerF64:
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
         """
 
+    def weight_views(self) -> tuple[int, int]:
+        """
+        (a number that grows whenever writable views of the weights are given out, how many are left).
+        """
+
     def workspace_bytes(
         self,
         batch: typing.SupportsInt | typing.SupportsIndex,
@@ -810,10 +830,12 @@ class Optimizer:
         lr: typing.SupportsFloat | typing.SupportsIndex,
         scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
         norm: typing.SupportsFloat | typing.SupportsIndex = ...,
+        untouched: bool = False,
     ) -> typing.Any:
         """
         One update with gradients multiplied by `scale`. norm: that of the gradients where it is known, which saves reading
-        them once more. None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
+        them once more; untouched: nobody has written to the weights since the last step, which saves reading them once more.
+        None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
         (phase "update"), a dict of phase, rule, tensor, index, value, result, dtype, operands, and nothing was changed.
         """
 

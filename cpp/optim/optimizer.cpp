@@ -37,7 +37,7 @@ Optimizer<T>::Optimizer(std::vector<OptimizerGroup<T>> groups, std::vector<Param
     for (Index begin = 0; begin < p.size; begin += kChunk)
       chunks_.push_back({static_cast<Index>(i), begin, std::min(kChunk, p.size - begin)});
   }
-  tops_.resize(2 * chunks_.size());
+  tops_.assign(2 * chunks_.size(), kUnknown);
   for (Group& group : groups_) {
     for (std::size_t w = 0; w < group.kinds.size(); ++w) {
       group.moments[w] = Buffer<T>(group.size);
@@ -73,7 +73,7 @@ Piece<T> Optimizer<T>::piece(const std::vector<const T*>& grads, const Chunk& c)
 
 /// The largest gradient and weight of each group; whether all gradients are finite.
 template <class T>
-bool Optimizer<T>::measure(const std::vector<const T*>& grads, double norm) {
+bool Optimizer<T>::measure(const std::vector<const T*>& grads, double norm, bool untouched) {
   const auto& k = kernels::table<T>();
   const bool known = std::isfinite(norm);
   parallel_blocks(static_cast<Index>(chunks_.size()), 2, [&](Index begin, Index end) {
@@ -81,7 +81,8 @@ bool Optimizer<T>::measure(const std::vector<const T*>& grads, double norm) {
       const Chunk& c = chunks_[static_cast<std::size_t>(i)];
       const T* grad = grads[static_cast<std::size_t>(c.tensor)] + c.begin;
       tops_[static_cast<std::size_t>(2 * i)] = known ? norm : static_cast<double>(k.max_abs(grad, c.size));
-      tops_[static_cast<std::size_t>(2 * i + 1)] = static_cast<double>(k.max_abs(slot_of(c).data + c.begin, c.size));
+      double& weight = tops_[static_cast<std::size_t>(2 * i + 1)];
+      if (!untouched || std::isnan(weight)) weight = static_cast<double>(k.max_abs(slot_of(c).data + c.begin, c.size));
     }
   });
   for (Group& group : groups_) group.top.grad = group.top.weight = 0;
@@ -182,8 +183,9 @@ std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads
 }
 
 template <class T>
-std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, double lr, double scale, double norm) {
-  if (!measure(grads, norm)) return find_bad_gradient(grads);
+std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, double lr, double scale, double norm,
+                                          bool untouched) {
+  if (!measure(grads, norm, untouched)) return find_bad_gradient(grads);
 
   bool proven = true;
   for (Group& group : groups_) {
@@ -201,12 +203,13 @@ std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, do
 
   const auto update = [&](const Chunk& c) {
     const Group& group = group_of(c);
-    group.rule->update(step_of(group, slot_of(c).weight_decay, lr, scale), piece(grads, c));
+    const double top = group.rule->update(step_of(group, slot_of(c).weight_decay, lr, scale), piece(grads, c));
+    return group.proven ? top : kUnknown;
   };
-  parallel_blocks(static_cast<Index>(chunks_.size()), 2, [&](Index begin, Index end) {
+  parallel_blocks(static_cast<Index>(chunks_.size()), 4, [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       const Chunk& c = chunks_[static_cast<std::size_t>(i)];
-      if (!group_of(c).rule->whole_matrices()) update(c);
+      tops_[static_cast<std::size_t>(2 * i + 1)] = group_of(c).rule->whole_matrices() ? kUnknown : update(c);
     }
   });
   for (const Chunk& c : chunks_)

@@ -53,8 +53,10 @@ class Optimizer {
   Optimizer(std::vector<OptimizerGroup<T>> groups, std::vector<ParameterSlot<T>> parameters);
 
   /// grads[i] has the size of parameter i. norm: finite and not below any |gradient|, such as their norm; NaN: the
-  /// gradients are read for it. Nothing is changed when a refusal comes back.
-  std::optional<Refusal> step(const std::vector<const T*>& grads, double lr, double scale, double norm);
+  /// gradients are read for it. untouched: nobody has written to the weights since the last step, so that what it left
+  /// in them need not be read for its size. Nothing is changed when a refusal comes back.
+  std::optional<Refusal> step(const std::vector<const T*>& grads, double lr, double scale, double norm,
+                              bool untouched = false);
 
   Index count() const { return count_; }
   void set_count(Index count) { count_ = count; }
@@ -86,7 +88,7 @@ class Optimizer {
   Piece<T> piece(const std::vector<const T*>& grads, const Chunk& c);
   Chunk whole(Index tensor) const { return {tensor, 0, parameters_[static_cast<std::size_t>(tensor)].size}; }
 
-  bool measure(const std::vector<const T*>& grads, double norm);
+  bool measure(const std::vector<const T*>& grads, double norm, bool untouched);
   void measure_moments(Group& group) const;
   std::optional<Refusal> find_bad_gradient(const std::vector<const T*>& grads) const;
   std::optional<Refusal> rehearse(const std::vector<const T*>& grads, double lr, double scale);
@@ -97,7 +99,7 @@ class Optimizer {
   std::vector<ParameterSlot<T>> parameters_;
   std::vector<Index> offsets_;  // in the moments of its group
   std::vector<Chunk> chunks_;
-  std::vector<double> tops_;  // per chunk: largest |gradient|, largest |weight|
+  std::vector<double> tops_;  // per chunk: largest |gradient|, largest |weight|, NaN where that is not known
   Buffer<T> scratch_, copies_;
   Index count_ = 0;
 };

@@ -70,8 +70,9 @@ class Rule {
   /// Numbers of scratch for any tensor adopted.
   virtual Index scratch() const { return 0; }
 
-  /// lr 0 changes no bit of a weight.
-  virtual void update(const UpdateStep& step, const Piece<T>& piece) const = 0;
+  /// lr 0 changes no bit of a weight. Returns the largest |weight| that it left, where all of them are finite; NaN: the
+  /// rule does not look.
+  virtual double update(const UpdateStep& step, const Piece<T>& piece) const = 0;
 
   /// True: no intermediate and no result of an update can reach limit(), whatever the numbers within these bounds. With
   /// step.weight_decay the largest of all tensors. Moves the bounds of the moments on by one step.
@@ -86,6 +87,7 @@ class Rule {
   }
 
  protected:
+  static constexpr double kNotSeen = std::numeric_limits<double>::quiet_NaN();
   static constexpr double kSlack = 1 + 1e-5;  // a little more than rounding can add
   static constexpr double limit() { return static_cast<double>(std::numeric_limits<T>::max()) / 16; }
 

@@ -81,7 +81,7 @@ class Watch:
         vocab_size = model.config.outputs if plain else 1
         self.findings: list[Alarm] = []
         self._monitor = Monitor(vocab_size=vocab_size if vocab_size > 1 else None)
-        self._ratios, self._every = UpdateRatios(model.parameters(trainable=True)), log_every
+        self._ratios, self._every = UpdateRatios(model._core.parameters(True, writable=False)), log_every
         self._waiting: list[dict[str, Any]] = []  # findings for the next line of the log
         self._measured: dict[str, float] = {}
         self._due = False

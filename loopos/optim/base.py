@@ -130,11 +130,13 @@ class Optimizer:
         if birth is not None:
             raise NonFiniteError(refused_update(birth, None))
 
-    def _step(self, grads: list[np.ndarray], lr: float, scale: float, norm: float = math.nan) -> dict | None:
+    def _step(
+        self, grads: list[np.ndarray], lr: float, scale: float, norm: float = math.nan, untouched: bool = False
+    ) -> dict | None:
         with self._owner.lock if self._owner is not None else nullcontext():
             for name, copy in self._copies.items():
                 copy[...] = self._params[name]
-            birth = self._core.step(grads, lr, scale, norm)
+            birth = self._core.step(grads, lr, scale, norm, untouched)
             if birth is None:
                 for name, copy in self._copies.items():
                     self._params[name][...] = copy

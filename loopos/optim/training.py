@@ -58,12 +58,24 @@ class TrainingOptimizer:
 
     def __init__(self, optimizer: Optimizer, model: Any):
         self._optimizer = optimizer
+        self._core = model._core
         self._grads = list(model._core.gradients().values())
+        self._seen: tuple[int, int] | None = None  # views of the weights after the last step
 
     def step_core(self, lr: float, scale: float, norm: float = math.nan) -> dict | None:
         """None when every parameter was updated; else where the bad number is and of what it was made (phase, rule,
         tensor, index, value, result, operands), and nothing was changed. norm: that of the gradients, where known."""
-        return self._optimizer._step(self._grads, lr, scale, norm)
+        views = self._views()
+        untouched = views is not None and views == self._seen
+        refusal = self._optimizer._step(self._grads, lr, scale, norm, untouched)
+        self._seen = views
+        return refusal
+
+    def _views(self) -> tuple[int, int] | None:
+        """How often views of the weights were given out, and how many are left: None where anyone but the optimizer may
+        write through one. A step that finds the same again finds the weights as the last one left them."""
+        given, left = self._core.weight_views() if hasattr(self._core, "weight_views") else (0, -1)
+        return (given, left) if left == len(self._grads) else None
 
     def state_dict(self) -> dict[str, Any]:
         return self._optimizer.state_dict()

@@ -7,6 +7,7 @@ import pytest
 
 import loopos
 from loopos import NonFiniteError, optim
+from loopos.optim.base import Optimizer
 from loopos.optim.training import RULES, for_run, for_training, settings_of
 
 CONFIG = loopos.ModelConfig(vocab_size=32, context_length=8, n_layer=2, n_head=2, d_model=16)
@@ -147,3 +148,95 @@ def test_training_optimizer_decays_matrices_only():
         assert (model.weights["b"] == 1).all()
     with pytest.raises(ValueError, match="'adamw', 'adam', 'sgd', 'lion', 'muon', got 'adagrad'"):
         for_training("adagrad", Stub())
+
+
+class Writes:
+    """Writes NaN after the third step to a weight that no token of a run reads: only the optimizer can find it."""
+
+    def __init__(self, model, kept):
+        self.model, self.view = model, model.parameters()["pos_embed.weight"] if kept else None
+
+    def on_step_end(self, info):
+        if info["step"] == 3:
+            view = self.model.parameters()["pos_embed.weight"] if self.view is None else self.view
+            view[-1, 5] = np.nan
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_weight_that_a_callback_writes_is_looked_at(rule, kept):
+    """Through a view that it has kept, or through one that is gone again when the next step comes."""
+    model = loopos.Model(CONFIG, seed=1)
+    with pytest.raises(NonFiniteError) as caught:
+        train(rule, model=model, seq_len=4, callbacks=[Writes(model, kept)])
+    birth = caught.value.birth
+    assert (birth.step, birth.tensor, birth.index) == (4, "pos_embed.weight", (7, 5))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_weights_are_read_for_their_size_only_where_somebody_may_have_written(rule):
+    model = loopos.Model(CONFIG, seed=1)
+    optimizer = for_training(rule, model, weight_decay=0.1)
+    asked, step = [], optimizer._optimizer._step
+    optimizer._optimizer._step = lambda *given: asked.append(given[-1]) or step(*given)
+
+    def update():
+        model._core.accumulate(IDS[None, :8], IDS[None, 1:9], scale=1 / 8)
+        assert optimizer.step_core(0.01, 1.0, model._core.grad_norm()) is None
+
+    update()
+    update()
+    kept = model.parameters()["pos_embed.weight"][2:]  # a view of a view
+    update()
+    update()
+    del kept
+    update()
+    update()
+    model.state_dict()
+    update()
+    update()
+    model.freeze("tok_embed.*")
+    model.unfreeze("tok_embed.*")
+    optimizer._grads = list(model._core.gradients().values())
+    update()
+    assert asked == [False, True, False, False, False, True, False, True, False]
+
+
+def test_a_run_writes_to_its_weights_nowhere_else(monkeypatch):
+    """What watches them reads through views that cannot be written through."""
+    asked, step = [], Optimizer._step
+    monkeypatch.setattr(Optimizer, "_step", lambda *given: asked.append(given[-1]) or step(*given))
+    train("adamw", max_steps=4)
+    assert asked == [False, True, True, True]
+
+
+def test_views_for_reading_stay_so():
+    core = loopos.Model(CONFIG)._core
+    before = core.weight_views()
+    view = core.parameters(writable=False)["final_norm.weight"]
+    assert core.weight_views() == before
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        view.setflags(write=True)
+    with pytest.raises(ValueError, match="read-only"):
+        view[0] = 1
+    other = core.parameters()["final_norm.weight"]
+    other[0] = 7
+    assert view[0] == 7
+    assert core.weight_views() == (before[0] + 1, before[1] + 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", RULES)
+def test_sizes_that_are_known_change_no_bit(rule, dtype):
+    """The last update cannot be proven safe: it is rehearsed, with sizes that the updates before it left."""
+    results = []
+    for untouched in (False, True):
+        model = loopos.Model(CONFIG, seed=1, dtype=dtype)
+        optimizer = for_training(rule, model, weight_decay=0.1)
+        largest = float(np.finfo(dtype).max)
+        for rate in (0.01, 0.0, 0.3, largest / 100, 0.1):
+            model._core.accumulate(IDS[None, :8], IDS[None, 1:9], scale=1 / 8)
+            norm = model._core.grad_norm()
+            refusal = optimizer._optimizer._step(optimizer._grads, rate, 0.5, norm, untouched)
+        results.append((refusal, [view.tobytes() for view in model.parameters().values()]))
+    assert repr(results[0]) == repr(results[1])

@@ -97,7 +97,8 @@ struct Table {
                  T* y2);  // (x1, x2) by sign times the angle
   // optimizer updates
   void (*sgd_update)(const SgdUpdate<T>& u, const T* grad, Index n, T* p, T* momentum);  // momentum may be null
-  void (*adam_update)(const AdamUpdate<T>& u, const T* grad, Index n, T* p, T* exp_avg, T* exp_avg_sq);
+  // returns the largest |p| that it leaves; a NaN may be passed over
+  T (*adam_update)(const AdamUpdate<T>& u, const T* grad, Index n, T* p, T* exp_avg, T* exp_avg_sq);
 };
 
 template <class T>

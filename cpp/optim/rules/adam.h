@@ -22,7 +22,7 @@ class Adam : public Rule<T> {
 
   std::vector<Moment> moments() const override { return {{"exp_avg", true}, {"exp_avg_sq", false}}; }
 
-  void update(const UpdateStep& step, const Piece<T>& piece) const override {
+  double update(const UpdateStep& step, const Piece<T>& piece) const override {
     kernels::AdamUpdate<T> u{};
     u.scale = this->split(step.scale);
     u.l2 = static_cast<T>(decoupled_ ? 0 : step.weight_decay);
@@ -34,7 +34,8 @@ class Adam : public Rule<T> {
     u.eps = static_cast<T>(eps_);
     u.step_size = static_cast<T>(step.lr / correction(beta1_, step));
     u.move = step.lr != 0;
-    kernels::table<T>().adam_update(u, piece.grad, piece.size, piece.weight, piece.moments[0], piece.moments[1]);
+    return static_cast<double>(
+        kernels::table<T>().adam_update(u, piece.grad, piece.size, piece.weight, piece.moments[0], piece.moments[1]));
   }
 
   bool bound(const UpdateStep& step, Magnitudes& m) const override {

@@ -21,7 +21,7 @@ class Lion : public Rule<T> {
 
   std::vector<Moment> moments() const override { return {{"exp_avg", true}}; }
 
-  void update(const UpdateStep& step, const Piece<T>& piece) const override {
+  double update(const UpdateStep& step, const Piece<T>& piece) const override {
     const auto& k = kernels::table<T>();
     const T keep = static_cast<T>(1 - step.lr * step.weight_decay), rate = static_cast<T>(-step.lr);
     T room[Rule<T>::kBlock], direction[Rule<T>::kBlock];
@@ -36,6 +36,7 @@ class Lion : public Rule<T> {
       }
       k.blend(grad, static_cast<T>(1 - beta2_), m, static_cast<T>(beta2_), n, m);
     }
+    return static_cast<double>(k.max_abs(piece.weight, piece.size));  // a chunk is still in the cache
   }
 
   bool bound(const UpdateStep& step, Magnitudes& m) const override {

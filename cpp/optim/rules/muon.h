@@ -46,7 +46,7 @@ class Muon : public Rule<T> {
   bool whole_matrices() const override { return true; }
   Index scratch() const override { return scratch_; }
 
-  void update(const UpdateStep& step, const Piece<T>& piece) const override {
+  double update(const UpdateStep& step, const Piece<T>& piece) const override {
     const auto& k = kernels::table<T>();
     const Room room(piece.rows, piece.columns);
     T* x = piece.scratch;
@@ -61,7 +61,7 @@ class Muon : public Rule<T> {
       else
         std::copy(m, m + n, x + begin);
     });
-    if (step.lr == 0) return;
+    if (step.lr == 0) return this->kNotSeen;
     const Span<T> all{x, piece.size};
     ScaledNorm norm = scaled_norm(&all, 1);
     if (!(norm.value() > eps_)) norm = {eps_, 0};
@@ -73,6 +73,7 @@ class Muon : public Rule<T> {
       T* weight = piece.weight + begin;
       k.blend(x + begin, move, weight, keep, n, weight);
     });
+    return this->kNotSeen;
   }
 
   bool bound(const UpdateStep& step, Magnitudes& m) const override {

@@ -27,7 +27,7 @@ class Sgd : public Rule<T> {
     return {{"momentum", true}};
   }
 
-  void update(const UpdateStep& step, const Piece<T>& piece) const override {
+  double update(const UpdateStep& step, const Piece<T>& piece) const override {
     const kernels::SgdUpdate<T> u{this->split(step.scale),
                                   static_cast<T>(step.lr),
                                   static_cast<T>(step.weight_decay),
@@ -37,6 +37,7 @@ class Sgd : public Rule<T> {
                                   step.count == 0,
                                   step.lr != 0};
     kernels::table<T>().sgd_update(u, piece.grad, piece.size, piece.weight, piece.moments[0]);
+    return static_cast<double>(kernels::table<T>().max_abs(piece.weight, piece.size));  // it is still in the cache
   }
 
   bool bound(const UpdateStep& step, Magnitudes& m) const override {
