@@ -22,20 +22,34 @@ struct Tiles {
   ~Tiles() { _tile_release(); }
 };
 
-template <int PIECE>
-inline void load_a(const Bf16* a) {
-  _tile_loadd(4, a + 2 * PIECE * kTile, 64);
-  _tile_loadd(5, a + (2 * PIECE + 1) * kTile, 64);
+// A product begins as soon as its first tiles are there: loads stand between.
+
+template <int A, int B>
+inline void add_product(const Bf16* a, const Bf16* b) {
+  _tile_loadd(6, b + 2 * B * kTile, 64);
+  _tile_loadd(4, a + 2 * A * kTile, 64);
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_loadd(7, b + (2 * B + 1) * kTile, 64);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_loadd(5, a + (2 * A + 1) * kTile, 64);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
 }
-template <int PIECE>
-inline void load_b(const Bf16* b) {
-  _tile_loadd(6, b + 2 * PIECE * kTile, 64);
-  _tile_loadd(7, b + (2 * PIECE + 1) * kTile, 64);
-}
-inline void add_products() {
+
+/// The lower piece of A times the upper one of B, both upper ones, the upper one of A times the lower one of B.
+inline void add_three_products(const Bf16* a, const Bf16* b) {
+  add_product<1, 0>(a, b);
+  _tile_loadd(4, a, 64);
   _tile_dpbf16ps(0, 4, 6);
   _tile_dpbf16ps(1, 4, 7);
+  _tile_loadd(5, a + kTile, 64);
   _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+  _tile_loadd(6, b + 2 * kTile, 64);
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_loadd(7, b + 3 * kTile, 64);
+  _tile_dpbf16ps(1, 4, 7);
   _tile_dpbf16ps(3, 5, 7);
 }
 
@@ -55,19 +69,10 @@ inline void micro(const Bf16* a, const Bf16* b, Index steps, const NextTile& nex
       _mm_prefetch(reinterpret_cast<const char*>(c), _MM_HINT_ET0);
       _mm_prefetch(reinterpret_cast<const char*>(c + 16), _MM_HINT_ET0);
     }
-    if constexpr (TERMS == 1) {
-      load_a<0>(a);
-      load_b<0>(b);
-      add_products();
-    } else {
-      load_a<1>(a);
-      load_b<0>(b);
-      add_products();
-      load_a<0>(a);
-      add_products();
-      load_b<1>(b);
-      add_products();
-    }
+    if constexpr (TERMS == 1)
+      add_product<0, 0>(a, b);
+    else
+      add_three_products(a, b);
   }
   _tile_stored(0, sums, 4 * kUnits);
   _tile_stored(1, sums + kTileUnits, 4 * kUnits);
