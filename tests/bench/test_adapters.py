@@ -38,6 +38,7 @@ def test_a_row_for_each_way_to_train(measured, rows):
         assert each["tokens_per_second"] == pytest.approx(tokens / each["seconds"]["median"])
     first = {name: each["losses"][0] for name, each in rows.items() if each["storage"] == "float32" and name != "peft"}
     assert first.pop("loopos-dora") == pytest.approx(first["loopos"], rel=1e-6)  # which divides by lengths it measures
+    assert first.pop("loopos-lora-bf16x3") == pytest.approx(first["loopos"], rel=1e-6)
     assert len(set(first.values())) == 1  # B is 0: an adapter begins where the base is
     assert rows["loopos-rslora"]["losses"][1:] != rows["loopos-lora"]["losses"][1:]
     assert rows["loopos-lora-int8"]["losses"][0] != first["loopos"]
@@ -45,10 +46,12 @@ def test_a_row_for_each_way_to_train(measured, rows):
 
 def test_the_table_says_what_was_trained_on_what(measured):
     text = tables.render(measured)
-    said = [" ".join(line.split()[2:5]) for line in text.splitlines() if line.startswith("loopos ")]
-    assert said[0].startswith("all float32 ")
-    kinds = ["LoRA 8 float32", "rslora 8 float32", "dora 8 float32"]
-    assert said[1:] == [*kinds, "LoRA 8 bfloat16", "LoRA 8 int8", "LoRA 8 int4"]
+    said = [line.split()[2:] for line in text.splitlines() if line.startswith("loopos ")]
+    assert said[0][:2] == ["all", "float32"]
+    kinds = ["LoRA 8 float32", "rslora 8 float32", "dora 8 float32", "bf16x3 LoRA 8 float32", "LoRA 8 bfloat16"]
+    kinds += ["bf16 LoRA 8 bfloat16", "LoRA 8 int8", "LoRA 8 int4"]
+    for words, kind in zip(said[1:], kinds, strict=True):
+        assert " ".join(words).startswith(kind + " ")
     assert "of peft's RSS" in text
 
 
