@@ -76,7 +76,8 @@ def _machine(result: dict[str, Any]) -> str:
 
 
 def advice(steps: dict[str, Any], learned: dict[str, Any] | None) -> list[str]:
-    """A sentence for a user with tiles, of a record that has them; and one for a user without."""
+    """A sentence for a user with tiles and one for a user without, where both records are of tiles and what was
+    learned is as near to float32 as was promised."""
     ratios = {
         name: [
             value
@@ -88,10 +89,10 @@ def advice(steps: dict[str, Any], learned: dict[str, Any] | None) -> list[str]:
     used = steps.get("precisions", {}).get("computed", {})
     if not all(ratios.values()) or not all(used.get(name, "").startswith("tiles") for name in ratios):
         return []
-    curve = ""
-    if learned is not None and learning.apart(learned):
-        far = max(map(abs, learning.differences(learned)["bf16x3"]))
-        curve = f" (a held-out loss within {far:.5f} of it)"
+    if learned is None or not learning.apart(learned) or learning.too_far(learned):
+        return []
+    far = max(map(abs, learning.differences(learned)["bf16x3"]))
+    curve = f" (a held-out loss within {far:.5f} of it)"
     x3, x1 = ((f"{min(found):.1f} to {max(found):.1f}") for found in (ratios["bf16x3"], ratios["bf16"]))
     return [
         '**With matrix tiles** (`loopos info` says) train with `precision="bf16x3"` ([how](docs/precision.md)): '

@@ -149,10 +149,13 @@ def test_advice_needs_a_record_with_tiles(monkeypatch):
     (sentence,) = render.advice(steps, _learned(float32=[1.5], bf16x3=[1.5001], bf16=[1.5]))
     assert "float32's learning curve (a held-out loss within 0.00010 of it) at 2.5 to 2.5 times" in sentence
     assert "bf16 for more (2.0 to 2.0 times" in sentence
-    assert "held-out" not in render.advice(steps, None)[0]
-    used["bf16"] = "fma"
     assert render.advice(steps, None) == []
-    assert render.advice({"settings": [{"peers": peers}]}, None) == []
+    assert render.advice(steps, _learned(float32=[1.5], bf16x3=[1.503], bf16=[1.5])) == []
+    learned = _learned(float32=[1.5], bf16x3=[1.5], bf16=[1.5])
+    assert render.advice(steps, learned)
+    assert render.advice({"settings": [{"peers": peers}]}, learned) == []
+    used["bf16"] = "fma"
+    assert render.advice(steps, learned) == []
 
 
 @pytest.mark.unsanitized("processes of its own, without the sanitizers' libraries")

@@ -110,15 +110,18 @@ def _products(result: dict[str, Any], markdown: bool) -> list[str]:
         groups.setdefault(each["setting"], []).append(each)
     engines = list(result["engines"])
     header = ["product", "shape", *[f"{name} GFLOP/s" for name in engines], *[f"{a} / {b}" for a, b in PAIRS]]
-    blocks, rates = [], {}
+    blocks, rates, best = [], {}, {}
     for setting, found in groups.items():
         rows = [_product_row(each, engines) for each in found]
         title = heading(f"{setting}, matrix products", markdown)
         blocks.append(join([title, table(header, rows, markdown)], markdown))
-        rates[setting] = product_rates(found)
+        rates[setting], best[setting] = product_rates(found, "median"), product_rates(found, "min")
     if rates:
-        columns = [[number(each[name] / GIGA if name in each else None) for each in rates.values()] for name in engines]
-        rows = [[name, *cells] for name, cells in zip(engines, columns, strict=True)]
+        rows = [
+            [f"{name}{of}", *[number(each[name] / GIGA if name in each else None) for each in found.values()]]
+            for found, of in ((rates, ""), (best, ", least times"))
+            for name in engines
+        ]
         about = "All products of the linear layers together, GFLOP/s (medians; packing and allocation included):"
         blocks.append(join([about, table(["", *rates], rows, markdown)], markdown))
     return blocks
@@ -127,14 +130,14 @@ def _products(result: dict[str, Any], markdown: bool) -> list[str]:
 PAIRS = (("loopos-bf16x3", "torch"), ("loopos-bf16", "torch-medium"), ("loopos-bf16", "torch-bfloat16"))
 
 
-def product_rates(products: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The floating-point operations of the linear layers' products over the median times that they take, for each
-    engine that did all of them; attention is none of them."""
+def product_rates(products: Sequence[dict[str, Any]], field: str) -> dict[str, float]:
+    """The floating-point operations of the linear layers' products over the times that they take (field: "median" or
+    "min"), for each engine that did all of them; attention is none of them."""
     linear = [each for each in products if not each["operation"].startswith("attention")]
     seconds: dict[str, list[float]] = {}
     for each in linear:
         for peer in each["peers"]:
-            seconds.setdefault(peer["peer"], []).append(peer["seconds"]["median"])
+            seconds.setdefault(peer["peer"], []).append(peer["seconds"][field])
     work = sum(each["flops"] for each in linear)
     return {name: work / sum(times) for name, times in seconds.items() if len(times) == len(linear)}
 
