@@ -252,14 +252,11 @@ template <class T>
 void Gpt<T>::start_generation(Index batch, Index length, const Index* padding, const T* images, Index pictures) {
   end_generation();  // none, should its memory not be there
   stack_.plan_cache(batch, config_.prefix() + length);
+  if (config_.attends() && batch > 0) remember_pictures(batch, images, pictures);
   cache_.batch = batch;
   cache_.length = length;
   if (padding) cache_.padding.assign(padding, padding + batch);
-  if (!images || batch == 0) return;
-  if (config_.attends())
-    remember_pictures(images, pictures);
-  else
-    see_pictures(images, pictures);
+  if (prefixes() && batch > 0) see_pictures(images, pictures);
 }
 
 /// Brings the rows of pictures into the cache.
@@ -278,16 +275,24 @@ void Gpt<T>::see_pictures(const T* images, Index pictures) {
 
 /// Keeps what cross-attention sees: keys and values of all blocks, of the picture of each row.
 template <class T>
-void Gpt<T>::remember_pictures(const T* images, Index pictures) {
+void Gpt<T>::remember_pictures(Index batch, const T* images, Index pictures) {
+  const Index size = memory_.time * memory_.width, alike = batch / pictures;
+  require_memory("what generation keeps of pictures",
+                 static_cast<double>(batch) * static_cast<double>(size) * sizeof(T));
+  T* rows = remembered_.reserve(batch * size);
   pictures_->encode(Pass::whole(pictures, 0), false, images);
-  const Index size = memory_.time * memory_.width, alike = cache_.batch / pictures;
-  T* rows = remembered_.reserve(cache_.batch * size);
-  for (Index b = 0; b < cache_.batch; ++b)
+  picture_of_.resize(static_cast<std::size_t>(batch));
+  for (Index b = 0; b < batch; ++b) {
+    picture_of_[static_cast<std::size_t>(b)] = b / alike;
     std::copy_n(pictures_->output(Pass()) + b / alike * size, size, rows + b * size);
+  }
 }
 
 template <class T>
 void Gpt<T>::reorder_memory(const std::vector<Index>& from) {
+  const std::vector<Index> had = picture_of_;
+  for (std::size_t b = 0; b < from.size(); ++b) picture_of_[b] = had[static_cast<std::size_t>(from[b])];
+  if (picture_of_ == had) return;  // as beams of the same pictures are
   const Index size = memory_.time * memory_.width, count = static_cast<Index>(from.size()) * size;
   const std::vector<T> before(remembered_.data(), remembered_.data() + count);
   for (std::size_t b = 0; b < from.size(); ++b)

@@ -158,7 +158,7 @@ class Gpt : private StackEnds<T> {
   Index block_memory() const { return memory_.width / static_cast<Index>(config_.layers.size()); }
   void look(const Pass& whole, bool training, const T* images);
   void see_pictures(const T* images, Index pictures);
-  void remember_pictures(const T* images, Index pictures);
+  void remember_pictures(Index batch, const T* images, Index pictures);
   void reorder_memory(const std::vector<Index>& from);
 
   void plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work) override;
@@ -191,7 +191,8 @@ class Gpt : private StackEnds<T> {
   Rows<T> normed_, dnormed_;
   Rows<T> text_, dtext_;  // behind a prefix: the tokens' rows of the stack's input, then of its output; gradients
   Memory<T> memory_;      // what cross-attention sees
-  Buffer<T> remembered_;  // in generation: the memory of each row
+  Buffer<T> remembered_;  // in generation: the memory of each row, and which picture it is of
+  std::vector<Index> picture_of_;
   Cache cache_;
   Index generations_ = 0;
 };

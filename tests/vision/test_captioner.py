@@ -95,6 +95,10 @@ def test_the_cache_gives_what_a_full_pass_gives(decoder, dtype, fusion):
     np.testing.assert_allclose(
         model.next_logits(ids[:, :2]), model.forward(np.repeat(images[:1], 3, 0), ids)[:, 1], **tolerance
     )
+    model.reorder(rows)  # all of one picture
+    np.testing.assert_allclose(
+        model.next_logits(ids[rows, 2:]), model.forward(np.repeat(images[:1], 3, 0), ids[rows])[:, 4], **tolerance
+    )
     model.begin(images, 3)
     model.next_logits(ids[:, :2])
     model._core.extend_generation(7)
