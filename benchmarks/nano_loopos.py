@@ -11,8 +11,7 @@ import time
 import nano_setting as setting
 
 import loopos
-
-PRECISIONS = ("float32", "bf16x3", "bf16")
+from loopos.precision import PRECISIONS
 
 
 def main():

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from loopos import _core, checks
+from loopos.precision import PRECISIONS
 
-PRECISIONS = ("float32", "bf16x3", "bf16")
 OURS = {"float32": "loopos", "bf16x3": "loopos-bf16x3", "bf16": "loopos-bf16"}  # engines of loopos.bench.process
 
 # PyTorch's float32 promises what our float32 and, nearly, bf16x3 do; its "medium" and autocast what our bf16 does.
