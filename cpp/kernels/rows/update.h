@@ -2,7 +2,7 @@
 // moments. The rules and their order are those of torch.optim (SGD, Adam, AdamW); see optim/rules.
 #pragma once
 
-#include "kernels/isa/vec.h"
+#include "kernels/rows/basic.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
@@ -39,14 +39,6 @@ void sgd_update(const SgdUpdate<T>& u, const T* grad, Index n, T* p, T* momentum
     }
     if (u.move) store<T>(fma(V<T>(-u.lr), g, w), p + i, count);
   });
-}
-
-/// What is read `kAhead` numbers behind p, into the first-level cache: four streams are more than the processor follows
-/// on its own. It may be beyond the end of the array, where C++ has no pointers: so it is computed as an address.
-template <class T>
-inline void prefetch_ahead(const T* p) {
-  constexpr std::uintptr_t kAhead = 512;
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + kAhead * sizeof(T)));
 }
 
 template <class T>
