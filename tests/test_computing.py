@@ -27,6 +27,11 @@ MAKERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _no_precision_of_the_caller(monkeypatch):
+    monkeypatch.delenv("LOOPOS_PRECISION", raising=False)
+
+
 @pytest.fixture(params=MAKERS)
 def make(request):
     return MAKERS[request.param]

@@ -19,6 +19,11 @@ from loopos.run.bundle import read_bundle
 QUICK = [*TRAIN, "--no-doctor"]
 
 
+@pytest.fixture(autouse=True)
+def _no_precision_of_the_caller(monkeypatch):
+    monkeypatch.delenv("LOOPOS_PRECISION", raising=False)
+
+
 @pytest.fixture
 def text(tmp_path):
     path = tmp_path / "text.txt"

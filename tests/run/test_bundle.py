@@ -29,7 +29,7 @@ SETTINGS = default_settings(
 
 @pytest.fixture
 def bundle():
-    model = loopos.Model(CONFIG, seed=1)
+    model = loopos.Model(CONFIG, seed=1, precision="float32")
     optimizer = for_training("adamw", model)
     parameters = model.parameters()
     parameters["tok_embed.weight"][0, :3] = math.nan, math.inf, -0.0

@@ -29,6 +29,11 @@ OPTIONS = {"log_every": 1, "progress": False, "max_steps": 2}
 HALF = OPTIONS | {"lr_schedule": "constant"}  # the same whatever max_steps is
 
 
+@pytest.fixture(autouse=True)
+def _no_precision_of_the_caller(monkeypatch):
+    monkeypatch.delenv("LOOPOS_PRECISION", raising=False)
+
+
 def precision_of(asked, model, checkpoint=None):
     return in_precision(default_settings(precision=asked), model, checkpoint).precision
 
