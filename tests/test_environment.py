@@ -13,7 +13,7 @@ import loopos
 from loopos.environment import refused
 
 BAD = [("LOOPOS_ISA", "sse9"), ("LOOPOS_NUM_THREADS", "-3"), ("LOOPOS_NUM_THREADS", "many")]
-BAD += [("LOOPOS_PRECISION", "fp8")]
+BAD += [("LOOPOS_PRECISION", "fp8"), ("LOOPOS_PRODUCTS", "amx")]
 
 
 def started(*command, **environment):

@@ -7,7 +7,7 @@ The verdicts, in the order in which they are tried:
     "the rate"       in phase "update": half the learning rate heals it, or at least none at all does; in the others:
                      earlier updates made the weights explode, whatever float64 would still hold
     "the data"       rows that fail when alone are at most half of all, and without them it is healthy
-    "the precision"  in float64 it is healthy
+    "the precision"  with float32 products it is healthy, where the run's were of a lesser precision; or in float64
     "the model"      without dropout it is healthy, or each row fails alone whatever is changed
 """
 
@@ -75,8 +75,8 @@ class Counterfactuals:
 
 
 def counterfactuals(bundle: str | os.PathLike | Bundle) -> Counterfactuals:
-    """Repeat the failed update of ``bundle`` (see :func:`loopos.replay`) without some of its rows, at half the rate, in
-    float64 and without dropout, and say what is to blame.
+    """Repeat the failed update of ``bundle`` (see :func:`loopos.replay`) without some of its rows, at half the rate,
+    with float32 products, in float64 and without dropout, and say what is to blame.
 
     A row that is left out is replaced by another of its micro-batch whose targets do not count, so that dropout acts on
     the others as it did. A single row to blame among n is found in about 2 log2(n) repetitions of the update.
@@ -197,6 +197,10 @@ class _Experiments:
         return self.repeater.update(batches)
 
     def blame_arithmetic(self) -> Counterfactuals:
+        asked = self.bundle.settings.precision
+        if asked != "float32" and self.heals("with float32 products", precision="float32"):
+            why = f"With float32 products the update is healthy: what precision {asked} rounds away is what it fails by"
+            return self.conclude("the precision", why)
         if self.widens and self.heals("in float64", dtype="float64"):
             why = "In float64 the update is healthy: the numbers are finite, but too large for float32"
             return self.conclude("the precision", why)

@@ -138,13 +138,24 @@ def _apart(recorded: Mapping[str, Any], arithmetic: Arithmetic) -> tuple[str, ..
 class Repeater:
     """Does the update of a bundle again, as often as asked, each time from the bundle's weights and moments.
 
-    dtype: of the repetition; float64 takes over float32 numbers exactly. dropout: in place of the model's own."""
+    dtype: of the repetition; float64 takes over float32 numbers exactly. dropout, precision: in place of the model's
+    own."""
 
-    def __init__(self, bundle: Bundle, *, dtype: str | None = None, dropout: float | None = None, name: Any = None):
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        dtype: str | None = None,
+        dropout: float | None = None,
+        precision: str | None = None,
+        name: Any = None,
+    ):
         """name: what to call the bundle in a CheckpointError, which says that its arrays do not fit its config."""
         self.bundle, self.dtype = bundle, dtype or bundle.dtype
         try:
             self.model = bundle.model(dtype=dtype, dropout=dropout)
+            if precision is not None:
+                self.model.precision = precision
             self.optimizer = for_training(model=self.model, **bundle.settings.update_rule())
             self.objective = objective_again(self.model, bundle.settings)
             self._restore()

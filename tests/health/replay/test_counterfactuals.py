@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -61,6 +62,24 @@ def test_the_precision(bundled):
     assert (found.verdict, found.rows) == ("the precision", ())
     assert [(trial.changed, trial.healthy) for trial in found.trials] == [("as it was", False), ("in float64", True)]
     assert "too large for float32" in str(found)
+
+
+def test_products_of_a_lesser_precision(bundled, monkeypatch):
+    """An update that fails by what bfloat16 rounds away."""
+    from loopos.health.replay import counterfactuals as module
+
+    bundle = bundled(one_token_overflows, ids=ids_with(*((m, r) for m in range(2) for r in range(4))))
+    bundle = dataclasses.replace(bundle, settings=dataclasses.replace(bundle.settings, precision="bf16"))
+    real, sound = module.Repeater.update, module.Repeater(bundled()).update()
+
+    def update(self, *args, **keywords):
+        return sound if self.model.precision == "float32" else real(self, *args, **keywords)
+
+    monkeypatch.setattr(module.Repeater, "update", update)
+    found = loopos.counterfactuals(bundle)
+    assert found.verdict == "the precision"
+    assert found.trials[-1][:2] == ("with float32 products", True)
+    assert "what precision bf16 rounds away" in found.why
 
 
 @pytest.mark.parametrize("factor", [1.5, 1e200])
