@@ -50,15 +50,25 @@ def _gradient(n: Numbers, other: str) -> Evidence:
     evidence = n.dot(("dscore", p * (dp - delta) * np.longdouble(n.number("scale"))), other)
     if evidence.kind != "unknown":
         return evidence
-    magnitude = (p * (np.abs(products).sum(axis=1) * _dropped(n) + np.abs(kept).sum(axis=1))).max()
-    return n.rounding("dscore", magnitude, other, max(n[other], key=abs)) or evidence
+    largest = np.abs(products).sum(axis=1) * _dropped(n)
+    magnitude = (p * (largest + np.abs(kept).sum(axis=1))).max()
+    if rounded := n.rounding("dscore", magnitude, other, max(n[other], key=abs)):
+        return rounded
+    if (largest > n.limit).any():
+        at = int(np.argmax(largest))
+        row, values = (np.broadcast_to(x, products.shape)[at] for x in (dy, v))
+        return _overflow_of_dp(n, row, values, float(p[at]), largest[at], delta[at], "adds up numbers of")
+    return evidence
 
 
-def _overflow_of_dp(n: Numbers, row: np.ndarray, v: np.ndarray, p: float, dp: Any, delta: Any) -> Evidence:
+def _overflow_of_dp(
+    n: Numbers, row: np.ndarray, v: np.ndarray, p: float, dp: Any, delta: Any, is_: str = "is"
+) -> Evidence:
+    """dp: of a probability, or where that is finite in the end, what its terms come to in magnitude."""
     products = row * v
     at = int(np.argmax(np.abs(products)))
     operands = {"dy": summary(row, at), "v": summary(v, at), "probability": p}
-    said = f"the gradient of a probability, dy times v, is {short(dp)} ({n.beyond()})"
+    said = f"the gradient of a probability, dy times v, {is_} {short(dp)} ({n.beyond()})"
     if p < n.tiny:
         return Evidence("0*inf", f"{said}, and the probability itself is 0", operands)
     if abs(delta) > n.limit:

@@ -115,3 +115,19 @@ def test_a_gradient_that_overflows(kind):
     birth = traced((q, k, v, dy), **kind)["birth"]
     assert birth["tensor"] == "dq"
     assert cause(birth).startswith("inf - inf: the gradient of a probability, dy times v, is ")
+
+
+@pytest.mark.parametrize("probability", [0, 1])
+def test_a_gradient_that_leaves_the_range_on_the_way(probability):
+    """The terms of dy times v cancel, and the first two of them are beyond the range together."""
+    q, k, v, dy = make((1, 1, 1, 2, 2, 3, 4), np.float32)
+    q[:], k[:], dy[:], v[:] = 10, 10, 2e19, 0
+    dy[0, 0, 0] = 0  # of the query that sees the first key alone
+    k[0, 0, 0] = 10 if probability else -1000
+    v[0, 0, 0] = 1.5e19, 1.5e19, -1.5e19, -1.5e19
+    if probability:
+        k[0, 0, 1] = -1000
+    birth = traced((q, k, v, dy), causal=True)["birth"]
+    assert birth["tensor"] == "dq"
+    kind = "sum overflow" if probability else "0*inf"
+    assert cause(birth).startswith(f"{kind}: the gradient of a probability, dy times v, adds up numbers of 1.2e+39")
