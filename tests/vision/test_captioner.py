@@ -106,6 +106,16 @@ def test_the_cache_gives_what_a_full_pass_gives(decoder, dtype, fusion):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
+def test_as_many_tokens_at_once_as_a_picture_has_rows(fusion):
+    """The pass over them has the shape of the one over the picture, and other memory."""
+    model, images, (ids, _) = captioner(fusion=fusion), pictures(), texts(time=6)
+    assert model.config.encoder.rows == 6
+    want = model.forward(images, ids)[:, -1]
+    model.begin(images)
+    np.testing.assert_allclose(model.next_logits(ids), want, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_float_agrees_with_double(fusion):
     small, wide = captioner("float32", fusion=fusion), captioner("float64", fusion=fusion)
     wide.load_state_dict({name: view.astype(np.float64) for name, view in small.parameters().items()})

@@ -77,16 +77,16 @@ def test_float_agrees_with_double():
 @pytest.mark.parametrize("width", [8, 192])  # in parts, and as a whole
 def test_bits_do_not_depend_on_threads(width):
     model = shaken(ImageEncoder(VisionConfig(24, 8, 2, 2, width, num_classes=4, class_token=True)))
-    images, labels = np.random.default_rng(0).random((9, 24, 24, 3), np.float32), np.arange(9) % 4
+    images, labels = np.random.default_rng(0).random((99, 24, 24, 3), np.float32), np.arange(99) % 4
     before, found = loopos.get_num_threads(), []
     try:
-        for threads in (1, 2, 5):
+        for threads in (1, *[2] * 30, 5):  # parts that disturb each other do so now and then
             loopos.set_num_threads(threads)
             loss, grads = model.loss_and_grads(images, labels)
             found.append((loss, model.logits(images).tobytes(), [g.tobytes() for g in grads.values()]))
     finally:
         loopos.set_num_threads(before)
-    assert found[0] == found[1] == found[2]
+    assert all(each == found[0] for each in found)
 
 
 def test_a_batch_in_groups_gives_the_sum_of_its_pictures():
