@@ -86,9 +86,9 @@ def render(result: dict[str, Any], markdown: bool = True) -> str:
         rows.append(cells)
     header = ["precision", "products", "held-out loss", "less float32's", "at most"]
     seeds = sorted({run["seed"] for run in result["runs"]})
-    of = "seed" if len(seeds) == 1 else "seeds"
+    of, threads = "seed" if len(seeds) == 1 else "seeds", result["machine"]["threads"]
     about = (
-        f"{result['steps']:,} updates, {of} {', '.join(map(str, seeds))}, {result['machine']['threads']} threads, "
+        f"{result['steps']:,} updates, {of} {', '.join(map(str, seeds))}, {threads} thread{'s' if threads != 1 else ''}, "
         f"{result['machine']['processor']}; the held-out loss is over {result['runs'][0]['eval_tokens']:,} tokens."
     )
     if not apart(result):

@@ -91,7 +91,7 @@ def advice(steps: dict[str, Any], learned: dict[str, Any] | None) -> list[str]:
         return []
     if learned is None or not learning.apart(learned) or learning.too_far(learned):
         return []
-    far = max(map(abs, learning.differences(learned)["bf16x3"]))
+    far = max(1e-5, *map(abs, learning.differences(learned)["bf16x3"]))
     curve = f" (a held-out loss within {far:.5f} of it)"
     x3, x1 = ((f"{min(found):.1f} to {max(found):.1f}") for found in (ratios["bf16x3"], ratios["bf16"]))
     return [
