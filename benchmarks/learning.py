@@ -88,8 +88,9 @@ def render(result: dict[str, Any], markdown: bool = True) -> str:
     seeds = sorted({run["seed"] for run in result["runs"]})
     of, threads = "seed" if len(seeds) == 1 else "seeds", result["machine"]["threads"]
     about = (
-        f"{result['steps']:,} updates, {of} {', '.join(map(str, seeds))}, {threads} thread{'s' if threads != 1 else ''}, "
-        f"{result['machine']['processor']}; the held-out loss is over {result['runs'][0]['eval_tokens']:,} tokens."
+        f"{result['steps']:,} updates, {of} {', '.join(map(str, seeds))}, "
+        f"{threads} thread{'s' if threads != 1 else ''}, {result['machine']['processor']}; "
+        f"the held-out loss is over {result['runs'][0]['eval_tokens']:,} tokens."
     )
     if not apart(result):
         about += " All precisions were computed as float32 here, so this run says nothing of them."
