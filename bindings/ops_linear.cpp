@@ -199,7 +199,7 @@ void bind_linear(py::module_& ops) {
 
 a: (..., M, K); b: (..., K, N) with the same leading axes, or one (K, N) for all. Returns c (..., M, N). K = 0 gives zeros.
 precision, here and in other products: of the factors of float32 products. "float32"; "bf16x3", a relative error of at most 2^-17 a
-factor; "bf16", of at most 2^-8. Sums are float32 under each. float64 products are not affected.)");
+factor and 2^-15 a product; "bf16", of at most 2^-8 a factor. Sums are float32 under each. float64 products are not affected.)");
   ops.def("matmul_backward", &matmul_backward_py, arg("dc"), arg("a"), arg("b"), py::kw_only(),
           arg("precision") = "float32",
           "(da, db) = (dc b^T, a^T dc) for c = matmul(a, b); db is summed over the leading axes when b is (K, N).");

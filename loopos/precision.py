@@ -16,7 +16,7 @@ from .config import ModelConfig
 
 DTYPES = ("float32", "float64")
 PRECISIONS = ("float32", "bf16x3", "bf16")  # of the products of float32 arithmetic
-UNITS = {"float32": 2.0**-23, "bf16x3": 2.0**-17, "bf16": 2.0**-9}  # the relative error of a factor, or of a sum
+UNITS = {"float32": 2.0**-23, "bf16x3": 2.0**-17, "bf16": 2.0**-8}  # the relative error of a factor, or of a sum
 VARIABLE = "LOOPOS_PRECISION"  # the one that stands where none is given
 
 

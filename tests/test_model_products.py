@@ -16,6 +16,7 @@ import pytest
 
 import loopos
 from loopos import LoRA, ModelConfig, _core, storage
+from loopos.vision import Captioner, CaptionerConfig, ImageEncoder, VisionConfig
 
 LLAMA = {"norm": "rmsnorm", "activation": "swiglu", "position": "rope", "bias": False, "tie_embeddings": False}
 MODELS = {
@@ -109,6 +110,28 @@ def test_small_stored_models_do_not_depend_on_threads(precision, thread_count):
         thread_count(threads)
         seen.add(model.forward(ids).tobytes())
     assert len(seen) == 1
+
+
+@pieces
+@pytest.mark.parametrize("precision", NARROW)
+def test_a_head_of_few_rows_does_not_depend_on_threads(precision, thread_count):
+    """Its product is float32's where the batch goes whole, so it must not go in parts."""
+    rng = np.random.default_rng(0)
+    vision = {"image_size": 32, "patch_size": 4, "n_layer": 1, "n_head": 2, "d_model": 32}
+    images = rng.random((3, 32, 32, 3), np.float32)
+    classifier = ImageEncoder(VisionConfig(**vision, num_classes=40), seed=1, precision=precision)
+    captioner = Captioner(
+        CaptionerConfig(VisionConfig(**vision), ModelConfig(65, 8, 1, 2, 32)), seed=1, precision=precision
+    )
+    ids, targets = rng.integers(0, 65, (2, 3, 3))
+    seen = []
+    for threads in (1, 3, 5, 16):
+        thread_count(threads)
+        loss, grads = classifier.loss_and_grads(images, np.array([3, 20, 39]))
+        captions, of_captions = captioner.loss_and_grads(images, ids, targets)
+        every = (*grads.values(), *of_captions.values())
+        seen.append((loss, captions, *(grad.tobytes() for grad in every)))
+    assert all(each == seen[0] for each in seen)
 
 
 @pieces

@@ -6,7 +6,7 @@ namespace loopos {
 
 enum class Precision {
   float32,  // as they are
-  bf16x3,   // as two bfloat16 pieces, in three products: a relative error of at most 2^-17
+  bf16x3,   // as two bfloat16 pieces: a relative error of at most 2^-17, and of a product of two factors 2^-15
   bf16,     // rounded to bfloat16: a relative error of at most 2^-8
 };
 

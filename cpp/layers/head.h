@@ -46,6 +46,11 @@ class Head {
     return (rows + tiles - 1) / tiles;  // even ones: a last one of a few rows would be slow
   }
   bool one_tile(Index rows) const { return tile(rows) == rows; }
+  /// Whether parts of a pass over this many rows give its bits.
+  bool can_part(Index rows) const {
+    const bool alike = weight_.precision() == Precision::float32 || rows >= kernels::kFewestPieceRows;
+    return alike && one_tile(rows);
+  }
 
   /// Without a loss the logits go where the caller wants them.
   void plan(Arena<T>& arena, const Pass& pass) {

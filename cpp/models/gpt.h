@@ -165,7 +165,7 @@ class Gpt : private StackEnds<T> {
   void plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T>& work) override;
   void visit_weights(const WeightVisitor<T>& visitor) override { head_.visit_weights(visitor); }
   void gradient_tasks(GradientTasks& tasks) override;
-  bool can_part(const Pass& pass) const override { return head_.one_tile(tokens_of(pass).rows()); }
+  bool can_part(const Pass& pass) const override { return head_.can_part(tokens_of(pass).rows()); }
   bool input_trains() const override { return embedding_.trains() || pictures_train(); }
 
   void head_gradients(const Pass& pass) {

@@ -81,7 +81,7 @@ class ImageEncoder : private StackEnds<T> {
   void plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T>& work) override;
   void visit_weights(const WeightVisitor<T>& visitor) override;
   void gradient_tasks(GradientTasks& tasks) override;
-  bool can_part(const Pass& pass) const override { return !head_ || head_->one_tile(pass.batch); }
+  bool can_part(const Pass& pass) const override { return !head_ || head_->can_part(pass.batch); }
   bool input_trains() const override { return patches_.trains(); }
 
   void end_gradients(const Pass& pass);

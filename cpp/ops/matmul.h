@@ -1,9 +1,9 @@
 // Batched matrix product.
 //   c = a b,  a (batch, m, k), b (batch, k, n) or one b (k, n) for all (b_shared), c (batch, m, n)
 //   da = dc b^T,  db = a^T dc (summed over the batch when b is shared)
-// Backward needs the two inputs. An element is one chain of multiply-adds over the inner axis in ascending order
-// (kernels/gemm/gemm.h), so its bits depend on that axis alone. An inner axis of length 0 gives zeros. precision: of float
-// products.
+// Backward needs the two inputs. An element is one chain of multiply-adds over the inner axis in ascending order,
+// so its bits depend on that axis alone; precision, of float products: kernels/gemm/gemm.h. An inner axis of length 0
+// gives zeros.
 #pragma once
 
 #include "core/check.h"

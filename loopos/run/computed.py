@@ -75,10 +75,13 @@ class Computed(NamedTuple):
                 "run goes on, but bits agree only up to rounding (LOOPOS_ISA chooses)"
             )
         if self.precision != there.precision:
+            if same_bits(self.products, there.products):
+                then = "as they were, and the products have the bits that they had"
+            else:
+                then = f"where they were {there.products}, and its bits will differ from those of a run without a stop"
             found.append(
                 f"train: precision is {self.precision!r} here, {there.precision!r} in {checkpoint.path}: the run goes "
-                f"on with products as {self.products}, where they were {there.products}, and its bits will differ from "
-                "those of a run without a stop"
+                f"on with products as {self.products}, {then}"
             )
         elif not same_bits(self.products, there.products):
             why = why_no_tiles()

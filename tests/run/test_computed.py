@@ -132,9 +132,20 @@ def test_another_precision_is_a_warning_that_bits_will_differ(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert loopos.train(CONFIG, TEXT, **more).model.precision == "bf16"  # that of the checkpoint
-    said = r"train: precision is 'float32' here, 'bf16' in .*step-00000003: .* its bits will differ"
+    said = r"train: precision is 'float32' here, 'bf16' in .*step-00000003: the run goes on with products as fma, "
+    said += "where they were .* its bits will differ" if _core.products("bf16") != "fma" else "as they were"
     with pytest.warns(UserWarning, match=said):
         loopos.train(loopos.Model(CONFIG), TEXT, **more | {"max_steps": 4})
+
+
+def test_bits_differ_where_products_do_and_not_where_precisions_do():
+    here = Computed(_core.isa(), "bf16", "fma")
+    (said,) = here.from_those(checkpoint_of(isa=_core.isa(), precision="float32", products="fma", dtype="float32"))
+    assert said.endswith("as they were, and the products have the bits that they had")
+    (said,) = here.from_those(
+        checkpoint_of(isa=_core.isa(), precision="bf16x3", products="tiles bf16x3", dtype="float32")
+    )
+    assert "its bits will differ" in said
 
 
 def test_a_checkpoint_from_before_there_were_precisions():

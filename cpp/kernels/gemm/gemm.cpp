@@ -46,13 +46,10 @@ struct IsPanels : std::false_type {};
 template <Storage kind>
 struct IsPanels<Panels<kind>> : std::true_type {};
 
-/// Of so few rows reading B takes the time, not the arithmetic.
-constexpr Index kRowsWorthPieces = 16;
-
 template <class A, class B>
 void product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<float>& c,
              const Epilogue<float>& epilogue, Precision precision) {
-  if (precision != Precision::float32 && a.rows >= kRowsWorthPieces && worth_pieces(a.columns, b.columns))
+  if (precision != Precision::float32 && a.rows >= kFewestPieceRows && worth_pieces(a.columns, b.columns))
     if (const int terms = terms_of(precision)) return piece_product(serial, a, b, c, epilogue, terms);
   if constexpr (std::is_same_v<A, float> && std::is_same_v<B, float>) {
     if (a.rows == 1 && b.transposed && (!a.transposed || a.stride == 1))

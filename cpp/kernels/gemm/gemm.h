@@ -1,5 +1,8 @@
 // Matrix products, row-major. Only m and n are partitioned between threads, and k is walked in one fixed order, in
-// blocks fixed by k alone: so the bits of an element depend on nothing but its row, its column and k.
+// blocks fixed by k alone: so the bits of an element depend on nothing but its row, its column and k. With a precision
+// below float32 they depend on this choice too: a product is made of bfloat16 pieces (kernels/pieces) where A has at
+// least kFewestPieceRows rows, and k and n are worth it (worth_pieces); with a packed B whatever the rows. Who calls the
+// one here and the other there, for the same product, sees that there are so many rows.
 #pragma once
 
 #include "core/check.h"
@@ -7,6 +10,9 @@
 #include "kernels/gemm/matrix.h"
 
 namespace loopos::kernels {
+
+/// Of fewer rows reading B takes the time, not the arithmetic.
+constexpr Index kFewestPieceRows = 16;
 
 /// The matrix (rows, columns) stored at data, rows `stride` apart; without a stride they follow one another.
 template <class Stored>
@@ -43,7 +49,7 @@ Matrix<Panels<kind>> block(const Matrix<Panels<kind>>& x, Index row, Index colum
 }
 
 /// C (m, n) = A (m, k) B (k, n) + epilogue. C must not overlap A or B. k = 0 gives the epilogue alone. precision: of a
-/// float product; one of few rows or of small matrices is computed as float32, which is better and no slower.
+/// float product; what is not worth pieces is computed as float32, which is better and no slower.
 template <class A, class B>
 void gemm(const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c,
           const Epilogue<Compute<A>>& epilogue = {}, Precision precision = Precision::float32);

@@ -16,7 +16,7 @@ struct Wide;
 
 /// Numbers of a step of a panel.
 Index step_size(int terms) {
-  return 2 * pieces_of(terms) * kTile;
+  return 2 * kPieces[terms] * kTile;
 }
 Index panels_of(Index units) {
   return ceil_div(units, kUnits);
@@ -84,10 +84,12 @@ struct Cut {
   Index panels, tasks;  // of the operand that is not shared
 
   Cut(Index m, Index n, Index depth, int terms, Index threads, bool b_is_packed) {
-    share_a = !b_is_packed && (m <= n || n >= 384 * threads);
-    panels = panels_of(share_a ? n : m);
-    constexpr Index kBytes = Index{1} << 20;
+    constexpr Index kBytes = Index{1} << 20, kMostShared = Index{16} << 20;
     const Index panel = steps_of(depth) * step_size(terms) * static_cast<Index>(sizeof(Bf16));
+    // To go along the rows of C is faster than down its columns, where the columns are enough for all threads.
+    const bool along = n >= 384 * threads && panels_of(m) * panel <= kMostShared;
+    share_a = !b_is_packed && (m <= n || along);
+    panels = panels_of(share_a ? n : m);
     const Index most = std::clamp<Index>(kBytes / panel, 1, terms == 1 ? 16 : 12);
     tasks = ceil_div(panels, most);
     if (threads > 1) tasks = round_up(tasks, threads);

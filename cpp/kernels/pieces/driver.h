@@ -5,7 +5,7 @@
 
 namespace loopos::kernels {
 
-/// Whether a product with B (k, n) is worth pieces. By k and n alone, so that rows do not know how many there are.
+/// Whether a product with B (k, n) is worth pieces, if A has rows enough.
 inline bool worth_pieces(Index k, Index n) {
   return k >= 32 && n >= 16;
 }

@@ -50,7 +50,7 @@ void store_pieces(float x, int terms, Bf16* first) {
 
 void pack(const Units& g, bool is_a, int terms, Bf16* panels) {
   const Index steps = (g.depth + kTileDepth - 1) / kTileDepth, count = (g.units + kUnits - 1) / kUnits;
-  const Index size = 2 * pieces_of(terms) * kTile;
+  const Index size = 2 * kPieces[terms] * kTile;
   const unsigned before = _mm_getcsr();
   for (Index panel = 0; panel < count; ++panel)
     for (Index step = 0; step < steps; ++step)
@@ -94,8 +94,8 @@ void multiply(const PieceBlock& g, int terms) {
   };
   constexpr Term kTerms[] = {{1, 0}, {0, 0}, {0, 1}};
   const Term* first = terms == 1 ? kTerms + 1 : kTerms;
-  const Index size = 2 * pieces_of(terms) * kTile;
-  walk(g, [&](const Bf16* a, const Bf16* b, Index steps, const NextTile&, float* sums) {
+  const Index size = 2 * kPieces[terms] * kTile;
+  const auto micro = [&](const Bf16* a, const Bf16* b, Index steps, const Target&, float* sums) {
     const TileArithmetic arithmetic;
     std::memset(sums, 0, sizeof(float) * kUnits * kUnits);
     for (Index s = 0; s < steps; ++s, a += size, b += size)
@@ -103,7 +103,8 @@ void multiply(const PieceBlock& g, int terms) {
         for (Index half = 0; half < 4; ++half)
           add_product(a + (2 * t->a + half / 2) * kTile, b + (2 * t->b + half % 2) * kTile,
                       sums + half / 2 * kTileUnits * kUnits + half % 2 * kTileUnits);
-  });
+  };
+  walk(g, micro, [](auto&& body) { body(); });
 }
 
 }  // namespace

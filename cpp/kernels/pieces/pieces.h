@@ -17,9 +17,7 @@ using Bf16 = std::uint16_t;
 constexpr Index kUnits = 32, kTileUnits = 16, kTileDepth = 32;
 constexpr Index kTile = kTileUnits * kTileDepth;  // numbers of a tile
 
-constexpr int pieces_of(int terms) {
-  return terms == 1 ? 1 : 2;
-}
+constexpr int kPieces[] = {0, 1, 0, 2};  // by terms
 
 /// Units of an operand, as they lie in memory. along: number p of unit u is at x[u stride + p], else at x[p stride + u].
 struct Units {

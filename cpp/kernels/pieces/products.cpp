@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 
 #include "core/check.h"
 #include "kernels/isa/table.h"
@@ -63,6 +62,7 @@ bool tiles_compute() {
   g.b = b;
   g.a_panel = g.b_panel = kRoom / 2;
   g.c = {sums, kSize};
+  g.again = [](const void*, Index, Index, Index, Index, float* wrong) { std::fill_n(wrong, kUnits * kUnits, 0.5f); };
   kernels.multiply(g, 3);
   for (Index i = 0; i < kSize; ++i)
     for (Index j = 0; j < kSize; ++j) {
@@ -99,16 +99,25 @@ Chosen tiles_if(const char* why) {
   return {Products::fma, why, {}};
 }
 
+/// LOOPOS_PRODUCTS as it was when it was asked for first, at import.
+const std::string& wanted_products() {
+  static const std::string once = [] {
+    const char* text = std::getenv("LOOPOS_PRODUCTS");
+    return std::string(text ? text : "");
+  }();
+  return once;
+}
+
 Chosen choose() {
-  const char* wanted = std::getenv("LOOPOS_PRODUCTS");
-  if (!wanted || !*wanted) return tiles_if(why_this_machine_has_none());
-  if (std::strcmp(wanted, "fma") == 0) return {Products::fma, "LOOPOS_PRODUCTS=fma", {}};
-  if (std::strcmp(wanted, "emulated") == 0) {
+  const std::string& wanted = wanted_products();
+  if (wanted.empty()) return tiles_if(why_this_machine_has_none());
+  if (wanted == "fma") return {Products::fma, "LOOPOS_PRODUCTS=fma", {}};
+  if (wanted == "emulated") {
     require(emulated_pieces().pack != nullptr,
             "LOOPOS_PRODUCTS=emulated: needs an x86 processor with fused multiply-adds, and LOOPOS_ISA avx2 or avx512");
     return {Products::emulated, "LOOPOS_PRODUCTS=emulated", emulated_pieces()};
   }
-  require(std::strcmp(wanted, "tiles") == 0, "LOOPOS_PRODUCTS='", wanted, "': expected fma, tiles or emulated");
+  require(wanted == "tiles", "LOOPOS_PRODUCTS='", wanted, "': expected fma, tiles or emulated");
   const char* why = why_this_machine_has_none();
   require(*why == 0, "LOOPOS_PRODUCTS=tiles: ", why);
   return tiles_if(why);
@@ -125,7 +134,7 @@ Products products() {
   return chosen().products;
 }
 void check_wanted_products() {
-  if (const char* wanted = std::getenv("LOOPOS_PRODUCTS"); wanted && *wanted) chosen();
+  if (!wanted_products().empty()) chosen();
 }
 const char* products_name(Products products) {
   return products == Products::tiles ? "tiles" : products == Products::emulated ? "emulated" : "fma";

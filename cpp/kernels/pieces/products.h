@@ -16,7 +16,7 @@ enum class Products {
 
 /// LOOPOS_PRODUCTS names one; else tiles where the processor, the system and a first product say so.
 Products products();
-/// Refuses a LOOPOS_PRODUCTS that cannot be. Without one nothing is asked of the system yet: a process that has been given
+/// Reads LOOPOS_PRODUCTS and refuses what cannot be. Without one nothing is asked of the system yet: a process that has been given
 /// tiles can no longer use small stacks for signals.
 void check_wanted_products();
 const char* products_name(Products products);

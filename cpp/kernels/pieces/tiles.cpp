@@ -54,20 +54,20 @@ inline void add_three_products(const Bf16* a, const Bf16* b) {
 }
 
 template <int TERMS>
-inline void micro(const Bf16* a, const Bf16* b, Index steps, const NextTile& next, float* sums) {
-  constexpr Index kSize = 2 * pieces_of(TERMS) * kTile;
+inline void micro(const Bf16* a, const Bf16* b, Index steps, const Target& target, float* sums) {
+  constexpr Index kSize = 2 * kPieces[TERMS] * kTile;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   // The lines of C come while the tiles compute.
   const Index rows_a_step = (kUnits + steps - 1) / steps;
-  const float* c = next.c;
+  const float* c = target.c;
   Index row = 0;
   for (Index s = 0; s < steps; ++s, a += kSize, b += kSize) {
-    for (Index i = 0; i < rows_a_step && row < kUnits; ++i, ++row, c += next.stride) {
+    for (Index i = 0; i < rows_a_step && row < target.rows; ++i, ++row, c += target.stride) {
       _mm_prefetch(reinterpret_cast<const char*>(c), _MM_HINT_ET0);
-      _mm_prefetch(reinterpret_cast<const char*>(c + 16), _MM_HINT_ET0);
+      if (target.columns > kTileUnits) _mm_prefetch(reinterpret_cast<const char*>(c + kTileUnits), _MM_HINT_ET0);
     }
     if constexpr (TERMS == 1)
       add_product<0, 0>(a, b);
@@ -82,10 +82,12 @@ inline void micro(const Bf16* a, const Bf16* b, Index steps, const NextTile& nex
 
 void multiply(const PieceBlock& g, int terms) {
   const Tiles tiles;
-  if (terms == 1)
-    walk(g, micro<1>);
-  else
-    walk(g, micro<3>);
+  const auto aside = [](auto&& body) {  // other code may use tiles of its own
+    _tile_release();
+    body();
+    _tile_loadconfig(&kAllFull);
+  };
+  terms == 1 ? walk(g, micro<1>, aside) : walk(g, micro<3>, aside);
 }
 
 /// A vector into its pieces. The last is rounded when it is stored; the others have no lower half. No flag is raised: where

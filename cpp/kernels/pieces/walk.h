@@ -6,10 +6,10 @@
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
-/// The memory that a tile of C takes next; null: none.
-struct NextTile {
+/// The memory of the tile of C whose sums are computed: (rows, columns).
+struct Target {
   const float* c;
-  Index stride;
+  Index stride, rows, columns;
 };
 
 constexpr int kSumVectors = kUnits / V<float>::N;  // of a row of sums
@@ -94,9 +94,10 @@ inline void finish(const PieceBlock& g, Index row, Index column, Index m, Index 
     rows([n](int at) { return n - at < V<float>::N ? static_cast<int>(n - at) : V<float>::N; });
 }
 
-/// All tiles of a block. micro(a, b, steps, next, sums): sums (kUnits, kUnits) of a panel of A times one of B.
-template <class Micro>
-void walk(const PieceBlock& g, Micro&& micro) {
+/// All tiles of a block. micro(a, b, steps, target, sums): sums (kUnits, kUnits) of a panel of A times one of B.
+/// aside(body): calls body(), which may be any code, while the micro-kernel holds nothing of the processor.
+template <class Micro, class Aside>
+void walk(const PieceBlock& g, Micro&& micro, Aside&& aside) {
   alignas(64) float sums[kUnits * kUnits];
   const Index row_panels = (g.m + kUnits - 1) / kUnits, column_panels = (g.n + kUnits - 1) / kUnits;
   const Index inner = g.down ? row_panels : column_panels, count = row_panels * column_panels;
@@ -104,9 +105,9 @@ void walk(const PieceBlock& g, Micro&& micro) {
     const Index i = g.down ? t % inner : t / inner, j = g.down ? t / inner : t % inner;
     const Index row = i * kUnits, column = j * kUnits;
     const Index m = g.m - row < kUnits ? g.m - row : kUnits, n = g.n - column < kUnits ? g.n - column : kUnits;
-    micro(g.a + i * g.a_panel, g.b + j * g.b_panel, g.steps, NextTile{g.c.data + row * g.c.stride + column, g.c.stride},
-          sums);
-    if (!finite_sums(sums)) settle(g, row, column, m, n, sums);
+    const Target target{g.c.data + row * g.c.stride + column, g.c.stride, m, n};
+    micro(g.a + i * g.a_panel, g.b + j * g.b_panel, g.steps, target, sums);
+    if (!finite_sums(sums)) aside([&] { settle(g, row, column, m, n, sums); });
     finish(g, row, column, m, n, sums);
   }
 }
