@@ -144,6 +144,7 @@ def test_generation_goes_on_from_its_cache(precision):
 
 
 @pytest.mark.skipif("LOOPOS_PRODUCTS" in os.environ, reason="this is a run with products that were asked for")
+@pytest.mark.unsanitized("the emulation is slow there, and tests/ops/test_products.py runs it")
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
 def test_all_of_this_by_the_emulation(isa):
     if isa not in _core.available_isas():
