@@ -25,11 +25,11 @@ class Computing:
     def precision(self) -> str:
         """How exactly the factors of the products are taken, at least: "float32" as they are, "bf16x3" as two bfloat16
         pieces in three products (a relative error of 2^-17 a factor), "bf16" rounded to bfloat16 (2^-8). Sums, norms,
-        softmax, loss, weights and optimizer are float32 under each (docs/precision.md). Of a float64 model "float32",
-        and its products are float64.
+        softmax, loss, weights and optimizer are float32 under each (docs/precision.md). Products of a
+        float64 model are float64, whatever was asked for.
 
-        It can be set at any time but while loopos.train trains this model (RuntimeError). ValueError for another name,
-        and for a float64 model."""
+        It can be set at any time but while loopos.train trains this model (RuntimeError). ValueError for another
+        name."""
         return self.arithmetic.precision
 
     @precision.setter

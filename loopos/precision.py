@@ -56,8 +56,8 @@ _NARROW = {"float16", "fp16", "half", "f16", "bfloat16", "bf16", "float8", "fp8"
 class Arithmetic:
     """dtype: "float32" or "float64", of the arithmetic, and of whatever can be trained. weights: what the projections
     and the token table are stored as, the dtype itself or a storage of fewer bytes, which is frozen. precision: how
-    exactly the factors of a float32 product are taken at least; of float64 arithmetic, whose products are float64,
-    it is "float32"."""
+    exactly the factors of a product are taken at least. Products of float64 arithmetic are float64: better than any
+    asks."""
 
     dtype: str
     weights: str
@@ -86,13 +86,7 @@ class Arithmetic:
 
     def with_precision(self, function: str, precision: Any) -> Arithmetic:
         """The same with another precision. Errors as of :meth:`of`."""
-        precision = checked(function, precision)
-        if self.dtype == "float64" and precision != "float32":
-            raise ValueError(
-                f"{function}: precision={precision!r} is of the products of float32 arithmetic, and this is float64, "
-                "whose products stay float64; leave precision out, or take dtype='float32'"
-            )
-        return replace(self, precision=precision)
+        return replace(self, precision=checked(function, precision))
 
     @property
     def products(self) -> str:

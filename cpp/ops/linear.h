@@ -9,8 +9,8 @@
 
 namespace loopos {
 
-/// A weight (out, in) packed for y = x weight^T and for dx = dy weight. Of at least
-/// kFewestPieceRows rows, and of float32 whatever the rows, the bits of the products are those without it.
+/// A weight (out, in) packed for y = x weight^T and for dx = dy weight. Without it
+/// the products have the same bits; below float32 only those of at least kFewestPieceRows rows do.
 template <class T>
 struct PackedWeight {
   kernels::PackedMatrix<T> forward{}, backward{};

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loopos import _core, checks
+from loopos import _core
 from loopos.precision import PRECISIONS
+
+from .process import chosen
 
 OURS = {"float32": "loopos", "bf16x3": "loopos-bf16x3", "bf16": "loopos-bf16"}  # engines of loopos.bench.process
 
@@ -31,15 +33,7 @@ def why_not() -> str:
 def named(names: str | None) -> list[str]:
     """The precisions of a list with commas between, each once and in our order; None: all. ValueError for another
     name."""
-    if names is None:
-        return list(PRECISIONS)
-    for name in (given := names.split(",")):
-        if name not in PRECISIONS:
-            raise ValueError(
-                f"bench: precision must be names with commas between, out of {', '.join(PRECISIONS)}, "
-                f"got {checks.shown(name)}"
-            )
-    return [name for name in PRECISIONS if name in given]
+    return sorted(chosen(names, PRECISIONS, "precision"), key=PRECISIONS.index)
 
 
 def distinct(precisions: Sequence[str]) -> list[str]:

@@ -63,14 +63,14 @@ PEERS = {
 }
 
 
-def chosen(names: str | None, possible: tuple[str, ...]) -> list[str]:
-    """The engines of a list with commas between, each once; None: all of ``possible``. ValueError for another name."""
+def chosen(names: str | None, possible: tuple[str, ...], what: str = "peers") -> list[str]:
+    """Those of a list with commas between, each once; None: all of ``possible``. ValueError for another name."""
     if names is None:
         return list(possible)
     for name in (given := names.split(",")):
         if name not in possible:
             raise ValueError(
-                f"bench: peers must be names with commas between, out of {', '.join(possible)}, "
+                f"bench: {what} must be names with commas between, out of {', '.join(possible)}, "
                 f"got {checks.shown(name)}"
             )
     return list(dict.fromkeys(given))

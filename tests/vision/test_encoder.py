@@ -74,13 +74,14 @@ def test_float_agrees_with_double():
         assert np.linalg.norm(gradient - want[name]) <= 1e-5 * np.linalg.norm(want[name]), name
 
 
-@pytest.mark.parametrize("width", [8, 192])  # in parts, and as a whole
-def test_bits_do_not_depend_on_threads(width):
+# In parts, which disturb each other, if at all, now and then: so with many, and often; and as a whole.
+@pytest.mark.parametrize(("width", "count", "times"), [(8, 99, 30), (192, 12, 2)])
+def test_bits_do_not_depend_on_threads(width, count, times):
     model = shaken(ImageEncoder(VisionConfig(24, 8, 2, 2, width, num_classes=4, class_token=True)))
-    images, labels = np.random.default_rng(0).random((99, 24, 24, 3), np.float32), np.arange(99) % 4
+    images, labels = np.random.default_rng(0).random((count, 24, 24, 3), np.float32), np.arange(count) % 4
     before, found = loopos.get_num_threads(), []
     try:
-        for threads in (1, *[2] * 30, 5):  # parts that disturb each other do so now and then
+        for threads in (1, *[2] * times, 5):
             loopos.set_num_threads(threads)
             loss, grads = model.loss_and_grads(images, labels)
             found.append((loss, model.logits(images).tobytes(), [g.tobytes() for g in grads.values()]))

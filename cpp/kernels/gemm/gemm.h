@@ -1,8 +1,8 @@
 // Matrix products, row-major. Only m and n are partitioned between threads, and k is walked in one fixed order, in
-// blocks fixed by k alone: so the bits of an element depend on nothing but its row, its column and k. With a precision
-// below float32 they depend on this choice too: a product is made of bfloat16 pieces (kernels/pieces) where A has at
-// least kFewestPieceRows rows, and k and n are worth it (worth_pieces); with a packed B whatever the rows. Who calls the
-// one here and the other there, for the same product, sees that there are so many rows.
+// blocks fixed by k alone: so the bits of an element depend on nothing but its row, its column and k. Below
+// float32 precision a product is made of bfloat16 pieces (kernels/pieces) where k and n are worth it (worth_pieces), and
+// where A has kFewestPieceRows rows or B is packed. A caller that packs B in one case and not in the other, for the same
+// bits, makes sure that there are so many rows.
 #pragma once
 
 #include "core/check.h"
