@@ -120,6 +120,18 @@ def test_the_error_of_a_precision_is_what_it_promises(precision, kind):
 
 @pieces
 @pytest.mark.parametrize("precision", NARROW)
+def test_a_bias_is_added_once_where_k_has_several_slices(precision):
+    rng = np.random.default_rng(4)
+    x, weight, bias = (rng.standard_normal(shape, dtype=np.float32) for shape in ((40, 2500), (50, 2500), 50))
+    bias *= 1000  # as large as the sums
+    plain = ops.linear(x, weight, precision=precision)
+    assert np.array_equal(ops.linear(x, weight, bias, precision=precision), bias + plain)
+    exact = x.astype(float) @ weight.T.astype(float)
+    assert np.linalg.norm(plain - exact) <= ERRORS[precision] * np.linalg.norm(exact)
+
+
+@pieces
+@pytest.mark.parametrize("precision", NARROW)
 def test_what_is_not_finite_is_what_float32_makes_of_it(precision):
     """Pieces give inf - inf where float32 gives inf, and round what is near the largest float to inf."""
     rng = np.random.default_rng(5)
