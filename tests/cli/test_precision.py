@@ -127,7 +127,6 @@ def test_what_is_refused(text, tmp_path, capsys):
     folder = str(tmp_path / "hf")
     for arguments, said in (
         (["train", text, "--precision", "bfloat16"], "'bf16'"),
-        (["train", text, "--precision", "bf16", "--dtype", "float64"], "take dtype='float32'"),
         (["eval", folder, text, "--precision", "medium"], "torch's 'medium' is 'bf16'"),
     ):
         capsys.readouterr()
