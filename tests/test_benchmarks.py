@@ -88,11 +88,29 @@ def test_both_programs_run_and_do_the_same_job(tmp_path):
 
 
 @pytest.mark.unsanitized("processes of its own, without the sanitizers' libraries")
-def test_the_loading_of_pictures_is_measured():
+def test_the_loading_of_pictures_stands_beside_what_a_step_eats(monkeypatch, capsys):
+    """Whether it is enough is the machine's; here steps are told that eat little, and much."""
     pytest.importorskip("PIL", reason="needs the extra [vision]")
-    told = _run("picture_loading.py", "--pictures", "20", "--width", "60", "--height", "50").stdout.splitlines()
-    assert len(told) == 7
-    assert all(float(line.split()[-1]) > 0 for line in told[1:])
+    loading = _module("picture_loading", monkeypatch)
+    monkeypatch.setattr(loading, "STEPS", 2)
+    arguments = ["--pictures", "12", "--width", "60", "--height", "50", "--setting", "small-captioner"]
+    monkeypatch.setattr(sys, "argv", ["picture_loading.py", *arguments])
+    for eats, code in ((1e-3, 0), (1e9, 1)):
+        monkeypatch.setattr(loading, "eaten", lambda *_, eats=eats: {"small-captioner": {"float32": eats}})
+        with pytest.raises(SystemExit) as ended:
+            loading.main()
+        told = capsys.readouterr().out.splitlines()
+        assert ended.value.code == code
+        starts = [line.split(", ")[0].strip() for line in told[1:5]]
+        assert starts == ["small-captioner", "a step eats", "first pass", "later passes"]
+        assert float(told[3].split()[5]) > 0
+
+
+@pytest.mark.unsanitized("processes of its own, without the sanitizers' libraries")
+def test_what_a_step_eats_is_measured(monkeypatch):
+    loading = _module("picture_loading", monkeypatch)
+    (found,) = loading.eaten("small-vit", 1).values()
+    assert found["float32"] > 0
 
 
 def _module(name, monkeypatch):

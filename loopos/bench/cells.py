@@ -85,8 +85,14 @@ def machine(result: dict[str, Any]) -> str:
     )
 
 
+def same_losses(apart: float) -> str:
+    return f"losses of the same steps differ by at most {apart:.1e} of themselves"
+
+
 def sizes(setting: dict[str, Any]) -> str:
     config = setting["config"]
+    if "pictures" in setting:
+        return _picture_sizes(config, setting["batch"])
     heads = str(config["n_head"])
     if config["n_kv_head"] != config["n_head"]:
         heads += f" ({config['n_kv_head']} key/value)"
@@ -94,6 +100,22 @@ def sizes(setting: dict[str, Any]) -> str:
         f"V {config['vocab_size']}, T {config['context_length']}, layers {config['n_layer']}, heads {heads}, "
         f"C {config['d_model']}, B {setting['batch']}"
     )
+
+
+def _picture_sizes(config: dict[str, Any], batch: int) -> str:
+    seen = config.get("encoder", config)
+    height, width = seen["image_size"]
+    text = f"{height} x {width} pixels, patches of {seen['patch_size']}, {_blocks(seen)}"
+    if "decoder" in config:
+        decoder = config["decoder"]
+        text += f"; decoder: V {decoder['vocab_size']}, T {decoder['context_length']}, {_blocks(decoder)}"
+    else:
+        text += f", classes {seen['num_classes']}"
+    return f"{text}; B {batch}"
+
+
+def _blocks(config: dict[str, Any]) -> str:
+    return f"layers {config['n_layer']}, heads {config['n_head']}, C {config['d_model']}"
 
 
 def join(parts: Sequence[str], markdown: bool) -> str:

@@ -6,31 +6,31 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import precisions
-from .cells import GIGA, MEBI, absences, heading, join, limits, milliseconds, number, percent, sizes, table
+from .cells import GIGA, MEBI, absences, heading, join, limits, milliseconds, number, percent, same_losses, sizes, table
 
-STEP_HEADER = (
-    "engine",
-    "ms/step",
-    "min–max",
-    "tokens/s",
-    "GFLOP/s",
-    "of peak",
-    "peak RSS",
-    "first loss",
-    "their/our time",
-)
+
+def step_header(what: str) -> list[str]:
+    """what: a step goes through."""
+    return [
+        *("engine", "ms/step", "min–max", f"{what}/s", "GFLOP/s", "of peak", "peak RSS", "first loss"),
+        "their/our time",
+    ]
 
 
 def steps(result: dict[str, Any], markdown: bool) -> list[str]:
-    """Blocks of text for `loopos bench steps`: a table for each setting, then the ratios of all."""
+    """Blocks of text for `loopos bench steps` and `loopos bench pictures`: a table for each setting, then the ratios of
+    all."""
     blocks = _products_used(result)
     for each in result["settings"]:
         ours = [peer["seconds"]["median"] for peer in each["peers"] if peer["peer"] == "loopos"]
-        rows = [_step_row(peer, ours[0] if ours else None) for peer in each["peers"]]
+        what = "pictures" if "pictures" in each["setting"] else "tokens"
+        rows = [_step_row(peer, what, ours[0] if ours else None) for peer in each["peers"]]
         work = number(each["flops"]["total"] / GIGA)
         title = f"{each['setting']['name']}: {sizes(each['setting'])}, {work} GFLOP a step"
         notes = [*map(limits, each["limits"]), *absences(each["absent"])]
-        body = [table(STEP_HEADER, rows, markdown)] if rows else []
+        if each.get("loss_difference") is not None:
+            notes.insert(0, same_losses(each["loss_difference"]))
+        body = [table(step_header(what), rows, markdown)] if rows else []
         blocks.append(join([heading(title, markdown), *body, *notes], markdown))
     return [*blocks, join([ABOUT_SUMMARY, table(*summary(result), markdown)], markdown)]
 
@@ -74,11 +74,11 @@ def _products_used(result: dict[str, Any]) -> list[str]:
     return [precisions.sentence(result["precisions"])] if "precisions" in result else []
 
 
-def _step_row(peer: dict[str, Any], ours: float | None) -> list[str]:
+def _step_row(peer: dict[str, Any], what: str, ours: float | None) -> list[str]:
     return [
         peer["engine"],
         *milliseconds(peer["seconds"]),
-        number(peer["tokens_per_second"]),
+        number(peer[f"{what}_per_second"]),
         number(peer["flops_per_second"] / GIGA),
         percent(peer["fraction_of_peak"]),
         f"{peer['peak_rss'] / MEBI:,.0f} MiB",

@@ -177,4 +177,12 @@ def _one_each(axes: Any, peers: Sequence[dict[str, Any]], values: Sequence[float
     axes.set_xlabel(what)
 
 
-SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate, "real": real, "adapters": adapters}
+SUITES = {
+    "steps": steps,
+    "ops": ops,
+    "scaling": scaling,
+    "generate": generate,
+    "real": real,
+    "adapters": adapters,
+    "pictures": steps,
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from .picture_settings import PictureSetting
 from .settings import Setting
 
 
@@ -13,7 +14,7 @@ class Request(NamedTuple):
     one turn, None: as many as the suite takes; report: called with what is being done; model: a Hugging Face folder,
     of the suites that measure one model; products: of the suite ops, nothing but the matrix products."""
 
-    settings: Sequence[Setting]
+    settings: Sequence[Setting | PictureSetting]
     peers: Sequence[str]
     threads: int
     rounds: int

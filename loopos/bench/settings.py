@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from loopos.config import ModelConfig
 BATCHES = 8  # different batches, used in turn
 LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP = 3e-4, (0.9, 0.95), 1e-8, 0.1, 1.0
 _LLAMA = {"norm": "rmsnorm", "activation": "swiglu", "position": "rope", "bias": False, "tie_embeddings": False}
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,14 @@ class Setting:
     def tokens(self) -> int:
         """Of one step."""
         return self.batch * self.length
+
+    @property
+    def amount(self) -> dict[str, int]:
+        """What a step goes through."""
+        return {"tokens": self.tokens}
+
+    def flops(self) -> Flops:
+        return step_flops(self)
 
     def data(self, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
         """BATCHES batches (ids, targets), int64 (batch, length), drawn evenly from the vocabulary: the same numbers
@@ -81,12 +92,17 @@ TINY = {  # smoke tests: a moment of each family, whose times tell nothing of sp
 
 def named(names: str) -> list[Setting]:
     """The settings of a list with commas between, each once and in that order. ValueError for a name that is none."""
-    known = SETTINGS | TINY
+    return named_of(names, SETTINGS, TINY)
+
+
+def named_of(names: str, settings: Mapping[str, S], small: Mapping[str, S]) -> list[S]:
+    """:func:`named` of other settings; small: those of smoke tests."""
+    known = {**settings, **small}
     for name in (chosen := names.split(",")):
         if name not in known:
             raise ValueError(
-                f"bench: setting must be names with commas between, out of {', '.join(SETTINGS)} "
-                f"(or {', '.join(TINY)}, for smoke tests), got {checks.shown(name)}"
+                f"bench: setting must be names with commas between, out of {', '.join(settings)} "
+                f"(or {', '.join(small)}, for smoke tests), got {checks.shown(name)}"
             )
     return [known[name] for name in dict.fromkeys(chosen)]
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from loopos import _core
 
 from .machine import Limits, spread
+from .picture_settings import PictureSetting
 from .precisions import beside
 from .process import SETTLE, PeerError, Process
 from .request import Request
-from .settings import Setting, step_flops
+from .settings import Setting
 
 ENGINES = ("loopos", "torch", "torch-medium", "torch-autocast", "torch-compiled", "jax")
 TURN = 1.0  # seconds of one turn, when the number of steps is not given
@@ -37,13 +38,20 @@ def measure(asked: Request) -> dict[str, Any]:
 
 
 def compare(
-    setting: Setting, entrants: Sequence[Entrant], *, rounds: int, steps: int | None, report: Callable[[str], None]
+    setting: Setting | PictureSetting,
+    entrants: Sequence[Entrant],
+    *,
+    rounds: int,
+    steps: int | None,
+    report: Callable[[str], None],
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """The step times of ``entrants`` on one setting.
 
     rounds: turns of each that are kept; steps: of one turn (None: as many as take about a second, from 2 to 50). Every
     entrant keeps its process, and the limits of the machine are measured in each round, once for each number of
-    threads. report: called with what is being done."""
+    threads. report: called with what is being done. weights: a file of those that every engine begins with, by
+    LoopOS's names (None: each draws its own)."""
     results: dict[Entrant, dict[str, Any]] = {}
     absent: list[dict[str, Any]] = []
     limits = {threads: Limits(threads) for threads in sorted({each.threads for each in entrants})}
@@ -54,7 +62,7 @@ def compare(
             try:
                 _require_memory(results.values())
                 process = stack.enter_context(Process(*entrant))
-                results[entrant], count = _start(process, setting, steps)
+                results[entrant], count = _start(process, setting, steps, weights)
                 running[entrant] = process, count
             except PeerError as reason:
                 absent.append(entrant._asdict() | {"reason": str(reason)})
@@ -74,8 +82,8 @@ def compare(
     measured = {threads: limit.result() for threads, limit in limits.items()}
     kept = [results[entrant] | _figures(setting, seconds[entrant], measured[entrant.threads]) for entrant in running]
     return {
-        "setting": setting.to_dict() | {"tokens": setting.tokens, "parameters": setting.config.num_parameters()},
-        "flops": step_flops(setting).to_dict(),
+        "setting": setting.to_dict() | setting.amount | {"parameters": setting.config.num_parameters()},
+        "flops": setting.flops().to_dict(),
         "limits": list(measured.values()),
         "peers": kept,
         "absent": absent,
@@ -94,17 +102,22 @@ def _require_memory(started: Iterable[dict[str, Any]]) -> None:
         )
 
 
-def _start(process: Process, setting: Setting, steps: int | None) -> tuple[dict[str, Any], int]:
+def _start(
+    process: Process, setting: Setting | PictureSetting, steps: int | None, weights: str | None
+) -> tuple[dict[str, Any], int]:
     """Builds the model, warms up, and settles how many steps a turn has."""
     parameters = process.ask("prepare", setting=setting.to_dict(), seed=SEED)["parameters"]
     if parameters != setting.config.num_parameters():
         raise PeerError(f"built {parameters} parameters instead of {setting.config.num_parameters()}")
+    if weights is not None:
+        process.ask("begin", weights=weights)
     first = process.turn("steps", count=WARM_UP)
     result = {
         "peer": process.name,
         "threads": process.threads,
         "engine": process.engine,
         "first_loss": first["losses"][0],
+        "losses": first["losses"],
         "rss_before": process.rss,
         "peak_rss": process.ask("memory")["peak_rss"],
     }
@@ -114,13 +127,13 @@ def _start(process: Process, setting: Setting, steps: int | None) -> tuple[dict[
     return result, max(MIN_STEPS, min(MAX_STEPS, round(TURN / second)))
 
 
-def _figures(setting: Setting, seconds: list[float], limits: dict[str, Any]) -> dict[str, Any]:
+def _figures(setting: Setting | PictureSetting, seconds: list[float], limits: dict[str, Any]) -> dict[str, Any]:
     step = spread(seconds)
-    speed = step_flops(setting).total / step["median"]
+    speed = setting.flops().total / step["median"]
     return {
         "seconds": step,
         "steps": len(seconds),
-        "tokens_per_second": setting.tokens / step["median"],
+        **{f"{what}_per_second": count / step["median"] for what, count in setting.amount.items()},
         "flops_per_second": speed,
         "fraction_of_peak": speed / limits["flops_per_second"]["median"],
     }

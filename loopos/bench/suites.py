@@ -7,7 +7,21 @@ from typing import Any, NamedTuple
 
 from loopos import _core, checks
 
-from . import adapters, generation, machine, ops, precisions, process, real, real_model, scaling, settings, steps
+from . import (
+    adapters,
+    generation,
+    machine,
+    ops,
+    picture_settings,
+    pictures,
+    precisions,
+    process,
+    real,
+    real_model,
+    scaling,
+    settings,
+    steps,
+)
 from .request import Request
 
 FORMAT = 1  # of the JSON
@@ -39,11 +53,11 @@ def run(
     if suite not in OF_A_MODEL and model is not None:
         raise ValueError(f"bench: a model's folder is for {' and '.join(OF_A_MODEL)}, not for {suite}")
     if suite not in IN_PRECISIONS and precision is not None:
-        raise ValueError(f"bench: a precision is for {' and '.join(IN_PRECISIONS)}, not for {suite}")
+        raise ValueError(f"bench: a precision is for {', '.join(IN_PRECISIONS)}, not for {suite}")
     if suite != "ops" and products:
         raise ValueError(f"bench: products alone are for ops, not for {suite}")
     chosen = setting if setting is not None else ",".join(what.default) or None
-    models = [] if chosen is None else settings.named(chosen)
+    models = [] if chosen is None else what.named(chosen)
     folder = real_model.check_model(model) if suite in OF_A_MODEL else None
     engines = process.chosen(peers, what.engines)
     computed: dict[str, Any] = {}
@@ -64,11 +78,12 @@ def run(
 
 
 class Suite(NamedTuple):
-    """What it measures, which engines can take part, and which settings it takes by default."""
+    """What it measures, which engines can take part, which settings it takes by default, and what reads their names."""
 
     measure: Callable[[Request], dict[str, Any]]
     engines: tuple[str, ...]
     default: tuple[str, ...]
+    named: Callable[[str], list[Any]] = settings.named
 
 
 SUITES = {
@@ -78,6 +93,9 @@ SUITES = {
     "generate": Suite(generation.measure, generation.ENGINES, generation.DEFAULT),
     "real": Suite(real.measure, real.ENGINES, ()),
     "adapters": Suite(adapters.measure, adapters.ENGINES, ()),
+    "pictures": Suite(
+        pictures.measure, pictures.ENGINES, tuple(picture_settings.PICTURES), named=picture_settings.named
+    ),
 }
-IN_PRECISIONS = ("steps", "ops")  # those that measure our engine in every precision
+IN_PRECISIONS = ("steps", "ops", "pictures")  # those that measure our engine in every precision
 OF_A_MODEL = ("real", "adapters")  # those that measure one model: of a folder, of the package, or of one setting

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .cells import GIGA, MEBI, absences, heading, join, limits, machine, milliseconds, number, percent, sizes, table
+from .cells import (
+    GIGA,
+    MEBI,
+    absences,
+    heading,
+    join,
+    limits,
+    machine,
+    milliseconds,
+    number,
+    percent,
+    same_losses,
+    sizes,
+    table,
+)
 from .comparison import ops, steps
 
 
@@ -91,7 +105,7 @@ def real(result: dict[str, Any], markdown: bool) -> list[str]:
         header, rows = _real_table(part, each)
         notes = absences(each["absent"])
         if each.get("loss_difference") is not None:
-            notes.insert(0, f"losses of the same steps differ by at most {each['loss_difference']:.1e} of themselves")
+            notes.insert(0, same_losses(each["loss_difference"]))
         body = [table(header, rows, markdown)] if rows else []
         blocks.append(join([heading(titles[part], markdown), *body, *notes], markdown))
     return [*blocks, *map(limits, result["limits"])]
@@ -156,7 +170,15 @@ def adapters(result: dict[str, Any], markdown: bool) -> list[str]:
     return [*blocks, *map(limits, result["limits"])]
 
 
-SUITES = {"steps": steps, "ops": ops, "scaling": scaling, "generate": generate, "real": real, "adapters": adapters}
+SUITES = {
+    "steps": steps,
+    "ops": ops,
+    "scaling": scaling,
+    "generate": generate,
+    "real": real,
+    "adapters": adapters,
+    "pictures": steps,
+}
 
 
 def render(result: dict[str, Any], *, markdown: bool = False) -> str:

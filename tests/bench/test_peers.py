@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loopos.bench import settings
+from loopos.bench import picture_settings, settings
 from loopos.bench.peers.ours import LoopOS
 from loopos.bench.settings import TINY
 from loopos.choices import ACTIVATIONS
@@ -87,6 +87,44 @@ def test_torch_follows_the_same_losses(setting, ours):
 
 
 @pytest.mark.reference
+@pytest.mark.parametrize("name", picture_settings.SMALL)
+def test_torch_follows_the_same_losses_of_pictures(name, thread_count):
+    """Begun from weights that differ from either's own, which a file brings to both."""
+    pytest.importorskip("torch")
+    from loopos.bench.peers.torch_eager import Torch
+
+    thread_count(1)
+    setting = picture_settings.SMALL[name]
+    rng = np.random.default_rng(0)
+    weights = {
+        key: view + 0.1 * rng.standard_normal(view.shape, np.float32)
+        for key, view in setting.model().parameters().items()
+    }
+    losses = []
+    for engine in (LoopOS(), Torch()):
+        assert engine.prepare(setting, setting.data()) == setting.config.num_parameters()
+        engine.begin(weights)
+        losses.append(_losses(engine))
+    expected, found = losses
+    assert np.abs(expected - found).max() < 1e-5
+    assert np.ptp(expected) > 0.01
+
+
+@pytest.mark.reference
+def test_weights_of_another_model_are_refused():
+    pytest.importorskip("torch")
+    from loopos.bench.peers import torch_pictures
+
+    setting = picture_settings.SMALL["small-vit"]
+    model, weights = torch_pictures.build(setting.config), dict(setting.model().parameters())
+    with pytest.raises(ValueError, match=r"the model in PyTorch has no head\.weight"):
+        torch_pictures.take(model, weights | {"head.weight": np.zeros((2, 2), np.float32)})
+    weights.pop("class_token")
+    with pytest.raises(ValueError, match=r"LoopOS's model has no encoder\.class_token"):
+        torch_pictures.take(model, weights)
+
+
+@pytest.mark.reference
 @pytest.mark.parametrize("precision", ["medium", "autocast"])
 def test_torch_in_less_than_float32_follows_within_it(precision):
     """bfloat16 factors: 2^-8 of each, so that losses near 3 move by less than a hundredth over five steps. Whether they
@@ -159,7 +197,7 @@ def test_jax_follows_the_same_losses(setting, ours):
 
 JAX_PROGRAM = """
 import json, sys
-from loopos.bench import settings
+from loopos.bench import picture_settings, settings
 settings.LEARNING_RATE, settings.CLIP, settings.WEIGHT_DECAY = 1e-2, 0.1, 2.0
 from loopos.bench.peers import jax_jit
 import jax.numpy as jnp

@@ -23,7 +23,8 @@ LONG_SERIES = pytest.mark.unsanitized("the figures of many runs; those of the ot
 @pytest.fixture(params=[pytest.param(name, marks=LONG_SERIES if name == "scaling" else []) for name in suites.SUITES])
 def result(request, results, quick):
     if request.param not in results:
-        how = {"setting": "tiny", "peers": "loopos", "threads": 2, "rounds": 1, "steps": 1}
+        name = "small-vit,small-captioner" if request.param == "pictures" else "tiny"
+        how = {"setting": name, "peers": "loopos", "threads": 2, "rounds": 1, "steps": 1}
         measured = suites.run(request.param, **how)
         results[request.param] = _with_torch(measured)
     return copy.deepcopy(results[request.param])

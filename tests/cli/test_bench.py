@@ -23,7 +23,7 @@ from loopos.cli import main
             ["--precision", "tf32"],
             "precision must be names with commas between, out of float32, bf16x3, bf16, got 'tf32'",
         ),
-        (["generate", "--precision", "bf16"], "a precision is for steps and ops, not for generate"),
+        (["generate", "--precision", "bf16"], "a precision is for steps, ops, pictures, not for generate"),
         (["steps", "--products"], "products alone are for ops, not for steps"),
         (["show", "a.json", "--products"], "show measures nothing, so it takes no products"),
         (["--rounds", "0"], "rounds must be an integer of at least 1, got 0"),

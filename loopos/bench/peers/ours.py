@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import loopos
 from loopos.bench import settings
 from loopos.bench.peers import ours_operations
 from loopos.bench.peers.serve import Engine, serve
+from loopos.bench.picture_settings import PictureSetting
 from loopos.bench.settings import Setting
 from loopos.optim.training import for_training
+from loopos.run.kinds import objective_again
 from loopos.run.updates import Updater
 from loopos.training import default_settings
 
@@ -38,17 +40,25 @@ class LoopOS(Engine):
         self.precision = precision
         self.name = f"{LoopOS.name} {precision}"
 
-    def prepare(self, setting: Setting, data: list[tuple[np.ndarray, np.ndarray]]) -> int:
-        self.model = loopos.Model(setting.config, seed=0, precision=self.precision)
+    def prepare(self, setting: Setting | PictureSetting, data: list[tuple[np.ndarray, ...]]) -> int:
+        if isinstance(setting, PictureSetting):
+            self.model = setting.model(self.precision)
+        else:
+            self.model = loopos.Model(setting.config, seed=0, precision=self.precision)
         self.learn(data)
         return sum(each.size for each in self.model.parameters().values())
 
-    def learn(self, data: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    def begin(self, weights: Mapping[str, np.ndarray]) -> None:
+        for name, view in self.model.parameters().items():
+            view[...] = weights[name]
+
+    def learn(self, data: list[tuple[np.ndarray, ...]]) -> None:
         given = default_settings(
             betas=settings.BETAS, eps=settings.EPS, weight_decay=settings.WEIGHT_DECAY, max_grad_norm=settings.CLIP
         )
         optimizer = for_training(model=self.model, **given.update_rule())
-        self._update = Updater(self.model, optimizer, _Source(data), given, check=lambda: None)
+        objective = objective_again(self.model, given)
+        self._update = Updater(self.model, optimizer, _Source(data), given, lambda: None, objective=objective)
 
     def step(self, index: int) -> float:
         update = self._update(index, settings.LEARNING_RATE)

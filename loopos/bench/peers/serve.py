@@ -12,12 +12,13 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loopos.bench.picture_settings import PictureSetting, setting_from
 from loopos.bench.settings import Setting
 
 
@@ -34,9 +35,13 @@ class Engine:
         """Called once, before there is a model, and only for another than float32; ``name`` tells it afterwards."""
         raise NotImplementedError
 
-    def prepare(self, setting: Setting, data: list[tuple[np.ndarray, np.ndarray]]) -> int:
+    def prepare(self, setting: Setting | PictureSetting, data: list[tuple[np.ndarray, ...]]) -> int:
         """Builds the model and the optimizer, and keeps ``data`` in the engine's own arrays; the number of
         parameters."""
+        raise NotImplementedError
+
+    def begin(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Sets the weights of the model of pictures that was built, given by LoopOS's names."""
         raise NotImplementedError
 
     def step(self, index: int) -> float:
@@ -81,9 +86,15 @@ class Server:
         return {"engine": self._engine.name, "rss": _status("VmRSS")}
 
     def prepare(self, setting: dict[str, Any], seed: int) -> dict[str, Any]:
-        chosen = Setting.from_dict(setting)
+        chosen = setting_from(setting)
         self._data, self._done = chosen.data(seed), 0
         return {"parameters": self._engine.prepare(chosen, self._data)}
+
+    def begin(self, weights: str) -> dict[str, Any]:
+        """weights: an .npz file, of which one array at a time is read."""
+        with np.load(weights) as file:
+            self._engine.begin(file)
+        return {}
 
     def steps(self, count: int) -> dict[str, Any]:
         """Seconds and loss of each of ``count`` steps."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,9 +13,10 @@ import torch
 import torch.nn as nn
 
 from loopos.bench import settings
-from loopos.bench.peers import torch_operations
+from loopos.bench.peers import torch_operations, torch_pictures
 from loopos.bench.peers.serve import Engine, serve
 from loopos.bench.peers.torch_model import Transformer, adamw
+from loopos.bench.picture_settings import PictureSetting
 from loopos.bench.settings import Setting
 
 
@@ -41,13 +42,17 @@ class Torch(Engine):
             raise ValueError(f"no precision {precision!r}")
         self.name = f"{type(self).name}, {precision}"
 
-    def prepare(self, setting: Setting, data: list[tuple[np.ndarray, np.ndarray]]) -> int:
+    def prepare(self, setting: Setting | PictureSetting, data: list[tuple[np.ndarray, ...]]) -> int:
         torch.manual_seed(0)
-        self.model = Transformer(setting.config)
+        of_pictures = isinstance(setting, PictureSetting)
+        self.model = torch_pictures.build(setting.config) if of_pictures else Transformer(setting.config)
         self.optimizer = adamw(self.model)
-        self.data = [(torch.from_numpy(ids), torch.from_numpy(targets)) for ids, targets in data]
+        self.data = [tuple(map(torch.from_numpy, batch)) for batch in data]
         self.forward = self.compiled(self.model)
         return sum(weight.numel() for weight in self.model.parameters())
+
+    def begin(self, weights: Mapping[str, np.ndarray]) -> None:
+        torch_pictures.take(self.model, weights)
 
     def compiled(self, model: nn.Module) -> nn.Module:
         return model

@@ -43,19 +43,22 @@ def norm(config: ModelConfig) -> nn.Module:
 
 
 class Attention(nn.Module):
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, causal: bool = True):
         super().__init__()
+        self.causal = causal
         self.heads, self.kv_heads, self.width = config.n_head, config.n_kv_head, config.head_width
         self.qkv = nn.Linear(config.d_model, (self.heads + 2 * self.kv_heads) * self.width, bias=config.bias)
         self.out = nn.Linear(config.d_model, config.d_model, bias=config.bias)
 
-    def forward(self, x, rotation):
+    def forward(self, x, rotation, mask):
         B, T, C = x.shape
         sizes = [self.heads * self.width, self.kv_heads * self.width, self.kv_heads * self.width]
         q, k, v = (t.view(B, T, -1, self.width).transpose(1, 2) for t in self.qkv(x).split(sizes, dim=2))
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.heads != self.kv_heads)
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=self.causal, enable_gqa=self.heads != self.kv_heads
+        )
         return self.out(y.transpose(1, 2).reshape(B, T, C))
 
 
@@ -80,13 +83,13 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, causal: bool = True):
         super().__init__()
-        self.norm1, self.attention = norm(config), Attention(config)
+        self.norm1, self.attention = norm(config), Attention(config, causal)
         self.norm2, self.feed_forward = norm(config), FeedForward(config)
 
-    def forward(self, x, rotation):
-        x = x + self.attention(self.norm1(x), rotation)
+    def forward(self, x, rotation=None, mask=None):
+        x = x + self.attention(self.norm1(x), rotation, mask)
         return x + self.feed_forward(self.norm2(x))
 
 
