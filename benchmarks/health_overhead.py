@@ -6,7 +6,8 @@ off       the core's calls alone: forward and backward, gradient norm, update. (
 sentinel  what loopos.train adds to every step: the gate, the monitor with its bands, update ratios at every tenth step
 trace     the pass that follows a hit: every tensor looked at, and what it was made of; once per hit
 
-The three take turns; medians. python benchmarks/health_overhead.py [--threads 2] [--seconds 5]
+The first two take turns by ten steps, for the tenth has the update ratios; medians of such tens.
+python benchmarks/health_overhead.py [--threads 2] [--seconds 5]
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from loopos.monitor.watch import Watch
 from loopos.optim.training import for_training
 from loopos.run import gate
 
+EVERY = 10  # steps between two lines of the log
 SETTINGS = {  # vocabulary, context, layers, heads, width, batch
     "micro": (65, 32, 2, 2, 64, 8),
     "nano": (65, 64, 4, 4, 128, 12),
@@ -39,7 +41,7 @@ class Step:
         self.model = loopos.Model(self.config, seed=1)
         self.optimizer = for_training("adamw", self.model, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
         self.rng = np.random.default_rng(0)
-        self.watch, self.done = Watch(self.model, log_every=10), 0
+        self.watch, self.done = Watch(self.model, log_every=EVERY), 0
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         ids = self.rng.integers(0, self.config.vocab_size, (self.batch, self.config.context_length + 1))
@@ -63,10 +65,11 @@ class Step:
         core.trace(ids, targets, scale=1 / targets.size, step=self.done, seed=1)
 
 
-def timed(call) -> float:
+def timed(call, times: int) -> float:
     began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - began) / times
 
 
 def main() -> None:
@@ -85,8 +88,8 @@ def main() -> None:
             call()
         until = time.perf_counter() + args.seconds
         while time.perf_counter() < until or len(seconds["trace"]) < 3:
-            for kind in ("off", "sentinel") * 5 + ("trace",):  # traces are rare: they spoil the caches for the others
-                seconds[kind].append(timed(kinds[kind]))
+            for kind, times in [("off", EVERY), ("sentinel", EVERY)] * 5 + [("trace", 1)]:
+                seconds[kind].append(timed(kinds[kind], times))  # traces are rare: they spoil the caches for the others
         medians = {kind: statistics.median(values) for kind, values in seconds.items()}
         off = medians["off"]
         print(f"{name:8} {off * 1e3:9.2f} {medians['sentinel'] / off:9.3f} {medians['trace'] / off:7.2f}")

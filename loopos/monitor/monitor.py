@@ -9,11 +9,12 @@ deviation, with 1.4826 to estimate a standard deviation: Hampel 1974, JASA 69:38
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
+
+from .window import LATEST, Window
 
 WINDOW = 128
 FEWEST = 32  # values before spikes are judged
@@ -25,9 +26,11 @@ RATIO_HIGH = 0.3  # of update to weight; the doctor draws its line there too
 RATIO_LOW = 1e-8  # 6e-8 is half a unit in the last place of float32
 WIDTH_FLOOR = 0.02  # of the median: a window without spread is no reason to alarm at the first change
 _LOG_JUMP, _LOG_SPIKE = math.log(JUMP), math.log(SPIKE)
-LATEST = 16  # values whose median is where a loss stands now
+AHEAD = 12  # steps that may be remembered later, together
 _OUTSIDE = ("far above ln V", "negative", "above ln V again")
 _FAR, _JUMPED = "far above its past", "a jump"
+_NEVER = (math.inf, -math.inf, -math.inf)
+_MARGIN = 1 - 1e-9  # of a bound that is computed by another way than the one it stands for
 LOSSES = ("loss", "eval_loss")
 
 
@@ -45,40 +48,6 @@ class Alarm:
         return f"step {self.step}: {self.sentence}"
 
 
-class _Window:
-    """The last ``size`` values in the order they came, and sorted: a step costs two bisections. median: of all; latest:
-    of the last LATEST. NaN when there is none."""
-
-    __slots__ = ("_size", "_sorted", "latest", "median", "values")
-
-    def __init__(self, size: int, values: Iterable[float] = ()):
-        self._size, self.values = size, [float(value) for value in values][-size:]
-        self._sorted = sorted(self.values)
-        self.median = _median(self._sorted) if self.values else math.nan
-        self.latest = _median(sorted(self.values[-LATEST:])) if self.values else math.nan
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def add(self, value: float) -> None:
-        values, ordered = self.values, self._sorted
-        values.append(value)
-        insort(ordered, value)
-        if len(values) > self._size:
-            del ordered[bisect_left(ordered, values.pop(0))]
-        self.median = _median(ordered)
-
-    def add_latest(self, value: float) -> None:
-        """The same, where ``latest`` is wanted too."""
-        self.add(value)
-        self.latest = _median(sorted(self.values[-LATEST:]))
-
-    def deviation(self) -> float:
-        """Of a normal distribution with the same median absolute deviation."""
-        centre = self.median
-        return 1.4826 * _median(sorted([abs(value - centre) for value in self._sorted]))
-
-
 class Monitor:
     """Tell it the numbers of each step; it says which are implausible.
 
@@ -93,9 +62,11 @@ class Monitor:
         self.window, self.vocab_size = window, vocab_size
         self._uniform = math.inf if vocab_size is None else math.log(vocab_size)
         self.nonfinite: dict[str, int] = {}  # how many values of each name were not finite
-        self._windows: dict[str, _Window] = {}
+        self._windows: dict[str, Window] = {}
         self._lowest: dict[str, float] = {}  # the lowest median of a loss so far
         self._raised: set[str] = set()  # bands that are being left: said once, until it is back
+        self._sure = _NEVER  # least and largest loss, and largest norm, that need no judge for AHEAD steps
+        self._later: list[tuple[float, float]] = []  # of steps that needed none, not in the windows yet
 
     def observe(self, step: int, **numbers: Any) -> list[Alarm]:
         """The implausible ones of a step's numbers.
@@ -104,6 +75,53 @@ class Monitor:
         update_ratio, rms of update over rms of weight, as a number or as a dict by layer (of tensors that do not start
         at 0: those of a zero bias say nothing). Other finite numbers are ignored, None is a value that is not finite.
         TypeError for what is no number."""
+        self._remember()
+        found = self._judged(step, numbers)
+        self._sure = self._bounds()
+        return found
+
+    def settles(self, loss: float, grad_norm: float) -> bool:
+        """Whether these numbers of a step with a target and a finite rate are implausible for no window that can have
+        come of the last AHEAD steps. Then they are remembered, as by ``observe``, which would find nothing; else
+        nothing is done. A step of a millisecond is watched by this for less than one of ``observe``'s bisections: they
+        come together, when something is to be judged or saved."""
+        low, high, largest = self._sure
+        if not (low <= loss <= high and 0 < grad_norm <= largest and type(loss) is float and type(grad_norm) is float):
+            return False
+        self._later.append((loss, grad_norm))
+        if len(self._later) == AHEAD:
+            self._remember()
+            self._sure = self._bounds()
+        return True
+
+    def _remember(self) -> None:
+        """What ``settles`` put off."""
+        if not self._later:
+            return
+        losses, norms, low = self._windows["loss"], self._windows["grad_norm"], self._lowest.get("loss", math.inf)
+        for loss, norm in self._later:
+            losses.add_latest(loss)
+            low = min(low, losses.latest)
+            norms.add(math.log(norm))
+        self._lowest["loss"] = low
+        self._later.clear()
+
+    def _bounds(self) -> tuple[float, float, float]:
+        """For ``settles``: within them ``_is_calm`` is true of both numbers, for each of the next AHEAD steps."""
+        losses, norms = self._windows.get("loss"), self._windows.get("grad_norm")
+        if self._raised or losses is None or norms is None or min(len(losses), len(norms)) < FEWEST:
+            return _NEVER
+        latest, uniform, learned = losses.values[-LATEST:], self._uniform, 0.8 * self._uniform
+        low, high = 0.0, min((1 + SIGMAS * WIDTH_FLOOR) * losses.least(AHEAD), LOSS_TIMES * uniform) * _MARGIN
+        if max(latest) <= uniform:  # then no median of the latest is above it
+            high = min(high, uniform)
+        elif min(latest) >= learned and self._lowest.get("loss", math.inf) >= learned:  # and here none is below
+            low = learned
+        else:
+            return _NEVER
+        return low, high, min(SPIKE * _exp(norms.least(AHEAD)) * _MARGIN, 1e300)
+
+    def _judged(self, step: int, numbers: Mapping[str, Any]) -> list[Alarm]:
         found: list[Alarm] = []
         idle = numbers.get("valid_tokens") == 0  # a loss of 0.0 by definition
         rate = numbers.get("learning_rate")
@@ -180,6 +198,7 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dicts; ``load_state_dict`` goes on from them as if nothing had been between."""
+        self._remember()
         return {
             "window": self.window,
             "vocab_size": self.vocab_size,
@@ -270,7 +289,7 @@ class Monitor:
         past.add(value)
         return self._ratio_bands(step, name, value, past)
 
-    def _ratio_bands(self, step: int, name: str, value: float, past: _Window) -> list[Alarm]:
+    def _ratio_bands(self, step: int, name: str, value: float, past: Window) -> list[Alarm]:
         absurd = value > JUMP
         found: list[Alarm] = []
         if absurd or self._raised:
@@ -299,15 +318,15 @@ class Monitor:
     def _is_out(self, name: str, *bands: str) -> bool:
         return bool(self._raised) and any(f"{name} {band}" in self._raised for band in bands)
 
-    def _window(self, name: str) -> _Window:
+    def _window(self, name: str) -> Window:
         window = self._windows.get(name)
         if window is None:
             window = self._windows[name] = self._new(name)
         return window
 
-    def _new(self, name: str, values: Iterable[float] = ()) -> _Window:
+    def _new(self, name: str, values: Iterable[float] = ()) -> Window:
         """Of ratios there may be one for every tensor of a large model: as many are kept as are judged."""
-        return _Window(FEWEST if name.startswith("update_ratio") else self.window, values)
+        return Window(FEWEST if name.startswith("update_ratio") else self.window, values)
 
     def _band(
         self, step: int, name: str, value: float, what: str, out: bool, expected: str, text: str, known: bool = False
@@ -336,15 +355,6 @@ def _number(label: str, given: Any) -> float:
     if isinstance(given, bool) or not (given is None or hasattr(given, "__float__")):
         raise TypeError(f"Monitor.observe: {label} must be a number, got {type(given).__name__}")
     return math.nan if given is None else float(given)
-
-
-def _median(ordered: list[float]) -> float:
-    """Median of sorted values; finite when they are."""
-    half = len(ordered) // 2
-    if len(ordered) % 2:
-        return ordered[half]
-    middle = (ordered[half - 1] + ordered[half]) / 2
-    return middle if math.isfinite(middle) else ordered[half - 1] / 2 + ordered[half] / 2
 
 
 def _exp(power: float) -> float:

@@ -104,6 +104,9 @@ class Watch:
 
     def after(self, step: int, update: Any, rate: float) -> list[Alarm]:
         """What is implausible in the update just done."""
+        calm = update.applied and not self._due and 0 <= rate < math.inf
+        if calm and self._monitor.settles(update.loss, update.grad_norm):
+            return []
         if self._due and update.applied:
             self._measured = self._ratios.measure()
             self._put_back.after(self._measured)

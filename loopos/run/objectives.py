@@ -36,9 +36,10 @@ class CrossEntropy:
         self.regularization = settings.regularization_lambda
         self._penalty = 0.0  # what it added to the loss of the last update
 
-    def units(self, batch: Batch) -> int:
-        """How many things of a micro-batch the update's loss is the mean over."""
-        return int(np.count_nonzero(batch[1] != IGNORE))
+    def units(self, batch: Batch, valid: int | None = None) -> int:
+        """How many things of a micro-batch the update's loss is the mean over. valid: its targets that count, where
+        somebody has counted them."""
+        return int(np.count_nonzero(batch[1] != IGNORE)) if valid is None else valid
 
     def positions(self, batch: Batch) -> int:
         """How many go through the model."""
@@ -190,7 +191,7 @@ class Preferences(CrossEntropy):
         self.teacher = None if teacher == SELF else teacher
         self._reference = _Reference(model, teacher, why, positions=positions)
 
-    def units(self, batch: Batch) -> int:
+    def units(self, batch: Batch, valid: int | None = None) -> int:
         return len(batch[0]) // 2
 
     def begin(self) -> None:

@@ -63,14 +63,18 @@ class Updater:
 
     def __call__(self, t: int, rate: float) -> Update:
         batches = [self._fetch(t, micro) for micro in range(self._settings.grad_accum)]
-        calls, valid = micro_batches(batches, t, self._settings, self._objective)
+        counts = [_valid(batch) for batch in batches]
+        units = sum(map(self._objective.units, batches, counts))
+        calls, valid = micro_batches(batches, t, self._settings, self._objective, counts, units)
         tokens = sum(map(self._objective.positions, batches))
         if valid == 0:
             return Update(0.0, 0.0, 0, tokens, batches=tuple(batches))
         with self._model.lock:  # from the gradients to the new weights nobody else may use the model
-            return self._compute(t, rate, batches, calls, valid, tokens)
+            return self._compute(t, rate, batches, calls, valid, tokens, units)
 
-    def _compute(self, t: int, rate: float, batches: list, calls: list[MicroBatch], valid: int, tokens: int) -> Update:
+    def _compute(
+        self, t: int, rate: float, batches: list, calls: list[MicroBatch], valid: int, tokens: int, units: int
+    ) -> Update:
         settings, core, objective = self._settings, self._model._core, self._objective
         loss, raised = 0.0, {}
         objective.begin()
@@ -81,7 +85,7 @@ class Updater:
             loss += part
             if not healthy:
                 raised[call] = core.raised()
-        loss = loss / sum(map(objective.units, batches)) + objective.regularize(core)
+        loss = loss / units + objective.regularize(core)
         norm = core.grad_norm()
 
         birth, factor, made_of = None, 1.0, tuple(batches)
@@ -108,15 +112,27 @@ class Updater:
         return self._source.batch(t, micro)
 
 
+def _valid(batch: Batch) -> int:
+    """How many of its targets count."""
+    return int(np.count_nonzero(batch[1] != IGNORE))
+
+
 def micro_batches(
-    batches: Sequence[Batch], t: int, settings: TrainSettings, objective: CrossEntropy | None = None
+    batches: Sequence[Batch],
+    t: int,
+    settings: TrainSettings,
+    objective: CrossEntropy | None = None,
+    counts: Sequence[int] | None = None,
+    units: int | None = None,
 ) -> tuple[list[MicroBatch], int]:
     """(ids, targets, keywords) of each pass through the core that update t makes of its micro-batches, and how many
-    targets count in all. A micro-batch without one is left out."""
+    targets count in all. A micro-batch without one is left out. counts: of each, how many count; units: of all, what
+    the loss is the mean over; None: they are counted."""
     objective = CrossEntropy(settings) if objective is None else objective
-    counts = [int(np.count_nonzero(batch[1] != IGNORE)) for batch in batches]
+    counts = [_valid(batch) for batch in batches] if counts is None else counts
+    units = sum(map(objective.units, batches, counts)) if units is None else units
     common = {
-        "scale": 1 / max(1, sum(map(objective.units, batches))),
+        "scale": 1 / max(1, units),
         "ignore_index": IGNORE,
         "step": t,
         "seed": settings.seed,

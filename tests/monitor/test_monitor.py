@@ -251,3 +251,60 @@ def test_the_short_way_of_calm_numbers_says_and_remembers_the_same(seed):
         assert short.observe(step, **given) == slow.observe(step, **given)
         assert short.state_dict() == slow.state_dict()
     assert slow.nonfinite
+
+
+def watched_by_both(series, vocab_size):
+    """How many of the (loss, norm) settle; what is found of each, and remembered, is asserted to be the same."""
+    short, slow, settled = Monitor(vocab_size=vocab_size), _Slow(vocab_size=vocab_size), 0
+    said = []
+    for step, (loss, norm) in enumerate(series, 1):
+        calm = short.settles(loss, norm)
+        settled += calm
+        numbers = {"loss": loss, "grad_norm": norm, "learning_rate": 1e-3, "valid_tokens": 64}
+        found = [] if calm else short.observe(step, **numbers)
+        assert found == slow.observe(step, **numbers), step
+        said += found
+        if step % 29 == 0:
+            assert short.state_dict() == slow.state_dict()
+    assert short.state_dict() == slow.state_dict()
+    return settled, said
+
+
+@pytest.mark.parametrize("vocab_size", [50, None])
+@pytest.mark.parametrize("seed", range(12))
+def test_numbers_that_settle_are_those_in_which_nothing_would_be_found(seed, vocab_size):
+    rng = np.random.default_rng(seed)
+    noise, level, drift = [1e-4, 0.02, 0.1][seed % 3], rng.choice([2.9, 3.9, 4.5]), rng.choice([0.0, 0.003])
+    series = []
+    for step in range(1, 600):
+        loss = level - drift * step + noise * rng.standard_normal() + 2.0 * (300 < step % 400 < 340) * (seed % 2)
+        norm = float(np.exp(0.5 * rng.standard_normal()))
+        odd = rng.integers(0, 150)
+        if odd < 6:
+            norm = [20.0, 2000.0, 0.0, math.nan, math.inf, -1.0][odd]
+        if 6 <= odd < 10:
+            loss = [1e6, math.nan, -3.0, 1.3 * level][odd - 6]
+        series.append((float(loss), norm))
+    settled, said = watched_by_both(series, vocab_size)
+    assert settled > 80
+    assert said
+
+
+@pytest.mark.parametrize("lower", range(60, 80))
+def test_a_median_that_falls_meanwhile_takes_the_bounds_with_it(lower):
+    calm = [(4.0, 1.0)] * 70
+    for last, number in (((4.4, 1.0), (3.0, 1.0)), ((4.0, 5.0), (4.0, 0.01))):
+        watched_by_both([*calm, *[number] * lower, last, last], None)
+
+
+def test_what_was_learned_and_lost_settles_never():
+    learned, uniform = [(3.0, 1.0)] * 40 + [(3.6, 1.0)] * 120, 3.912
+    for first in range(1, 13):
+        lost = [*learned[first:], *[(3.95, 1.0)] * 16]
+        assert "was learned is lost" in str(watched_by_both(lost, 50)[1])
+    for later in range(1, 6):
+        told = watched_by_both([*learned, *[(3.95, 1.0)] * 9, *[(3.5, 1.0)] * later], 50)[1]
+        assert "was learned is lost" in str(told)
+    odd = [4.0, *[2.9] * 8, *[4.0] * 7, 3.2, *[4.0] * 6]  # the lowest median comes and goes within twelve steps
+    assert 0.8 * uniform > 3.05
+    assert "was learned is lost" in str(watched_by_both([*[(3.8, 1.0)] * 100, *[(x, 1.0) for x in odd]], 50)[1])
