@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from loopos.run.messages import to_stderr
+from loopos.vision.config import FUSIONS
+from loopos.vision.standard import PRESETS, is_captions
 
 from . import options
 from .reply import Reply, plain
 
 COMPARE = """Compare optimizers on DATA, which is what `loopos train` takes: the same initial weights and the same
 batches for all, shown by a hash; a learning rate for each from a short sweep, or the one given; several seeds. It
-prints a table, and writes summary.json, comparison.html with all curves and comparison.svg into the output folder.
+prints a table, and writes summary.json, comparison.html with all curves and their picture (comparison.svg, and .png
+where matplotlib is installed) into the output folder.
 
   loopos compare novel.txt --optimizers sgd,adam,adamw,lion,muon --epochs 5 --batch-size 8 --subset 5000
   loopos compare novel.txt --optimizers adamw,muon --learning-rate adamw=1e-3 --seeds 5
-  loopos compare flickr8k --epochs 5 --batch-size 8 --subset 5000
+  loopos compare flickr8k --optimizers sgd,adam,adamw,lion,muon --epochs 5 --batch-size 8 --subset 5000
 
 DATA may be pictures with captions as well: a folder as `loopos caption` takes it, or shapes or digits.
 
@@ -49,6 +52,7 @@ SHARED = (  # settings of train that all trials have
     "eval_tokens",
 )
 OF_TEXT = ("seq_len", "mask_prompt", "pack")  # of those, what captions do not have
+OF_PICTURES = ("preset", "image_size", "fusion", "min_count", "cache")
 OF_TASK = ("eval_data", "tokenizer")
 DATA = "text, examples (.jsonl, .csv, .parquet, a folder), .npy or uint16 .bin ids (default: Python's help texts)"
 
@@ -66,6 +70,12 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     options.add_flag(of, "subset", "learn only the first so many examples, or windows of seq_len tokens", "int")
     options.add_flag(of, "held_out", options.RUN["held_out"], "float", options.HELD_OUT)
     options.add_flag(of, "init", "all trials start from the weights in this folder", "str")
+    pictures = parser.add_argument_group("pictures with captions")
+    options.add_flag(pictures, "preset", f"size of the model: {', '.join(PRESETS)}", "str", "tiny")
+    options.add_flag(pictures, "image_size", "pixels of a side (default: the preset's; of digits 16)", "int")
+    options.add_flag(pictures, "fusion", f"how text sees the picture: {', '.join(FUSIONS)}", "str", "prefix")
+    options.add_flag(pictures, "min_count", "words that are rarer are unknown", "int", "1; of a folder 5")
+    options.add_flag(pictures, "cache", "a folder that keeps the decoded pictures for all trials", "str")
     training = parser.add_argument_group("training, of all trials")
     own = DEFAULTS | {"max_steps": f"{STEPS}, or by epochs", "warmup_steps": "100, at most a tenth of a trial"}
     for name in (*SHARED, *OF_TASK):
@@ -79,10 +89,11 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 def task_of(given: dict[str, Any]) -> Any:
     """Out of the options, the task, so that a later command with the same ones makes the same."""
     from loopos.compare import TextTask
-    from loopos.vision.standard import is_captions
 
     if is_captions(given.get("data")):
         return _captions(given)
+    if unused := [name for name in OF_PICTURES if name in given]:
+        raise ValueError(f"{', '.join(unused)}: of pictures with captions, and the data are text; leave it out")
     init, data, scored = (given.pop(name, None) for name in ("init", "data", "eval_data"))
     shape = {name: given.pop(name) for name in options.MODEL if name in given}
     if init is not None and shape:
@@ -106,20 +117,23 @@ def _captions(given: dict[str, Any]) -> Any:
     from loopos.vision.standard import CaptionSetting
 
     data = given.pop("data")
-    setting = CaptionSetting(data if data in DRAWN else os.path.abspath(data), subset=given.pop("subset", None))
+    about = {name: given.pop(name) for name in ("subset", *OF_PICTURES) if given.get(name) is not None}
+    if "cache" in about:
+        about["cache"] = os.path.abspath(about["cache"])
+    setting = CaptionSetting(data if data in DRAWN else os.path.abspath(data), **about)
     settings = {name: given.pop(name) for name in SHARED if name in given and name not in OF_TEXT}
     if settings.get("max_steps") is None and settings.get("epochs") is None:
         settings |= setting.length
     if given:
         raise ValueError(
-            f"{', '.join(sorted(given))}: not of captions, which are compared on the set's own parts with the model of "
-            "the preset tiny; leave it out"
+            f"{', '.join(sorted(given))}: not of captions: those have parts of their own, and the model of a "
+            "preset; leave it out"
         )
     return CaptionTask(setting, DEFAULTS | settings)
 
 
 def compare(given: dict[str, Any]) -> Reply:
-    from loopos.compare import Comparison, page, rates
+    from loopos.compare import Comparison, page, plot, rates
     from loopos.files import durable
 
     data = given.get("data")
@@ -132,6 +146,9 @@ def compare(given: dict[str, Any]) -> Reply:
     comparison = Comparison(task_of(given), names, folder, tell=to_stderr, **about)
     found = comparison.run()
     durable.write_json(folder / SUMMARY, plain(found.to_dict()))
-    html, picture = page.write(found, folder, f"Optimizers compared on {name}")
+    title = f"Optimizers compared on {name}"
+    html, picture = page.write(found, folder, title)
+    plotted = plot.write(found, folder, title)
     told = found.to_dict() | {"output_dir": str(folder), "page": str(html), "picture": str(picture)}
-    return Reply(told, f"{found}\npage: {html}\npicture: {picture}", 0 if found.same else 1)
+    told["plot"] = None if plotted is None else str(plotted)
+    return Reply(told, f"{found}\npage: {html}\npicture: {plotted or picture}", 0 if found.same else 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from loopos.run.schedules import total_steps
 from loopos.scoring.captions import score_captions
 from loopos.training import default_settings
 from loopos.vision import CaptionBatches, Captioner
-from loopos.vision.standard import CaptionSetting
+from loopos.vision.standard import DIGITS, CaptionSetting
 
 from .follow import Follow
 from .settings import of_trial, shared
@@ -32,7 +33,13 @@ class CaptionTask:
 
     kind = "captions"
     unit = "token"
-    qualities = (Quality("exact match", higher_is_better=True, form=".1%"),)
+
+    @property
+    def qualities(self) -> tuple[Quality, ...]:
+        """BLEU counts rows of four words, which captions of digits have not; it is None without sacrebleu."""
+        exact = Quality("exact match", higher_is_better=True, form=".1%")
+        bleu = Quality("BLEU", higher_is_better=True, form=".1f")
+        return (exact,) if self.setting.data == DIGITS else (exact, bleu)
 
     def to_dict(self) -> dict[str, Any]:
         return {"setting": self.setting.to_dict(), "settings": dict(self.settings)}
@@ -52,8 +59,10 @@ class CaptionTask:
         about = {"output_dir": folder, "resume": "auto", "progress": False, "callbacks": [follow]}
         loopos.train(model, batches, eval_data=self.setting.held_out, **about, **of_trial(trial, self._settings))
         if trial.sweep:
-            return {"exact match": None}
-        return {"exact match": score_captions(model, self.setting.test, pictures=SCORED, batches=batches).exact}
+            return {quality.name: None for quality in self.qualities}
+        counted = len(self.qualities) > 1 and find_spec("sacrebleu") is not None
+        found = score_captions(model, self.setting.test, pictures=SCORED, batches=batches, bleu=counted)
+        return dict(zip((quality.name for quality in self.qualities), (found.exact, found.bleu), strict=False))
 
     @property
     def _settings(self) -> dict[str, Any]:

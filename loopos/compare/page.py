@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from loopos.files import durable
 from loopos.health.report.charts import chart, picture
@@ -31,7 +32,7 @@ def text(summary: Summary, title: str) -> str:
     names = summary.cells()
     head = "".join(f"<th>{escape(cell)}</th>" for cell in names[0])
     rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in names[1:])
-    of = _by_optimizer(summary)
+    of = by_optimizer(summary)
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>",
@@ -57,15 +58,15 @@ def drawing(summary: Summary) -> str:
 
 def held_out(summary: Summary) -> str:
     title = f"held-out loss (nats a {summary.unit}), mean and range over seeds"
-    return _over_steps(title, _by_optimizer(summary), "eval_loss")
+    return _over_steps(title, by_optimizer(summary), "eval_loss")
 
 
 def training(summary: Summary) -> str:
     title = f"training loss (nats a {summary.unit}), mean and range over seeds"
-    return _over_steps(title, _by_optimizer(summary), "loss")
+    return _over_steps(title, by_optimizer(summary), "loss")
 
 
-def _by_optimizer(summary: Summary) -> dict[str, list[Outcome]]:
+def by_optimizer(summary: Summary) -> dict[str, list[Outcome]]:
     """The trials of each, sweeps left out, in the order of the table."""
     of: dict[str, list[Outcome]] = {row.optimizer: [] for row in summary.rows}
     for trial, outcome in summary.outcomes.items():
@@ -75,6 +76,12 @@ def _by_optimizer(summary: Summary) -> dict[str, list[Outcome]]:
 
 
 def _over_steps(title: str, of: Mapping[str, Sequence[Outcome]], name: str, *, logarithmic: bool = False) -> str:
+    curves, bands = over_steps(of, name)
+    return chart(title, curves, bands=bands, logarithmic=logarithmic)
+
+
+def over_steps(of: Mapping[str, Sequence[Outcome]], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Curves by optimizer: the mean over seeds, and the range."""
     curves, bands = {}, {}
     for optimizer, outcomes in of.items():
         by_step: dict[int, list[float | None]] = {}
@@ -82,7 +89,7 @@ def _over_steps(title: str, of: Mapping[str, Sequence[Outcome]], name: str, *, l
             for step, *_, value in outcome.curves.get(name, ()):
                 by_step.setdefault(int(step), []).append(value)
         curves[optimizer], bands[optimizer] = _middle(by_step)
-    return chart(title, curves, bands=bands, logarithmic=logarithmic)
+    return curves, bands
 
 
 def _over_time(summary: Summary, of: Mapping[str, Sequence[Outcome]]) -> str:

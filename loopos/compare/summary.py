@@ -39,7 +39,10 @@ class Spread:
         return self.shown(".4f")
 
     def shown(self, form: str) -> str:
-        return f"{self.mean:{form}}" + (f" ± {self.deviation:.2g}" if self.deviation is not None else "")
+        if self.deviation is None:
+            return f"{self.mean:{form}}"
+        share = form.endswith("%")  # a share and its spread are shown in the same unit
+        return f"{self.mean:{form}} ± " + (f"{100 * self.deviation:.2g}%" if share else f"{self.deviation:.2g}")
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ RARE = 5  # a word of a folder that is rarer is unknown
 @dataclass(frozen=True)
 class CaptionSetting:
     """data: "shapes", "digits", or a folder. preset: size of the model. image_size: None: the preset's. subset: use
-    only so many pictures. min_count: words that are rarer are unknown; None: 5 of a folder, else 1. cache: a folder
-    that keeps the decoded pictures. dropout: of both halves of the model. fusion: as of a CaptionerConfig. Pictures are
-    opened when they are asked for."""
+    only so many pictures; of the digits all, where it is more than there are. min_count: words that are rarer are
+    unknown; None: 5 of a folder, else 1. cache: a folder that keeps the decoded pictures. dropout: of both halves of
+    the model. fusion: as of a CaptionerConfig. Pictures are opened when they are asked for."""
 
     data: str = SHAPES
     preset: str = "tiny"
@@ -46,8 +46,6 @@ class CaptionSetting:
     def __post_init__(self) -> None:
         checks.choice("CaptionSetting", "preset", self.preset, PRESETS)
         checks.choice("CaptionSetting", "fusion", self.fusion, FUSIONS)
-        if self.data == DIGITS and self.subset is not None:
-            raise ValueError("subset is for shapes and folders; the digits are always all")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,7 +68,7 @@ class CaptionSetting:
     def pictures(self) -> Pictures:
         side = self.image_size or (DIGITS_SIDE if self.data == DIGITS else SIDES[self.preset])
         if self.data == DIGITS:
-            return Digits(side)
+            return Digits(side, self.subset)
         if self.data == SHAPES:
             return Shapes(image_size=side) if self.subset is None else Shapes(self.subset, image_size=side)
         return CaptionFolder(self.data, subset=self.subset, image_size=side, cache=self.cache)

@@ -35,13 +35,21 @@ def test_the_quality_is_that_of_pictures_that_no_evaluation_saw(tmp_path, monkey
     asked = []
 
     def score(model, part, **how):
-        asked.append((part.part, how["pictures"]))
-        return SimpleNamespace(exact=0.25)
+        asked.append((part.part, how["pictures"], how["bleu"]))
+        return SimpleNamespace(exact=0.25, bleu=31.5 if how["bleu"] else None)
 
     monkeypatch.setattr(captions, "score_captions", score)
-    assert TASK.train(Trial("adamw", 0.01, 7, 1), tmp_path, Follow(tmp_path)) == {"exact match": 0.25}
-    assert asked == [("test", 500)]
+    monkeypatch.setattr(captions, "find_spec", lambda name: name)
+    trial = Trial("adamw", 0.01, 7, 1)
+    assert TASK.train(trial, tmp_path / "1", Follow(tmp_path / "1")) == {"exact match": 0.25, "BLEU": 31.5}
+    monkeypatch.setattr(captions, "find_spec", lambda name: None)  # without sacrebleu
+    assert TASK.train(trial, tmp_path / "2", Follow(tmp_path / "2")) == {"exact match": 0.25, "BLEU": None}
+    assert asked == [("test", 500, True), ("test", 500, False)]
     assert TASK.setting.held_out.part == "valid"
+
+
+def test_captions_of_two_words_have_no_bleu():
+    assert [quality.name for quality in CaptionTask(CaptionSetting("digits")).qualities] == ["exact match"]
 
 
 def test_all_optimizers_see_the_same_batches(tmp_path):
@@ -58,7 +66,16 @@ def test_the_command_takes_shapes(tmp_path, monkeypatch, capsys):
     assert main([*given.split(), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert "exact match" in told["optimizers"][0]["quality"]
+    assert "BLEU" in told["optimizers"][0]["quality"]
+    assert (tmp_path / "runs/compare-shapes/comparison.png").is_file() == (told["plot"] is not None)
+    smaller = ["--image-size", "16", "--fusion", "cross", "--min-count", "2", "--output-dir", "smaller"]
+    assert main([*given.split(), *smaller]) == 0
+    plan = json.loads((tmp_path / "smaller/comparison.json").read_text())["task"]["setting"]
+    assert (plan["image_size"], plan["fusion"], plan["min_count"], plan["preset"]) == (16, "cross", 2, "tiny")
+    capsys.readouterr()
     assert main(["compare", "shapes", "--n-layer", "2"]) == 2
     assert "n_layer: not of captions" in capsys.readouterr().err
     assert main(["compare", "shapes", "--no-pack", "--seq-len", "8"]) == 2
     assert "pack, seq_len: not of captions" in capsys.readouterr().err
+    assert main(["compare", "--fusion", "cross", "--preset", "nano_8gb"]) == 2
+    assert "preset, fusion: of pictures with captions, and the data are text" in capsys.readouterr().err

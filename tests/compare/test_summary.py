@@ -60,6 +60,8 @@ def test_no_rate_and_a_loss_that_is_not_finite(tmp_path):
 def test_a_number_over_seeds():
     assert Spread.of([1.0, 2.0, 3.0]) == Spread(3, 2.0, 1.0)
     assert str(Spread.of([1.0, 2.0, 3.0])) == "2.0000 ± 1"
+    assert Spread.of([0.5, 0.52]).shown(".1%") == "51.0% ± 1.4%"
+    assert Spread.of([0.5]).shown(".1%") == "50.0%"
     assert Spread.of([1.5]) == Spread(1, 1.5, None)
     assert Spread.of([1.0, None]) is None  # a mean over fewer seeds would be compared with one over all
     assert Spread.of([]) is None

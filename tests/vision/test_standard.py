@@ -37,8 +37,14 @@ def test_a_folder_in_epochs_without_rare_words(tmp_path):
     assert not is_captions(str(tmp_path))
 
 
+def test_a_subset_of_the_digits_and_more_than_there_are():
+    pytest.importorskip("sklearn", reason="the digits are scikit-learn's (extra [sklearn])")
+    assert len(CaptionSetting("digits", subset=200).pictures) == 200
+    assert len(CaptionSetting("digits", subset=5000).pictures) == 1797
+
+
 def test_what_is_no_setting():
-    for wrong in ({"preset": "huge"}, {"fusion": "sum"}, {"data": "digits", "subset": 3}):
+    for wrong in ({"preset": "huge"}, {"fusion": "sum"}):
         with pytest.raises(ValueError, match=next(reversed(wrong))):
             CaptionSetting(**wrong)
     assert is_captions("shapes")

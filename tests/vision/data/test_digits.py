@@ -47,6 +47,19 @@ def test_a_fifth_is_held_out_and_has_every_digit():
     assert np.array_equal(test.images()[3], digits.image(int(test.numbers[3])))
 
 
+def test_a_subset_is_spread_over_the_writers_and_has_every_digit_in_both_parts():
+    all_, some = Digits(8), Digits(8, 100)
+    assert len(Digits(8, 1797)) == len(Digits(8, 5000)) == 1797
+    chosen = np.arange(100) * 1797 // 100
+    assert np.array_equal(some.labels, all_.labels[chosen])
+    assert np.array_equal(some.image(99), all_.image(int(chosen[99])))
+    for part in some.parts:
+        assert set(some.part(part).labels) == set(range(10))
+    assert some.fingerprint() != all_.fingerprint()
+    with pytest.raises(ValueError, match="n must be at least 100, got 99"):
+        Digits(8, 99)
+
+
 def test_refusals(monkeypatch):
     with pytest.raises(ValueError, match="image_size must be a multiple of 8, got 28"):
         Digits(28)
