@@ -52,6 +52,7 @@ MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings
     "callbacks/weights_and_biases.py": {"wandb"},
     "bench/peers/": ENGINES,
     "bench/plots.py": {"matplotlib"},
+    "compare/plot.py": {"matplotlib"},
     "sklearn.py": {"sklearn"},
     "text/": {"tokenizers", "jinja2"},
     "gguf/": {"gguf"},
