@@ -17,6 +17,7 @@
 
 #include "arrays.h"
 #include "findings.h"
+#include "kernels/pieces/products.h"
 #include "models/operations.h"
 #include "ops/global_norm.h"
 #include "plants.h"
@@ -95,6 +96,19 @@ class CoreModel {
     });
   }
   std::string precision() { return precision_name(parameter_set().precision); }
+  /// A float32 product is worth pieces with large weights alone.
+  std::string products() {
+    if constexpr (std::is_same_v<T, double>) return "float64";
+    const auto& set = parameter_set();
+    const Precision precision = set.precision;
+    const auto in_pieces = [&](Index out, Index in) {
+      return kernels::terms_of(precision, in, out) > 0 || kernels::terms_of(precision, out, in) > 0;
+    };
+    bool any = precision != Precision::float32;
+    for (const auto& p : set.list()) any = any || (p.shape.size() == 2 && in_pieces(p.shape[0], p.shape[1]));
+    for (const auto& w : set.stored()) any = any || in_pieces(w.out, w.in);
+    return any ? kernels::products_of(precision) : "fma";
+  }
   void set_precision(const std::string& name) {
     const auto lock = serialise();
     parameter_set().precision = choice("precision", name, kPrecisions).value;
@@ -233,8 +247,9 @@ void bind_core_model(py::class_<Class>& c) {
       .def("weight_views", &Class::weight_views,
            "(a number that grows whenever writable views of the weights are given out, how many are left).")
       .def("held_bytes", &Class::held_bytes, "Bytes of workspace and gradients that earlier passes have left.")
-      .def_property("precision", &Class::precision, &Class::set_precision,
-                    "Of the products: float32, bf16x3 or bf16 (products() tells what they are computed with here).")
+      .def_property("precision", &Class::precision, &Class::set_precision, "Of the products: float32, bf16x3 or bf16.")
+      .def_property_readonly("products", &Class::products,
+                             "What they are computed with here: fma, tiles NAME or emulated NAME; float64.")
       .def(
           "raised", &Class::raised,
           "The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: "

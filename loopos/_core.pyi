@@ -128,11 +128,16 @@ class ImageEncoderF32:
     @property
     def precision(self) -> str:
         """
-        Of the products: float32, bf16x3 or bf16 (products() tells what they are computed with here).
+        Of the products: float32, bf16x3 or bf16.
         """
 
     @precision.setter
     def precision(self, arg1: str) -> None: ...
+    @property
+    def products(self) -> str:
+        """
+        What they are computed with here: fma, tiles NAME or emulated NAME; float64.
+        """
 
 class ImageEncoderF64:
     """
@@ -254,11 +259,16 @@ class ImageEncoderF64:
     @property
     def precision(self) -> str:
         """
-        Of the products: float32, bf16x3 or bf16 (products() tells what they are computed with here).
+        Of the products: float32, bf16x3 or bf16.
         """
 
     @precision.setter
     def precision(self, arg1: str) -> None: ...
+    @property
+    def products(self) -> str:
+        """
+        What they are computed with here: fma, tiles NAME or emulated NAME; float64.
+        """
 
 class TransformerF32:
     """
@@ -521,11 +531,16 @@ class TransformerF32:
     @property
     def precision(self) -> str:
         """
-        Of the products: float32, bf16x3 or bf16 (products() tells what they are computed with here).
+        Of the products: float32, bf16x3 or bf16.
         """
 
     @precision.setter
     def precision(self, arg1: str) -> None: ...
+    @property
+    def products(self) -> str:
+        """
+        What they are computed with here: fma, tiles NAME or emulated NAME; float64.
+        """
 
 class TransformerF64:
     """
@@ -788,11 +803,16 @@ class TransformerF64:
     @property
     def precision(self) -> str:
         """
-        Of the products: float32, bf16x3 or bf16 (products() tells what they are computed with here).
+        Of the products: float32, bf16x3 or bf16.
         """
 
     @precision.setter
     def precision(self, arg1: str) -> None: ...
+    @property
+    def products(self) -> str:
+        """
+        What they are computed with here: fma, tiles NAME or emulated NAME; float64.
+        """
 
 class Optimizer:
     """

@@ -42,8 +42,9 @@ class Computing:
     @property
     def products(self) -> str:
         """What the products are computed with in this process: "fma" (float32 multiply-adds, whatever the precision),
-        "tiles bf16x3", "tiles bf16", "emulated bf16x3", "emulated bf16"; "float64" of a float64 model."""
-        return self.arithmetic.products
+        "tiles bf16x6" (float32 by six products of bfloat16 pieces, those of large matrices), "tiles bf16x3",
+        "tiles bf16", or "emulated" and these; "float64" of a float64 model."""
+        return str(self._core.products)
 
     def _compute_in(self, arithmetic: Arithmetic) -> None:
         """Of a core of this dtype and these weights."""

@@ -89,11 +89,6 @@ class Arithmetic:
         return replace(self, precision=checked(function, precision))
 
     @property
-    def products(self) -> str:
-        """What they are computed with here: "fma", "tiles bf16x3", "emulated bf16" and the like, or "float64"."""
-        return "float64" if self.dtype == "float64" else str(_core.products(self.precision))
-
-    @property
     def kind(self) -> str | None:
         """The storage of the projections in the core; None for a model whose weights are parameters."""
         return SMALL[self.weights].kind if self.weights in SMALL else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ MODELS = {
     "whole": (ModelConfig(300, 48, 2, 4, 128, d_ff=640), 3),
     "grouped heads": (ModelConfig(70, 40, 2, 4, 64, n_kv_head=2, **LLAMA), 5),
 }
+LARGE = (ModelConfig(390, 48, 1, 4, 384, d_ff=390), 12)  # large enough for six products, which float32 is made of then
 NARROW = ("bf16x3", "bf16")
 FAR = {"bf16x3": 2e-5, "bf16": 2e-2}  # of gradients against float32's, relative; measured 4e-6 to 8e-6, and 6e-3
 
@@ -55,6 +57,33 @@ def test_threads_change_no_bit(name, precision, thread_count):
         loss, grads = learned(model, ids, targets)
         seen.append((loss, model.forward(ids).tobytes(), *(grad.tobytes() for grad in grads.values())))
     assert all(each == seen[0] for each in seen)
+
+
+@pieces
+def test_float32_by_six_products_is_no_farther_from_float64_than_by_multiply_adds(thread_count):
+    config, rows = LARGE
+    ids, targets = np.random.default_rng(0).integers(0, config.vocab_size, (2, rows, config.context_length))
+    model = loopos.Model(config, seed=1)
+    double = loopos.Model(config, dtype="float64")
+    double.load_state_dict({name: value.astype(float) for name, value in model.state_dict().items()})
+
+    def off(pass_of):
+        """Of the gradients, relative, over passes that together see all rows."""
+        _, exact = learned(double, ids, targets)
+        got = {name: np.zeros(grad.shape) for name, grad in exact.items()}
+        for begin in range(0, rows, pass_of):
+            part = slice(begin, begin + pass_of)
+            for name, grad in learned(model, ids[part], targets[part])[1].items():
+                got[name] += grad.astype(float) * pass_of / rows
+        square = sum(np.sum((got[name] - exact[name]) ** 2) for name in exact)
+        return np.sqrt(square / sum(np.sum(grad**2) for grad in exact.values()))
+
+    seen = []
+    for threads in (1, 2, 3):
+        thread_count(threads)
+        seen.append([x.tobytes() for x in learned(model, ids, targets)[1].values()])
+    assert seen[0] == seen[1] == seen[2]
+    assert 0 < off(rows) < off(rows // 4) < 1e-6  # 144 rows: by multiply-adds
 
 
 @pieces
@@ -153,7 +182,9 @@ def test_all_of_this_by_the_emulation(isa):
     if isa not in _core.available_isas():
         pytest.skip(f"this processor has no {isa}")
     environment = os.environ | {"LOOPOS_PRODUCTS": "emulated", "LOOPOS_ISA": isa}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "not emulation"]
+    files = [__file__, str(Path(__file__).parent / "ops" / "test_products.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    command += ["-k", "not emulation and not bits_do_not_depend and not environment"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "skipped" not in done.stdout

@@ -5,7 +5,7 @@
 namespace loopos {
 
 enum class Precision {
-  float32,  // as they are
+  float32,  // as they are: by multiply-adds, or as three bfloat16 pieces, whose products are nearer to the exact sum
   bf16x3,   // as two bfloat16 pieces: a relative error of at most 2^-17, and of a product of two factors 2^-15
   bf16,     // rounded to bfloat16: a relative error of at most 2^-8
 };

@@ -48,7 +48,8 @@ class Head {
   bool one_tile(Index rows) const { return tile(rows) == rows; }
   /// Whether parts of a pass over this many rows give its bits.
   bool can_part(Index rows) const {
-    const bool alike = weight_.precision() == Precision::float32 || rows >= kernels::kFewestPieceRows;
+    const bool alike = kernels::same_when_packed(weight_.precision(), rows, width_, vocab_) &&
+                       kernels::same_when_packed(weight_.precision(), rows, vocab_, width_);
     return alike && one_tile(rows);
   }
 

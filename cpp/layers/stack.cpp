@@ -31,12 +31,18 @@ template <class T>
 Index Stack<T>::sequences_per_part(const Pass& pass) {
   constexpr Index kRows = 64;                 // of a part, about: its activations stay in the second-level cache
   constexpr Index kWeights = Index{2} << 20;  // packed, for both directions: more and packing costs too much
-  if (weights_ == 0) each_weight([&](const T*, Index in, Index out, PackedWeight<T>&) { weights_ += 2 * in * out; });
+  if (!std::is_same_v<T, float>) return 0;
+  Index weights = 0;
+  bool alike = true;
+  each_weight([&](const T* weight, Index in, Index out, PackedWeight<T>&) {
+    const Index rows = weight ? pass.rows() : 0;  // one that is stored small is never packed beforehand
+    weights += 2 * in * out;
+    alike = alike && kernels::same_when_packed(set_.precision, rows, in, out) &&
+            kernels::same_when_packed(set_.precision, rows, out, in);
+  });
   const Index sequences = std::max<Index>(1, kRows / std::max<Index>(1, pass.time)),
               parts = (pass.batch + sequences - 1) / sequences;
-  // A weight that is stored small is packed by every product, and a product of few rows is one of float32 all the same.
-  const bool alike = set_.precision == Precision::float32 || set_.storage() == Storage::plain;
-  const bool small = std::is_same_v<T, float> && weights_ <= kWeights && alike && ends_.can_part(pass);
+  const bool small = weights <= kWeights && alike && ends_.can_part(pass);
   return small && !pass.probe && pass.cached == 0 && parts >= 2 && parts >= num_threads() ? sequences : 0;
 }
 

@@ -149,7 +149,7 @@ class Stack {
 
   const ParameterSet<T>& set_;
   StackEnds<T>& ends_;
-  Index width_, weights_ = 0;  // weights_: twice the numbers in all of them
+  Index width_;
   std::deque<Block<T>> blocks_;
   Arena<T> arena_;
   Plan plan_, measured_;

@@ -10,7 +10,7 @@
 namespace loopos {
 
 /// A weight (out, in) packed for y = x weight^T and for dx = dy weight. Without it
-/// the products have the same bits; below float32 only those of at least kFewestPieceRows rows do.
+/// the products have the same bits, those of at least fewest_piece_rows rows.
 template <class T>
 struct PackedWeight {
   kernels::PackedMatrix<T> forward{}, backward{};

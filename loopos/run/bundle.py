@@ -31,7 +31,6 @@ from loopos.errors import Birth, CheckpointError
 from loopos.files import durable
 from loopos.files.tensorfile import parse_safetensors, read_metadata, serialize_safetensors
 from loopos.model import Model
-from loopos.precision import Arithmetic
 
 from .kinds import kind_named, kind_of
 from .origins import Origins
@@ -122,7 +121,7 @@ class Bundle:
             numbers={name: value for name, value in state.items() if not isinstance(value, np.ndarray)},
             batches=update.batches,
             outcome=Outcome.of(update),
-            build=build(model.arithmetic),
+            build=build(model.products),
             run=run,
             growth=None if growth is None else growth.state(),
             frozen=tuple(model.parameters(trainable=False)),
@@ -151,9 +150,9 @@ def _adapter(model: Model) -> dict[str, Any]:
     return {"spec": described(model.adapter), "parts": [part._asdict() for part in model.adapter_parts]}
 
 
-def build(arithmetic: Arithmetic) -> dict[str, Any]:
-    """What this process computes with, in that arithmetic. All of it but the threads may change bits."""
-    facts = {"loopos": __version__, "isa": str(_core.isa()), **_core.build_info(), "products": arithmetic.products}
+def build(products: str) -> dict[str, Any]:
+    """What this process computes with, and that model's products. All of it but the threads may change bits."""
+    facts = {"loopos": __version__, "isa": str(_core.isa()), **_core.build_info(), "products": products}
     return facts | {"threads": _core.get_num_threads()}
 
 

@@ -17,6 +17,7 @@ import pytest
 from loopos import _core, ops
 
 SHAPES = [(16, 32, 16), (33, 70, 49), (64, 600, 32), (129, 1100, 65)]  # m, k, n: whole, ragged, several slices of k
+LARGE = (520, 800, 390)  # float32 is by pieces too, in several slices; in blocks of fewer rows it is by multiply-adds
 KINDS = ("plain", "wide", "bits", "denormal", "small", "huge", "infinite")
 # The relative error of one product at most: of each factor 2^-17, and the product of the lower pieces, which is left
 # out; of each factor 2^-8.
@@ -61,6 +62,13 @@ def products(precision, kind):
 
 def digests():
     result = {}
+    for kind in KINDS:
+        rng = np.random.default_rng(KINDS.index(kind))
+        a, b = draw(rng, kind, LARGE[:2]), draw(rng, kind, LARGE[1:])
+        for threads in (1, 2, 3):
+            _core.set_num_threads(threads)
+            with np.errstate(all="ignore"):
+                result[f"float32 {kind} {threads}"] = [digest([ops.matmul(a, b)])]
     for precision in NARROW:
         for kind in KINDS:
             for threads in (1, 2, 3):
@@ -116,6 +124,56 @@ def test_the_error_of_a_precision_is_what_it_promises(precision, kind):
         assert np.linalg.norm(got - exact) > 1e-7 * np.linalg.norm(exact)  # it is not float32 under another name
         bound = (NARROW[precision] + 1e-6) * (np.abs(a).astype(float) @ np.abs(b).astype(float))
         assert (np.abs(got - exact) <= bound).all()
+
+
+def by_multiply_adds(a, b):
+    return np.concatenate([ops.matmul(a[i : i + 104], b) for i in range(0, len(a), 104)])
+
+
+@pieces
+@pytest.mark.parametrize("kind", ["plain", "wide", "positive", "gradients"])
+@pytest.mark.parametrize("k", [384, 800, 3000])
+def test_float32_by_six_products_is_nearer_to_the_exact_sum_than_multiply_adds(kind, k):
+    rng = np.random.default_rng(6)
+    a, b = (draw(rng, kind if kind == "wide" else "plain", shape) for shape in ((520, k), (k, 390)))
+    if kind == "positive":
+        a, b = np.abs(a), np.abs(b)
+    if kind == "gradients":
+        a = (a * 1e-6 * 2.0 ** rng.integers(-8, 8, a.shape)).astype(np.float32)
+    exact = a.astype(float) @ b.astype(float)
+    got, plain = ops.matmul(a, b), by_multiply_adds(a, b)
+    assert not np.array_equal(got, plain)
+    # A few products make up a sum of the wide ones: its last rounding is all there is.
+    assert np.linalg.norm(got - exact) <= (1 if kind == "wide" else 0.6) * np.linalg.norm(plain - exact)
+
+
+@pieces
+def test_products_of_tiny_numbers_lose_no_more_than_is_promised():
+    rng = np.random.default_rng(7)
+    a, b = draw(rng, "denormal", LARGE[:2]), draw(rng, "plain", LARGE[1:])
+    exact = a.astype(float) @ b.astype(float)
+    assert (np.abs(ops.matmul(a, b) - exact) <= 6 * LARGE[1] * 2.0**-126 * np.maximum(1, np.abs(b).max())).all()
+
+
+@pieces
+def test_float32_that_is_not_finite_is_what_multiply_adds_make_of_it():
+    rng = np.random.default_rng(8)
+    for value in (np.inf, -np.inf, np.nan, 3.4e38):
+        for side in (0, 1):
+            factors = [rng.uniform(0.5, 1, LARGE[:2]), rng.uniform(-1, 1, LARGE[1:])]
+            factors = [x.astype(np.float32) for x in factors]
+            factors[side][300, 33] = value
+            flags = []
+            with np.errstate(all="ignore"):
+                for product in (by_multiply_adds, ops.matmul):
+                    _core.raised_flags()
+                    flags.append((product(*factors), _core.raised_flags()))
+            (plain, want), (got, raised) = flags
+            sick = ~np.isfinite(plain)
+            assert sick.any() == (value != 3.4e38)  # which rounds to an infinite piece
+            assert np.array_equal(sick, ~np.isfinite(got))
+            assert np.array_equal(plain[sick], got[sick], equal_nan=True)
+            assert raised == want
 
 
 @pieces
@@ -203,9 +261,9 @@ def test_a_model_has_a_precision_and_an_unknown_one_is_refused():
         ops.matmul(np.ones((2, 2)), np.ones((2, 2)), precision="high")
 
 
-def test_float32_is_computed_by_multiply_adds():
-    assert _core.products("float32") == "fma"
+def test_float32_is_computed_by_six_products_where_there_are_pieces():
     info = _core.products_info()
+    assert _core.products("float32") == ("fma" if info["chosen"] == "fma" else f"{info['chosen']} bf16x6")
     assert info["chosen"] in ("fma", "tiles", "emulated")
     assert (info["why"] == "") == (info["chosen"] == "tiles")
 

@@ -317,7 +317,7 @@ namespace {
 /// How many bfloat16 products stand for one with this matrix; 0: none.
 template <class Stored>
 int terms_with(const PackedMatrix<Stored>& b) {
-  return worth_pieces(b.source.rows, b.source.columns) ? terms_of(b.precision) : 0;
+  return terms_of(b.precision, b.source.rows, b.source.columns);
 }
 }  // namespace
 

@@ -49,8 +49,9 @@ struct IsPanels<Panels<kind>> : std::true_type {};
 template <class A, class B>
 void product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<float>& c,
              const Epilogue<float>& epilogue, Precision precision) {
-  if (precision != Precision::float32 && a.rows >= kFewestPieceRows && worth_pieces(a.columns, b.columns))
-    if (const int terms = terms_of(precision)) return piece_product(serial, a, b, c, epilogue, terms);
+  if (a.rows >= fewest_piece_rows(precision))
+    if (const int terms = terms_of(precision, a.columns, b.columns))
+      return piece_product(serial, a, b, c, epilogue, terms);
   if constexpr (std::is_same_v<A, float> && std::is_same_v<B, float>) {
     if (a.rows == 1 && b.transposed && (!a.transposed || a.stride == 1))
       return row_product(serial, a.data, transpose(b), c.data, epilogue);
@@ -91,6 +92,10 @@ void checked_product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const 
 }
 
 }  // namespace
+
+bool same_when_packed(Precision precision, Index rows, Index k, Index n) {
+  return rows >= fewest_piece_rows(precision) || terms_of(precision, k, n) == 0;
+}
 
 template <class A, class B>
 void gemm(const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c, const Epilogue<Compute<A>>& epilogue,

@@ -1,8 +1,8 @@
 // Matrix products, row-major. Only m and n are partitioned between threads, and k is walked in one fixed order, in
-// blocks fixed by k alone: so the bits of an element depend on nothing but its row, its column and k. Below
-// float32 precision a product is made of bfloat16 pieces (kernels/pieces) where k and n are worth it (worth_pieces), and
-// where A has kFewestPieceRows rows or B is packed. A caller that packs B in one case and not in the other, for the same
-// bits, makes sure that there are so many rows.
+// blocks fixed by k alone: so the bits of an element depend on nothing but its row, its column and k. On a processor with
+// matrix tiles a product is made of bfloat16 pieces (kernels/pieces) where k and n are worth it, and where A has
+// fewest_piece_rows or B is packed. A caller that packs B in one case and not in the other, for the same bits, makes sure
+// that there are so many rows.
 #pragma once
 
 #include "core/check.h"
@@ -11,8 +11,12 @@
 
 namespace loopos::kernels {
 
-/// Of fewer rows reading B takes the time, not the arithmetic.
-constexpr Index kFewestPieceRows = 16;
+/// Of fewer rows reading B, and for six products packing it, takes the time, not the arithmetic.
+constexpr Index fewest_piece_rows(Precision precision) {
+  return precision == Precision::float32 ? 512 : 16;
+}
+/// Whether rows of a product with B (k, n) have the same bits whether B is packed or not, where A has so many of them.
+bool same_when_packed(Precision precision, Index rows, Index k, Index n);
 
 /// The matrix (rows, columns) stored at data, rows `stride` apart; without a stride they follow one another.
 template <class Stored>
@@ -49,7 +53,7 @@ Matrix<Panels<kind>> block(const Matrix<Panels<kind>>& x, Index row, Index colum
 }
 
 /// C (m, n) = A (m, k) B (k, n) + epilogue. C must not overlap A or B. k = 0 gives the epilogue alone. precision: of a
-/// float product; what is not worth pieces is computed as float32, which is better and no slower.
+/// float product; what is not worth pieces is computed by multiply-adds, which is no worse and no slower.
 template <class A, class B>
 void gemm(const Matrix<A>& a, const Matrix<B>& b, const Output<Compute<A>>& c,
           const Epilogue<Compute<A>>& epilogue = {}, Precision precision = Precision::float32);

@@ -27,7 +27,7 @@ Index steps_of(Index k) {
 
 /// Depth of the slices that k is cut into: a function of k and the precision alone. The sums of a slice begin at zero.
 Index slice_depth(Index k, int terms) {
-  const Index most = terms == 1 ? 2048 : 1024;
+  const Index most = terms == 1 ? 2048 : terms == 3 ? 1024 : 768;
   return round_up(ceil_div(k, ceil_div(k, most)), kTileDepth);
 }
 
@@ -73,6 +73,7 @@ struct Slice {
   static void multiply(const void* product, Index row, Index column, Index rows, Index columns, float* sums) {
     const auto& s = *static_cast<const Slice*>(product);
     const Index k = s.a.columns;
+    static_assert(kUnits < fewest_piece_rows(Precision::float32));  // so it is one of multiply-adds
     gemm_serial(block(s.a, row, 0, rows, k), block(s.b, 0, column, k, columns), {sums, kUnits});
   }
 };

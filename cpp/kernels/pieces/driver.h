@@ -5,11 +5,6 @@
 
 namespace loopos::kernels {
 
-/// Whether a product with B (k, n) is worth pieces, if A has rows enough.
-inline bool worth_pieces(Index k, Index n) {
-  return k >= 32 && n >= 16;
-}
-
 /// C = A B + epilogue in so many terms. serial: on the calling thread alone.
 template <class A, class B>
 void piece_product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<float>& c,

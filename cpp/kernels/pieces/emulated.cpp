@@ -38,7 +38,7 @@ Bf16 rounded(float x) {
 }
 
 void store_pieces(float x, int terms, Bf16* first) {
-  if (terms > 1) {
+  for (int p = 1; p < kPieces[terms]; ++p) {
     const float upper = number((word(x) + 0x8000u) & 0xffff0000u);
     *first = static_cast<Bf16>(word(upper) >> 16);
     if ((word(upper) & 0x7f800000u) == 0) *first &= 0x8000u;
@@ -92,17 +92,22 @@ void multiply(const PieceBlock& g, int terms) {
   struct Term {
     int a, b;
   };
-  constexpr Term kTerms[] = {{1, 0}, {0, 0}, {0, 1}};
-  const Term* first = terms == 1 ? kTerms + 1 : kTerms;
+  constexpr Term kOne[] = {{0, 0}}, kThree[] = {{1, 0}, {0, 0}, {0, 1}},
+                 kSmall[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}};
   const Index size = 2 * kPieces[terms] * kTile;
   const auto micro = [&](const Bf16* a, const Bf16* b, Index steps, const Target&, float* sums) {
     const TileArithmetic arithmetic;
     std::memset(sums, 0, sizeof(float) * kUnits * kUnits);
-    for (Index s = 0; s < steps; ++s, a += size, b += size)
-      for (const Term* t = first; t != first + terms; ++t)
-        for (Index half = 0; half < 4; ++half)
-          add_product(a + (2 * t->a + half / 2) * kTile, b + (2 * t->b + half % 2) * kTile,
-                      sums + half / 2 * kTileUnits * kUnits + half % 2 * kTileUnits);
+    const auto sweep = [&](const auto& added) {
+      for (Index s = 0; s < steps; ++s)
+        for (const Term& t : added)
+          for (Index half = 0; half < 4; ++half)
+            add_product(a + s * size + (2 * t.a + half / 2) * kTile, b + s * size + (2 * t.b + half % 2) * kTile,
+                        sums + half / 2 * kTileUnits * kUnits + half % 2 * kTileUnits);
+    };
+    if (terms == 3) return sweep(kThree);
+    if (terms == 6) sweep(kSmall);
+    sweep(kOne);
   };
   walk(g, micro, [](auto&& body) { body(); });
 }

@@ -1,6 +1,9 @@
-// A float product by products of bfloat16 pieces. A number is the sum of its pieces: x = p0 (+ p1), p0 = x rounded to
-// bfloat16, p1 = what is left over, rounded. One term, p0 q0, is bf16; three, p1 q0 + p0 q0 + p0 q1, are bf16x3 (Henry,
-// Tang and Heinecke, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations", 2019).
+// A float product by products of bfloat16 pieces. A number is the sum of its pieces: x = p0 (+ p1 (+ p2)), p0 = x rounded
+// to bfloat16, p1 = what is left over, rounded, and p2 what is left over then. One term, p0 q0, is bf16; three,
+// p1 q0 + p0 q0 + p0 q1, are bf16x3; six, all p_i q_j with i + j < 3, are float32: three pieces hold all digits of a
+// number (Henry, Tang and Heinecke, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision
+// computations", 2019). The five small terms of the six are summed first, over all steps of a block, and p0 q0 last: so the
+// sum is rounded at its full size once for 32 numbers of k, and is nearer to the exact one than a chain of multiply-adds.
 //
 // Both operands are packed into panels of 32 units (rows of A, columns of B). A panel holds step after step of 32 numbers
 // of k; a step, piece after piece; a piece, two tiles of 16 units. A tile of A has a row for each unit: its 32 numbers. A
@@ -17,7 +20,7 @@ using Bf16 = std::uint16_t;
 constexpr Index kUnits = 32, kTileUnits = 16, kTileDepth = 32;
 constexpr Index kTile = kTileUnits * kTileDepth;  // numbers of a tile
 
-constexpr int kPieces[] = {0, 1, 0, 2};  // by terms
+constexpr int kPieces[] = {0, 1, 0, 2, 0, 0, 3};  // by terms
 
 /// Units of an operand, as they lie in memory. along: number p of unit u is at x[u stride + p], else at x[p stride + u].
 struct Units {

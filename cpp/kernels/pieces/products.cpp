@@ -147,13 +147,18 @@ const PieceKernels& piece_kernels() {
 }
 
 int terms_of(Precision precision) {
-  if (precision == Precision::float32 || products() == Products::fma) return 0;
-  return precision == Precision::bf16x3 ? 3 : 1;
+  if (products() == Products::fma) return 0;
+  return precision == Precision::float32 ? 6 : precision == Precision::bf16x3 ? 3 : 1;
+}
+int terms_of(Precision precision, Index k, Index n) {
+  const bool six = precision == Precision::float32;
+  return k >= (six ? 384 : 32) && n >= (six ? 384 : 16) ? terms_of(precision) : 0;
 }
 
 std::string products_of(Precision precision) {
-  if (terms_of(precision) == 0) return "fma";
-  return std::string(products_name(products())) + " " + precision_name(precision);
+  const int terms = terms_of(precision);
+  if (terms == 0) return "fma";
+  return std::string(products_name(products())) + (terms == 6 ? " bf16x6" : terms == 3 ? " bf16x3" : " bf16");
 }
 
 }  // namespace loopos::kernels

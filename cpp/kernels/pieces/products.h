@@ -25,7 +25,9 @@ const char* why_no_tiles();
 
 /// How many bfloat16 products stand for one product of this precision here; 0: multiply-adds of float32.
 int terms_of(Precision precision);
-/// For people: "fma", "tiles bf16x3", "emulated bf16", ...
+/// The same of a product with B (k, n), if A has rows enough: 0 where it is not worth pieces.
+int terms_of(Precision precision, Index k, Index n);
+/// For people: "fma", "tiles bf16x6", "emulated bf16", ...
 std::string products_of(Precision precision);
 
 /// Of products() that are not fma.

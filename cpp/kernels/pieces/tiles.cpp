@@ -35,20 +35,23 @@ inline void add_product(const Bf16* a, const Bf16* b) {
   _tile_dpbf16ps(2, 5, 6);
   _tile_dpbf16ps(3, 5, 7);
 }
-
-/// The lower piece of A times the upper one of B, both upper ones, the upper one of A times the lower one of B.
-inline void add_three_products(const Bf16* a, const Bf16* b) {
-  add_product<1, 0>(a, b);
-  _tile_loadd(4, a, 64);
+/// Another piece of A times the piece of B that is in its tiles.
+template <int A>
+inline void add_with_a(const Bf16* a) {
+  _tile_loadd(4, a + 2 * A * kTile, 64);
   _tile_dpbf16ps(0, 4, 6);
   _tile_dpbf16ps(1, 4, 7);
-  _tile_loadd(5, a + kTile, 64);
+  _tile_loadd(5, a + (2 * A + 1) * kTile, 64);
   _tile_dpbf16ps(2, 5, 6);
   _tile_dpbf16ps(3, 5, 7);
-  _tile_loadd(6, b + 2 * kTile, 64);
+}
+/// The piece of A that is in its tiles times another piece of B.
+template <int B>
+inline void add_with_b(const Bf16* b) {
+  _tile_loadd(6, b + 2 * B * kTile, 64);
   _tile_dpbf16ps(0, 4, 6);
   _tile_dpbf16ps(2, 5, 6);
-  _tile_loadd(7, b + 3 * kTile, 64);
+  _tile_loadd(7, b + (2 * B + 1) * kTile, 64);
   _tile_dpbf16ps(1, 4, 7);
   _tile_dpbf16ps(3, 5, 7);
 }
@@ -69,10 +72,24 @@ inline void micro(const Bf16* a, const Bf16* b, Index steps, const Target& targe
       _mm_prefetch(reinterpret_cast<const char*>(c), _MM_HINT_ET0);
       if (target.columns > kTileUnits) _mm_prefetch(reinterpret_cast<const char*>(c + kTileUnits), _MM_HINT_ET0);
     }
-    if constexpr (TERMS == 1)
+    if constexpr (TERMS == 1) {
       add_product<0, 0>(a, b);
-    else
-      add_three_products(a, b);
+    } else if constexpr (TERMS == 3) {
+      add_product<1, 0>(a, b);
+      add_with_a<0>(a);
+      add_with_b<1>(b);
+    } else {
+      add_product<2, 0>(a, b);
+      add_with_a<1>(a);
+      add_with_b<1>(b);
+      add_with_a<0>(a);
+      add_with_b<2>(b);
+    }
+  }
+  if constexpr (TERMS == 6) {
+    a -= steps * kSize;
+    b -= steps * kSize;
+    for (Index s = 0; s < steps; ++s, a += kSize, b += kSize) add_product<0, 0>(a, b);
   }
   _tile_stored(0, sums, 4 * kUnits);
   _tile_stored(1, sums + kTileUnits, 4 * kUnits);
@@ -87,17 +104,19 @@ void multiply(const PieceBlock& g, int terms) {
     body();
     _tile_loadconfig(&kAllFull);
   };
-  terms == 1 ? walk(g, micro<1>, aside) : walk(g, micro<3>, aside);
+  if (terms == 1) return walk(g, micro<1>, aside);
+  if (terms == 3) return walk(g, micro<3>, aside);
+  walk(g, micro<6>, aside);
 }
 
 /// A vector into its pieces. The last is rounded when it is stored; the others have no lower half. No flag is raised: where
 /// x is infinite the rest is NaN.
 template <int PIECES>
 inline void split(__m512 x, __m512* piece) {
-  if constexpr (PIECES == 2) {
+  for (int p = 0; p + 1 < PIECES; ++p) {
     const __m512i half = _mm512_set1_epi32(0x8000), upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-    piece[0] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x), half), upper));
-    x = _mm512_sub_round_ps(x, piece[0], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    piece[p] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x), half), upper));
+    x = _mm512_sub_round_ps(x, piece[p], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
   piece[PIECES - 1] = x;
 }
@@ -206,7 +225,9 @@ void pack_pieces(const Units& g, bool is_a, Bf16* panels) {
 }
 
 void pack(const Units& g, bool is_a, int terms, Bf16* panels) {
-  terms == 1 ? pack_pieces<1>(g, is_a, panels) : pack_pieces<2>(g, is_a, panels);
+  if (terms == 1) return pack_pieces<1>(g, is_a, panels);
+  if (terms == 3) return pack_pieces<2>(g, is_a, panels);
+  pack_pieces<3>(g, is_a, panels);
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ from loopos import checks
 from loopos.births.growth import Growth
 from loopos.errors import Birth, CheckpointError
 from loopos.optim.training import for_training
-from loopos.precision import Arithmetic, same_bits
+from loopos.precision import same_bits
 from loopos.run.bundle import Batches, Bundle, Outcome, build, find_bundle, read_bundle
 from loopos.run.kinds import objective_again
 from loopos.run.origins import origin_of
@@ -117,7 +117,7 @@ def replay(bundle: str | os.PathLike | Bundle, *, trace: bool = False, threads: 
     outcome = Outcome.of(update)
     differences = opened.outcome.differences(outcome)
     loss, norm = float(update.loss), float(update.grad_norm)
-    found = update.birth, opened.outcome, differences, _apart(opened.build, repeater.model.arithmetic), facts
+    found = update.birth, opened.outcome, differences, _apart(opened.build, repeater.model.products), facts
     return ReplayResult(not differences, opened.step, loss, norm, *found, origin_of(opened.origins, update.birth))
 
 
@@ -126,8 +126,8 @@ def open_bundle(bundle: str | os.PathLike | Bundle) -> Bundle:
     return bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
 
 
-def _apart(recorded: Mapping[str, Any], arithmetic: Arithmetic) -> tuple[str, ...]:
-    here = build(arithmetic)
+def _apart(recorded: Mapping[str, Any], products: str) -> tuple[str, ...]:
+    here = build(products)
     recorded = {"products": here["products"], **recorded}  # of bundles that were written before there were several
     alike = {"threads", *(["products"] if same_bits(str(recorded["products"]), here["products"]) else ())}
     names = [name for name in here | recorded if name not in alike]
