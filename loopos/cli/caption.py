@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import loopos
+from loopos import checks
+from loopos.files import durable
 from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
@@ -20,15 +23,19 @@ from loopos.vision.standard import DIGITS, EPOCHS, PRESETS, SHAPES, STEPS, Capti
 from . import options
 from .commands import SIGTERM
 from .common import in_words, use_threads
-from .reply import Reply
+from .reply import Reply, plain
 
 CAPTION = """Train a captioner on FOLDER: pictures and captions as of Flickr8k, Flickr30k, COCO, or your own
 (docs/captioning.md); without FOLDER on coloured shapes that are drawn on the spot, with --digits on scikit-learn's
-digits. It ends with the share of held-out pictures that get one of their captions, and OUTPUT_DIR/captions.png.
+digits. It ends with the share of held-out pictures that get one of their captions, BLEU (sacrebleu), and
+OUTPUT_DIR/captions.png; the scores are kept as caption_scores.json.
 
   loopos caption
   loopos caption flickr8k --preset nano_8gb --epochs 5 --batch-size 8 --subset 5000
-  loopos caption --predict runs/caption-shapes picture.png"""
+  loopos caption --config run.toml
+  loopos caption --predict runs/caption-shapes picture.png --num-beams 4
+
+run.toml has tables [run], [model] and [train] of the settings below, by name."""
 SHOWN = 12  # pictures beside their captions
 SCORED = 500  # held-out pictures, unless asked otherwise
 TRAINED = (
@@ -41,23 +48,34 @@ WARMUP = 100
 DEFAULTS = {"batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.05, "betas": (0.9, 0.99)}
 
 
+RUN = {
+    "digits": ("scikit-learn's digits instead of shapes", "bool", False),
+    "subset": ("use only so many pictures", "int", None),
+    "min_count": ("words that are rarer are unknown", "int", "1; of a folder 5"),
+    "cache": ("a folder that keeps the decoded pictures for the next run", "str", None),
+    "scored": ("held-out pictures that are captioned at the end; 0: all", "int", SCORED),
+    "num_beams": ("of beam search; 1, greedy, takes the likeliest word each time", "int", 1),
+    "output_dir": ("(default: runs/caption-NAME)", "str", None),
+}
+MODEL = {
+    "preset": (f"size of the model: {', '.join(PRESETS)}", "str", "tiny"),
+    "fusion": (f"how text sees the picture: {', '.join(FUSIONS)}", "str", "prefix"),
+    "image_size": ("pixels of a side (default: the preset's; of digits 16)", "int", None),
+    "dropout": (options.MODEL["dropout"], "float", 0.0),
+}
+TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": TRAINED}
+
+
 def add_caption(parser: argparse.ArgumentParser) -> None:
     known = options.settings_of_train()
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="pictures and captions (default: shapes, drawn)")
+    parser.add_argument("--config", metavar="FILE", help="run.toml: these settings by name; flags win")
     asked = parser.add_argument_group("caption pictures, and train nothing")
     asked.add_argument("--predict", nargs="+", metavar=("RUN", "IMAGE"), help="the folder of a run, and picture files")
-    options.add_flag(asked, "beams", "of beam search; 1 takes the likeliest word each time", "int", 1)
-    data = parser.add_argument_group("data and model")
-    options.add_flag(data, "digits", "scikit-learn's digits instead of shapes", "bool", False)
-    options.add_flag(data, "preset", f"size of the model: {', '.join(PRESETS)}", "str", "tiny")
-    options.add_flag(data, "fusion", f"how text sees the picture: {', '.join(FUSIONS)}", "str", "prefix")
-    options.add_flag(data, "image_size", "pixels of a side (default: the preset's; of digits 16)", "int")
-    options.add_flag(data, "subset", "use only so many pictures", "int")
-    options.add_flag(data, "min_count", "words that are rarer are unknown", "int", "1; of a folder 5")
-    options.add_flag(data, "cache", "a folder that keeps the decoded pictures for the next run", "str")
-    options.add_flag(data, "dropout", options.MODEL["dropout"], "float", 0.0)
-    options.add_flag(data, "scored", "held-out pictures that are captioned at the end; 0: all", "int", SCORED)
-    options.add_flag(data, "output_dir", "(default: runs/caption-NAME)", "str")
+    for title, table in (("data and run", RUN), ("model", MODEL)):
+        group = parser.add_argument_group(title)
+        for name, (text, annotation, default) in table.items():
+            options.add_flag(group, name, text, annotation, default)
     training = parser.add_argument_group("training")
     own = DEFAULTS | {"max_steps": f"{STEPS[SHAPES]}; of digits {STEPS[DIGITS]}", "epochs": f"of a folder {EPOCHS}"}
     own |= {"warmup_steps": f"{WARMUP}, at most a tenth of the updates", "min_lr": "a tenth of the learning rate"}
@@ -66,28 +84,44 @@ def add_caption(parser: argparse.ArgumentParser) -> None:
         options.add_flag(training, name, options.TRAIN[name], annotation, own.get(name, default))
 
 
+def _check(asked: Mapping[str, Any]) -> None:
+    """Types of what a file may give and what loopos.train does not check."""
+    for name in ("folder", "cache", "output_dir"):
+        value = asked.get(name)
+        if value is not None and (not isinstance(value, str) or not value):
+            raise ValueError(f"{name} must be the name of a folder, got {checks.shown(value)}")
+    for name, low in (("subset", 1), ("min_count", 1), ("image_size", 1), ("scored", 0), ("num_beams", 1)):
+        if asked.get(name) is not None:
+            checks.integer("caption", name, asked[name], low=low)
+    for name in ("digits", "progress"):
+        if name in asked:
+            checks.boolean("caption", name, asked[name])
+
+
 def _setting(given: dict[str, Any]) -> CaptionSetting:
     folder, digits = given.pop("folder", None), given.pop("digits", False)
     if folder is not None and digits:
         raise ValueError(f"digits are a set of their own; got the folder {folder} as well")
     data = (DIGITS if digits else SHAPES) if folder is None else os.path.abspath(folder)
-    names = ("preset", "image_size", "subset", "min_count", "cache", "dropout", "fusion")
+    names = ("subset", "min_count", "cache", *MODEL)
     return CaptionSetting(data, **{name: given.pop(name) for name in names if name in given})
 
 
 def caption(given: dict[str, Any]) -> Reply:
-    asked, beams = given.pop("predict", None), given.pop("beams", 1)
+    asked = given.pop("predict", None)
     if asked is not None:
+        beams = given.pop("num_beams", 1)
         use_threads(given)
         if given:
             raise ValueError(
-                f"predict trains nothing and takes beams and threads alone; got {', '.join(given)} as well"
+                f"predict trains nothing and takes num_beams and threads alone; got {', '.join(given)} as well"
             )
         return predict(asked[0], asked[1:], beams)
-    from loopos.scoring.captions import score_captions
-
+    path = given.pop("config", None)
+    given = (options.read_config(path, TABLES) if path is not None else {}) | given
+    _check(given)
     setting = _setting(given)
-    scored = given.pop("scored", SCORED)
+    scored, beams = given.pop("scored", SCORED), given.pop("num_beams", 1)
     folder = Path(given.pop("output_dir", None) or f"runs/caption-{setting.name}")
     settings = DEFAULTS | given
     shape = settings["batch_size"], settings.get("grad_accum", 1), settings.get("seed", options.SEED)
@@ -95,7 +129,9 @@ def caption(given: dict[str, Any]) -> Reply:
     if settings.get("max_steps") is None and settings.get("epochs") is None:
         settings |= setting.length
     total = total_steps(settings.get("max_steps"), settings.get("epochs"), batches.steps_per_epoch)
-    settings = {"warmup_steps": min(WARMUP, total // 10), "min_lr": settings["learning_rate"] / 10} | settings
+    settings.setdefault("warmup_steps", min(WARMUP, total // 10))
+    if settings.get("min_lr") is None and isinstance(settings["learning_rate"], int | float):
+        settings["min_lr"] = settings["learning_rate"] / 10
     config = setting.config(batches.max_tokens)
     told = settings.get("progress", True)
     if told:
@@ -106,7 +142,7 @@ def caption(given: dict[str, Any]) -> Reply:
             to_stderr(str(setting.pictures.left_out))
     try:
         result = loopos.train(
-            config, batches, eval_data=setting.held_out, output_dir=folder, callbacks=[_OldSheet()], **settings
+            config, batches, eval_data=setting.held_out, output_dir=folder, callbacks=[_OldScores()], **settings
         )
     except SystemExit as stopped:
         if stopped.code == SIGTERM:
@@ -115,20 +151,25 @@ def caption(given: dict[str, Any]) -> Reply:
                 "command with --resume auto"
             )
         raise
-    found = score_captions(result.model, setting.test, beams=beams, pictures=scored or None, batches=batches)
-    sheet = _sheet(folder, setting.test, found.pictures[:SHOWN])
+    return _scored(result, setting, batches, beams, scored or None, folder)
+
+
+def _scored(result: Any, setting: CaptionSetting, batches: Any, beams: int, scored: int | None, folder: Path) -> Reply:
+    """Scores on held-out pictures, kept in the folder of the run, and pictures beside their captions."""
+    from loopos.scoring.captions import SCORES, bleu_of, score_captions
+
+    found = score_captions(result.model, setting.test, beams=beams, pictures=scored, batches=batches)
+    try:
+        found = found._replace(bleu=bleu_of([e.said for e in found.pictures], [e.captions for e in found.pictures]))
+    except ImportError as error:
+        to_stderr(f"no BLEU: {error}")
     last = as_logged(result.history[-1]) if result.history else {}
-    data = {
-        "step": result.step,
-        "loss": last.get("loss"),
-        "eval_loss": last.get("eval_loss"),
-        "exact": found.exact,
-        "pictures": len(found.pictures),
-        "samples": [each._asdict() for each in found.pictures[:SHOWN]],
-        "sheet": sheet,
-        "stopped": result.stopped,
-        "output_dir": str(folder),
-    }
+    scores = {"exact": found.exact, "bleu": found.bleu, "pictures": len(found.pictures), "num_beams": beams}
+    scores["samples"] = [each._asdict() for each in found.pictures[:SHOWN]]
+    durable.write_json(folder / SCORES, plain({"step": result.step, "says": str(found)} | scores))
+    sheet = _sheet(folder, setting.test, found.pictures[:SHOWN])
+    data = {"step": result.step, "loss": last.get("loss"), "eval_loss": last.get("eval_loss"), **scores}
+    data |= {"sheet": sheet, "stopped": result.stopped, "output_dir": str(folder)}
     return Reply(data, "\n".join(_text(result, last, found, sheet)))
 
 
@@ -141,13 +182,15 @@ def _text(result: Any, last: dict[str, Any], found: Any, sheet: str | None) -> l
     return lines + ([] if sheet is None else [f"pictures: {sheet}"])
 
 
-class _OldSheet(Callback):
+class _OldScores(Callback):
     """Takes away what an earlier run left, once train holds the lock of the folder."""
 
     def on_train_begin(self, info: dict[str, Any]) -> None:
+        from loopos.scoring.captions import SCORES
         from loopos.vision.sheet import SHEET
 
-        (Path(info["output_dir"]) / SHEET).unlink(missing_ok=True)
+        for name in (SHEET, SCORES):
+            (Path(info["output_dir"]) / name).unlink(missing_ok=True)
 
 
 def _sheet(folder: Path, part: Any, found: list[Any]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -355,9 +355,12 @@ def check(settings: Mapping[str, Any]) -> None:
         checks.integer("train", "sample", settings["sample"], low=0)
 
 
-def read_config(path: str) -> dict[str, Any]:
-    """The settings of a run.toml: at the top level or in tables [run], [model], [train], [adapter] and
-    [objective]. A key that is no setting, one given twice, or a file that is not TOML: ValueError."""
+TABLES = {"run": RUN, "train": TRAIN, "model": MODEL, "adapter": ADAPTER, "objective": OBJECTIVE}
+
+
+def read_config(path: str, tables: Mapping[str, Collection[str]] = TABLES) -> dict[str, Any]:
+    """The settings of a run.toml: at the top level or in ``tables``, whose names and settings are given. A key that is
+    no setting, one given twice, or a file that is not TOML: ValueError."""
     try:
         import tomllib
     except ModuleNotFoundError:  # Python 3.10
@@ -370,8 +373,7 @@ def read_config(path: str) -> dict[str, Any]:
         content = tomllib.loads(data.decode("utf-8-sig"))  # editors on Windows put a mark in front
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a TOML file: {error}") from None
-    tables = {"run": RUN, "train": TRAIN, "model": MODEL, "adapter": ADAPTER, "objective": OBJECTIVE}
-    everything = RUN | TRAIN | MODEL | ADAPTER | OBJECTIVE
+    everything = [name for known in tables.values() for name in known]
     settings: dict[str, Any] = {}
     for where, values in (("", content), *((key, content[key]) for key in tables if key in content)):
         if not isinstance(values, Mapping):

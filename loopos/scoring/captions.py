@@ -9,6 +9,8 @@ from loopos import checks
 from loopos.vision.data.batches import CaptionHeldOut
 from loopos.vision.data.parts import Part
 
+SCORES = "caption_scores.json"  # in a run
+
 
 class Captioned(NamedTuple):
     """A picture, what was said of it, and what its captions are."""

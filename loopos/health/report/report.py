@@ -20,6 +20,7 @@ from loopos.health.explain.run_evidence import births, endings
 from loopos.health.runs import Run, checkpoints, count_lines, read_run
 from loopos.monitor.verdict import of_history
 from loopos.run.metrics import AUDIT, BITS, DOCTOR
+from loopos.scoring.captions import SCORES
 from loopos.vision.sheet import PNG, SHEET
 
 from .charts import chart, heat_map
@@ -29,7 +30,7 @@ from .document import document
 
 REPORT = "report.html"
 MAX_EVENTS = 200
-MAX_PICTURE = 1 << 24  # bytes
+MAX_PICTURE, MAX_SCORES = 1 << 24, 1 << 20  # bytes
 _CURVES = ("loss", "eval_loss", "grad_norm", "learning_rate", "tokens_per_second")
 
 
@@ -88,18 +89,28 @@ def page(run: Run, other: tuple[Path, RunComparison] | None = None) -> str:
 
 
 def _pictures(run: Run) -> str:
-    """What ``loopos caption`` left: pictures beside their captions, inside the page."""
-    path = run.folder / SHEET
+    """What ``loopos caption`` left: its scores, and pictures beside their captions, inside the page."""
+    path, scores = run.folder / SHEET, _scores(run)
+    head = "<h2>Captions</h2>" + (f"<p>{escape(scores)}</p>" if scores else "")
     if not path.exists():
-        return ""
+        return head if scores else ""
     try:
         data = durable.read_bytes(path, limit=MAX_PICTURE).tobytes()
     except (OSError, CheckpointError) as error:
-        return f'<h2>Captions</h2><p class="note">{escape(str(error))}</p>'
+        return f'{head}<p class="note">{escape(str(error))}</p>'
     if not data.startswith(PNG):
-        return f'<h2>Captions</h2><p class="note">{escape(str(path))}: expected a PNG</p>'
+        return f'{head}<p class="note">{escape(str(path))}: expected a PNG</p>'
     source = base64.b64encode(data).decode("ascii")
-    return f'<h2>Captions</h2><img alt="pictures beside their captions" src="data:image/png;base64,{source}"/>'
+    return f'{head}<img alt="pictures beside their captions" src="data:image/png;base64,{source}"/>'
+
+
+def _scores(run: Run) -> str:
+    """What caption_scores.json says of the captions, in a sentence; "" where there is none."""
+    try:
+        told = durable.load_json(run.folder / SCORES, MAX_SCORES)
+        return str(told["says"])
+    except (OSError, CheckpointError, LookupError, TypeError):
+        return ""
 
 
 def _compared(other: tuple[Path, RunComparison] | None) -> str:
