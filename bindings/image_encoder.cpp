@@ -69,9 +69,11 @@ class Encoder : private Held<T>, public CoreModel<T, ImageEncoder<T>> {
     return this->trace_batch(batch, scale, frames, tap);
   }
 
-  double workspace_bytes(Index batch, bool training) {
+  double workspace_bytes(Index batch, Index time, bool training, bool scored, bool compared) {
     require(batch >= 0 && batch <= kMostPictures, "workspace_bytes: batch must be from 0 to ", kMostPictures, ", got ",
             batch);
+    require(time == 1, "workspace_bytes: time must be 1, a class a picture, got ", time);
+    require(scored && !compared, "workspace_bytes: an encoder of pictures is scored and compared with nothing");
     const auto lock = this->serialise();
     Pass pass = Pass::whole(batch, 1);
     pass.stochastic = training;
@@ -127,8 +129,10 @@ void bind_encoder(py::module_& m, const char* name) {
       .def("logits", &Class::logits, arg("images"), "Of a classifier: (B, num_classes).")
       .def("loss", &Class::loss, arg("images"), arg("labels"), arg("ignore_index") = -100,
            "(sum of losses, number of labels (B) that count).")
-      .def("workspace_bytes", &Class::workspace_bytes, arg("batch"), arg("training"),
-           "Bytes that a pass over so many pictures takes beside weights and gradients: planned, not taken.")
+      .def("workspace_bytes", &Class::workspace_bytes, arg("batch"), arg("time"), arg("training"), py::kw_only(),
+           arg("scored") = true, arg("compared") = false,
+           "Bytes that a pass over so many pictures takes beside weights and gradients: planned, not taken. The "
+           "arguments are those of a transformer; time is 1.")
       .def("accumulate", &Class::accumulate, arg("images"), arg("labels"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
            arg("seed") = 0, arg("add") = false, "As accumulate of a transformer.")

@@ -120,9 +120,17 @@ class ImageEncoderF32:
         (a number that grows whenever writable views of the weights are given out, how many are left).
         """
 
-    def workspace_bytes(self, batch: typing.SupportsInt | typing.SupportsIndex, training: bool) -> float:
+    def workspace_bytes(
+        self,
+        batch: typing.SupportsInt | typing.SupportsIndex,
+        time: typing.SupportsInt | typing.SupportsIndex,
+        training: bool,
+        *,
+        scored: bool = True,
+        compared: bool = False,
+    ) -> float:
         """
-        Bytes that a pass over so many pictures takes beside weights and gradients: planned, not taken.
+        Bytes that a pass over so many pictures takes beside weights and gradients: planned, not taken. The arguments are those of a transformer; time is 1.
         """
 
     @property
@@ -251,9 +259,17 @@ class ImageEncoderF64:
         (a number that grows whenever writable views of the weights are given out, how many are left).
         """
 
-    def workspace_bytes(self, batch: typing.SupportsInt | typing.SupportsIndex, training: bool) -> float:
+    def workspace_bytes(
+        self,
+        batch: typing.SupportsInt | typing.SupportsIndex,
+        time: typing.SupportsInt | typing.SupportsIndex,
+        training: bool,
+        *,
+        scored: bool = True,
+        compared: bool = False,
+    ) -> float:
         """
-        Bytes that a pass over so many pictures takes beside weights and gradients: planned, not taken.
+        Bytes that a pass over so many pictures takes beside weights and gradients: planned, not taken. The arguments are those of a transformer; time is 1.
         """
 
     @property

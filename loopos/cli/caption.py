@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import loopos
-from loopos import checks
 from loopos.files import durable
-from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
-from loopos.run.schedules import total_steps
+from loopos.scoring.captions import SCORES, bleu_of, score_captions
+from loopos.vision.captioner import Captioner
 from loopos.vision.config import FUSIONS
+from loopos.vision.data.decoding import decode_square
+from loopos.vision.sheet import SHEET, Shown, write_sheet
 from loopos.vision.standard import DIGITS, EPOCHS, PRESETS, SHAPES, STEPS, CaptionSetting
 
-from . import options
-from .commands import SIGTERM
+from . import options, pictured
 from .common import in_words, use_threads
 from .reply import Reply, plain
 
@@ -35,16 +33,11 @@ OUTPUT_DIR/captions.png; the scores are kept as caption_scores.json.
   loopos caption --config run.toml
   loopos caption --predict runs/caption-shapes picture.png --num-beams 4
 
-run.toml has tables [run], [model] and [train] of the settings below, by name."""
+run.toml has tables [run], [model] and [train] of the settings below, by name. Before the first update stderr tells what
+the run will take and what the quick checks of `loopos doctor` find; the training goes on. --no-doctor leaves out the
+checks, --no-progress both and the bar; --dry-run tells the forecast alone."""
 SHOWN = 12  # pictures beside their captions
 SCORED = 500  # held-out pictures, unless asked otherwise
-TRAINED = (
-    "max_steps", "epochs", "batch_size", "grad_accum", "optimizer", "learning_rate", "muon_lr", "lr_schedule",
-    "warmup_steps", "min_lr", "weight_decay", "betas", "eps", "max_grad_norm", "label_smoothing", "on_nonfinite",
-    "seed", "threads", "precision", "log_every", "eval_every", "save_every", "eval_tokens", "keep_best", "patience",
-    "resume", "progress",
-)  # fmt: skip
-WARMUP = 100
 DEFAULTS = {"batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.05, "betas": (0.9, 0.99)}
 
 
@@ -56,6 +49,7 @@ RUN = {
     "scored": ("held-out pictures that are captioned at the end; 0: all", "int", SCORED),
     "num_beams": ("of beam search; 1, greedy, takes the likeliest word each time", "int", 1),
     "output_dir": ("(default: runs/caption-NAME)", "str", None),
+    **pictured.TOLD,
 }
 MODEL = {
     "preset": (f"size of the model: {', '.join(PRESETS)}", "str", "tiny"),
@@ -63,7 +57,8 @@ MODEL = {
     "image_size": ("pixels of a side (default: the preset's; of digits 16)", "int", None),
     "dropout": (options.MODEL["dropout"], "float", 0.0),
 }
-TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": TRAINED}
+LEAST = {"subset": 1, "min_count": 1, "image_size": 1, "scored": 0, "num_beams": 1}
+TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": pictured.TRAINED}
 
 
 def add_caption(parser: argparse.ArgumentParser) -> None:
@@ -78,24 +73,13 @@ def add_caption(parser: argparse.ArgumentParser) -> None:
             options.add_flag(group, name, text, annotation, default)
     training = parser.add_argument_group("training")
     own = DEFAULTS | {"max_steps": f"{STEPS[SHAPES]}; of digits {STEPS[DIGITS]}", "epochs": f"of a folder {EPOCHS}"}
-    own |= {"warmup_steps": f"{WARMUP}, at most a tenth of the updates", "min_lr": "a tenth of the learning rate"}
-    for name in TRAINED:
+    own |= {
+        "warmup_steps": f"{pictured.WARMUP}, at most a tenth of the updates",
+        "min_lr": "a tenth of the learning rate",
+    }
+    for name in pictured.TRAINED:
         annotation, default = known[name]
         options.add_flag(training, name, options.TRAIN[name], annotation, own.get(name, default))
-
-
-def _check(asked: Mapping[str, Any]) -> None:
-    """Types of what a file may give and what loopos.train does not check."""
-    for name in ("folder", "cache", "output_dir"):
-        value = asked.get(name)
-        if value is not None and (not isinstance(value, str) or not value):
-            raise ValueError(f"{name} must be the name of a folder, got {checks.shown(value)}")
-    for name, low in (("subset", 1), ("min_count", 1), ("image_size", 1), ("scored", 0), ("num_beams", 1)):
-        if asked.get(name) is not None:
-            checks.integer("caption", name, asked[name], low=low)
-    for name in ("digits", "progress"):
-        if name in asked:
-            checks.boolean("caption", name, asked[name])
 
 
 def _setting(given: dict[str, Any]) -> CaptionSetting:
@@ -119,45 +103,36 @@ def caption(given: dict[str, Any]) -> Reply:
         return predict(asked[0], asked[1:], beams)
     path = given.pop("config", None)
     given = (options.read_config(path, TABLES) if path is not None else {}) | given
-    _check(given)
+    pictured.check("caption", given, LEAST)
+    run = {name: given.pop(name) for name in pictured.TOLD if name in given}
     setting = _setting(given)
     scored, beams = given.pop("scored", SCORED), given.pop("num_beams", 1)
-    folder = Path(given.pop("output_dir", None) or f"runs/caption-{setting.name}")
-    settings = DEFAULTS | given
+    settings = DEFAULTS | {"output_dir": f"runs/caption-{setting.name}"} | given
     shape = settings["batch_size"], settings.get("grad_accum", 1), settings.get("seed", options.SEED)
     batches = setting.batches(*shape)
-    if settings.get("max_steps") is None and settings.get("epochs") is None:
-        settings |= setting.length
-    total = total_steps(settings.get("max_steps"), settings.get("epochs"), batches.steps_per_epoch)
-    settings.setdefault("warmup_steps", min(WARMUP, total // 10))
-    if settings.get("min_lr") is None and isinstance(settings["learning_rate"], int | float):
-        settings["min_lr"] = settings["learning_rate"] / 10
+    settings = pictured.with_schedule(settings, setting.length, batches.steps_per_epoch)
+    settings["eval_data"] = setting.held_out
     config = setting.config(batches.max_tokens)
-    told = settings.get("progress", True)
-    if told:
+    model = Captioner(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
+    if run.get("dry_run", False):
+        return pictured.dry_run(model, batches, settings)
+    if settings.get("progress", True):
         to_stderr(
             f"{setting.pictures!r}, {len(batches.rows)} pictures to learn; {config.num_parameters():,} parameters"
         )
         if getattr(setting.pictures, "left_out", None):
             to_stderr(str(setting.pictures.left_out))
-    try:
-        result = loopos.train(
-            config, batches, eval_data=setting.held_out, output_dir=folder, callbacks=[_OldScores()], **settings
-        )
-    except SystemExit as stopped:
-        if stopped.code == SIGTERM:
-            to_stderr(
-                f"loopos caption: training was stopped by SIGTERM; {folder} has a checkpoint of it. To go on: the same "
-                "command with --resume auto"
-            )
-        raise
-    return _scored(result, setting, batches, beams, scored or None, folder)
+    left, doctor = (SHEET, SCORES), run.get("doctor", True)
+    result, expected = pictured.train("caption", model, batches, settings, setting.to_dict(), left, doctor)
+    return _scored(result, setting, batches, beams, scored or None, expected)
 
 
-def _scored(result: Any, setting: CaptionSetting, batches: Any, beams: int, scored: int | None, folder: Path) -> Reply:
-    """Scores on held-out pictures, kept in the folder of the run, and pictures beside their captions."""
-    from loopos.scoring.captions import SCORES, bleu_of, score_captions
-
+def _scored(
+    result: Any, setting: CaptionSetting, batches: Any, beams: int, scored: int | None, expected: dict[str, Any] | None
+) -> Reply:
+    """Scores on held-out pictures, kept in the folder of the run, and pictures beside their captions. expected: of the
+    forecast."""
+    folder = Path(result.output_dir)
     found = score_captions(result.model, setting.test, beams=beams, pictures=scored, batches=batches)
     try:
         found = found._replace(bleu=bleu_of([e.said for e in found.pictures], [e.captions for e in found.pictures]))
@@ -169,7 +144,7 @@ def _scored(result: Any, setting: CaptionSetting, batches: Any, beams: int, scor
     durable.write_json(folder / SCORES, plain({"step": result.step, "says": str(found)} | scores))
     sheet = _sheet(folder, setting.test, found.pictures[:SHOWN])
     data = {"step": result.step, "loss": last.get("loss"), "eval_loss": last.get("eval_loss"), **scores}
-    data |= {"sheet": sheet, "stopped": result.stopped, "output_dir": str(folder)}
+    data |= {"forecast": expected, "sheet": sheet, "stopped": result.stopped, "output_dir": str(folder)}
     return Reply(data, "\n".join(_text(result, last, found, sheet)))
 
 
@@ -182,21 +157,8 @@ def _text(result: Any, last: dict[str, Any], found: Any, sheet: str | None) -> l
     return lines + ([] if sheet is None else [f"pictures: {sheet}"])
 
 
-class _OldScores(Callback):
-    """Takes away what an earlier run left, once train holds the lock of the folder."""
-
-    def on_train_begin(self, info: dict[str, Any]) -> None:
-        from loopos.scoring.captions import SCORES
-        from loopos.vision.sheet import SHEET
-
-        for name in (SHEET, SCORES):
-            (Path(info["output_dir"]) / name).unlink(missing_ok=True)
-
-
 def _sheet(folder: Path, part: Any, found: list[Any]) -> str | None:
     """Pictures beside their captions; None, and why, where Pillow is missing."""
-    from loopos.vision.sheet import SHEET, Shown, write_sheet
-
     path = folder / SHEET
     places = {part.name(index): index for index in range(len(part))}
     try:
@@ -210,9 +172,6 @@ def _sheet(folder: Path, part: Any, found: list[Any]) -> str | None:
 
 def predict(run: str, files: list[str], beams: int) -> Reply:
     """Captions of picture files, by the captioner of a run."""
-    from loopos.vision import Captioner
-    from loopos.vision.data.decoding import decode_square
-
     if not files:
         raise ValueError("predict takes the folder of a run and picture files: loopos caption --predict RUN IMAGE")
     model = Captioner.load(run)

@@ -19,6 +19,7 @@ from .objectives import ANOTHER, SELF, CrossEntropy
 from .settings import TrainSettings
 
 MEGABYTE = 1e6
+AHEAD = 2  # batches of pictures that wait
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Memory:
     batches: int
     snapshot: int = 0  # of on_nonfinite="rewind"
     teacher: int = 0  # what it answers, and its passes where it is another model
+    pictures: int = 0  # of the batches, as they are kept and as numbers
 
     @property
     def to_come(self) -> int:
-        return self.gradients + self.moments + self.activations + self.batches + self.snapshot + self.teacher
+        return sum(value for name, value in vars(self).items() if name != "now")
 
     @property
     def peak(self) -> int:
@@ -130,7 +132,19 @@ def memory_of(
         batches=2 * 8 * rows * settings["grad_accum"],
         snapshot=(size * numbers + moments) if settings["on_nonfinite"] == "rewind" else 0,
         teacher=_of_teacher(model, teacher, settings, shape),
+        pictures=_of_pictures(model, settings),
     )
+
+
+def _of_pictures(model: Any, settings: Mapping[str, Any]) -> int:
+    """Bytes of the pictures of an update: each as it is kept, a byte a number, those that are made ahead among them,
+    and in the model's dtype, once normalised and once on the way there."""
+    vision = getattr(model, "vision", None)
+    if vision is None:
+        return 0
+    numbers = settings["batch_size"] * vision.height * vision.width * vision.channels
+    size, passes = np.dtype(model.dtype).itemsize, settings["grad_accum"]
+    return numbers * (passes + AHEAD + size * (passes + 1))
 
 
 def _of_teacher(model: Any, teacher: Any, settings: Mapping[str, Any], shape: tuple[int, int]) -> int:
@@ -162,6 +176,7 @@ def refuse_unfitting(model: Any, settings: TrainSettings, seq_len: int, teacher:
     memory, available = memory_of(model, settings.to_dict(), seq_len, 0, teacher=teacher), _core.available_bytes()
     if memory.to_come > available:
         taught = f", a teacher's passes ({memory.teacher / MEGABYTE:,.0f} MB)" if memory.teacher else ""
+        taught += f", pictures ({memory.pictures / MEGABYTE:,.0f} MB)" if memory.pictures else ""
         raise MemoryError(
             f"train: gradients ({memory.gradients / MEGABYTE:,.0f} MB), moments ({memory.moments / MEGABYTE:,.0f} MB)"
             f"{taught} and activations ({memory.activations / MEGABYTE:,.0f} MB) of batch_size {settings.batch_size} "
@@ -186,6 +201,7 @@ def of_run(
     are made on its batches, and no bit of the model changes. now, held: as of :func:`memory_of`. objective: what the
     run minimises; None: next-token cross-entropy."""
     settings_, trained = settings.to_dict(), model.parameters(trainable=True)
+    settings_["batch_size"] = getattr(sources.train, "batch_size", settings.batch_size)
     seq_len = getattr(sources.train, "seq_len", None) or settings.seq_len or model.config.context_length
     teacher = None if objective is None else objective.teacher
     memory = memory_of(model, settings_, seq_len, now, held, teacher)

@@ -71,6 +71,9 @@ class _OfPictures(Language):
     def refuse_oversized(self, model: Any, source: Any, settings: TrainSettings) -> None:
         """``refuse_unfitting`` asks the model's own plan."""
 
+    def refuse_unfitting(self, model: Any, source: Any, settings: TrainSettings, teacher: Any) -> None:
+        refuse_unfitting(model, replace(settings, batch_size=source.batch_size), source.seq_len)
+
     def prepare(self, model: Any, config: Any, adapter: Any, settings: TrainSettings, undo: ExitStack) -> None:
         """Nothing is put on."""
 
@@ -109,9 +112,6 @@ class Captioning(_OfPictures):
             config, data, eval_data, own if tokenizer is None else tokenizer, **_shape(settings)
         ), config
 
-    def refuse_unfitting(self, model: Any, source: Any, settings: TrainSettings, teacher: Any) -> None:
-        refuse_unfitting(model, replace(settings, batch_size=source.batch_size), source.seq_len)
-
     def objective(self, model: Any, teacher: Any, settings: TrainSettings, source: Any) -> CrossEntropy:
         return Captions(settings, model)
 
@@ -141,9 +141,6 @@ class Classifying(_OfPictures):
             raise ValueError("train: an ImageEncoder alone is trained as a classifier, and this one has num_classes 0")
         shape = _shape(settings)
         return open_labelled(config, data, eval_data, shape["batch_size"], shape["grad_accum"], shape["seed"]), config
-
-    def refuse_unfitting(self, model: Any, source: Any, settings: TrainSettings, teacher: Any) -> None:
-        """What a classifier of pictures takes is not known before."""
 
     def objective(self, model: Any, teacher: Any, settings: TrainSettings, source: Any) -> CrossEntropy:
         return PictureClasses(settings, model)

@@ -36,7 +36,8 @@ class Captioner(Network):
         return _CLASSES[dtype](decoder | {"pictures": pictures, "fusion": self._config.fusion}, seed)
 
     @property
-    def _vision(self) -> VisionConfig:
+    def vision(self) -> VisionConfig:
+        """The configuration of what looks at the pictures."""
         return self._config.encoder
 
     @serialised

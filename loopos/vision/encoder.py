@@ -31,7 +31,8 @@ class ImageEncoder(Network):
         return _CLASSES[dtype](vision_for_core(self._config), seed)
 
     @property
-    def _vision(self) -> VisionConfig:
+    def vision(self) -> VisionConfig:
+        """The configuration of what looks at the pictures."""
         return self._config
 
     @serialised

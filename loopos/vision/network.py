@@ -35,7 +35,7 @@ MAX_SETTINGS_BYTES = 1 << 20
 
 
 class Network(Trainable, Weighted, Computing):
-    """One of the two. A kind has ``_config_type``, ``_vision`` and ``_make_core``."""
+    """One of the two. A kind has ``_config_type``, ``vision`` and ``_make_core``."""
 
     _config_type: Any
     adapter = None  # as of a Model: loopos.optim and loopos.run ask
@@ -69,7 +69,7 @@ class Network(Trainable, Weighted, Computing):
 
     @property
     @abstractmethod
-    def _vision(self) -> VisionConfig:
+    def vision(self) -> VisionConfig:
         """The configuration of what looks at the pictures."""
 
     @property
@@ -94,7 +94,7 @@ class Network(Trainable, Weighted, Computing):
     def pixels(self, images: np.ndarray) -> np.ndarray:
         """images (B, height, width, channels), uint8 or floats from 0 to 1, as the core takes them: of the model's
         dtype, (pixel - image_mean) / image_std."""
-        return normalised(f"{type(self).__name__}.pixels", images, self._vision, self.dtype)
+        return normalised(f"{type(self).__name__}.pixels", images, self.vision, self.dtype)
 
     def _loss_and_grads(self, inputs: tuple, keywords: dict[str, Any]) -> tuple[float, dict[str, np.ndarray]]:
         """inputs: the first, and the targets."""

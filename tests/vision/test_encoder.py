@@ -95,7 +95,7 @@ def test_a_batch_in_groups_gives_the_sum_of_its_pictures():
     model = ImageEncoder(config)
     images = np.random.default_rng(0).random((12, 64, 64, 3), np.float32)
     labels = np.arange(12) // 5  # another pattern in each group
-    assert model._core.workspace_bytes(12, True) < 11 * model._core.workspace_bytes(1, True)
+    assert model._core.workspace_bytes(12, 1, True) < 11 * model._core.workspace_bytes(1, 1, True)
     loss, grads = model.loss_and_grads(images, labels)
     parts = [model.loss_and_grads(images[i : i + 1], labels[i : i + 1]) for i in range(12)]
     assert loss == pytest.approx(np.mean([part[0] for part in parts]), rel=1e-6)
@@ -110,7 +110,7 @@ def test_what_is_held_counts_gradients():
     gradients = sum(view.nbytes for view in model._core.gradients().values())
     assert gradients <= model._core.held_bytes()
     model.loss_and_grads(pictures(), LABELS)
-    assert model._core.held_bytes() >= gradients + model._core.workspace_bytes(3, True)
+    assert model._core.held_bytes() >= gradients + model._core.workspace_bytes(3, 1, True)
 
 
 def test_no_pictures_and_labels_that_do_not_count():

@@ -161,14 +161,14 @@ def answers(pairs: Pairs) -> Check:
     return Check(name, measured, expected, OK)
 
 
-def classes(pairs: Pairs, labels: tuple[str, ...]) -> Check:
-    """How often each class comes in the batches that were looked at."""
-    name, expected = "classes", f"none in more than {ONE_SIDED:.0%} of the texts"
+def classes(pairs: Pairs, labels: tuple[str, ...], things: str = "texts") -> Check:
+    """How often each class comes in the batches that were looked at. things: what has a class."""
+    name, expected = "classes", f"none in more than {ONE_SIDED:.0%} of the {things}"
     found = np.concatenate([targets[targets != IGNORE] for _, targets, *_ in pairs])
     counts = np.bincount(found.astype(np.int64), minlength=len(labels))
     most = int(counts.argmax())
     share = counts[most] / max(1, counts.sum())
-    measured = f"{len(labels)} classes; of {counts.sum()} texts {share:.1%} are {labels[most]!r}, the most frequent"
+    measured = f"{len(labels)} classes; of {counts.sum()} {things} {share:.1%} are {labels[most]!r}, the most frequent"
     if share > ONE_SIDED:
         advice = "saying always the same is right as often: go by the confusion matrix, and balance the data"
         return Check(name, measured, expected, WARN, advice)

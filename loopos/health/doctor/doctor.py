@@ -20,10 +20,12 @@ from loopos.errors import NonFiniteError
 from loopos.model import Model
 from loopos.run.adapting import adapter_of, give_classes, put_on
 from loopos.run.computed import compute_in
+from loopos.run.kinds import kind_of
 from loopos.run.objectives import ANOTHER, check_teacher
 from loopos.run.settings import TrainSettings
 from loopos.threads import threads as using_threads
 from loopos.training import default_settings, train
+from loopos.vision.config import CaptionerConfig, VisionConfig
 
 from . import (
     check_adapter,
@@ -40,6 +42,7 @@ from . import (
     check_task,
     check_update,
     check_width,
+    pictures,
 )
 from .patient import NotApplicable, Patient, randomness_kept
 from .plan import Plan
@@ -101,7 +104,8 @@ def doctor(
     model     a Model; a ModelConfig, from which one is built with the seed; or any object with ``parameters()`` (live
               views by name), ``loss(ids, targets)`` and ``loss_and_grads(ids, targets)``. What it has besides
               (``forward``, ``generate``, ``config`` with the fields of ModelConfig, a constructor ``(config, seed=,
-              dtype=)``, ``activations(ids)``: the stream before the first block and after each) lets more be checked
+              dtype=)``, ``activations(ids)``: the stream before the first block and after each) lets more be checked.
+              Or a Captioner, an ImageEncoder with classes, or the configuration of one: with checks of pictures
     data      as for :func:`loopos.train`
     settings  keywords of :func:`loopos.train`, so that one dict serves both, eval_data and tokenizer among them; those
               about files and callbacks are accepted and not used
@@ -123,12 +127,18 @@ def doctor(
     check_teacher(teacher, kept, Model)
     if isinstance(model, ModelConfig):
         model = Model(model, seed=kept.seed, precision=kept.precision)
+    elif isinstance(model, CaptionerConfig | VisionConfig):
+        original = model = kind_of(model).model(model, seed=kept.seed, precision=kept.precision)
     for method in ("parameters", "loss", "loss_and_grads"):
         if not callable(getattr(model, method, None)) or isinstance(model, type):
             raise TypeError(
                 f"doctor: model must be a Model, a ModelConfig or have {method}(), got {checks.shown(model)}"
             )
     with using_threads(kept.threads), randomness_kept(), ExitStack() as undo:
+        if pictures.of_pictures(original):
+            compute_in(model, kept.precision, undo)
+            found = list(pictures.examine(original, data, settings, kept, quick, _examined))
+            return DoctorReport(tuple(found), time.perf_counter() - began, quick)
         if isinstance(model, Model):
             compute_in(model, kept.precision, undo)
             put_on(model, adapter_of(model, settings.get("adapter")), kept.seed, undo)

@@ -1,0 +1,120 @@
+"""What ``loopos caption`` and ``loopos classify`` share: a run on pictures, told before it begins, and its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import loopos
+from loopos import checks
+from loopos.errors import CheckpointError
+from loopos.files import durable
+from loopos.files.checkpoint_folder import is_checkpoint
+from loopos.run.callbacks import Callback
+from loopos.run.messages import to_stderr
+from loopos.run.schedules import total_steps
+
+from . import checkup, forecast, options
+from .commands import SIGTERM
+from .forecast import Forecaster
+from .reply import Reply
+
+NAME = "pictures.json"  # in a run: what it was trained on
+TRAINED = (
+    "max_steps", "epochs", "batch_size", "grad_accum", "optimizer", "learning_rate", "muon_lr", "lr_schedule",
+    "warmup_steps", "min_lr", "weight_decay", "betas", "eps", "max_grad_norm", "label_smoothing", "on_nonfinite",
+    "seed", "threads", "precision", "log_every", "eval_every", "save_every", "eval_tokens", "keep_best", "patience",
+    "resume", "progress",
+)  # fmt: skip
+WARMUP = 100
+TOLD = {name: (options.RUN[name], "bool", default) for name, default in (("doctor", True), ("dry_run", False))}
+
+
+def check(command: str, asked: Mapping[str, Any], least: Mapping[str, int]) -> None:
+    """Types of what a file may give and what loopos.train does not check. least: of whole numbers, by name."""
+    for name in ("folder", "cache", "output_dir"):
+        value = asked.get(name)
+        if value is not None and (not isinstance(value, str) or not value):
+            raise ValueError(f"{name} must be the name of a folder, got {checks.shown(value)}")
+    for name, low in least.items():
+        if asked.get(name) is not None:
+            checks.integer(command, name, asked[name], low=low)
+    for name in ("digits", "progress", *TOLD):
+        if name in asked:
+            checks.boolean(command, name, asked[name])
+
+
+def with_schedule(settings: dict[str, Any], length: Mapping[str, int], steps_per_epoch: int) -> dict[str, Any]:
+    """settings with what none of them says: max_steps or epochs, of ``length``, the warm-up and where the rate ends."""
+    if settings.get("max_steps") is None and settings.get("epochs") is None:
+        settings = settings | length
+    total = total_steps(settings.get("max_steps"), settings.get("epochs"), steps_per_epoch)
+    settings = {"warmup_steps": min(WARMUP, total // 10)} | settings
+    if settings.get("min_lr") is None and isinstance(settings["learning_rate"], int | float):
+        settings["min_lr"] = settings["learning_rate"] / 10
+    return settings
+
+
+def dry_run(model: Any, data: Any, settings: dict[str, Any]) -> Reply:
+    """What the run would take; nothing is trained."""
+    found = forecast.of_run(model, data, None, settings)
+    return Reply({"event": "forecast"} | found.to_dict(), str(found))
+
+
+def train(
+    command: str,
+    model: Any,
+    data: Any,
+    settings: dict[str, Any],
+    about: dict[str, Any],
+    left: Sequence[str],
+    doctor: bool = True,
+) -> tuple[Any, dict[str, Any] | None]:
+    """(the result of loopos.train, what the run was expected to take, where that was told). about: what
+    ``pictures.json`` keeps; left: files of an earlier run that are taken away."""
+    found: list[dict[str, Any]] = []
+
+    def tell(expected: forecast.Forecast) -> None:
+        found.append(expected.to_dict())
+        to_stderr(expected)
+
+    callbacks: list[Any] = [_Folder(about, left)]
+    if settings.get("progress", True):
+        callbacks.append(Forecaster(model, tell))
+        callbacks += [checkup.Checkup(data, None, settings)] if doctor else []
+    try:
+        result = loopos.train(model, data, callbacks=callbacks, **settings)
+    except SystemExit as stopped:
+        if stopped.code == SIGTERM:
+            to_stderr(
+                f"loopos {command}: training was stopped by SIGTERM; {settings['output_dir']} has a checkpoint of it. "
+                "To go on: the same command with --resume auto"
+            )
+        raise
+    return result, found[0] if found else None
+
+
+class _Folder(Callback):
+    """Takes away what an earlier run left and notes the data, once train holds the lock of the folder."""
+
+    def __init__(self, about: dict[str, Any], left: Sequence[str]):
+        self._about, self._left = about, left
+
+    def on_train_begin(self, info: dict[str, Any]) -> None:
+        folder = Path(info["output_dir"])
+        for name in self._left:
+            (folder / name).unlink(missing_ok=True)
+        durable.write_json(folder / NAME, self._about)
+
+
+def noted(folder: str) -> dict[str, Any] | None:
+    """What ``pictures.json`` of a run, or of the run of a checkpoint, says; None where there is none."""
+    run = Path(folder)
+    path = (run.parent if is_checkpoint(run) else run) / NAME
+    if not path.is_file():
+        return None
+    told = durable.load_json(path)
+    if not isinstance(told, dict) or not isinstance(told.get("data"), str):
+        raise CheckpointError(path, "expected an object with data")
+    return told
