@@ -25,7 +25,7 @@ from .updates import micro_batches
 PROBES = 3  # passes that are timed, after one to warm up
 SHARE = 20  # one pass in so many of the run, at most, is timed
 LOOKED_AT = 16  # micro-batches whose sizes stand for those of the run
-SAMPLE = 32 << 20  # bytes that are written to learn how fast the disk is
+SAMPLE = 8 << 20  # bytes that are written to learn how fast the disk is
 SYNCS = 6  # of a checkpoint: four files, its folder, and the one that this is in
 
 
@@ -50,16 +50,19 @@ def update_seconds(
     began = time.perf_counter()
     batches = [source.batch(t, 0) for t in chosen]
     fetching = (time.perf_counter() - began) / len(batches)
-    calls = [
-        call
-        for t, batch in zip(chosen, batches, strict=True)
-        for call in micro_batches([batch], t, settings, objective)[0]
-    ]
-    if not calls:  # nothing is learned from these
+
+    def calls(i: int) -> list:
+        """At most one. It is made when it is needed: pictures as numbers of the model's dtype are large."""
+        return micro_batches([batches[i]], chosen[i], settings, objective)[0]
+
+    sizes = [sum(ids.size for ids, _, _ in calls(i)) for i in range(len(batches))]
+    learned = [i for i, size in enumerate(sizes) if size]
+    if not learned:
         return fetching * settings.grad_accum
-    positions = sum(ids.size for ids, _, _ in calls) / len(batches)
-    timed = spread(len(calls), min(PROBES, max(1, (total - first) * settings.grad_accum // SHARE)))
-    widest = max(range(len(calls)), key=lambda i: calls[i][0].size)  # warms up the memory of them all
+    positions = sum(sizes) / len(batches)
+    asked = min(PROBES, max(1, (total - first) * settings.grad_accum // SHARE))
+    timed = [learned[at] for at in spread(len(learned), asked)]
+    widest = max(learned, key=sizes.__getitem__)  # warms up the memory of them all
 
     core, rule = model._core, settings.update_rule()
     moved = 1.0  # as a multiple of weight and gradient read, weight written
@@ -69,7 +72,7 @@ def update_seconds(
     with model.lock:
         rates = []
         for i in (widest, *timed):
-            ids, targets, keywords = calls[i]
+            ids, targets, keywords = calls(i)[0]
             began = time.perf_counter()
             core.accumulate(ids, targets, **keywords, add=False)
             rates.append((time.perf_counter() - began) / ids.size)
