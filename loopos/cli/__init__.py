@@ -1,5 +1,5 @@
-"""The command line: ``loopos train | caption | compare | eval | generate | chat | serve | import | export | gradcheck |
-doctor | replay | diff | explain | report | bench | info``.
+"""The command line: ``loopos train | caption | classify | compare | eval | generate | chat | serve | import | export |
+gradcheck | doctor | replay | diff | explain | report | bench | info``.
 
 Results go to stdout, progress and errors to stderr; with --json the results are JSON, and so is an error. Exit codes:
 0; 1 a check that failed; 2 bad input, in one sentence; 3 a number that is not finite (NonFiniteError); 130 Ctrl-C; 143
@@ -18,7 +18,21 @@ from typing import Any, NoReturn
 
 from loopos.run.messages import to_stderr
 
-from . import bench, caption, chat, commands, compare, doctor, evaluate, exchange, generate, health, options, serve
+from . import (
+    bench,
+    caption,
+    chat,
+    classify,
+    commands,
+    compare,
+    doctor,
+    evaluate,
+    exchange,
+    generate,
+    health,
+    options,
+    serve,
+)
 from .near import near
 from .reply import Reply, print_json
 
@@ -29,6 +43,13 @@ BAD_INPUT, NOT_FINITE, CTRL_C = 2, 3, 130
 COMMANDS = {  # name: what it does, its options, its arguments, in a line, in full
     "train": (commands.train, options.add_train, "[TEXT]", "train a model on a text", commands.TRAIN),
     "caption": (caption.caption, caption.add_caption, "[FOLDER]", "train a model to caption pictures", caption.CAPTION),
+    "classify": (
+        classify.classify,
+        classify.add_classify,
+        "[FOLDER]",
+        "train a model to classify pictures",
+        classify.CLASSIFY,
+    ),
     "compare": (compare.compare, compare.add_compare, "[DATA]", "compare optimizers on one task", compare.COMPARE),
     "eval": (evaluate.evaluate, options.add_eval, "FOLDER [TEXT]", "loss of a trained model on a text", evaluate.EVAL),
     "generate": (generate.generate, generate.add_generate, "FOLDER", "continue a prompt", generate.GENERATE),

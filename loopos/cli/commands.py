@@ -27,12 +27,10 @@ from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
 
-from . import adapter, checkup, folders, forecast, objective, options, origin, reader, stored, streamed
-from .common import in_words, use_threads
+from . import adapter, checkup, folders, forecast, objective, options, origin, pictures, reader, stored, streamed
+from .common import SIGTERM, in_words, use_threads
 from .forecast import Forecaster
 from .reply import Reply
-
-SIGTERM = 143  # what train ends with
 
 TRAIN = """Train a model on TEXT: a text; examples, a .jsonl, .csv or .parquet file or a folder with train.jsonl and
 valid.jsonl, each {"prompt", "completion"}, {"messages"} or {"text"}; or token ids in a .npy or uint16 .bin file.
@@ -315,6 +313,8 @@ def info(given: dict[str, Any]) -> Reply:
             if name in given:
                 raise ValueError(f"{name} says {text} of a FOLDER; pass one")
         return Reply(build_info.configuration(), build_info.as_text(build_info.configuration()))
+    if (seen := pictures.info(given["folder"])) is not None:
+        return seen
     loaded = folders.load(given["folder"], **folders.opening(given))
     facts: dict[str, Any] = {"folder": given["folder"], "kind": "Hugging Face folder" if loaded.step is None else "run"}
     if loaded.step is not None:

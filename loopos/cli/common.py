@@ -7,6 +7,7 @@ from typing import Any
 
 import loopos
 
+SIGTERM = 143  # what train ends with
 MAX_SHOWN_LOSS = 20.0  # nats; a perplexity beyond, of nine digits, tells nobody more
 
 

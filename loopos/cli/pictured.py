@@ -16,7 +16,7 @@ from loopos.run.messages import to_stderr
 from loopos.run.schedules import total_steps
 
 from . import checkup, forecast, options
-from .commands import SIGTERM
+from .common import SIGTERM
 from .forecast import Forecaster
 from .reply import Reply
 

@@ -3,6 +3,7 @@
 from .captioner import Captioner
 from .config import CaptionerConfig, VisionConfig
 from .data.batches import CaptionBatches, CaptionHeldOut
+from .data.classes import ClassFolder
 from .data.decoding import PictureError
 from .data.digits import Digits
 from .data.folder import CaptionFolder
@@ -21,6 +22,7 @@ __all__ = [
     "CaptionHeldOut",
     "Captioner",
     "CaptionerConfig",
+    "ClassFolder",
     "Digits",
     "ImageEncoder",
     "PictureError",

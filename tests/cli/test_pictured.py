@@ -95,6 +95,7 @@ print(told / peak)
 @pytest.mark.parametrize("fusion", ["prefix", "cross"])
 def test_the_peak_of_tiny_on_shapes_is_within_15_percent(fusion, tmp_path):
     given = ["--subset", "200", "--max-steps", "3", "--fusion", fusion, "--output-dir", str(tmp_path)]
+    given.append("--no-doctor")  # whose copies of weights and gradients count beside so few pictures
     run = subprocess.run(
         [sys.executable, "-c", MEASURE, *given],
         capture_output=True,

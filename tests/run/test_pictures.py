@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from loopos.config import ModelConfig
 from loopos.run.bundle import read_bundle
 from loopos.run.objectives import IGNORE
 from loopos.run.pictures import Captions, PictureClasses
+from loopos.testing import planted
 from loopos.training import default_settings
 from loopos.vision import (
     CaptionBatches,
@@ -117,6 +119,44 @@ def test_an_update_that_is_skipped_changes_nothing():
     result = train(model, on_nonfinite="skip", max_steps=2)
     assert result.history[-1]["skipped"] == 2
     assert all(np.array_equal(weights, before[name]) for name, weights in model.parameters().items())
+
+
+@pytest.mark.parametrize("kind", ["captions", "classes"])
+def test_a_rewind_goes_back_to_the_snapshot_and_resumes_with_the_same_bits(tmp_path, kind):
+    """Faults in update 4, before any snapshot but that of the start, and in 13, after that of step 10."""
+    captions = kind == "captions"
+    data = SHAPES if captions else LABELLED
+    tensor = "encoder.blocks.0.attn.y" if captions else "blocks.0.attn.y"
+
+    def new():
+        if captions:
+            return Captioner(config(dropout=0.1), seed=1)
+        return ImageEncoder(VisionConfig(64, 16, 1, 2, 16, num_classes=3, dropout=0.1), seed=1)
+
+    def run(folder, faults, last=16, **more):
+        model, seen = new(), {}
+
+        class Watch(loopos.Callback):
+            def on_step_end(self, info):
+                seen[info["step"]] = model.state_dict()
+                return info["step"] == last
+
+        given = {"on_nonfinite": "rewind", "output_dir": folder, "max_steps": 16, "callbacks": [Watch()]}
+        with ExitStack() as stack:
+            for step in faults:
+                stack.enter_context(planted(model, tensor, (0, 0, 0), float("nan"), step=step))
+            return train(model, data, **given | more), seen
+
+    whole, seen = run(tmp_path / "whole", (4, 13))
+    assert whole.history[-1]["nonfinite"] == 2
+    assert all(np.array_equal(weights, seen[4][name]) for name, weights in new().state_dict().items())
+    assert all(np.array_equal(weights, seen[13][name]) for name, weights in seen[10].items())
+    assert any((weights != seen[10][name]).any() for name, weights in seen[12].items())
+    run(tmp_path / "cut", (4,), last=8)
+    resumed, _ = run(tmp_path / "cut", (13,), resume="auto")
+    assert resumed.step == 16
+    for name, weights in whole.model.parameters().items():
+        assert np.array_equal(weights, resumed.model.parameters()[name]), name
 
 
 def test_batches_of_ones_own_are_taken_as_they_are():

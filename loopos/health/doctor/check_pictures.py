@@ -87,8 +87,11 @@ def visible(patient: PicturePatient) -> Check:
     return Check(name, f"the first, middle and last of {_patches(vision)} patches are felt by {who}", expected, OK)
 
 
-def rows_see(model: ImageEncoder, images: np.ndarray) -> Check:
-    """In an encoder every row sees all of its picture: the last patch moves the first row, and the first the last."""
+def rows_see(patient: PicturePatient) -> Check:
+    """In an encoder every row sees all of its picture: the first patch moves every row, and so does the last."""
+    model, images = patient.model.whole, patient.model.images[:2]
+    if not isinstance(model, ImageEncoder):
+        raise NotApplicable("a captioner does not show the rows of its encoder")
     name, expected = "rows see the picture", "every row feels every patch"
     before, vision = model.forward(images), model.config
     for patch in (0, _patches(vision) - 1):

@@ -106,7 +106,7 @@ def doctor(
               (``forward``, ``generate``, ``config`` with the fields of ModelConfig, a constructor ``(config, seed=,
               dtype=)``, ``activations(ids)``: the stream before the first block and after each) lets more be checked.
               Or a Captioner, an ImageEncoder with classes, or the configuration of one: with checks of pictures
-    data      as for :func:`loopos.train`
+    data      as for :func:`loopos.train`; None, of a model of pictures alone: pictures are made up
     settings  keywords of :func:`loopos.train`, so that one dict serves both, eval_data and tokenizer among them; those
               about files and callbacks are accepted and not used
     quick     the round that ``loopos train`` makes first: a batch cut shorter, no learning of a batch by heart, and no

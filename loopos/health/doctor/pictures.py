@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 from loopos.run.kinds import kind_of
 from loopos.run.settings import TrainSettings
@@ -47,7 +50,9 @@ OF_CAPTIONS: list[tuple[str, Examination]] = [
     ("padding", check_forward.padding),
     ("generation", check_pictures.generation),
 ]
+OF_ENCODERS: list[tuple[str, Examination]] = [("rows see the picture", check_pictures.rows_see)]
 FULL_ONLY = {"overfit a batch"}
+OF_DATA = {"pictures", "initial loss", "updates", "overfit a batch"}  # tell nothing of pictures that are made up
 ASIDE = {"threads": None, "eval_every": None, "save_every": None, "keep_best": False, "patience": None}
 ASIDE |= {"precision": None, "label_smoothing": 0.0}
 
@@ -64,13 +69,15 @@ def examine(
 ) -> Iterator[Check]:
     """The checks of a run of ``model``, or of one of its configuration, with data, eval_data and tokenizer as
     loopos.train is given them. examined: what makes a finding of whatever an examination does."""
+    if data is None:
+        yield from _alone(model, settings, quick, examined)
+        return
     original, kind = model, kind_of(model)
     sources, config = kind.open(model, data, given.get("eval_data"), given.get("tokenizer"), settings, False)
     if isinstance(model, kind.config):
         model = kind.model(config, seed=settings.seed, precision=settings.precision)
     captions = isinstance(model, Captioner)
-    examinations = OF_BOTH[:-2] + (OF_CAPTIONS if captions else []) + OF_BOTH[-2:]
-    examinations = [each for each in examinations if not (quick and each[0] in FULL_ONLY)]
+    examinations = _examinations(captions, FULL_ONLY if quick else set())
     try:
         patient = PicturePatient(model, sources.train, asdict(settings) | ASIDE, quick)
         plan = Plan(original, config, sources, settings, given.get("eval_data") is data)
@@ -92,3 +99,39 @@ def _of_data(patient: Patient, plan: Plan, captions: bool) -> Iterator[Check]:
         return
     yield next(each for each in found if each.name == "labels")
     yield check_task.classes(pairs, tuple(str(k) for k in range(patient.vocab)), "pictures")
+
+
+def _examinations(captions: bool, without: set[str]) -> list[tuple[str, Examination]]:
+    every = OF_BOTH[:-2] + (OF_CAPTIONS if captions else OF_ENCODERS) + OF_BOTH[-2:]
+    return [each for each in every if each[0] not in without]
+
+
+def _alone(model: Any, settings: TrainSettings, quick: bool, examined: Callable[..., Any]) -> Iterator[Check]:
+    """Without data: on pictures, ids and classes that are made up."""
+    source = MadeUp(model)
+    if isinstance(model, ImageEncoder) and not model.config.num_classes:
+        alone = SimpleNamespace(model=SimpleNamespace(whole=model, images=source.images, parameters=model.parameters))
+        for name, examination in (OF_BOTH[0], *OF_ENCODERS):
+            yield from examined(name, examination, alone)
+        return
+    patient = PicturePatient(model, source, asdict(settings) | ASIDE, quick)
+    for name, examination in _examinations(isinstance(model, Captioner), OF_DATA):
+        yield from examined(name, examination, patient)
+
+
+class MadeUp:
+    """A source of one batch of noise, for a model of pictures."""
+
+    steps_per_epoch, rows = 1, 4
+
+    def __init__(self, model: Any):
+        rng, vision = np.random.default_rng(0), model.vision
+        self.images = rng.integers(0, 256, (self.rows, *vision.image_size, vision.channels)).astype(np.uint8)
+        if isinstance(model, Captioner):
+            time = min(model.config.context_length, 16)
+            self._batch: tuple = (*rng.integers(0, model.config.vocab_size, (2, self.rows, time)), self.images)
+        else:
+            self._batch = self.images, rng.integers(0, max(1, vision.num_classes), self.rows)
+
+    def batch(self, step: int, micro: int = 0) -> tuple:
+        return self._batch

@@ -5,7 +5,7 @@ import pytest
 
 import loopos
 from loopos.config import ModelConfig
-from loopos.health.doctor.check_pictures import another_patch, rows_see
+from loopos.health.doctor.check_pictures import another_patch
 from loopos.vision import Captioner, CaptionerConfig, ImageEncoder, Shapes, VisionConfig
 
 SHAPES = Shapes(40, image_size=16)
@@ -109,18 +109,29 @@ def test_one_picture_cannot_be_exchanged():
     assert examined(ImageEncoder(VIT), (images, labels), batch_size=1)["picture matters"].verdict == "skipped"
 
 
-def test_rows_of_an_encoder_see_the_whole_picture():
-    images, _ = labelled(2)
-    model = ImageEncoder(VIT)
-    assert rows_see(model, images).verdict == "ok"
+class OneRowBlind(ImageEncoder):
+    def forward(self, images):
+        rows = super().forward(images)
+        rows[:, 0] = 1
+        return rows
 
-    class Causal(ImageEncoder):
-        def forward(self, images):
-            rows = super().forward(images)
-            rows[:, 0] = 1
-            return rows
 
-    assert rows_see(Causal(VIT), images).verdict == "fail"
+@pytest.mark.parametrize("classes", [0, 3])
+def test_rows_of_an_encoder_see_the_whole_picture(classes):
+    """Without data, on pictures that are made up."""
+    config = VisionConfig(16, 8, 2, 2, 16, num_classes=classes)
+    sound = loopos.doctor(ImageEncoder(config), None, quick=True)
+    assert not sound.problems, str(sound)
+    assert sound["rows see the picture"].verdict == "ok"
+    found = loopos.doctor(OneRowBlind(config), None, quick=True)["rows see the picture"]
+    assert (found.verdict, found.measured) == ("fail", "1 of 4 rows do not feel patch 0")
+
+
+def test_a_captioner_without_data_is_looked_at_with_noise():
+    report = loopos.doctor(Captioner(CONFIG), None, quick=True)
+    assert not report.problems, str(report)
+    assert report["picture visible"].verdict == "ok"
+    assert loopos.doctor(Cut(CONFIG), None, quick=True)["picture visible"].verdict == "fail"
 
 
 def test_another_patch():

@@ -1,0 +1,198 @@
+"""``loopos classify``: a classifier of pictures, trained, scored, and asked."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loopos.run.messages import to_stderr
+from loopos.run.metrics import as_logged
+from loopos.vision.config import VisionConfig
+from loopos.vision.data.classes import ClassFolder
+from loopos.vision.data.digits import NAMES, Digits
+from loopos.vision.data.parts import Part
+from loopos.vision.encoder import ImageEncoder
+from loopos.vision.opening import class_names, open_pictures
+
+from . import options, pictured
+from .common import use_threads
+from .objective import table
+from .reply import Reply
+
+CLASSIFY = """Train a ViT to classify the pictures of FOLDER, which has a folder of them for each class; without FOLDER
+scikit-learn's digits. A tenth of the pictures each is held out for evaluation and for the end, unless FOLDER has
+train/, valid/ and test/. It ends with the accuracy and the confusion matrix of the held-out pictures.
+
+  loopos classify
+  loopos classify flowers --image-size 64 --epochs 20
+  loopos classify flowers --evaluate runs/classify-flowers
+  loopos classify --predict runs/classify-flowers picture.png
+
+--predict and --evaluate take a folder of transformers' ViT as well. run.toml has tables [run], [model] and [train] of
+the settings below, by name."""
+DIGITS = "digits"
+RUN = {
+    "subset": ("use only so many pictures", "int", None),
+    "output_dir": ("(default: runs/classify-NAME)", "str", None),
+    **pictured.TOLD,
+}
+MODEL_DEFAULTS = {"patch_size": 8, "n_layer": 4, "n_head": 4, "d_model": 128, "dropout": 0.0}
+MODEL = {
+    "image_size": ("pixels of a side (default: 64; of digits 16)", "int", None),
+    "patch_size": ("pixels of a patch's side (default: 8; of digits 4)", "int", None),
+    **{name: (options.MODEL[name], "int", MODEL_DEFAULTS[name]) for name in ("n_layer", "n_head", "d_model")},
+    "dropout": (options.MODEL["dropout"], "float", MODEL_DEFAULTS["dropout"]),
+}
+TRAINED = tuple(name for name in pictured.TRAINED if name != "eval_tokens")
+TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": TRAINED}
+DEFAULTS = {"batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.05, "betas": (0.9, 0.99)}
+SIZES = {DIGITS: (16, 4)}  # image_size, patch_size
+EPOCHS = 30
+BATCH = 64  # pictures at a time
+
+
+def add_classify(parser: argparse.ArgumentParser) -> None:
+    known = options.settings_of_train()
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="a folder for each class (default: digits)")
+    parser.add_argument("--config", metavar="FILE", help="run.toml: these settings by name; flags win")
+    asked = parser.add_argument_group("ask a model, and train nothing")
+    asked.add_argument("--predict", nargs="+", metavar=("MODEL", "IMAGE"), help="a run, or a ViT, and picture files")
+    asked.add_argument("--evaluate", metavar="MODEL", help="a run, or a ViT: its accuracy on what FOLDER holds out")
+    for title, settings in (("data and run", RUN), ("model", MODEL)):
+        group = parser.add_argument_group(title)
+        for name, (text, annotation, default) in settings.items():
+            options.add_flag(group, name, text, annotation, default)
+    training = parser.add_argument_group("training")
+    own = DEFAULTS | {"epochs": f"{EPOCHS}, or by max_steps", "min_lr": "a tenth of the learning rate"}
+    own |= {"warmup_steps": f"{pictured.WARMUP}, at most a tenth of the updates"}
+    for name in TRAINED:
+        annotation, default = known[name]
+        options.add_flag(training, name, options.TRAIN[name], annotation, own.get(name, default))
+
+
+def classify(given: dict[str, Any]) -> Reply:
+    predicting, scoring = given.pop("predict", None), given.pop("evaluate", None)
+    if predicting is not None:
+        use_threads(given)
+        if given or scoring is not None:
+            raise ValueError(f"predict takes threads alone; got {', '.join([*given, *(['evaluate'] * bool(scoring))])}")
+        return predict(predicting[0], predicting[1:])
+    if scoring is not None:
+        use_threads(given)
+        folder, subset = given.pop("folder", None), given.pop("subset", None)
+        if given:
+            raise ValueError(f"evaluate takes FOLDER, subset and threads alone; got {', '.join(given)} as well")
+        return evaluate(scoring, folder, subset)
+    path = given.pop("config", None)
+    given = (options.read_config(path, TABLES) if path is not None else {}) | given
+    pictured.check("classify", given, {"subset": 1, "image_size": 1, "patch_size": 1})
+    data, subset = given.pop("folder", None), given.pop("subset", None)
+    run = {name: given.pop(name) for name in pictured.TOLD if name in given}
+    shape = {name: given.pop(name) for name in MODEL if given.get(name) is not None}
+    data = DIGITS if data is None else os.path.abspath(data)
+    side, patch = SIZES.get(data, (64, 8))
+    shape = MODEL_DEFAULTS | {"image_size": side, "patch_size": patch} | shape
+    pictures, classes = _pictures(data, shape["image_size"], subset)
+    settings = DEFAULTS | {"output_dir": f"runs/classify-{Path(data).name}"} | given
+    settings["eval_data"] = held_out = _part(pictures, "valid")
+    train = pictures.part("train")
+    steps = -(-len(train) // (settings["batch_size"] * settings.get("grad_accum", 1)))
+    settings = pictured.with_schedule(settings, {"epochs": EPOCHS}, steps)
+    config = VisionConfig(**shape, num_classes=len(classes))
+    model = ImageEncoder(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
+    if run.get("dry_run", False):
+        return pictured.dry_run(model, train, settings)
+    if settings.get("progress", True):
+        to_stderr(
+            f"{pictures!r}, {len(train)} pictures to learn, {len(held_out)} to evaluate, {len(classes)} classes; "
+            f"{config.num_parameters():,} parameters"
+        )
+        if getattr(pictures, "left_out", None):
+            to_stderr(str(pictures.left_out))
+    about = {"data": data, "image_size": shape["image_size"], "subset": subset, "classes": list(classes)}
+    result, expected = pictured.train("classify", model, train, settings, about, (), run.get("doctor", True))
+    found = _scored(result.model, _part(pictures, "test"), classes)
+    last = as_logged(result.history[-1]) if result.history else {}
+    data_ = {"step": result.step, "loss": last.get("loss"), "eval_loss": last.get("eval_loss"), **found}
+    data_ |= {"forecast": expected, "stopped": result.stopped, "output_dir": str(result.output_dir)}
+    text = f"updates {result.step}, saved in {result.output_dir}\n{table(found)}"
+    return Reply(data_, text)
+
+
+def _pictures(data: str, side: int, subset: int | None) -> tuple[Any, tuple[str, ...]]:
+    """A set with labels, and the names of its classes."""
+    if data == DIGITS:
+        if subset is not None:
+            raise ValueError("subset is for folders; the digits are always all")
+        return Digits(side), NAMES
+    pictures = ClassFolder(data, side, subset)
+    return pictures, pictures.classes
+
+
+def _part(pictures: Any, name: str) -> Part:
+    """That part, or the other one that is held out where it is empty. ValueError where both are."""
+    for each in (name, *(other for other in ("test", "valid") if other != name)):
+        if each in pictures.parts and len(part := pictures.part(each)):
+            return part
+    raise ValueError(f"{pictures!r}: no picture is held out; give it more of them, or a folder test/ beside train/")
+
+
+def _scored(model: ImageEncoder, part: Part, classes: tuple[str, ...]) -> dict[str, Any]:
+    """accuracy, pictures, labels, and the confusion matrix: of each class a row, by what was said of its pictures."""
+    labels, images = part.labels, part.images()
+    said = np.concatenate([model.logits(images[k : k + BATCH]).argmax(-1) for k in range(0, len(images), BATCH)])
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (labels, said), 1)
+    accuracy = float((said == labels).mean())
+    return {"labels": list(classes), "accuracy": accuracy, "pictures": len(labels), "confusion": confusion.tolist()}
+
+
+def _opened(folder: str) -> tuple[ImageEncoder, tuple[str, ...]]:
+    """A classifier and the names of its classes."""
+    model = open_pictures(folder)
+    if not isinstance(model, ImageEncoder) or not model.config.num_classes:
+        raise ValueError(
+            f"{folder} is no classifier of pictures: expected a run of loopos classify, or a folder of ViT"
+        )
+    told = (pictured.noted(folder) or {}).get("classes")
+    return model, tuple(told) if told else class_names(folder, model.config.num_classes)
+
+
+def evaluate(folder: str, data: str | None, subset: int | None) -> Reply:
+    """Accuracy of a model on the held-out pictures of FOLDER; None: of what it was trained on."""
+    model, classes = _opened(folder)
+    told = pictured.noted(folder) or {}
+    data, subset = (os.path.abspath(data), subset) if data else (told.get("data", DIGITS), told.get("subset"))
+    if model.config.height != model.config.width:
+        raise ValueError(f"pictures are made squares, and those of {folder} are {model.config.image_size}")
+    pictures, names = _pictures(data, model.config.height, subset)
+    if names != classes:
+        raise ValueError(f"{pictures!r} has the classes {', '.join(names)}, and {folder} {', '.join(classes)}")
+    found = _scored(model, _part(pictures, "test"), classes)
+    return Reply(found | {"data": data}, f"{found['pictures']} held-out pictures of {pictures!r}\n{table(found)}")
+
+
+def predict(folder: str, files: list[str]) -> Reply:
+    """Classes of picture files, the likeliest of each with its probability."""
+    from loopos import ops
+    from loopos.vision.data.decoding import decode_square
+
+    if not files:
+        raise ValueError("predict takes a model and picture files: loopos classify --predict RUN IMAGE")
+    model, classes = _opened(folder)
+    images = np.stack([decode_square(Path(file), model.config.height, file) for file in files])
+    shares = np.concatenate([ops.softmax(model.logits(images[k : k + BATCH])) for k in range(0, len(images), BATCH)])
+    told = []
+    for file, row in zip(files, shares, strict=True):
+        best = np.argsort(-row, kind="stable")[:3]
+        told.append(
+            {"image": file, "class": classes[best[0]], "probabilities": {classes[k]: float(row[k]) for k in best}}
+        )
+    return Reply(
+        {"classes": told},
+        "\n".join(f"{e['image']}: {e['class']} ({max(e['probabilities'].values()):.1%})" for e in told),
+    )
