@@ -64,6 +64,7 @@ def test_one_sequence_that_holds_too_much_repeats_up_projections(megabytes):
     assert 60 < megabytes("loss_and_grads", LONG, 1) - 2 * weights < 135  # 98, and 13 of logits
 
 
+@pytest.mark.unsanitized("minutes of large passes; those of smaller ones, in groups, are looked at there")
 @pytest.mark.parametrize("activation", ["gelu", "swiglu"])
 @pytest.mark.parametrize(("dtype", "length"), [("float32", 2048), ("float64", 1024)])
 def test_what_is_repeated_has_the_same_bits(dtype, length, activation):
@@ -125,6 +126,7 @@ def batch():
     return tuple(rng.integers(0, 64, (THREE_GROUPS, 128)) for _ in range(2))
 
 
+@pytest.mark.unsanitized("minutes of large passes; other tests of passes in groups are run there")
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 2e-5)])
 def test_gradients_are_those_of_the_sequences(batch, dtype, tolerance):
     ids, targets = batch
