@@ -3,6 +3,8 @@
 //   middle = x + attention(x),  output = middle + mlp(middle)
 // or, in parallel (GPT-NeoX, Black et al., 2022),  output = x + attention(x) + mlp(x).
 // With cross-attention a branch of attention to a memory stands between the two.
+// Of a block behind which only tokens are wanted, the last one behind a prefix, the rows of the prefix end with its
+// attention: nothing looks at what the feed-forward would make of them. So do passes that train; others keep them.
 // A modulation, an adapter, lets what attention adds change the input of the feed-forward.
 #pragma once
 
@@ -14,6 +16,7 @@
 #include "layers/branch.h"
 #include "layers/cross_attention.h"
 #include "layers/mlp.h"
+#include "ops/prepend.h"
 
 namespace loopos {
 
@@ -25,6 +28,7 @@ struct BlockConfig {
   AttentionConfig attention;
   MlpConfig mlp;
   std::optional<CrossAttentionConfig> cross;  // not in parallel
+  bool tokens_alone = false;                  // are wanted behind it; not in parallel
 
   static constexpr Index kDropoutSites = 3;  // attention's probabilities and the two branches; that of cross is its own
 };
@@ -47,6 +51,8 @@ class Block {
   }
   Rows<T> output() const { return mlp_.output(); }
   Rows<T> doutput() const { return mlp_.doutput(); }
+  /// Whether output and doutput are of the tokens alone, in the pass that was planned last.
+  bool narrows() const { return narrows_; }
   bool parallel() const { return config_.parallel; }
   bool post_norms() const { return config_.placement.post; }
   /// Numbers a row that Keep::least does without.
@@ -81,6 +87,12 @@ class Block {
     const Rows<T> middle = attn_.output();
     if (cross_) cross_->plan(arena, pass, keep, work, middle, middle, {});
     const Rows<T> before = cross_ ? cross_->output() : middle;
+    narrows_ = config_.tokens_alone && pass.prefix > 0 && keep != Keep::nothing && !modulation_;
+    if (narrows_) {
+      const Pass tokens = tokens_of(pass);
+      text_ = take_rows(arena, tokens, config_.width);
+      return mlp_.plan(arena, tokens, keep, work, text_, text_, {});
+    }
     mlp_.plan(arena, pass, keep, work, parallel() ? input : before, before,
               keep == Keep::nothing ? work.stream : Rows<T>{});
   }
@@ -96,7 +108,10 @@ class Block {
     const Rows<T> dbefore = rows(parallel() ? work.dmiddle : work.dstream), dinput = rows(work.dstream);
     const Rows<T> dmiddle = cross_ ? rows(work.dstream) : dbefore;
     if (modulation_) modulation_->plan_gradients(arena, pass, keep, work);
-    mlp_.plan_gradients(arena, pass, keep, work, doutput, doutput, dbefore);
+    if (narrows_)
+      plan_narrow_gradients(arena, pass, keep, work, dbefore);
+    else
+      mlp_.plan_gradients(arena, pass, keep, work, doutput, doutput, dbefore);
     if (cross_) cross_->plan_gradients(arena, pass, keep, work, dbefore, dbefore, dmiddle);
     attn_.plan_gradients(arena, pass, keep, work, parallel() ? doutput : dmiddle, dmiddle, dinput);
     return dinput;
@@ -105,25 +120,51 @@ class Block {
   void forward(const Pass& pass) {
     attn_.forward(pass);
     if (cross_) cross_->forward(pass);
-    mlp_.forward(pass);
+    if (narrows_) prepend_backward<T>(before().at(pass), prepended(pass), nullptr, text_.at(tokens_of(pass)));
+    mlp_.forward(narrows_ ? tokens_of(pass) : pass);
   }
 
   /// The mirror of forward: from the gradient of the output to that of the input. due: as in Branch::backward.
   template <class Due>
   void backward(const Pass& pass, const Due& due) {
-    mlp_.backward(pass, due);
+    mlp_.backward(narrows_ ? tokens_of(pass) : pass, due);
+    if (narrows_) prepend_forward<T>(nullptr, dtext_.at(tokens_of(pass)), prepended(pass), dbefore_.at(pass));
     if (cross_) cross_->backward(pass, due);
     attn_.backward(pass, due);
   }
 
   void gradient_tasks(GradientTasks& tasks) {
-    mlp_.gradient_tasks(tasks);
+    GradientTasks own;
+    mlp_.gradient_tasks(own);
+    for (auto& [size, run] : own)
+      tasks.push_back({size, [this, run](const Pass& whole) { run(narrows_ ? tokens_of(whole) : whole); }});
     if (modulation_) modulation_->gradient_tasks(tasks);
     if (cross_) cross_->gradient_tasks(tasks);
     attn_.gradient_tasks(tasks);
   }
 
  private:
+  static Pass tokens_of(const Pass& pass) { return pass.of_tokens(0); }
+  PrependShape prepended(const Pass& pass) const {
+    return {pass.batch, pass.prefix, pass.time - pass.prefix, config_.width};
+  }
+  /// What the feed-forward is given, of all rows.
+  Rows<T> before() const { return cross_ ? cross_->output() : attn_.output(); }
+
+  /// In parts others are at work in the workspace, where the rows of a part of the tokens would be theirs.
+  void plan_narrow_gradients(Arena<T>& arena, const Pass& pass, Keep keep, Workspace<T> work, Rows<T> dbefore) {
+    const Pass tokens = tokens_of(pass);
+    const auto rows = [&](Index width) { return take_rows(arena, tokens, width); };
+    const Rows<T> doutput = rows(config_.width);
+    dbefore_ = dbefore;
+    dtext_ = keep == Keep::all ? rows(config_.width) : doutput;
+    if (keep == Keep::all) {
+      work.hidden = rows(mlp_.inner().hidden_width(tokens, keep));
+      work.dnormed = rows(config_.width);
+    }
+    mlp_.plan_gradients(arena, tokens, keep, work, doutput, doutput, dtext_);
+  }
+
   static std::unique_ptr<Branch<T, CrossAttention>> make_cross(ParameterSet<T>& set, const Site& site,
                                                                const BlockConfig& c) {
     if (!c.cross) return nullptr;
@@ -142,6 +183,9 @@ class Block {
   Branch<T, Attention> attn_;
   std::unique_ptr<Branch<T, CrossAttention>> cross_;
   Branch<T, Mlp> mlp_;
+  bool narrows_ = false;
+  Rows<T> text_;             // of the tokens: what the feed-forward is given
+  Rows<T> dtext_, dbefore_;  // its gradient, of the tokens and of all rows
 };
 
 }  // namespace loopos

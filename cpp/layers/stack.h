@@ -84,6 +84,11 @@ class Stack {
   void forward(const Pass& pass, const Seen& seen);
   T* output(const Pass& pass) const { return (blocks_.empty() ? input_ : blocks_.back().output()).at(pass); }
 
+  /// Whether what the planned pass gives is of the tokens alone, without the rows of a prefix: then output is asked for
+  /// with their pass, and so is dnarrow, which is in doutput's place.
+  bool narrows() const { return !blocks_.empty() && blocks_.back().narrows(); }
+  T* dnarrow(const Pass& tokens) const { return blocks_.back().doutput().at(tokens); }
+
   /// Where the gradient of the output is put before backward.
   T* doutput(const Pass& pass) const { return doutput_.at(pass); }
   /// From doutput to the gradient of the input, or of the lowest block that trains. join(block, x, dx): before a block's

@@ -32,6 +32,7 @@ Visibility visibility_of(const GptConfig& c) {
 std::vector<BlockConfig> blocks_of(const GptConfig& c) {
   std::vector<BlockConfig> blocks = block_configs(c, visibility_of(c));
   if (c.attends()) add_cross_attention(blocks, kCrossSite);
+  if (!blocks.empty()) blocks.back().tokens_alone = !blocks.back().parallel;
   return blocks;
 }
 
@@ -84,7 +85,7 @@ void Gpt<T>::run_forward(const Pass& whole, bool training, const Inputs<T>& in, 
     embedding_.forward(tokens, tokens.of_batch(in.ids, 1), text);
     if (prefixes()) prepend_forward<T>(pictures_->output(pass), text, prepended(pass), stack_.input(pass));
     stack_.forward(pass, [&](Index block, const T* x) { seen(pass, block, x); });
-    if (prefixes()) prepend_backward<T>(stack_.output(pass), prepended(pass), nullptr, text);
+    if (prefixes() && !stack_.narrows()) prepend_backward<T>(stack_.output(pass), prepended(pass), nullptr, text);
     norm_.forward(tokens, last(pass), normed_.at(tokens));
     then(pass);
   });
@@ -96,10 +97,11 @@ template <class Join>
 void Gpt<T>::run_backward(const Pass& pass, const Join& join) {
   stack_.due([&] { head_gradients(pass); });
   const Pass tokens = tokens_of(pass);
-  T* dlast = prefixes() ? dtext_.at(tokens) : stack_.doutput(pass);
+  const bool widens = prefixes() && !stack_.narrows();
+  T* dlast = stack_.narrows() ? stack_.dnarrow(tokens) : widens ? dtext_.at(tokens) : stack_.doutput(pass);
   norm_.backward(tokens, last(pass), dnormed_.at(pass), nullptr, dlast);
   stack_.due([&] { norm_gradients(pass); });
-  if (prefixes()) prepend_forward<T>(nullptr, dlast, prepended(pass), stack_.doutput(pass));
+  if (widens) prepend_forward<T>(nullptr, dlast, prepended(pass), stack_.doutput(pass));
   stack_.backward(pass, join);
 }
 

@@ -141,7 +141,10 @@ class Gpt : private StackEnds<T> {
   /// Whether rows of pictures stand before the tokens.
   bool prefixes() const { return config_.prefix() > 0; }
   /// What the stack gave of the tokens.
-  const T* last(const Pass& pass) const { return prefixes() ? text_.at(tokens_of(pass)) : stack_.output(pass); }
+  const T* last(const Pass& pass) const {
+    const Pass tokens = tokens_of(pass);
+    return stack_.narrows() ? stack_.output(tokens) : prefixes() ? text_.at(tokens) : stack_.output(pass);
+  }
 
   struct Unseen {
     void operator()(const Pass&, Index, const T*) const {}
@@ -189,7 +192,7 @@ class Gpt : private StackEnds<T> {
   // Result of the norm, and its gradient, both of the tokens alone. The second is in the workspace, where the rows of a
   // part begin where all of them do, the prefix counted: other parts are at work there.
   Rows<T> normed_, dnormed_;
-  Rows<T> text_, dtext_;  // behind a prefix: the tokens' rows of the stack's input, then of its output; gradients
+  Rows<T> text_, dtext_;  // behind a prefix: the tokens' rows of the stack's input, then of an output that has all rows
   Memory<T> memory_;      // what cross-attention sees
   Buffer<T> remembered_;  // in generation: the memory of each row, and which picture it is of
   std::vector<Index> picture_of_;
