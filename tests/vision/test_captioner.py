@@ -291,7 +291,7 @@ def test_cross_attention_is_that_of_the_ops_in_every_precision(precision):
     for got, want in zip(np.split(seen["backward", f"{name}.dkv"], 2, -1), dkv, strict=True):
         np.testing.assert_array_equal(heads(got), want)
     plain, _ = ops.attention(q, k, v)
-    assert np.array_equal(plain, y) == (_core.products(precision) == "fma")
+    assert np.array_equal(plain, y) == (_core.products(precision) == _core.products("float32"))
 
 
 def test_refusals():
