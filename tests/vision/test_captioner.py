@@ -77,6 +77,39 @@ def test_a_token_sees_the_whole_picture_and_none_that_follows(fusion):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
+def test_rows_of_a_picture_see_each_other_in_both_directions(fusion):
+    """Where patches have no positions a picture is a set of them: in another order it gives the same logits, which a
+    prefix whose rows see only those before them would not."""
+    model, images, (ids, _) = captioner(fusion=fusion), pictures(), texts()
+    turned = images.reshape(3, 2, 4, 3, 4, 2)[:, ::-1, :, ::-1].reshape(images.shape)  # the last patch first
+    assert np.abs(model.forward(turned, ids) - model.forward(images, ids)).max() > 1e-3
+    positions = model.parameters()["encoder.pos_embed.weight"]
+    positions[:] = positions[:1]
+    np.testing.assert_allclose(model.forward(turned, ids), model.forward(images, ids), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_each_caption_of_a_batch_in_parts_is_of_its_own_picture(fusion):
+    """Passes of float32 over many short rows go through the blocks in parts, of which all but the first begin at a
+    later picture."""
+    config = CaptionerConfig(VisionConfig(24, 8, 2, 2, 16), ModelConfig(13, 9, 2, 2, 16), fusion)
+    model, wide = shaken(Captioner(config)), Captioner(config, dtype="float64")
+    wide.load_state_dict({name: view.astype(np.float64) for name, view in model.parameters().items()})
+    rng, count = np.random.default_rng(0), 64
+    images, ids = rng.random((count, 24, 24, 3), np.float32), rng.integers(0, 13, (count, 8))
+    logits, (_, grads) = model.forward(images, ids), model.loss_and_grads(images, ids, ids)
+    want, (_, right) = (
+        wide.forward(images.astype(np.float64), ids),
+        wide.loss_and_grads(images.astype(np.float64), ids, ids),
+    )
+    assert np.abs(logits - want).max() <= 1e-5 * np.abs(want).max()
+    for name, gradient in grads.items():
+        assert np.linalg.norm(gradient - right[name]) <= 2e-5 * np.linalg.norm(right[name]), name
+    alone = [wide.forward(images[i : i + 1].astype(np.float64), ids[i : i + 1])[0] for i in (0, 1, 31, 62, 63)]
+    np.testing.assert_allclose(want[[0, 1, 31, 62, 63]], alone, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("decoder", [None, ROPE])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_cache_gives_what_a_full_pass_gives(decoder, dtype, fusion):
@@ -110,7 +143,7 @@ def test_as_many_tokens_at_once_as_a_picture_has_rows(fusion):
     """The pass over them has the shape of the one over the picture, and other memory."""
     model, images, (ids, _) = captioner(fusion=fusion), pictures(), texts(time=6)
     assert model.config.encoder.rows == 6
-    want = model.forward(images, ids)[:, -1]
+    want = captioner(fusion=fusion).forward(images, ids)[:, -1]
     model.begin(images)
     np.testing.assert_allclose(model.next_logits(ids), want, rtol=1e-11, atol=1e-12)
 
