@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import learning
+import ten_fixes
 
 from loopos.bench import comparison, plots, precisions, tables
 from loopos.bench.cells import machine, percent, table
@@ -41,6 +42,10 @@ def of_learning() -> str:
     if result is None:
         return "Not measured yet."
     return f"`benchmarks/learning.py`, [learning.json](learning.json): {learning.render(result)}"
+
+
+def of_ten_fixes() -> str:
+    return ten_fixes.render(saved("ten_fixes"))
 
 
 def _with_peak(result: dict[str, Any], rows: list[list[str]]) -> list[list[str]]:
@@ -110,6 +115,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "ops": lambda: whole("ops"),
         "learning": of_learning,
     },
+    "docs/captioning.md": {"ten_fixes": of_ten_fixes},
 }
 
 

@@ -144,6 +144,32 @@ def test_what_a_precision_changes_is_against_float32_of_the_same_seed(monkeypatc
     assert "says nothing of them" in learning.render(result)
 
 
+@pytest.mark.parametrize("naive", [True, False])
+@pytest.mark.parametrize(
+    "row",
+    ["nothing", "soft cap 30", "z-loss 1e-3", "label smoothing 0.1", "2 logits clamped to ±100"],
+)
+def test_the_gradient_of_each_loss_of_the_ten_fixes(row, naive, monkeypatch):
+    fixes = _module("ten_fixes", monkeypatch)
+    recipe = fixes.Recipe(**fixes.ROWS[row])
+    rng = np.random.default_rng(0)
+    logits, targets, direction = 9 * rng.normal(size=(5, 7)), rng.integers(0, 7, 5), rng.normal(size=(5, 7))
+    step = 1e-5 * direction
+    ends = [fixes.loss_of(logits + sign * step, targets, recipe, naive)[0] for sign in (1, -1)]
+    slope = float((fixes.loss_of(logits, targets, recipe, naive)[1] * direction).sum())
+    assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)  # float32 constants: 2^-24 of them
+
+
+def test_the_fault_of_the_ten_fixes_is_met_in_the_last_batch_of_the_epoch(monkeypatch):
+    pytest.importorskip("sklearn", reason="the digits are scikit-learn's (extra [sklearn])")
+    fixes = _module("ten_fixes", monkeypatch)
+    found = {row: fixes.measure(row, "naive", 0, 1) for row in ("nothing", "9 gradients checked", "soft cap 30")}
+    assert (found["nothing"]["nan_step"], found["nothing"]["finite"]) == (91, False)
+    assert (found["9 gradients checked"]["steps"], found["9 gradients checked"]["finite"]) == (91, True)
+    assert (found["soft cap 30"]["nan_step"], found["soft cap 30"]["finite"]) == (None, True)
+    assert 90 < found["nothing"]["largest_logit"] < 300
+
+
 def test_the_pages_say_what_the_records_say():
     _run("render.py", "--check")
 

@@ -13,6 +13,7 @@ from loopos.files import durable
 from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.scoring.captions import SCORES, bleu_of, score_captions
+from loopos.vision import safe
 from loopos.vision.captioner import Captioner
 from loopos.vision.config import FUSIONS
 from loopos.vision.data.decoding import decode_square
@@ -36,6 +37,7 @@ OUTPUT_DIR/captions.png; the scores are kept as caption_scores.json.
 run.toml has tables [run], [model] and [train] of the settings below, by name. Before the first update stderr tells what
 the run will take and what the quick checks of `loopos doctor` find; the training goes on. --no-doctor leaves out the
 checks, --no-progress both and the bar; --dry-run tells the forecast alone."""
+SAFE = f"safe, alone or as SIZE,safe: {', '.join(f'{name} {value}' for name, value in safe.SAFE.items())}"
 SHOWN = 12  # pictures beside their captions
 SCORED = 500  # held-out pictures, unless asked otherwise
 DEFAULTS = {"batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.05, "betas": (0.9, 0.99)}
@@ -52,7 +54,7 @@ RUN = {
     **pictured.TOLD,
 }
 MODEL = {
-    "preset": (f"size of the model: {', '.join(PRESETS)}", "str", "tiny"),
+    "preset": (f"size of the model: {', '.join(PRESETS)}; {SAFE}", "str", "tiny"),
     "fusion": (f"how text sees the picture: {', '.join(FUSIONS)}", "str", "prefix"),
     "image_size": ("pixels of a side (default: the preset's; of digits 16)", "int", None),
     "dropout": (options.MODEL["dropout"], "float", 0.0),
@@ -105,6 +107,7 @@ def caption(given: dict[str, Any]) -> Reply:
     given = (options.read_config(path, TABLES) if path is not None else {}) | given
     pictured.check("caption", given, LEAST)
     run = {name: given.pop(name) for name in pictured.TOLD if name in given}
+    given, of_preset = safe.applied(given)
     setting = _setting(given)
     scored, beams = given.pop("scored", SCORED), given.pop("num_beams", 1)
     settings = DEFAULTS | {"output_dir": f"runs/caption-{setting.name}"} | given
@@ -114,6 +117,8 @@ def caption(given: dict[str, Any]) -> Reply:
     settings["eval_data"] = setting.held_out
     config = setting.config(batches.max_tokens)
     model = Captioner(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
+    for sentence in of_preset if run.get("dry_run", False) or settings.get("progress", True) else ():
+        to_stderr(sentence)
     if run.get("dry_run", False):
         return pictured.dry_run(model, batches, settings)
     if settings.get("progress", True):

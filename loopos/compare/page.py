@@ -31,7 +31,10 @@ def write(summary: Summary, folder: str | os.PathLike, title: str) -> tuple[Path
 def text(summary: Summary, title: str) -> str:
     names = summary.cells()
     head = "".join(f"<th>{escape(cell)}</th>" for cell in names[0])
-    rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in names[1:])
+    whole = '<td style="overflow-wrap: normal">'  # no number is broken in two; a birth, in the verdict, may be
+    rows = (
+        "".join(f"{whole}{escape(cell)}</td>" for cell in row[:-1]) + f"<td>{escape(row[-1])}</td>" for row in names[1:]
+    )
     of = by_optimizer(summary)
     parts = [
         f"<h1>{escape(title)}</h1>",

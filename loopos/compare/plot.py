@@ -15,6 +15,7 @@ from .page import by_optimizer, over_steps
 from .summary import Summary
 
 PLOT = "comparison.png"
+WIDE = 20  # times the lowest loss: above it the axis is logarithmic
 PANELS = (("eval_loss", "held-out loss"), ("loss", "training loss"))
 
 
@@ -50,7 +51,10 @@ def _draw(axes: Any, summary: Summary, name: str) -> None:
         if band := bands[optimizer]:
             x, low, high = zip(*band, strict=True)
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set_yscale("log")
+    shown = [y for points in curves.values() for _, y in points if y is not None and y > 0]
+    if shown and max(shown) > WIDE * min(shown):
+        axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e8e8e8", linewidth=0.6)
     axes.legend(frameon=False)

@@ -13,8 +13,10 @@ from .data.scenes import Scene, parse_caption
 from .data.shapes import Shapes
 from .data.vocabulary import TokenVocabulary, WordVocabulary
 from .encoder import ImageEncoder
+from .safe import SAFE
 
 __all__ = [
+    "SAFE",
     "Augment",
     "CaptionBatch",
     "CaptionBatches",

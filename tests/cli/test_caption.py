@@ -139,6 +139,18 @@ def test_digits_and_a_folder(tmp_path, capsys):
     assert set(told["samples"][0]) == {"name", "said", "captions", "right"}
 
 
+def test_the_preset_safe_is_told(tmp_path, capsys):
+    short = ["caption", *SHORT[:-1], "--scored", "5", "--output-dir", str(tmp_path), "--preset"]
+    assert main([*short, "safe", "--max-grad-norm", "5"]) == 0
+    err = capsys.readouterr().err
+    assert "preset safe: max_grad_norm stays 5.0, as given, not 1.0 (" in err
+    assert "preset safe: on_nonfinite halt (" in err
+    assert main([*short, "tiny,nano_8gb"]) == 2
+    assert "preset takes one size, and safe beside it" in capsys.readouterr().err
+    assert main([*short, "huge,safe"]) == 2
+    assert "preset must be one of" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
