@@ -158,7 +158,7 @@ def _alike(summary: Summary) -> str:
         f"<tr><td>{seed}</td><td>{about['start']}</td><td>{about['batches']}</td><td>{about['updates']}</td></tr>"
         for seed, about in summary.same.seeds.items()
     )
-    told = f"<p>All {summary.same.trials} trials of a seed began with the same weights and saw the same batches.</p>"
+    told = f"<p>{summary.same.trials} trials: all of a seed began with the same weights and saw the same batches.</p>"
     return f"<h2>Same start, same batches</h2>{told}<table>{head}{rows}</table>"
 
 
