@@ -28,14 +28,16 @@ class Handle {
   virtual Index count() const = 0;
   virtual void set_count(Index count) = 0;
   virtual py::dict state(const py::object& self) = 0;
+  virtual py::dict moments() = 0;
   virtual std::vector<std::string> not_negative() const = 0;
 };
 
 template <class T>
 class HandleOf : public Handle {
  public:
-  HandleOf(std::vector<OptimizerGroup<T>> groups, std::vector<py::array> arrays, std::vector<ParameterSlot<T>> slots)
-      : arrays_(std::move(arrays)), optimizer_(std::move(groups), slots) {
+  HandleOf(std::vector<OptimizerGroup<T>> groups, std::vector<py::array> arrays, std::vector<ParameterSlot<T>> slots,
+           MomentStorage storage)
+      : arrays_(std::move(arrays)), optimizer_(std::move(groups), slots, storage) {
     for (const auto& slot : slots) {
       names_.push_back(slot.name);
       shapes_.push_back(slot.shape);
@@ -101,9 +103,20 @@ class HandleOf : public Handle {
     py::dict views;
     for (std::size_t w = 0; w < kMostMoments; ++w)
       for (std::size_t i = 0; i < names_.size(); ++i)
-        if (w < optimizer_.moments(i).size())
-          views[py::str(moment_name(w, i))] = py::array_t<T>(shapes_[i], optimizer_.moment(w, i), self);
+        if (w < optimizer_.moments(i).size()) add_views(views, w, i, self);
     return views;
+  }
+
+  py::dict moments() override {
+    py::dict copies;
+    for (std::size_t w = 0; w < kMostMoments; ++w)
+      for (std::size_t i = 0; i < names_.size(); ++i) {
+        if (w >= optimizer_.moments(i).size()) continue;
+        py::array_t<T> copy(shapes_[i]);
+        optimizer_.copy_moment(w, i, copy.mutable_data());
+        copies[py::str(moment_name(w, i))] = copy;
+      }
+    return copies;
   }
 
   std::vector<std::string> not_negative() const override {
@@ -111,12 +124,29 @@ class HandleOf : public Handle {
     for (std::size_t i = 0; i < names_.size(); ++i)
       for (std::size_t w = 0; w < optimizer_.moments(i).size(); ++w)
         if (!optimizer_.moments(i)[w].negative) found.push_back(moment_name(w, i));
+    if (optimizer_.storage() == MomentStorage::eight_bit)
+      for (std::size_t i = 0; i < names_.size(); ++i)
+        for (std::size_t w = 0; w < optimizer_.moments(i).size(); ++w) found.push_back(moment_name(w, i, "_scale"));
     return found;
   }
 
  private:
-  std::string moment_name(std::size_t which, std::size_t tensor) const {
-    return optimizer_.moments(tensor)[which].name + "." + names_[tensor];
+  std::string moment_name(std::size_t which, std::size_t tensor, const char* suffix = "") const {
+    return optimizer_.moments(tensor)[which].name + suffix + "." + names_[tensor];
+  }
+  void add_views(py::dict& views, std::size_t which, std::size_t tensor, const py::object& self) {
+    const py::str name(moment_name(which, tensor));
+    void* kept = optimizer_.moment(which, tensor);
+    if (optimizer_.storage() == MomentStorage::full)
+      views[name] = py::array_t<T>(shapes_[tensor], static_cast<T*>(kept), self);
+    if (optimizer_.storage() == MomentStorage::bfloat16)
+      views[name] = py::array_t<std::uint16_t>(shapes_[tensor], static_cast<std::uint16_t*>(kept), self);
+    if (optimizer_.storage() == MomentStorage::eight_bit) {
+      views[name] = py::array_t<std::uint8_t>(shapes_[tensor], static_cast<std::uint8_t*>(kept), self);
+      const Index blocks = (arrays_[tensor].size() + kernels::kMomentBlock - 1) / kernels::kMomentBlock;
+      views[py::str(moment_name(which, tensor, "_scale"))] =
+          py::array_t<float>(blocks, optimizer_.scales(which, tensor), self);
+    }
   }
   static bool fits(const py::object& grad, const Shape& shape) {
     if (!py::isinstance<py::array_t<T>>(grad)) return false;
@@ -136,7 +166,7 @@ class HandleOf : public Handle {
 template <class T>
 std::unique_ptr<Handle> make_handle(std::vector<GroupSpec> specs, const std::vector<std::string>& names,
                                     const py::sequence& params, const std::vector<double>& decay,
-                                    const std::vector<std::size_t>& group_of) {
+                                    const std::vector<std::size_t>& group_of, MomentStorage storage) {
   std::vector<OptimizerGroup<T>> groups;
   for (auto& [rule, rate, options] : specs) {
     require(std::isfinite(rate) && rate >= 0, kFunction, ": the rate of '", rule,
@@ -169,18 +199,19 @@ std::unique_ptr<Handle> make_handle(std::vector<GroupSpec> specs, const std::vec
     require(slots[order[i - 1]].data + slots[order[i - 1]].size <= slots[order[i]].data, kFunction,
             ": the parameters '", names[order[i - 1]], "' and '", names[order[i]],
             "' share memory: each number may be updated by one of them only");
-  return std::make_unique<HandleOf<T>>(std::move(groups), std::move(arrays), std::move(slots));
+  return std::make_unique<HandleOf<T>>(std::move(groups), std::move(arrays), std::move(slots), storage);
 }
 
 std::unique_ptr<Handle> make(const std::vector<GroupSpec>& groups, const std::vector<std::string>& names,
                              const py::sequence& params, const std::vector<double>& decay,
-                             const std::vector<std::size_t>& group_of) {
+                             const std::vector<std::size_t>& group_of, const std::string& moments) {
+  const MomentStorage storage = moment_storage(moments);
   const bool alike = names.size() == params.size() && names.size() == decay.size() && names.size() == group_of.size();
   require(alike, kFunction, ": names, params, weight_decay and group_of must have one length, got ", names.size(), ", ",
           params.size(), ", ", decay.size(), " and ", group_of.size());
-  if (names.empty()) return make_handle<float>(groups, names, params, decay, group_of);
+  if (names.empty()) return make_handle<float>(groups, names, params, decay, group_of, storage);
   return by_dtype(kFunction, cat("the parameter '", names[0], "'").c_str(), params[0],
-                  [&](auto t) { return make_handle<decltype(t)>(groups, names, params, decay, group_of); });
+                  [&](auto t) { return make_handle<decltype(t)>(groups, names, params, decay, group_of, storage); });
 }
 
 }  // namespace
@@ -190,8 +221,10 @@ void bind_optim(py::module_& m) {
   py::class_<Handle>(
       m, "Optimizer",
       R"(Arrays updated in place, by one rule or by several; see loopos.optim for the public classes. groups: of each
-(rule, what the learning rate is multiplied by, the rule's options); group_of: the group of each parameter.)")
-      .def(py::init(&make), arg("groups"), arg("names"), arg("params"), arg("weight_decay"), arg("group_of"))
+(rule, what the learning rate is multiplied by, the rule's options); group_of: the group of each parameter. moments:
+"float32", as the weights are, "bfloat16" or "8bit".)")
+      .def(py::init(&make), arg("groups"), arg("names"), arg("params"), arg("weight_decay"), arg("group_of"),
+           arg("moments") = "float32")
       .def(
           "step", &Handle::step, arg("grads"), arg("lr"), arg("scale") = 1.0,
           arg("norm") = std::numeric_limits<double>::quiet_NaN(), arg("untouched") = false,
@@ -202,8 +235,12 @@ None; or, when a gradient is not finite (phase "backward") or a weight or moment
       .def_property("count", &Handle::count, &Handle::set_count, "The number of updates done.")
       .def(
           "state", [](const py::object& self) { return self.cast<Handle&>().state(self); },
-          "Writable views of the moments, by '<moment>.<name>'. Write through freshly fetched views, between two "
-          "steps.")
+          "Writable views of the moments as they are kept, by '<moment>.<name>': of \"bfloat16\" their bits (uint16); "
+          "of "
+          "\"8bit\" codes (uint8) and, by '<moment>_scale.<name>', the scale of each 128. Write through freshly "
+          "fetched "
+          "views, between two steps.")
+      .def("moments", &Handle::moments, "Copies of the moments as numbers, by '<moment>.<name>'.")
       .def("not_negative", &Handle::not_negative, "The moments, by the names of state(), that are never below zero.");
   m.def("optimizer_rules", &rule_names, "The names of the update rules.");
 }

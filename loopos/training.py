@@ -66,6 +66,7 @@ def train(
     on_nonfinite: str = "halt",
     seed: int = 1337,
     threads: int | None = None,
+    moments: str = "float32",
     precision: str | None = None,
     adapter: Any = None,
     callbacks: Sequence[Any] = (),
@@ -120,6 +121,8 @@ def train(
                      to theirs, before clipping
     on_nonfinite     a loss or gradient that is not finite: "halt" raises; "skip", "rewind": see run/policy.py
     threads          for this call; None leaves the number as it is
+    moments          how adamw, adam and lion keep them: "float32", as the weights are; "bfloat16", half the memory; or
+                     "8bit", a quarter. Fewer bits are rounded by chance that step and place fix
     precision        of the products of float32 arithmetic: "float32", "bf16x3" or "bf16" (Model.precision), which the
                      model then has; None: the Model's own, or that of the checkpoint, or LOOPOS_PRECISION
     adapter          a loopos.LoRA or a loopos.Modulated: its matrices are trained, the model is frozen

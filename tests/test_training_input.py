@@ -28,6 +28,7 @@ BAD = {"learning_rate": math.nan, "batch_size": 0, "grad_accum": True, "betas": 
 BAD |= {
     "optimizer": "adagrad",
     "on_nonfinite": "hope",
+    "moments": "int8",
     "eps": 0,
     "seed": -1,
     "max_steps": 0,

@@ -4,12 +4,15 @@
 #include <cmath>
 #include <limits>
 
+#include "core/philox.h"
 #include "core/thread_pool.h"
 
 namespace loopos {
 namespace {
 
-constexpr Index kChunk = 8192;  // four arrays of it fit the second-level cache
+constexpr Index kChunk = 8192;                         // four arrays of it fit the second-level cache
+constexpr std::uint64_t kRounding = 0x6d6f6d656e7473;  // key of the chance that moments are rounded by
+static_assert(kChunk % kernels::kMomentBlock == 0);
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
 /// max that keeps a NaN.
@@ -20,43 +23,60 @@ double larger(double a, double b) {
 }  // namespace
 
 template <class T>
-Optimizer<T>::Optimizer(std::vector<OptimizerGroup<T>> groups, std::vector<ParameterSlot<T>> parameters)
-    : parameters_(std::move(parameters)) {
+Optimizer<T>::Optimizer(std::vector<OptimizerGroup<T>> groups, std::vector<ParameterSlot<T>> parameters,
+                        MomentStorage storage)
+    : parameters_(std::move(parameters)), storage_(storage) {
   for (auto& group : groups) {
     groups_.emplace_back();
     static_cast<OptimizerGroup<T>&>(groups_.back()) = std::move(group);
     groups_.back().kinds = groups_.back().rule->moments();
+    require(storage == MomentStorage::full || !groups_.back().rule->whole_matrices(), "Optimizer: moments of '",
+            groups_.back().name, "', which updates whole matrices, can only be 'float32'");
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const auto& p = parameters_[i];
     Group& group = groups_[p.group];
     group.rule->adopt(p.name, p.shape);
     offsets_.push_back(group.size);
-    group.size += p.size;
+    const Index spacing = MomentStore<T>::spacing(storage);
+    group.size += (p.size + spacing - 1) / spacing * spacing;
     group.weight_decay = std::max(group.weight_decay, p.weight_decay);
     for (Index begin = 0; begin < p.size; begin += kChunk)
       chunks_.push_back({static_cast<Index>(i), begin, std::min(kChunk, p.size - begin)});
   }
   tops_.assign(2 * chunks_.size(), kUnknown);
+  if (storage != MomentStorage::full) moment_tops_.assign(kMostMoments * chunks_.size(), 0);
   for (Group& group : groups_) {
-    for (std::size_t w = 0; w < group.kinds.size(); ++w) {
-      group.moments[w] = Buffer<T>(group.size);
-      std::fill(group.moments[w].data(), group.moments[w].data() + group.size, T(0));
-    }
+    for (std::size_t w = 0; w < group.kinds.size(); ++w)
+      group.moments[w] = MomentStore<T>(storage, group.kinds[w].negative, group.size);
     scratch_.reserve(group.rule->scratch());
   }
 }
 
 template <class T>
-T* Optimizer<T>::moment(std::size_t which, std::size_t tensor) {
+void* Optimizer<T>::moment(std::size_t which, std::size_t tensor) {
   Group& group = groups_[parameters_[tensor].group];
   group.known = false;
-  return group.moments[which].data() + offsets_[tensor];
+  return group.moments[which].kept(offsets_[tensor]);
 }
 
-/// The living numbers of a chunk.
 template <class T>
-Piece<T> Optimizer<T>::piece(const std::vector<const T*>& grads, const Chunk& c) {
+float* Optimizer<T>::scales(std::size_t which, std::size_t tensor) {
+  Group& group = groups_[parameters_[tensor].group];
+  group.known = false;
+  return group.moments[which].scales(offsets_[tensor]);
+}
+
+template <class T>
+void Optimizer<T>::copy_moment(std::size_t which, std::size_t tensor, T* out) {
+  const Index n = parameters_[tensor].size;
+  const T* numbers = groups_[parameters_[tensor].group].moments[which].numbers(offsets_[tensor], n, out);
+  if (numbers != out) std::copy(numbers, numbers + n, out);
+}
+
+/// The living numbers of a chunk; of moments in fewer bits a copy in `room`, kMostMoments times its size.
+template <class T>
+Piece<T> Optimizer<T>::piece(const std::vector<const T*>& grads, const Chunk& c, T* room) {
   const auto i = static_cast<std::size_t>(c.tensor);
   const auto& p = parameters_[i];
   Group& group = groups_[p.group];
@@ -66,7 +86,8 @@ Piece<T> Optimizer<T>::piece(const std::vector<const T*>& grads, const Chunk& c)
   piece.grad = grads[i] + c.begin;
   piece.weight = p.data + c.begin;
   for (std::size_t w = 0; w < group.kinds.size(); ++w)
-    piece.moments[w] = group.moments[w].data() + offsets_[i] + c.begin;
+    piece.moments[w] =
+        group.moments[w].numbers(offsets_[i] + c.begin, c.size, room ? room + static_cast<Index>(w) * c.size : room);
   piece.scratch = scratch_.data();
   return piece;
 }
@@ -99,12 +120,19 @@ bool Optimizer<T>::measure(const std::vector<const T*>& grads, double norm, bool
 /// The bounds, read from the moments themselves. A moment below zero that may not be (it can only have been written by
 /// hand) has no bound.
 template <class T>
-void Optimizer<T>::measure_moments(Group& group) const {
-  for (std::size_t w = 0; w < group.kinds.size(); ++w) {
-    const T* x = group.moments[w].data();
-    group.top.moments[w] = static_cast<double>(kernels::table<T>().max_abs(x, group.size));
-    if (!group.kinds[w].negative && std::any_of(x, x + group.size, [](T v) { return v < T(0); }))
-      group.top.moments[w] = kUnknown;
+void Optimizer<T>::measure_moments(std::size_t which) {
+  Group& group = groups_[which];
+  struct Room;
+  T* room = scratch<T, Room>(kChunk);
+  group.top.moments = {};
+  for (const Chunk& c : chunks_) {
+    if (slot_of(c).group != which) continue;
+    for (std::size_t w = 0; w < group.kinds.size(); ++w) {
+      const T* x = group.moments[w].numbers(offsets_[static_cast<std::size_t>(c.tensor)] + c.begin, c.size, room);
+      double& top = group.top.moments[w];
+      top = larger(static_cast<double>(kernels::table<T>().max_abs(x, c.size)), top);
+      if (!group.kinds[w].negative && std::any_of(x, x + c.size, [](T v) { return v < T(0); })) top = kUnknown;
+    }
   }
 }
 
@@ -127,8 +155,8 @@ std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads
                                               const Chunk& c, T* copies) {
   const Group& group = group_of(c);
   const auto& p = slot_of(c);
-  const Piece<T> living = piece(grads, c);
   const std::size_t parts = 1 + group.kinds.size();
+  const Piece<T> living = piece(grads, c, copies + static_cast<Index>(parts) * c.size);
   const auto number = [](T x) { return static_cast<double>(x); };
   const auto part = [&](const Piece<T>& x, std::size_t w) { return w == 0 ? x.weight : x.moments[w - 1]; };
   Piece<T> tried = living;
@@ -167,7 +195,7 @@ std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads
 /// Rehearses every group that is not proven safe; the first refusal in the order of tensors.
 template <class T>
 std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads, double lr, double scale) {
-  Index most = (1 + static_cast<Index>(kMostMoments)) * kChunk;
+  Index most = (1 + 2 * static_cast<Index>(kMostMoments)) * kChunk;
   for (const auto& p : parameters_) {
     const Group& group = groups_[p.group];
     if (group.rule->whole_matrices()) most = std::max(most, (1 + static_cast<Index>(group.kinds.size())) * p.size);
@@ -182,14 +210,33 @@ std::optional<Refusal> Optimizer<T>::rehearse(const std::vector<const T*>& grads
   return std::nullopt;
 }
 
+/// One chunk. tops: the largest of each moment, of those in fewer bits. Returns what Rule::update does.
+template <class T>
+double Optimizer<T>::update(const std::vector<const T*>& grads, double lr, double scale, const Chunk& c, double* tops) {
+  const auto tensor = static_cast<std::size_t>(c.tensor);
+  Group& group = groups_[slot_of(c).group];
+  struct Room;
+  T* room = storage_ == MomentStorage::full ? nullptr : scratch<T, Room>(static_cast<Index>(kMostMoments) * kChunk);
+  const Piece<T> living = piece(grads, c, room);
+  const double top = group.rule->update(step_of(group, slot_of(c).weight_decay, lr, scale), living);
+  if (storage_ != MomentStorage::full) {
+    const auto place = static_cast<std::uint64_t>(&c - chunks_.data());
+    const Philox4 words = philox(kRounding, place, static_cast<std::uint64_t>(count_));
+    for (std::size_t w = 0; w < group.kinds.size(); ++w)
+      tops[w] = group.moments[w].keep(offsets_[tensor] + c.begin, c.size, living.moments[w], words[w]);
+  }
+  return group.proven ? top : kUnknown;
+}
+
 template <class T>
 std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, double lr, double scale, double norm,
                                           bool untouched) {
   if (!measure(grads, norm, untouched)) return find_bad_gradient(grads);
 
   bool proven = true;
-  for (Group& group : groups_) {
-    if (!group.known) measure_moments(group);
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    Group& group = groups_[i];
+    if (!group.known) measure_moments(i);
     group.next = group.top;
     group.proven = group.rule->bound(step_of(group, group.weight_decay, lr, scale), group.next);
     proven = proven && group.proven;
@@ -201,19 +248,24 @@ std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, do
     group.known = group.proven;  // a rehearsal shows that all results are finite, not how large they are
   }
 
-  const auto update = [&](const Chunk& c) {
-    const Group& group = group_of(c);
-    const double top = group.rule->update(step_of(group, slot_of(c).weight_decay, lr, scale), piece(grads, c));
-    return group.proven ? top : kUnknown;
-  };
   parallel_blocks(static_cast<Index>(chunks_.size()), 4, [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       const Chunk& c = chunks_[static_cast<std::size_t>(i)];
-      tops_[static_cast<std::size_t>(2 * i + 1)] = group_of(c).rule->whole_matrices() ? kUnknown : update(c);
+      double* tops = storage_ == MomentStorage::full ? nullptr : moment_tops(i);
+      tops_[static_cast<std::size_t>(2 * i + 1)] =
+          group_of(c).rule->whole_matrices() ? kUnknown : update(grads, lr, scale, c, tops);
     }
   });
   for (const Chunk& c : chunks_)
-    if (c.begin == 0 && group_of(c).rule->whole_matrices()) update(whole(c.tensor));
+    if (c.begin == 0 && group_of(c).rule->whole_matrices()) update(grads, lr, scale, whole(c.tensor), nullptr);
+  if (storage_ != MomentStorage::full) {  // rounding may have made them larger than was proved, but not by much
+    for (Group& group : groups_) group.top.moments = {}, group.known = true;
+    for (std::size_t i = 0; i < chunks_.size(); ++i) {
+      Group& group = groups_[slot_of(chunks_[i]).group];
+      for (std::size_t w = 0; w < group.kinds.size(); ++w)
+        group.top.moments[w] = larger(moment_tops(static_cast<Index>(i))[w], group.top.moments[w]);
+    }
+  }
   ++count_;
   return std::nullopt;
 }

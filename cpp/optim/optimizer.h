@@ -5,6 +5,10 @@
 // rule's bound on the largest possible result is compared with the range of T. Only where the bound cannot prove the
 // update safe is it rehearsed on copies. Tensors are cut into chunks fixed by their size, so bits do not depend on
 // the number of threads.
+//
+// Moments may be kept in fewer bits (moment_store.h): a chunk's are made numbers, updated, and kept again, rounded by
+// chance that is a function of the step and the chunk. What is proved or rehearsed holds for the numbers; rounding keeps
+// what is finite finite.
 #pragma once
 
 #include <memory>
@@ -14,6 +18,7 @@
 
 #include "core/buffer.h"
 #include "core/check.h"
+#include "optim/moment_store.h"
 #include "optim/rule.h"
 
 namespace loopos {
@@ -49,8 +54,10 @@ struct Refusal {
 template <class T>
 class Optimizer {
  public:
-  /// The weights stay the caller's. Moments begin at zero.
-  Optimizer(std::vector<OptimizerGroup<T>> groups, std::vector<ParameterSlot<T>> parameters);
+  /// The weights stay the caller's. Moments begin at zero. ValueError for moments in fewer bits of double, or of a rule
+  /// of whole matrices.
+  Optimizer(std::vector<OptimizerGroup<T>> groups, std::vector<ParameterSlot<T>> parameters,
+            MomentStorage storage = MomentStorage::full);
 
   /// grads[i] has the size of parameter i. norm: finite and not below any |gradient|, such as their norm; NaN: the
   /// gradients are read for it. untouched: nobody has written to the weights since the last step, so that what it left
@@ -62,8 +69,13 @@ class Optimizer {
   void set_count(Index count) { count_ = count; }
   /// The moments of a tensor, by its rule.
   const std::vector<Moment>& moments(std::size_t tensor) const { return groups_[parameters_[tensor].group].kinds; }
-  /// Moment `which` of a tensor, writable. Until the next step its numbers are taken to be unknown.
-  T* moment(std::size_t which, std::size_t tensor);
+  /// Moment `which` of a tensor as it is kept, writable, and the scales of its blocks (moment_store.h). Until the next
+  /// step its numbers are taken to be unknown.
+  void* moment(std::size_t which, std::size_t tensor);
+  float* scales(std::size_t which, std::size_t tensor);
+  MomentStorage storage() const { return storage_; }
+  /// Its numbers, into `out`.
+  void copy_moment(std::size_t which, std::size_t tensor, T* out);
 
  private:
   struct Chunk {
@@ -71,10 +83,10 @@ class Optimizer {
   };
   struct Group : OptimizerGroup<T> {
     std::vector<Moment> kinds;
-    std::array<Buffer<T>, kMostMoments> moments;  // tensor after tensor
-    Magnitudes top{};                             // of moments: no moment is larger than this
-    Magnitudes next{};                            // the same after the step that is being tried
-    bool known = true;                            // whether top still holds
+    std::array<MomentStore<T>, kMostMoments> moments;  // tensor after tensor
+    Magnitudes top{};                                  // of moments: no moment is larger than this
+    Magnitudes next{};                                 // the same after the step that is being tried
+    bool known = true;                                 // whether top still holds
     bool proven = false;
     double weight_decay = 0;  // the largest
     Index size = 0;
@@ -85,11 +97,13 @@ class Optimizer {
   UpdateStep step_of(const Group& group, double weight_decay, double lr, double scale) const {
     return {lr * group.rate, scale, weight_decay, count_};
   }
-  Piece<T> piece(const std::vector<const T*>& grads, const Chunk& c);
+  Piece<T> piece(const std::vector<const T*>& grads, const Chunk& c, T* room);
+  double update(const std::vector<const T*>& grads, double lr, double scale, const Chunk& c, double* tops);
+  double* moment_tops(Index chunk) { return moment_tops_.data() + chunk * static_cast<Index>(kMostMoments); }
   Chunk whole(Index tensor) const { return {tensor, 0, parameters_[static_cast<std::size_t>(tensor)].size}; }
 
   bool measure(const std::vector<const T*>& grads, double norm, bool untouched);
-  void measure_moments(Group& group) const;
+  void measure_moments(std::size_t group);
   std::optional<Refusal> find_bad_gradient(const std::vector<const T*>& grads) const;
   std::optional<Refusal> rehearse(const std::vector<const T*>& grads, double lr, double scale);
   std::optional<Refusal> rehearse(const std::vector<const T*>& grads, double lr, double scale, const Chunk& c,
@@ -99,7 +113,9 @@ class Optimizer {
   std::vector<ParameterSlot<T>> parameters_;
   std::vector<Index> offsets_;  // in the moments of its group
   std::vector<Chunk> chunks_;
-  std::vector<double> tops_;  // per chunk: largest |gradient|, largest |weight|, NaN where that is not known
+  std::vector<double> tops_;         // per chunk: largest |gradient|, largest |weight|, NaN where that is not known
+  std::vector<double> moment_tops_;  // per chunk: the largest of each moment, where they are kept in fewer bits
+  MomentStorage storage_;
   Buffer<T> scratch_, copies_;
   Index count_ = 0;
 };

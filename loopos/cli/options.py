@@ -20,7 +20,7 @@ from loopos.optim.training import settings_of
 from loopos.precision import DTYPES, PRECISIONS, WEIGHTS, Arithmetic
 from loopos.run.distill import LAYERS, LOSSES, Distill
 from loopos.run.schedules import SCHEDULES
-from loopos.run.settings import OPTIMIZERS, POLICIES, TASKS
+from loopos.run.settings import MOMENTS, OPTIMIZERS, POLICIES, TASKS
 from loopos.training import train
 
 from .near import near
@@ -55,6 +55,7 @@ CHOICES = {
     "qk_norm": QK_NORMS,
     "norm_placement": NORM_PLACEMENTS,
     "optimizer": OPTIMIZERS,
+    "moments": MOMENTS,
     "lr_schedule": SCHEDULES,
     "on_nonfinite": POLICIES,
     "task": TASKS,
@@ -129,6 +130,7 @@ TRAIN = {
     "on_nonfinite": "what a NaN or infinity does",
     "seed": "of weights, order of the data and dropout",
     "threads": "threads to compute with",
+    "moments": "how the optimizer keeps them: float32, or half or a quarter of the memory (docs/precision.md)",
     "precision": "of the products, at least; bf16x3 learns as float32 does (docs/precision.md; default: float32)",
     "log_every": "updates between two lines of metrics.jsonl",
     "eval_every": "updates between two evaluations",

@@ -24,8 +24,8 @@ NAME = "pictures.json"  # in a run: what it was trained on
 TRAINED = (
     "max_steps", "epochs", "batch_size", "grad_accum", "optimizer", "learning_rate", "muon_lr", "lr_schedule",
     "warmup_steps", "min_lr", "weight_decay", "betas", "eps", "max_grad_norm", "label_smoothing", "on_nonfinite",
-    "seed", "threads", "precision", "log_every", "eval_every", "save_every", "eval_tokens", "keep_best", "patience",
-    "resume", "progress",
+    "seed", "threads", "moments", "precision", "log_every", "eval_every", "save_every", "eval_tokens", "keep_best",
+    "patience", "resume", "progress",
 )  # fmt: skip
 WARMUP = 100
 TOLD = {name: (options.RUN[name], "bool", default) for name, default in (("doctor", True), ("dry_run", False))}

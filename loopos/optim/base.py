@@ -44,11 +44,19 @@ def _differences(expected, got) -> list[str]:
     return lines
 
 
+def _numbers(kept: np.ndarray) -> np.ndarray:
+    """What may be below zero of a moment as it is kept."""
+    return (kept.astype(np.uint32) << 16).view(np.float32) if kept.dtype == np.uint16 else kept
+
+
 def _trainable(function: str, model: Any) -> Mapping[str, np.ndarray]:
     precision.refuse_training(function, model)
     if not (views := trainable_of(model)):
         raise ValueError(f"{function}: every parameter of the model is frozen; unfreeze what is to be trained")
     return views
+
+
+MOMENTS = ("float32", "bfloat16", "8bit")  # how they are kept: as the weights are, or in fewer bits
 
 
 class Group(NamedTuple):
@@ -75,7 +83,9 @@ class Optimizer:
         *,
         group_of: Callable[[str, np.ndarray], int] = lambda name, array: 0,
         decay_matrices_only: bool = False,
+        moments: str = "float32",
     ):
+        """moments: how they are kept, of MOMENTS."""
         self._name = type(self).__name__
         self.lr = number(self._name, "lr", lr)
         weight_decay = number(self._name, "weight_decay", weight_decay)
@@ -103,7 +113,8 @@ class Optimizer:
         arrays = [self._copies.get(name, array) for name, array in self._params.items()]
         rules = [(group.rule, group.rate, dict(group.options)) for group in groups]
         members = [group_of(name, array) for name, array in self._params.items()]
-        self._core = _core.Optimizer(rules, list(self._params), arrays, decay, members)
+        checks.choice(self._name, "moments", moments, MOMENTS)
+        self._core = _core.Optimizer(rules, list(self._params), arrays, decay, members, moments)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Asked for by copy and pickle. A copy would update the original's arrays, from moments of its own."""
@@ -147,8 +158,12 @@ class Optimizer:
         "exp_avg_sq.<name>", "momentum.<name>": what the rule keeps)."""
         return {name: value if name == "step" else value.copy() for name, value in self.living_state().items()}
 
+    def state_in_numbers(self) -> dict[str, Any]:
+        """The same with the moments as numbers, in the dtype of the parameters: what an update computes with."""
+        return {"step": self._core.count, **self._core.moments()}
+
     def living_state(self) -> dict[str, Any]:
-        """The same with views of the moments, which the next step changes."""
+        """The same as :meth:`state_dict` with views of the moments, which the next step changes."""
         return {"step": self._core.count, **self._core.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -173,8 +188,8 @@ class Optimizer:
                 types.append(f"{name}: expected dtype {view.dtype}, got {value.dtype}")
             elif value.shape != view.shape:
                 lines.append(f"{name}: expected shape {view.shape}, got {value.shape}")
-            elif name in not_negative and (value < 0).any():
-                lines.append(f"{name}: a second moment must not be negative, got {value.min()}")
+            elif name in not_negative and (numbers := _numbers(value))[numbers < 0].size:
+                lines.append(f"{name}: a second moment must not be negative, got {np.nanmin(numbers)}")
         if types:
             raise TypeError(f"{where}: {'; '.join(types)}")
         if lines:

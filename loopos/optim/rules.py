@@ -58,7 +58,8 @@ class Adam(Optimizer):
     """Adam (Kingma, Ba 2015), as ``torch.optim.Adam``: weight_decay is L2, added to the gradient.
 
     params: a Model or a dict of writeable float32 or float64 arrays (one dtype), updated in place. betas in [0, 1),
-    eps >= 0: ValueError otherwise.
+    eps >= 0: ValueError otherwise. moments: "float32", as the parameters are; or, of float32 ones, "bfloat16" or
+    "8bit", which take half and a quarter of the memory (docs/precision.md).
     """
 
     _rule = "adam"
@@ -72,11 +73,12 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
+        moments: str = "float32",
     ):
         name = type(self).__name__
         beta1, beta2 = two_betas(name, betas)
         options = {"beta1": beta1, "beta2": beta2, "eps": number(name, "eps", eps)}
-        super().__init__(params, lr, weight_decay, [Group(self._rule, options)])
+        super().__init__(params, lr, weight_decay, [Group(self._rule, options)], moments=moments)
 
 
 class AdamW(Adam):
@@ -84,7 +86,8 @@ class AdamW(Adam):
     apart from the gradient.
 
     params: a Model or a dict of writeable float32 or float64 arrays (one dtype), updated in place. betas in [0, 1),
-    eps >= 0: ValueError otherwise.
+    eps >= 0: ValueError otherwise. moments: "float32", as the parameters are; or, of float32 ones, "bfloat16" or
+    "8bit", which take half and a quarter of the memory (docs/precision.md).
     """
 
     _rule = "adamw"
@@ -97,8 +100,9 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        moments: str = "float32",
     ):
-        super().__init__(params, lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(params, lr, betas=betas, eps=eps, weight_decay=weight_decay, moments=moments)
 
 
 class Lion(Optimizer):
@@ -107,6 +111,7 @@ class Lion(Optimizer):
 
     Its rate wants to be 3 to 10 times smaller than AdamW's, its weight_decay as much larger. params: a Model or a dict
     of writeable float32 or float64 arrays (one dtype), updated in place. betas in [0, 1): ValueError otherwise.
+    moments: as of AdamW.
     """
 
     _rule = "lion"
@@ -119,9 +124,12 @@ class Lion(Optimizer):
         *,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0,
+        moments: str = "float32",
     ):
         beta1, beta2 = two_betas("Lion", betas)
-        super().__init__(params, lr, weight_decay, [Group(self._rule, {"beta1": beta1, "beta2": beta2})])
+        super().__init__(
+            params, lr, weight_decay, [Group(self._rule, {"beta1": beta1, "beta2": beta2})], moments=moments
+        )
 
 
 class Muon(Optimizer):

@@ -30,6 +30,7 @@ def for_run(
     eps: float = 1e-8,
     weight_decay: float = 0.1,
     matrix_rate: float = 1.0,
+    moments: str = "float32",
 ) -> Optimizer:
     """The optimizer that loopos.train uses ("sgd" without momentum): decay, of the kind of the rule, acts on tensors of
     two or more dimensions.
@@ -43,9 +44,9 @@ def for_run(
         return Group(cls._rule, {key: value for name in cls._takes for key, value in known[name].items()}, rate)
 
     if not RULES[rule]._matrices_only:
-        return Optimizer(params, lr, weight_decay, [group(RULES[rule])], decay_matrices_only=True)
+        return Optimizer(params, lr, weight_decay, [group(RULES[rule])], decay_matrices_only=True, moments=moments)
     groups = [group(RULES[rule], matrix_rate), group(FOR_THE_REST)]
-    return Optimizer(params, lr, weight_decay, groups, group_of=_group, decay_matrices_only=True)
+    return Optimizer(params, lr, weight_decay, groups, group_of=_group, decay_matrices_only=True, moments=moments)
 
 
 def _group(name: str, array: np.ndarray) -> int:
@@ -79,6 +80,9 @@ class TrainingOptimizer:
 
     def state_dict(self) -> dict[str, Any]:
         return self._optimizer.state_dict()
+
+    def state_in_numbers(self) -> dict[str, Any]:
+        return self._optimizer.state_in_numbers()
 
     def living_state(self) -> dict[str, Any]:
         return self._optimizer.living_state()

@@ -109,7 +109,7 @@ class Bundle:
     ) -> Bundle:
         """Of an update that was just refused, so that model and optimizer are as they were before it; the weights are
         the living ones."""
-        state = optimizer.state_dict()
+        state = optimizer.state_in_numbers()
         return Bundle(
             step=step,
             config=model.config,

@@ -18,6 +18,7 @@ from . import timing
 from .objectives import ANOTHER, SELF, CrossEntropy
 from .settings import TrainSettings
 
+SHARES = {"float32": 1.0, "bfloat16": 1 / 2, "8bit": 1 / 4 + 1 / 128}  # of a number, that a moment takes
 MEGABYTE = 1e6
 AHEAD = 2  # batches of pictures that wait
 
@@ -116,7 +117,7 @@ def memory_of(
     and none is given, one like ``model`` stands for it."""
     trained, size = model.parameters(trainable=True), np.dtype(model.dtype).itemsize
     numbers = sum(view.size for view in trained.values())
-    moments = size * _moments(trained, settings)
+    moments = _moments(trained, settings, size)
     task, distill = settings["task"], settings["distill"]
     shape = settings["batch_size"] * (2 if task == "dpo" else 1), seq_len
     rows = shape[0] * shape[1]
@@ -161,13 +162,15 @@ def _of_teacher(model: Any, teacher: Any, settings: Mapping[str, Any], shape: tu
     return answers + max(0, int(other._core.workspace_bytes(*shape, False, scored=not taught)) - held)
 
 
-def _moments(trained: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> int:
-    """How many numbers the optimizer keeps: asked of one that is made over a single number a tensor."""
+def _moments(trained: Mapping[str, np.ndarray], settings: Mapping[str, Any], size: int) -> int:
+    """Bytes of what the optimizer keeps, where a number of the model has ``size``: asked of one that is made over a
+    single number a tensor."""
     if not trained:
         return 0
     ones = {name: np.zeros((1,) * view.ndim, np.float32) for name, view in trained.items()}
     state = for_run(settings["optimizer"], ones).state_dict()
-    return sum(trained[name].size for key in state for name in [key.partition(".")[2]] if name in trained)
+    numbers = sum(trained[name].size for key in state for name in [key.partition(".")[2]] if name in trained)
+    return int(size * SHARES[settings.get("moments", "float32")] * numbers)
 
 
 def refuse_unfitting(model: Any, settings: TrainSettings, seq_len: int, teacher: Any = None) -> None:
@@ -181,8 +184,8 @@ def refuse_unfitting(model: Any, settings: TrainSettings, seq_len: int, teacher:
             f"train: gradients ({memory.gradients / MEGABYTE:,.0f} MB), moments ({memory.moments / MEGABYTE:,.0f} MB)"
             f"{taught} and activations ({memory.activations / MEGABYTE:,.0f} MB) of batch_size {settings.batch_size} "
             f"and seq_len {seq_len} take {memory.to_come / MEGABYTE:,.0f} MB, and {available / MEGABYTE:,.0f} MB are "
-            "available; lower batch_size or seq_len (grad_accum makes up for it), freeze a part of the model, or take "
-            "optimizer='sgd' or 'lion', which keep fewer moments"
+            "available; lower batch_size or seq_len (grad_accum makes up for it), freeze a part of the model, or keep "
+            "fewer moments: moments='bfloat16' or '8bit', or optimizer='lion' or 'sgd'"
         )
 
 
@@ -205,7 +208,7 @@ def of_run(
     seq_len = getattr(sources.train, "seq_len", None) or settings.seq_len or model.config.context_length
     teacher = None if objective is None else objective.teacher
     memory = memory_of(model, settings_, seq_len, now, held, teacher)
-    moments = _moments(trained, settings_) / max(1, sum(view.size for view in trained.values()))
+    moments = _moments(trained, settings_, 1) / max(1, sum(view.size for view in trained.values()))
     update = (
         timing.update_seconds(model, settings, sources.train, first, total, moments, objective)
         if total > first

@@ -31,7 +31,7 @@ from .policy import Policy, SavedPolicy
 from .settings import TrainSettings
 
 AUTO = "auto"
-MUST_AGREE = ("batch_size", "grad_accum", "seed", "optimizer")
+MUST_AGREE = ("batch_size", "grad_accum", "seed", "optimizer", "moments")
 SHOULD_AGREE = ("weight_decay", "betas", "eps", "max_grad_norm", "label_smoothing")  # may differ, but hardly on purpose
 SHOULD_AGREE += ("task", "dpo_beta", "teacher", "distill", "regularization_lambda")
 _DEFAULTS = {each.name: each.default for each in fields(TrainSettings)}  # of runs before a setting came
@@ -64,7 +64,8 @@ class Identity:
         here, there = self.to_dict(), checkpoint.state
         config = type(self.config).from_dict(there["config"]).to_dict()  # with the fields that came after it was saved
         pairs = [(f"the model's {key}", value, config[key]) for key, value in here["config"].items()]
-        pairs += [(key, here["settings"][key], there["settings"].get(key)) for key in (*MUST_AGREE, "seq_len")]
+        then = {"moments": _DEFAULTS["moments"]} | there["settings"]
+        pairs += [(key, here["settings"][key], then.get(key)) for key in (*MUST_AGREE, "seq_len")]
         parts = [key for key in here["data"] if key != "sha256"]
         pairs += [(f"the data's {key}", here["data"].get(key), there["data"].get(key)) for key in parts]
         if here["tokenizer"] is not None and there["tokenizer"] is not None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from loopos import checks, precision
+from loopos.optim.base import MOMENTS
 from loopos.optim.rules import RULES
 
 from .distill import Distill
@@ -64,6 +65,7 @@ class TrainSettings:
     teacher: str | None = None  # "self", or "model" for another one
     distill: Distill | None = None
     regularization_lambda: float = 0.0
+    moments: str = "float32"  # how they are kept
     precision: str | None = "float32"  # of a run that has begun its own; None: the model's
 
     def __post_init__(self) -> None:
@@ -93,6 +95,12 @@ class TrainSettings:
         if self.precision is not None:
             self._set("precision", precision.checked("train", self.precision))
         self._set("optimizer", checks.choice("train", "optimizer", self.optimizer, OPTIMIZERS))
+        self._set("moments", checks.choice("train", "moments", self.moments, MOMENTS))
+        if self.moments != MOMENTS[0] and self.optimizer == "muon":
+            raise ValueError(
+                f"train: moments={self.moments!r} is of optimizers that go number by number, and 'muon' takes whole "
+                "matrices; take optimizer='adamw', 'adam' or 'lion', or moments='float32'"
+            )
         self._set("on_nonfinite", checks.choice("train", "on_nonfinite", self.on_nonfinite, POLICIES))
         self._set("seed", checks.integer("train", "seed", self.seed, low=0, high=MAX_SEED))
         self._set("weight_decay", checks.real("train", "weight_decay", self.weight_decay, low=0))
@@ -161,6 +169,9 @@ class TrainSettings:
         if self.muon_lr is not None and self.optimizer != "muon":
             text = f"train: muon_lr={self.muon_lr} does nothing with optimizer={self.optimizer!r}; it is for 'muon'"
             warnings.warn(text, UserWarning, stacklevel=3)
+        if self.moments != MOMENTS[0] and self.optimizer == "sgd":
+            text = f"train: moments={self.moments!r} does nothing with optimizer='sgd', which keeps none here"
+            warnings.warn(text, UserWarning, stacklevel=3)
         for name, needs, given in (("eval_every", "eval_data", eval_data), ("save_every", "output_dir", output_dir)):
             if getattr(self, name) is not None and given is None:
                 kept = "; nothing of this run will be kept" if needs == "output_dir" else ""
@@ -203,7 +214,7 @@ class TrainSettings:
         """What :func:`loopos.optim.training.for_training` is to be given besides the model."""
         ratio = 1.0 if self.muon_lr is None else self.muon_lr / self.learning_rate
         shape = {"betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay, "matrix_rate": ratio}
-        return {"rule": self.optimizer, **shape}
+        return {"rule": self.optimizer, "moments": self.moments, **shape}
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting, safe for JSON."""

@@ -3,20 +3,24 @@
 #include <cstring>
 
 #include "core/check.h"
+#include "kernels/isa/moments.h"
 #include "kernels/isa/table.h"
 
 namespace loopos::kernels {
 
 namespace baseline {
 IsaKernels isa_kernels();
-}
+MomentKernels moment_kernels();
+}  // namespace baseline
 #if defined(LOOPOS_X86)
 namespace avx2 {
 IsaKernels isa_kernels();
-}
+MomentKernels moment_kernels();
+}  // namespace avx2
 namespace avx512 {
 IsaKernels isa_kernels();
-}
+MomentKernels moment_kernels();
+}  // namespace avx512
 #endif
 
 bool supported(Isa isa) {
@@ -80,6 +84,17 @@ const Table<float>& table<float>() {
 template <>
 const Table<double>& table<double>() {
   return active().kernels.f64;
+}
+
+const MomentKernels& moments() {
+  static const MomentKernels chosen = [] {
+#if defined(LOOPOS_X86)
+    if (active_isa() == Isa::avx512) return avx512::moment_kernels();
+    if (active_isa() == Isa::avx2) return avx2::moment_kernels();
+#endif
+    return baseline::moment_kernels();
+  }();
+  return chosen;
 }
 
 const GemmShape& gemm_shape() {

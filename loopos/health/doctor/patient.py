@@ -202,6 +202,8 @@ class Patient:
             return self.task.steps(data, count, **settings | {n: getattr(self.task.settings, n) for n in NEXT_TOKENS})
         for name in ("muon_lr", "mask_prompt", "pack"):  # another's trainer need not know them
             settings.pop(name, None)
+        if settings.get("moments") == "float32":
+            del settings["moments"]
         if (matrix_rate := self._matrix_rate(settings)) is not None:
             settings["muon_lr"] = matrix_rate
         return self.trainer(model, data, **settings)

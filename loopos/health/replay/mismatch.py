@@ -130,7 +130,10 @@ def _because(a: Repeater, b: Repeater, norms: list[float]) -> tuple[str, ...]:
         settings = side.bundle.settings
         used = {"the learning rate": side.bundle.learning_rate}
         used |= {"what clipping multiplies the gradient by": gate.clip_factor(norm, settings.max_grad_norm)}
-        used |= {name: getattr(settings, name) for name in ("optimizer", "weight_decay", "betas", "eps", "muon_lr")}
+        used |= {
+            name: getattr(settings, name)
+            for name in ("optimizer", "weight_decay", "betas", "eps", "muon_lr", "moments")
+        }
         facts.append(used | {f"the optimizer's {name}": value for name, value in side.bundle.numbers.items()})
     x, y = facts
     return tuple(f"{name} is {x[name]!r} in A, {y[name]!r} in B" for name in x if name in y and x[name] != y[name])

@@ -156,7 +156,8 @@ class Repeater:
             self.model = bundle.model(dtype=dtype, dropout=dropout)
             if precision is not None:
                 self.model.precision = precision
-            self.optimizer = for_training(model=self.model, **bundle.settings.update_rule())
+            rule = bundle.settings.update_rule() | {"moments": "float32"}  # those of fewer bits are numbers in a bundle
+            self.optimizer = for_training(model=self.model, **rule)
             self.objective = objective_again(self.model, bundle.settings)
             self._restore()
         except (ValueError, TypeError) as error:
