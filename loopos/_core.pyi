@@ -833,7 +833,8 @@ class TransformerF64:
 class Optimizer:
     """
     Arrays updated in place, by one rule or by several; see loopos.optim for the public classes. groups: of each
-    (rule, what the learning rate is multiplied by, the rule's options); group_of: the group of each parameter.
+    (rule, what the learning rate is multiplied by, the rule's options); group_of: the group of each parameter. moments:
+    "float32", as the weights are, "bfloat16" or "8bit".
     """
 
     def __init__(
@@ -849,7 +850,13 @@ class Optimizer:
         params: collections.abc.Sequence,
         weight_decay: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
         group_of: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        moments: str = "float32",
     ) -> None: ...
+    def moments(self) -> dict:
+        """
+        Copies of the moments as numbers, by '<moment>.<name>'.
+        """
+
     def not_negative(self) -> list[str]:
         """
         The moments, by the names of state(), that are never below zero.
@@ -857,7 +864,7 @@ class Optimizer:
 
     def state(self) -> dict:
         """
-        Writable views of the moments, by '<moment>.<name>'. Write through freshly fetched views, between two steps.
+        Writable views of the moments as they are kept, by '<moment>.<name>': of "bfloat16" their bits (uint16); of "8bit" codes (uint8) and, by '<moment>_scale.<name>', the scale of each 128. Write through freshly fetched views, between two steps.
         """
 
     def step(

@@ -5,6 +5,7 @@ import pytest
 
 import loopos
 from loopos.run.forecast import memory_of
+from loopos.threads import threads as using_threads
 from loopos.training import default_settings
 
 CONFIG = loopos.ModelConfig(vocab_size=64, context_length=16, n_layer=2, n_head=2, d_model=16)
@@ -46,7 +47,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(moments, policy,
             return info["step"] == 7
 
     train(**settings, callbacks=[Stop()])
-    with loopos.threads(1):
+    with using_threads(1):
         assert bits(train(**settings, resume="auto").model) == bits(whole.model)
     with pytest.raises(ValueError, match=f"moments: 'float32' here, '{moments}' in the checkpoint"):
         train(**settings | {"moments": "float32"}, resume="auto")
@@ -73,7 +74,7 @@ def test_a_refused_update_can_be_done_again(moments, tmp_path):
     class Poison:
         def on_step_end(self, info):
             if info["step"] == 4:
-                model.parameters()["blocks.0.attn.qkv.weight"][3, 3] = np.nan
+                next(iter(model.parameters().values()))[3, 3] = np.nan
 
     with pytest.raises(loopos.NonFiniteError) as caught:
         train(model, moments=moments, callbacks=[Poison()], output_dir=tmp_path / "run")

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import loopos
 from loopos import NonFiniteError, optim
+from loopos.threads import threads as using_threads
 
 SMALL = ("bfloat16", "8bit")
 BLOCK, CHUNK = 128, 8192
@@ -166,7 +166,7 @@ def test_what_is_kept_is_near(kind):
 @pytest.mark.parametrize("kind", SMALL)
 def test_bits_do_not_depend_on_threads(kind, rule):
     def run(threads):
-        with loopos.threads(threads):
+        with using_threads(threads):
             params = draw(0)
             optimizer = rule(params, 1e-2, moments=kind)
             for seed in range(1, 4):
