@@ -75,6 +75,16 @@ def long() -> str:
     return "\n\n".join([_machine(result), comparison.ABOUT_SUMMARY, table(header, _with_peak(result, rows), True)])
 
 
+def of_pictures() -> str:
+    """For the page about the benchmarks: the ratios of captioners and of a classifier."""
+    result = saved("pictures")
+    header, rows = comparison.summary(result)
+    _, least = comparison.summary(result, "min", memory=False)
+    times = [row for row in rows if not row[0].startswith("peak")]
+    rows = times + [[f"{row[0]}, least times", *row[1:]] for row in least] + rows[len(times) :]
+    return "\n\n".join([_machine(result), table(header, rows, True)])
+
+
 def _machine(result: dict[str, Any]) -> str:
     used = f" {precisions.sentence(result['precisions'])}" if "precisions" in result else ""
     return f"{machine(result)}{used} One run of {result['rounds']} rounds."
@@ -109,11 +119,12 @@ def advice(steps: dict[str, Any], learned: dict[str, Any] | None) -> list[str]:
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"steps": short},
-    "benchmarks/README.md": {"steps": long},
+    "benchmarks/README.md": {"steps": long, "pictures": of_pictures},
     "benchmarks/results/README.md": {
         "steps": lambda: whole("steps"),
         "ops": lambda: whole("ops"),
         "learning": of_learning,
+        "pictures": lambda: whole("pictures"),
     },
     "docs/captioning.md": {"ten_fixes": of_ten_fixes},
 }
