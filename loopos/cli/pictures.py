@@ -32,8 +32,8 @@ def info(folder: str) -> Reply | None:
     if (model := open_pictures(folder)) is None:
         return None
     state = _state(folder)
-    kind = "captioner" if isinstance(model, Captioner) else "encoder of pictures"
-    facts: dict[str, Any] = {"folder": folder, "kind": f"run of a {kind}" if state else kind}
+    article, kind = ("a", "captioner") if isinstance(model, Captioner) else ("an", "encoder of pictures")
+    facts: dict[str, Any] = {"folder": folder, "kind": f"run of {article} {kind}" if state else kind}
     if state:
         trained = Computed.recorded(state)
         facts |= {"updates": state["step"], "data": state["data"].get("kind")}
