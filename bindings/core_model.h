@@ -102,7 +102,7 @@ class CoreModel {
     const auto& set = parameter_set();
     const Precision precision = set.precision;
     const auto in_pieces = [&](Index out, Index in) {
-      return kernels::terms_of(precision, in, out) > 0 || kernels::terms_of(precision, out, in) > 0;
+      return kernels::pieces_of(precision, in, out) > 0 || kernels::pieces_of(precision, out, in) > 0;
     };
     bool any = precision != Precision::float32;
     for (const auto& p : set.list()) any = any || (p.shape.size() == 2 && in_pieces(p.shape[0], p.shape[1]));

@@ -128,6 +128,24 @@ def test_stored_weights_give_the_bits_of_the_numbers_that_are_stored(precision, 
 
 
 @pieces
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_large_stored_weights_give_the_bits_of_the_numbers_that_are_stored(weights, thread_count):
+    """By six products; of bfloat16 weights, which are one piece, by the three that are not zero."""
+    config, rows = LARGE
+    ids, targets = np.random.default_rng(0).integers(0, config.vocab_size, (2, rows, config.context_length))
+    small, plain = loopos.Model(config, seed=1, weights=weights), loopos.Model(config)
+    plain.load_state_dict(storage.all_weights(small._core))
+    for model in (small, plain):
+        model.add_adapter(LoRA(rank=4), seed=2)
+    want = learned(plain, ids, targets)
+    for threads in (1, 2):
+        thread_count(threads)
+        loss, grads = learned(small, ids, targets)
+        assert loss == want[0]
+        assert all(np.array_equal(grad, want[1][name]) for name, grad in grads.items())
+
+
+@pieces
 @pytest.mark.parametrize("precision", NARROW)
 def test_small_stored_models_do_not_depend_on_threads(precision, thread_count):
     """In parts a product of the last few rows would be float32's."""

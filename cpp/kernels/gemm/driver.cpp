@@ -314,21 +314,21 @@ void serial_product(const Matrix<float>& a, const Matrix<float>& b, const Output
 }
 
 namespace {
-/// How many bfloat16 products stand for one with this matrix; 0: none.
+/// How many bfloat16 pieces stand for a factor of a product with this matrix; 0: none.
 template <class Stored>
-int terms_with(const PackedMatrix<Stored>& b) {
-  return terms_of(b.precision, b.source.rows, b.source.columns);
+int pieces_with(const PackedMatrix<Stored>& b) {
+  return pieces_of(b.precision, b.source.rows, b.source.columns);
 }
 }  // namespace
 
 template <class Stored>
 Index PackedMatrix<Stored>::size() const {
-  if (const int terms = terms_with(*this)) return packed_pieces_size(source.rows, source.columns, terms);
+  if (const int pieces = pieces_with(*this)) return packed_pieces_size(source.rows, source.columns, pieces);
   return b_in_place(source) ? 0 : round_up(source.columns, gemm_shape().columns) * source.rows;
 }
 template <class Stored>
 void PackedMatrix<Stored>::pack(Index begin, Index end) const {
-  if (const int terms = terms_with(*this)) return pack_pieces(source, begin, end, terms, memory);
+  if (const int pieces = pieces_with(*this)) return pack_pieces(source, begin, end, pieces, memory);
   pack_columns(source, block_depth(source.rows), begin, end, memory);
 }
 template <class A, class B>
@@ -338,7 +338,7 @@ void gemm_packed(const Matrix<A>& a, const PackedMatrix<B>& b, Index n, const Ou
   if (a.rows == 0 || n == 0) return;
   if (a.columns == 0) return epilogue_only(a.rows, n, c, epilogue);
   if constexpr (std::is_same_v<A, float> && std::is_same_v<B, float>)
-    if (const int terms = terms_with(b)) return packed_piece_product(a, b.source, b.memory, n, c, epilogue, terms);
+    if (const int pieces = pieces_with(b)) return packed_piece_product(a, b.source, b.memory, n, c, epilogue, pieces);
   const Index depth = block_depth(a.columns);
   const Operand<A> x{a, a_in_place(a, n, depth) ? Way::in_place : Way::to_pack, nullptr};
   const Operand<B> y{b.source, b.size() > 0 ? Way::packed : Way::in_place, b.memory};

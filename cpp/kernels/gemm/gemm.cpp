@@ -50,8 +50,8 @@ template <class A, class B>
 void product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const Output<float>& c,
              const Epilogue<float>& epilogue, Precision precision) {
   if (a.rows >= fewest_piece_rows(precision))
-    if (const int terms = terms_of(precision, a.columns, b.columns))
-      return piece_product(serial, a, b, c, epilogue, terms);
+    if (const int pieces = pieces_of(precision, a.columns, b.columns))
+      return piece_product(serial, a, b, c, epilogue, pieces);
   if constexpr (std::is_same_v<A, float> && std::is_same_v<B, float>) {
     if (a.rows == 1 && b.transposed && (!a.transposed || a.stride == 1))
       return row_product(serial, a.data, transpose(b), c.data, epilogue);
@@ -94,7 +94,7 @@ void checked_product(bool serial, const Matrix<A>& a, const Matrix<B>& b, const 
 }  // namespace
 
 bool same_when_packed(Precision precision, Index rows, Index k, Index n) {
-  return rows >= fewest_piece_rows(precision) || terms_of(precision, k, n) == 0;
+  return rows >= fewest_piece_rows(precision) || pieces_of(precision, k, n) == 0;
 }
 
 template <class A, class B>

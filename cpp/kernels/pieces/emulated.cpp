@@ -37,8 +37,8 @@ Bf16 rounded(float x) {
   return static_cast<Bf16>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
-void store_pieces(float x, int terms, Bf16* first) {
-  for (int p = 1; p < kPieces[terms]; ++p) {
+void store_pieces(float x, int pieces, Bf16* first) {
+  for (int p = 1; p < pieces; ++p) {
     const float upper = number((word(x) + 0x8000u) & 0xffff0000u);
     *first = static_cast<Bf16>(word(upper) >> 16);
     if ((word(upper) & 0x7f800000u) == 0) *first &= 0x8000u;
@@ -48,9 +48,9 @@ void store_pieces(float x, int terms, Bf16* first) {
   *first = rounded(x);
 }
 
-void pack(const Units& g, bool is_a, int terms, Bf16* panels) {
+void pack(const Units& g, bool is_a, int pieces, Bf16* panels) {
   const Index steps = (g.depth + kTileDepth - 1) / kTileDepth, count = (g.units + kUnits - 1) / kUnits;
-  const Index size = 2 * kPieces[terms] * kTile;
+  const Index size = 2 * pieces * kTile;
   const unsigned before = _mm_getcsr();
   for (Index panel = 0; panel < count; ++panel)
     for (Index step = 0; step < steps; ++step)
@@ -60,7 +60,7 @@ void pack(const Units& g, bool is_a, int terms, Bf16* panels) {
           const bool there = unit < g.units && at < g.depth;
           const float x = !there ? 0 : g.along ? g.x[unit * g.stride + at] : g.x[at * g.stride + unit];
           const Index place = is_a ? within * kTileDepth + p : p / 2 * 2 * kTileUnits + 2 * within + p % 2;
-          store_pieces(x, terms, panels + (panel * steps + step) * size + u / kTileUnits * kTile + place);
+          store_pieces(x, pieces, panels + (panel * steps + step) * size + u / kTileUnits * kTile + place);
         }
   _mm_setcsr(before);
 }
@@ -88,13 +88,13 @@ inline void add_product(const Bf16* a, const Bf16* b, float* sums) {
     }
 }
 
-void multiply(const PieceBlock& g, int terms) {
+void multiply(const PieceBlock& g) {
   struct Term {
     int a, b;
   };
   constexpr Term kOne[] = {{0, 0}}, kThree[] = {{1, 0}, {0, 0}, {0, 1}},
                  kSmall[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}};
-  const Index size = 2 * kPieces[terms] * kTile;
+  const Index a_size = 2 * g.a_pieces * kTile, b_size = 2 * g.b_pieces * kTile;
   const auto micro = [&](const Bf16* a, const Bf16* b, Index steps, const Target&, float* sums) {
     const TileArithmetic arithmetic;
     std::memset(sums, 0, sizeof(float) * kUnits * kUnits);
@@ -102,11 +102,12 @@ void multiply(const PieceBlock& g, int terms) {
       for (Index s = 0; s < steps; ++s)
         for (const Term& t : added)
           for (Index half = 0; half < 4; ++half)
-            add_product(a + s * size + (2 * t.a + half / 2) * kTile, b + s * size + (2 * t.b + half % 2) * kTile,
-                        sums + half / 2 * kTileUnits * kUnits + half % 2 * kTileUnits);
+            if (t.b < g.b_pieces)
+              add_product(a + s * a_size + (2 * t.a + half / 2) * kTile, b + s * b_size + (2 * t.b + half % 2) * kTile,
+                          sums + half / 2 * kTileUnits * kUnits + half % 2 * kTileUnits);
     };
-    if (terms == 3) return sweep(kThree);
-    if (terms == 6) sweep(kSmall);
+    if (g.a_pieces == 2) return sweep(kThree);
+    if (g.a_pieces == 3) sweep(kSmall);
     sweep(kOne);
   };
   walk(g, micro, [](auto&& body) { body(); });

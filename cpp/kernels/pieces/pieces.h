@@ -20,8 +20,6 @@ using Bf16 = std::uint16_t;
 constexpr Index kUnits = 32, kTileUnits = 16, kTileDepth = 32;
 constexpr Index kTile = kTileUnits * kTileDepth;  // numbers of a tile
 
-constexpr int kPieces[] = {0, 1, 0, 2, 0, 0, 3};  // by terms
-
 /// Units of an operand, as they lie in memory. along: number p of unit u is at x[u stride + p], else at x[p stride + u].
 struct Units {
   const float* x;
@@ -29,9 +27,11 @@ struct Units {
   bool along;
 };
 
-/// One block of a product: panels of A and of B over the same steps. The sums of a block begin at zero.
+/// One block of a product: panels of A and of B over the same steps. The sums of a block begin at zero. B has as many
+/// pieces as A, or one where its numbers are bfloat16: the terms with its others would add zeros.
 struct PieceBlock {
   Index m, n, steps;
+  int a_pieces, b_pieces;
   const Bf16 *a, *b;
   Index a_panel, b_panel;  // numbers from a panel to the next
   Output<float> c;
@@ -45,8 +45,8 @@ struct PieceBlock {
 
 /// What computes with pieces. All fillings give the same bits, but for the payload of a NaN.
 struct PieceKernels {
-  void (*pack)(const Units&, bool is_a, int terms, Bf16* panels);
-  void (*multiply)(const PieceBlock&, int terms);
+  void (*pack)(const Units&, bool is_a, int pieces, Bf16* panels);
+  void (*multiply)(const PieceBlock&);
 };
 
 }  // namespace loopos::kernels

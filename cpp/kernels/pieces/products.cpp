@@ -53,17 +53,18 @@ bool tiles_compute() {
     x[i] = static_cast<float>(i * 37 % 64 - 32);
     y[i] = static_cast<float>(i * 53 % 64 - 32) / 8;
   }
-  kernels.pack({x, kSize, kSize, kSize, true}, true, 3, a);
-  kernels.pack({y, kSize, kSize, kSize, false}, false, 3, b);
+  kernels.pack({x, kSize, kSize, kSize, true}, true, 2, a);
+  kernels.pack({y, kSize, kSize, kSize, false}, false, 2, b);
   PieceBlock g{};
   g.m = g.n = kSize;
   g.steps = 2;
+  g.a_pieces = g.b_pieces = 2;
   g.a = a;
   g.b = b;
   g.a_panel = g.b_panel = kRoom / 2;
   g.c = {sums, kSize};
   g.again = [](const void*, Index, Index, Index, Index, float* wrong) { std::fill_n(wrong, kUnits * kUnits, 0.5f); };
-  kernels.multiply(g, 3);
+  kernels.multiply(g);
   for (Index i = 0; i < kSize; ++i)
     for (Index j = 0; j < kSize; ++j) {
       float want = 0;  // exact in every order
@@ -146,19 +147,19 @@ const PieceKernels& piece_kernels() {
   return chosen().kernels;
 }
 
-int terms_of(Precision precision) {
+int pieces_of(Precision precision) {
   if (products() == Products::fma) return 0;
-  return precision == Precision::float32 ? 6 : precision == Precision::bf16x3 ? 3 : 1;
+  return precision == Precision::float32 ? 3 : precision == Precision::bf16x3 ? 2 : 1;
 }
-int terms_of(Precision precision, Index k, Index n) {
-  const bool six = precision == Precision::float32;
-  return k >= (six ? 384 : 32) && n >= (six ? 384 : 16) ? terms_of(precision) : 0;
+int pieces_of(Precision precision, Index k, Index n) {
+  const bool exact = precision == Precision::float32;
+  return k >= (exact ? 384 : 32) && n >= (exact ? 384 : 16) ? pieces_of(precision) : 0;
 }
 
 std::string products_of(Precision precision) {
-  const int terms = terms_of(precision);
-  if (terms == 0) return "fma";
-  return std::string(products_name(products())) + (terms == 6 ? " bf16x6" : terms == 3 ? " bf16x3" : " bf16");
+  const int pieces = pieces_of(precision);
+  if (pieces == 0) return "fma";
+  return std::string(products_name(products())) + (pieces == 3 ? " bf16x6" : pieces == 2 ? " bf16x3" : " bf16");
 }
 
 }  // namespace loopos::kernels

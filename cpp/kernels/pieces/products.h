@@ -23,10 +23,10 @@ const char* products_name(Products products);
 /// Why products() is not tiles, as a sentence; empty where it is.
 const char* why_no_tiles();
 
-/// How many bfloat16 products stand for one product of this precision here; 0: multiply-adds of float32.
-int terms_of(Precision precision);
+/// How many bfloat16 pieces stand for a factor of this precision here; 0: products are multiply-adds of float32.
+int pieces_of(Precision precision);
 /// The same of a product with B (k, n), if A has rows enough: 0 where it is not worth pieces.
-int terms_of(Precision precision, Index k, Index n);
+int pieces_of(Precision precision, Index k, Index n);
 /// For people: "fma", "tiles bf16x6", "emulated bf16", ...
 std::string products_of(Precision precision);
 

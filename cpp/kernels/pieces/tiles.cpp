@@ -56,9 +56,9 @@ inline void add_with_b(const Bf16* b) {
   _tile_dpbf16ps(3, 5, 7);
 }
 
-template <int TERMS>
+template <int A, int B>
 inline void micro(const Bf16* a, const Bf16* b, Index steps, const Target& target, float* sums) {
-  constexpr Index kSize = 2 * kPieces[TERMS] * kTile;
+  constexpr Index kA = 2 * A * kTile, kB = 2 * B * kTile;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -67,29 +67,31 @@ inline void micro(const Bf16* a, const Bf16* b, Index steps, const Target& targe
   const Index rows_a_step = (kUnits + steps - 1) / steps;
   const float* c = target.c;
   Index row = 0;
-  for (Index s = 0; s < steps; ++s, a += kSize, b += kSize) {
+  for (Index s = 0; s < steps; ++s, a += kA, b += kB) {
     for (Index i = 0; i < rows_a_step && row < target.rows; ++i, ++row, c += target.stride) {
       _mm_prefetch(reinterpret_cast<const char*>(c), _MM_HINT_ET0);
       if (target.columns > kTileUnits) _mm_prefetch(reinterpret_cast<const char*>(c + kTileUnits), _MM_HINT_ET0);
     }
-    if constexpr (TERMS == 1) {
+    if constexpr (A == 1) {
       add_product<0, 0>(a, b);
-    } else if constexpr (TERMS == 3) {
+    } else if constexpr (A == 2) {
       add_product<1, 0>(a, b);
       add_with_a<0>(a);
-      add_with_b<1>(b);
+      if constexpr (B == 2) add_with_b<1>(b);
     } else {
       add_product<2, 0>(a, b);
       add_with_a<1>(a);
-      add_with_b<1>(b);
-      add_with_a<0>(a);
-      add_with_b<2>(b);
+      if constexpr (B == 3) {
+        add_with_b<1>(b);
+        add_with_a<0>(a);
+        add_with_b<2>(b);
+      }
     }
   }
-  if constexpr (TERMS == 6) {
-    a -= steps * kSize;
-    b -= steps * kSize;
-    for (Index s = 0; s < steps; ++s, a += kSize, b += kSize) add_product<0, 0>(a, b);
+  if constexpr (A == 3) {
+    a -= steps * kA;
+    b -= steps * kB;
+    for (Index s = 0; s < steps; ++s, a += kA, b += kB) add_product<0, 0>(a, b);
   }
   _tile_stored(0, sums, 4 * kUnits);
   _tile_stored(1, sums + kTileUnits, 4 * kUnits);
@@ -97,16 +99,17 @@ inline void micro(const Bf16* a, const Bf16* b, Index steps, const Target& targe
   _tile_stored(3, sums + kTileUnits * kUnits + kTileUnits, 4 * kUnits);
 }
 
-void multiply(const PieceBlock& g, int terms) {
+void multiply(const PieceBlock& g) {
   const Tiles tiles;
   const auto aside = [](auto&& body) {  // other code may use tiles of its own
     _tile_release();
     body();
     _tile_loadconfig(&kAllFull);
   };
-  if (terms == 1) return walk(g, micro<1>, aside);
-  if (terms == 3) return walk(g, micro<3>, aside);
-  walk(g, micro<6>, aside);
+  const bool one = g.b_pieces == 1;
+  if (g.a_pieces == 1) return walk(g, micro<1, 1>, aside);
+  if (g.a_pieces == 2) return one ? walk(g, micro<2, 1>, aside) : walk(g, micro<2, 2>, aside);
+  one ? walk(g, micro<3, 1>, aside) : walk(g, micro<3, 3>, aside);
 }
 
 /// A vector into its pieces. The last is rounded when it is stored; the others have no lower half. No flag is raised: where
@@ -224,9 +227,9 @@ void pack_pieces(const Units& g, bool is_a, Bf16* panels) {
     is_a ? pack_units<PIECES, false, true>(g, panels) : pack_units<PIECES, false, false>(g, panels);
 }
 
-void pack(const Units& g, bool is_a, int terms, Bf16* panels) {
-  if (terms == 1) return pack_pieces<1>(g, is_a, panels);
-  if (terms == 3) return pack_pieces<2>(g, is_a, panels);
+void pack(const Units& g, bool is_a, int pieces, Bf16* panels) {
+  if (pieces == 1) return pack_pieces<1>(g, is_a, panels);
+  if (pieces == 2) return pack_pieces<2>(g, is_a, panels);
   pack_pieces<3>(g, is_a, panels);
 }
 
