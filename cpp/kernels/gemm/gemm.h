@@ -13,7 +13,7 @@ namespace loopos::kernels {
 
 /// Of fewer rows reading B, and for six products packing it, takes the time, not the arithmetic.
 constexpr Index fewest_piece_rows(Precision precision) {
-  return precision == Precision::float32 ? 512 : 16;
+  return precision == Precision::float32 ? 256 : 16;
 }
 /// Whether rows of a product with B (k, n) have the same bits whether B is packed or not, where A has so many of them.
 bool same_when_packed(Precision precision, Index rows, Index k, Index n);
