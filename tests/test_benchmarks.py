@@ -209,7 +209,8 @@ def test_learning_trains_under_each_precision(tmp_path):
     shown = _run("learning.py", str(text), "--steps", "2", "--together", "--json", str(file)).stdout
     runs = json.loads(file.read_text())["runs"]
     assert [(run["precision"], run["products"]) for run in runs] == [
-        (name, loopos._core.products(name)) for name in ("float32", "bf16x3", "bf16")
+        (name, "fma" if name == "float32" else loopos._core.products(name))  # the model is small
+        for name in ("float32", "bf16x3", "bf16")
     ]
     assert len({run["eval_loss"] for run in runs}) == len({run["products"] for run in runs})
     assert _run("learning.py", "--show", str(file)).stdout == shown

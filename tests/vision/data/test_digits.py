@@ -56,7 +56,7 @@ def test_a_subset_is_spread_over_the_writers_and_has_every_digit_in_both_parts()
     for part in some.parts:
         assert set(some.part(part).labels) == set(range(10))
     assert some.fingerprint() != all_.fingerprint()
-    with pytest.raises(ValueError, match="n must be at least 100, got 99"):
+    with pytest.raises(ValueError, match="n must be an integer of at least 100, got 99"):
         Digits(8, 99)
 
 
