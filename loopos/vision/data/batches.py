@@ -28,7 +28,7 @@ class CaptionBatches:
     batch_size   pictures of a micro-batch; grad_accum of those are an update
     image_size   side of what is seen; None: that of the set
     max_tokens   T; None: the longest caption and its beginning. What is longer is cut: ``cut`` counts them
-    augment      what is varied; None: as the set has it (folders: crop and flip; shapes and digits: nothing)
+    augment      what is varied; None: as the set has it (folders: crop and flip; digits: warp; shapes: nothing)
     last         "full": batches run on across the border of an epoch, all of one size; "short": the last batch of an
                  epoch has what is left
     dtype        of the images: "uint8", or "float32" from 0 to 1
@@ -101,7 +101,7 @@ class CaptionBatches:
         """What a checkpoint keeps to know the data again."""
         return self.rows.part.fingerprint() | {
             "sound": len(self.rows),
-            "seen": [self.rows.image_size, self.max_tokens, *self.rows.augment, self.last],
+            "seen": [self.rows.image_size, self.max_tokens, *self.rows.augment.told(), self.last],
             "vocab_size": self.rows.vocabulary.vocab_size,
         }
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from loopos import checks
 
+from .framing import Augment
 from .parts import Pictures
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -22,9 +23,11 @@ class Digits(Pictures):
     image_size: their side, a multiple of 8: each of the 8 x 8 points becomes a square of pixels, white on black. n: so
     many of them, evenly spread over the set; None, and more than there are: all.
     ``labels`` (N,) are the digits. Of each digit every fifth picture is held out: part ``test``; all others are
-    ``train``. The set lists its writers one after another, so both parts have something of each."""
+    ``train``. The set lists its writers one after another, so both parts have something of each. Training
+    turns, stretches and shifts them a little (``augment``)."""
 
     parts = ("train", "test")
+    augment = Augment(crop=False, flip=False, warp=0.1)
 
     def __init__(self, image_size: int = 32, n: int | None = None):
         self.image_size = checks.integer("Digits", "image_size", image_size, low=_SIDE, high=1024)

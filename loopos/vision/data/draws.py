@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 # What is drawn. A site of its own gives numbers of its own, whatever the seed and the index.
-SCENE, NOISE, UNSEEN, CAPTION, AUGMENT, SUBSET = range(1, 7)
+SCENE, NOISE, UNSEEN, CAPTION, AUGMENT, SUBSET, WARP = range(1, 8)
 
 
 def raw(count: int, site: int, seed: int, index: int, epoch: int = 0) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from loopos import checks
 from loopos.data.held_out import IGNORE
 
-from .framing import Augment, centre, kept_side, varied
+from .framing import Augment, centre, kept_side, varied, warped
 from .parts import Part
 from .vocabulary import Vocabulary
 
@@ -76,6 +76,12 @@ class Rows:
                 place = (varied_by[0], number, int(varied_by[1][row]))
                 images[row] = varied(square, size, self.augment, self.captions[picture][caption], place)
             self._write(ids[row], targets[row], self._tokens[picture][caption])
+        if varied_by is not None and self.augment.warp:
+            places = [
+                (varied_by[0], int(self.numbers[p]), int(epoch))
+                for (p, _), epoch in zip(rows, varied_by[1], strict=True)
+            ]
+            images = warped(images, self.augment.warp, places)
         if self.dtype == "float32":
             return CaptionBatch(images.astype(np.float32) / np.float32(255), ids, targets)
         return CaptionBatch(images, ids, targets)

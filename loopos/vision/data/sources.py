@@ -13,6 +13,7 @@ from loopos.data.order import Order
 from loopos.data.reading import fingerprint
 
 from .batches import CaptionBatches, CaptionHeldOut
+from .framing import warped
 from .parts import Part, Pictures
 from .vocabulary import TokenVocabulary, Vocabulary, WordVocabulary
 
@@ -160,16 +161,23 @@ def _held_out(given: Any, train: CaptionBatches, eval_tokens: int | None) -> Hel
 
 class LabelledBatches:
     """Pictures and their classes as batches (images, labels). Each epoch is every picture once, in another order;
-    batches are cut from the epochs laid end to end."""
+    batches are cut from the epochs laid end to end. warp: as of an Augment, drawn for each picture and epoch."""
 
     seq_len = 1  # a class a picture
 
     def __init__(
-        self, images: np.ndarray, labels: np.ndarray, *, batch_size: int, grad_accum: int = 1, seed: int = 1337
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        grad_accum: int = 1,
+        seed: int = 1337,
+        warp: float = 0.0,
     ):
-        """images (N, H, W, C), labels (N,) int."""
+        """images (N, H, W, C), where warp is not 0 squares of uint8; labels (N,) int."""
         self.images, self.labels = images, labels
-        self.batch_size, self.grad_accum, self._seed = batch_size, grad_accum, seed
+        self.batch_size, self.grad_accum, self._seed, self._warp = batch_size, grad_accum, seed, warp
         self._order = Order(len(labels), seed)
 
     @property
@@ -179,11 +187,17 @@ class LabelledBatches:
 
     def batch(self, step: int, micro: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Micro-batch ``micro`` of update ``step``, both from 0."""
-        rows = self._order.batch(step * self.grad_accum + micro, self.batch_size)
-        return self.images[rows], self.labels[rows]
+        number = step * self.grad_accum + micro
+        rows = self._order.batch(number, self.batch_size)
+        images = self.images[rows]
+        if self._warp:
+            epochs = [at // len(self.labels) for at in range(number * self.batch_size, (number + 1) * self.batch_size)]
+            images = warped(images, self._warp, [(self._seed, int(r), e) for r, e in zip(rows, epochs, strict=True)])
+        return images, self.labels[rows]
 
     def fingerprint(self) -> dict[str, Any]:
-        return fingerprint(self.labels) | {"kind": "pictures", "shape": list(self.images.shape)}
+        about = {"kind": "pictures", "shape": list(self.images.shape)} | ({"warp": self._warp} if self._warp else {})
+        return fingerprint(self.labels) | about
 
 
 class HeldOutPictures:
@@ -204,12 +218,14 @@ def open_labelled(
     config: Any, data: Any, eval_data: Any, batch_size: int, grad_accum: int = 1, seed: int = 1337
 ) -> Opened:
     """The data arguments of train for a classifier that ``config`` describes: a set of pictures with labels, a part of
-    one, or (images, labels). TypeError for anything else; ValueError for shapes and labels that do not fit."""
+    one, or (images, labels). A set's pictures are warped as its ``augment`` says. TypeError for anything else;
+    ValueError for shapes and labels that do not fit."""
     if isinstance(data, Pictures) and hasattr(data, "labels"):
         eval_data = held_out_part(data) if eval_data is None else eval_data
         data = data.part("train")
     sizes = {"grad_accum": checks.count("train", "grad_accum", grad_accum), "seed": seed}
     batch_size = checks.count("train", "batch_size", batch_size)
+    sizes["warp"] = data.pictures.augment.warp if isinstance(data, Part) else 0.0
     train = LabelledBatches(*_arrays(config, data, "data"), batch_size=batch_size, **sizes)
     held_out = None if eval_data is None else HeldOutPictures(*_arrays(config, eval_data, "eval_data"), batch_size)
     return Opened(train, held_out, None)

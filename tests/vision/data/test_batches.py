@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from loopos.vision import CaptionBatches, CaptionHeldOut, Shapes, TokenVocabulary, WordVocabulary
+from loopos.vision import Augment, CaptionBatches, CaptionHeldOut, Shapes, TokenVocabulary, WordVocabulary
 
 SHAPES = Shapes(50, captions=2)
 VOCABULARY = WordVocabulary.of(caption for index in range(50) for caption in SHAPES.captions(index))
@@ -88,6 +88,8 @@ def test_the_fingerprint_tells_settings_apart():
     told = [batches().fingerprint(), batches(last="short").fingerprint(), batches(max_tokens=9).fingerprint()]
     told.append(CaptionBatches(SHAPES.part("train"), TokenVocabulary("bytes")).fingerprint())
     assert batches(seed=3, ahead=0).fingerprint() == told[0]
+    assert told[0]["seen"][2:] == [False, False, "full"]  # as of a checkpoint from before there was a warp
+    told.append(batches(augment=Augment(False, False, 0.1)).fingerprint())
     assert all(one != other for at, one in enumerate(told) for other in told[:at])
 
 

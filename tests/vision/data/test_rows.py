@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from loopos.vision import Augment, Shapes, TokenVocabulary, WordVocabulary
+from loopos.vision.data.framing import warped
 from loopos.vision.data.rows import Rows
 
 SHAPES = Shapes(40, captions=2)
@@ -64,6 +65,16 @@ def test_shapes_are_not_mirrored():
     rows = Rows(SHAPES.part("train"), TokenVocabulary("bytes"), augment=Augment(flip=False), image_size=56)
     square = SHAPES.square(int(rows.numbers[0]), 64)
     assert np.array_equal(rows.make([(0, 0)]).images[0], square[4:60, 4:60])
+
+
+def test_training_warps_each_picture_by_its_place_and_nothing_that_is_held_out():
+    rows = Rows(SHAPES.part("train"), TokenVocabulary("bytes"), augment=Augment(False, False, 0.1))
+    plain = rows.make([(0, 0), (3, 1)]).images
+    assert np.array_equal(plain[1], SHAPES.image(int(rows.numbers[3])))
+    seen = rows.make([(0, 0), (3, 1)], (7, [4, 5])).images
+    assert np.array_equal(seen, warped(plain, 0.1, [(7, int(rows.numbers[0]), 4), (7, int(rows.numbers[3]), 5)]))
+    assert not np.array_equal(seen, plain)
+    assert np.array_equal(rows.make([(3, 0)], (7, [5])).images[0], seen[1])
 
 
 def test_a_part_without_a_picture_is_refused():

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from loopos.config import ModelConfig
-from loopos.vision import CaptionBatches, CaptionerConfig, Shapes, TokenVocabulary, VisionConfig
+from loopos.data.order import permutation
+from loopos.vision import Augment, CaptionBatches, CaptionerConfig, Digits, Shapes, TokenVocabulary, VisionConfig
+from loopos.vision.data.framing import warped
 from loopos.vision.data.sources import (
     CaptionSource,
     HeldOutPictures,
@@ -71,6 +73,31 @@ def test_labelled_batches_are_each_picture_once_an_epoch():
     assert sorted(np.concatenate([batches.batch(step)[1] for step in range(3)])) == list(range(6))
     assert [len(part) for _, part in HeldOutPictures(images, labels, 4)] == [4, 2]
     assert batches.fingerprint() != LabelledBatches(images, labels[::-1].copy(), batch_size=2).fingerprint()
+
+
+def test_labelled_pictures_are_warped_as_their_set_says_and_held_out_ones_are_not():
+    pytest.importorskip("sklearn", reason="the digits are scikit-learn's (extra [sklearn])")
+    digits = Digits(16)
+    assert digits.augment.warp > 0
+    assert digits.augment == Augment(False, False, digits.augment.warp)
+    vision = VisionConfig(16, 8, 1, 1, 8, num_classes=10)
+    opened = open_labelled(vision, digits, None, 4, seed=3)
+    part, step = digits.part("train"), 361  # 4 x 361 = 1442 + 2: the border of an epoch lies in it
+    images, labels = opened.train.batch(step)
+    assert len(part) == 1442
+    order = [*permutation(1442, 3, 1)[2:6]]
+    assert np.array_equal(labels, part.labels[order])
+    plain = part.images()[order]
+    assert np.array_equal(images, warped(plain, digits.augment.warp, [(3, int(row), 1) for row in order]))
+    border = opened.train.batch(360)[0]
+    rows = [(3, int(r), 0) for r in permutation(1442, 3, 0)[1440:]] + [
+        (3, int(r), 1) for r in permutation(1442, 3, 1)[:2]
+    ]
+    assert np.array_equal(border, warped(part.images()[[r for _, r, _ in rows]], digits.augment.warp, rows))
+    assert np.array_equal(next(iter(opened.eval))[0], digits.part("test").images()[:4])
+    arrays = open_labelled(vision, (part.images(), part.labels), None, 4, seed=3).train
+    assert np.array_equal(arrays.batch(step)[0], plain)
+    assert arrays.fingerprint() != opened.train.fingerprint()
 
 
 def test_labels_that_do_not_fit_are_refused():
