@@ -10,6 +10,10 @@
 
 namespace loopos {
 
+/// Of initial positions. A patch has more to say than a token at first: beside it 0.02 is lost, and a small encoder takes
+/// hundreds of updates to tell its patches apart.
+constexpr double kPositionStd = 0.3;
+
 struct PatchConfig {
   PatchGrid grid;  // lead: 1 with a class token, else 0
   bool bias;
@@ -28,7 +32,7 @@ class PatchEmbedding {
         grid_(config.grid),
         proj_(make_projection(set, {prefix + "patch", -1}, {grid_.row_width(), width, config.bias, config.std})) {
     if (grid_.lead) class_token_ = set.add(prefix + "class_token", {width}, 0, config.std);
-    positions_ = set.add(prefix + "pos_embed.weight", {grid_.rows(), width}, 0, config.std);
+    positions_ = set.add(prefix + "pos_embed.weight", {grid_.rows(), width}, 0, kPositionStd);
   }
 
   const PatchGrid& grid() const { return grid_; }

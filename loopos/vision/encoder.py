@@ -20,7 +20,8 @@ _CLASSES = {"float32": _core.ImageEncoderF32, "float64": _core.ImageEncoderF64}
 class ImageEncoder(Network):
     """An encoder of pictures that a :class:`VisionConfig` describes; with ``num_classes`` a classifier.
 
-    seed: of the initial weights (normal 0.02, residual outputs 0.02 / sqrt(2 n_layer), biases 0, norm weights 1).
+    seed: of the initial weights (normal 0.02, positions 0.3, residual outputs 0.02 / sqrt(2 n_layer),
+    biases 0, norm weights 1).
     Wherever images are taken they are (B, height, width, channels), uint8, or floats of the model's dtype from 0 to 1;
     they are normalised by the configuration's image_mean and image_std. Another dtype raises TypeError, another shape
     or a pixel that is not finite ValueError."""
