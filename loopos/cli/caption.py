@@ -18,7 +18,17 @@ from loopos.vision.captioner import Captioner
 from loopos.vision.config import FUSIONS
 from loopos.vision.data.decoding import decode_square
 from loopos.vision.sheet import SHEET, Shown, write_sheet
-from loopos.vision.standard import DIGITS, EPOCHS, PRESETS, SHAPES, STEPS, CaptionSetting
+from loopos.vision.standard import (
+    DIGITS,
+    DROPOUT,
+    EPOCHS,
+    PRESETS,
+    SHAPES,
+    STEPS,
+    TRAINING,
+    CaptionSetting,
+    training_of,
+)
 
 from . import options, pictured
 from .common import in_words, use_threads
@@ -40,8 +50,6 @@ checks, --no-progress both and the bar; --dry-run tells the forecast alone."""
 SAFE = f"safe, alone or as SIZE,safe: {', '.join(f'{name} {value}' for name, value in safe.SAFE.items())}"
 SHOWN = 12  # pictures beside their captions
 SCORED = 500  # held-out pictures, unless asked otherwise
-DEFAULTS = {"batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.05, "betas": (0.9, 0.99)}
-
 
 RUN = {
     "digits": ("scikit-learn's digits instead of shapes", "bool", False),
@@ -57,7 +65,7 @@ MODEL = {
     "preset": (f"size of the model: {', '.join(PRESETS)}; {SAFE}", "str", "tiny"),
     "fusion": (f"how text sees the picture: {', '.join(FUSIONS)}", "str", "prefix"),
     "image_size": ("pixels of a side (default: the preset's; of digits 16)", "int", None),
-    "dropout": (options.MODEL["dropout"], "float", 0.0),
+    "dropout": (options.MODEL["dropout"], "float", f"0; of digits {DROPOUT[DIGITS]}"),
 }
 LEAST = {"subset": 1, "min_count": 1, "image_size": 1, "scored": 0, "num_beams": 1}
 TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": pictured.TRAINED}
@@ -74,7 +82,7 @@ def add_caption(parser: argparse.ArgumentParser) -> None:
         for name, (text, annotation, default) in table.items():
             options.add_flag(group, name, text, annotation, default)
     training = parser.add_argument_group("training")
-    own = DEFAULTS | {"max_steps": f"{STEPS[SHAPES]}; of digits {STEPS[DIGITS]}", "epochs": f"of a folder {EPOCHS}"}
+    own = TRAINING | {"max_steps": f"{STEPS[SHAPES]}; of digits {STEPS[DIGITS]}", "epochs": f"of a folder {EPOCHS}"}
     own |= {
         "warmup_steps": f"{pictured.WARMUP}, at most a tenth of the updates",
         "min_lr": "a tenth of the learning rate",
@@ -110,7 +118,7 @@ def caption(given: dict[str, Any]) -> Reply:
     given, of_preset = safe.applied(given)
     setting = _setting(given)
     scored, beams = given.pop("scored", SCORED), given.pop("num_beams", 1)
-    settings = DEFAULTS | {"output_dir": f"runs/caption-{setting.name}"} | given
+    settings = training_of(setting.data, given) | {"output_dir": f"runs/caption-{setting.name}"} | given
     shape = settings["batch_size"], settings.get("grad_accum", 1), settings.get("seed", options.SEED)
     batches = setting.batches(*shape)
     settings = pictured.with_schedule(settings, setting.length, batches.steps_per_epoch)

@@ -17,6 +17,7 @@ from loopos.vision.data.digits import NAMES, Digits
 from loopos.vision.data.parts import Part
 from loopos.vision.encoder import ImageEncoder
 from loopos.vision.opening import class_names, open_pictures
+from loopos.vision.standard import DIGITS, DROPOUT, TRAINING, training_of
 
 from . import options, pictured
 from .common import use_threads
@@ -34,24 +35,25 @@ train/, valid/ and test/. It ends with the accuracy and the confusion matrix of 
 
 --predict and --evaluate take a folder of transformers' ViT as well. run.toml has tables [run], [model] and [train] of
 the settings below, by name."""
-DIGITS = "digits"
 RUN = {
     "subset": ("use only so many pictures", "int", None),
     "output_dir": ("(default: runs/classify-NAME)", "str", None),
     **pictured.TOLD,
 }
-MODEL_DEFAULTS = {"patch_size": 8, "n_layer": 4, "n_head": 4, "d_model": 128, "dropout": 0.0}
+MODEL_DEFAULTS = {"image_size": 64, "patch_size": 8, "n_layer": 4, "n_head": 4, "d_model": 128, "dropout": 0.0}
+DIGITS_MODEL = {"image_size": 16, "patch_size": 4, "n_layer": 3, "d_model": 96, "dropout": DROPOUT[DIGITS]}
 MODEL = {
     "image_size": ("pixels of a side (default: 64; of digits 16)", "int", None),
     "patch_size": ("pixels of a patch's side (default: 8; of digits 4)", "int", None),
-    **{name: (options.MODEL[name], "int", MODEL_DEFAULTS[name]) for name in ("n_layer", "n_head", "d_model")},
-    "dropout": (options.MODEL["dropout"], "float", MODEL_DEFAULTS["dropout"]),
+    "n_layer": (options.MODEL["n_layer"], "int", "4; of digits 3"),
+    "n_head": (options.MODEL["n_head"], "int", MODEL_DEFAULTS["n_head"]),
+    "d_model": (options.MODEL["d_model"], "int", "128; of digits 96"),
+    "dropout": (options.MODEL["dropout"], "float", "0; of digits 0.1"),
 }
 TRAINED = tuple(name for name in pictured.TRAINED if name != "eval_tokens")
 TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": TRAINED}
-DEFAULTS = {"batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.05, "betas": (0.9, 0.99)}
-SIZES = {DIGITS: (16, 4)}  # image_size, patch_size
 EPOCHS = 30
+STEPS = 3500  # of digits
 BATCH = 64  # pictures at a time
 
 
@@ -67,7 +69,7 @@ def add_classify(parser: argparse.ArgumentParser) -> None:
         for name, (text, annotation, default) in settings.items():
             options.add_flag(group, name, text, annotation, default)
     training = parser.add_argument_group("training")
-    own = DEFAULTS | {"epochs": f"{EPOCHS}, or by max_steps", "min_lr": "a tenth of the learning rate"}
+    own = TRAINING | {"epochs": f"{EPOCHS}; of digits max_steps {STEPS}", "min_lr": "a tenth of the learning rate"}
     own |= {"warmup_steps": f"{pictured.WARMUP}, at most a tenth of the updates"}
     for name in TRAINED:
         annotation, default = known[name]
@@ -94,14 +96,14 @@ def classify(given: dict[str, Any]) -> Reply:
     run = {name: given.pop(name) for name in pictured.TOLD if name in given}
     shape = {name: given.pop(name) for name in MODEL if given.get(name) is not None}
     data = DIGITS if data is None else os.path.abspath(data)
-    side, patch = SIZES.get(data, (64, 8))
-    shape = MODEL_DEFAULTS | {"image_size": side, "patch_size": patch} | shape
+    shape = MODEL_DEFAULTS | (DIGITS_MODEL if data == DIGITS else {}) | shape
     pictures, classes = _pictures(data, shape["image_size"], subset)
-    settings = DEFAULTS | {"output_dir": f"runs/classify-{Path(data).name}"} | given
+    settings = training_of(data, given) | {"output_dir": f"runs/classify-{Path(data).name}"} | given
     settings["eval_data"] = held_out = _part(pictures, "valid")
     train = pictures.part("train")
     steps = -(-len(train) // (settings["batch_size"] * settings.get("grad_accum", 1)))
-    settings = pictured.with_schedule(settings, {"epochs": EPOCHS}, steps)
+    length = {"max_steps": STEPS} if data == DIGITS else {"epochs": EPOCHS}
+    settings = pictured.with_schedule(settings, length, steps)
     config = VisionConfig(**shape, num_classes=len(classes))
     model = ImageEncoder(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
     if run.get("dry_run", False):

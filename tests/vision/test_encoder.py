@@ -169,3 +169,11 @@ def test_refusals():
         ImageEncoder(loopos.ModelConfig(8, 8, 1, 1, 4))
     with pytest.raises(MemoryError, match="bytes are"):
         ImageEncoder(VisionConfig(64, 8, 4, 4, 4 << 20))
+
+
+def test_positions_begin_as_large_as_a_patch_is():
+    """0.02, as of tokens, is lost beside a patch's own row: an encoder then takes hundreds of updates to tell patches
+    apart."""
+    weights = ImageEncoder(VisionConfig(64, 4, 1, 2, 64), seed=1).parameters()
+    assert np.std(weights["pos_embed.weight"]) == pytest.approx(0.3, rel=0.02)
+    assert np.std(weights["patch.weight"]) == pytest.approx(0.02, rel=0.05)
