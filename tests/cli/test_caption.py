@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from loopos.cli import main
-from loopos.scoring.captions import score_captions
+from loopos.scoring.captions import bleu_of, score_captions
 from loopos.vision import Captioner, Shapes
 
 Image = pytest.importorskip("PIL.Image", reason="pictures are files here (extra [vision])")
@@ -175,3 +175,7 @@ def test_sigterm_says_how_it_goes_on(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["caption", *SHORT, "--output-dir", str(tmp_path)])
     assert "the same command with --resume auto" in capsys.readouterr().err
+
+
+def test_captions_of_two_words_have_no_bleu():
+    assert bleu_of(["a five"], [["a five"]]) is None
