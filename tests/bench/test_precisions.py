@@ -87,7 +87,7 @@ def test_a_run_measures_and_tells_all(tiles):
 
 
 def test_no_other_suite_takes_a_precision():
-    with pytest.raises(ValueError, match="a precision is for steps and ops, not for scaling"):
+    with pytest.raises(ValueError, match="a precision is for steps, ops, pictures, not for scaling"):
         suites.run("scaling", precision="bf16")
     with pytest.raises(ValueError, match="products alone are for ops, not for steps"):
         suites.run("steps", products=True)

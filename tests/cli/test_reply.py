@@ -30,6 +30,10 @@ GOOD = {  # command: its arguments, and keys of what comes; {text}, {run}, {brok
         ["--subset=60", "--max-steps=2", "--batch-size=4", "--no-progress", "--output-dir={folder}/captions"],
         {"exact", "samples", "sheet", "step", "loss", "output_dir"},
     ),
+    "classify": (
+        ["--max-steps=2", "--batch-size=4", "--no-progress", "--output-dir={folder}/classes"],
+        {"accuracy", "step", "loss", "output_dir"},
+    ),
     "compare": (
         ["{text}", *SMALL, "--max-steps", "2", "--no-sweep", "--seeds", "1", "--output-dir", "{folder}/compared"],
         {"optimizers", "alike", "rule", "trials", "page", "picture"},
@@ -53,6 +57,7 @@ LLAMA_LIKE = {"norm": "rmsnorm", "position": "rope", "activation": "swiglu", "bi
 BAD = {  # arguments that end with exit code 2
     "train": ["no-such-file.txt"],
     "caption": ["no-such-folder"],
+    "classify": ["no-such-folder"],
     "gradcheck": ["--n-layer", "0"],
     "compare": ["no-such-file.txt"],
     "doctor": ["no-such-file.txt"],

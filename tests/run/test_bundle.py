@@ -15,7 +15,6 @@ from loopos.errors import Birth
 from loopos.files import durable
 from loopos.files.tensorfile import parse_safetensors, serialize_safetensors
 from loopos.optim.training import for_training
-from loopos.precision import Arithmetic
 from loopos.run.bundle import Bundle, Outcome, build, find_bundle, keep, read_birth, read_bundle, write_bundle
 from loopos.run.updates import Update
 from loopos.training import default_settings
@@ -67,7 +66,7 @@ def test_it_comes_back_bit_for_bit(bundle, tmp_path):
         assert getattr(back, name) == getattr(bundle, name), name
     assert back.outcome.birth == BIRTH
     assert float.fromhex(back.outcome.grad_norm) == 0.1 + 0.2
-    assert build(Arithmetic("float32", "float32")) == back.build
+    assert build("fma") == back.build
     assert os.listdir(tmp_path) == ["b"]
 
 
