@@ -84,6 +84,9 @@ def add_caption(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     own = TRAINING | {"max_steps": f"{STEPS[SHAPES]}; of digits {STEPS[DIGITS]}", "epochs": f"of a folder {EPOCHS}"}
     own |= {
+        "optimizer": "muon; of a folder adamw",
+        "muon_lr": "of shapes and digits 0.02",
+        "weight_decay": "0.1; of a folder 0.05",
         "warmup_steps": f"{pictured.WARMUP}, at most a tenth of the updates",
         "min_lr": "a tenth of the learning rate",
     }

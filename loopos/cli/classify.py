@@ -70,7 +70,12 @@ def add_classify(parser: argparse.ArgumentParser) -> None:
             options.add_flag(group, name, text, annotation, default)
     training = parser.add_argument_group("training")
     own = TRAINING | {"epochs": f"{EPOCHS}; of digits max_steps {STEPS}", "min_lr": "a tenth of the learning rate"}
-    own |= {"warmup_steps": f"{pictured.WARMUP}, at most a tenth of the updates"}
+    own |= {
+        "optimizer": "adamw; of digits muon",
+        "muon_lr": "of digits 0.02",
+        "weight_decay": "0.05; of digits 0.1",
+        "warmup_steps": f"{pictured.WARMUP}, at most a tenth of the updates",
+    }
     for name in TRAINED:
         annotation, default = known[name]
         options.add_flag(training, name, options.TRAIN[name], annotation, own.get(name, default))

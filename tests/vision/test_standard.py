@@ -3,7 +3,7 @@
 import pytest
 
 from loopos.vision import CaptionFolder, Shapes
-from loopos.vision.standard import DIGITS_TRAINING, DROPOUT, EPOCHS, STEPS, CaptionSetting, is_captions, training_of
+from loopos.vision.standard import DRAWN_TRAINING, DROPOUT, EPOCHS, STEPS, CaptionSetting, is_captions, training_of
 
 
 def test_shapes_at_the_size_of_the_preset():
@@ -52,9 +52,10 @@ def test_what_is_no_setting():
     assert not is_captions("no-such-file.txt")
 
 
-def test_digits_are_learned_by_muon_unless_an_optimizer_is_asked_for():
-    usual = training_of("shapes", {})
-    assert training_of("digits", {"weight_decay": 0.3}) == usual | DIGITS_TRAINING
+def test_what_is_drawn_is_learned_by_muon_unless_an_optimizer_is_asked_for():
+    usual = training_of("a folder", {})
+    for name in ("shapes", "digits"):
+        assert training_of(name, {"weight_decay": 0.3}) == usual | DRAWN_TRAINING
     assert training_of("digits", {"optimizer": "adamw"}) == usual
     assert {CaptionSetting("digits").config(4).encoder.dropout, DROPOUT["digits"]} == {0.1}
     assert CaptionSetting("digits", dropout=0.0).config(4).decoder.dropout == 0
