@@ -156,6 +156,7 @@ def test_gradients_are_those_of_the_sequences(batch, dtype, tolerance):
     assert not losses[::3, :50].any()
 
 
+@pytest.mark.unsanitized("minutes of large passes; other tests of passes in groups are run there")
 def test_dropout_and_documents_go_on_from_group_to_group(batch):
     """A trace takes the batch as one, and so tells what each position's loss has to be."""
     core = loopos.Model(loopos.ModelConfig(**MANY, dropout=0.3))._core

@@ -120,6 +120,8 @@ def test_a_command_prints_json_alone(command, places, capsys, monkeypatch):
     if command == "serve":  # a server that nobody ends has tests of its own
         pytest.importorskip("starlette", reason="the extra [serve]")
         monkeypatch.setattr("loopos.serve.server.serve", lambda *_, **__: None)
+    if command == "classify":
+        pytest.importorskip("sklearn", reason="the extra [sklearn]")
     if command == "import":
         pytest.importorskip("gguf", reason="the extra [gguf]")
         loopos.gguf.write(loopos.Model(loopos.ModelConfig(256, 16, 1, 2, 16, **LLAMA_LIKE)), places["gguf"])

@@ -53,6 +53,7 @@ def test_what_is_no_setting():
 
 
 def test_what_is_drawn_is_learned_by_muon_unless_an_optimizer_is_asked_for():
+    pytest.importorskip("sklearn", reason="the digits are scikit-learn's (extra [sklearn])")
     usual = training_of("a folder", {})
     for name in ("shapes", "digits"):
         assert training_of(name, {"weight_decay": 0.3}) == usual | DRAWN_TRAINING
