@@ -47,6 +47,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "counterfactuals",
+    "covariance",
     "doctor",
     "explain",
     "get_num_threads",
@@ -68,6 +69,7 @@ __all__ = [
 _LATER = {  # loaded when first used: a training needs none of it
     "callbacks": "loopos.callbacks",
     "counterfactuals": "loopos.health.replay.counterfactuals",
+    "covariance": "loopos.covariance",
     "doctor": "loopos.health.doctor.doctor",
     "explain": "loopos.health.explain.explain",
     "gguf": "loopos.gguf",

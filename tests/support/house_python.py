@@ -29,7 +29,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "saved",
     "companions classes",
     "model optim",
-    "vision",
+    "covariance vision",
     "gguf gradients run scoring",
     "callbacks training",
     "health sklearn",
