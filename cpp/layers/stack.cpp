@@ -26,7 +26,7 @@ void Stack<T>::each_weight(const WeightVisitor<T>& visitor) {
 
 /// Sequences per part, or 0 where the operations are to be cut: a pure function of the sizes, but for the number of
 /// threads, on which no bit depends: a row of a float product does not know its neighbours, where they are enough
-/// (Head::can_part). One of a double product does (Eigen), so double is never in parts.
+/// (kernels::same_when_packed). One of a double product does (Eigen), so double is never in parts.
 template <class T>
 Index Stack<T>::sequences_per_part(const Pass& pass) {
   constexpr Index kRows = 64;                 // of a part, about: its activations stay in the second-level cache

@@ -49,9 +49,8 @@ def adapted(trained, spec):
 
 def test_a_sound_adapter_is_left_in_peace(trained):
     for spec in (loopos.LoRA(rank=4), loopos.Modulated(rank=4, safe_mode=True)):
-        checks = verdicts(adapted(trained, spec))
-        others = checks.keys() - {"updates", "build"}  # this may be a debug build
-        assert not [str(checks[name]) for name in others if checks[name].verdict in ("warn", "fail")]
+        checks = verdicts(adapted(trained, spec)).values()
+        assert not [str(check) for check in checks if check.verdict in ("warn", "fail") and check.name != "updates"]
 
 
 def test_a_gate_that_does_not_begin_as_1(trained):

@@ -5,7 +5,8 @@
 //   bfloat16  x + r in the 16 bits that are dropped, r uniform; what would become infinite stays the largest number
 //   8 bits    c(x) = bits(full |x| / scale + least) - bits(least), of which the upper bits are kept: beside the scale,
 //             the largest |x|, a small float with 3 bits of mantissa, and below `least` a fixed step. Signed: 16 octaves
-//             and the sign; not below zero: 32 octaves, and a number above zero never becomes zero, for it is divided by
+//             and the sign; not below zero: 32 octaves, and a number above zero never becomes zero, for updates are divided
+//             by its root.
 #pragma once
 
 #include <cstdint>
