@@ -122,11 +122,10 @@ class HandleOf : public Handle {
   std::vector<std::string> not_negative() const override {
     std::vector<std::string> found;
     for (std::size_t i = 0; i < names_.size(); ++i)
-      for (std::size_t w = 0; w < optimizer_.moments(i).size(); ++w)
+      for (std::size_t w = 0; w < optimizer_.moments(i).size(); ++w) {
         if (!optimizer_.moments(i)[w].negative) found.push_back(moment_name(w, i));
-    if (optimizer_.storage() == MomentStorage::eight_bit)
-      for (std::size_t i = 0; i < names_.size(); ++i)
-        for (std::size_t w = 0; w < optimizer_.moments(i).size(); ++w) found.push_back(moment_name(w, i, "_scale"));
+        if (optimizer_.storage() == MomentStorage::eight_bit) found.push_back(moment_name(w, i, "_scale"));
+      }
     return found;
   }
 
@@ -235,11 +234,9 @@ None; or, when a gradient is not finite (phase "backward") or a weight or moment
       .def_property("count", &Handle::count, &Handle::set_count, "The number of updates done.")
       .def(
           "state", [](const py::object& self) { return self.cast<Handle&>().state(self); },
-          "Writable views of the moments as they are kept, by '<moment>.<name>': of \"bfloat16\" their bits (uint16); "
-          "of "
-          "\"8bit\" codes (uint8) and, by '<moment>_scale.<name>', the scale of each 128. Write through freshly "
-          "fetched "
-          "views, between two steps.")
+          R"(Writable views of the moments as they are kept, by '<moment>.<name>': of "bfloat16" their bits (uint16); of
+"8bit" codes (uint8), and by '<moment>_scale.<name>' the scale of each 128 numbers. Fetch them anew before writing,
+between two steps.)")
       .def("moments", &Handle::moments, "Copies of the moments as numbers, by '<moment>.<name>'.")
       .def("not_negative", &Handle::not_negative, "The moments, by the names of state(), that are never below zero.");
   m.def("optimizer_rules", &rule_names, "The names of the update rules.");

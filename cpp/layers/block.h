@@ -3,8 +3,8 @@
 //   middle = x + attention(x),  output = middle + mlp(middle)
 // or, in parallel (GPT-NeoX, Black et al., 2022),  output = x + attention(x) + mlp(x).
 // With cross-attention a branch of attention to a memory stands between the two.
-// Of a block behind which only tokens are wanted, the last one behind a prefix, the rows of the prefix end with its
-// attention: nothing looks at what the feed-forward would make of them. So do passes that train; others keep them.
+// The last block behind a prefix may give the tokens alone (tokens_alone). In a pass that trains, its feed-forward then
+// leaves out the rows of the prefix, whose output nothing reads. Other passes keep all rows.
 // A modulation, an adapter, lets what attention adds change the input of the feed-forward.
 #pragma once
 
@@ -28,7 +28,7 @@ struct BlockConfig {
   AttentionConfig attention;
   MlpConfig mlp;
   std::optional<CrossAttentionConfig> cross;  // not in parallel
-  bool tokens_alone = false;                  // are wanted behind it; not in parallel
+  bool tokens_alone = false;                  // whether only the tokens' output is read; not in parallel
 
   static constexpr Index kDropoutSites = 3;  // attention's probabilities and the two branches; that of cross is its own
 };
@@ -134,10 +134,14 @@ class Block {
   }
 
   void gradient_tasks(GradientTasks& tasks) {
-    GradientTasks own;
-    mlp_.gradient_tasks(own);
-    for (auto& [size, run] : own)
-      tasks.push_back({size, [this, run](const Pass& whole) { run(narrows_ ? tokens_of(whole) : whole); }});
+    if (!config_.tokens_alone) {
+      mlp_.gradient_tasks(tasks);
+    } else {
+      GradientTasks own;
+      mlp_.gradient_tasks(own);
+      for (auto& [size, run] : own)
+        tasks.push_back({size, [this, run](const Pass& whole) { run(narrows_ ? tokens_of(whole) : whole); }});
+    }
     if (modulation_) modulation_->gradient_tasks(tasks);
     if (cross_) cross_->gradient_tasks(tasks);
     attn_.gradient_tasks(tasks);
@@ -151,7 +155,8 @@ class Block {
   /// What the feed-forward is given, of all rows.
   Rows<T> before() const { return cross_ ? cross_->output() : attn_.output(); }
 
-  /// In parts others are at work in the workspace, where the rows of a part of the tokens would be theirs.
+  /// Parts of a pass share the workspace and find their rows by the whole pass. The tokens' rows would begin elsewhere, so
+  /// they have memory of their own.
   void plan_narrow_gradients(Arena<T>& arena, const Pass& pass, Keep keep, Workspace<T> work, Rows<T> dbefore) {
     const Pass tokens = tokens_of(pass);
     const auto rows = [&](Index width) { return take_rows(arena, tokens, width); };

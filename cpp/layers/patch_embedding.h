@@ -10,8 +10,8 @@
 
 namespace loopos {
 
-/// Of initial positions. A patch has more to say than a token at first: beside it 0.02 is lost, and a small encoder takes
-/// hundreds of updates to tell its patches apart.
+/// Standard deviation of initial positions. At 0.02 a patch's own row drowns its position, and a small encoder takes hundreds
+/// of updates to tell its patches apart.
 constexpr double kPositionStd = 0.3;
 
 struct PatchConfig {

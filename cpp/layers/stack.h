@@ -84,8 +84,8 @@ class Stack {
   void forward(const Pass& pass, const Seen& seen);
   T* output(const Pass& pass) const { return (blocks_.empty() ? input_ : blocks_.back().output()).at(pass); }
 
-  /// Whether what the planned pass gives is of the tokens alone, without the rows of a prefix: then output is asked for
-  /// with their pass, and so is dnarrow, which is in doutput's place.
+  /// Whether what the planned pass gives is of the tokens alone, without the rows of a prefix. Then output is asked for
+  /// with their pass, and the gradient of the output goes into dnarrow instead of doutput.
   bool narrows() const { return !blocks_.empty() && blocks_.back().narrows(); }
   T* dnarrow(const Pass& tokens) const { return blocks_.back().doutput().at(tokens); }
 

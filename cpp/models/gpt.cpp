@@ -32,7 +32,7 @@ Visibility visibility_of(const GptConfig& c) {
 std::vector<BlockConfig> blocks_of(const GptConfig& c) {
   std::vector<BlockConfig> blocks = block_configs(c, visibility_of(c));
   if (c.attends()) add_cross_attention(blocks, kCrossSite);
-  if (!blocks.empty()) blocks.back().tokens_alone = !blocks.back().parallel;
+  if (c.prefix() > 0 && !blocks.empty()) blocks.back().tokens_alone = !blocks.back().parallel;
   return blocks;
 }
 

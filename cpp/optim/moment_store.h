@@ -28,10 +28,9 @@ class MomentStore {
 
   /// n numbers from `at`: the living ones, or of fewer bits a copy in `room`.
   T* numbers(Index at, Index n, T* room);
-  /// Keeps n numbers from `at`, all of them finite, where they are a copy. Returns the largest magnitude that is kept.
+  /// Keeps n finite numbers from `at` in fewer bits. Returns the largest magnitude that is kept.
   double keep(Index at, Index n, const T* x, std::uint32_t word);
 
-  MomentStorage storage() const { return storage_; }
   /// As kept: T, uint16 or uint8; and of eight_bit the scale of each block.
   void* kept(Index at);
   float* scales(Index at) { return scales_.data() + at / kernels::kMomentBlock; }

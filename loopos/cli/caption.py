@@ -25,7 +25,6 @@ from loopos.vision.standard import (
     PRESETS,
     SHAPES,
     STEPS,
-    TRAINING,
     CaptionSetting,
     training_of,
 )
@@ -72,27 +71,13 @@ TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": pictured.TRAINED}
 
 
 def add_caption(parser: argparse.ArgumentParser) -> None:
-    known = options.settings_of_train()
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="pictures and captions (default: shapes, drawn)")
     parser.add_argument("--config", metavar="FILE", help="run.toml: these settings by name; flags win")
     asked = parser.add_argument_group("caption pictures, and train nothing")
     asked.add_argument("--predict", nargs="+", metavar=("RUN", "IMAGE"), help="the folder of a run, and picture files")
-    for title, table in (("data and run", RUN), ("model", MODEL)):
-        group = parser.add_argument_group(title)
-        for name, (text, annotation, default) in table.items():
-            options.add_flag(group, name, text, annotation, default)
-    training = parser.add_argument_group("training")
-    own = TRAINING | {"max_steps": f"{STEPS[SHAPES]}; of digits {STEPS[DIGITS]}", "epochs": f"of a folder {EPOCHS}"}
-    own |= {
-        "optimizer": "muon; of a folder adamw",
-        "muon_lr": "of shapes and digits 0.02",
-        "weight_decay": "0.1; of a folder 0.05",
-        "warmup_steps": f"{pictured.WARMUP}, at most a tenth of the updates",
-        "min_lr": "a tenth of the learning rate",
-    }
-    for name in pictured.TRAINED:
-        annotation, default = known[name]
-        options.add_flag(training, name, options.TRAIN[name], annotation, own.get(name, default))
+    own = {"max_steps": f"{STEPS[SHAPES]}; of digits {STEPS[DIGITS]}", "epochs": f"of a folder {EPOCHS}"}
+    own["optimizer"] = "muon; of a folder adamw"
+    pictured.add_flags(parser, {"data and run": RUN, "model": MODEL}, pictured.TRAINED, own)
 
 
 def _setting(given: dict[str, Any]) -> CaptionSetting:

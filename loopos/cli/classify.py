@@ -12,12 +12,10 @@ import numpy as np
 from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.vision.config import VisionConfig
-from loopos.vision.data.classes import ClassFolder
-from loopos.vision.data.digits import NAMES, Digits
 from loopos.vision.data.parts import Part
 from loopos.vision.encoder import ImageEncoder
-from loopos.vision.opening import class_names, open_pictures
-from loopos.vision.standard import DIGITS, DROPOUT, TRAINING, training_of
+from loopos.vision.opening import open_pictures
+from loopos.vision.standard import DIGITS, DROPOUT, training_of
 
 from . import options, pictured
 from .common import use_threads
@@ -25,8 +23,9 @@ from .objective import table
 from .reply import Reply
 
 CLASSIFY = """Train a ViT to classify the pictures of FOLDER, which has a folder of them for each class; without FOLDER
-scikit-learn's digits. A tenth of the pictures each is held out for evaluation and for the end, unless FOLDER has
-train/, valid/ and test/. It ends with the accuracy and the confusion matrix of the held-out pictures.
+scikit-learn's digits. Of FOLDER a tenth of the pictures is held out for evaluation and a tenth for the end, unless it
+has train/, valid/ and test/; of the digits one fifth, for both. It ends with the accuracy and the confusion matrix of
+the held-out pictures.
 
   loopos classify
   loopos classify flowers --image-size 64 --epochs 20
@@ -42,13 +41,10 @@ RUN = {
 }
 MODEL_DEFAULTS = {"image_size": 64, "patch_size": 8, "n_layer": 4, "n_head": 4, "d_model": 128, "dropout": 0.0}
 DIGITS_MODEL = {"image_size": 16, "patch_size": 4, "n_layer": 3, "d_model": 96, "dropout": DROPOUT[DIGITS]}
+_TOLD = {"image_size": "pixels of a side", "patch_size": "pixels of a patch's side"} | options.MODEL
 MODEL = {
-    "image_size": ("pixels of a side (default: 64; of digits 16)", "int", None),
-    "patch_size": ("pixels of a patch's side (default: 8; of digits 4)", "int", None),
-    "n_layer": (options.MODEL["n_layer"], "int", "4; of digits 3"),
-    "n_head": (options.MODEL["n_head"], "int", MODEL_DEFAULTS["n_head"]),
-    "d_model": (options.MODEL["d_model"], "int", "128; of digits 96"),
-    "dropout": (options.MODEL["dropout"], "float", "0; of digits 0.1"),
+    name: (_TOLD[name], "float" if name == "dropout" else "int", f"{usual}; of digits {DIGITS_MODEL.get(name, usual)}")
+    for name, usual in MODEL_DEFAULTS.items()
 }
 TRAINED = tuple(name for name in pictured.TRAINED if name != "eval_tokens")
 TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": TRAINED}
@@ -58,27 +54,13 @@ BATCH = 64  # pictures at a time
 
 
 def add_classify(parser: argparse.ArgumentParser) -> None:
-    known = options.settings_of_train()
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="a folder for each class (default: digits)")
     parser.add_argument("--config", metavar="FILE", help="run.toml: these settings by name; flags win")
     asked = parser.add_argument_group("ask a model, and train nothing")
     asked.add_argument("--predict", nargs="+", metavar=("MODEL", "IMAGE"), help="a run, or a ViT, and picture files")
     asked.add_argument("--evaluate", metavar="MODEL", help="a run, or a ViT: its accuracy on what FOLDER holds out")
-    for title, settings in (("data and run", RUN), ("model", MODEL)):
-        group = parser.add_argument_group(title)
-        for name, (text, annotation, default) in settings.items():
-            options.add_flag(group, name, text, annotation, default)
-    training = parser.add_argument_group("training")
-    own = TRAINING | {"epochs": f"{EPOCHS}; of digits max_steps {STEPS}", "min_lr": "a tenth of the learning rate"}
-    own |= {
-        "optimizer": "adamw; of digits muon",
-        "muon_lr": "of digits 0.02",
-        "weight_decay": "0.05; of digits 0.1",
-        "warmup_steps": f"{pictured.WARMUP}, at most a tenth of the updates",
-    }
-    for name in TRAINED:
-        annotation, default = known[name]
-        options.add_flag(training, name, options.TRAIN[name], annotation, own.get(name, default))
+    own = {"epochs": f"{EPOCHS}; of digits max_steps {STEPS}", "optimizer": "adamw; of digits muon"}
+    pictured.add_flags(parser, {"data and run": RUN, "model": MODEL}, TRAINED, own)
 
 
 def classify(given: dict[str, Any]) -> Reply:
@@ -102,7 +84,8 @@ def classify(given: dict[str, Any]) -> Reply:
     shape = {name: given.pop(name) for name in MODEL if given.get(name) is not None}
     data = DIGITS if data is None else os.path.abspath(data)
     shape = MODEL_DEFAULTS | (DIGITS_MODEL if data == DIGITS else {}) | shape
-    pictures, classes = _pictures(data, shape["image_size"], subset)
+    pictures = pictured.labelled(data, shape["image_size"], subset)
+    classes = pictures.classes
     settings = training_of(data, given) | {"output_dir": f"runs/classify-{Path(data).name}"} | given
     settings["eval_data"] = held_out = _part(pictures, "valid")
     train = pictures.part("train")
@@ -130,16 +113,6 @@ def classify(given: dict[str, Any]) -> Reply:
     return Reply(data_, text)
 
 
-def _pictures(data: str, side: int, subset: int | None) -> tuple[Any, tuple[str, ...]]:
-    """A set with labels, and the names of its classes."""
-    if data == DIGITS:
-        if subset is not None:
-            raise ValueError("subset is for folders; the digits are always all")
-        return Digits(side), NAMES
-    pictures = ClassFolder(data, side, subset)
-    return pictures, pictures.classes
-
-
 def _part(pictures: Any, name: str) -> Part:
     """That part, or the other one that is held out where it is empty. ValueError where both are."""
     for each in (name, *(other for other in ("test", "valid") if other != name)):
@@ -165,8 +138,7 @@ def _opened(folder: str) -> tuple[ImageEncoder, tuple[str, ...]]:
         raise ValueError(
             f"{folder} is no classifier of pictures: expected a run of loopos classify, or a folder of ViT"
         )
-    told = (pictured.noted(folder) or {}).get("classes")
-    return model, tuple(told) if told else class_names(folder, model.config.num_classes)
+    return model, pictured.classes_of(folder, model)
 
 
 def evaluate(folder: str, data: str | None, subset: int | None) -> Reply:
@@ -176,9 +148,11 @@ def evaluate(folder: str, data: str | None, subset: int | None) -> Reply:
     data, subset = (os.path.abspath(data), subset) if data else (told.get("data", DIGITS), told.get("subset"))
     if model.config.height != model.config.width:
         raise ValueError(f"pictures are made squares, and those of {folder} are {model.config.image_size}")
-    pictures, names = _pictures(data, model.config.height, subset)
-    if names != classes:
-        raise ValueError(f"{pictures!r} has the classes {', '.join(names)}, and {folder} {', '.join(classes)}")
+    pictures = pictured.labelled(data, model.config.height, subset)
+    if pictures.classes != classes:
+        raise ValueError(
+            f"{pictures!r} has the classes {', '.join(pictures.classes)}, and {folder} {', '.join(classes)}"
+        )
     found = _scored(model, _part(pictures, "test"), classes)
     return Reply(found | {"data": data}, f"{found['pictures']} held-out pictures of {pictures!r}\n{table(found)}")
 

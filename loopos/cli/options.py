@@ -55,7 +55,7 @@ CHOICES = {
     "qk_norm": QK_NORMS,
     "norm_placement": NORM_PLACEMENTS,
     "optimizer": OPTIMIZERS,
-    "moments": MOMENTS,
+    "moments": tuple(MOMENTS),
     "lr_schedule": SCHEDULES,
     "on_nonfinite": POLICIES,
     "task": TASKS,
@@ -112,7 +112,7 @@ TRAIN = {
     "grad_accum": "micro-batches of one update",
     "optimizer": "update rule; muon: for the matrices inside the blocks, AdamW for the rest",
     "learning_rate": "the peak",
-    "muon_lr": "the peak for the matrices that follow Muon (default: learning_rate)",
+    "muon_lr": "the peak for the matrices that follow Muon",
     "lr_schedule": "how it falls to min_lr",
     "warmup_steps": "updates in which it climbs to the peak",
     "min_lr": "where it ends",
@@ -243,7 +243,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add_flag(run, "wandb", RUN["wandb"], "str")
     training = parser.add_argument_group("training")
     for name, help_text in TRAIN.items():
-        add_flag(training, name, help_text, *settings[name])
+        annotation, default = settings[name]
+        add_flag(training, name, help_text, annotation, "learning_rate" if name == "muon_lr" else default)
     adapter = parser.add_argument_group("adapter")
     known = {f"lora_{each.name}": (str(each.type), each.default) for each in fields(LoRA)}
     known |= {f"adapter_{each.name}": (str(each.type), each.default) for each in fields(Modulated)}

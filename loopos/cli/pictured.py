@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from loopos.files.checkpoint_folder import is_checkpoint
 from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
 from loopos.run.schedules import total_steps
+from loopos.vision.data.classes import ClassFolder
+from loopos.vision.data.digits import Digits
+from loopos.vision.encoder import ImageEncoder
+from loopos.vision.opening import class_names
+from loopos.vision.standard import DIGITS, MUON, TRAINING
 
 from . import checkup, forecast, options
 from .common import SIGTERM
@@ -28,7 +34,42 @@ TRAINED = (
     "patience", "resume", "progress",
 )  # fmt: skip
 WARMUP = 100
+USUAL = TRAINING | {  # for people: defaults of the settings of a training
+    "muon_lr": MUON["muon_lr"],
+    "weight_decay": f"{TRAINING['weight_decay']}; with muon {MUON['weight_decay']}",
+    "learning_rate": f"{TRAINING['learning_rate']}; with muon of what is no matrix",
+    "warmup_steps": f"{WARMUP}, at most a tenth of the updates",
+    "min_lr": "a tenth of the learning rate",
+}
 TOLD = {name: (options.RUN[name], "bool", default) for name, default in (("doctor", True), ("dry_run", False))}
+
+
+def add_flags(
+    parser: argparse.ArgumentParser,
+    groups: Mapping[str, Mapping[str, tuple[str, str, Any]]],
+    trained: Sequence[str],
+    own: Mapping[str, Any],
+) -> None:
+    """Groups of flags by title, and those of a training. own: defaults of the command, beside what all have."""
+    for title, flags in groups.items():
+        group = parser.add_argument_group(title)
+        for name, told in flags.items():
+            options.add_flag(group, name, *told)
+    known, training = options.settings_of_train(), parser.add_argument_group("training")
+    for name in trained:
+        annotation, default = known[name]
+        options.add_flag(training, name, options.TRAIN[name], annotation, (USUAL | own).get(name, default))
+
+
+def labelled(data: str, side: int, subset: int | None) -> Digits | ClassFolder:
+    """The digits, or the folder of that name: a set with labels and the names of its classes."""
+    return Digits(side, subset) if data == DIGITS else ClassFolder(data, side, subset)
+
+
+def classes_of(folder: str, model: ImageEncoder) -> tuple[str, ...]:
+    """What a classifier in a folder names, as its run noted it or its config.json has it."""
+    told = (noted(folder) or {}).get("classes")
+    return tuple(told) if told else class_names(folder, model.config.num_classes)
 
 
 def check(command: str, asked: Mapping[str, Any], least: Mapping[str, int]) -> None:

@@ -12,12 +12,10 @@ import numpy as np
 from loopos import build_info
 from loopos.files.run_folder import holds_checkpoint, load_checkpoint
 from loopos.run.computed import Computed
+from loopos.run.messages import to_stderr
 from loopos.vision.captioner import Captioner
-from loopos.vision.data.classes import ClassFolder
-from loopos.vision.data.digits import Digits
-from loopos.vision.encoder import ImageEncoder
-from loopos.vision.opening import class_names, open_pictures
-from loopos.vision.standard import DIGITS, CaptionSetting
+from loopos.vision.opening import open_pictures
+from loopos.vision.standard import CaptionSetting
 
 from . import pictured
 from .common import use_threads
@@ -47,17 +45,12 @@ def info(folder: str) -> Reply | None:
     else:
         facts |= model.config.to_dict()
         if model.config.num_classes:
-            facts["classes"] = list(_classes(folder, model))
+            facts["classes"] = list(pictured.classes_of(folder, model))
     bad = {name: int((~np.isfinite(view)).sum()) for name, view in model.parameters().items()}
     if any(bad.values()):
         facts["not_finite"] = [f"{name} ({count})" for name, count in bad.items() if count]
     told = {name: list(map(str, value)) if isinstance(value, list) else value for name, value in facts.items()}
     return Reply(facts, build_info.as_text(told))
-
-
-def _classes(folder: str, model: ImageEncoder) -> tuple[str, ...]:
-    told = (pictured.noted(folder) or {}).get("classes")
-    return tuple(told) if told else class_names(folder, model.config.num_classes)
 
 
 def _state(folder: str) -> dict[str, Any]:
@@ -90,13 +83,12 @@ def examine(folder: str, quick: bool, given: Mapping[str, Any]) -> Reply | None:
 
 def _data(noted: dict[str, Any], model: Any) -> Any:
     """The pictures of a run, at most so many; None where they are gone."""
-    data, subset = noted["data"], noted.get("subset")
-    few = min(subset or LOOKED_AT, LOOKED_AT)
+    few = min(noted.get("subset") or LOOKED_AT, LOOKED_AT)
     try:
         if isinstance(model, Captioner):
             known = {each.name for each in fields(CaptionSetting)} & set(noted)
-            setting = CaptionSetting(**{name: noted[name] for name in known})
-            return (setting if data == DIGITS else replace(setting, subset=few)).pictures
-        return Digits(model.config.height) if data == DIGITS else ClassFolder(data, model.config.height, few)
-    except (OSError, ValueError):
+            return replace(CaptionSetting(**{name: noted[name] for name in known}), subset=few).pictures
+        return pictured.labelled(noted["data"], model.config.height, few)
+    except (OSError, ValueError, ImportError) as error:
+        to_stderr(f"doctor: the pictures of the run cannot be read, so made-up ones are shown: {error}")
         return None

@@ -81,10 +81,9 @@ class Monitor:
         return found
 
     def settles(self, loss: float, grad_norm: float) -> bool:
-        """Whether these numbers of a step with a target and a finite rate are implausible for no window that can have
-        come of the last AHEAD steps. Then they are remembered, as by ``observe``, which would find nothing; else
-        nothing is done. A step of a millisecond is watched by this for less than one of ``observe``'s bisections: they
-        come together, when something is to be judged or saved."""
+        """True: no number of this step can be implausible, whatever values have come since the bounds were made. It is
+        put into the windows later, after AHEAD steps at most; ``observe`` would have found nothing. False: nothing was
+        done, call ``observe``. Only for a step with a target and a finite rate."""
         low, high, largest = self._sure
         if not (low <= loss <= high and 0 < grad_norm <= largest and type(loss) is float and type(grad_norm) is float):
             return False

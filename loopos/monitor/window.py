@@ -38,7 +38,7 @@ class Window:
         self.latest = _median(sorted(self.values[-LATEST:]))
 
     def least(self, added: int) -> float:
-        """What the median is not below before ``added`` more values have come, whatever they are."""
+        """The median stays at or above this while up to ``added`` more values come, whatever they are."""
         return self._sorted[max(0, len(self._sorted) // 2 - 1 - added)]
 
     def deviation(self) -> float:

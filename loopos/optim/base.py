@@ -45,7 +45,7 @@ def _differences(expected, got) -> list[str]:
 
 
 def _numbers(kept: np.ndarray) -> np.ndarray:
-    """What may be below zero of a moment as it is kept."""
+    """A kept moment whose sign can be tested: bfloat16 bits as float32, all else as it is."""
     return (kept.astype(np.uint32) << 16).view(np.float32) if kept.dtype == np.uint16 else kept
 
 
@@ -56,7 +56,8 @@ def _trainable(function: str, model: Any) -> Mapping[str, np.ndarray]:
     return views
 
 
-MOMENTS = ("float32", "bfloat16", "8bit")  # how they are kept: as the weights are, or in fewer bits
+# How moments are kept: as the weights are, or in fewer bits; and the share of a float32 number that one takes.
+MOMENTS = {"float32": 1.0, "bfloat16": 1 / 2, "8bit": 1 / 4 + 1 / 128}
 
 
 class Group(NamedTuple):

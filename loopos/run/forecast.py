@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from loopos import _core
+from loopos.optim.base import MOMENTS
 from loopos.optim.training import for_run
 from loopos.precision import in_words
 
@@ -18,7 +19,6 @@ from . import timing
 from .objectives import ANOTHER, SELF, CrossEntropy
 from .settings import TrainSettings
 
-SHARES = {"float32": 1.0, "bfloat16": 1 / 2, "8bit": 1 / 4 + 1 / 128}  # of a number, that a moment takes
 MEGABYTE = 1e6
 AHEAD = 2  # batches of pictures that wait
 
@@ -117,7 +117,7 @@ def memory_of(
     and none is given, one like ``model`` stands for it."""
     trained, size = model.parameters(trainable=True), np.dtype(model.dtype).itemsize
     numbers = sum(view.size for view in trained.values())
-    moments = _moments(trained, settings, size)
+    moments = int(size * MOMENTS[settings.get("moments", "float32")] * _moments(trained, settings))
     task, distill = settings["task"], settings["distill"]
     shape = settings["batch_size"] * (2 if task == "dpo" else 1), seq_len
     rows = shape[0] * shape[1]
@@ -162,15 +162,13 @@ def _of_teacher(model: Any, teacher: Any, settings: Mapping[str, Any], shape: tu
     return answers + max(0, int(other._core.workspace_bytes(*shape, False, scored=not taught)) - held)
 
 
-def _moments(trained: Mapping[str, np.ndarray], settings: Mapping[str, Any], size: int) -> int:
-    """Bytes of what the optimizer keeps, where a number of the model has ``size``: asked of one that is made over a
-    single number a tensor."""
+def _moments(trained: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> int:
+    """How many numbers the optimizer keeps: asked of one that is made over a single number a tensor."""
     if not trained:
         return 0
     ones = {name: np.zeros((1,) * view.ndim, np.float32) for name, view in trained.items()}
     state = for_run(settings["optimizer"], ones).state_dict()
-    numbers = sum(trained[name].size for key in state for name in [key.partition(".")[2]] if name in trained)
-    return int(size * SHARES[settings.get("moments", "float32")] * numbers)
+    return sum(trained[name].size for key in state for name in [key.partition(".")[2]] if name in trained)
 
 
 def refuse_unfitting(model: Any, settings: TrainSettings, seq_len: int, teacher: Any = None) -> None:
@@ -208,7 +206,7 @@ def of_run(
     seq_len = getattr(sources.train, "seq_len", None) or settings.seq_len or model.config.context_length
     teacher = None if objective is None else objective.teacher
     memory = memory_of(model, settings_, seq_len, now, held, teacher)
-    moments = _moments(trained, settings_, 1) / max(1, sum(view.size for view in trained.values()))
+    moments = _moments(trained, settings_) / max(1, sum(view.size for view in trained.values()))
     update = (
         timing.update_seconds(model, settings, sources.train, first, total, moments, objective)
         if total > first

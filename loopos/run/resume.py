@@ -64,7 +64,7 @@ class Identity:
         here, there = self.to_dict(), checkpoint.state
         config = type(self.config).from_dict(there["config"]).to_dict()  # with the fields that came after it was saved
         pairs = [(f"the model's {key}", value, config[key]) for key, value in here["config"].items()]
-        then = {"moments": _DEFAULTS["moments"]} | there["settings"]
+        then = _DEFAULTS | there["settings"]  # with the settings that came after it was saved
         pairs += [(key, here["settings"][key], then.get(key)) for key in (*MUST_AGREE, "seq_len")]
         parts = [key for key in here["data"] if key != "sha256"]
         pairs += [(f"the data's {key}", here["data"].get(key), there["data"].get(key)) for key in parts]
@@ -80,7 +80,7 @@ class Identity:
                 "Give the same values, or start a new run in another output_dir"
             )
         for name in SHOULD_AGREE:
-            ours, theirs = here["settings"][name], there["settings"].get(name, _DEFAULTS[name])
+            ours, theirs = here["settings"][name], then[name]
             if ours != theirs:
                 warnings.warn(
                     f"train: {name} is {checks.shown(ours)} here, {checks.shown(theirs)} in {checkpoint.path}; the run "

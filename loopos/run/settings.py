@@ -96,7 +96,7 @@ class TrainSettings:
             self._set("precision", precision.checked("train", self.precision))
         self._set("optimizer", checks.choice("train", "optimizer", self.optimizer, OPTIMIZERS))
         self._set("moments", checks.choice("train", "moments", self.moments, MOMENTS))
-        if self.moments != MOMENTS[0] and self.optimizer == "muon":
+        if self.moments != "float32" and self.optimizer == "muon":
             raise ValueError(
                 f"train: moments={self.moments!r} is of optimizers that go number by number, and 'muon' takes whole "
                 "matrices; take optimizer='adamw', 'adam' or 'lion', or moments='float32'"
@@ -169,7 +169,7 @@ class TrainSettings:
         if self.muon_lr is not None and self.optimizer != "muon":
             text = f"train: muon_lr={self.muon_lr} does nothing with optimizer={self.optimizer!r}; it is for 'muon'"
             warnings.warn(text, UserWarning, stacklevel=3)
-        if self.moments != MOMENTS[0] and self.optimizer == "sgd":
+        if self.moments != "float32" and self.optimizer == "sgd":
             text = f"train: moments={self.moments!r} does nothing with optimizer='sgd', which keeps none here"
             warnings.warn(text, UserWarning, stacklevel=3)
         for name, needs, given in (("eval_every", "eval_data", eval_data), ("save_every", "output_dir", output_dir)):

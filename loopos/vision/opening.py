@@ -13,9 +13,10 @@ from loopos.files.run_folder import holds_checkpoint, load_checkpoint
 
 from .captioner import Captioner
 from .encoder import ImageEncoder
-from .network import MAX_SETTINGS_BYTES, SETTINGS, Network
+from .network import SETTINGS, Network
 
 _MARKS = {"encoder": Captioner, "patch_size": ImageEncoder}  # a field of the configuration that the others have not
+MAX_CONFIG_BYTES = 1 << 24
 _SAVED = {kind.__name__: kind for kind in (Captioner, ImageEncoder)}
 
 
@@ -26,7 +27,8 @@ def kind_of_config(config: Any) -> type[Network] | None:
 
 def open_pictures(folder: str | os.PathLike[str], precision: str | None = None) -> Captioner | ImageEncoder | None:
     """The model of a run, of a checkpoint, of what ``save`` wrote, or of a folder of transformers' ViT; None where it
-    is of another kind, or nothing is there. CheckpointError for a file that is malformed."""
+    is of another kind, or nothing is there. CheckpointError for weights or a checkpoint that are malformed; a
+    config.json that cannot be read counts as none."""
     path = Path(folder) / SETTINGS
     if path.is_file():
         values = _settings(path)
@@ -49,7 +51,7 @@ def class_names(folder: str | os.PathLike[str], count: int) -> tuple[str, ...]:
 
 def _settings(path: Path) -> Mapping[str, Any]:
     try:
-        values = durable.load_json(path, 1 << 24 if path.name == SETTINGS else MAX_SETTINGS_BYTES)
+        values = durable.load_json(path, MAX_CONFIG_BYTES)
     except CheckpointError:
         return {}
     return values if isinstance(values, Mapping) else {}

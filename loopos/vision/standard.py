@@ -1,4 +1,5 @@
-"""A captioner and its data by name: what ``loopos caption`` and ``loopos compare`` begin with."""
+"""A captioner and its data by name, and how it is trained: what ``loopos caption``, ``compare`` and ``classify`` begin
+with."""
 
 from __future__ import annotations
 
@@ -27,15 +28,14 @@ SIDES = {"tiny": 64, "nano_8gb": 224}
 DIGITS_SIDE = 16
 DROPOUT = {DIGITS: 0.1}  # unless asked otherwise; of others none
 TRAINING = {"batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.05, "betas": (0.9, 0.99)}
-# Of what is drawn on the spot: in the minutes of a run Muon learns it, and AdamW does not come as far.
-DRAWN_TRAINING = {"optimizer": "muon", "muon_lr": 0.02, "weight_decay": 0.1}
+MUON = {"muon_lr": 0.02, "weight_decay": 0.1}
 RARE = 5  # a word of a folder that is rarer is unknown
 
 
 @dataclass(frozen=True)
 class CaptionSetting:
     """data: "shapes", "digits", or a folder. preset: size of the model. image_size: None: the preset's. subset: use
-    only so many pictures; of the digits all, where it is more than there are. min_count: words that are rarer are
+    only so many pictures; all, where there are no more. min_count: words that are rarer are
     unknown; None: 5 of a folder, else 1. cache: a folder that keeps the decoded pictures. dropout: of both halves of
     the model; None: 0.1 of the digits, else 0. fusion: as of a CaptionerConfig. Pictures are opened when they are asked
     for."""
@@ -118,9 +118,11 @@ class CaptionSetting:
 
 
 def training_of(data: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords of loopos.train for that set, unless asked otherwise. given: those that are; with an optimizer among
-    them the usual ones of all sets."""
-    return TRAINING | (DRAWN_TRAINING if data in STEPS and given.get("optimizer") is None else {})
+    """Keywords of loopos.train for that set, unless asked otherwise. Sets that are drawn on the spot are learned by
+    Muon, which comes farther in the minutes of a run, folders by AdamW. given: what was asked for; its optimizer
+    decides which rates are usual."""
+    optimizer = given.get("optimizer") or ("muon" if data in STEPS else "adamw")
+    return TRAINING | {"optimizer": optimizer} | (MUON if optimizer == "muon" else {})
 
 
 def is_captions(data: str | None) -> bool:

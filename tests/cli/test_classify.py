@@ -89,7 +89,7 @@ def test_digits_and_a_file(tmp_path, capsys):
         (["--predict", "no-such-run"], "--predict RUN IMAGE"),
         (["--predict", "run", "a.png", "--epochs", "3"], "predict takes threads alone; got epochs"),
         (["--evaluate", "run", "--epochs", "3"], "evaluate takes FOLDER, subset and threads alone; got epochs"),
-        (["--subset", "3"], "subset is for folders"),
+        (["--subset", "3"], "n must be an integer of at least 100, got 3"),
         (["--image-size", "16", "--patch-size", "5", "--max-steps", "1"], "multiples of patch_size 5"),
     ],
 )

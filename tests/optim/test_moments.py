@@ -50,9 +50,8 @@ def code(signed):
 def as_codes(x, random, signed):
     least, full, most = code(signed)
     starts = np.arange(0, x.size, BLOCK)
-    scales = np.minimum(np.maximum.reduceat(np.abs(x), starts), np.float32(3e38))
-    divisor = np.repeat(np.where(scales > 0, scales, np.float32(1)), BLOCK)[: x.size]
-    placed = np.abs(x) / divisor * full + least
+    scales = np.clip(np.maximum.reduceat(np.abs(x), starts), np.float32(2.0**-100), np.float32(3e38))
+    placed = np.abs(x) / np.repeat(scales, BLOCK)[: x.size] * full + least
     codes = ((placed.view(U32) + (random >> U32(12))) >> U32(20)) - (least.view(U32) >> U32(20))
     codes = np.minimum(codes, U32(most))
     codes = codes | (x.view(U32) & U32(0x80000000)) >> U32(24) if signed else np.maximum(codes, x > 0)
@@ -154,7 +153,9 @@ def test_what_is_kept_is_near(kind):
     state = optimizer.state_in_numbers()
     for name in SHAPES:
         first, second = state[f"{M}.{name}"], state[f"{V}.{name}"]
-        top = np.abs(grads[name]).max(initial=0)
+        flat = np.zeros(-(-grads[name].size // BLOCK) * BLOCK, np.float32)
+        flat[: grads[name].size] = np.abs(grads[name]).reshape(-1)
+        top = np.repeat(flat.reshape(-1, BLOCK).max(1, initial=0), BLOCK)[: grads[name].size].reshape(SHAPES[name])
         unit, floor = (2**-7, 0) if kind == "bfloat16" else (1 / 8, 2.0**-18)
         assert (np.abs(first - grads[name]) <= unit * 1.001 * np.abs(grads[name]) + floor * top).all()
         square = grads[name] ** 2
@@ -210,7 +211,7 @@ def test_a_refused_step_leaves_every_bit(kind):
     optimizer = optim.AdamW(params, 1e-2, moments=kind)
     optimizer.step(draw(1))
 
-    def refused(grads, result):
+    def refused(grads):
         before = {**{n: p.copy() for n, p in params.items()}, **optimizer.state_dict()}
         with pytest.raises(NonFiniteError) as caught:
             optimizer.step(grads)
@@ -221,12 +222,22 @@ def test_a_refused_step_leaves_every_bit(kind):
 
     grads = draw(2)
     grads["large"][2, 5] = np.nan
-    assert refused(grads, "gradient").phase == "backward"
+    assert refused(grads).phase == "backward"
     grads["large"][2, 5] = 3e38  # its square is beyond float32
-    birth = refused(grads, V)
+    birth = refused(grads)
     assert (birth.phase, birth.index) == ("update", (2, 5))
+    assert birth.operands["new " + V] == np.inf
     assert birth.operands[M] == optimizer.state_in_numbers()[f"{M}.large"][2, 5]
     optimizer.step(draw(3))
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-30, 1e-20])
+def test_a_second_moment_above_zero_never_becomes_zero(size):
+    optimizer = optim.AdamW({"w": np.zeros(200, np.float32)}, 1e-3, betas=(0.0, 0.0), moments="8bit")
+    grads = np.sqrt(size * 10.0 ** -np.linspace(0, 20, 200)).astype(np.float32)
+    optimizer.step({"w": grads})
+    second = optimizer.state_in_numbers()[V + ".w"]
+    assert ((second > 0) == (grads * grads > 0)).all()
 
 
 @pytest.mark.parametrize("kind", SMALL)

@@ -3,7 +3,7 @@
 import pytest
 
 from loopos.vision import CaptionFolder, Shapes
-from loopos.vision.standard import DRAWN_TRAINING, DROPOUT, EPOCHS, STEPS, CaptionSetting, is_captions, training_of
+from loopos.vision.standard import DROPOUT, EPOCHS, MUON, STEPS, CaptionSetting, is_captions, training_of
 
 
 def test_shapes_at_the_size_of_the_preset():
@@ -54,9 +54,12 @@ def test_what_is_no_setting():
 
 def test_what_is_drawn_is_learned_by_muon_unless_an_optimizer_is_asked_for():
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's (extra [sklearn])")
-    usual = training_of("a folder", {})
+    folder = training_of("a folder", {})
+    assert (folder["optimizer"], folder["weight_decay"], "muon_lr" in folder) == ("adamw", 0.05, False)
     for name in ("shapes", "digits"):
-        assert training_of(name, {"weight_decay": 0.3}) == usual | DRAWN_TRAINING
-    assert training_of("digits", {"optimizer": "adamw"}) == usual
+        drawn = training_of(name, {"weight_decay": 0.3})
+        assert drawn == folder | MUON | {"optimizer": "muon"} == training_of(name, {"optimizer": "muon"})
+        assert training_of(name, {"optimizer": "adamw"}) == folder
+    assert training_of("a folder", {"optimizer": "muon"}) == drawn
     assert {CaptionSetting("digits").config(4).encoder.dropout, DROPOUT["digits"]} == {0.1}
     assert CaptionSetting("digits", dropout=0.0).config(4).decoder.dropout == 0

@@ -10,16 +10,13 @@ namespace loopos::kernels {
 
 namespace baseline {
 IsaKernels isa_kernels();
-MomentKernels moment_kernels();
 }  // namespace baseline
 #if defined(LOOPOS_X86)
 namespace avx2 {
 IsaKernels isa_kernels();
-MomentKernels moment_kernels();
 }  // namespace avx2
 namespace avx512 {
 IsaKernels isa_kernels();
-MomentKernels moment_kernels();
 }  // namespace avx512
 #endif
 
@@ -87,14 +84,7 @@ const Table<double>& table<double>() {
 }
 
 const MomentKernels& moments() {
-  static const MomentKernels chosen = [] {
-#if defined(LOOPOS_X86)
-    if (active_isa() == Isa::avx512) return avx512::moment_kernels();
-    if (active_isa() == Isa::avx2) return avx2::moment_kernels();
-#endif
-    return baseline::moment_kernels();
-  }();
-  return chosen;
+  return active().kernels.moments;
 }
 
 const GemmShape& gemm_shape() {

@@ -21,6 +21,7 @@ StoredKernels<Storage::int8> int8_kernels();
 StoredKernels<Storage::nf4> nf4_kernels();
 StoredKernels<Storage::int4> int4_kernels();
 PieceKernels emulated_pieces();  // pieces/emulated.cpp
+MomentKernels moment_kernels();  // isa/moments.cpp
 
 template <class T>
 Table<T> make_table() {
@@ -81,6 +82,7 @@ IsaKernels isa_kernels() {
   k.nf4 = nf4_kernels();
   k.int4 = int4_kernels();
   k.emulated = emulated_pieces();
+  k.moments = moment_kernels();
   k.multiply_adds = multiply_adds;
   return k;
 }

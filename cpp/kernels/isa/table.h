@@ -4,6 +4,7 @@
 
 #include "kernels/gemm/block.h"
 #include "kernels/isa/activations.h"
+#include "kernels/isa/moments.h"
 #include "kernels/pieces/pieces.h"
 
 namespace loopos::kernels {
@@ -134,6 +135,7 @@ struct IsaKernels {
   StoredKernels<Storage::nf4> nf4;
   StoredKernels<Storage::int4> int4;
   PieceKernels emulated;  // null where there are no fused multiply-adds
+  MomentKernels moments;
   Index (*multiply_adds)(Index rounds, float* out);
 };
 

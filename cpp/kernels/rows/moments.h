@@ -1,6 +1,7 @@
 // An optimizer's moments in fewer bits: float32 numbers to bfloat16, or to 8 bits and a scale for each block of 128, and
 // back. Rounding goes up or down by chance, so that what is kept is right in the mean: rounded to the nearest, a second
-// moment that changes by a thousandth would never change (a bfloat16 has 8 bits). Chance is a function of a word and of
+// moment that changes by a thousandth would never change (a bfloat16 has 8 bits). Only what would become zero and must
+// not is kept too large. Chance is a function of a word and of
 // the place in the row; no thread and no order changes a bit.
 //   bfloat16  x + r in the 16 bits that are dropped, r uniform; what would become infinite stays the largest number
 //   8 bits    c(x) = bits(full |x| / scale + least) - bits(least), of which the upper bits are kept: beside the scale,
@@ -67,7 +68,8 @@ struct MomentCode {
   static constexpr float least = negative ? 0x1p-15f : 0x1p-31f, full = negative ? 1.875f - 0x1p-15f : 1.875f;
   static constexpr std::uint32_t base = negative ? 112 << 3 : 96 << 3, most = negative ? 127 : 255;
 };
-constexpr float kLargestScale = 3e38f;  // a product with it, rounded, is finite
+constexpr float kLargestScale = 3e38f;    // a product with it, rounded, is finite
+constexpr float kLeastScale = 0x1p-100f;  // the smallest number above zero beside it is one of float32
 
 template <bool negative>
 float to_codes(const float* x, Index n, std::uint32_t word, std::uint8_t* out, float* scales) {
@@ -77,12 +79,12 @@ float to_codes(const float* x, Index n, std::uint32_t word, std::uint8_t* out, f
     const Index end = least_of(n, begin + kMomentBlock);
     std::uint32_t largest = 0;
     for (Index i = begin; i < end; ++i) largest = most_of(largest, bits_of(x[i]) & ~kSign);
-    const float scale = least_of(float_of(largest), kLargestScale), divisor = scale > 0 ? scale : 1.0f;
+    const float scale = most_of(least_of(float_of(largest), kLargestScale), kLeastScale);
     scales[begin / kMomentBlock] = scale;
     top = most_of(top, scale);
     for (Index i = begin; i < end; ++i) {
       const std::uint32_t bits = bits_of(x[i]);
-      const float placed = float_of(bits & ~kSign) / divisor * Code::full + Code::least;
+      const float placed = float_of(bits & ~kSign) / scale * Code::full + Code::least;
       std::uint32_t code = least_of(((bits_of(placed) + (chance(word, i) >> 12)) >> 20) - Code::base, Code::most);
       if (negative)
         code |= (bits & kSign) >> 24;

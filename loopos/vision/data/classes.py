@@ -15,7 +15,7 @@ from loopos import _core, checks
 from .ahead import mapped
 from .decoding import SUFFIXES, PictureError, decode_square
 from .left_out import LeftOut
-from .parts import Pictures
+from .parts import Pictures, chosen, part_of
 
 _PARTS = {
     "train": "train",
@@ -25,7 +25,6 @@ _PARTS = {
     "validation": "valid",
     "test": "test",
 }
-_HELD_OUT = {8: "valid", 9: "test"}  # of ten, by the digest of a name
 
 
 class ClassFolder(Pictures):
@@ -34,7 +33,7 @@ class ClassFolder(Pictures):
 
     path        the folder
     image_size  side: of each picture the middle square is kept, brought to it
-    subset      so many pictures, chosen by ``seed``; None: all
+    subset      so many pictures, chosen by ``seed``; all, where there are no more; the classes stay those of the folder
     workers     threads that decode
 
     Without folders of parts a digest of a picture's name decides: a tenth each is ``valid`` and ``test``. ``classes``
@@ -55,15 +54,14 @@ class ClassFolder(Pictures):
         if not self.path.is_dir():
             raise FileNotFoundError(errno.ENOENT, "ClassFolder: no such folder", str(self.path))
         entries = _entries(self.path)
-        if subset is not None:
-            most = checks.count("ClassFolder", "subset", subset)
-            entries = sorted(sorted(entries, key=lambda entry: _digest(f"{seed}:{entry[0]}"))[:most])
         self.classes = tuple(sorted({kind for _, _, kind, _ in entries}))
         if len(self.classes) < 2:
             raise ValueError(
                 f"ClassFolder: {self.path} has pictures of {len(self.classes)} classes; expected a folder of pictures "
                 "for each of two or more, or train/ and test/ with such folders"
             )
+        if subset is not None:
+            entries = chosen(entries, checks.count("ClassFolder", "subset", subset), seed)
         self._entries, self._squares = self._decoded(entries, checks.count("ClassFolder", "workers", workers))
         self.labels = np.array([self.classes.index(kind) for _, _, kind, _ in self._entries], np.int64)
 
@@ -120,10 +118,6 @@ class ClassFolder(Pictures):
         return {"kind": "classes", "count": len(self), "sha256": told.hexdigest()}
 
 
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
 def _folders(path: Path) -> list[Path]:
     return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith((".", "__")))
 
@@ -139,5 +133,5 @@ def _entries(root: Path) -> list[tuple[str, Path, str, str]]:
             for file in sorted(kind.rglob("*")):
                 if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
                     name = file.relative_to(root).as_posix()
-                    found.append((name, file, kind.name, part or _HELD_OUT.get(_digest(name) % 10, "train")))
+                    found.append((name, file, kind.name, part or part_of(name)))
     return sorted(found)

@@ -24,10 +24,11 @@ class Digits(Pictures):
     many of them, evenly spread over the set; None, and more than there are: all.
     ``labels`` (N,) are the digits. Of each digit every fifth picture is held out: part ``test``; all others are
     ``train``. The set lists its writers one after another, so both parts have something of each. Training
-    turns, stretches and shifts them a little (``augment``)."""
+    turns, stretches, slants and shifts them a little (``augment``)."""
 
     parts = ("train", "test")
     augment = Augment(crop=False, flip=False, warp=0.1)
+    classes = NAMES
 
     def __init__(self, image_size: int = 32, n: int | None = None):
         self.image_size = checks.integer("Digits", "image_size", image_size, low=_SIDE, high=1024)

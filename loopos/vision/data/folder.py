@@ -19,7 +19,7 @@ from .decoding import SUFFIXES, PictureError, decode, decode_square
 from .framing import Augment
 from .kept import MEMORY, Keeping, Kept
 from .left_out import LeftOut
-from .parts import Pictures
+from .parts import Pictures, chosen, digest, part_of
 
 _CAPTION_FILES = (  # the first kind of which a folder has a file; of JSON all files together
     r".*captions.*\.json|dataset_.*\.json",
@@ -28,7 +28,6 @@ _CAPTION_FILES = (  # the first kind of which a folder has a file; of JSON all f
     r".*\.token(\.txt)?",
 )
 _LISTS = {"train": r".*train_?images.*\.txt", "valid": r".*(dev|val)_?images.*\.txt", "test": r".*test_?images.*\.txt"}
-_HELD_OUT = {8: "valid", 9: "test"}  # of ten, by the digest of a name
 
 
 class CaptionFolder(Pictures):
@@ -40,7 +39,7 @@ class CaptionFolder(Pictures):
     folder, and the case of their names, does not matter.
 
     path        the folder, or a file of captions in it
-    subset      so many pictures, chosen by ``seed``; None: all
+    subset      so many pictures, chosen by ``seed``; all, where there are no more
     image_size  side of what a training sees
     memory      bytes of decoded pictures that are kept in memory; more of them are decoded again each time
     cache       a folder where decoded pictures are kept instead, for the next time too
@@ -84,15 +83,7 @@ class CaptionFolder(Pictures):
         named = _parts_of_lists(root)
         self._entries = _entries(rows, named, _Images(root), self.left_out, self.path)
         if subset is not None:
-            self._choose(checks.count(where, "subset", subset))
-
-    def _choose(self, subset: int) -> None:
-        if subset > len(self._entries):
-            raise ValueError(
-                f"CaptionFolder: subset must be at most the {len(self._entries)} pictures of {self.path}, got {subset}"
-            )
-        order = sorted(self._entries, key=lambda entry: _digest(f"{self.seed}:{entry[0]}"))
-        self._entries = sorted(order[:subset])
+            self._entries = chosen(self._entries, checks.count(where, "subset", subset), self.seed)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -148,10 +139,6 @@ def _stat(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return stat.st_size, stat.st_mtime_ns
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
 
 
 def _walk(root: Path) -> list[Path]:
@@ -258,5 +245,5 @@ def _part(name: str, told: str | None, named: dict[str, str], whole: bool) -> st
     if named:
         return named.get(name.lower())
     if told == HELD_OUT:
-        told = ("valid", "test")[_digest(name) % 2] if whole else None
-    return told or _HELD_OUT.get(_digest(name) % 10, "train")
+        told = ("valid", "test")[digest(name) % 2] if whole else None
+    return told or part_of(name)

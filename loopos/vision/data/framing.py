@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from loopos import checks
+
 from . import draws
 
 _SIDES = re.compile(r"\b(left|right)(most|wards?)?\b", re.I)
@@ -26,11 +28,17 @@ class Augment(NamedTuple):
     warp: float = 0.0
 
     def told(self) -> list[Any]:
-        """What a checkpoint keeps of it; without warp that of a run before there was any."""
+        """What a checkpoint keeps of it. Without a warp it is the two fields that older runs kept, so that those can be
+        resumed."""
         return list(self if self.warp else self[:2])
 
 
 NONE = Augment(crop=False, flip=False)
+
+
+def checked_warp(where: str, augment: Augment) -> float:
+    """ValueError or TypeError for what is no share of a side."""
+    return checks.real(where, "augment.warp", augment.warp, low=0, high=1)
 
 
 def kept_side(size: int, augment: Augment) -> int:

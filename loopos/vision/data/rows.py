@@ -10,7 +10,7 @@ import numpy as np
 from loopos import checks
 from loopos.data.held_out import IGNORE
 
-from .framing import Augment, centre, kept_side, varied, warped
+from .framing import Augment, centre, checked_warp, kept_side, varied, warped
 from .parts import Part
 from .vocabulary import Vocabulary
 
@@ -42,6 +42,7 @@ class Rows:
         size = pictures.image_size if image_size is None else image_size
         self.image_size = checks.integer(where, "image_size", size, low=1, high=4096)
         self.augment = pictures.augment if augment is None else augment
+        checked_warp(where, self.augment)
         if self.augment.flip and not pictures.mirrored:
             raise ValueError(f"{where}: {pictures!r} has pictures of which a mirrored one is another; pass flip=False")
         self.dtype = checks.choice(where, "dtype", dtype, ("uint8", "float32"))
@@ -67,20 +68,17 @@ class Rows:
         images = np.empty((count, size, size, 3), np.uint8)
         ids = np.full((count, self.max_tokens), self.vocabulary.pad, np.int64)
         targets = np.full_like(ids, IGNORE)
+        places = []
         for row, (picture, caption) in enumerate(rows):
             number = int(self.numbers[picture])
             square = self._kept.square(number)
             if varied_by is None:
                 images[row] = centre(square, size)
             else:
-                place = (varied_by[0], number, int(varied_by[1][row]))
-                images[row] = varied(square, size, self.augment, self.captions[picture][caption], place)
+                places.append((varied_by[0], number, int(varied_by[1][row])))
+                images[row] = varied(square, size, self.augment, self.captions[picture][caption], places[row])
             self._write(ids[row], targets[row], self._tokens[picture][caption])
-        if varied_by is not None and self.augment.warp:
-            places = [
-                (varied_by[0], int(self.numbers[p]), int(epoch))
-                for (p, _), epoch in zip(rows, varied_by[1], strict=True)
-            ]
+        if places and self.augment.warp:
             images = warped(images, self.augment.warp, places)
         if self.dtype == "float32":
             return CaptionBatch(images.astype(np.float32) / np.float32(255), ids, targets)

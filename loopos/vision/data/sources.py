@@ -13,7 +13,7 @@ from loopos.data.order import Order
 from loopos.data.reading import fingerprint
 
 from .batches import CaptionBatches, CaptionHeldOut
-from .framing import warped
+from .framing import checked_warp, warped
 from .parts import Part, Pictures
 from .vocabulary import TokenVocabulary, Vocabulary, WordVocabulary
 
@@ -218,14 +218,14 @@ def open_labelled(
     config: Any, data: Any, eval_data: Any, batch_size: int, grad_accum: int = 1, seed: int = 1337
 ) -> Opened:
     """The data arguments of train for a classifier that ``config`` describes: a set of pictures with labels, a part of
-    one, or (images, labels). A set's pictures are warped as its ``augment`` says. TypeError for anything else;
-    ValueError for shapes and labels that do not fit."""
+    one, or (images, labels). A set's pictures are warped as its ``augment`` says; its crop and flip are for captions.
+    TypeError for anything else; ValueError for shapes and labels that do not fit."""
     if isinstance(data, Pictures) and hasattr(data, "labels"):
         eval_data = held_out_part(data) if eval_data is None else eval_data
         data = data.part("train")
     sizes = {"grad_accum": checks.count("train", "grad_accum", grad_accum), "seed": seed}
     batch_size = checks.count("train", "batch_size", batch_size)
-    sizes["warp"] = data.pictures.augment.warp if isinstance(data, Part) else 0.0
+    sizes["warp"] = checked_warp("train", data.pictures.augment) if isinstance(data, Part) else 0.0
     train = LabelledBatches(*_arrays(config, data, "data"), batch_size=batch_size, **sizes)
     held_out = None if eval_data is None else HeldOutPictures(*_arrays(config, eval_data, "eval_data"), batch_size)
     return Opened(train, held_out, None)

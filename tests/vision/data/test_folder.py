@@ -195,7 +195,6 @@ def test_refusals(flickr8k, tmp_path):
         ValueError, match=r"has no picture with a caption.\n1 names with captions and without a picture"
     ):
         CaptionFolder(tmp_path / "empty")
-    with pytest.raises(ValueError, match=r"subset must be at most the 43 pictures of .*, got 44"):
-        CaptionFolder(flickr8k, subset=44)
+    assert len(CaptionFolder(flickr8k, subset=44)) == 43
     with pytest.raises(ValueError, match="workers must be an integer from 1 to 64"):
         CaptionFolder(flickr8k, workers=0)
