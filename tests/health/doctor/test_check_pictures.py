@@ -137,7 +137,8 @@ def test_a_captioner_without_data_is_looked_at_with_noise():
 def test_another_patch():
     images, _ = labelled(2)
     changed = another_patch(images, VIT, 1)
-    assert (changed[0, :8, 8:] == 255 - images[0, :8, 8:]).all()
+    moved = np.abs(changed[0, :8, 8:].astype(int) - images[0, :8, 8:])
+    assert moved.min() >= 127, "grey is moved too"
     same = changed == images
     same[0, :8, 8:] = True
     assert same.all()
