@@ -229,6 +229,7 @@ void bind_transformer(py::module_& m, const char* name) {
 void bind_model(py::module_& m) {
   m.def("choices", &choices, "The names that a model's configuration may have, by field.");
   bind_image_encoder(m);
+  bind_snapshot_encoder(m);
   bind_transformer<float>(m, "TransformerF32");
   bind_transformer<double>(m, "TransformerF64");
 }

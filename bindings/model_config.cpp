@@ -68,6 +68,16 @@ ImageConfig image_config_from(const py::dict& d) {
   return c;
 }
 
+SnapshotConfig snapshot_config_from(const py::dict& d) {
+  SnapshotConfig c{};
+  read_blocks(d["blocks"].cast<py::dict>(), c);
+  c.channels = d["channels"].cast<Index>();
+  c.outputs = d["outputs"].cast<Index>();
+  c.learns_blend = d["learns_blend"].cast<bool>();
+  c.blend_logit = d["blend_logit"].cast<double>();
+  return c;
+}
+
 GptConfig config_from(const py::dict& d) {
   const auto number = [&](const char* key) { return d[key].cast<Index>(); };
   GptConfig c{};

@@ -3,6 +3,7 @@
 
 #include "arrays.h"
 #include "models/gpt.h"
+#include "models/snapshot_encoder.h"
 
 namespace loopos::bind {
 
@@ -10,6 +11,7 @@ namespace loopos::bind {
 /// std::invalid_argument.
 GptConfig config_from(const py::dict& d);
 ImageConfig image_config_from(const py::dict& d);
+SnapshotConfig snapshot_config_from(const py::dict& d);
 
 /// The names that a configuration may have, by field.
 py::dict choices();

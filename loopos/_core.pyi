@@ -286,6 +286,264 @@ class ImageEncoderF64:
         What they are computed with here: fma, tiles NAME or emulated NAME; float64.
         """
 
+class SnapshotEncoderF32:
+    """
+    A network of snapshots of one dtype; loopos.covariance.CovarianceNetwork is its public face.
+    """
+
+    def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex | None) -> None:
+        """
+        seed: of the initial weights; None leaves them as the memory is, to be written before anything else.
+        """
+
+    def _add_plant(self, fault: dict) -> int:
+        """
+        Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; returns its number.
+        """
+
+    def _remove_plant(self, number: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Takes it out; returns how often it has fired.
+        """
+
+    def accumulate(
+        self,
+        rows: typing.Any,
+        numbers: typing.Any,
+        *,
+        between: typing.Any,
+        scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        add: bool = False,
+    ) -> tuple:
+        """
+        numbers (B): one for each sample, which nothing here reads. between(output) -> (sum of losses, gradient of the output, gradient by the blend) is called once, and its gradients are taken as they are: scale, ignore_index and label_smoothing, of a transformer, do nothing.
+        """
+
+    def forward(self, rows: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        (B, outputs) of rows (B, L, channels): real parts, then imaginary.
+        """
+
+    def grad_norm(self) -> float:
+        """
+        The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradients(self) -> dict:
+        """
+        Views of the gradients of the trainable parameters, in that order.
+        """
+
+    def held_bytes(self) -> float:
+        """
+        Bytes of workspace and gradients that earlier passes have left.
+        """
+
+    def ledger(self) -> list:
+        """
+        The tensors of the last trace(), in the order of execution, as dicts.
+        """
+
+    def parameters(self, trainable: typing.Any = None, writable: bool = True) -> dict:
+        """
+        Views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable. writable: False gives views that are read-only for good.
+        """
+
+    def raised(self) -> list:
+        """
+        The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
+        """
+
+    def set_trainable(self, name: str, trainable: bool) -> None:
+        """
+        False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
+        """
+
+    def trace(
+        self,
+        rows: typing.Any,
+        numbers: typing.Any,
+        *,
+        between: typing.Any,
+        scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        frames: typing.SupportsInt | typing.SupportsIndex = 65536,
+        tap: typing.Any = None,
+    ) -> typing.Any:
+        """
+        As trace of a transformer.
+        """
+
+    def weight_views(self) -> tuple[int, int]:
+        """
+        (a number that grows whenever writable views of the weights are given out, how many are left).
+        """
+
+    def workspace_bytes(
+        self,
+        batch: typing.SupportsInt | typing.SupportsIndex,
+        time: typing.SupportsInt | typing.SupportsIndex,
+        training: bool,
+        *,
+        scored: bool = True,
+        compared: bool = False,
+    ) -> float:
+        """
+        Bytes that a pass over so many samples of `time` snapshots takes beside weights and gradients: planned, not taken.
+        """
+
+    @property
+    def precision(self) -> str:
+        """
+        Of the products: float32, bf16x3 or bf16.
+        """
+
+    @precision.setter
+    def precision(self, arg1: str) -> None: ...
+    @property
+    def products(self) -> str:
+        """
+        What they are computed with here: fma, tiles NAME or emulated NAME; float64.
+        """
+
+class SnapshotEncoderF64:
+    """
+    A network of snapshots of one dtype; loopos.covariance.CovarianceNetwork is its public face.
+    """
+
+    def __init__(self, config: dict, seed: typing.SupportsInt | typing.SupportsIndex | None) -> None:
+        """
+        seed: of the initial weights; None leaves them as the memory is, to be written before anything else.
+        """
+
+    def _add_plant(self, fault: dict) -> int:
+        """
+        Puts a fault (a dict of phase, op, tensor, index, value, flag, step, micro) into accumulate and trace; returns its number.
+        """
+
+    def _remove_plant(self, number: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        Takes it out; returns how often it has fired.
+        """
+
+    def accumulate(
+        self,
+        rows: typing.Any,
+        numbers: typing.Any,
+        *,
+        between: typing.Any,
+        scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        add: bool = False,
+    ) -> tuple:
+        """
+        numbers (B): one for each sample, which nothing here reads. between(output) -> (sum of losses, gradient of the output, gradient by the blend) is called once, and its gradients are taken as they are: scale, ignore_index and label_smoothing, of a transformer, do nothing.
+        """
+
+    def forward(self, rows: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
+        """
+        (B, outputs) of rows (B, L, channels): real parts, then imaginary.
+        """
+
+    def grad_norm(self) -> float:
+        """
+        The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradients(self) -> dict:
+        """
+        Views of the gradients of the trainable parameters, in that order.
+        """
+
+    def held_bytes(self) -> float:
+        """
+        Bytes of workspace and gradients that earlier passes have left.
+        """
+
+    def ledger(self) -> list:
+        """
+        The tensors of the last trace(), in the order of execution, as dicts.
+        """
+
+    def parameters(self, trainable: typing.Any = None, writable: bool = True) -> dict:
+        """
+        Views of the weights by name, in order of execution; of those alone that are (True) or are not (False) trainable. writable: False gives views that are read-only for good.
+        """
+
+    def raised(self) -> list:
+        """
+        The operations of the last accumulate() that raised floating-point flags, in the order of a pass, as dicts: phase, layer, op, tensor (the first that the operation gave), flags, finite (all of that tensor, and attention's scores).
+        """
+
+    def set_trainable(self, name: str, trainable: bool) -> None:
+        """
+        False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
+        """
+
+    def trace(
+        self,
+        rows: typing.Any,
+        numbers: typing.Any,
+        *,
+        between: typing.Any,
+        scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        ignore_index: typing.SupportsInt | typing.SupportsIndex = -100,
+        label_smoothing: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        step: typing.Any = None,
+        micro: typing.SupportsInt | typing.SupportsIndex = 0,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        frames: typing.SupportsInt | typing.SupportsIndex = 65536,
+        tap: typing.Any = None,
+    ) -> typing.Any:
+        """
+        As trace of a transformer.
+        """
+
+    def weight_views(self) -> tuple[int, int]:
+        """
+        (a number that grows whenever writable views of the weights are given out, how many are left).
+        """
+
+    def workspace_bytes(
+        self,
+        batch: typing.SupportsInt | typing.SupportsIndex,
+        time: typing.SupportsInt | typing.SupportsIndex,
+        training: bool,
+        *,
+        scored: bool = True,
+        compared: bool = False,
+    ) -> float:
+        """
+        Bytes that a pass over so many samples of `time` snapshots takes beside weights and gradients: planned, not taken.
+        """
+
+    @property
+    def precision(self) -> str:
+        """
+        Of the products: float32, bf16x3 or bf16.
+        """
+
+    @precision.setter
+    def precision(self, arg1: str) -> None: ...
+    @property
+    def products(self) -> str:
+        """
+        What they are computed with here: fma, tiles NAME or emulated NAME; float64.
+        """
+
 class TransformerF32:
     """
     A decoder-only transformer of one dtype; loopos.Model is its public face.

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "models/gpt.h"
+#include "models/snapshot_encoder.h"
 #include "trace/flags.h"
 #include "trace/guards.h"
 
@@ -51,6 +52,16 @@ std::vector<Raised> operations(ImageEncoder<T>& encoder) {
   const std::vector<T> image(static_cast<std::size_t>(encoder.config().grid.image_size()));
   return operations_of(encoder.parameters(),
                        [&](const Pass& one) { encoder.accumulate(one, image.data(), &label, {}, 0.0, false); });
+}
+
+template <class T>
+std::vector<Raised> operations(SnapshotEncoder<T>& network) {
+  const std::vector<T> row(static_cast<std::size_t>(network.config().channels));
+  std::vector<T> output(static_cast<std::size_t>(network.config().outputs));
+  const std::vector<T> gradient(output.size());
+  const SnapshotLoss<T> loss{output.data(), [&] { return typename SnapshotLoss<T>::Result{0, gradient.data(), 0}; }};
+  return operations_of(network.parameters(),
+                       [&](const Pass& one) { network.accumulate(one, row.data(), false, loss); });
 }
 
 }  // namespace loopos

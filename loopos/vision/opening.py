@@ -10,10 +10,11 @@ from typing import Any
 from loopos.errors import CheckpointError
 from loopos.files import durable
 from loopos.files.run_folder import holds_checkpoint, load_checkpoint
+from loopos.network import SETTINGS
 
 from .captioner import Captioner
 from .encoder import ImageEncoder
-from .network import SETTINGS, Network
+from .network import Network
 
 _MARKS = {"encoder": Captioner, "patch_size": ImageEncoder}  # a field of the configuration that the others have not
 MAX_CONFIG_BYTES = 1 << 24

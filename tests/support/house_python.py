@@ -29,6 +29,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "saved",
     "companions classes",
     "model optim",
+    "network",
     "covariance vision",
     "gguf gradients run scoring",
     "callbacks training",

@@ -1,4 +1,4 @@
-"""What both kinds share: files, copies, weights."""
+"""What both kinds share: files, copies, weights, pixels."""
 
 from __future__ import annotations
 

@@ -1,0 +1,147 @@
+"""What a network of snapshots is made of, and what is made of what it gives: a frozen dataclass, each field checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from loopos import checks
+from loopos.choices import ACTIVATIONS, NORMS, ActivationName
+from loopos.config import ModelConfig
+from loopos.model import for_core as blocks_for_core
+
+PREDICTIONS = ("factor", "unconstrained")
+MATRICES = ("snapshots", "pred", "samp", "blend")  # what can be normalised
+LOSSES = ("frobenius", "normalized_frobenius", "stein", "affine_invariant", "subspace")
+
+
+@dataclass(frozen=True)
+class CovarianceConfig:
+    """Snapshots (B, L, N) become rows of real and imaginary parts; a linear layer, blocks in which every snapshot sees
+    all of its sample, a norm, the mean over L and a linear layer give the numbers of R_pred. Snapshots can be
+    exchanged, so there are no positions. Then, in :func:`loopos.covariance.pipeline`,
+
+        R_blend = (1 - beta) R_pred + beta R_samp + loading I
+
+    elements     N, sensors of the array
+    n_layer, n_head, d_model, d_ff, norm, activation, bias, dropout, norm_eps: as of a :class:`loopos.ModelConfig`
+    prediction   "factor": R_pred = F Fᴴ + eps I with F (N, rank), positive semidefinite by construction.
+                 "unconstrained": the Hermitian part of a full matrix, which may be indefinite
+    rank         columns of F
+    eps          above 0; beside the scale of F, which is learned, it is the floor of the noise
+    beta         in (0, 1): the weight of R_samp; learn_beta: it is the first value of a parameter's sigmoid
+    loading      added to the diagonal of the blend (C_EPS)
+    center       the mean of a sample's snapshots is subtracted, and the divisor of R_samp is L - 1
+    normalize    what is scaled: "snapshots", each sample by its root mean power, before R_samp is made of them (what
+                 the network reads always is); "pred", "samp", "blend": to the trace N
+    floor        the least trace that one is divided by
+    limit        a scaling by a larger factor is refused (ScaleError); None: nothing is refused, as in the program of
+                 1.7e25
+    loss         a name of LOSSES, or {name: weight}
+    """
+
+    elements: int = 144
+    n_layer: int = 2
+    n_head: int = 4
+    d_model: int = 128
+    d_ff: int | None = None
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    activation: ActivationName = "gelu"
+    bias: bool = True
+    dropout: float = 0.0
+    norm_eps: float = 1e-6
+    prediction: Literal["factor", "unconstrained"] = "factor"
+    rank: int = 8
+    eps: float = 0.1
+    beta: float = 0.5
+    learn_beta: bool = True
+    loading: float = 1e-3
+    center: bool = False
+    normalize: tuple[str, ...] = ("snapshots", "pred")
+    floor: float = 1e-9
+    limit: float | None = 1e6
+    loss: Any = "frobenius"
+
+    def __post_init__(self) -> None:
+        where = "CovarianceConfig"
+        elements = self._set("elements", checks.count(where, "elements", self.elements, high=1 << 14))
+        checks.choice(where, "norm", self.norm, NORMS)
+        checks.choice(where, "activation", self.activation, tuple(ACTIVATIONS))
+        checks.choice(where, "prediction", self.prediction, PREDICTIONS)
+        rank = checks.count(where, "rank", self.rank, high=1 << 14)
+        self._set("rank", min(rank, elements) if self.prediction == "factor" else elements)
+        self._set("eps", checks.real(where, "eps", self.eps, above=0.0))
+        self._set("beta", checks.real(where, "beta", self.beta, above=0.0, below=1.0))
+        checks.boolean(where, "learn_beta", self.learn_beta)
+        self._set("loading", checks.real(where, "loading", self.loading, low=0.0))
+        checks.boolean(where, "center", self.center)
+        if isinstance(self.normalize, str):
+            raise TypeError(f"{where}: normalize must be a tuple of names, got {self.normalize!r}")
+        chosen = [checks.choice(where, "normalize", name, MATRICES) for name in self.normalize]
+        self._set("normalize", tuple(name for name in MATRICES if name in chosen))
+        self._set("floor", checks.real(where, "floor", self.floor, above=0.0))
+        if self.limit is not None:
+            self._set("limit", checks.real(where, "limit", self.limit, low=1.0))
+        self._set("loss", _losses(self.loss))
+        self._set("d_ff", self.blocks().d_ff)  # which checks the rest
+
+    def _set(self, name: str, value: Any) -> Any:
+        object.__setattr__(self, name, value)
+        return value
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the network gives for each sample: real and imaginary parts of rank vectors of N."""
+        return 2 * self.elements * self.rank
+
+    @property
+    def blend_logit(self) -> float:
+        return math.log(self.beta / (1 - self.beta))
+
+    def blocks(self) -> ModelConfig:
+        """What its blocks have of a language model's; neither vocabulary nor context is theirs."""
+        names = ("n_layer", "n_head", "d_model", "d_ff", "norm", "activation", "bias", "dropout", "norm_eps")
+        return ModelConfig(vocab_size=1, context_length=1, **{name: getattr(self, name) for name in names})
+
+    def num_parameters(self) -> int:
+        blocks = self.blocks()
+        width, outside = self.d_model, blocks.num_parameters() - 2 * self.d_model  # without tokens and positions
+        ends = width * 2 * self.elements + self.outputs * width + (width + self.outputs) * self.bias
+        return outside + ends + self.learn_beta
+
+    def to_dict(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return values | {"normalize": list(self.normalize), "loss": dict(self.loss)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CovarianceConfig:
+        """The config that :meth:`to_dict` wrote. Unknown names: ValueError listing them."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"CovarianceConfig: unknown fields {', '.join(unknown)}; expected {', '.join(known)}")
+        changed = {"normalize": tuple(values["normalize"])} if "normalize" in values else {}
+        return cls(**{**values, **changed})
+
+
+def _losses(given: Any) -> tuple[tuple[str, float], ...]:
+    where = "CovarianceConfig"
+    pairs = given.items() if isinstance(given, Mapping) else ((given, 1.0),) if isinstance(given, str) else given
+    if not isinstance(given, Mapping | str | tuple | list) or not pairs:
+        raise TypeError(f"{where}: loss must be a name or {{name: weight}}, got {checks.shown(given)}")
+    return tuple(
+        (checks.choice(where, "loss", name, LOSSES), checks.real(where, f"loss {name}", weight, above=0.0))
+        for name, weight in pairs
+    )
+
+
+def for_core(config: CovarianceConfig) -> dict[str, Any]:
+    """What ``snapshot_config_from`` in bindings/model_config.cpp reads."""
+    return {
+        "blocks": blocks_for_core(config.blocks()),
+        "channels": 2 * config.elements,
+        "outputs": config.outputs,
+        "learns_blend": config.learn_beta,
+        "blend_logit": config.blend_logit,
+    }

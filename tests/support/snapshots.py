@@ -1,0 +1,44 @@
+"""Small networks of snapshots and samples that the tests of covariance share, and the network again in PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+from pictures import shaken
+
+from loopos.covariance import CovarianceConfig, CovarianceNetwork
+
+
+def small(**changes) -> CovarianceConfig:
+    return CovarianceConfig(**{"elements": 5, "n_layer": 2, "n_head": 2, "d_model": 8, "rank": 2, **changes})
+
+
+def network(dtype="float64", **changes) -> CovarianceNetwork:
+    return shaken(CovarianceNetwork(small(**changes), seed=1, dtype=dtype))
+
+
+def samples(batch=3, length=4, elements=5, dtype="complex128", seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (batch, length, elements)
+    return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(dtype)
+
+
+def quadratic(model, seed=3):
+    """A loss of the network's numbers with a gradient that no symmetry makes zero: sum(c y + y² / 2) and logit times
+    the sum."""
+    weights = np.random.default_rng(seed).standard_normal(model.config.outputs)
+
+    def loss(numbers):
+        logit = float(model.parameters()["blend"][0]) if model.config.learn_beta else 0.0
+        value = float((weights * numbers + numbers.astype(np.float64) ** 2 / 2).sum())
+        return value * (1 + logit), (((weights + numbers) * (1 + logit)).astype(numbers.dtype)), value
+
+    return loss
+
+
+def in_torch(weights, config, rows):
+    """numbers (B, 2 N rank) of rows (B, L, 2 N), by plain functions of LoopOS's own weights by name."""
+    import torch_pictures
+
+    x = torch_pictures._linear(weights, "snapshot", rows)
+    x = torch_pictures._blocks(weights, "", x, config.n_layer, config.n_head, config.norm_eps, "none", None)
+    return torch_pictures._linear(weights, "factor", x.mean(1))
