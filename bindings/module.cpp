@@ -10,6 +10,7 @@
 #include "model.h"
 #include "ops.h"
 #include "optim.h"
+#include "samples.h"
 #include "trace/guards.h"
 
 namespace py = pybind11;
@@ -116,4 +117,5 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_machine(m);
   bind::bind_model(m);
   bind::bind_optim(m);
+  bind::bind_samples(m);
 }

@@ -1122,7 +1122,9 @@ class Optimizer:
 
     def state(self) -> dict:
         """
-        Writable views of the moments as they are kept, by '<moment>.<name>': of "bfloat16" their bits (uint16); of "8bit" codes (uint8) and, by '<moment>_scale.<name>', the scale of each 128. Write through freshly fetched views, between two steps.
+        Writable views of the moments as they are kept, by '<moment>.<name>': of "bfloat16" their bits (uint16); of
+        "8bit" codes (uint8), and by '<moment>_scale.<name>' the scale of each 128 numbers. Fetch them anew before writing,
+        between two steps.
         """
 
     def step(
@@ -1169,6 +1171,11 @@ def choices() -> dict:
     The names that a model's configuration may have, by field.
     """
 
+def copy_samples(samples: list, out: numpy.typing.NDArray[numpy.float64]) -> None:
+    """
+    Copies 1-D arrays, one behind another, to float64.
+    """
+
 def get_num_threads() -> int:
     """
     The number of threads in use.
@@ -1182,6 +1189,11 @@ def guard_counts() -> dict:
 def isa() -> str:
     """
     The instruction set in use: baseline, avx2 or avx512 (LOOPOS_ISA forces one).
+    """
+
+def moved_samples(samples: list, before: numpy.typing.NDArray[numpy.float64]) -> list:
+    """
+    How far each of the arrays has moved since copy_samples: rms of the difference over rms before; None where all were 0.
     """
 
 def optimizer_rules() -> list[str]:

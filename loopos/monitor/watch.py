@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from loopos import _core
+
 from .monitor import Alarm, Monitor
 from .put_back import PutBack
 
@@ -31,19 +33,18 @@ class UpdateRatios:
         self._names = list(matrices)
         self._samples = [_sample(view) for view in matrices.values()]
         sizes = [sample.size for sample in self._samples]
-        self._starts = np.cumsum([0, *sizes[:-1]])
-        self._before, self._spare, self._after = (np.empty(sum(sizes)) for _ in range(3))
+        starts = np.cumsum(sizes[:-1], dtype=int)
+        self._before, self._spare = np.empty(sum(sizes)), np.empty(sum(sizes))
         self._named, self._spare_named = (
-            dict(zip(self._names, np.split(buffer, self._starts[1:]), strict=False))  # of no matrix there is one piece
+            dict(zip(self._names, np.split(buffer, starts), strict=False))  # of no matrix there is one piece
             for buffer in (self._before, self._spare)
         )
 
     def remember(self) -> None:
         """The weights as they are before the update."""
-        if self._names:
-            self._before, self._spare = self._spare, self._before
-            self._named, self._spare_named = self._spare_named, self._named
-            np.concatenate(self._samples, out=self._before)
+        self._before, self._spare = self._spare, self._before
+        self._named, self._spare_named = self._spare_named, self._named
+        _core.copy_samples(self._samples, self._before)
 
     def remembered(self) -> dict[str, np.ndarray]:
         """The samples that were copied, by name; valid until ``remember`` has been called twice."""
@@ -51,16 +52,8 @@ class UpdateRatios:
 
     def measure(self) -> dict[str, float]:
         """Since ``remember``, by name. A matrix of zeros has no ratio."""
-        if not self._names:
-            return {}
-        with np.errstate(all="ignore"):  # float64 weights may be so large that their squares are infinite
-            before, after = self._before, np.concatenate(self._samples, out=self._after)
-            after -= before
-            after *= after
-            moved = np.add.reduceat(after, self._starts)
-            size = np.add.reduceat(np.multiply(before, before, out=after), self._starts)
-            ratios = np.sqrt(moved / size).tolist()
-        return {n: ratio for n, ratio, whole in zip(self._names, ratios, size.tolist(), strict=True) if whole > 0}
+        ratios = _core.moved_samples(self._samples, self._before)
+        return {name: ratio for name, ratio in zip(self._names, ratios, strict=True) if ratio is not None}
 
 
 def _sample(view: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import loopos
+from loopos import _core
 from loopos.monitor import watch as watching
 from loopos.monitor.watch import UpdateRatios, Watch
 from loopos.run.metrics import read_metrics
@@ -203,3 +204,30 @@ def test_a_state_that_cannot_be_used_begins_anew_and_says_so():
     with pytest.warns(RuntimeWarning, match="the monitor begins anew"):
         fresh = Watch(model, 10, {"window": 3})
     assert fresh.state() == Watch(model, 10).state() == Watch(model, 10, None).state()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_samples_are_copied_and_compared(dtype):
+    rng = np.random.default_rng(2)
+    whole = rng.normal(size=(3, 41)).astype(dtype)
+    samples, before = [whole[0, ::3], whole[1, :0], whole[2], np.zeros(2, dtype)], np.empty(14 + 41 + 2)
+    _core.copy_samples(samples, before)
+    old = [sample.astype(float) for sample in samples]
+    assert (before == np.concatenate(old)).all()
+    whole *= dtype(1.001)
+    whole[2, 0] += dtype(0.5)
+    samples[3][:] = 1
+    expected = [
+        np.linalg.norm(sample.astype(float) - was) / np.linalg.norm(was) if was.any() else None
+        for sample, was in zip(samples, old, strict=True)
+    ]
+    assert _core.moved_samples(samples, before) == [n if n is None else pytest.approx(n, rel=1e-14) for n in expected]
+
+
+@pytest.mark.parametrize(
+    "samples", [[np.zeros((2, 2))], [np.zeros(5)], [np.zeros(3, int)], ["abc"]], ids=["2-D", "too many", "int", "text"]
+)
+def test_samples_that_do_not_fit_are_refused(samples):
+    for call in (_core.copy_samples, _core.moved_samples):
+        with pytest.raises(ValueError, match="samples must be"):
+            call(samples, np.zeros(4))
