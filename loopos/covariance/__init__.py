@@ -4,9 +4,17 @@ Arrays of sensors measure snapshots (B, L, N); what is wanted is their covarianc
 directions of the sources. Angles are radians, lengths wavelengths."""
 
 from .arrays import ULA, URA, SensorArray
+from .bounds import cramer_rao, direction_bound
 from .calibration import CalibrationErrors
 from .config import CovarianceConfig
+from .counting import count_sources
+from .esprit import esprit
+from .matching import best_permutation, direction_errors, rmspe, root_mean_square
+from .music import beam_spectrum, music, music_spectrum
 from .network import CovarianceNetwork
+from .root_music import root_music
+from .sample import forward_backward, sample_covariance, smoothed
+from .shrinkage import Shrunk, ledoit_wolf, oas, oracle_weight, rblw
 from .simulation import Samples, Simulation, subspacenet
 
 __all__ = [
@@ -17,6 +25,26 @@ __all__ = [
     "CovarianceNetwork",
     "Samples",
     "SensorArray",
+    "Shrunk",
     "Simulation",
+    "beam_spectrum",
+    "best_permutation",
+    "count_sources",
+    "cramer_rao",
+    "direction_bound",
+    "direction_errors",
+    "esprit",
+    "forward_backward",
+    "ledoit_wolf",
+    "music",
+    "music_spectrum",
+    "oas",
+    "oracle_weight",
+    "rblw",
+    "rmspe",
+    "root_mean_square",
+    "root_music",
+    "sample_covariance",
+    "smoothed",
     "subspacenet",
 ]
