@@ -32,6 +32,8 @@ class CovarianceConfig:
     rank         columns of F
     eps          above 0; beside the scale of F, which is learned, it is the floor of the noise
     beta         in (0, 1): the weight of R_samp; learn_beta: it is the first value of a parameter's sigmoid
+    beta_length  beta is that of so many snapshots; of L its odds beta / (1 - beta) are L / beta_length times as high, as
+                 the error of R_samp falls as 1 / L (weights by inverse variance). None: the same for any L
     loading      added to the diagonal of the blend (C_EPS)
     center       the mean of a sample's snapshots is subtracted, and the divisor of R_samp is L - 1
     normalize    what is scaled: "snapshots", each sample by its root mean power, before R_samp is made of them (what
@@ -57,6 +59,7 @@ class CovarianceConfig:
     eps: float = 0.1
     beta: float = 0.5
     learn_beta: bool = True
+    beta_length: int | None = 16
     loading: float = 1e-3
     center: bool = False
     normalize: tuple[str, ...] = ("snapshots", "pred")
@@ -77,6 +80,8 @@ class CovarianceConfig:
         checks.boolean(where, "learn_beta", self.learn_beta)
         self._set("loading", checks.real(where, "loading", self.loading, low=0.0))
         checks.boolean(where, "center", self.center)
+        if self.beta_length is not None:
+            self._set("beta_length", checks.count(where, "beta_length", self.beta_length))
         if isinstance(self.normalize, str):
             raise TypeError(f"{where}: normalize must be a tuple of names, got {self.normalize!r}")
         chosen = [checks.choice(where, "normalize", name, MATRICES) for name in self.normalize]

@@ -31,12 +31,14 @@ class CovarianceNetwork(network.Network):
     def _make_core(self, dtype: str, seed: int | None) -> Any:
         return _CLASSES[dtype](for_core(self._config), seed)
 
-    @property
-    def beta(self) -> float:
-        """The weight of R_samp in the blend, now."""
-        if not self._config.learn_beta:
-            return float(self._config.beta)
-        return 1 / (1 + math.exp(-float(self._core.parameters()["blend"][0])))
+    def beta(self, length: int | None = None) -> float:
+        """The weight of R_samp in the blend, now, for samples of ``length`` snapshots; None: beta_length."""
+        logit, known = self._config.blend_logit, self._config.beta_length
+        if self._config.learn_beta:
+            logit = float(self._core.parameters(writable=False)["blend"][0])
+        if length is not None and known is not None:
+            logit += math.log(length / known)
+        return 1 / (1 + math.exp(-logit))
 
     def rows(self, snapshots: np.ndarray) -> np.ndarray:
         """(B, L, 2 N) as the core reads them: real parts, then imaginary, of the snapshots over :func:`root_power`.

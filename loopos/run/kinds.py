@@ -6,12 +6,13 @@ from typing import Any
 
 from loopos import checks
 
+from .covariance import OfSnapshots
 from .language import Language
 from .objectives import ANOTHER, NOT_AGAIN, CrossEntropy
 from .pictures import Captioning, Classifying
 from .settings import TrainSettings
 
-KINDS = (Language(), Captioning(), Classifying())
+KINDS = (Language(), Captioning(), Classifying(), OfSnapshots())
 
 
 def kind_of(model: Any) -> Language:
@@ -20,8 +21,8 @@ def kind_of(model: Any) -> Language:
         if isinstance(model, (kind.model, kind.config)):
             return kind
     raise TypeError(
-        "train: model must be a Model or a ModelConfig, or of loopos.vision a Captioner, an ImageEncoder or the "
-        f"configuration of one, got {checks.shown(model)}"
+        "train: model must be a Model or a ModelConfig, or of loopos.vision a Captioner, an ImageEncoder, or of "
+        f"loopos.covariance a CovarianceNetwork, or the configuration of one, got {checks.shown(model)}"
     )
 
 

@@ -1,0 +1,143 @@
+"""Simulations and samples as loopos.train takes them: batches (snapshots, sources, truth), a pure function of (step,
+micro), so that a resume begins anywhere.
+
+The truth that is learned is the covariance of the ideal array with independent sources, A diag(powers) Aᴴ + noise I:
+what an estimator of directions wants to be given, also where the sources are coherent or the array has errors. Complex
+arrays travel as real ones with a last axis of 2, as files and bundles hold them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from loopos import checks
+from loopos.data.order import Order
+from loopos.data.sources import Sources
+
+from .config import CovarianceConfig
+from .simulation import Samples, Simulation
+
+HELD_OUT = 1 << 40  # the first index of what is evaluated: no run trains as far as that
+EVALUATED = 64  # samples of each simulation in an evaluation
+FORMS = "a Simulation, several of one array, or Samples with snapshots"
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def truth_of(samples: Samples) -> np.ndarray:
+    """complex128 (B, N, N); ValueError of samples that have neither directions and powers nor covariances."""
+    if samples.source_covariance is None or samples.noise is None:
+        if samples.covariance is None:
+            raise ValueError("truth_of: the samples have neither directions with powers nor covariances to learn")
+        return samples.covariance
+    powers = np.diagonal(samples.source_covariance, axis1=1, axis2=2).real  # 0 beyond a sample's sources
+    steering = samples.array.steering(np.nan_to_num(samples.directions))
+    loud = steering * np.sqrt(powers)[:, None, :]
+    return loud @ loud.conj().swapaxes(-1, -2) + samples.noise * np.eye(samples.array.sensors)
+
+
+def as_batch(samples: Samples) -> Batch:
+    """snapshots float32 (B, L, N, 2), sources int64 (B,), truth float32 (B, N, N, 2)."""
+    return as_reals(samples.snapshots), samples.sources.astype(np.int64), as_reals(truth_of(samples))
+
+
+def as_reals(values: np.ndarray) -> np.ndarray:
+    """complex (...) as float32 (..., 2)."""
+    return np.ascontiguousarray(values, np.complex64).view(np.float32).reshape(*values.shape, 2)
+
+
+def as_complex(values: np.ndarray, dtype: str) -> np.ndarray:
+    """The way back, as complex64 or complex128."""
+    return np.ascontiguousarray(values).view(np.complex64)[..., 0].astype(dtype, copy=False)
+
+
+class Simulated:
+    """Batches of simulations, which take turns: another number of snapshots, sources or decibels in each."""
+
+    steps_per_epoch = None  # they never end
+
+    def __init__(self, simulations: Sequence[Simulation], batch_size: int, grad_accum: int):
+        self.simulations, self.batch_size, self._accum = tuple(simulations), batch_size, grad_accum
+        self.seq_len = max(each.snapshots for each in self.simulations)
+
+    def batch(self, step: int, micro: int = 0) -> Batch:
+        number = step * self._accum + micro
+        turn, which = divmod(number, len(self.simulations))
+        return as_batch(self.simulations[which].samples(turn * self.batch_size, self.batch_size))
+
+    def fingerprint(self) -> dict[str, Any]:
+        text = "\n".join(repr(each) for each in self.simulations)
+        return {"kind": "simulation", "sha256": hashlib.sha256(text.encode()).hexdigest(), "simulations": text}
+
+
+class Given:
+    """Batches of samples that lie in memory. Each epoch is every sample once, in another order."""
+
+    def __init__(self, samples: Samples, batch_size: int, grad_accum: int, seed: int):
+        self._snapshots, self._sources, self._truth = as_batch(samples)
+        self.batch_size, self._accum, self.seq_len = batch_size, grad_accum, self._snapshots.shape[1]
+        self._order = Order(len(samples), seed)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self._sources) // (self.batch_size * self._accum))
+
+    def batch(self, step: int, micro: int = 0) -> Batch:
+        rows = self._order.batch(step * self._accum + micro, self.batch_size)
+        return self._snapshots[rows], self._sources[rows], self._truth[rows]
+
+    def fingerprint(self) -> dict[str, Any]:
+        digest = hashlib.sha256(self._snapshots.tobytes() + self._truth.tobytes())
+        return {"kind": "samples", "shape": list(self._snapshots.shape), "sha256": digest.hexdigest()}
+
+
+class HeldOut:
+    """Batches to evaluate on, the same ones each time."""
+
+    share = 1.0
+
+    def __init__(self, data: Sequence[Simulation] | Samples, batch_size: int):
+        self._batches = []
+        if isinstance(data, Samples):
+            whole = as_batch(data)
+            for first in range(0, len(data), batch_size):
+                self._batches.append(tuple(part[first : first + batch_size] for part in whole))
+            return
+        for each in data:
+            for first in range(0, EVALUATED, batch_size):
+                count = min(batch_size, EVALUATED - first)
+                self._batches.append(as_batch(each.samples(HELD_OUT + first, count)))
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._batches)
+
+
+def open_samples(
+    config: CovarianceConfig, data: Any, eval_data: Any, *, batch_size: int, grad_accum: int, seed: int
+) -> Sources:
+    """The data arguments of train for a network that ``config`` describes. A simulation that is held out gives other
+    samples than any that is trained on, with the same seed too. TypeError for anything else than FORMS; ValueError for
+    another number of sensors."""
+    batch_size = checks.count("train", "batch_size", batch_size)
+    data = _checked(config, data, "data")
+    kind = (data, batch_size, grad_accum)
+    train = Given(*kind, seed) if isinstance(data, Samples) else Simulated(*kind)
+    held_out = None if eval_data is None else HeldOut(_checked(config, eval_data, "eval_data"), batch_size)
+    return Sources(train, held_out, None)
+
+
+def _checked(config: CovarianceConfig, data: Any, name: str) -> Any:
+    if isinstance(data, Simulation):
+        data = (data,)
+    simulations = isinstance(data, tuple | list) and data and all(isinstance(each, Simulation) for each in data)
+    if not simulations and not (isinstance(data, Samples) and data.snapshots is not None):
+        raise TypeError(f"train: {name} of a CovarianceNetwork must be {FORMS}, got {checks.shown(data)}")
+    arrays = [each.array for each in data] if simulations else [data.array]
+    if bad := [array.sensors for array in arrays if array.sensors != config.elements]:
+        raise ValueError(f"train: {name} are of {bad[0]} sensors, and the network has elements={config.elements}")
+    return data
