@@ -111,11 +111,17 @@ def read(
 
 
 def _refuse_pictures(folder: Path, config: Any) -> None:
-    of = {"encoder": "a Captioner", "patch_size": "an ImageEncoder"}
+    asks = "and loopos caption --predict asks a captioner"
+    of = {
+        "encoder": ("a Captioner", "vision", asks),
+        "patch_size": ("an ImageEncoder", "vision", asks),
+        "elements": ("a CovarianceNetwork", "covariance", "and loopos covariance eval asks it"),
+    }
     if found := [kind for name, kind in of.items() if isinstance(config, Mapping) and name in config]:
+        kind, room, how = found[0]
         raise ValueError(
-            f"from_pretrained: {folder} is a run of {found[0]} and no language model; "
-            f"loopos.vision.{found[0].split()[-1]}.load opens it, and loopos caption --predict asks a captioner"
+            f"from_pretrained: {folder} is a run of {kind} and no language model; "
+            f"loopos.{room}.{kind.split()[-1]}.load opens it, {how}"
         )
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from . import checks
 from .health.ledger import trace_step
 from .model import Model
+from .network import Network
 from .optim.base import Optimizer
-from .vision.network import Network
 
 __all__ = [
     "DENORMAL",

@@ -12,6 +12,7 @@ from .esprit import esprit
 from .matching import best_permutation, direction_errors, rmspe, root_mean_square
 from .music import beam_spectrum, music, music_spectrum
 from .network import CovarianceNetwork
+from .pipeline import Covariances, pipeline
 from .root_music import root_music
 from .sample import forward_backward, sample_covariance, smoothed
 from .shrinkage import Shrunk, ledoit_wolf, oas, oracle_weight, rblw
@@ -23,6 +24,7 @@ __all__ = [
     "CalibrationErrors",
     "CovarianceConfig",
     "CovarianceNetwork",
+    "Covariances",
     "Samples",
     "SensorArray",
     "Shrunk",
@@ -40,6 +42,7 @@ __all__ = [
     "music_spectrum",
     "oas",
     "oracle_weight",
+    "pipeline",
     "rblw",
     "rmspe",
     "root_mean_square",

@@ -32,8 +32,8 @@ class CovarianceConfig:
     rank         columns of F
     eps          above 0; beside the scale of F, which is learned, it is the floor of the noise
     beta         in (0, 1): the weight of R_samp; learn_beta: it is the first value of a parameter's sigmoid
-    beta_length  beta is that of so many snapshots; of L its odds beta / (1 - beta) are L / beta_length times as high, as
-                 the error of R_samp falls as 1 / L (weights by inverse variance). None: the same for any L
+    beta_length  beta is that of so many snapshots; of L its odds beta / (1 - beta) are L / beta_length times as high,
+                 as the error of R_samp falls as 1 / L (weights by inverse variance). None: the same for any L
     loading      added to the diagonal of the blend (C_EPS)
     center       the mean of a sample's snapshots is subtracted, and the divisor of R_samp is L - 1
     normalize    what is scaled: "snapshots", each sample by its root mean power, before R_samp is made of them (what

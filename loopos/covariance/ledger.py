@@ -35,7 +35,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class ScaleAlarm:
-    """name: of the matrix, or "loss"; value: its norm; sample: of the batch; sentence: what is out of scale, and why."""
+    """name: of the matrix, or "loss"; value: its norm; sample: of the batch; sentence: what is out of scale, why."""
 
     name: str
     value: float
@@ -72,47 +72,31 @@ def flat(found: Mapping[str, Scale], prefix: str = "") -> dict[str, float]:
 
 def alarms(result: Covariances) -> list[ScaleAlarm]:
     """What is out of scale in a batch: neighbours whose norms are more than JUMP apart, traces that a floor decided,
-    estimates of positive trace that are indefinite, and a plain distance far beyond what scaled matrices can have."""
+    estimates of positive trace that are indefinite, and a plain distance far beyond what scaled matrices can have.
+    What is not finite is the gate's affair, and no alarm here."""
     norms = {name: linalg.frobenius_norm(result.matrices[name]).astype(np.float64) for name in STAGES}
     found = []
+
+    def tell(name: str, values: np.ndarray, b: int, sentence: str) -> None:
+        found.append(ScaleAlarm(name, float(values[b]), int(b), sentence))
+
     for name, info in result.traces.items():
         for b in np.flatnonzero(info.floored)[:1]:
-            found.append(
-                ScaleAlarm(
-                    name,
-                    float(norms[name][b]),
-                    int(b),
-                    f"the trace of R_{name} of sample {b} was {info.trace[b]:.3g}, below the floor {info.floor:g}, so it "
-                    f"was multiplied by {info.factor[b]:.3g}: ||R_{name}|| is {norms[name][b]:.3g} "
-                    f"({info.count} of {info.floored.size} samples)",
-                )
-            )
+            text = f"the trace of R_{name} of sample {b} was {info.trace[b]:.3g}, below the floor {info.floor:g}, so"
+            text += f" it was multiplied by {info.factor[b]:.3g}: ||R_{name}|| is {norms[name][b]:.3g}"
+            tell(name, norms[name], b, f"{text} ({info.count} of {info.floored.size} samples)")
     for first, second in NEIGHBOURS:
         with np.errstate(all="ignore"):
             ratio = np.abs(np.log10(norms[second]) - np.log10(norms[first]))
-        for b in np.flatnonzero(~(ratio <= np.log10(JUMP)))[:1]:
-            found.append(
-                ScaleAlarm(
-                    second,
-                    float(norms[second][b]),
-                    int(b),
-                    f"||R_{second}|| of sample {b} is {norms[second][b]:.3g} beside ||R_{first}|| {norms[first][b]:.3g}: "
-                    f"a jump of more than {JUMP:g}",
-                )
-            )
-    if "frobenius" in result.parts and result.config.loss[0][0] == "frobenius":
+        for b in np.flatnonzero(ratio > np.log10(JUMP))[:1]:
+            text = f"||R_{second}|| of sample {b} is {norms[second][b]:.3g} beside ||R_{first}|| {norms[first][b]:.3g}"
+            tell(second, norms[second], b, f"{text}: a jump of more than {JUMP:g}")
+    if "frobenius" in result.parts:
         size = linalg.frobenius_norm(result.matrices["truth"]).astype(np.float64) ** 2
         loss = result.parts["frobenius"]
-        for b in np.flatnonzero(~(loss <= LOSS_TIMES * size))[:1]:
-            found.append(
-                ScaleAlarm(
-                    "loss",
-                    float(loss[b]),
-                    int(b),
-                    f"the loss of sample {b} is {loss[b]:.3g}, and the truth's squared norm {size[b]:.3g}: matrices of one "
-                    "scale are not so far apart",
-                )
-            )
+        for b in np.flatnonzero(loss > LOSS_TIMES * size)[:1]:
+            text = f"the loss of sample {b} is {loss[b]:.3g}, and the truth's squared norm {size[b]:.3g}"
+            tell("loss", loss, b, f"{text}: matrices of one scale are not so far apart")
     return found
 
 

@@ -2,7 +2,7 @@
 
 All are of stacks (B, N, N), give float64 (B,) and a Hermitian gradient (B, N, N), dL/dRe + j dL/dIm as PyTorch's, so
 that the loss changes by Re tr(gradientᴴ dS). Sources: Stein divergence, Sra 2012; affine-invariant distance, Pennec et
-al. 2006; the gradient of a projector in its divided-difference form, which is finite at equal eigenvalues on one side."""
+al. 2006; the gradient of a projector in its divided-difference form, finite at equal eigenvalues on one side."""
 
 from __future__ import annotations
 

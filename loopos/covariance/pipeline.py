@@ -114,8 +114,8 @@ def pipeline(
 
 
 def predicted(config: CovarianceConfig, vectors: np.ndarray) -> np.ndarray:
-    """R_pred of vectors (B, rank, N), before it is scaled: F Fᴴ + eps I, whose trace is at least N eps, or the Hermitian
-    part of an unconstrained matrix with these columns."""
+    """R_pred of vectors (B, rank, N), before it is scaled: F Fᴴ + eps I, whose trace is at least N eps, or the
+    Hermitian part of an unconstrained matrix with these columns."""
     if config.prediction == "unconstrained":
         return linalg.hermitize(vectors)
     gram = linalg.sample_covariance(vectors) * vectors.real.dtype.type(config.rank)

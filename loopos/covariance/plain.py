@@ -1,10 +1,14 @@
-"""numpy's form of what loopos.linalg does."""
+"""numpy's form of the Hermitian algebra that the pipeline needs; (..., N, N), gradients in PyTorch's convention."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+
+
+class AmplificationError(ValueError):
+    """A trace was so small that a matrix would be multiplied by more than is allowed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +31,6 @@ def hermitize(r):
     return (r + adjoint(r)) * r.real.dtype.type(0.5)
 
 
-hermitize_backward = lambda dy, r: hermitize(dy)  # noqa: E731
-
-
 def trace(r):
     return np.trace(r, axis1=-2, axis2=-1).real.astype(np.float64)
 
@@ -50,8 +51,10 @@ def trace_normalize(r, target=None, floor=1e-9, max_amplification=1e9):
     factor = (r.shape[-1] if target is None else target) / np.maximum(traces, floor)
     y = r * factor.astype(r.real.dtype)[..., None, None]
     if (over := np.argwhere(factor > max_amplification)).size:
-        at = tuple(over[0])
-        raise ValueError(f"batch entry {at}: trace {traces[at]:g}, floor {floor:g}, factor {factor[at]:g}")
+        at = tuple(int(i) for i in over[0])
+        raise AmplificationError(
+            f"trace_normalize: batch entry {at}: trace {traces[at]:g}, floor {floor:g}, factor {factor[at]:g}"
+        )
     return y, TraceInfo(traces, factor, traces < floor, floor)
 
 

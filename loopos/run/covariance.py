@@ -32,6 +32,7 @@ class CovarianceLoss(CrossEntropy):
         self._latest: dict[str, float] = {}
         self._evaluated: dict[str, float] = {}
         self._alarms: list[ledger.ScaleAlarm] = []
+        self._told: set[str] = set()
 
     def units(self, batch: Batch, valid: int | None = None) -> int:
         return len(batch[1])
@@ -61,8 +62,10 @@ class CovarianceLoss(CrossEntropy):
         eigenvalues = step is not None and (step == 0 or (step + 1) % self._every == 0)
         self._latest = ledger.flat(ledger.scales(result, eigenvalues)) | {"beta": result.beta}
         self._alarms = ledger.alarms(result) + ledger.apart(self._latest, self._evaluated)
-        for alarm in self._alarms[:1]:
-            warnings.warn(f"train: step {(step or 0) + 1}: {alarm}", RuntimeWarning, stacklevel=2)
+        for alarm in self._alarms:
+            if alarm.name not in self._told:  # the log counts them all
+                self._told.add(alarm.name)
+                warnings.warn(f"train: step {(step or 0) + 1}: {alarm}", RuntimeWarning, stacklevel=2)
 
     def measured(self) -> dict[str, float]:
         return self._latest | {"scale_alarms": float(len(self._alarms))} | super().measured()

@@ -6,6 +6,7 @@ import numpy as np
 from pictures import shaken
 
 from loopos.covariance import CovarianceConfig, CovarianceNetwork
+from loopos.covariance.pipeline import pipeline
 
 
 def small(**changes) -> CovarianceConfig:
@@ -42,3 +43,20 @@ def in_torch(weights, config, rows):
     x = torch_pictures._linear(weights, "snapshot", rows)
     x = torch_pictures._blocks(weights, "", x, config.n_layer, config.n_head, config.norm_eps, "none", None)
     return torch_pictures._linear(weights, "factor", x.mean(1))
+
+
+SOURCES = np.array([1, 2, 3])
+
+
+def truth(seed=7):
+    x = samples(3, 9, seed=seed)
+    return np.einsum("bln,blm->bnm", x, x.conj())
+
+
+def vectors(config, seed=5):
+    return samples(3, config.rank, seed=seed)
+
+
+def run(config, given, logit=0.3, snapshots=None):
+    x = samples() if snapshots is None else snapshots
+    return pipeline(config, x, given, 1 / (1 + np.exp(-logit)), truth(), SOURCES)
