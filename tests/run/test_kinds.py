@@ -3,6 +3,7 @@
 import pytest
 
 import loopos
+from loopos.covariance import CovarianceConfig, CovarianceNetwork
 from loopos.run.kinds import KINDS, kind_named, kind_of, objective_again
 from loopos.run.objectives import ANOTHER
 from loopos.run.pictures import Captions
@@ -17,6 +18,7 @@ def test_a_model_and_its_configuration_are_of_one_kind():
         loopos.Model: language,
         Captioner: CaptionerConfig(VisionConfig(8, 4, 1, 1, 8), language),
         ImageEncoder: vision,
+        CovarianceNetwork: CovarianceConfig(4, d_model=8),
     }
     assert {kind.model for kind in KINDS} == set(configs)
     for model, config in configs.items():
