@@ -69,6 +69,14 @@ template <>
 const char* dtype_name<double>() {
   return "float64";
 }
+template <>
+const char* dtype_name<std::complex<float>>() {
+  return "complex64";
+}
+template <>
+const char* dtype_name<std::complex<double>>() {
+  return "complex128";
+}
 
 template <class T>
 Array<T> input(const char* function, const char* argument, py::handle value) {
@@ -143,6 +151,13 @@ bool is_double(const char* function, const char* argument, py::handle value) {
       cat(function, ": ", argument, " must be a numpy array of dtype float32 or float64, got ", describe(value)));
 }
 
+bool is_complex_double(const char* function, const char* argument, py::handle value) {
+  if (has_dtype<std::complex<double>>(value)) return true;
+  if (has_dtype<std::complex<float>>(value)) return false;
+  throw py::type_error(
+      cat(function, ": ", argument, " must be a numpy array of dtype complex64 or complex128, got ", describe(value)));
+}
+
 template <class T>
 py::array_t<T> output(const Shape& shape) {
   Index size = 1;
@@ -161,5 +176,7 @@ py::array_t<T> output(const Shape& shape) {
   template py::array_t<T> output(const Shape&);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)
+LOOPOS_INSTANTIATE(std::complex<float>)
+LOOPOS_INSTANTIATE(std::complex<double>)
 
 }  // namespace loopos::bind

@@ -1,6 +1,7 @@
 // How numpy arrays come in and go out: dtype and shape checks that end in sentences, never a silent cast.
 #pragma once
 
+#include <pybind11/complex.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -61,6 +62,9 @@ double scalar(const char* function, const char* argument, py::handle value);
 
 /// True for float64, false for float32, else TypeError: the dtype that all float arguments of the call must share.
 bool is_double(const char* function, const char* argument, py::handle value);
+
+/// True for complex128, false for complex64, else TypeError.
+bool is_complex_double(const char* function, const char* argument, py::handle value);
 
 /// Calls body(float{}) or body(double{}) after the dtype of `value`.
 template <class Body>

@@ -6,6 +6,7 @@
 #include "core/thread_pool.h"
 #include "kernels/isa/table.h"
 #include "kernels/pieces/products.h"
+#include "linalg.h"
 #include "machine.h"
 #include "model.h"
 #include "ops.h"
@@ -113,6 +114,9 @@ PYBIND11_MODULE(_core, m) {
 
   py::module_ losses = m.def_submodule("losses", "Losses of a student against its teacher.");
   bind::bind_losses(losses);
+
+  py::module_ linalg = m.def_submodule("linalg", "Complex Hermitian algebra, forward and backward.");
+  bind::bind_linalg(linalg);
 
   bind::bind_machine(m);
   bind::bind_model(m);

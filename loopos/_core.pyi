@@ -1226,6 +1226,194 @@ def set_num_threads(n: typing.Any) -> None:
     Sets the number of threads (1 to 1024). Results have the same bits for any number.
     """
 
+class linalg:
+    """
+    Complex Hermitian algebra, forward and backward.
+    """
+
+    @staticmethod
+    def blend(a: typing.Any, b: typing.Any, beta: typing.Any) -> typing.Any:
+        """
+        Blend of two arrays: (1 - beta) a + beta b.
+
+        a, b: complex arrays of one shape, any; beta: a finite number, for all. Returns that shape.
+        """
+
+    @staticmethod
+    def blend_backward(dy: typing.Any, a: typing.Any, b: typing.Any, beta: typing.Any) -> tuple:
+        """
+        Gradients of blend: (da = (1 - beta) dy, db = beta dy, dbeta), dbeta a number, summed over everything.
+        """
+
+    @staticmethod
+    def cholesky(r: typing.Any) -> typing.Any:
+        """
+        Cholesky factor: r = L L^H, L lower triangular with a real positive diagonal.
+
+        r: (..., N, N), Hermitian positive definite. Returns L (..., N, N), zeros above the diagonal. loopos.errors.NotPositiveDefiniteError
+        names batch, pivot and value.
+        """
+
+    @staticmethod
+    def cholesky_backward(dl: typing.Any, r: typing.Any) -> typing.Any:
+        """
+        Gradient of cholesky, Hermitian.
+
+        dl: (..., N, N), of which the lower triangle is read, and of its diagonal the real part. Returns dr (..., N, N).
+        """
+
+    @staticmethod
+    def frobenius_norm(x: typing.Any) -> typing.Any:
+        """
+        Frobenius norm: sqrt(sum |x|^2), summed in double.
+
+        x: (..., M, N), not necessarily square. Returns real numbers of shape (...). It is inf only where the norm itself is beyond the range of the dtype.
+        """
+
+    @staticmethod
+    def frobenius_norm_backward(dy: typing.Any, x: typing.Any) -> typing.Any:
+        """
+        Gradient of frobenius_norm: dy x / norm, 0 where x is 0.
+
+        dy: (...), real; for a single matrix a number too. Returns dx of x's shape. ValueError where x is not finite.
+        """
+
+    @staticmethod
+    def hermitize(r: typing.Any) -> typing.Any:
+        """
+        Hermitian part: (r + r^H) / 2.
+
+        r: (..., N, N), complex64 or complex128. Returns the same shape.
+        """
+
+    @staticmethod
+    def hermitize_backward(dy: typing.Any, r: typing.Any) -> typing.Any:
+        """
+        Gradient of hermitize: the Hermitian part of dy.
+        """
+
+    @staticmethod
+    def inverse(r: typing.Any) -> typing.Any:
+        """
+        Inverse, by the Cholesky factor; a system of equations is better solved (solve).
+
+        r: (..., N, N), Hermitian positive definite. Returns y (..., N, N), Hermitian. loopos.errors.NotPositiveDefiniteError names batch, pivot
+        and value.
+        """
+
+    @staticmethod
+    def inverse_backward(dy: typing.Any, r: typing.Any) -> typing.Any:
+        """
+        Gradient of inverse: -y D y, D the Hermitian part of dy.
+
+        Returns dr (..., N, N), Hermitian.
+        """
+
+    @staticmethod
+    def load_diagonal(r: typing.Any, eps: typing.Any) -> typing.Any:
+        """
+        Diagonal loading: r + eps I.
+
+        r: (..., N, N); eps: a finite number, for all. Returns the same shape.
+        """
+
+    @staticmethod
+    def load_diagonal_backward(dy: typing.Any, r: typing.Any, eps: typing.Any) -> tuple:
+        """
+        Gradients of load_diagonal: (dr = dy, deps), deps a number, summed over the batch.
+        """
+
+    @staticmethod
+    def logdet(r: typing.Any) -> typing.Any:
+        """
+        Logarithm of the determinant, by the Cholesky factor, summed in double.
+
+        r: (..., N, N), Hermitian positive definite. Returns real numbers of shape (...). loopos.errors.NotPositiveDefiniteError names batch,
+        pivot and value.
+        """
+
+    @staticmethod
+    def logdet_backward(dy: typing.Any, r: typing.Any) -> typing.Any:
+        """
+        Gradient of logdet: dy times the inverse of r.
+
+        dy: (...), real; for a single matrix a number too. Returns dr (..., N, N), Hermitian.
+        """
+
+    @staticmethod
+    def sample_covariance(snapshots: typing.Any, center: bool = False) -> typing.Any:
+        """
+        Sample covariance: R = (1/L) sum of a a^H over the snapshots a, so R[i, j] = mean of a_i conj(a_j).
+
+        snapshots: (..., L, N), complex64 or complex128, L >= 1; center: of a less their mean (still over L). Returns R (..., N, N),
+        Hermitian. ValueError where a number is not finite or R is beyond the range of the dtype.
+        """
+
+    @staticmethod
+    def sample_covariance_backward(dr: typing.Any, snapshots: typing.Any, center: bool = False) -> typing.Any:
+        """
+        Gradient of sample_covariance: da = (1/L) (dR + dR^H) a, less its mean where centred.
+
+        dr: (..., N, N). Returns dsnapshots (..., L, N).
+        """
+
+    @staticmethod
+    def solve(r: typing.Any, b: typing.Any) -> typing.Any:
+        """
+        Solution x of r x = b, by the Cholesky factor.
+
+        r: (..., N, N), Hermitian positive definite; b: (..., N, K). Returns x of b's shape. loopos.errors.NotPositiveDefiniteError names batch,
+        pivot and value.
+        """
+
+    @staticmethod
+    def solve_backward(dx: typing.Any, r: typing.Any, b: typing.Any) -> tuple:
+        """
+        Gradients of solve: (dr, db), db = r^-1 dx, dr the Hermitian part of -db x^H.
+        """
+
+    @staticmethod
+    def trace(r: typing.Any) -> typing.Any:
+        """
+        The real part of the trace, summed in double.
+
+        r: (..., N, N). Returns real numbers of shape (...).
+        """
+
+    @staticmethod
+    def trace_backward(dy: typing.Any, r: typing.Any) -> typing.Any:
+        """
+        Gradient of trace: dy I.
+
+        dy: (...), real; for a single matrix a number too. Returns dr (..., N, N).
+        """
+
+    @staticmethod
+    def trace_normalize(
+        r: typing.Any,
+        target: typing.Any,
+        floor: typing.SupportsFloat | typing.SupportsIndex,
+        max_amplification: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> tuple:
+        """
+        (y, trace, factor, floored): what loopos.linalg.trace_normalize makes its results of.
+        """
+
+    @staticmethod
+    def trace_normalize_backward(
+        dy: typing.Any,
+        r: typing.Any,
+        target: typing.Any = None,
+        floor: typing.SupportsFloat | typing.SupportsIndex = 1e-09,
+        max_amplification: typing.SupportsFloat | typing.SupportsIndex = 1000000000.0,
+    ) -> typing.Any:
+        """
+        Gradient of trace_normalize: with t the trace, dr = (target / t) (dy - (Re sum conj(dy) r / t) I); where the floor
+        decided, dr = (target / floor) dy.
+
+        dy, r: (..., N, N); the rest as trace_normalize had it. Returns dr (..., N, N).
+        """
+
 class losses:
     """
     Losses of a student against its teacher.

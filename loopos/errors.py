@@ -156,3 +156,28 @@ class CheckpointError(ValueError):
 
     def __reduce__(self):
         return (type(self), (self.path, self.what, self.offset))
+
+
+class NotPositiveDefiniteError(ValueError):
+    """A matrix of :mod:`loopos.linalg` is not positive definite. ``batch``: which, as a tuple of the axes before the
+    matrix; ``pivot``: the step of the elimination, from 0, or the number of the eigenvalue; ``value``: what was there
+    instead of a number above 0."""
+
+    def __init__(self, message: str, batch: tuple[int, ...], pivot: int, value: float):
+        super().__init__(message)
+        self.batch, self.pivot, self.value = batch, pivot, value
+
+    def __reduce__(self):
+        return (type(self), (str(self), self.batch, self.pivot, self.value))
+
+
+class AmplificationError(ValueError):
+    """:func:`loopos.linalg.trace_normalize` refused to multiply a matrix by ``factor``. ``batch``: which, as a tuple of
+    the axes before the matrix; ``trace``: its trace; ``floor``: what the trace was to be at least."""
+
+    def __init__(self, message: str, batch: tuple[int, ...], trace: float, floor: float, factor: float):
+        super().__init__(message)
+        self.batch, self.trace, self.floor, self.factor = batch, trace, floor, factor
+
+    def __reduce__(self):
+        return (type(self), (str(self), self.batch, self.trace, self.floor, self.factor))

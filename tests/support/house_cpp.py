@@ -10,7 +10,7 @@ LADDER = {  # a folder of this list covers its subfolders
     "cpp/core": 0,
     "cpp/trace": 1,
     "cpp/kernels": 2,
-    "cpp/linalg": 2,
+    "cpp/linalg": 3,
     "cpp/ops": 3,
     "cpp/layers": 4,
     "cpp/optim": 4,

@@ -15,7 +15,7 @@ from pathlib import Path
 from house_cpp import SUFFIXES, circles
 
 LADDER = [  # folders and modules of loopos/, from the bottom; those of one line do not import each other
-    "calls checks choices environment errors losses ops threads",
+    "calls checks choices environment errors linalg losses ops threads",
     "rope trainable weights",
     "config",
     "precision",

@@ -1,0 +1,84 @@
+// What the bindings of loopos.linalg share: batches of complex matrices in and out, errors that name the matrix.
+#pragma once
+
+#include <complex>
+
+#include "arrays.h"
+#include "linalg/matrix.h"
+
+namespace loopos::bind {
+
+void bind_linalg(py::module_& linalg);
+void bind_linalg_covariance(py::module_& linalg);
+void bind_linalg_factor(py::module_& linalg);
+
+/// Calls body(float{}) for complex64 and body(double{}) for complex128.
+template <class Body>
+auto by_complex(const char* function, const char* argument, py::handle value, Body&& body) {
+  return is_complex_double(function, argument, value) ? body(double{}) : body(float{});
+}
+
+/// A batch of matrices (..., rows, columns).
+template <class T>
+struct Matrices {
+  Array<Complex<T>> array;
+  const Complex<T>* data;
+  Shape lead;  // the axes before the matrix
+  Index batch, rows, columns;
+
+  Shape shape(Index other_rows, Index other_columns) const {
+    Shape result = lead;
+    result.push_back(other_rows);
+    result.push_back(other_columns);
+    return result;
+  }
+};
+
+template <class T>
+Matrices<T> matrices(const char* function, const char* argument, py::handle value) {
+  Matrices<T> m{input<Complex<T>>(function, argument, value), nullptr, {}, 1, 0, 0};
+  const Shape& shape = m.array.shape;
+  require(shape.size() >= 2, function, ": ", argument, " must have at least two axes, those of a matrix, got shape ",
+          text(shape));
+  m.data = m.array.data;
+  m.lead.assign(shape.begin(), shape.end() - 2);
+  for (const auto n : m.lead) m.batch *= n;
+  m.rows = shape[shape.size() - 2];
+  m.columns = shape.back();
+  return m;
+}
+
+template <class T>
+Matrices<T> squares(const char* function, const char* argument, py::handle value) {
+  Matrices<T> m = matrices<T>(function, argument, value);
+  require(m.rows == m.columns, function, ": ", argument, " must be square matrices (..., N, N), got shape ",
+          text(m.array.shape));
+  return m;
+}
+
+/// One real number for each matrix; for a single matrix a plain number too.
+template <class T>
+std::vector<T> numbers(const char* function, const char* argument, const py::object& value, const Shape& lead) {
+  if (lead.empty() && !py::isinstance<py::array>(value)) return {static_cast<T>(scalar(function, argument, value))};
+  const auto array = input<T>(function, argument, value, lead);
+  return std::vector<T>(array.data, array.data + array.size());
+}
+
+/// A finite number.
+double finite(const char* function, const char* argument, const py::object& value);
+
+/// The exception that Python sees: the sentence with function and matrix before it.
+[[noreturn]] void raise(const char* function, const Shape& lead, const MatrixError& error);
+
+/// Runs body with the GIL released, and gives its errors their names.
+template <class Body>
+void compute(const char* function, const Shape& lead, Body&& body) {
+  try {
+    const Computing computing;
+    body();
+  } catch (const MatrixError& error) {
+    raise(function, lead, error);
+  }
+}
+
+}  // namespace loopos::bind

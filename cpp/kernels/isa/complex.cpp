@@ -1,0 +1,18 @@
+// Compiled once per instruction set, as table.cpp is.
+#include "kernels/isa/complex.h"
+
+#include "kernels/rows/complex.h"
+#include "kernels/rows/complex_factor.h"
+
+namespace loopos::kernels::LOOPOS_ISA_NAME {
+
+template <class T>
+ComplexKernels<T> make_complex() {
+  return {expand<T>, factor_block<T>, transpose_complex<T>, lower<T>, hermitian_sum<T>, mirror<T>};
+}
+
+BothComplexKernels complex_kernels() {
+  return {make_complex<float>(), make_complex<double>()};
+}
+
+}  // namespace loopos::kernels::LOOPOS_ISA_NAME
