@@ -9,6 +9,7 @@ from .calibration import CalibrationErrors
 from .config import CovarianceConfig
 from .counting import count_sources
 from .esprit import esprit
+from .evaluation import Row, evaluate, sweep, table
 from .matching import best_permutation, direction_errors, rmspe, root_mean_square
 from .music import beam_spectrum, music, music_spectrum
 from .network import CovarianceNetwork
@@ -25,6 +26,7 @@ __all__ = [
     "CovarianceConfig",
     "CovarianceNetwork",
     "Covariances",
+    "Row",
     "Samples",
     "SensorArray",
     "Shrunk",
@@ -36,6 +38,7 @@ __all__ = [
     "direction_bound",
     "direction_errors",
     "esprit",
+    "evaluate",
     "forward_backward",
     "ledoit_wolf",
     "music",
@@ -50,4 +53,6 @@ __all__ = [
     "sample_covariance",
     "smoothed",
     "subspacenet",
+    "sweep",
+    "table",
 ]

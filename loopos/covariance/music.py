@@ -123,6 +123,6 @@ def _refine(
         here[better], depth[better] = there[better], depth_there[better]
         at[:, better], away[:, better] = new[:, better], left_over[:, better]
         short = np.where(better, np.minimum(short * 2, 1), short / 4)
-        if (short < 1e-12).all():
+        if np.abs(move).max() < 1e-13:
             break
     return here, depth

@@ -24,8 +24,8 @@ def root_music(covariance: Any, array: ULA, sources: int) -> np.ndarray:
     noise = residual(signal, np.eye(array.sensors, dtype=np.complex128))
     degrees = range(array.sensors - 1, -array.sensors, -1)
     roots = np.roots([np.trace(noise, offset=degree) for degree in degrees])
-    size = np.abs(roots)
-    folded = np.where(size > 1, roots / np.maximum(size, 1e-300) ** 2, roots)  # each pair is now one root, twice
+    folded = roots.copy()  # each pair becomes one root, twice
+    folded[np.abs(roots) > 1] = 1 / roots[np.abs(roots) > 1].conj()
     nearest = folded[np.argsort(-np.abs(folded), kind="stable")].tolist()
     chosen = []
     while nearest and len(chosen) < sources:

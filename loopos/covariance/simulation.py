@@ -32,6 +32,7 @@ class Samples:
     noise              variance of the noise of one sensor, 1 in a simulation
     snr                float64 (B,): dB, of each source at each sensor
     arrays             the arrays that measured, one a sample
+    measured           complex128 (B, N, N): covariances that a folder has in place of snapshots
     """
 
     array: SensorArray
@@ -43,6 +44,7 @@ class Samples:
     noise: float | None = None
     snr: np.ndarray | None = None
     arrays: list[SensorArray] = field(default_factory=list)
+    measured: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.sources)
