@@ -149,6 +149,17 @@ def test_as_many_tokens_at_once_as_a_picture_has_rows(fusion):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
+def test_as_many_tokens_at_once_as_the_pass_before_had_rows_and_tokens(fusion):
+    """The plan of the pass over six rows and a token has room for the token alone, and this one has seven: it is
+    another, though both go over seven rows."""
+    model, images, (ids, _) = captioner(fusion=fusion), pictures(), texts(time=7)
+    want = model.forward(images, ids)[:, -1]
+    model.begin(images)
+    model.forward(images, ids[:, :1])
+    np.testing.assert_allclose(model.next_logits(ids), want, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_float_agrees_with_double(fusion):
     small, wide = captioner("float32", fusion=fusion), captioner("float64", fusion=fusion)
     wide.load_state_dict({name: view.astype(np.float64) for name, view in small.parameters().items()})
