@@ -11,11 +11,13 @@ import loopos
 from loopos.cli import main
 
 
-def test_train_says_that_all_is_well_in_a_line(text, capsys):
-    assert main(["train", text, *TRAIN]) == 0
+@pytest.mark.parametrize("precision", ["float32", "bf16x3"])
+def test_train_says_that_all_is_well_in_a_line(precision, text, capsys):
+    assert main(["train", text, *TRAIN, "--precision", precision]) == 0
     err = capsys.readouterr().err
     assert err.count("doctor: ") == 1
     assert "WARN" not in err
+    assert "FAIL" not in err
 
 
 def test_train_tells_problems_and_goes_on(text, capsys):

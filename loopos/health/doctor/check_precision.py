@@ -157,13 +157,14 @@ def _measure(patient: Patient, names: list[str]) -> tuple[dict[str, Any], dict[s
 
 @contextmanager
 def computed_in(model: Model, precision: str) -> Iterator[None]:
-    """Inside, the model's products have this precision; afterwards the one that it had."""
-    before = model.precision
-    model.precision = precision
+    """Inside, the model's products have this precision; afterwards the one that it had. In a run's own round before its
+    first update too, where nobody else may set it."""
+    before = model.arithmetic
+    model._compute_in(before.with_precision("computed_in", precision))
     try:
         yield
     finally:
-        model.precision = before
+        model._compute_in(before)
 
 
 def _gradients(patient: Patient, precision: str) -> tuple[float, dict[str, np.ndarray]]:
