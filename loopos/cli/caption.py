@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,9 @@ def caption(given: dict[str, Any]) -> Reply:
     model = Captioner(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
     for sentence in of_preset if run.get("dry_run", False) or settings.get("progress", True) else ():
         to_stderr(sentence)
+    _bring(bleu=setting.data != DIGITS)
     if run.get("dry_run", False):
-        return pictured.dry_run(model, batches, settings)
+        return pictured.dry_run(model, batches, settings, run.get("doctor", True))
     if settings.get("progress", True):
         to_stderr(
             f"{setting.pictures!r}, {len(batches.rows)} pictures to learn; {config.num_parameters():,} parameters"
@@ -126,6 +128,16 @@ def caption(given: dict[str, Any]) -> Reply:
     left, doctor = (SHEET, SCORES), run.get("doctor", True)
     result, expected = pictured.train("caption", model, batches, settings, setting.to_dict(), left, doctor)
     return _scored(result, setting, batches, beams, scored or None, expected)
+
+
+def _bring(bleu: bool) -> None:
+    """Imports what the end of a run needs: what is missing is told before the training, and the forecast counts what
+    is there."""
+    for name, what in (("PIL.Image", SHEET), *([("sacrebleu", "BLEU")] if bleu else [])):
+        try:
+            import_module(name)
+        except ImportError as error:
+            to_stderr(f"the end of this run will have no {what}: {error}; pip install 'loopos[vision]'")
 
 
 def _scored(

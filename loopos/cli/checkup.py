@@ -13,6 +13,18 @@ from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
 
 
+def copies_bytes(model: Any, moments: int) -> int:
+    """What the quick round holds beside the run: the weights before and after an update, its gradients, and its
+    moments, of as many bytes as those of the run. Of a large model it keeps none of these."""
+    from loopos.health.doctor.patient import IN_PLACE
+
+    trained = model.parameters(trainable=True)
+    whole = trained if getattr(model, "adapter", None) is not None else model.parameters()
+    if sum(view.size for view in model.parameters().values()) > IN_PLACE:
+        return 0
+    return sum(view.nbytes for view in (*whole.values(), *trained.values(), *trained.values())) + moments
+
+
 class Checkup(Callback):
     """The quick round, once train has checked its arguments and put the weights of a resumed run in place. It prints
     what failed or is remarkable, and a line about all of it, and keeps the whole in the run's folder; the training

@@ -95,7 +95,7 @@ def classify(given: dict[str, Any]) -> Reply:
     config = VisionConfig(**shape, num_classes=len(classes))
     model = ImageEncoder(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
     if run.get("dry_run", False):
-        return pictured.dry_run(model, train, settings)
+        return pictured.dry_run(model, train, settings, run.get("doctor", True))
     if settings.get("progress", True):
         to_stderr(
             f"{pictures!r}, {len(train)} pictures to learn, {len(held_out)} to evaluate, {len(classes)} classes; "

@@ -167,15 +167,16 @@ def train(given: dict[str, Any]) -> Reply:
     if run.get("export") is not None:
         _check_export(run["export"], model)
     if run.get("dry_run", False):
-        found = forecast.of_run(model, data, tokenizer, settings)
+        found = forecast.of_run(model, data, tokenizer, settings, run.get("doctor", True))
         return Reply({"event": "forecast"} | found.to_dict(), str(found))
     companion = origin.Companion(learned)
     callbacks: list[Any] = [companion, *_trackers(run)]
     told = settings.get("progress", True)
+    looks = run.get("doctor", True) and told  # without progress nothing is printed, so not looked
     if told or emit is not None:
         say = to_stderr if emit is None else (lambda found: emit({"event": "forecast"} | found.to_dict()))
-        callbacks.append(Forecaster(model, say))
-    if run.get("doctor", True) and told:  # without progress nothing is printed, so not looked
+        callbacks.append(Forecaster(model, say, looks))
+    if looks:
         callbacks.append(checkup.Checkup(data, tokenizer, settings))
     if emit is not None:
         callbacks.append(_Lines(emit))

@@ -4,7 +4,7 @@ doctor``."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import loopos
@@ -12,6 +12,8 @@ from loopos.run.callbacks import Callback
 from loopos.run.forecast import Forecast, Memory, memory_of, refuse_unfitting, resident_bytes, with_checkpoints
 from loopos.run.settings import TrainSettings
 from loopos.training import default_settings
+
+from . import checkup
 
 
 class DryRun(Exception):
@@ -24,27 +26,32 @@ class DryRun(Exception):
 
 class Forecaster(Callback):
     """Made before train, whose memory is still to come. model: what train is given; tell: is handed the forecast, None:
-    nothing is trained then."""
+    nothing is trained then. checks: the quick round of the doctor follows, whose copies count."""
 
-    def __init__(self, model: Any, tell: Callable[[Forecast], Any] | None):
-        self._now, self._tell = resident_bytes(), tell
+    def __init__(self, model: Any, tell: Callable[[Forecast], Any] | None, checks: bool = False):
+        self._now, self._tell, self._checks = resident_bytes(), tell, checks
         self._left = int(model._core.held_bytes()) if isinstance(model, loopos.Model) else 0
 
     def on_train_begin(self, info: dict[str, Any]) -> None:
         if info["step"] >= info["max_steps"] and self._tell is not None:
             return  # a finished run that is resumed
         found = info["forecast"](self._now, self._left)
+        if self._checks:
+            copies = checkup.copies_bytes(info["model"], found.memory.moments)
+            found = replace(found, memory=replace(found.memory, checks=copies))
         if self._tell is None:
             raise DryRun(found)
         self._tell(found)
 
 
-def of_run(model: loopos.Model, data: Any, tokenizer: Any, settings: dict[str, Any]) -> Forecast:
-    """Of a whole run with these arguments of train, from its start. Nothing is trained, and nothing stays on the disk
-    of output_dir, on which it is tried how long a checkpoint takes."""
+def of_run(
+    model: loopos.Model, data: Any, tokenizer: Any, settings: dict[str, Any], checks: bool = False
+) -> Forecast:
+    """Of a whole run with these arguments of train, from its start. checks: as of Forecaster. Nothing is trained, and
+    nothing stays on the disk of output_dir, on which it is tried how long a checkpoint takes."""
     unwritten = {"output_dir": None, "resume": None, "save_every": None, "keep_best": False}
     try:
-        asking = Forecaster(model, None)
+        asking = Forecaster(model, None, checks)
         loopos.train(model, data, tokenizer=tokenizer, callbacks=[asking], **settings | unwritten)
     except DryRun as stopped:
         folder, keep_best = settings.get("output_dir"), settings.get("keep_best", False)

@@ -97,9 +97,9 @@ def with_schedule(settings: dict[str, Any], length: Mapping[str, int], steps_per
     return settings
 
 
-def dry_run(model: Any, data: Any, settings: dict[str, Any]) -> Reply:
+def dry_run(model: Any, data: Any, settings: dict[str, Any], doctor: bool = True) -> Reply:
     """What the run would take; nothing is trained."""
-    found = forecast.of_run(model, data, None, settings)
+    found = forecast.of_run(model, data, None, settings, doctor)
     return Reply({"event": "forecast"} | found.to_dict(), str(found))
 
 
@@ -122,7 +122,7 @@ def train(
 
     callbacks: list[Any] = [_Folder(about, left)]
     if settings.get("progress", True):
-        callbacks.append(Forecaster(model, tell))
+        callbacks.append(Forecaster(model, tell, doctor))
         callbacks += [checkup.Checkup(data, None, settings)] if doctor else []
     try:
         result = loopos.train(model, data, callbacks=callbacks, **settings)

@@ -35,6 +35,7 @@ class Memory:
     snapshot: int = 0  # of on_nonfinite="rewind"
     teacher: int = 0  # what it answers, and its passes where it is another model
     pictures: int = 0  # of the batches, as they are kept and as numbers
+    checks: int = 0  # of the doctor's quick round, before the first update
 
     @property
     def to_come(self) -> int:

@@ -26,6 +26,7 @@ PROBES = 3  # passes that are timed, after one to warm up
 SHARE = 20  # one pass in so many of the run, at most, is timed
 LOOKED_AT = 16  # micro-batches whose sizes stand for those of the run
 SAMPLE = 8 << 20  # bytes that are written to learn how fast the disk is
+PIECE = 1 << 20  # of them at once
 SYNCS = 6  # of a checkpoint: four files, its folder, and the one that this is in
 
 
@@ -47,19 +48,22 @@ def update_seconds(
     once waits for the memory, so its time is that of SGD, times what it moves. A batch that is fetched here is fetched
     again in its update."""
     chosen = [first + at for at in spread(total - first, LOOKED_AT)]
-    began = time.perf_counter()
-    batches = [source.batch(t, 0) for t in chosen]
-    fetching = (time.perf_counter() - began) / len(batches)
+    fetching, sizes = 0.0, []
 
-    def calls(i: int) -> list:
+    def calls(t: int, batch: Any) -> list:
         """At most one. It is made when it is needed: pictures as numbers of the model's dtype are large."""
-        return micro_batches([batches[i]], chosen[i], settings, objective)[0]
+        return micro_batches([batch], t, settings, objective)[0]
 
-    sizes = [sum(ids.size for ids, _, _ in calls(i)) for i in range(len(batches))]
+    for t in chosen:  # none of them is kept
+        began = time.perf_counter()
+        batch = source.batch(t, 0)
+        fetching += time.perf_counter() - began
+        sizes.append(sum(ids.size for ids, _, _ in calls(t, batch)))
+    fetching /= len(chosen)
     learned = [i for i, size in enumerate(sizes) if size]
     if not learned:
         return fetching * settings.grad_accum
-    positions = sum(sizes) / len(batches)
+    positions = sum(sizes) / len(sizes)
     asked = min(PROBES, max(1, (total - first) * settings.grad_accum // SHARE))
     timed = [learned[at] for at in spread(len(learned), asked)]
     widest = max(learned, key=sizes.__getitem__)  # warms up the memory of them all
@@ -72,7 +76,7 @@ def update_seconds(
     with model.lock:
         rates = []
         for i in (widest, *timed):
-            ids, targets, keywords = calls(i)[0]
+            ids, targets, keywords = calls(chosen[i], source.batch(chosen[i], 0))[0]
             began = time.perf_counter()
             core.accumulate(ids, targets, **keywords, add=False)
             rates.append((time.perf_counter() - began) / ids.size)
@@ -107,12 +111,14 @@ def checkpoint_seconds(folder: str | os.PathLike, size: int) -> float:
     """Of a checkpoint of ``size`` bytes on the disk where ``folder`` is or will be: bytes are looked at, hashed,
     written and synced there, in a file without a name. OSError when that cannot be done."""
     place = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.is_dir())
-    sample = np.frombuffer(np.random.default_rng(0).bytes(4 * (min(size, SAMPLE) // 4)), np.float32)
+    pieces = max(1, min(size, SAMPLE) // PIECE)
+    sample = np.frombuffer(np.random.default_rng(0).bytes(4 * (min(size, PIECE) // 4)), np.float32)
     with durable.explained("try how long a checkpoint takes", place), tempfile.TemporaryFile(dir=place) as file:
         began = time.perf_counter()
-        np.isfinite(sample).all()
-        hashlib.sha256(sample)
-        file.write(sample)
+        for _ in range(pieces):
+            np.isfinite(sample).all()
+            hashlib.sha256(sample)
+            file.write(sample)
         file.flush()
         os.fsync(file.fileno())
         written = time.perf_counter()
@@ -120,4 +126,4 @@ def checkpoint_seconds(folder: str | os.PathLike, size: int) -> float:
         file.flush()
         os.fsync(file.fileno())
         synced = time.perf_counter()
-    return (written - began) * size / max(1, sample.nbytes) + SYNCS * (synced - written)
+    return (written - began) * size / max(1, pieces * sample.nbytes) + SYNCS * (synced - written)

@@ -79,12 +79,12 @@ def _written(vocabulary: Any, caption: str) -> str:
 def bleu_of(said: Sequence[str], captions: Sequence[Sequence[str]]) -> float | None:
     """BLEU of a corpus (Papineni et al. 2002), 0 to 100, by sacrebleu in lower case; None where no caption has the
     four words in a row that it counts. ImportError naming the extra."""
+    if not any(len(caption.split()) >= 4 for each in captions for caption in each):
+        return None
     try:
         import sacrebleu
     except ImportError:
         raise ImportError("BLEU needs the package sacrebleu; pip install 'loopos[vision]'") from None
-    if not any(len(caption.split()) >= 4 for each in captions for caption in each):
-        return None
     most = max(len(each) for each in captions)
     references = [[each[k] if k < len(each) else None for each in captions] for k in range(most)]
     return float(sacrebleu.corpus_bleu(list(said), references, lowercase=True).score)

@@ -74,6 +74,14 @@ def test_without_sacrebleu_there_is_a_sentence_and_no_bleu(tmp_path, monkeypatch
     assert "no BLEU: BLEU needs the package sacrebleu; pip install 'loopos[vision]'" in err
 
 
+def test_what_the_end_will_lack_is_told_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    assert main(["caption", *SHORT, "--output-dir", str(tmp_path), "--dry-run"]) == 0
+    err = capsys.readouterr().err
+    assert "the end of this run will have no BLEU: " in err
+    assert "captions.png" not in err
+
+
 # The file
 
 

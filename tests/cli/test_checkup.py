@@ -9,6 +9,7 @@ from cli_runs import TRAIN
 
 import loopos
 from loopos.cli import main
+from loopos.cli.checkup import copies_bytes
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16x3"])
@@ -82,3 +83,24 @@ def test_a_resumed_run_is_examined_with_its_own_weights(text, tmp_path, capsys, 
     fresh = loopos.Model(loopos.ModelConfig(256, 16, 1, 2, 16), seed=1337).state_dict()
     assert "doctor" in first
     assert any((seen[0][name] != fresh[name]).any() for name in fresh)
+
+
+def test_what_the_round_holds_beside_the_run():
+    """Weights before and after, gradients, moments; of a large model nothing; beside an adapter its base is not
+    copied."""
+    model = loopos.Model(loopos.ModelConfig(20, 8, 1, 2, 16))
+    size = sum(view.nbytes for view in model.parameters().values())
+    assert copies_bytes(model, 7) == 3 * size + 7
+    model.add_adapter(loopos.LoRA(2))
+    small = sum(view.nbytes for view in model.parameters(trainable=True).values())
+    assert copies_bytes(model, 7) == 3 * small + 7
+    assert copies_bytes(loopos.Model(loopos.ModelConfig(20_000, 8, 1, 2, 1024)), 7) == 0
+
+
+def test_the_forecast_of_a_run_counts_it(text, capsys):
+    told = []
+    for more in ([], ["--no-doctor"]):
+        assert main(["train", text, *TRAIN, "--dry-run", "--json", *more]) == 0
+        told.append(json.loads(capsys.readouterr().out)["memory_bytes"])
+    assert told[0]["checks"] == 3 * told[0]["gradients"] + told[0]["moments"]
+    assert told[1]["checks"] == 0

@@ -84,7 +84,7 @@ import contextlib, io, json, sys
 from loopos.cli import main
 printed = io.StringIO()
 with contextlib.redirect_stdout(printed):
-    assert main(["caption", *sys.argv[1:], "--json"]) == 0, printed.getvalue()
+    assert main([*sys.argv[1:], "--json"]) == 0, printed.getvalue()
 told = json.loads(printed.getvalue())["forecast"]["memory_bytes"]["peak"]
 peak = int(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0]) * 1024
 print(told / peak)
@@ -92,16 +92,21 @@ print(told / peak)
 
 
 @pytest.mark.unsanitized("the sanitizers' allocator takes memory of its own")
-@pytest.mark.parametrize("fusion", ["prefix", "cross"])
-def test_the_peak_of_tiny_on_shapes_is_within_15_percent(fusion, tmp_path):
-    given = ["--subset", "200", "--max-steps", "3", "--fusion", fusion, "--output-dir", str(tmp_path)]
-    given.append("--no-doctor")  # whose copies of weights and gradients count beside so few pictures
-    run = subprocess.run(
-        [sys.executable, "-c", MEASURE, *given],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        cwd=Path(loopos.__file__).parents[1],
-    )
+@pytest.mark.parametrize(
+    "given",
+    [
+        "caption --subset 200",
+        "caption --subset 200 --fusion cross --no-doctor",
+        "caption --digits",
+        "classify",
+        "classify --no-doctor",
+    ],
+)
+def test_the_peak_is_told_within_12_percent(given, tmp_path):
+    """Of small sets, too, beside which the doctor's copies and what draws the last sheet count."""
+    if "--subset" not in given:
+        pytest.importorskip("sklearn", reason="the digits are its")
+    command = [sys.executable, "-c", MEASURE, *given.split(), "--max-steps", "3", "--output-dir", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=Path(loopos.__file__).parents[1])
     assert run.returncode == 0, run.stderr
-    assert 0.85 < float(run.stdout) < 1.15
+    assert 0.88 < float(run.stdout) < 1.12

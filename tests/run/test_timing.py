@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -101,6 +102,26 @@ def test_batches_of_unequal_width_count_as_they_come(clock, steps):
     found = update_seconds(model, default_settings(optimizer="sgd"), Source(clock, [4, 8, 4, 16]), 0, 16, 0)
     assert found == 2 + 8 + 5 + 3
     assert model._core.passes[0][0] == (1, 16)  # the widest takes the memory of them all
+
+
+def test_no_batch_is_kept(clock, steps):
+    """Sixteen of pictures would be more than the run holds at any time."""
+    alive, most = weakref.WeakSet(), []
+
+    class Ids(np.ndarray):  # which can be referred to weakly by a set
+        __hash__ = object.__hash__
+
+    class Watched(Source):
+        def batch(self, step, micro):
+            ids, targets = super().batch(step, micro)
+            ids = ids.view(Ids)
+            alive.add(ids)
+            most.append(len(alive))
+            return ids, targets
+
+    update_seconds(model_on(clock), default_settings(optimizer="sgd"), Watched(clock, [4]), 0, 100, 0)
+    assert len(most) == timing.LOOKED_AT + 1 + timing.PROBES
+    assert max(most) <= 3
 
 
 def test_a_run_that_is_gone_on_with_looks_at_what_is_left(clock, steps):

@@ -58,4 +58,5 @@ def test_without_sacrebleu_the_extra_is_named(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     with pytest.raises(ImportError, match=r"pip install 'loopos\[vision\]'"):
-        bleu_of(["a"], [("a",)])
+        bleu_of(["a"], [("a b c d",)])
+    assert bleu_of(["a"], [("a",)]) is None  # there is nothing to count
