@@ -10,9 +10,11 @@ from .config import CovarianceConfig
 from .counting import count_sources
 from .esprit import esprit
 from .evaluation import Row, evaluate, sweep, table
+from .folder import read_samples
 from .matching import best_permutation, direction_errors, rmspe, root_mean_square
 from .music import beam_spectrum, music, music_spectrum
 from .network import CovarianceNetwork
+from .pictures import error_picture, spectrum_picture
 from .pipeline import Covariances, pipeline
 from .root_music import root_music
 from .sample import forward_backward, sample_covariance, smoothed
@@ -37,6 +39,7 @@ __all__ = [
     "cramer_rao",
     "direction_bound",
     "direction_errors",
+    "error_picture",
     "esprit",
     "evaluate",
     "forward_backward",
@@ -47,11 +50,13 @@ __all__ = [
     "oracle_weight",
     "pipeline",
     "rblw",
+    "read_samples",
     "rmspe",
     "root_mean_square",
     "root_music",
     "sample_covariance",
     "smoothed",
+    "spectrum_picture",
     "subspacenet",
     "sweep",
     "table",

@@ -58,6 +58,8 @@ MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings
     "text/": {"tokenizers", "jinja2"},
     "gguf/": {"gguf"},
     "data/examples/parquet.py": {"pyarrow"},
+    "covariance/folder.py": {"scipy"},
+    "covariance/pictures.py": {"matplotlib"},
     "vision/data/decoding.py": {"PIL"},
     "vision/data/digits.py": {"sklearn"},
     "vision/sheet.py": {"PIL"},
