@@ -1,4 +1,4 @@
-"""The command line: ``loopos train | caption | classify | compare | eval | generate | chat | serve | import | export |
+"""The command line: ``loopos train | caption | classify | compare | covariance | eval | generate | chat | serve | import | export |
 gradcheck | doctor | replay | diff | explain | report | bench | info``.
 
 Results go to stdout, progress and errors to stderr; with --json the results are JSON, and so is an error. Exit codes:
@@ -25,6 +25,7 @@ from . import (
     classify,
     commands,
     compare,
+    covariance,
     doctor,
     evaluate,
     exchange,
@@ -51,6 +52,13 @@ COMMANDS = {  # name: what it does, its options, its arguments, in a line, in fu
         classify.CLASSIFY,
     ),
     "compare": (compare.compare, compare.add_compare, "[DATA]", "compare optimizers on one task", compare.COMPARE),
+    "covariance": (
+        covariance.covariance,
+        covariance.add_covariance,
+        "train|eval|demo [RUN]",
+        "train a network that predicts the covariance of an array",
+        covariance.COVARIANCE,
+    ),
     "eval": (evaluate.evaluate, options.add_eval, "FOLDER [TEXT]", "loss of a trained model on a text", evaluate.EVAL),
     "generate": (generate.generate, generate.add_generate, "FOLDER", "continue a prompt", generate.GENERATE),
     "import": (exchange.import_, exchange.add_import, "FILE FOLDER", "open a GGUF file", exchange.IMPORT),

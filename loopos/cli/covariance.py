@@ -1,0 +1,186 @@
+"""``loopos covariance``: a network that predicts the covariance of an array, trained and asked; and a failure shown."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import loopos
+from loopos import checks
+from loopos.covariance import demo
+from loopos.covariance.config import LOSSES, PREDICTIONS, CovarianceConfig
+from loopos.covariance.evaluation import as_text, table
+from loopos.covariance.network import CovarianceNetwork
+from loopos.covariance.standard import MODEL, PRESETS, numbers, setting
+from loopos.files import durable
+from loopos.run.callbacks import Callback
+from loopos.run.messages import to_stderr
+
+from . import forecast, options, pictured
+from .common import use_threads
+from .reply import Reply, plain
+
+COVARIANCE = """train: a network on simulated snapshots of an array; it ends with the errors of the directions that MUSIC
+finds in its estimate, beside the sample covariance, Ledoit-Wolf and OAS, over SNR and snapshots. eval: the table again,
+of RUN, for other ones. demo: a loss of 1.7e25 that passed its check, from its own ingredients: where it was born, what
+its report says, what its fixes do; and the repaired pipeline, trained for a minute.
+
+  loopos covariance demo
+  loopos covariance train --output-dir runs/covariance
+  loopos covariance train --preset line --loss stein
+  loopos covariance eval runs/covariance --test-snr -5,0,5 --test-snapshots 2,8,32 --samples 50
+
+The array is that of a preset: plane, 12 x 12 sensors half a wavelength apart, or line, 8 of them."""
+ACTIONS = ("train", "eval", "demo")
+DEMO_STEPS = 60
+SAMPLES = 16
+NAME = "covariance.json"  # in a run: what it was trained on
+SETTING = {
+    "preset": (f"array, sources and size: {', '.join(PRESETS)}", "str", "plane"),
+    "sources": ("how many, or from,to", "str", "the preset's"),
+    "snr": ("decibels of one source at one sensor, or from,to", "str", "the preset's"),
+    "snapshots": ("of a sample; several with commas take turns", "str", "the preset's"),
+    "correlation": ("of the sources: 0 independent, 1 coherent", "float", 0.0),
+}
+TEST = {
+    "test_snr": ("decibels of the table, with commas", "str", "-5,0,5"),
+    "test_snapshots": ("snapshots of the table, with commas", "str", "those trained on"),
+    "samples": ("of each cell of the table; 0: no table", "int", SAMPLES),
+}
+HELP = {
+    "n_layer": options.MODEL["n_layer"],
+    "n_head": options.MODEL["n_head"],
+    "d_model": options.MODEL["d_model"],
+    "prediction": f"{' or '.join(PREDICTIONS)}: F Fᴴ + eps I, or any Hermitian matrix",
+    "rank": "columns of F",
+    "beta": "weight of the sample covariance in the blend, at first",
+    "learn_beta": "it is learned",
+    "loading": "added to the diagonal of the blend",
+    "loss": f"one of {', '.join(LOSSES)}, or name=weight with commas",
+}
+_NEVER = ("epochs", "label_smoothing", "eval_tokens")
+TRAINED = tuple(name for name in pictured.TRAINED if name not in _NEVER)
+
+
+def add_covariance(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=ACTIONS, metavar="ACTION", help=", ".join(ACTIONS))
+    parser.add_argument("folder", nargs="?", metavar="RUN", help="for eval: the folder of a run")
+    told = {"output_dir": ("(default: runs/covariance-PRESET)", "str", None), "dry_run": pictured.TOLD["dry_run"]}
+    defaults = {f: getattr(CovarianceConfig(), f) for f in MODEL} | {"loss": "frobenius"}
+    usual = {"d_model": "the preset's", "rank": "the preset's"}
+    model = {name: (HELP[name], kind, (defaults | usual)[name]) for name, kind in MODEL.items()}
+    preset = PRESETS["plane"].training
+    own = {name: f"{preset[name]}, or the preset's" for name in ("max_steps", "batch_size")}
+    own |= {name: preset[name] for name in ("optimizer", "learning_rate", "weight_decay")}
+    own["max_steps"] += f"; of demo {DEMO_STEPS}"
+    groups = {"data": SETTING, "table": TEST, "model": model, "run": told}
+    pictured.add_flags(parser, groups, TRAINED, own)
+
+
+def covariance(given: dict[str, Any]) -> Reply:
+    action, folder = given.pop("action"), given.pop("folder", None)
+    if (action == "eval") != (folder is not None):
+        raise ValueError(f"{action} {'needs the folder of a run' if folder is None else 'takes no folder'}")
+    return {"train": _train, "eval": lambda asked: _eval(folder, asked), "demo": _demo}[action](given)
+
+
+def _training(given: dict[str, Any], preset: Any, steps: int | None = None) -> dict[str, Any]:
+    settings = {**preset.training, **({"max_steps": steps} if steps else {}), **given}
+    return pictured.with_schedule(settings, {}, 0)
+
+
+def _train(given: dict[str, Any]) -> Reply:
+    preset_name = given.get("preset", "plane")
+    asked = _test(given)
+    dry = given.pop("dry_run", False)
+    simulations, config, preset = setting(given)
+    settings = {"output_dir": f"runs/covariance-{preset_name}"} | _training(given, preset)
+    settings.setdefault("eval_every", max(1, settings["max_steps"] // 10))
+    model = CovarianceNetwork(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
+    data = {"data": simulations, "eval_data": simulations}
+    if dry:
+        found = forecast.of_run(model, simulations, None, settings)
+        return Reply({"event": "forecast"} | found.to_dict(), str(found))
+    if settings.get("progress", True):
+        to_stderr(f"{preset.array!r}, {len(simulations)} simulations in turn; {config.num_parameters():,} parameters")
+    about = {"preset": preset_name, "simulations": [repr(each) for each in simulations]}
+    result = loopos.train(model, callbacks=[_Folder(about)], **data, **settings)
+    rows = _table(model, simulations, asked)
+    last = result.history[-1] if result.history else {}
+    facts = {name: last[name] for name in ("step", "loss", "eval_loss", *_NORMS) if name in last}
+    facts |= {"step": result.step, "output_dir": result.output_dir, "stopped": result.stopped}
+    return Reply(plain(facts | {"table": rows}), _said(result, last, rows))
+
+
+_NORMS = ("pred_norm", "samp_norm", "blend_norm", "pred_smallest", "beta", "scale_alarms")
+
+
+def _said(result: Any, last: dict[str, Any], rows: list[Any]) -> str:
+    lines = [f"updates {result.step}; the network is in {result.output_dir}"]
+    if last:
+        norms = ", ".join(f"{name} {last[name]:.4g}" for name in ("loss", "eval_loss", *_NORMS) if name in last)
+        lines.append(f"in the last: {norms}")
+    return "\n".join([*lines, *([as_text(rows)] if rows else [])])
+
+
+def _test(given: dict[str, Any]) -> dict[str, Any]:
+    """The options of the table."""
+    found = {name: given.pop(name) for name in TEST if name in given}
+    if "samples" in found:
+        checks.integer("covariance", "samples", found["samples"], low=0, high=10**6)
+    return found
+
+
+def _table(model: CovarianceNetwork, simulations: list[Any], asked: dict[str, Any]) -> list[Any]:
+    samples = asked.get("samples", SAMPLES)
+    if not samples:
+        return []
+    snrs = numbers("test_snr", asked.get("test_snr", TEST["test_snr"][2]))
+    lengths = [each.snapshots for each in simulations]
+    if "test_snapshots" in asked:
+        lengths = list(numbers("test_snapshots", asked["test_snapshots"], int))
+    return table(model, simulations[0], snrs, lengths, samples)
+
+
+def _eval(folder: str, given: dict[str, Any]) -> Reply:
+    asked = _test(given)
+    use_threads(given)
+    model = CovarianceNetwork.load(folder)
+    known = {name: given.pop(name) for name in SETTING if name in given}
+    known.setdefault("preset", "plane" if model.config.elements == PRESETS["plane"].array.sensors else "line")
+    if given:
+        raise ValueError(f"eval trains nothing; got {', '.join(given)} as well")
+    simulations, config, _ = setting(known)
+    if config.elements != model.config.elements:
+        raise ValueError(f"this network is of {model.config.elements} sensors, and the preset of {config.elements}")
+    rows = _table(model, simulations, asked)
+    return Reply(plain({"table": rows, "folder": folder}), as_text(rows))
+
+
+def _demo(given: dict[str, Any]) -> Reply:
+    steps = given.pop("max_steps", DEMO_STEPS)
+    use_threads(given)
+    found = demo.demonstrate(given.get("seed", 0))
+    text, data = demo.as_text(found), found.to_dict()
+    given.pop("output_dir", None)
+    if steps:
+        simulations, config, preset = setting(given)
+        settings = _training(given, preset, steps) | {"log_every": max(1, steps // 6), "progress": False}
+        result = loopos.train(config, simulations[-1:], eval_data=simulations[-1:], **settings)
+        names = ("step", "loss", "eval_loss", *_NORMS[:4])
+        data["trained"] = [{name: entry[name] for name in names if name in entry} for entry in result.history]
+        lines = ["", f"The repaired pipeline, trained for {steps} updates:", "".join(f"{n:>14}" for n in names)]
+        for entry in result.history:
+            lines.append("".join(f"{entry[n]:14.4g}" if n in entry else f"{'':14}" for n in names))
+        text += "\n".join(lines)
+    return Reply(plain(data), text)
+
+
+class _Folder(Callback):
+    """Notes the data of a run in its folder."""
+
+    def __init__(self, about: dict[str, Any]):
+        self._about = about
+
+    def on_train_begin(self, info: dict[str, Any]) -> None:
+        durable.write_json(info["output_dir"] / NAME, self._about)
