@@ -1,5 +1,5 @@
-"""The command line: ``loopos train | caption | classify | compare | covariance | eval | generate | chat | serve | import | export |
-gradcheck | doctor | replay | diff | explain | report | bench | info``.
+"""The command line: ``loopos train | caption | classify | compare | covariance | eval | generate | chat | serve |
+import | export | gradcheck | doctor | replay | diff | explain | report | bench | info``.
 
 Results go to stdout, progress and errors to stderr; with --json the results are JSON, and so is an error. Exit codes:
 0; 1 a check that failed; 2 bad input, in one sentence; 3 a number that is not finite (NonFiniteError); 130 Ctrl-C; 143

@@ -7,9 +7,9 @@ from typing import Any
 
 import loopos
 from loopos import checks
-from loopos.covariance import demo
+from loopos.covariance import demo, trained
 from loopos.covariance.config import LOSSES, PREDICTIONS, CovarianceConfig
-from loopos.covariance.evaluation import as_text, table
+from loopos.covariance.evaluation import table
 from loopos.covariance.network import CovarianceNetwork
 from loopos.covariance.standard import MODEL, PRESETS, numbers, setting
 from loopos.files import durable
@@ -20,10 +20,10 @@ from . import forecast, options, pictured
 from .common import use_threads
 from .reply import Reply, plain
 
-COVARIANCE = """train: a network on simulated snapshots of an array; it ends with the errors of the directions that MUSIC
-finds in its estimate, beside the sample covariance, Ledoit-Wolf and OAS, over SNR and snapshots. eval: the table again,
-of RUN, for other ones. demo: a loss of 1.7e25 that passed its check, from its own ingredients: where it was born, what
-its report says, what its fixes do; and the repaired pipeline, trained for a minute.
+COVARIANCE = """train: a network on simulated snapshots of an array; it ends with the errors of the directions that
+MUSIC finds in its estimate, beside the sample covariance, Ledoit-Wolf and OAS, over SNR and snapshots. eval: the table
+again, of RUN, for others. demo: a loss of 1.7e25 that passed its check, from its own ingredients: where it was born,
+what its report says, what its fixes do; and the repaired pipeline, trained for a minute.
 
   loopos covariance demo
   loopos covariance train --output-dir runs/covariance
@@ -97,30 +97,28 @@ def _train(given: dict[str, Any]) -> Reply:
     settings = {"output_dir": f"runs/covariance-{preset_name}"} | _training(given, preset)
     settings.setdefault("eval_every", max(1, settings["max_steps"] // 10))
     model = CovarianceNetwork(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
-    data = {"data": simulations, "eval_data": simulations}
+    settings["eval_data"] = simulations  # of which it takes other samples
     if dry:
         found = forecast.of_run(model, simulations, None, settings)
         return Reply({"event": "forecast"} | found.to_dict(), str(found))
     if settings.get("progress", True):
         to_stderr(f"{preset.array!r}, {len(simulations)} simulations in turn; {config.num_parameters():,} parameters")
     about = {"preset": preset_name, "simulations": [repr(each) for each in simulations]}
-    result = loopos.train(model, callbacks=[_Folder(about)], **data, **settings)
-    rows = _table(model, simulations, asked)
+    result = loopos.train(model, simulations, callbacks=[_Folder(about)], **settings)
+    rows, scales = _table(model, simulations, asked)
     last = result.history[-1] if result.history else {}
     facts = {name: last[name] for name in ("step", "loss", "eval_loss", *_NORMS) if name in last}
     facts |= {"step": result.step, "output_dir": result.output_dir, "stopped": result.stopped}
-    return Reply(plain(facts | {"table": rows}), _said(result, last, rows))
+    said = [f"updates {result.step}; the network is in {result.output_dir}"]
+    said += ["in the last: " + ", ".join(f"{n} {last[n]:.4g}" for n in ("loss", "eval_loss", *_NORMS) if n in last)]
+    return Reply(plain(facts | {"table": rows, "scales": scales}), "\n".join([*said, *_said(rows, scales)]))
 
 
 _NORMS = ("pred_norm", "samp_norm", "blend_norm", "pred_smallest", "beta", "scale_alarms")
 
 
-def _said(result: Any, last: dict[str, Any], rows: list[Any]) -> str:
-    lines = [f"updates {result.step}; the network is in {result.output_dir}"]
-    if last:
-        norms = ", ".join(f"{name} {last[name]:.4g}" for name in ("loss", "eval_loss", *_NORMS) if name in last)
-        lines.append(f"in the last: {norms}")
-    return "\n".join([*lines, *([as_text(rows)] if rows else [])])
+def _said(rows: list[Any], scales: list[Any]) -> list[str]:
+    return [trained.as_text(scales), "", table(rows)] if rows else []
 
 
 def _test(given: dict[str, Any]) -> dict[str, Any]:
@@ -131,15 +129,15 @@ def _test(given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _table(model: CovarianceNetwork, simulations: list[Any], asked: dict[str, Any]) -> list[Any]:
+def _table(model: CovarianceNetwork, simulations: list[Any], asked: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     samples = asked.get("samples", SAMPLES)
     if not samples:
-        return []
+        return [], []
     snrs = numbers("test_snr", asked.get("test_snr", TEST["test_snr"][2]))
     lengths = [each.snapshots for each in simulations]
     if "test_snapshots" in asked:
         lengths = list(numbers("test_snapshots", asked["test_snapshots"], int))
-    return table(model, simulations[0], snrs, lengths, samples)
+    return trained.test(model, simulations[0], snrs, lengths, samples)
 
 
 def _eval(folder: str, given: dict[str, Any]) -> Reply:
@@ -153,8 +151,8 @@ def _eval(folder: str, given: dict[str, Any]) -> Reply:
     simulations, config, _ = setting(known)
     if config.elements != model.config.elements:
         raise ValueError(f"this network is of {model.config.elements} sensors, and the preset of {config.elements}")
-    rows = _table(model, simulations, asked)
-    return Reply(plain({"table": rows, "folder": folder}), as_text(rows))
+    rows, scales = _table(model, simulations, asked)
+    return Reply(plain({"table": rows, "scales": scales, "folder": folder}), "\n".join(_said(rows, scales)))
 
 
 def _demo(given: dict[str, Any]) -> Reply:

@@ -44,9 +44,7 @@ class Forecaster(Callback):
         self._tell(found)
 
 
-def of_run(
-    model: loopos.Model, data: Any, tokenizer: Any, settings: dict[str, Any], checks: bool = False
-) -> Forecast:
+def of_run(model: loopos.Model, data: Any, tokenizer: Any, settings: dict[str, Any], checks: bool = False) -> Forecast:
     """Of a whole run with these arguments of train, from its start. checks: as of Forecaster. Nothing is trained, and
     nothing stays on the disk of output_dir, on which it is tried how long a checkpoint takes."""
     unwritten = {"output_dir": None, "resume": None, "save_every": None, "keep_best": False}

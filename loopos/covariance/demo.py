@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from loopos.errors import AmplificationError
+
 from . import ledger
 from .arrays import URA
 from .batches import truth_of
 from .config import CovarianceConfig
 from .network import CovarianceNetwork
 from .pipeline import Covariances, pipeline
-from .plain import AmplificationError
 from .simulation import Simulation
 
 REPORTED = {"pred": 65.10, "samp": 0.000285, "blend": 3.46e12, "loss": 1.7e25}

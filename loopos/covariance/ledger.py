@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import plain as linalg
+from loopos import linalg
+
 from .pipeline import STAGES, Covariances
 
 JUMP = 1e3  # between neighbours, or training and evaluation

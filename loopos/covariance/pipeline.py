@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import plain as linalg
+from loopos import linalg
+
 from .config import CovarianceConfig
 from .losses import weighted
 from .network import root_power

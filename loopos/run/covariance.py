@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -70,6 +71,9 @@ class CovarianceLoss(CrossEntropy):
     def measured(self) -> dict[str, float]:
         return self._latest | {"scale_alarms": float(len(self._alarms))} | super().measured()
 
+    def pass_over(self, core: Any, batch: Batch) -> None:
+        self.result(core.forward(self.inputs(batch)[0]), batch)
+
     def score(self, core: Any, batch: Batch) -> tuple[float, int, dict[str, float]]:
         rows, _, _ = self.inputs(batch)
         result = self.result(core.forward(rows), batch)
@@ -88,6 +92,8 @@ class _Between:
 
     @np.errstate(invalid="ignore", over="ignore")  # the gate names where such a number was born
     def __call__(self, numbers: np.ndarray) -> tuple[float, np.ndarray, float]:
+        if not np.isfinite(numbers).all():
+            return math.nan, np.zeros_like(numbers), 0.0
         result = self._objective.result(numbers, self._batch)
         self._objective.see(result, self.step)
         dvectors, dlogit = result.backward(self.scale)

@@ -78,6 +78,11 @@ class CrossEntropy:
         """What is told of the last evaluation beside its means."""
         return None
 
+    def pass_over(self, core: Any, batch: Batch) -> None:
+        """What an evaluation does with a held-out batch, to be timed: the losses, and nothing that is kept."""
+        first, targets, more = self.inputs(batch)
+        core.loss(first, targets, IGNORE, **more)
+
     def score(self, core: Any, batch: Batch) -> tuple[float, int, dict[str, float]]:
         """(sum of the losses, how many, sums of what is measured beside) of a held-out batch."""
         first, targets, more = self.inputs(batch)

@@ -1,0 +1,94 @@
+"""loopos covariance: trained, asked again, and the failure shown."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from loopos.cli import main
+
+QUICK = [
+    "--preset",
+    "line",
+    "--d-model",
+    "16",
+    "--n-layer",
+    "1",
+    "--max-steps",
+    "6",
+    "--batch-size",
+    "4",
+    "--no-progress",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("covariance") / "run"
+    assert main(["covariance", "train", *QUICK, "--samples", "0", "--output-dir", str(folder)]) == 0
+    return folder
+
+
+def test_a_run_says_its_scale_and_notes_its_data(run):
+    assert json.loads((run / "covariance.json").read_text())["preset"] == "line"
+    first = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    assert {"pred_norm", "samp_norm", "blend_norm", "loaded_smallest", "eval_loss", "beta"} <= set(first)
+
+
+def test_it_is_asked_again(run, capsys):
+    asked = ["covariance", "eval", str(run), "--samples", "2", "--test-snr", "0,10", "--test-snapshots", "8"]
+    assert main(asked) == 0
+    out = capsys.readouterr().out
+    assert "network" in out
+    assert "||R_blend||" in out
+    assert main([*asked, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [each["snr"] for each in data["scales"]] == [0.0, 10.0]
+    assert [row["estimate"] for row in data["table"]] == 2 * ["network", "sample", "ledoit_wolf", "oas"]
+
+
+def test_the_table_after_a_training(tmp_path, capsys):
+    given = [*QUICK, "--samples", "2", "--test-snr", "5", "--snapshots", "4", "--output-dir", str(tmp_path / "run")]
+    assert main(["covariance", "train", *given, "--loss", "stein=1,frobenius=0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "updates 6" in out
+    assert "samp_norm" in out
+    assert "RMSE deg" in out
+
+
+def test_the_demonstration(capsys):
+    assert main(["covariance", "demo", "--preset", "line", "--max-steps", "2", "--batch-size", "4"]) == 0
+    out = capsys.readouterr().out
+    for said in ("as reported", "1.44e+11", "sign of a trace", "The repaired pipeline, trained for 2 updates"):
+        assert said in out, said
+    assert main(["covariance", "demo", "--max-steps", "0", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["failure"]["norms"]["blend"] > 1e12
+    assert data["repaired"]["floored"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["eval"], "eval needs the folder of a run"),
+        (["train", "folder"], "train takes no folder"),
+        (["train", "--sources", "x"], "sources must be numbers with commas"),
+        (["eval", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_what_is_refused(given, said, capsys):
+    assert main(["covariance", *given]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_eval_trains_nothing(run, capsys):
+    assert main(["covariance", "eval", str(run), "--max-steps", "3"]) == 2
+    assert "eval trains nothing; got max_steps" in capsys.readouterr().err
+    assert main(["covariance", "eval", str(run), "--preset", "plane"]) == 2
+    assert "this network is of 8 sensors, and the preset of 144" in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_what_it_would_take(capsys):
+    assert main(["covariance", "train", *QUICK, "--dry-run"]) == 0
+    assert "forecast: memory about" in capsys.readouterr().out
