@@ -137,7 +137,7 @@ def _table(model: CovarianceNetwork, simulations: list[Any], asked: dict[str, An
     lengths = [each.snapshots for each in simulations]
     if "test_snapshots" in asked:
         lengths = list(numbers("test_snapshots", asked["test_snapshots"], int))
-    return trained.test(model, simulations[0], snrs, lengths, samples)
+    return trained.measure(model, simulations[0], snrs, lengths, samples)
 
 
 def _eval(folder: str, given: dict[str, Any]) -> Reply:

@@ -54,7 +54,7 @@ def predictor(
     return predict
 
 
-def test(
+def measure(
     model: CovarianceNetwork, simulation: Simulation, snr: Sequence[float], snapshots: Sequence[int], count: int
 ) -> tuple[list[Row], list[Scales]]:
     """The table of ``sweep`` of samples that no training sees, the network before the baselines, and the scales."""

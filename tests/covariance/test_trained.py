@@ -24,7 +24,7 @@ def test_the_estimate_is_that_of_the_pipeline(model):
 
 def test_with_all_weight_on_the_sample_covariance_the_network_is_as_good_as_it(model):
     model.parameters()["blend"][...] = 40
-    rows, (scale,) = trained.test(model, LINE, [10.0], [50], 16)
+    rows, (scale,) = trained.measure(model, LINE, [10.0], [50], 16)
     by_name = {row.estimate: row for row in rows}
     assert list(by_name) == ["network", "sample", "ledoit_wolf", "oas"]
     assert by_name["network"].rmse == pytest.approx(by_name["sample"].rmse, rel=1e-6)
@@ -33,7 +33,7 @@ def test_with_all_weight_on_the_sample_covariance_the_network_is_as_good_as_it(m
 
 
 def test_a_table_has_the_scale_of_each_cell(model):
-    rows, scales = trained.test(model, LINE, [0, 10], [2, 50], 3)
+    rows, scales = trained.measure(model, LINE, [0, 10], [2, 50], 3)
     assert [(each.snapshots, each.snr) for each in scales] == [(2, 0.0), (2, 10.0), (50, 0.0), (50, 10.0)]
     assert len(rows) == 16
     assert scales[0].beta < scales[-1].beta
