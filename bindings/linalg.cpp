@@ -205,6 +205,7 @@ x: (..., M, N), not necessarily square. Returns real numbers of shape (...). It 
 dy: (...), real; for a single matrix a number too. Returns dx of x's shape. ValueError where x is not finite.)");
   bind_linalg_covariance(linalg);
   bind_linalg_factor(linalg);
+  bind_linalg_eigh(linalg);
 }
 
 }  // namespace loopos::bind

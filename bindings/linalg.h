@@ -10,6 +10,7 @@ namespace loopos::bind {
 
 void bind_linalg(py::module_& linalg);
 void bind_linalg_covariance(py::module_& linalg);
+void bind_linalg_eigh(py::module_& linalg);
 void bind_linalg_factor(py::module_& linalg);
 
 /// Calls body(float{}) for complex64 and body(double{}) for complex128.
@@ -79,6 +80,34 @@ void compute(const char* function, const Shape& lead, Body&& body) {
   } catch (const MatrixError& error) {
     raise(function, lead, error);
   }
+}
+
+/// y (..., n, n) = op(r)
+template <class Op>
+py::object matrix_forward(const char* f, const py::object& r_in, Op&& op) {
+  return by_complex(f, "r", r_in, [&](auto t) -> py::object {
+    using T = decltype(t);
+    const auto r = squares<T>(f, "r", r_in);
+    auto y = output<Complex<T>>(r.array.shape);
+    Complex<T>* out = y.mutable_data();
+    compute(f, r.lead, [&] { op(r.data, r.batch, r.rows, out); });
+    return std::move(y);
+  });
+}
+
+/// dr (..., n, n) = op(dy, r)
+template <class Op>
+py::object matrix_backward(const char* f, const char* argument, const py::object& dy_in, const py::object& r_in,
+                           Op&& op) {
+  return by_complex(f, "r", r_in, [&](auto t) -> py::object {
+    using T = decltype(t);
+    const auto r = squares<T>(f, "r", r_in);
+    const auto dy = input<Complex<T>>(f, argument, dy_in, r.array.shape);
+    auto dr = output<Complex<T>>(r.array.shape);
+    Complex<T>* out = dr.mutable_data();
+    compute(f, r.lead, [&] { op(dy.data, r.data, r.batch, r.rows, out); });
+    return std::move(dr);
+  });
 }
 
 }  // namespace loopos::bind

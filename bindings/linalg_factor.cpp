@@ -8,44 +8,17 @@
 namespace loopos::bind {
 namespace {
 
-/// y (..., n, n) = op(r)
-template <class Op>
-py::object forward(const char* f, const py::object& r_in, Op&& op) {
-  return by_complex(f, "r", r_in, [&](auto t) -> py::object {
-    using T = decltype(t);
-    const auto r = squares<T>(f, "r", r_in);
-    auto y = output<Complex<T>>(r.array.shape);
-    Complex<T>* out = y.mutable_data();
-    compute(f, r.lead, [&] { op(r.data, r.batch, r.rows, out); });
-    return std::move(y);
-  });
-}
-
-/// dr (..., n, n) = op(dy, r)
-template <class Op>
-py::object backward(const char* f, const char* argument, const py::object& dy_in, const py::object& r_in, Op&& op) {
-  return by_complex(f, "r", r_in, [&](auto t) -> py::object {
-    using T = decltype(t);
-    const auto r = squares<T>(f, "r", r_in);
-    const auto dy = input<Complex<T>>(f, argument, dy_in, r.array.shape);
-    auto dr = output<Complex<T>>(r.array.shape);
-    Complex<T>* out = dr.mutable_data();
-    compute(f, r.lead, [&] { op(dy.data, r.data, r.batch, r.rows, out); });
-    return std::move(dr);
-  });
-}
-
 py::object cholesky(const py::object& r) {
-  return forward("cholesky", r, [](auto... x) { cholesky_forward(x...); });
+  return matrix_forward("cholesky", r, [](auto... x) { cholesky_forward(x...); });
 }
 py::object cholesky_back(const py::object& dl, const py::object& r) {
-  return backward("cholesky_backward", "dl", dl, r, [](auto... x) { cholesky_backward(x...); });
+  return matrix_backward("cholesky_backward", "dl", dl, r, [](auto... x) { cholesky_backward(x...); });
 }
 py::object inverse(const py::object& r) {
-  return forward("inverse", r, [](auto... x) { inverse_forward(x...); });
+  return matrix_forward("inverse", r, [](auto... x) { inverse_forward(x...); });
 }
 py::object inverse_back(const py::object& dy, const py::object& r) {
-  return backward("inverse_backward", "dy", dy, r, [](auto... x) { inverse_backward(x...); });
+  return matrix_backward("inverse_backward", "dy", dy, r, [](auto... x) { inverse_backward(x...); });
 }
 
 py::object logdet(const py::object& r_in) {

@@ -1263,6 +1263,24 @@ class linalg:
         """
 
     @staticmethod
+    def eigh(r: typing.Any) -> tuple:
+        """
+        Eigenvalues, ascending, and orthonormal eigenvectors: r = v diag(w) v^H.
+
+        r: (..., N, N), Hermitian. Returns (w (..., N), real; v (..., N, N), eigenvectors as columns).
+        """
+
+    @staticmethod
+    def eigh_backward(dw: typing.Any, dv: typing.Any, w: typing.Any, v: typing.Any) -> typing.Any:
+        """
+        Gradient of eigh.
+
+        dw: (..., N), real; dv: (..., N, N); None for one of them is 0; w, v: as eigh gave them. Returns dr (..., N, N), Hermitian.
+        ValueError where the loss has no gradient: it depends on the phase of an eigenvector, or on which vectors of the span of equal
+        eigenvalues were taken. A function of the eigenvalues (spectral_function) or the span of the largest (projector) has one all the same.
+        """
+
+    @staticmethod
     def frobenius_norm(x: typing.Any) -> typing.Any:
         """
         Frobenius norm: sqrt(sum |x|^2), summed in double.
@@ -1341,6 +1359,23 @@ class linalg:
         """
 
     @staticmethod
+    def projector(r: typing.Any, k: typing.Any) -> typing.Any:
+        """
+        Projector onto the span of the eigenvectors of the k largest eigenvalues.
+
+        r: (..., N, N), Hermitian; k: from 0 to N. Returns p (..., N, N), Hermitian; the noise subspace has I - p. ValueError where eigenvalue k and
+        the next are equal but for rounding (4 N times the dtype's epsilon times the largest), for then the span is not defined.
+        """
+
+    @staticmethod
+    def projector_backward(dp: typing.Any, r: typing.Any, k: typing.Any) -> typing.Any:
+        """
+        Gradient of projector, also where eigenvalues on one side of the gap are equal.
+
+        Returns dr (..., N, N), Hermitian.
+        """
+
+    @staticmethod
     def sample_covariance(snapshots: typing.Any, center: bool = False) -> typing.Any:
         """
         Sample covariance: R = (1/L) sum of a a^H over the snapshots a, so R[i, j] = mean of a_i conj(a_j).
@@ -1370,6 +1405,23 @@ class linalg:
     def solve_backward(dx: typing.Any, r: typing.Any, b: typing.Any) -> tuple:
         """
         Gradients of solve: (dr, db), db = r^-1 dx, dr the Hermitian part of -db x^H.
+        """
+
+    @staticmethod
+    def spectral_function(r: typing.Any, function: str) -> typing.Any:
+        """
+        Function of Hermitian matrices by their eigenvalues: v diag(f(w)) v^H.
+
+        r: (..., N, N), Hermitian; function: "log", "sqrt", "inverse_sqrt" or "exp"; all but exp need r positive definite
+        (loopos.errors.NotPositiveDefiniteError with the number and value of the eigenvalue). Returns y (..., N, N), Hermitian.
+        """
+
+    @staticmethod
+    def spectral_function_backward(dy: typing.Any, r: typing.Any, function: str) -> typing.Any:
+        """
+        Gradient of spectral_function, by divided differences (Daleckii and Krein): also where eigenvalues are equal.
+
+        Returns dr (..., N, N), Hermitian.
         """
 
     @staticmethod

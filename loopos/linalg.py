@@ -9,10 +9,11 @@ Gradients follow PyTorch's convention: of a real loss by a complex number, the d
 that by its imaginary part, so that the loss changes by ``sum(dr.conj() * change).real``. ``X_backward`` takes the
 gradients of X's results, then the arguments of X, and gives gradients in their order.
 
-cholesky, solve, logdet and inverse are of Hermitian matrices: they read the lower triangle and the real part of the
-diagonal and refuse (ValueError) a matrix that is not Hermitian to 1e-4 (complex128: 1e-10) of its largest number; their
-gradients by it are Hermitian. They refuse NaN and inf too, which elsewhere go through as computed unless the function
-says otherwise. Each matrix is brought near 1 by a power of 2 inside, so 1e-38 and 1e38 are as good as 1.
+cholesky, solve, logdet, inverse, eigh, spectral_function and projector are of Hermitian matrices: they read the lower
+triangle and the real part of the diagonal and refuse (ValueError) a matrix that is not Hermitian to 1e-4 (complex128:
+1e-10) of its largest number; their gradients by it are Hermitian. They refuse NaN and inf too, which elsewhere go
+through as computed unless the function says otherwise. Each matrix is brought near 1 by a power of 2 inside, so 1e-38
+and 1e38 are as good as 1.
 
 Formulas: ``cpp/linalg``.
 """
@@ -29,6 +30,8 @@ from loopos._core.linalg import (
     blend_backward,
     cholesky,
     cholesky_backward,
+    eigh,
+    eigh_backward,
     frobenius_norm,
     frobenius_norm_backward,
     hermitize,
@@ -39,10 +42,14 @@ from loopos._core.linalg import (
     load_diagonal_backward,
     logdet,
     logdet_backward,
+    projector,
+    projector_backward,
     sample_covariance,
     sample_covariance_backward,
     solve,
     solve_backward,
+    spectral_function,
+    spectral_function_backward,
     trace,
     trace_backward,
     trace_normalize_backward,
@@ -54,6 +61,8 @@ __all__ = [
     "blend_backward",
     "cholesky",
     "cholesky_backward",
+    "eigh",
+    "eigh_backward",
     "frobenius_norm",
     "frobenius_norm_backward",
     "hermitize",
@@ -64,10 +73,14 @@ __all__ = [
     "load_diagonal_backward",
     "logdet",
     "logdet_backward",
+    "projector",
+    "projector_backward",
     "sample_covariance",
     "sample_covariance_backward",
     "solve",
     "solve_backward",
+    "spectral_function",
+    "spectral_function_backward",
     "trace",
     "trace_backward",
     "trace_normalize",

@@ -7,8 +7,11 @@
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
 template <class T>
+bool eigenvectors(const T* a, Index stride, Index n, T* w, T* v);  // eigenvectors.cpp
+
+template <class T>
 ComplexKernels<T> make_complex() {
-  return {expand<T>, factor_block<T>, transpose_complex<T>, lower<T>, hermitian_sum<T>, mirror<T>};
+  return {expand<T>, factor_block<T>, transpose_complex<T>, lower<T>, hermitian_sum<T>, mirror<T>, eigenvectors<T>};
 }
 
 BothComplexKernels complex_kernels() {

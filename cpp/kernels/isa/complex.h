@@ -28,6 +28,9 @@ struct ComplexKernels {
   void (*hermitian_sum)(const T* a, Index stride, Index n, T factor, T* out, Index out_stride);
   // out (n, n) = factor times the Hermitian matrix whose lower (or upper) triangle is that of a, in place allowed
   void (*mirror)(const T* a, Index stride, Index n, bool upper, T factor, T* out, Index out_stride);
+  // ascending eigenvalues w and, as columns of v (n, n), orthonormal eigenvectors of the Hermitian matrix whose lower
+  // triangle is that of a, n >= 1; v has the stride of a. False where the iteration does not end.
+  bool (*eigenvectors)(const T* a, Index stride, Index n, T* w, T* v);
 };
 
 template <class T>

@@ -1,0 +1,116 @@
+// loopos.linalg: eigh, spectral_function, projector.
+#include "linalg.h"
+#include "linalg/eigh.h"
+#include "linalg/projector.h"
+#include "linalg/spectral_function.h"
+
+namespace loopos::bind {
+namespace {
+
+py::tuple eigh(const py::object& r_in) {
+  const char* f = "eigh";
+  return by_complex(f, "r", r_in, [&](auto t) -> py::tuple {
+    using T = decltype(t);
+    const auto r = squares<T>(f, "r", r_in);
+    auto v = output<Complex<T>>(r.array.shape);
+    auto w = output<T>(Shape(r.array.shape.begin(), r.array.shape.end() - 1));
+    T* w_out = w.mutable_data();
+    Complex<T>* v_out = v.mutable_data();
+    compute(f, r.lead, [&] { eigh_forward(r.data, r.batch, r.rows, w_out, v_out); });
+    return py::make_tuple(std::move(w), std::move(v));
+  });
+}
+
+/// A gradient, or zeros for None.
+template <class T>
+Array<T> gradient(const char* f, const char* argument, const py::object& value, const Shape& shape) {
+  return input<T>(f, argument, value.is_none() ? py::object(zeros<T>(shape)) : value, shape);
+}
+
+py::object eigh_back(const py::object& dw_in, const py::object& dv_in, const py::object& w_in, const py::object& v_in) {
+  const char* f = "eigh_backward";
+  return by_complex(f, "v", v_in, [&](auto t) -> py::object {
+    using T = decltype(t);
+    const auto v = squares<T>(f, "v", v_in);
+    const Shape values(v.array.shape.begin(), v.array.shape.end() - 1);
+    const auto w = input<T>(f, "w", w_in, values), dw = gradient<T>(f, "dw", dw_in, values);
+    const auto dv = gradient<Complex<T>>(f, "dv", dv_in, v.array.shape);
+    auto dr = output<Complex<T>>(v.array.shape);
+    Complex<T>* out = dr.mutable_data();
+    compute(f, v.lead, [&] { eigh_backward(dw.data, dv.data, w.data, v.data, v.batch, v.rows, out); });
+    return std::move(dr);
+  });
+}
+
+SpectralFunction function_named(const char* f, const std::string& name) {
+  return choice(cat(f, ": function").c_str(), name, kSpectralFunctions).value;
+}
+
+py::object spectral_function(const py::object& r, const std::string& name) {
+  const SpectralFunction function = function_named("spectral_function", name);
+  return matrix_forward("spectral_function", r, [&](auto* r_data, Index batch, Index n, auto* y) {
+    spectral_function_forward(r_data, batch, n, function, y);
+  });
+}
+py::object spectral_function_back(const py::object& dy, const py::object& r, const std::string& name) {
+  const SpectralFunction function = function_named("spectral_function_backward", name);
+  return matrix_backward("spectral_function_backward", "dy", dy, r,
+                         [&](auto* dy_data, auto* r_data, Index batch, Index n, auto* dr) {
+                           spectral_function_backward(dy_data, r_data, batch, n, function, dr);
+                         });
+}
+
+void require_rank(const char* f, Index k, Index n) {
+  require(k >= 0 && k <= n, f, ": k must be an integer from 0 to N = ", n, ", got ", k);
+}
+
+py::object projector(const py::object& r, const py::object& k_in) {
+  const Index k = whole("projector", "k", k_in);
+  return matrix_forward("projector", r, [&](auto* r_data, Index batch, Index n, auto* p) {
+    require_rank("projector", k, n);
+    projector_forward(r_data, batch, n, k, p);
+  });
+}
+py::object projector_back(const py::object& dp, const py::object& r, const py::object& k_in) {
+  const Index k = whole("projector_backward", "k", k_in);
+  return matrix_backward("projector_backward", "dp", dp, r,
+                         [&](auto* dp_data, auto* r_data, Index batch, Index n, auto* dr) {
+                           require_rank("projector_backward", k, n);
+                           projector_backward(dp_data, r_data, batch, n, k, dr);
+                         });
+}
+
+}  // namespace
+
+void bind_linalg_eigh(py::module_& linalg) {
+  using py::arg;
+  linalg.def("eigh", &eigh, arg("r"), R"(Eigenvalues, ascending, and orthonormal eigenvectors: r = v diag(w) v^H.
+
+r: (..., N, N), Hermitian. Returns (w (..., N), real; v (..., N, N), eigenvectors as columns).)");
+  linalg.def("eigh_backward", &eigh_back, arg("dw"), arg("dv"), arg("w"), arg("v"), R"(Gradient of eigh.
+
+dw: (..., N), real; dv: (..., N, N); None for one of them is 0; w, v: as eigh gave them. Returns dr (..., N, N), Hermitian.
+ValueError where the loss has no gradient: it depends on the phase of an eigenvector, or on which vectors of the span of equal
+eigenvalues were taken. A function of the eigenvalues (spectral_function) or the span of the largest (projector) has one all the same.)");
+  linalg.def("spectral_function", &spectral_function, arg("r"), arg("function"),
+             R"(Function of Hermitian matrices by their eigenvalues: v diag(f(w)) v^H.
+
+r: (..., N, N), Hermitian; function: "log", "sqrt", "inverse_sqrt" or "exp"; all but exp need r positive definite
+(loopos.errors.NotPositiveDefiniteError with the number and value of the eigenvalue). Returns y (..., N, N), Hermitian.)");
+  linalg.def(
+      "spectral_function_backward", &spectral_function_back, arg("dy"), arg("r"), arg("function"),
+      R"(Gradient of spectral_function, by divided differences (Daleckii and Krein): also where eigenvalues are equal.
+
+Returns dr (..., N, N), Hermitian.)");
+  linalg.def("projector", &projector, arg("r"), arg("k"),
+             R"(Projector onto the span of the eigenvectors of the k largest eigenvalues.
+
+r: (..., N, N), Hermitian; k: from 0 to N. Returns p (..., N, N), Hermitian; the noise subspace has I - p. ValueError where eigenvalue k and
+the next are equal but for rounding (4 N times the dtype's epsilon times the largest), for then the span is not defined.)");
+  linalg.def("projector_backward", &projector_back, arg("dp"), arg("r"), arg("k"),
+             R"(Gradient of projector, also where eigenvalues on one side of the gap are equal.
+
+Returns dr (..., N, N), Hermitian.)");
+}
+
+}  // namespace loopos::bind

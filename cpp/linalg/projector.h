@@ -1,0 +1,18 @@
+// Projector onto the span of the eigenvectors of the k largest eigenvalues of Hermitian matrices (the signal subspace; the
+// noise subspace has I minus it): P = V_k V_k^H. Backward: linalg/spectrum.h with F = 1 / (w_i - w_j) across the gap, 0 on
+// either side, so that equal eigenvalues on one side do no harm. Where the gap between eigenvalue k and the next is 0
+// (but for rounding) the span is not defined: refused.
+#pragma once
+
+#include "linalg/matrix.h"
+
+namespace loopos {
+
+/// r, p (batch, n, n); 0 <= k <= n.
+template <class T>
+void projector_forward(const Complex<T>* r, Index batch, Index n, Index k, Complex<T>* p);
+
+template <class T>
+void projector_backward(const Complex<T>* dp, const Complex<T>* r, Index batch, Index n, Index k, Complex<T>* dr);
+
+}  // namespace loopos

@@ -1,0 +1,101 @@
+#include "linalg/spectrum.h"
+
+#include <cmath>
+#include <limits>
+
+#include "linalg/product.h"
+
+namespace loopos {
+namespace {
+struct Lower;
+struct Values;
+struct Vectors;
+struct Expanded;
+struct Between;
+struct Gradient;
+struct Inside;
+struct Differences;
+}  // namespace
+
+template <class T>
+double Spectrum<T>::eigenvalue(Index i) const {
+  return std::ldexp(static_cast<double>(w[i]), exponent);
+}
+
+template <class T>
+T Spectrum<T>::resolution() const {
+  if (n == 0) return 0;
+  return 4 * static_cast<T>(n) * std::numeric_limits<T>::epsilon() * std::max(std::abs(w[0]), std::abs(w[n - 1]));
+}
+
+template <class T>
+Spectrum<T> spectrum(const Complex<T>* r, Index n) {
+  T *lower = matrix_scratch<T, Lower>(n, n), *v = matrix_scratch<T, Vectors>(n, n);
+  T* w = scratch<T, Values>(std::max<Index>(1, n));
+  const int exponent = load_hermitian("r", r, n, lower);
+  if (n > 0)
+    require_matrix(kernels::complex_kernels<T>().eigenvectors(lower, row_stride(n), n, w, v),
+                   "the eigenvalues of r did not come out in the iterations that they should take");
+  return {w, v, n, exponent};
+}
+
+template <class T>
+void from_eigenbasis(const T* v, Index n, const T* b, T* y) {
+  const Index stride = row_stride(n);
+  T *expanded = scratch<T, Expanded>(expanded_size(n, n)), *between = matrix_scratch<T, Between>(n, n);
+  expand(b, stride, Stored::plain, n, n, T(1), expanded);
+  multiply(v, stride, n, n, expanded, n, false, between, stride);
+  expand(v, stride, Stored::adjoint, n, n, T(1), expanded);
+  multiply_lower(between, stride, n, n, expanded, false, y, stride);
+}
+
+template <class T>
+void to_eigenbasis(const T* v, Index n, const T* g, T* y) {
+  const Index stride = row_stride(n);
+  T *expanded = scratch<T, Expanded>(expanded_size(n, n)), *between = matrix_scratch<T, Between>(n, n);
+  expand(v, stride, Stored::plain, n, n, T(1), expanded);
+  multiply(g, stride, n, n, expanded, n, false, y, stride);
+  kernels::complex_kernels<T>().transpose(v, stride, n, n, T(1), true, between, stride);
+  expand(y, stride, Stored::plain, n, n, T(1), expanded);
+  multiply(between, stride, n, n, expanded, n, false, y, stride);
+}
+
+template <class T>
+void spectral_backward(const Spectrum<T>& s, const Complex<T>* dy,
+                       const std::function<double(Index, Index)>& difference, Complex<T>* dr) {
+  const Index n = s.n, stride = row_stride(n);
+  T *gradient = matrix_scratch<T, Gradient>(n, n), *inside = matrix_scratch<T, Inside>(n, n);
+  double* differences = scratch<double, Differences>(std::max<Index>(1, n * n));
+  const int from_y = load_hermitian_part("dy", dy, n, gradient);
+  to_eigenbasis(s.v, n, gradient, inside);
+  double top = 0;
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j <= i; ++j) {
+      const double f = difference(i, j);
+      require_matrix(std::isfinite(f), "the derivative at eigenvalues ", s.eigenvalue(i), " and ", s.eigenvalue(j),
+                     " is beyond the range of double");
+      differences[i * n + j] = differences[j * n + i] = f;
+      top = std::max(top, std::abs(f));
+    }
+  const int exponent = top > 0 ? std::ilogb(top) : 0;
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < n; ++j) {
+      const T f = static_cast<T>(std::ldexp(differences[i * n + j], -exponent));
+      inside[i * stride + 2 * j] *= f;
+      inside[i * stride + 2 * j + 1] *= f;
+    }
+  from_eigenbasis(s.v, n, inside, gradient);
+  store_hermitian(gradient, n, false, {1, from_y + exponent}, dr);
+}
+
+#define LOOPOS_INSTANTIATE(T)                                                                                        \
+  template struct Spectrum<T>;                                                                                       \
+  template Spectrum<T> spectrum(const Complex<T>*, Index);                                                           \
+  template void from_eigenbasis(const T*, Index, const T*, T*);                                                      \
+  template void to_eigenbasis(const T*, Index, const T*, T*);                                                        \
+  template void spectral_backward(const Spectrum<T>&, const Complex<T>*, const std::function<double(Index, Index)>&, \
+                                  Complex<T>*);
+LOOPOS_INSTANTIATE(float)
+LOOPOS_INSTANTIATE(double)
+
+}  // namespace loopos

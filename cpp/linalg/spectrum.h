@@ -1,0 +1,43 @@
+// The eigenvalues and eigenvectors inside: R = V diag(w) V^H, and the way into that basis and back. What is a function of
+// the eigenvalues has its derivative there, in the divided differences of that function (Daleckii and Krein, 1965):
+//   f(R) = V diag(f(w)) V^H;  dR = V (F o (V^H dY V)) V^H,  F_ij = (f(w_i) - f(w_j)) / (w_i - w_j), f'(w_i) where they meet
+// which is finite where eigenvalues are equal, if F is computed without the difference of two close numbers.
+#pragma once
+
+#include <functional>
+
+#include "linalg/load.h"
+
+namespace loopos {
+
+/// Of 2^-exponent R, in memory of the calling thread, until its next spectrum(). w ascends; V (n, n) has rows row_stride(n)
+/// numbers apart.
+template <class T>
+struct Spectrum {
+  const T* w;
+  const T* v;
+  Index n;
+  int exponent;
+
+  double eigenvalue(Index i) const;  // of R
+  /// Eigenvalues so close are equal but for rounding: 4 n epsilon times the largest |w|.
+  T resolution() const;
+};
+
+/// MatrixError where r is not finite or not Hermitian, or the iteration does not end.
+template <class T>
+Spectrum<T> spectrum(const Complex<T>* r, Index n);
+
+/// The lower triangle of y = V B V^H, B Hermitian (n, n), whole. All of row_stride(n).
+template <class T>
+void from_eigenbasis(const T* v, Index n, const T* b, T* y);
+/// y = V^H G V.
+template <class T>
+void to_eigenbasis(const T* v, Index n, const T* g, T* y);
+
+/// dr of a function of the eigenvalues: its divided differences F (i, j), symmetric, in double and of R itself.
+template <class T>
+void spectral_backward(const Spectrum<T>& s, const Complex<T>* dy,
+                       const std::function<double(Index, Index)>& difference, Complex<T>* dr);
+
+}  // namespace loopos
