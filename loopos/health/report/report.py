@@ -27,6 +27,7 @@ from .charts import chart, heat_map
 from .compare import RunComparison, compare
 from .counters import counters, table
 from .document import document
+from .scales import scale_charts
 
 REPORT = "report.html"
 MAX_EVENTS = 200
@@ -66,6 +67,7 @@ def page(run: Run, other: tuple[Path, RunComparison] | None = None) -> str:
     events = [*_events(records), *_endings(run)]
     marks = [step for step, _ in events][:MAX_EVENTS]
     curves = {name: _curve(records, name) for name in _CURVES}
+    scales = scale_charts(records, _curve)
     parts = [
         f"<h1>{escape(str(run.folder))}</h1>",
         _summary(run),
@@ -75,10 +77,15 @@ def page(run: Run, other: tuple[Path, RunComparison] | None = None) -> str:
         _compared(other),
         _counted(run),
         _audit(run),
-        chart("loss (nats a token)", {"train": curves["loss"], "eval": curves["eval_loss"]}, marks=marks),
+        chart(
+            "loss" if scales else "loss (nats a token)",
+            {"train": curves["loss"], "eval": curves["eval_loss"]},
+            marks=marks,
+        ),
         chart("gradient norm, before clipping", {"gradient norm": curves["grad_norm"]}, logarithmic=True, marks=marks),
         chart("learning rate", {"learning rate": curves["learning_rate"]}, marks=marks),
         chart("tokens per second", {"tokens per second": curves["tokens_per_second"]}),
+        *scales,
         _ratios(records),
         _event_table(events),
         _bundles(run),
