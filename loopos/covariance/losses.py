@@ -39,10 +39,10 @@ def stein(s: np.ndarray, t: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray
 def affine_invariant(s: np.ndarray, t: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """||log(T^-½ S T^-½)||², of positive definite matrices: the sum of the squared logarithms of the eigenvalues w of
     M = T^-½ S T^-½. Gradient T^-½ V diag(2 log w / w) Vᴴ T^-½, M = V diag(w) Vᴴ."""
-    values, vectors = np.linalg.eigh(t)
+    values, vectors = linalg.eigh(t)
     _refuse_indefinite(values, "truth")
     half = _spectral(vectors, 1 / np.sqrt(values))
-    w, v = np.linalg.eigh(linalg.hermitize(half @ s @ half))
+    w, v = linalg.eigh(linalg.hermitize(half @ s @ half))
     _refuse_indefinite(w, "estimate")
     logs = np.log(w)
     return np.square(logs.astype(np.float64)).sum(axis=-1), linalg.hermitize(half @ _spectral(v, 2 * logs / w) @ half)
@@ -56,8 +56,8 @@ def subspace(s: np.ndarray, t: np.ndarray, sources: np.ndarray) -> tuple[np.ndar
     else 0: what happens inside a side, equal eigenvalues too, changes no projector. ValueError where the cut
     itself has no gap: then there is no subspace."""
     value, gradient = np.zeros(len(s)), np.zeros_like(s)
-    w, v = np.linalg.eigh(s)
-    _, u = np.linalg.eigh(t)
+    w, v = linalg.eigh(s)
+    _, u = linalg.eigh(t)
     n = s.shape[-1]
     for b, count in enumerate(sources):
         count, cut = int(count), n - int(count)
