@@ -20,7 +20,6 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +154,7 @@ class Training:
             self.said = self.said or (f"step {self.step}: {bad[0]}" if bad else "")
         gain *= FAULT if spoilt else np.float32(1)
         with np.errstate(all="ignore"):
-            loss, _dlogits = self._pass()
+            loss = self._pass()
         gain /= FAULT if spoilt else np.float32(1)
         grads = self.model._core.gradients()
         if not np.isfinite(loss):
@@ -177,7 +176,8 @@ class Training:
         self._adam(grads)
         return True
 
-    def _pass(self) -> tuple[float, np.ndarray]:
+    def _pass(self) -> float:
+        """The loss, after forward and backward; the gradients are the core's, the logits ``self.logits``."""
         images, ids, targets = self.batches.batch(self.step - 1)
         naive, flat = self.setting == "naive" and not self.recipe.shifted, targets.ravel()
 
@@ -191,7 +191,7 @@ class Training:
         self.model._core.accumulate(ids, targets, scale=1.0, **about)
         if np.isfinite(self.logits).all():
             self.largest = max(self.largest, float(np.abs(self.logits).max()))
-        return self.loss, self.logits
+        return self.loss
 
     def _where(self) -> str:
         with np.errstate(all="ignore"):
@@ -281,19 +281,17 @@ def main() -> None:
         rest = {name: value for name, value in record.items() if name != "trainings"}
         args.file.write_text(json.dumps(rest)[:-1] + ', "trainings": [\n' + ",\n".join(rows) + "\n]}\n")
 
-    say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731
     for row, setting, seed in wanted(args.seeds):
         if (row, setting, seed) not in done and args.only in (None, seed):
             record["trainings"].append(measure(row, setting, seed, args.epochs))
-            say(json.dumps(record["trainings"][-1]))
+            print(json.dumps(record["trainings"][-1]), flush=True)
             keep()
     if args.only is not None:
         return
     if "seconds" not in record:
         record["seconds"] = {row: [round(s, 7) for s in found] for row, found in times(args.rounds, TURN).items()}
-        keep()
     keep()
-    say(render(record))
+    print(render(record))
 
 
 def render(record: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.vision.config import VisionConfig
+from loopos.vision.data.classes import ClassFolder
 from loopos.vision.data.parts import Part
 from loopos.vision.encoder import ImageEncoder
 from loopos.vision.opening import open_pictures
@@ -34,8 +35,10 @@ the held-out pictures.
 
 --predict and --evaluate take a folder of transformers' ViT as well. run.toml has tables [run], [model] and [train] of
 the settings below, by name."""
+WARP = ClassFolder.augment.warp
 RUN = {
     "subset": ("use only so many pictures", "int", None),
+    "warp": ("pictures learned from are turned, stretched and shifted by up to this share of a side", "float", WARP),
     "output_dir": ("(default: runs/classify-NAME)", "str", None),
     **pictured.TOLD,
 }
@@ -81,11 +84,14 @@ def classify(given: dict[str, Any]) -> Reply:
     pictured.check("classify", given, {"subset": 1, "image_size": 1, "patch_size": 1})
     data, subset = given.pop("folder", None), given.pop("subset", None)
     run = {name: given.pop(name) for name in pictured.TOLD if name in given}
+    warp = given.pop("warp", None)
     shape = {name: given.pop(name) for name in MODEL if given.get(name) is not None}
     data = DIGITS if data is None else os.path.abspath(data)
     shape = MODEL_DEFAULTS | (DIGITS_MODEL if data == DIGITS else {}) | shape
     pictures = pictured.labelled(data, shape["image_size"], subset)
     classes = pictures.classes
+    if warp is not None:
+        pictures.augment = pictures.augment._replace(warp=warp)
     settings = training_of(data, given) | {"output_dir": f"runs/classify-{Path(data).name}"} | given
     settings["eval_data"] = held_out = _part(pictures, "valid")
     train = pictures.part("train")

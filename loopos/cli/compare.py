@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from loopos.run.messages import to_stderr
-from loopos.vision.config import FUSIONS
 from loopos.vision.standard import PRESETS, is_captions
 
-from . import options
+from . import caption, options
 from .reply import Reply, plain
 
 COMPARE = """Compare optimizers on DATA, which is what `loopos train` takes: the same initial weights and the same
@@ -72,10 +71,8 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     options.add_flag(of, "init", "all trials start from the weights in this folder", "str")
     pictures = parser.add_argument_group("pictures with captions")
     options.add_flag(pictures, "preset", f"size of the model: {', '.join(PRESETS)}", "str", "tiny")
-    options.add_flag(pictures, "image_size", "pixels of a side (default: the preset's; of digits 16)", "int")
-    options.add_flag(pictures, "fusion", f"how text sees the picture: {', '.join(FUSIONS)}", "str", "prefix")
-    options.add_flag(pictures, "min_count", "words that are rarer are unknown", "int", "1; of a folder 5")
-    options.add_flag(pictures, "cache", "a folder that keeps the decoded pictures for all trials", "str")
+    for name in OF_PICTURES[1:]:
+        options.add_flag(pictures, name, *(caption.RUN | caption.MODEL)[name])
     training = parser.add_argument_group("training, of all trials")
     own = DEFAULTS | {"max_steps": f"{STEPS}, or by epochs", "warmup_steps": "100, at most a tenth of a trial"}
     for name in (*SHARED, *OF_TASK):

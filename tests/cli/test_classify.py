@@ -54,6 +54,23 @@ def test_pictures_are_given_their_classes(folder, run, capsys):
     assert sum(told[0]["probabilities"].values()) == pytest.approx(1)
 
 
+def test_how_far_pictures_are_warped_is_a_flag(folder, tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def spy(model, data, **settings):
+        seen.append(data.pictures.augment)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("loopos.train", spy)
+    given = ["classify", str(folder), *SMALL, "--image-size", "16", "--output-dir", str(tmp_path), "--no-progress"]
+    assert [main(given), main([*given, "--warp", "0"]), main([*given, "--warp", "0.3"])] == [2, 2, 2]
+    assert [(each.warp, each.flip) for each in seen] == [(0.1, False), (0.0, False), (0.3, False)]
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert main([*given, "--warp", "2"]) == 2
+    assert "augment.warp must be" in capsys.readouterr().err
+
+
 def test_a_vit_of_transformers_is_asked(folder, tmp_path, capsys):
     config = VisionConfig(16, 8, 1, 2, 16, class_token=True, num_classes=5)
     ImageEncoder(config).save_pretrained(tmp_path)

@@ -1,5 +1,5 @@
 """The captioner and the classifier of pictures as a straightforward PyTorch program: a convolution for the patches, the
-blocks of torch_model, the picture's rows in front of the caption's."""
+blocks of torch_model, the picture's rows in front of the caption's. They begin with LoopOS's weights (``take``)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,6 @@ NAMES = {
     "pos_embed.weight": "positions",
     "tok_embed": "tokens",
 }
-
-
-def start(model: nn.Module) -> None:
-    for name, weight in model.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(weight)
-        elif "norm" not in name:
-            nn.init.normal_(weight, std=0.02)
 
 
 class Encoder(nn.Module):
@@ -66,7 +58,6 @@ class Classifier(nn.Module):
         self.encoder = Encoder(config)
         self.classifier = nn.Linear(config.d_model, config.num_classes)
         self.config = config
-        start(self)
 
     def forward(self, images, labels):
         rows = self.encoder(images)
@@ -90,7 +81,6 @@ class Captioner(nn.Module):
         self.head.weight = self.tokens.weight
         at = torch.arange(rows + decoder.context_length)
         self.register_buffer("mask", (at[None] <= at[:, None]) | (at[None] < rows))
-        start(self)
 
     def forward(self, ids, targets, images):
         seen = self.projection(self.encoder(images))

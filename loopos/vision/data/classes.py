@@ -14,6 +14,7 @@ from loopos import _core, checks
 
 from .ahead import mapped
 from .decoding import SUFFIXES, PictureError, decode_square
+from .framing import Augment
 from .left_out import LeftOut
 from .parts import Pictures, chosen, part_of
 
@@ -38,7 +39,11 @@ class ClassFolder(Pictures):
 
     Without folders of parts a digest of a picture's name decides: a tenth each is ``valid`` and ``test``. ``classes``
     are the names in order, ``labels`` (N,) the number of each picture's. Files that cannot be decoded are left out, and
-    stand in ``left_out``. ValueError for fewer than two classes; MemoryError where the squares do not fit."""
+    stand in ``left_out``. Training turns, stretches, slants and shifts pictures a little (``augment``); none is
+    mirrored, which may be another class. ValueError for fewer than two classes; MemoryError where the squares do not
+    fit."""
+
+    augment = Augment(crop=False, flip=False, warp=0.1)
 
     def __init__(
         self,

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from loopos.vision import ClassFolder, Shapes
+from loopos.data.order import Order
+from loopos.vision import ClassFolder, Shapes, VisionConfig
+from loopos.vision.data.framing import Augment, warped
+from loopos.vision.data.sources import open_labelled
 
 Image = pytest.importorskip("PIL.Image", reason="pictures are files here (extra [vision])")
 SHAPES = Shapes(30, image_size=24)
@@ -92,3 +95,14 @@ def test_refusals(tmp_path, monkeypatch):
 
 def test_shapes_of_images(tmp_path):
     assert np.asarray(ClassFolder(written(tmp_path, 2), 8).image(0)).dtype == np.uint8
+
+
+def test_training_warps_pictures_and_mirrors_none(tmp_path):
+    found = ClassFolder(written(tmp_path), 24)
+    assert found.augment == Augment(crop=False, flip=False, warp=0.1)
+    part = found.part("train")
+    opened = open_labelled(VisionConfig(24, 8, 1, 2, 16, num_classes=2), part, found.part("test"), 8)
+    order = [int(row) for row in Order(len(part), 1337).batch(0, 8)]
+    plain = part.images()[order]
+    assert np.array_equal(opened.train.batch(0)[0], warped(plain, 0.1, [(1337, row, 0) for row in order]))
+    assert np.array_equal(next(iter(opened.eval))[0], found.part("test").images()[:8])
