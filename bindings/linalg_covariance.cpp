@@ -99,7 +99,7 @@ dr: (..., N, N). Returns dsnapshots (..., L, N).)");
              "(y, trace, factor, floored): what loopos.linalg.trace_normalize makes its results of.");
   linalg.def(
       "trace_normalize_backward", &trace_normalize_back, arg("dy"), arg("r"), arg("target") = py::none(),
-      arg("floor") = 1e-9, arg("max_amplification") = 1e9,
+      arg("floor") = 1e-9, arg("max_amplification") = 1e10,
       R"(Gradient of trace_normalize: with t the trace, dr = (target / t) (dy - (Re sum conj(dy) r / t) I); where the floor
 decided, dr = (target / floor) dy.
 

@@ -1457,7 +1457,7 @@ class linalg:
         r: typing.Any,
         target: typing.Any = None,
         floor: typing.SupportsFloat | typing.SupportsIndex = 1e-09,
-        max_amplification: typing.SupportsFloat | typing.SupportsIndex = 1000000000.0,
+        max_amplification: typing.SupportsFloat | typing.SupportsIndex = 10000000000.0,
     ) -> typing.Any:
         """
         Gradient of trace_normalize: with t the trace, dr = (target / t) (dy - (Re sum conj(dy) r / t) I); where the floor

@@ -40,19 +40,21 @@ def test_a_floor_that_decides_is_told_and_counted(guards):
 
 
 def test_an_amplification_above_the_limit_is_refused():
-    r = np.stack([np.eye(3), np.diag([1, -2, 0.5])]).astype(np.complex64)
+    r = np.zeros((2, 12, 12), np.complex64)
+    r[:, range(3), range(3)] = [[1, 1, 1], [1, -2, 0.5]]
     for call in (linalg.trace_normalize, lambda r: linalg.trace_normalize_backward(r, r)):
         with pytest.raises(
             AmplificationError, match=r"batch entry \(1,\): the trace of r is -0.5, below the floor"
         ) as e:
             call(r)
         assert (e.value.batch, e.value.trace, e.value.floor) == ((1,), -0.5, 1e-9)
-        assert e.value.factor == pytest.approx(3e9)
-        for said in ("-0.5", "1e-09", "3e+09", "max_amplification = 1e+09"):
+        assert e.value.factor == pytest.approx(12e9)
+        for said in ("-0.5", "1e-09", "1.2e+10", "max_amplification = 1e+10"):
             assert said in str(e.value)
         copied = pickle.loads(pickle.dumps(e.value))
         assert (str(copied), copied.batch, copied.factor) == (str(e.value), e.value.batch, e.value.factor)
     assert linalg.trace_normalize(r, max_amplification=math.inf)[1].count == 1
+    assert linalg.trace_normalize(r[:, :3, :3])[1].count == 1  # of small matrices a floor of 1e-9 is told, not refused
     with pytest.raises(AmplificationError, match=r"the trace of r is 1e-05 \(floor 1e-09\): to bring it to 2 takes"):
         linalg.trace_normalize(5e-6 * np.eye(2, dtype=complex), max_amplification=1e5)
     with pytest.raises(AmplificationError):  # no floor and no trace: no factor either
