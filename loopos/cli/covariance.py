@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import loopos
@@ -12,6 +13,7 @@ from loopos.covariance.config import LOSSES, PREDICTIONS, CovarianceConfig
 from loopos.covariance.evaluation import table
 from loopos.covariance.network import CovarianceNetwork
 from loopos.covariance.standard import MODEL, PRESETS, numbers, setting
+from loopos.errors import CheckpointError
 from loopos.files import durable
 from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
@@ -91,6 +93,7 @@ def _training(given: dict[str, Any], preset: Any, steps: int | None = None) -> d
 
 def _train(given: dict[str, Any]) -> Reply:
     preset_name = given.get("preset", "plane")
+    about = {"preset": preset_name, "options": {name: given[name] for name in SETTING if name in given}}
     asked = _test(given)
     dry = given.pop("dry_run", False)
     simulations, config, preset = setting(given)
@@ -103,7 +106,7 @@ def _train(given: dict[str, Any]) -> Reply:
         return Reply({"event": "forecast"} | found.to_dict(), str(found))
     if settings.get("progress", True):
         to_stderr(f"{preset.array!r}, {len(simulations)} simulations in turn; {config.num_parameters():,} parameters")
-    about = {"preset": preset_name, "simulations": [repr(each) for each in simulations]}
+    about["simulations"] = [repr(each) for each in simulations]
     result = loopos.train(model, simulations, callbacks=[_Folder(about)], **settings)
     rows, scales = _table(model, simulations, asked)
     last = result.history[-1] if result.history else {}
@@ -153,6 +156,29 @@ def _eval(folder: str, given: dict[str, Any]) -> Reply:
         raise ValueError(f"this network is of {model.config.elements} sensors, and the preset of {config.elements}")
     rows, scales = _table(model, simulations, asked)
     return Reply(plain({"table": rows, "scales": scales, "folder": folder}), "\n".join(_said(rows, scales)))
+
+
+def examine(folder: str, quick: bool, given: dict[str, Any]) -> Reply | None:
+    """The checks of the doctor on a run of ``loopos covariance``, with its data; None for another folder."""
+    from loopos.health.doctor.doctor import doctor
+
+    if not (Path(folder) / NAME).is_file():
+        return None
+    given = dict(given)
+    use_threads(given)
+    if given:
+        raise ValueError(
+            f"{folder} is a run of covariance: quick and threads are for it, got {', '.join(given)} as well"
+        )
+    noted = durable.load_json(Path(folder) / NAME)
+    try:
+        simulations, _, preset = setting(dict(noted["options"]))
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(Path(folder) / NAME, f"expected the options of a run: {error}") from None
+    model = CovarianceNetwork.load(folder)
+    settings = {name: preset.training[name] for name in ("optimizer", "learning_rate", "batch_size")}
+    report = doctor(model, simulations, quick=quick, max_steps=100, **settings)
+    return Reply(report.to_dict() | {"forecast": None}, str(report), 0 if report.ok else 1)
 
 
 def _demo(given: dict[str, Any]) -> Reply:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from . import commands, forecast, options, pictures
+from . import commands, covariance, forecast, options, pictures
 from .reply import Reply
 
 DOCTOR = """Check model, data, settings and machine before a long training, in seconds: the first loss, labels and
@@ -15,7 +15,7 @@ last line tells what the run will take in memory and, without --quick, in time. 
 and mean the same. Exit code 1 when a check fails or the memory is too small; a warning is no failure.
 
 TEXT may be the folder of a run of `loopos caption` or `loopos classify`, or of a ViT: then its model is looked at, with
-the pictures that it was trained on.
+the pictures that it was trained on. Or that of a run of `loopos covariance`: conjugation, floors, definiteness, scale.
 
   loopos doctor
   loopos doctor novel.txt --n-layer 12 --learning-rate 0.01
@@ -34,8 +34,9 @@ def doctor(given: dict[str, Any]) -> Reply:
     quick = given.pop("quick")
     if given.get("text") is not None:
         rest = {name: value for name, value in given.items() if name != "text"}
-        if (seen := pictures.examine(given["text"], quick, rest)) is not None:
-            return seen
+        for examined in (covariance.examine, pictures.examine):
+            if (seen := examined(given["text"], quick, rest)) is not None:
+                return seen
     model, data, tokenizer, settings, _, _ = commands.prepare(given)
     report = examine(model, data, quick=quick, tokenizer=tokenizer, **settings)
     lines, told, code = [str(report)], None, 0 if report.ok else 1

@@ -92,3 +92,10 @@ def test_eval_trains_nothing(run, capsys):
 def test_a_dry_run_tells_what_it_would_take(capsys):
     assert main(["covariance", "train", *QUICK, "--dry-run"]) == 0
     assert "forecast: memory about" in capsys.readouterr().out
+
+
+def test_the_doctor_looks_at_a_run(run, capsys):
+    assert main(["doctor", str(run), "--quick"]) == 0
+    assert "conjugation" in capsys.readouterr().out
+    assert main(["doctor", str(run), "--batch-size", "3"]) == 2
+    assert "quick and threads are for it" in capsys.readouterr().err

@@ -15,6 +15,8 @@ from typing import Any
 
 from loopos import checks, precision
 from loopos.config import ModelConfig
+from loopos.covariance.config import CovarianceConfig
+from loopos.covariance.network import CovarianceNetwork
 from loopos.data.sources import open_sources
 from loopos.errors import NonFiniteError
 from loopos.model import Model
@@ -42,6 +44,7 @@ from . import (
     check_task,
     check_update,
     check_width,
+    covariance,
     pictures,
 )
 from .patient import NotApplicable, Patient, randomness_kept
@@ -105,7 +108,8 @@ def doctor(
               views by name), ``loss(ids, targets)`` and ``loss_and_grads(ids, targets)``. What it has besides
               (``forward``, ``generate``, ``config`` with the fields of ModelConfig, a constructor ``(config, seed=,
               dtype=)``, ``activations(ids)``: the stream before the first block and after each) lets more be checked.
-              Or a Captioner, an ImageEncoder with classes, or the configuration of one: with checks of pictures
+              Or a Captioner, an ImageEncoder with classes, or the configuration of one: with checks of pictures. Or
+              a CovarianceNetwork or its configuration: with checks of the matrices of its pipeline
     data      as for :func:`loopos.train`; None, of a model of pictures alone: pictures are made up
     settings  keywords of :func:`loopos.train`, so that one dict serves both, eval_data and tokenizer among them; those
               about files and callbacks are accepted and not used
@@ -127,8 +131,13 @@ def doctor(
     check_teacher(teacher, kept, Model)
     if isinstance(model, ModelConfig):
         model = Model(model, seed=kept.seed, precision=kept.precision)
-    elif isinstance(model, CaptionerConfig | VisionConfig):
+    elif isinstance(model, CaptionerConfig | VisionConfig | CovarianceConfig):
         original = model = kind_of(model).model(model, seed=kept.seed, precision=kept.precision)
+    if isinstance(model, CovarianceNetwork):
+        with using_threads(kept.threads), randomness_kept(), ExitStack() as undo:
+            compute_in(model, kept.precision, undo)
+            found = list(covariance.examine(model, data, kept, quick, _examined))
+        return DoctorReport(tuple(found), time.perf_counter() - began, quick)
     for method in ("parameters", "loss", "loss_and_grads"):
         if not callable(getattr(model, method, None)) or isinstance(model, type):
             raise TypeError(
