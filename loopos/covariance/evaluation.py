@@ -85,8 +85,9 @@ def evaluate(
     baselines  of "sample", "ledoit_wolf", "oas", and "true", the covariance that a simulation knows
 
     **Shrinkage towards a multiple of I leaves eigenvectors and their order as they are**, so that all three finders
-    give the same directions for "sample", "ledoit_wolf" and "oas": these differ in distance and in the number of
-    sources. A predicted covariance of another shape or not finite, which is named by its sample: ValueError."""
+    give the same directions for "sample", "ledoit_wolf" and "oas" (unless the weight is 1 and nothing of the sample is
+    left): these differ in distance and in the number of sources. A predicted covariance of another shape or not finite,
+    which is named by its sample: ValueError."""
     where = "evaluate"
     if not isinstance(samples, Samples):
         raise TypeError(f"{where}: samples must be Samples, got {checks.shown(samples)}")

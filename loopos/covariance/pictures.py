@@ -45,6 +45,7 @@ def spectrum_picture(
     every = figure.subplots(1, panels, squeeze=False)[0]
     angles = np.linspace(-np.pi / 2, np.pi / 2, points // 5 if wide else points)
     marked = None if directions is None else np.degrees(array.directions(directions, "spectrum_picture"))
+    lowest = 0.0
     for place, (name, covariance) in enumerate(given.items()):
         if not wide:
             curve = _decibels(music_spectrum(covariance, array, sources, angles))
@@ -52,13 +53,14 @@ def spectrum_picture(
             continue
         grid = np.stack(np.meshgrid(angles, angles), -1)
         flat = _decibels(music_spectrum(covariance, array, sources, grid.reshape(-1, 2)))
-        shown = every[place].pcolormesh(
-            np.degrees(angles), np.degrees(angles), flat.reshape(grid.shape[:2]), vmin=FLOOR, vmax=0, rasterized=True
-        )
+        shown = every[place].pcolormesh(np.degrees(angles), np.degrees(angles), flat.reshape(grid.shape[:2]))
+        lowest = min(lowest, float(flat.min()))
         every[place].set(xlabel="azimuth (degrees)", ylabel="elevation (degrees)", title=name)
         if marked is not None:
             every[place].plot(*marked.T, "o", mfc="none", mec="white", ms=11, mew=1.4, label="true")
         if place == panels - 1:
+            for axes in every:
+                axes.collections[0].set_clim(lowest, 0)  # one scale for all
             figure.colorbar(shown, ax=every.tolist(), label="dB below the peak")
     if not wide:
         for number, each in enumerate([] if marked is None else marked):

@@ -41,14 +41,14 @@ def test_the_answer_of_a_long_shift_is_the_one_that_was_meant():
 
 def test_a_lone_source_has_the_errors_of_theory():
     """Of the phase in N sensors the bound is 6 / (N (N^2 - 1)), of differences over a shift d, 2 d <= N, 1 / (d (N -
-    d)^2). Variances of 1,500 trials have a relative deviation of sqrt(2 / 1500) = 0.037."""
+    d)^2); all shifts together reach the bound. Variances of 600 trials have a relative deviation of 0.058."""
     array, here = ULA(12), np.array([0.2])
-    covariances = trials(array, here, 10, 50, 1500)
+    covariances = trials(array, here, 10, 50, 600)
     bound = direction_bound(array, here, 10.0, 50)[0]
-    for shift, theory in ((1, 1 / 121), (4, 1 / 256), (None, 1 / 256)):
+    for shift, theory in ((1, 1 / 121), (4, 1 / 256), (None, 6 / (12 * 143))):
         errors = [direction_errors(esprit(each, array, 1, displacement=shift), here) for each in covariances]
         ratio = (root_mean_square(errors) / bound) ** 2
-        assert ratio == pytest.approx(theory * 12 * 143 / 6, rel=0.12)
+        assert ratio == pytest.approx(theory * 12 * 143 / 6, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,10 @@ def test_a_lone_source_has_the_errors_of_theory():
     ids=["line", "plane"],
 )
 def test_the_error_is_near_the_bound(array, directions, count):
-    """1.06 of the bound in theory (a lone source); the root of the mean square has a relative deviation of 1 / (2
-    sqrt(count)), 0.025 and 0.035."""
+    """The root of the mean square has a relative deviation of 1 / (2 sqrt(count)), 0.025 and 0.035."""
     errors = [direction_errors(esprit(R, array, 2), directions) for R in trials(array, directions, 10, 200, count)]
     bound = root_mean_square(direction_bound(array, directions, 10.0, 200))
-    assert 0.95 < root_mean_square(errors) / bound < 1.1 + 2 * 0.5 / np.sqrt(count)
+    assert 0.9 < root_mean_square(errors) / bound < 1.1
 
 
 @pytest.mark.parametrize(
