@@ -11,6 +11,7 @@ from loopos.optim.rules import RULES
 USUAL = {"adamw": 1e-3, "adam": 1e-3, "sgd": 0.3, "lion": 3e-4, "muon": 1e-2}  # the middle of a sweep
 STEP = 10**0.5  # from one rate of a sweep to the next
 RATES = 5  # of a sweep before it is extended
+ALIKE = 0.01  # of the best loss of a sweep: what is no farther from it cannot be told from it
 EXTENSIONS = 3  # at most, where the best rate lies at an edge
 REST = 0.1  # with a rule for matrices alone, the rate of all else is so many times its rate
 FINAL = 0.1  # the share of the rate that the schedule ends with
@@ -60,6 +61,16 @@ def best_of(found: Mapping[float, float | None]) -> float | None:
     """The rate with the lowest held-out loss; None where none of them is finite."""
     finite = {rate: loss for rate, loss in found.items() if loss is not None}
     return min(finite, key=lambda rate: (finite[rate], rate)) if finite else None
+
+
+def alike(found: Mapping[float, float | None]) -> list[float]:
+    """The rates whose loss is within ALIKE of the best, in rising order. The lowest of them is the one to take: a short
+    trial that is still at a plateau tells rates apart by their noise, and one that is too large never leaves it."""
+    best = best_of(found)
+    if best is None:
+        return []
+    least = found[best]
+    return sorted(rate for rate, loss in found.items() if loss is not None and loss <= least + ALIKE * abs(least))
 
 
 def beyond(found: Mapping[float, float | None]) -> float | None:

@@ -115,9 +115,11 @@ class Comparison:
         while (rate := rates.beyond(losses)) is not None and extended < rates.EXTENSIONS:
             found[rate] = self._outcome(self._sweeping(name, rate))
             losses[rate], extended = found[rate].eval_loss, extended + 1
-        best, edge = rates.best_of(losses), rates.beyond(losses) is not None
+        alike, edge = rates.alike(losses), rates.beyond(losses) is not None
         how = f"sweep of {len(found)}" + (f", {extended} beyond the first grid" if extended else "")
-        return best, how + (", the best at its edge" if edge and best is not None else ""), found
+        how += ", the best at its edge" if edge and alike else ""
+        how += f", the lowest of {len(alike)} within {rates.ALIKE:.0%}" if len(alike) > 1 else ""
+        return (alike[0] if alike else None), how, found
 
     def _done(self, trial: Trial) -> Outcome | None:
         folder = self.folder / TRIALS / trial.name

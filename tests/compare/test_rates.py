@@ -56,3 +56,14 @@ def test_the_best_of_a_sweep_and_what_lies_beyond_its_edge():
     assert rates.beyond({0.1: 2.0, 0.32: None}) == 0.032
     assert rates.best_of({0.1: None}) is None
     assert rates.beyond({0.1: None, 1.0: None}) == 0.032
+
+
+def test_of_rates_that_cannot_be_told_apart_the_lowest_is_taken():
+    assert rates.alike({0.01: 0.7729, 0.0032: 0.7749, 0.001: 0.7776, 0.00032: 0.8241, 0.032: None}) == [
+        0.001,
+        0.0032,
+        0.01,
+    ]
+    assert rates.alike({0.3: 2.0, 0.1: 2.021, 1.0: 2.1}) == [0.3]
+    assert rates.alike({0.3: 2.0, 0.1: 2.019, 1.0: 2.1}) == [0.1, 0.3]
+    assert rates.alike({0.1: None}) == []

@@ -158,6 +158,11 @@ def test_a_sweep_goes_beyond_its_edge_and_says_so(tmp_path, monkeypatch):
     assert found.rows[0].rate_from == "sweep of 8, 3 beyond the first grid, the best at its edge"
 
 
+def test_a_sweep_at_a_plateau_takes_the_lowest_rate_and_says_so(tmp_path, monkeypatch):
+    found, _ = swept(tmp_path, monkeypatch, lambda rate: 0.7 - rate / 10 if 0.0003 < rate < 0.01 else 0.9)
+    assert (found.rows[0].rate, found.rows[0].rate_from) == (0.00032, "sweep of 5, the lowest of 3 within 1%")
+
+
 def test_a_sweep_without_a_finite_rate(tmp_path, monkeypatch):
     found, tried = swept(tmp_path, monkeypatch, lambda rate: None)
     assert min(trial.rate for trial in tried) < min(rates.grid("adamw"))
