@@ -117,14 +117,14 @@ def caption(given: dict[str, Any]) -> Reply:
     for sentence in of_preset if run.get("dry_run", False) or settings.get("progress", True) else ():
         to_stderr(sentence)
     _bring(bleu=setting.data != DIGITS)
+    if getattr(setting.pictures, "left_out", None) and (run.get("dry_run", False) or settings.get("progress", True)):
+        to_stderr(str(setting.pictures.left_out))
     if run.get("dry_run", False):
         return pictured.dry_run(model, batches, settings, run.get("doctor", True))
     if settings.get("progress", True):
         to_stderr(
             f"{setting.pictures!r}, {len(batches.rows)} pictures to learn; {config.num_parameters():,} parameters"
         )
-        if getattr(setting.pictures, "left_out", None):
-            to_stderr(str(setting.pictures.left_out))
     left, doctor = (SHEET, SCORES), run.get("doctor", True)
     result, expected = pictured.train("caption", model, batches, settings, setting.to_dict(), left, doctor)
     return _scored(result, setting, batches, beams, scored or None, expected)

@@ -14,6 +14,7 @@ from loopos.run.metrics import as_logged
 from loopos.vision.config import VisionConfig
 from loopos.vision.data.classes import ClassFolder
 from loopos.vision.data.parts import Part
+from loopos.vision.data.sources import held_out_part
 from loopos.vision.encoder import ImageEncoder
 from loopos.vision.opening import open_pictures
 from loopos.vision.standard import DIGITS, DROPOUT, training_of
@@ -93,7 +94,7 @@ def classify(given: dict[str, Any]) -> Reply:
     if warp is not None:
         pictures.augment = pictures.augment._replace(warp=warp)
     settings = training_of(data, given) | {"output_dir": f"runs/classify-{Path(data).name}"} | given
-    settings["eval_data"] = held_out = _part(pictures, "valid")
+    settings["eval_data"] = held_out = held_out_part(pictures)
     train = pictures.part("train")
     steps = -(-len(train) // (settings["batch_size"] * settings.get("grad_accum", 1)))
     length = {"max_steps": STEPS} if data == DIGITS else {"epochs": EPOCHS}
@@ -111,20 +112,12 @@ def classify(given: dict[str, Any]) -> Reply:
             to_stderr(str(pictures.left_out))
     about = {"data": data, "image_size": shape["image_size"], "subset": subset, "classes": list(classes)}
     result, expected = pictured.train("classify", model, train, settings, about, (), run.get("doctor", True))
-    found = _scored(result.model, _part(pictures, "test"), classes)
+    found = _scored(result.model, held_out_part(pictures, "test"), classes)
     last = as_logged(result.history[-1]) if result.history else {}
     data_ = {"step": result.step, "loss": last.get("loss"), "eval_loss": last.get("eval_loss"), **found}
     data_ |= {"forecast": expected, "stopped": result.stopped, "output_dir": str(result.output_dir)}
     text = f"updates {result.step}, saved in {result.output_dir}\n{table(found)}"
     return Reply(data_, text)
-
-
-def _part(pictures: Any, name: str) -> Part:
-    """That part, or the other one that is held out where it is empty. ValueError where both are."""
-    for each in (name, *(other for other in ("test", "valid") if other != name)):
-        if each in pictures.parts and len(part := pictures.part(each)):
-            return part
-    raise ValueError(f"{pictures!r}: no picture is held out; give it more of them, or a folder test/ beside train/")
 
 
 def _scored(model: ImageEncoder, part: Part, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -159,7 +152,7 @@ def evaluate(folder: str, data: str | None, subset: int | None) -> Reply:
         raise ValueError(
             f"{pictures!r} has the classes {', '.join(pictures.classes)}, and {folder} {', '.join(classes)}"
         )
-    found = _scored(model, _part(pictures, "test"), classes)
+    found = _scored(model, held_out_part(pictures, "test"), classes)
     return Reply(found | {"data": data}, f"{found['pictures']} held-out pictures of {pictures!r}\n{table(found)}")
 
 

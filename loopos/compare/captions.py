@@ -50,7 +50,9 @@ class CaptionTask:
 
     def steps(self) -> int:
         common = default_settings(**shared(self._settings))  # a mistake in them is told before the first trial
-        return total_steps(common.max_steps, common.epochs, self._batches(0).steps_per_epoch)
+        batches = self._batches(0)
+        self.setting.config(batches.max_tokens)
+        return total_steps(common.max_steps, common.epochs, batches.steps_per_epoch)
 
     def train(self, trial: Trial, folder: Path, follow: Follow) -> dict[str, float | None]:
         batches = self._batches(trial.seed)

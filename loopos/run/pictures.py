@@ -59,7 +59,10 @@ class PictureClasses(CrossEntropy):
 class _OfPictures(Language):
     def adapter(self, model: Any, asked: Any) -> None:
         if asked is not None:
-            raise ValueError(f"train: adapter= is for a language Model, got {checks.shown(model)}")
+            raise ValueError(
+                f"train: adapter= is for a language Model, got {checks.shown(model)}; of pictures a part can be "
+                "trained instead: model.freeze('encoder.*'), or whatever else is to stay"
+            )
 
     def _check(self, settings: TrainSettings) -> None:
         if settings.task != "lm" or settings.teacher is not None:

@@ -52,6 +52,8 @@ class CaptionSetting:
     def __post_init__(self) -> None:
         checks.choice("CaptionSetting", "preset", self.preset, PRESETS)
         checks.choice("CaptionSetting", "fusion", self.fusion, FUSIONS)
+        if self.image_size is not None:
+            checks.integer("CaptionSetting", "image_size", self.image_size, low=4)  # of which a patch is a quarter
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,7 +88,7 @@ class CaptionSetting:
 
     @property
     def test(self) -> Part:
-        return self.pictures.part("test")
+        return held_out_part(self.pictures, "test")
 
     @cached_property
     def words(self) -> WordVocabulary:

@@ -121,4 +121,4 @@ def test_a_folder_of_which_nothing_is_held_out(tmp_path, capsys):
         (tmp_path / "train" / kind).mkdir(parents=True)
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "train" / kind / "0.png")
     assert main(["classify", str(tmp_path)]) == 2
-    assert "no picture is held out" in capsys.readouterr().err
+    assert "of its 2 pictures none is held out" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 import loopos
 from loopos.cli import main
@@ -21,6 +22,8 @@ TASK = CaptionTask(CaptionSetting(subset=60), {"max_steps": 4, "batch_size": 4})
 def test_a_trial_is_what_loopos_train_does(tmp_path):
     assert opened(saved(TASK)) == TASK
     assert TASK.steps() == 4
+    with pytest.raises(ValueError, match="image_size must be multiples of patch_size"):  # before any trial
+        CaptionTask(CaptionSetting(subset=40, image_size=50), {"max_steps": 4}).steps()
     quality = TASK.train(Trial("adamw", 0.01, 7, 4), tmp_path, Follow(tmp_path))
     assert 0 <= quality["exact match"] <= 1
     batches = TASK.setting.batches(4, seed=7)

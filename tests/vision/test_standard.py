@@ -50,6 +50,8 @@ def test_what_is_no_setting():
     assert is_captions("shapes")
     assert not is_captions(None)
     assert not is_captions("no-such-file.txt")
+    with pytest.raises(ValueError, match="image_size must be"):
+        CaptionSetting(image_size=3)
 
 
 def test_what_is_drawn_is_learned_by_muon_unless_an_optimizer_is_asked_for():

@@ -49,7 +49,8 @@ class Rows:
         self._kept = pictures.kept(kept_side(self.image_size, self.augment))
         self.numbers = np.array([n for n in part.numbers if int(n) not in self._kept.broken], np.int64)
         if not len(self.numbers):
-            raise ValueError(f"{where}: {part!r} has no picture that can be decoded")
+            why = "has no picture that can be decoded" if len(part) else "has no picture"
+            raise ValueError(f"{where}: {part!r} {why}")
         self.captions = [pictures.captions(int(number)) for number in self.numbers]
         self._tokens = [[np.array(vocabulary.encode(c), np.int64) for c in each] for each in self.captions]
         longest = 1 + max(len(tokens) for each in self._tokens for tokens in each)

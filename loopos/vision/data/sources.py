@@ -73,9 +73,16 @@ def vocabulary_of(data: Part | Pictures) -> WordVocabulary:
     return WordVocabulary.of(caption for index in range(len(part)) for caption in part.captions(index))
 
 
-def held_out_part(pictures: Pictures) -> Part:
-    """What a training evaluates on: ``valid`` where there is one, else ``test``."""
-    return pictures.part("valid" if "valid" in pictures.parts else "test")
+def held_out_part(pictures: Pictures, name: str = "valid") -> Part:
+    """Of the two parts that are held out the one of that name, or the other one where it has no picture: a training
+    evaluates on ``valid``, and ``test`` is for its end. ValueError where both are empty."""
+    for each in (name, *(other for other in ("valid", "test") if other != name)):
+        if each in pictures.parts and len(part := pictures.part(each)):
+            return part
+    raise ValueError(
+        f"{pictures!r}: of its {len(pictures)} pictures none is held out; a training needs some that it does not learn "
+        "from: give it more pictures, or say which are of part valid or test"
+    )
 
 
 def open_captions(

@@ -78,5 +78,5 @@ def test_training_warps_each_picture_by_its_place_and_nothing_that_is_held_out()
 
 
 def test_a_part_without_a_picture_is_refused():
-    with pytest.raises(ValueError, match="has no picture that can be decoded"):
+    with pytest.raises(ValueError, match=r"has no picture$"):
         Rows(Shapes(5).part("test"), TokenVocabulary("bytes"))

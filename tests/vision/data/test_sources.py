@@ -5,7 +5,16 @@ import pytest
 
 from loopos.config import ModelConfig
 from loopos.data.order import permutation
-from loopos.vision import Augment, CaptionBatches, CaptionerConfig, Digits, Shapes, TokenVocabulary, VisionConfig
+from loopos.vision import (
+    Augment,
+    CaptionBatches,
+    CaptionerConfig,
+    CaptionHeldOut,
+    Digits,
+    Shapes,
+    TokenVocabulary,
+    VisionConfig,
+)
 from loopos.vision.data.framing import warped
 from loopos.vision.data.sources import (
     CaptionSource,
@@ -36,6 +45,26 @@ def test_a_set_brings_what_is_held_out_and_pictures_come_in_the_size_of_the_mode
     assert opened.tokenizer == WORDS
     assert held_out_part(SHAPES).part == "valid"
     assert len(opened.eval) == 1
+
+
+def test_where_one_part_that_is_held_out_is_empty_the_other_one_is_taken():
+    class Of(Shapes):
+        empty = ()
+
+        def indices(self, part):
+            return super().indices(part)[: 0 if part in self.empty else None]
+
+    pictures = Of(40)
+    assert [held_out_part(pictures, name).part for name in ("valid", "test")] == ["valid", "test"]
+    pictures.empty = ("valid",)
+    assert [held_out_part(pictures, name).part for name in ("valid", "test")] == ["test", "test"]
+    pictures.empty = ("test",)
+    assert [held_out_part(pictures, name).part for name in ("valid", "test")] == ["valid", "valid"]
+    pictures.empty = ("valid", "test")
+    with pytest.raises(ValueError, match=r"of its 40 pictures none is held out; .*give it more pictures"):
+        held_out_part(pictures)
+    with pytest.raises(ValueError, match=r"valid of Shapes\(40.*> has no picture$"):
+        CaptionHeldOut(pictures.part("valid"), WORDS)
 
 
 def test_eval_tokens_bound_an_evaluation():
