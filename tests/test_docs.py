@@ -107,7 +107,7 @@ def test_documented_subcommands_exist():
 
 PAGES = sorted((ROOT / "docs/tutorials").glob("*.md"))
 PAGES += [ROOT / f"docs/{name}.md" for name in ("symptoms", "data", "adapters", "modulated", "tasks", "captioning")]
-PAGES += [ROOT / "docs/precision.md"]
+PAGES += [ROOT / "docs/precision.md", ROOT / "docs/covariance.md"]
 
 
 @pytest.mark.unsanitized("trainings, each in a process of its own; the operations and the trainer have tests of theirs")

@@ -35,7 +35,8 @@ def truth_of(samples: Samples) -> np.ndarray:
     powers = np.diagonal(samples.source_covariance, axis1=1, axis2=2).real  # 0 beyond a sample's sources
     steering = samples.array.steering(np.nan_to_num(samples.directions))
     loud = steering * np.sqrt(powers)[:, None, :]
-    return loud @ loud.conj().swapaxes(-1, -2) + samples.noise * np.eye(samples.array.sensors)
+    # small products: threads of a BLAS that wait for each other on a busy machine would take ten times as long
+    return np.einsum("bik,bjk->bij", loud, loud.conj()) + samples.noise * np.eye(samples.array.sensors)
 
 
 def as_batch(samples: Samples) -> Batch:

@@ -155,10 +155,10 @@ class Simulation:
         source_covariance[:sources, :sources] = mix @ mix.conj().T
         loud = steering @ mix  # (N, K + 1)
         return {
-            "snapshots": (waveforms @ loud.T + noise).astype(self.dtype),
+            "snapshots": (np.einsum("lk,nk->ln", waveforms, loud) + noise).astype(self.dtype),  # no BLAS: see truth_of
             "directions": padded,
             "sources": np.int64(sources),
-            "covariance": loud @ loud.conj().T + np.eye(sensors),
+            "covariance": np.einsum("ik,jk->ij", loud, loud.conj()) + np.eye(sensors),
             "source_covariance": source_covariance,
             "snr": np.float64(snr),
         }
