@@ -167,14 +167,14 @@ def computed(products):
 
 
 def test_float32_is_said_to_be_by_six_products_where_a_matrix_is_large_enough():
-    small, large = (loopos.ModelConfig(64, 8, 1, 2, 384, d_ff=each) for each in (64, 384))
+    small, large = (loopos.ModelConfig(64, 8, 1, 2, 256, d_ff=each) for each in (64, 256))
     assert loopos.Model(large).products == _core.products("float32")
     assert loopos.Model(large, weights="bfloat16").products == _core.products("float32")
     assert loopos.Model(large, dtype="float64").products == "float64"
-    narrow = loopos.ModelConfig(500, 8, 1, 2, 380, d_ff=1000)
+    narrow = loopos.ModelConfig(500, 8, 1, 2, 252, d_ff=1000)
     assert loopos.Model(narrow).products == "fma"
     assert loopos.Model(narrow, precision="bf16").products == _core.products("bf16")
-    assert loopos.Model(small).products == _core.products("float32")  # its q, k, v and output are 384 x 384
+    assert loopos.Model(small).products == _core.products("float32")  # its q, k, v and output are 256 x 256
 
 
 def test_products_are_what_they_are_said_to_be():

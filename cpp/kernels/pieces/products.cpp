@@ -153,7 +153,7 @@ int pieces_of(Precision precision) {
 }
 int pieces_of(Precision precision, Index k, Index n) {
   const bool exact = precision == Precision::float32;
-  return k >= (exact ? 384 : 32) && n >= (exact ? 384 : 16) ? pieces_of(precision) : 0;
+  return k >= (exact ? 256 : 32) && n >= (exact ? 256 : 16) ? pieces_of(precision) : 0;
 }
 
 std::string products_of(Precision precision) {
