@@ -122,6 +122,7 @@ void backward_tile(const Tile& t, bool careful, const Backward<T>& o) {
   T* p = scratch<T, Probabilities>(t.rows * stride);
   T* dp = scratch<T, Gradients>(t.rows * stride);
   T* dropped = dropping ? scratch<T, Dropped>(t.rows * stride) : p;
+  kernel.prefetch_rows(o.y.row(t.b, t.h, t.first), o.y.strides.time, t.rows, value_width);  // while the scores are made
   const T scale = scores(t, o.q, o.keys, p);
   o.values.multiply(t, head_rows(o.dy, t.b, t.h, t.first, t.rows, value_width), dp);
   for (Index i = 0; i < t.rows; ++i) {

@@ -54,6 +54,7 @@ Table<T> make_table() {
   t.softmax_row = softmax_row<T>;
   t.exp_row = exp_row<T>;
   t.finite_rows = finite_rows<T>;
+  t.prefetch_rows = prefetch_rows<T>;
   t.softmax_backward = softmax_backward<T>;
   t.norm_means = norm_means<T>;
   t.norm_stats = norm_stats<T>;

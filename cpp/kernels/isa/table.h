@@ -81,6 +81,7 @@ struct Table {
   T (*softmax_row)(T* row, Index n, Index end, T scale);        // scale > 0; returns the log-sum-exp, -inf for zeros
   void (*exp_row)(T* row, Index n, Index end, T scale, T lse);  // row = e^(scale row - lse)
   bool (*finite_rows)(const T* x, Index stride, Index rows, Index n);  // whether all of (rows, n) is finite
+  void (*prefetch_rows)(const T* x, Index stride, Index rows, Index n);
   void (*softmax_backward)(const T* p, const T* dp, Index n, T delta, T scale, T* ds);  // ds = scale p (dp - delta)
   // norms; weight, bias, dskip and each output may be null
   // means of `rows` rows (at most kNormRows) that lie one after another; and each one's sum of (x - mean)^2

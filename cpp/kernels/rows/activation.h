@@ -4,7 +4,7 @@
 // exponential inside is 0.
 #pragma once
 
-#include "kernels/isa/vecmath.h"
+#include "kernels/rows/basic.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
@@ -91,7 +91,11 @@ struct Tanh {
 
 template <class T, template <class> class F>
 void activate(const T* x, Index n, T* y) {
-  for_each_vector<T>(n, [&](Index i, auto count) { store<T>(F<T>(load<T>(x + i, count)).value(), y + i, count); });
+  for_each_vector<T>(n, [&](Index i, auto count) {
+    prefetch_ahead(x + i);
+    prefetch_ahead<T, 1>(y + i);
+    store<T>(F<T>(load<T>(x + i, count)).value(), y + i, count);
+  });
 }
 
 template <class T, template <class> class F>
@@ -104,6 +108,8 @@ void activate_backward(const T* dy, const T* x, Index n, T* dx) {
 template <class T, template <class> class F>
 void activate_with_slope(T* x, Index n, T* y) {
   for_each_vector<T>(n, [&](Index i, auto count) {
+    prefetch_ahead<T, 1>(x + i);
+    prefetch_ahead<T, 1>(y + i);
     const F<T> f(load<T>(x + i, count));
     store<T>(f.value(), y + i, count);
     store<T>(f.slope(), x + i, count);
@@ -149,8 +155,11 @@ void scale_add(const T* x, Index n, T factor, T constant, T* y) {
 
 template <class T>
 void multiply(const T* a, const T* b, Index n, T* y) {
-  for_each_vector<T>(
-      n, [&](Index i, auto count) { store<T>(load<T>(a + i, count) * load<T>(b + i, count), y + i, count); });
+  for_each_vector<T>(n, [&](Index i, auto count) {
+    prefetch_ahead(a + i);
+    prefetch_ahead(b + i);
+    store<T>(load<T>(a + i, count) * load<T>(b + i, count), y + i, count);
+  });
 }
 
 }  // namespace loopos::kernels::LOOPOS_ISA_NAME

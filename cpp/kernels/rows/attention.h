@@ -58,6 +58,13 @@ void softmax_backward(const T* p, const T* dp, Index n, T delta, T scale, T* ds)
 }
 
 template <class T>
+void prefetch_rows(const T* x, Index stride, Index rows, Index n) {
+  constexpr Index kLine = 64 / sizeof(T);
+  for (Index r = 0; r < rows; ++r)
+    for (Index i = 0; i < n; i += kLine) prefetch_behind(x, r * stride + i);
+}
+
+template <class T>
 bool finite_rows(const T* x, Index stride, Index rows, Index n) {
   V<T> probe(T(0));  // x - x is 0 for a finite x, NaN otherwise, and NaN stays in a sum
   for (Index r = 0; r < rows; ++r)

@@ -10,6 +10,20 @@ namespace loopos::kernels::LOOPOS_ISA_NAME {
 template <class T>
 constexpr T kNothing = -std::numeric_limits<T>::infinity();
 
+/// Prefetches what lies `numbers` behind p, to be read or to be written. That may be beyond the end of the array, where
+/// C++ has no pointers: so it is computed as an address.
+template <class T, int WRITE = 0>
+inline void prefetch_behind(const T* p, Index numbers) {
+  const auto ahead = static_cast<std::uintptr_t>(numbers) * sizeof(T);
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + ahead), WRITE);
+}
+/// For kernels that arrays pass through from memory, or from another core's cache: on its own the processor asks for too
+/// little at a time.
+template <class T, int WRITE = 0>
+inline void prefetch_ahead(const T* p) {
+  prefetch_behind<T, WRITE>(p, WRITE ? 256 : 512);
+}
+
 template <class T>
 T row_max(const T* x, Index n) {
   constexpr T lowest = kNothing<T>;
@@ -116,15 +130,6 @@ double sum(const T* x, Index n) {
   WideSum<T> total;
   for_each_vector<T>(n, [&](Index i, auto count) { add_to<T>(total, x + i, count); });
   return total.total();
-}
-
-/// Prefetches what lies `kAhead` numbers behind p, for kernels that arrays pass through from memory: on its own the
-/// processor asks for too little at a time. That may be beyond the end of the array, where C++ has no pointers: so it is
-/// computed as an address.
-template <class T>
-inline void prefetch_ahead(const T* p) {
-  constexpr std::uintptr_t kAhead = 512;
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + kAhead * sizeof(T)));
 }
 
 template <class T>

@@ -141,17 +141,21 @@ inline void lanes(const WideSum<double>& w, double* out) {
   *out = w.s;
 }
 
-/// Sums over rows with the sums of four vectors of columns in registers. Row r is `step` indices after row r - 1 in
-/// `order` (null: r itself).
+/// Sums over rows with the sums of four vectors of columns in registers. So little of a row is read at a time that the
+/// processor does not see what comes next: it is prefetched. Row r is `step` indices after row r - 1 in `order` (null: r
+/// itself).
 template <class T>
 void column_sums(const T* x, Index stride, const Index* order, Index step, Index rows, Index n, double* sums) {
-  constexpr int N = V<T>::N, kTile = 4;
+  constexpr int N = V<T>::N, kTile = 4, kAhead = 12;  // rows
   const auto row = [&](Index r) { return x + (order ? order[r * step] : r) * stride; };
   Index c = 0;
   for (; c + kTile * N <= n; c += kTile * N) {
     WideSum<T> w[kTile];
     for (Index r = 0; r < rows; ++r)
-      for (int j = 0; j < kTile; ++j) w[j].add(V<T>::load(row(r) + c + j * N));
+      for (int j = 0; j < kTile; ++j) {
+        if (!order) prefetch_behind(row(r) + c + j * N, kAhead * stride);
+        w[j].add(V<T>::load(row(r) + c + j * N));
+      }
     for (int j = 0; j < kTile; ++j) lanes(w[j], sums + c + j * N);
   }
   for (; c < n; c += N) {
