@@ -1,18 +1,19 @@
-// Eigenvalues and eigenvectors of a Hermitian matrix, by Eigen: Householder reflections to a real tridiagonal matrix, QL
-// rotations on that with real eigenvectors, and one product that brings these back (half the arithmetic of rotating
-// complex ones). Compiled once per instruction set, as gemm/eigen.cpp is; what is allocated here is Eigen's, aligned, so
-// that bits do not depend on where the caller's numbers lie.
+// Eigenvalues and eigenvectors of a Hermitian matrix: Householder reflections, by Eigen, to a real tridiagonal matrix; QL
+// steps on that with real vectors (kernels/rows/tridiagonal.h); and one product that brings these back. Compiled once per
+// instruction set, as gemm/eigen.cpp is; what is allocated here is Eigen's, aligned, so that bits do not depend on where
+// the caller's numbers lie.
 #include <Eigen/Eigenvalues>
 #include <complex>
 
-#include "core/check.h"
+#include "kernels/rows/tridiagonal.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
 template <class T>
 bool eigenvectors(const T* a, Index stride, Index n, T* w, T* v) {
   using Complexes = Eigen::Matrix<std::complex<T>, Eigen::Dynamic, Eigen::Dynamic>;
-  using Reals = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
+  using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using Doubles = Eigen::Matrix<double, Eigen::Dynamic, 1>;
   if (n == 1) {
     w[0] = a[0];
     v[0] = 1;
@@ -23,17 +24,25 @@ bool eigenvectors(const T* a, Index stride, Index n, T* w, T* v) {
   for (Index i = 0; i < n; ++i)
     for (Index j = 0; j <= i; ++j) matrix(i, j) = std::complex<T>(a[i * stride + 2 * j], a[i * stride + 2 * j + 1]);
   const Eigen::Tridiagonalization<Complexes> tridiagonal(matrix);
-  Eigen::SelfAdjointEigenSolver<Reals> solver;
-  const Eigen::Matrix<T, Eigen::Dynamic, 1> diagonal = tridiagonal.diagonal(), below = tridiagonal.subDiagonal();
-  solver.computeFromTridiagonal(diagonal, below, Eigen::ComputeEigenvectors);
-  if (solver.info() != Eigen::Success) return false;
-  const Complexes q = tridiagonal.matrixQ();
-  const Reals &z = solver.eigenvectors(), real = q.real() * z, imaginary = q.imag() * z;
-  for (Index i = 0; i < n; ++i) {
-    w[i] = solver.eigenvalues()(i);
-    for (Index j = 0; j < n; ++j) {
-      v[i * stride + 2 * j] = real(i, j);
-      v[i * stride + 2 * j + 1] = imaginary(i, j);
+  Doubles d = tridiagonal.diagonal().template cast<double>(), e(n);
+  e.head(n - 1) = tridiagonal.subDiagonal().template cast<double>();
+  Rows z = Rows::Identity(n, (n + kRotated - 1) / kRotated * kRotated);
+  Eigen::Matrix<T, Eigen::Dynamic, 1> rotations(2 * n);
+  if (!tridiagonal_ql(d.data(), e.data(), n, reinterpret_cast<Rotation<T>*>(rotations.data()), z.cols(), z.data()))
+    return false;
+  const Complexes q = tridiagonal.matrixQ();  // as it lies, its transpose with rows of 2 n real numbers
+  const Rows product = z.leftCols(n) * Eigen::Map<const Rows>(reinterpret_cast<const T*>(q.data()), n, 2 * n);
+  Eigen::Matrix<Index, Eigen::Dynamic, 1> order(n);
+  for (Index i = 0; i < n; ++i) {  // a stable order by insertion: QL leaves them nearly sorted
+    Index at = i;
+    for (; at > 0 && d(order(at - 1)) > d(i); --at) order(at) = order(at - 1);
+    order(at) = i;
+  }
+  for (Index j = 0; j < n; ++j) {
+    w[j] = static_cast<T>(d(order(j)));
+    for (Index i = 0; i < 2 * n; i += 2) {
+      v[i / 2 * stride + 2 * j] = product(order(j), i);
+      v[i / 2 * stride + 2 * j + 1] = product(order(j), i + 1);
     }
   }
   return true;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/isa/complex.h"
+#include "kernels/isa/vec.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
@@ -15,9 +16,18 @@ struct Planes {
 /// row -= (x + iy) of; all three kFactorBlock long.
 template <class T>
 inline void subtract_multiple(T x, T y, const T* of_re, const T* of_im, T* re, T* im) {
-  for (Index j = 0; j < kFactorBlock; ++j) {
-    re[j] -= x * of_re[j] - y * of_im[j];
-    im[j] -= x * of_im[j] + y * of_re[j];
+  if constexpr (sizeof(T) == 4) {
+    const V<float> plus(y), minus_x(-x), minus_y(-y);
+    for (Index j = 0; j < kFactorBlock; j += V<float>::N) {
+      const V<float> u = V<float>::load(of_re + j), v = V<float>::load(of_im + j);
+      fma(plus, v, fma(minus_x, u, V<float>::load(re + j))).store(re + j);
+      fma(minus_y, u, fma(minus_x, v, V<float>::load(im + j))).store(im + j);
+    }
+  } else {
+    for (Index j = 0; j < kFactorBlock; ++j) {
+      re[j] -= x * of_re[j] - y * of_im[j];
+      im[j] -= x * of_im[j] + y * of_re[j];
+    }
   }
 }
 
