@@ -1,4 +1,4 @@
-"""Complex Hermitian algebra beside PyTorch: each operation forward and with its backward, and a whole loss on covariances.
+"""Complex Hermitian algebra beside PyTorch: each operation forward and with its backward, and a whole loss.
 
     python benchmarks/linalg.py --json benchmarks/results/linalg.json
     python benchmarks/linalg.py --show benchmarks/results/linalg.json
@@ -65,6 +65,15 @@ def ours(x: dict[str, np.ndarray]) -> dict[str, tuple]:
         forward, backward = getattr(la, name), getattr(la, name + "_backward")
         return lambda: forward(*arguments), lambda: (forward(*arguments), backward(dy, *arguments))
 
+    def spectral(name, what):
+        forward, backward = getattr(la, name), getattr(la, name + "_backward")
+
+        def both():
+            eigen = la.eigh(r)
+            return forward(r, what, eigen), backward(dr, r, what, eigen)
+
+        return lambda: forward(r, what), both
+
     def eigh():
         w, v = la.eigh(r)
         return la.eigh_backward(w, None, w, v)
@@ -80,8 +89,8 @@ def ours(x: dict[str, np.ndarray]) -> dict[str, tuple]:
         "inverse": pair("inverse", (r,), dr),
         "solve": pair("solve", (r, x["b"]), x["db"]),
         "eigh": (lambda: la.eigh(r), eigh),
-        "spectral_function log": pair("spectral_function", (r, "log"), dr),
-        "projector": pair("projector", (r, SOURCES), dr),
+        "spectral_function log": spectral("spectral_function", "log"),
+        "projector": spectral("projector", SOURCES),
         "whole loss": (lambda: loss(False), lambda: loss(True)),
     }
 

@@ -1359,16 +1359,16 @@ class linalg:
         """
 
     @staticmethod
-    def projector(r: typing.Any, k: typing.Any) -> typing.Any:
+    def projector(r: typing.Any, k: typing.Any, eigen: typing.Any = None) -> typing.Any:
         """
         Projector onto the span of the eigenvectors of the k largest eigenvalues.
 
-        r: (..., N, N), Hermitian; k: from 0 to N. Returns p (..., N, N), Hermitian; the noise subspace has I - p. ValueError where eigenvalue k and
+        r: (..., N, N), Hermitian; k: from 0 to N; eigen: the (w, v) of eigh(r), where that is at hand. Returns p (..., N, N), Hermitian; the noise subspace has I - p. ValueError where eigenvalue k and
         the next are equal but for rounding (4 N times the dtype's epsilon times the largest), for then the span is not defined.
         """
 
     @staticmethod
-    def projector_backward(dp: typing.Any, r: typing.Any, k: typing.Any) -> typing.Any:
+    def projector_backward(dp: typing.Any, r: typing.Any, k: typing.Any, eigen: typing.Any = None) -> typing.Any:
         """
         Gradient of projector, also where eigenvalues on one side of the gap are equal.
 
@@ -1408,16 +1408,19 @@ class linalg:
         """
 
     @staticmethod
-    def spectral_function(r: typing.Any, function: str) -> typing.Any:
+    def spectral_function(r: typing.Any, function: str, eigen: typing.Any = None) -> typing.Any:
         """
         Function of Hermitian matrices by their eigenvalues: v diag(f(w)) v^H.
 
         r: (..., N, N), Hermitian; function: "log", "sqrt", "inverse_sqrt" or "exp"; all but exp need r positive definite
-        (loopos.errors.NotPositiveDefiniteError with the number and value of the eigenvalue). Returns y (..., N, N), Hermitian.
+        (loopos.errors.NotPositiveDefiniteError with the number and value of the eigenvalue); eigen: the (w, v) of eigh(r), where that is at
+        hand, for it takes most of the time (r is not read then). Returns y (..., N, N), Hermitian.
         """
 
     @staticmethod
-    def spectral_function_backward(dy: typing.Any, r: typing.Any, function: str) -> typing.Any:
+    def spectral_function_backward(
+        dy: typing.Any, r: typing.Any, function: str, eigen: typing.Any = None
+    ) -> typing.Any:
         """
         Gradient of spectral_function, by divided differences (Daleckii and Krein): also where eigenvalues are equal.
 

@@ -64,7 +64,7 @@ void refuse_equal(const Parts<T>& p, Index i, Index j) {
 template <class T>
 void eigh_forward(const Complex<T>* r, Index batch, Index n, T* w, Complex<T>* v) {
   each_matrix(batch, n * n, [&](Index b) {
-    const Spectrum<T> s = spectrum(r + b * n * n, n);
+    const Spectrum<T> s = spectrum(r, b, n);
     for (Index i = 0; i < n; ++i) {
       w[b * n + i] = std::ldexp(s.w[i], s.exponent);
       require_matrix(std::isfinite(w[b * n + i]), "eigenvalue ", i, " is beyond the range of complex", 16 * sizeof(T),

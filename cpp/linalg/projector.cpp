@@ -10,8 +10,8 @@ struct Projection;
 struct Expanded;
 
 template <class T>
-Spectrum<T> separated(const Complex<T>* r, Index n, Index k) {
-  const Spectrum<T> s = spectrum(r, n);
+Spectrum<T> separated(const Complex<T>* r, Index b, Index n, Index k, const Eigensystem<T>& known) {
+  const Spectrum<T> s = spectrum(r, b, n, known);
   if (k > 0 && k < n)
     require_matrix(s.w[n - k] - s.w[n - k - 1] > s.resolution(), "the ", k,
                    " largest eigenvalues are not apart from the rest: number ", k, " is ", s.eigenvalue(n - k),
@@ -22,10 +22,10 @@ Spectrum<T> separated(const Complex<T>* r, Index n, Index k) {
 }  // namespace
 
 template <class T>
-void projector_forward(const Complex<T>* r, Index batch, Index n, Index k, Complex<T>* p) {
+void projector_forward(const Complex<T>* r, Index batch, Index n, Index k, Complex<T>* p, const Eigensystem<T>& known) {
   const Index stride = row_stride(n);
   each_matrix(batch, n * n, [&](Index b) {
-    const Spectrum<T> s = separated(r + b * n * n, n, k);
+    const Spectrum<T> s = separated(r, b, n, k, known);
     T *projection = matrix_scratch<T, Projection>(n, n), *expanded = scratch<T, Expanded>(expanded_size(n, n));
     const T* signal = s.v + 2 * (n - k);
     expand(signal, stride, Stored::adjoint, k, n, T(1), expanded);
@@ -35,9 +35,10 @@ void projector_forward(const Complex<T>* r, Index batch, Index n, Index k, Compl
 }
 
 template <class T>
-void projector_backward(const Complex<T>* dp, const Complex<T>* r, Index batch, Index n, Index k, Complex<T>* dr) {
+void projector_backward(const Complex<T>* dp, const Complex<T>* r, Index batch, Index n, Index k, Complex<T>* dr,
+                        const Eigensystem<T>& known) {
   each_matrix(batch, n * n, [&](Index b) {
-    const Spectrum<T> s = separated(r + b * n * n, n, k);
+    const Spectrum<T> s = separated(r, b, n, k, known);
     const Index first = n - k;  // of the signal's
     spectral_backward(
         s, dp + b * n * n,
@@ -46,9 +47,10 @@ void projector_backward(const Complex<T>* dp, const Complex<T>* r, Index batch, 
   });
 }
 
-#define LOOPOS_INSTANTIATE(T)                                                           \
-  template void projector_forward(const Complex<T>*, Index, Index, Index, Complex<T>*); \
-  template void projector_backward(const Complex<T>*, const Complex<T>*, Index, Index, Index, Complex<T>*);
+#define LOOPOS_INSTANTIATE(T)                                                                                  \
+  template void projector_forward(const Complex<T>*, Index, Index, Index, Complex<T>*, const Eigensystem<T>&); \
+  template void projector_backward(const Complex<T>*, const Complex<T>*, Index, Index, Index, Complex<T>*,     \
+                                   const Eigensystem<T>&);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)
 

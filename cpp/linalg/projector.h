@@ -4,15 +4,17 @@
 // (but for rounding) the span is not defined: refused.
 #pragma once
 
-#include "linalg/matrix.h"
+#include "linalg/spectrum.h"
 
 namespace loopos {
 
-/// r, p (batch, n, n); 0 <= k <= n.
+/// r, p (batch, n, n); 0 <= k <= n. known: what eigh_forward gave for r, where that is at hand.
 template <class T>
-void projector_forward(const Complex<T>* r, Index batch, Index n, Index k, Complex<T>* p);
+void projector_forward(const Complex<T>* r, Index batch, Index n, Index k, Complex<T>* p,
+                       const Eigensystem<T>& known = {});
 
 template <class T>
-void projector_backward(const Complex<T>* dp, const Complex<T>* r, Index batch, Index n, Index k, Complex<T>* dr);
+void projector_backward(const Complex<T>* dp, const Complex<T>* r, Index batch, Index n, Index k, Complex<T>* dr,
+                        const Eigensystem<T>& known = {});
 
 }  // namespace loopos

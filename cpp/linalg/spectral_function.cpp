@@ -54,10 +54,11 @@ void require_domain(SpectralFunction function, const Spectrum<T>& s) {
 }  // namespace
 
 template <class T>
-void spectral_function_forward(const Complex<T>* r, Index batch, Index n, SpectralFunction function, Complex<T>* y) {
+void spectral_function_forward(const Complex<T>* r, Index batch, Index n, SpectralFunction function, Complex<T>* y,
+                               const Eigensystem<T>& known) {
   const Index stride = row_stride(n);
   each_matrix(batch, n * n, [&](Index b) {
-    const Spectrum<T> s = spectrum(r + b * n * n, n);
+    const Spectrum<T> s = spectrum(r, b, n, known);
     require_domain(function, s);
     T *diagonal = matrix_scratch<T, Diagonal>(n, n), *result = matrix_scratch<T, Result>(n, n);
     double *values = scratch<double, Values>(std::max<Index>(1, n)), top = 0;
@@ -77,9 +78,9 @@ void spectral_function_forward(const Complex<T>* r, Index batch, Index n, Spectr
 
 template <class T>
 void spectral_function_backward(const Complex<T>* dy, const Complex<T>* r, Index batch, Index n,
-                                SpectralFunction function, Complex<T>* dr) {
+                                SpectralFunction function, Complex<T>* dr, const Eigensystem<T>& known) {
   each_matrix(batch, n * n, [&](Index b) {
-    const Spectrum<T> s = spectrum(r + b * n * n, n);
+    const Spectrum<T> s = spectrum(r, b, n, known);
     require_domain(function, s);
     spectral_backward(
         s, dy + b * n * n,
@@ -89,9 +90,10 @@ void spectral_function_backward(const Complex<T>* dy, const Complex<T>* r, Index
 }
 
 #define LOOPOS_INSTANTIATE(T)                                                                                    \
-  template void spectral_function_forward(const Complex<T>*, Index, Index, SpectralFunction, Complex<T>*);       \
+  template void spectral_function_forward(const Complex<T>*, Index, Index, SpectralFunction, Complex<T>*,        \
+                                          const Eigensystem<T>&);                                                \
   template void spectral_function_backward(const Complex<T>*, const Complex<T>*, Index, Index, SpectralFunction, \
-                                           Complex<T>*);
+                                           Complex<T>*, const Eigensystem<T>&);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)
 

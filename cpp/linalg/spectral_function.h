@@ -7,7 +7,7 @@
 // range of T is refused.
 #pragma once
 
-#include "linalg/matrix.h"
+#include "linalg/spectrum.h"
 
 namespace loopos {
 
@@ -21,12 +21,13 @@ constexpr SpectralName kSpectralFunctions[] = {{"log", SpectralFunction::log},
                                                {"inverse_sqrt", SpectralFunction::inverse_sqrt},
                                                {"exp", SpectralFunction::exp}};
 
-/// r, y (batch, n, n), Hermitian.
+/// r, y (batch, n, n), Hermitian. known: what eigh_forward gave for r, where that is at hand.
 template <class T>
-void spectral_function_forward(const Complex<T>* r, Index batch, Index n, SpectralFunction function, Complex<T>* y);
+void spectral_function_forward(const Complex<T>* r, Index batch, Index n, SpectralFunction function, Complex<T>* y,
+                               const Eigensystem<T>& known = {});
 
 template <class T>
 void spectral_function_backward(const Complex<T>* dy, const Complex<T>* r, Index batch, Index n,
-                                SpectralFunction function, Complex<T>* dr);
+                                SpectralFunction function, Complex<T>* dr, const Eigensystem<T>& known = {});
 
 }  // namespace loopos

@@ -24,9 +24,17 @@ struct Spectrum {
   T resolution() const;
 };
 
-/// MatrixError where r is not finite or not Hermitian, or the iteration does not end.
+/// What eigh_forward gave for a batch of matrices; nothing where it is to be computed.
 template <class T>
-Spectrum<T> spectrum(const Complex<T>* r, Index n);
+struct Eigensystem {
+  const T* w = nullptr;
+  const Complex<T>* v = nullptr;
+};
+
+/// Of matrix b of r (batch, n, n), or what is known of it (r is not read then). MatrixError where a number is not finite, r
+/// is not Hermitian, or the iteration does not end.
+template <class T>
+Spectrum<T> spectrum(const Complex<T>* r, Index b, Index n, const Eigensystem<T>& known = {});
 
 /// The lower triangle of y = V B V^H, B Hermitian (n, n), whole. All of row_stride(n).
 template <class T>

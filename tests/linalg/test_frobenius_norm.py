@@ -39,11 +39,11 @@ def test_float_agrees_with_double_at_every_scale(check_scales):
     check_scales(lambda x: linalg.frobenius_norm_backward(np.array([1, -2], x.real.dtype), x), 0, x)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [1e-300, 1e-38, 1e-19, 1e19, 1e37, 1e300])
+EXTREMES = [(dtype, size) for dtype in DTYPES for size in (1e-38, 1e-19, 1e19, 1e37)]
+
+
+@pytest.mark.parametrize(("dtype", "size"), [*EXTREMES, (np.complex128, 1e-300), (np.complex128, 1e300)])
 def test_nothing_overflows_or_vanishes(dtype, size):
-    if dtype == np.complex64 and not 1e-40 < size < 1e38:
-        pytest.skip("beyond float32")
     x = np.full((3, 3), size, dtype)
     assert linalg.frobenius_norm(x) == pytest.approx(3 * size, rel=1e-6)
     np.testing.assert_allclose(linalg.frobenius_norm_backward(1.0, x), np.full((3, 3), 1 / 3), rtol=1e-6)

@@ -135,3 +135,12 @@ def test_empty(dtype, shape):
 def test_any_number_of_threads_gives_the_same_bits(check_threads):
     r = hermitian(np.random.default_rng(6), 9, 37).astype(np.complex64)
     check_threads(lambda: (linalg.projector(r, 5), linalg.projector_backward(r, r, 5)))
+
+
+def test_what_eigh_gave_is_taken():
+    r = hermitian(np.random.default_rng(7), 3, 20)
+    eigen = linalg.eigh(r)
+    np.testing.assert_array_equal(linalg.projector(r, 4, eigen), linalg.projector(r, 4))
+    np.testing.assert_array_equal(linalg.projector_backward(r, r, 4, eigen), linalg.projector_backward(r, r, 4))
+    with pytest.raises(ValueError, match="v must be finite"):
+        linalg.projector(r, 4, (eigen[0], eigen[1] * np.nan))

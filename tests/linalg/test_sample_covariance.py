@@ -29,11 +29,12 @@ def test_the_conjugate_is_of_the_second_index():
     np.testing.assert_array_equal(linalg.sample_covariance(a), [[1, -1j], [1j, 1]])  # R[0, 1] = 1 conj(i)
 
 
-@pytest.mark.parametrize("center", [False, True])
-@pytest.mark.parametrize("shape", [(2, 3, 5), (4, 1), (1, 17)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "center"),
+    [((2, 3, 5), False), ((2, 3, 5), True), ((4, 1), False), ((4, 1), True), ((1, 17), False)],
+    ids=str,
+)
 def test_backward_is_the_derivative(shape, center, check_gradient):
-    if center and shape[-2] == 1:
-        pytest.skip("one snapshot less its mean is 0")
     a = complex_normal(np.random.default_rng(1), *shape)
     check_gradient(
         lambda a: linalg.sample_covariance(a, center),

@@ -198,3 +198,20 @@ def test_empty(dtype, shape):
 def test_any_number_of_threads_gives_the_same_bits(check_threads):
     r = positive(np.random.default_rng(8), 9, 37).astype(np.complex64)
     check_threads(lambda: (linalg.spectral_function(r, "log"), linalg.spectral_function_backward(r, r, "log")))
+
+
+@every_function
+def test_what_eigh_gave_is_taken(name):
+    rng = np.random.default_rng(9)
+    r, dy = (each.astype(np.complex64) for each in (positive(rng, 3, 20), complex_normal(rng, 3, 20, 20)))
+    eigen = linalg.eigh(r)
+    np.testing.assert_array_equal(linalg.spectral_function(r, name, eigen), linalg.spectral_function(r, name))
+    np.testing.assert_array_equal(
+        linalg.spectral_function_backward(dy, r, name, eigen), linalg.spectral_function_backward(dy, r, name)
+    )
+    with pytest.raises(TypeError, match=r"spectral_function: eigen must be the tuple \(w, v\) that eigh gave, or None"):
+        linalg.spectral_function(r, name, eigen[0])
+    with pytest.raises(ValueError, match=r"eigen\[0\] must have shape \(3, 20\), got \(2, 20\)"):
+        linalg.spectral_function(r, name, (eigen[0][:2], eigen[1]))
+    with pytest.raises(ValueError, match=r"batch entry \(0,\): the eigenvalues must be finite and ascend"):
+        linalg.spectral_function(r, name, (eigen[0][:, ::-1], eigen[1]))
