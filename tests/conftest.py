@@ -27,9 +27,15 @@ def pytest_addoption(parser):
 
 
 # Tests of code that is Python alone. What they reach of the core others reach too, and sanitizers look at nothing else.
+CLASSICAL = (
+    *("arrays", "bounds", "calibration", "counting", "draws", "esprit", "evaluation", "folder", "matching", "music"),
+    *("pictures", "placement", "root_music", "sample", "shrinkage", "simulation", "subspace"),
+)
 PYTHON_ALONE = (
-    *("bench", "callbacks", "cli", "compare", "data", "examples", "files", "gguf", "health/explain", "health/report"),
-    *("monitor", "scoring", "serve", "text", "vision/data"),
+    *("bench", "callbacks", "cli", "compare", "data", "examples", "files", "gguf", "monitor"),
+    *("scoring", "serve", "text", "vision/data"),
+    *("births/test_growth.py", "health/doctor", "health/explain", "health/replay", "health/report"),
+    *(f"covariance/test_{name}.py" for name in CLASSICAL),
     *("test_config.py", "test_docs.py", "test_docs_site.py", "test_house.py", "test_sklearn.py"),
 )
 

@@ -86,6 +86,7 @@ def test_bits_do_not_depend_on_threads(width, count, times):
         loopos.set_num_threads(before)
 
 
+@pytest.mark.unsanitized("minutes of large passes; those of a captioner, in groups, are looked at there")
 def test_a_large_batch_goes_in_groups_and_its_gradient_is_the_sum():
     model = shaken(CovarianceNetwork(small(d_model=256, n_layer=3, dropout=0.0), dtype="float64"))
     given = samples(40, 200)
