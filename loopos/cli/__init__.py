@@ -55,7 +55,7 @@ COMMANDS = {  # name: what it does, its options, its arguments, in a line, in fu
     "covariance": (
         covariance.covariance,
         covariance.add_covariance,
-        "train|eval|demo [RUN]",
+        "train|eval|demo [FOLDER]",
         "train a network that predicts the covariance of an array",
         covariance.COVARIANCE,
     ),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import loopos
 from loopos import checks
 from loopos.covariance import demo, trained
+from loopos.covariance.batches import parted
 from loopos.covariance.config import LOSSES, PREDICTIONS, CovarianceConfig
 from loopos.covariance.evaluation import table
+from loopos.covariance.folder import read_samples
 from loopos.covariance.network import CovarianceNetwork
 from loopos.covariance.standard import MODEL, PRESETS, numbers, setting
 from loopos.errors import CheckpointError
@@ -44,6 +48,7 @@ SETTING = {
     "snapshots": ("of a sample; several with commas take turns", "str", "the preset's"),
     "correlation": ("of the sources: 0 independent, 1 coherent", "float", 0.0),
 }
+FILES = {"degrees": ("angles in FOLDER are degrees, not radians", "bool", False)}
 TEST = {
     "test_snr": ("decibels of the table, with commas", "str", "-5,0,5"),
     "test_snapshots": ("snapshots of the table, with commas", "str", "those trained on"),
@@ -66,7 +71,9 @@ TRAINED = tuple(name for name in pictured.TRAINED if name not in _NEVER)
 
 def add_covariance(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=ACTIONS, metavar="ACTION", help=", ".join(ACTIONS))
-    parser.add_argument("folder", nargs="?", metavar="RUN", help="for eval: the folder of a run")
+    parser.add_argument(
+        "folder", nargs="?", metavar="FOLDER", help="eval: of a run; train: samples instead of simulated"
+    )
     told = {"output_dir": ("(default: runs/covariance-PRESET)", "str", None), "dry_run": pictured.TOLD["dry_run"]}
     defaults = {f: getattr(CovarianceConfig(), f) for f in MODEL} | {"loss": "frobenius"}
     usual = {"d_model": "the preset's", "rank": "the preset's"}
@@ -75,15 +82,19 @@ def add_covariance(parser: argparse.ArgumentParser) -> None:
     own = {name: f"{preset[name]}, or the preset's" for name in ("max_steps", "batch_size")}
     own |= {name: preset[name] for name in ("optimizer", "learning_rate", "weight_decay")}
     own["max_steps"] += f"; of demo {DEMO_STEPS}"
-    groups = {"data": SETTING, "table": TEST, "model": model, "run": told}
+    groups = {"data": SETTING | FILES, "table": TEST, "model": model, "run": told}
     pictured.add_flags(parser, groups, TRAINED, own)
 
 
 def covariance(given: dict[str, Any]) -> Reply:
     action, folder = given.pop("action"), given.pop("folder", None)
-    if (action == "eval") != (folder is not None):
-        raise ValueError(f"{action} {'needs the folder of a run' if folder is None else 'takes no folder'}")
-    return {"train": _train, "eval": lambda asked: _eval(folder, asked), "demo": _demo}[action](given)
+    if action == "eval" and folder is None:
+        raise ValueError("eval needs the folder of a run")
+    if action == "demo" and folder is not None:
+        raise ValueError("demo takes no folder")
+    return {"train": lambda asked: _train(folder, asked), "eval": lambda asked: _eval(folder, asked), "demo": _demo}[
+        action
+    ](given)
 
 
 def _training(given: dict[str, Any], preset: Any, steps: int | None = None) -> dict[str, Any]:
@@ -91,23 +102,28 @@ def _training(given: dict[str, Any], preset: Any, steps: int | None = None) -> d
     return pictured.with_schedule(settings, {}, 0)
 
 
-def _train(given: dict[str, Any]) -> Reply:
+def _train(folder: str | None, given: dict[str, Any]) -> Reply:
     preset_name = given.get("preset", "plane")
     about = {"preset": preset_name, "options": {name: given[name] for name in SETTING if name in given}}
     asked = _test(given)
-    dry = given.pop("dry_run", False)
+    dry, degrees = given.pop("dry_run", False), given.pop("degrees", False)
     simulations, config, preset = setting(given)
     settings = {"output_dir": f"runs/covariance-{preset_name}"} | _training(given, preset)
     settings.setdefault("eval_every", max(1, settings["max_steps"] // 10))
     model = CovarianceNetwork(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
-    settings["eval_data"] = simulations  # of which it takes other samples
+    data: Any = simulations
+    settings["eval_data"] = data  # of which it takes other samples
+    if folder is not None:
+        about["options"]["folder"] = os.path.abspath(folder)
+        data, settings["eval_data"] = parted(read_samples(folder, preset.array, degrees=degrees), options.HELD_OUT)
     if dry:
-        found = forecast.of_run(model, simulations, None, settings)
+        found = forecast.of_run(model, data, None, settings)
         return Reply({"event": "forecast"} | found.to_dict(), str(found))
     if settings.get("progress", True):
-        to_stderr(f"{preset.array!r}, {len(simulations)} simulations in turn; {config.num_parameters():,} parameters")
+        learned = f"{len(simulations)} simulations in turn" if folder is None else f"{len(data)} samples of {folder}"
+        to_stderr(f"{preset.array!r}, {learned}; {config.num_parameters():,} parameters")
     about["simulations"] = [repr(each) for each in simulations]
-    result = loopos.train(model, simulations, callbacks=[_Folder(about)], **settings)
+    result = loopos.train(model, data, callbacks=[_Folder(about)], **settings)
     rows, scales = _table(model, simulations, asked)
     last = result.history[-1] if result.history else {}
     facts = {name: last[name] for name in ("step", "loss", "eval_loss", *_NORMS) if name in last}
@@ -172,7 +188,7 @@ def examine(folder: str, quick: bool, given: dict[str, Any]) -> Reply | None:
         )
     noted = durable.load_json(Path(folder) / NAME)
     try:
-        simulations, _, preset = setting(dict(noted["options"]))
+        simulations, _, preset = setting({k: v for k, v in noted["options"].items() if k != "folder"})
     except (LookupError, TypeError, ValueError) as error:
         raise CheckpointError(Path(folder) / NAME, f"expected the options of a run: {error}") from None
     model = CovarianceNetwork.load(folder)
@@ -189,6 +205,8 @@ def _demo(given: dict[str, Any]) -> Reply:
     given.pop("output_dir", None)
     if steps:
         simulations, config, preset = setting(given)
+        if config.elements == PRESETS["plane"].array.sensors:  # where R_samp is of the size that the report has
+            simulations = [replace(simulations[0], sources=5, snr=0.0, snapshots=32)]
         settings = _training(given, preset, steps) | {"log_every": max(1, steps // 6), "progress": False}
         result = loopos.train(config, simulations[-1:], eval_data=simulations[-1:], **settings)
         names = ("step", "loss", "eval_loss", *_NORMS[:4])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,45 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def truth_of(samples: Samples) -> np.ndarray:
-    """complex128 (B, N, N); ValueError of samples that have neither directions and powers nor covariances."""
+    """complex128 (B, N, N): of known powers; of samples from files, which do not tell them, the covariance that they
+    tell, or powers and noise by least squares from the snapshots and their directions."""
     if samples.source_covariance is None or samples.noise is None:
-        if samples.covariance is None:
-            raise ValueError("truth_of: the samples have neither directions with powers nor covariances to learn")
-        return samples.covariance
+        return _estimated(samples) if samples.covariance is None else samples.covariance
     powers = np.diagonal(samples.source_covariance, axis1=1, axis2=2).real  # 0 beyond a sample's sources
     steering = samples.array.steering(np.nan_to_num(samples.directions))
     loud = steering * np.sqrt(powers)[:, None, :]
     # small products: threads of a BLAS that wait for each other on a busy machine would take ten times as long
     return np.einsum("bik,bjk->bij", loud, loud.conj()) + samples.noise * np.eye(samples.array.sensors)
+
+
+def _estimated(samples: Samples) -> np.ndarray:
+    """With A the steering vectors and S the sample covariance: noise = tr((I - A A⁺) S) / (N - K), powers the diagonal
+    of A⁺ (S - noise I) A⁺ᴴ, at least 0."""
+    if samples.snapshots is None:
+        raise ValueError("truth_of: the samples have neither powers, covariances nor snapshots to learn from")
+    eye, found = np.eye(samples.array.sensors), []
+    for b, count in enumerate(samples.sources):
+        x = samples.snapshots[b].astype(np.complex128)
+        sample, a = x.T @ x.conj() / len(x), samples.array.steering(samples.of(b))
+        inverse = np.linalg.pinv(a)
+        noise = np.trace((eye - a @ inverse) @ sample).real / max(1, len(eye) - int(count))
+        powers = np.maximum(np.diagonal(inverse @ (sample - noise * eye) @ inverse.conj().T).real, 0)
+        found.append((a * powers) @ a.conj().T + noise * eye)
+    return np.stack(found)
+
+
+def parted(samples: Samples, held_out: float) -> tuple[Samples, Samples | None]:
+    """What is trained on, and the last ``held_out`` share of the samples; None where that is none."""
+    count = round(len(samples) * held_out)
+
+    def part(which: slice) -> Samples:
+        values = {f.name: getattr(samples, f.name) for f in fields(samples)}
+        arrays = ("snapshots", "directions", "sources", "covariance", "source_covariance", "snr", "measured", "arrays")
+        return Samples(**values | {n: values[n][which] for n in arrays if values.get(n) is not None})
+
+    if not count:
+        return samples, None
+    return part(slice(0, len(samples) - count)), part(slice(len(samples) - count, None))
 
 
 def as_batch(samples: Samples) -> Batch:

@@ -30,11 +30,11 @@ _TRAINING = {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.01}
 PRESETS = {
     "plane": Preset(
         URA(12, 12),
-        (3, 5),
-        (-10.0, 5.0),
-        (1, 2, 4, 16),
+        (3, 3),
+        (-5.0, 10.0),
+        (1, 2),
         {"d_model": 256, "rank": 24},
-        _TRAINING | {"max_steps": 2400, "batch_size": 32},
+        _TRAINING | {"max_steps": 1000, "batch_size": 32},
     ),
     "line": Preset(
         ULA(8),

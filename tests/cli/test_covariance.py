@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from loopos.cli import main
+from loopos.covariance import ULA, Simulation
 
 QUICK = [
     "--preset",
@@ -72,7 +74,8 @@ def test_the_demonstration(capsys):
     ("given", "said"),
     [
         (["eval"], "eval needs the folder of a run"),
-        (["train", "folder"], "train takes no folder"),
+        (["demo", "folder"], "demo takes no folder"),
+        (["train", "no-such-folder"], "no-such-folder"),
         (["train", "--sources", "x"], "sources must be numbers with commas"),
         (["eval", "no-such-folder"], "no-such-folder"),
     ],
@@ -99,3 +102,12 @@ def test_the_doctor_looks_at_a_run(run, capsys):
     assert "conjugation" in capsys.readouterr().out
     assert main(["doctor", str(run), "--batch-size", "3"]) == 2
     assert "quick and threads are for it" in capsys.readouterr().err
+
+
+def test_samples_of_a_folder(tmp_path, capsys):
+    given = Simulation(ULA(8), sources=2, snr=5.0, snapshots=6).samples(0, 20)
+    np.savez(tmp_path / "a.npz", snapshots=given.snapshots, angles=np.degrees(given.directions))
+    run = [str(tmp_path), "--degrees", *QUICK, "--samples", "0", "--output-dir", str(tmp_path / "run")]
+    assert main(["covariance", "train", *run]) == 0
+    assert "eval_loss" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "covariance.json").read_text())["options"]["folder"] == str(tmp_path)

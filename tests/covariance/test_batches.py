@@ -9,7 +9,7 @@ import pytest
 from snapshots import small
 
 from loopos.covariance import ULA, Samples, Simulation
-from loopos.covariance.batches import HELD_OUT, as_complex, open_samples, truth_of
+from loopos.covariance.batches import HELD_OUT, as_complex, open_samples, parted, truth_of
 
 LINE = Simulation(ULA(5), sources=(1, 2), snr=3.0, snapshots=6, seed=4)
 
@@ -39,8 +39,23 @@ def test_the_truth_of_independent_sources_is_their_covariance_and_of_coherent_on
     assert np.abs(coherent.covariance - given.covariance).max() > 1
     bare = Samples(LINE.array, given.snapshots, given.directions, given.sources, covariance=given.covariance)
     assert truth_of(bare) is given.covariance
-    with pytest.raises(ValueError, match="neither directions with powers nor covariances"):
-        truth_of(replace(bare, covariance=None))
+    with pytest.raises(ValueError, match="neither powers, covariances nor snapshots"):
+        truth_of(replace(bare, covariance=None, snapshots=None))
+
+
+def test_the_truth_of_files_is_estimated_from_snapshots_and_directions():
+    given = replace(LINE, snapshots=20_000).samples(0, 4)
+    bare = Samples(LINE.array, given.snapshots, given.directions, given.sources)
+    np.testing.assert_allclose(truth_of(bare), truth_of(given), atol=0.2)
+
+
+def test_samples_are_parted():
+    given = LINE.samples(0, 10)
+    learned, kept = parted(given, 0.3)
+    assert (len(learned), len(kept)) == (7, 3)
+    np.testing.assert_array_equal(kept.snapshots, given.snapshots[7:])
+    np.testing.assert_array_equal(learned.directions, given.directions[:7])
+    assert parted(given, 0.0) == (given, None)
 
 
 def test_what_is_held_out_is_never_trained_on_and_always_the_same():
