@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -116,6 +117,17 @@ def test_what_a_step_eats_is_measured(monkeypatch):
 def _module(name, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
     return importlib.import_module(name)
+
+
+def test_errors_of_direction_finding_are_told_as_multiples_of_the_bound(monkeypatch, capsys):
+    bounds = _module("covariance_bounds", monkeypatch)
+    bounds.scene("two", dataclasses.replace(bounds.LINE, snr=10.0), [10], [200], 20)
+    _, head, row = capsys.readouterr().out.strip().splitlines()
+    assert head.split()[:5] == ["snapshots", "SNR", "dB", "bound", "deg"]
+    music, root, esprit, shift = (float(each) for each in row.split()[3:])
+    assert 0.7 < music < 1.4
+    assert root == pytest.approx(music, rel=0.02)
+    assert 0.7 < esprit < shift < 2
 
 
 def _learned(**losses):

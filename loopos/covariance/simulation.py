@@ -71,6 +71,8 @@ class Simulation:
     separation    the smallest angle between two sources, radians. None: the array's beamwidth
     view          directions are from -view to view, radians: even in the angle of a line; of a plane azimuth and
                   elevation, even over the sphere
+    directions    None, or (K,) of a line and (K, 2) of a plane, radians: the same in all samples, whatever sources,
+                  separation and view say
     errors        CalibrationErrors, or None
     seed          of everything drawn
     dtype         of the snapshots: "complex128" or "complex64"
@@ -86,6 +88,7 @@ class Simulation:
     phases: str = "random"
     separation: float | None = None
     view: float = math.pi / 3
+    directions: Any = None
     errors: CalibrationErrors | None = None
     seed: int = 0
     dtype: str = "complex128"
@@ -96,6 +99,14 @@ class Simulation:
             raise TypeError(f"{where}: array must be a ULA or a URA, got {checks.shown(self.array)}")
         if self.errors is not None and not isinstance(self.errors, CalibrationErrors):
             raise TypeError(f"{where}: errors must be CalibrationErrors or None, got {checks.shown(self.errors)}")
+        if self.directions is not None:
+            fixed = self.array.directions(self.directions, where)
+            if fixed.ndim != self.array.angles:
+                raise ValueError(f"{where}: directions must be those of one sample, got the shape {fixed.shape}")
+            fixed = fixed[np.lexsort(fixed.T[::-1])] if fixed.ndim == 2 else np.sort(fixed)
+            plain = fixed.tolist()  # tuples: settings compare, and are not changed from outside
+            object.__setattr__(self, "directions", tuple(map(tuple, plain) if fixed.ndim == 2 else plain))
+            object.__setattr__(self, "sources", len(fixed))
         low, high = _range(self.sources, "sources")
         checks.integer(where, "sources", low, low=1, high=self.array.sensors - 1)
         checks.integer(where, "sources", high, low=low, high=self.array.sensors - 1)
@@ -136,7 +147,10 @@ class Simulation:
         most, length, sensors = self.most_sources, self.snapshots, self.array.sensors
         sources, snr = self._source_count(index), self._decibels(index)
         separation = self.array.beamwidth if self.separation is None else self.separation
-        directions = place(self.array, sources, separation, self.view, self.seed, index)
+        if self.directions is None:
+            directions = place(self.array, sources, separation, self.view, self.seed, index)
+        else:
+            directions = np.array(self.directions)
         steering = array.steering(directions)
 
         # s = waveforms mixᵀ: column 0 of the mix is the waveform that sources share, the others are their own.

@@ -28,14 +28,34 @@ def test_mdl_is_right_above_the_threshold_and_aic_at_times_takes_too_many():
     assert (aic >= 2).all()
 
 
-def test_mdl_by_its_formula():
-    (covariance,) = trials(LINE, ON_LINE, 0, 60, 1)
-    values = np.sort(np.linalg.eigvalsh(covariance))[::-1]
-    scores = []
-    for k in range(8):
-        ratio = np.prod(values[k:]) ** (1 / (8 - k)) / np.mean(values[k:])
-        scores.append(-60 * (8 - k) * np.log(ratio) + 0.5 * k * (16 - k) * np.log(60))
-    assert count_sources(covariance, 60) == int(np.argmin(scores))
+def by_formula(covariance, length, criterion):
+    """Wax and Kailath 1985, equations 12 and 17; Nadakuditi and Edelman 2008, equations 18 and 19."""
+    values, scores = np.sort(np.linalg.eigvalsh(covariance))[::-1], []
+    p, complex_data = len(values), np.iscomplexobj(covariance)
+    for k in range(min(p, length) if criterion == "random_matrix" else p):
+        rest = values[k:]
+        if criterion == "random_matrix":
+            beta = 2 if complex_data else 1
+            t = ((p - k) * np.sum(rest**2) / np.sum(rest) ** 2 - (1 + p / length)) * p - (2 / beta - 1) * p / length
+            scores.append(beta / 4 * (length / p) ** 2 * t**2 + 2 * (k + 1))
+            continue
+        ratio = np.prod(rest) ** (1 / (p - k)) / np.mean(rest)
+        free = k * (2 * p - k) if complex_data else k * (2 * p - k + 1) / 2
+        penalty = 0.5 * free * np.log(length) if criterion == "mdl" else free
+        scores.append(-length * (p - k) * np.log(ratio) + penalty)
+    return int(np.argmin(scores))
+
+
+@pytest.mark.parametrize("criterion", ["mdl", "aic", "random_matrix"])
+@pytest.mark.parametrize("data", ["complex", "real"])
+def test_the_formulas_around_the_threshold(criterion, data):
+    found = []
+    for snr in (-10, -7, -4, -1):
+        for each in trials(LINE, ON_LINE, snr, 40, 20):
+            covariance = each if data == "complex" else each.real
+            found.append(count_sources(covariance, 40, criterion))
+            assert found[-1] == by_formula(covariance, 40, criterion)
+    assert len(set(found)) > 2
 
 
 def test_fewer_snapshots_than_sensors():

@@ -111,6 +111,26 @@ def test_errors_that_are_fixed_are_one_array():
     assert not np.array_equal(drawn.arrays[0].response, drawn.arrays[1].response)
 
 
+@pytest.mark.parametrize(
+    ("array", "given", "kept"),
+    [
+        (ULA(6), [0.5, -0.2, 0.1], [-0.2, 0.1, 0.5]),
+        (URA(2, 3), np.array([[0.5, 0.1], [-0.2, 0.3], [-0.2, 0.1]]), [[-0.2, 0.1], [-0.2, 0.3], [0.5, 0.1]]),
+    ],
+    ids=["line", "plane"],
+)
+def test_directions_that_are_given_are_those_of_all_samples(array, given, kept):
+    simulation = replace(Simulation(array, directions=given, snapshots=3), snr=3.0)
+    samples = simulation.samples(4, 2)
+    np.testing.assert_array_equal(samples.directions, [kept, kept])
+    assert simulation.sources == 3
+    assert not np.array_equal(*samples.snapshots)
+    with pytest.raises(ValueError, match="Simulation: directions are radians"):
+        replace(simulation, directions=np.rad2deg(given))
+    with pytest.raises(ValueError, match="directions must be those of one sample"):
+        replace(simulation, directions=[given, given])
+
+
 def test_the_setting_of_subspacenet_in_both_decibels():
     theirs, true = subspacenet(10.0), subspacenet(10.0, published=False)
     assert (theirs.snr, true.snr) == (20.0, 10.0)
