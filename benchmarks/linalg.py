@@ -11,12 +11,15 @@ The loss: a prediction (B, N, N) blended with a sample covariance, loaded, and h
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -178,11 +181,11 @@ def one_engine(engine: str, batch: int, threads: int, least: float, names: list[
     return {name: [seconds(call, least) for call in both] for name, both in chosen.items()}
 
 
-def measure(options: argparse.Namespace) -> dict:
-    found: dict = {"sensors": SENSORS, "threads": options.threads, "rounds": options.rounds, "batches": {}}
+def measure(options: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any]:
+    """``found`` with what was measured now put in: batches, and of those operations, that it does not have stay."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     for batch in options.batches:
-        turns: dict = {"loopos": [], "torch": []}
+        turns: dict[str, list] = {"loopos": [], "torch": []}
         for _ in range(options.rounds):
             for engine, results in turns.items():
                 command = [sys.executable, __file__, "--engine", engine, "--batches", str(batch)]
@@ -190,29 +193,46 @@ def measure(options: argparse.Namespace) -> dict:
                 command += ["--ops", *options.ops] if options.ops else []
                 run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
                 results.append(json.loads(run.stdout))
-        found["batches"][str(batch)] = {
-            engine: {
-                name: [statistics.median(turn[name][i] for turn in results) for i in (0, 1)] for name in results[0]
+        kept = found["batches"].setdefault(str(batch), {})
+        for name in turns["loopos"][0]:
+            kept[name] = {"rounds": options.rounds} | {
+                engine: [statistics.median(turn[name][i] for turn in results) for i in (0, 1)]
+                for engine, results in turns.items()
             }
-            for engine, results in turns.items()
-        }
     return found
 
 
-def render(found: dict) -> str:
+def render(found: dict[str, Any]) -> str:
     """The table, milliseconds and how many times as fast."""
-    setting = f"complex64, N = {found['sensors']}, {found['threads']} threads, medians of {found['rounds']} turns"
-    lines = [f"{setting}; milliseconds of LoopOS and how many times as long PyTorch takes", ""]
+    rounds = sorted({row["rounds"] for rows in found["batches"].values() for row in rows.values()})
+    turns = " or ".join(map(str, rounds))
+    setting = f"complex64, N = {found['sensors']}, {found['threads']} threads, medians of {turns} turns"
+    where = f"{found['machine']['processor']}, PyTorch {found['torch']}"
     head = [f"{what}, B = {batch}" for batch in found["batches"] for what in ("forward", "and backward")]
-    lines += ["| | " + " | ".join(head) + " |", "| --- |" + " ---: |" * len(head)]
-    first = next(iter(found["batches"].values()))
-    for name in first["loopos"]:
-        cells = []
-        for engines in found["batches"].values():
-            for mine, other in zip(engines["loopos"][name], engines["torch"][name], strict=True):
-                cells.append(f"{1e3 * mine:.2f}, {other / mine:.1f} ×")
+    lines = [
+        f"{setting}; {where}. Milliseconds of LoopOS, and how many times as long PyTorch takes:",
+        "",
+        "| | " + " | ".join(head) + " |",
+        "| --- |" + " ---: |" * len(head),
+    ]
+    for name in next(iter(found["batches"].values())):
+        cells = [
+            f"{1e3 * mine:.2f}, {other / mine:.1f} x"
+            for rows in found["batches"].values()
+            for mine, other in zip(rows[name]["loopos"], rows[name]["torch"], strict=True)
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def begun(options: argparse.Namespace) -> dict[str, Any]:
+    """What the file holds already, or a record without measurements."""
+    if options.json and Path(options.json).exists():
+        return json.loads(Path(options.json).read_text(encoding="utf-8"))
+    from loopos.bench.machine import describe
+
+    of_machine = {"machine": describe(), "torch": importlib.metadata.version("torch")}
+    return of_machine | {"sensors": SENSORS, "threads": options.threads, "batches": {}}
 
 
 def main() -> None:
@@ -222,7 +242,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.1, help="of each call, in each turn")
     parser.add_argument("--ops", nargs="+", help="only these")
-    parser.add_argument("--json", help="write what was measured")
+    parser.add_argument("--json", help="write what was measured into this file; what else it holds stays")
     parser.add_argument("--show", help="measure nothing: the table of such a file")
     parser.add_argument("--engine", choices=("loopos", "torch"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -231,14 +251,11 @@ def main() -> None:
         print(json.dumps(one_engine(options.engine, batch, options.threads, options.seconds, options.ops)))
         return
     if options.show:
-        with open(options.show, encoding="utf-8") as file:
-            print(render(json.load(file)))
+        print(render(json.loads(Path(options.show).read_text(encoding="utf-8"))))
         return
-    found = measure(options)
+    found = measure(options, begun(options))
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(found, file, indent=1)
-            file.write("\n")
+        Path(options.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(render(found))
 
 

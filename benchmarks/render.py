@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import learning
+import linalg
 import ten_fixes
 
 from loopos.bench import comparison, plots, precisions, tables
@@ -46,6 +47,11 @@ def of_learning() -> str:
 
 def of_ten_fixes() -> str:
     return ten_fixes.render(saved("ten_fixes"))
+
+
+def of_linalg() -> str:
+    """For the page about the benchmarks: complex Hermitian algebra beside torch.linalg."""
+    return linalg.render(saved("linalg"))
 
 
 def _with_peak(result: dict[str, Any], rows: list[list[str]]) -> list[list[str]]:
@@ -119,7 +125,7 @@ def advice(steps: dict[str, Any], learned: dict[str, Any] | None) -> list[str]:
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"steps": short},
-    "benchmarks/README.md": {"steps": long, "pictures": of_pictures},
+    "benchmarks/README.md": {"steps": long, "pictures": of_pictures, "linalg": of_linalg},
     "benchmarks/results/README.md": {
         "steps": lambda: whole("steps"),
         "ops": lambda: whole("ops"),

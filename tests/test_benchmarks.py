@@ -182,6 +182,35 @@ def test_the_fault_of_the_ten_fixes_is_met_in_the_last_batch_of_the_epoch(monkey
     assert 90 < found["nothing"]["largest_logit"] < 300
 
 
+@pytest.mark.reference
+def test_both_engines_compute_the_same_of_complex_matrices(monkeypatch):
+    pytest.importorskip("torch")
+    linalg = _module("linalg", monkeypatch)
+    monkeypatch.setattr(linalg, "SOURCES", 2)
+    x = linalg.inputs(2, n=6)
+    mine, others = linalg.ours(x), linalg.theirs(x, 1)
+    assert list(mine) == list(others)
+    (loss, (dr, _, dbeta)), (of_r, of_beta) = mine["whole loss"][1](), others["whole loss"][1]()
+    assert loss == pytest.approx(mine["whole loss"][0]())
+    assert loss == pytest.approx(others["whole loss"][0]().item(), rel=1e-5)
+    np.testing.assert_allclose(dr, of_r.numpy(), rtol=1e-3, atol=1e-5)
+    assert dbeta == pytest.approx(of_beta.item(), rel=1e-4)
+    for name in ("sample_covariance", "cholesky", "solve", "projector", "spectral_function log"):
+        np.testing.assert_allclose(mine[name][0](), others[name][0]().numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.reference
+def test_the_record_of_complex_matrices_grows(tmp_path):
+    pytest.importorskip("torch")
+    file = tmp_path / "linalg.json"
+    for name in ("blend", "logdet"):
+        options = ("--batches", "1", "--rounds", "1", "--seconds", "0", "--json", str(file), "--ops", name)
+        shown = _run("linalg.py", *options).stdout
+    assert "| blend | " in shown
+    assert "| logdet | " in shown
+    assert _run("linalg.py", "--show", str(file)).stdout == shown
+
+
 def test_the_pages_say_what_the_records_say():
     _run("render.py", "--check")
 
