@@ -60,7 +60,7 @@ HELP = {
     "d_model": options.MODEL["d_model"],
     "prediction": f"{' or '.join(PREDICTIONS)}: F Fᴴ + eps I, or any Hermitian matrix",
     "rank": "columns of F",
-    "beta": "weight of the sample covariance in the blend, at first",
+    "beta": "weight of the sample covariance in the blend, at first; of eval: instead of the learned one",
     "learn_beta": "it is learned",
     "loading": "added to the diagonal of the blend",
     "loss": f"one of {', '.join(LOSSES)}, or name=weight with commas",
@@ -156,11 +156,13 @@ def _table(model: CovarianceNetwork, simulations: list[Any], asked: dict[str, An
     lengths = [each.snapshots for each in simulations]
     if "test_snapshots" in asked:
         lengths = list(numbers("test_snapshots", asked["test_snapshots"], int))
-    return trained.measure(model, simulations[0], snrs, lengths, samples)
+    return trained.measure(model, simulations[0], snrs, lengths, samples, asked.get("beta"))
 
 
 def _eval(folder: str, given: dict[str, Any]) -> Reply:
     asked = _test(given)
+    if "beta" in given:
+        asked["beta"] = checks.real("covariance", "beta", given.pop("beta"), above=0.0, below=1.0)
     use_threads(given)
     model = CovarianceNetwork.load(folder)
     known = {name: given.pop(name) for name in SETTING if name in given}

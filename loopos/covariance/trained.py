@@ -31,22 +31,23 @@ class Scales:
     beta: float
 
 
-def estimate(model: CovarianceNetwork, samples: Samples) -> Covariances:
-    """The pipeline of a trained network, as in training."""
+def estimate(model: CovarianceNetwork, samples: Samples, beta: float | None = None) -> Covariances:
+    """The pipeline of a trained network, as in training. beta: another weight of R_samp than the network's own, which
+    is the best for its loss and not for directions."""
     dtype = COMPLEX[model.dtype]
     snapshots = samples.snapshots.astype(dtype)
     truth = truth_of(samples).astype(dtype)
-    vectors, beta = model.vectors(snapshots), model.beta(snapshots.shape[1])
-    return pipeline(model.config, snapshots, vectors, beta, truth, samples.sources)
+    weight = model.beta(snapshots.shape[1]) if beta is None else beta
+    return pipeline(model.config, snapshots, model.vectors(snapshots), weight, truth, samples.sources)
 
 
 def predictor(
-    model: CovarianceNetwork, tell: Callable[[Scales], None] | None = None
+    model: CovarianceNetwork, tell: Callable[[Scales], None] | None = None, beta: float | None = None
 ) -> Callable[[Samples], dict[str, np.ndarray]]:
     """What ``sweep`` takes as predict: the estimate "network". tell is given the scale of each cell."""
 
     def predict(samples: Samples) -> dict[str, np.ndarray]:
-        found = estimate(model, samples)
+        found = estimate(model, samples, beta)
         if tell is not None:
             tell(_scales(found, samples))
         return {"network": found.covariance.astype(np.complex128)}
@@ -55,12 +56,17 @@ def predictor(
 
 
 def measure(
-    model: CovarianceNetwork, simulation: Simulation, snr: Sequence[float], snapshots: Sequence[int], count: int
+    model: CovarianceNetwork,
+    simulation: Simulation,
+    snr: Sequence[float],
+    snapshots: Sequence[int],
+    count: int,
+    beta: float | None = None,
 ) -> tuple[list[Row], list[Scales]]:
     """The table of ``sweep`` of samples that no training sees, the network before the baselines, and the scales."""
     scales: list[Scales] = []
     shown = replace(simulation, dtype="complex128")
-    rows = sweep(shown, predictor(model, scales.append), snr=snr, snapshots=snapshots, count=count, first=TESTED)
+    rows = sweep(shown, predictor(model, scales.append, beta), snr=snr, snapshots=snapshots, count=count, first=TESTED)
     return rows, scales
 
 

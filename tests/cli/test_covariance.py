@@ -46,6 +46,11 @@ def test_it_is_asked_again(run, capsys):
     assert "||R_blend||" in out
     assert main([*asked, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
+    assert main([*asked, "--beta", "0.7", "--json"]) == 0
+    other = json.loads(capsys.readouterr().out)
+    assert other["scales"][0]["beta"] == 0.7 != data["scales"][0]["beta"]
+    assert other["table"][1:4] == data["table"][1:4]
+    assert other["table"][0] != data["table"][0]
     assert [each["snr"] for each in data["scales"]] == [0.0, 10.0]
     assert [row["estimate"] for row in data["table"]] == 2 * ["network", "sample", "ledoit_wolf", "oas"]
 
