@@ -7,6 +7,7 @@ import pytest
 
 from loopos.covariance import ULA, URA, CalibrationErrors, SensorArray
 
+ANYWHERE = np.random.default_rng(0).uniform(-1, 1, (5, 3))
 ANGLES = np.array([-0.9, 0.0, 0.4])
 PAIRS = np.array([[-0.9, 0.3], [0.0, 0.0], [0.4, -0.6]])
 
@@ -40,10 +41,12 @@ def test_batches_are_as_one_by_one():
     [
         (ULA(6), ANGLES),
         (URA(3, 4), PAIRS),
+        (SensorArray(ANYWHERE), ANGLES),
+        (SensorArray(ANYWHERE, angles=2), PAIRS),
         (CalibrationErrors(gain=1, phase=0.2, position=0.05, coupling=0.2j).array(URA(3, 4)), PAIRS),
         (CalibrationErrors(gain=1, position=0.05).array(ULA(6)), ANGLES),
     ],
-    ids=["line", "plane", "sick plane", "sick line"],
+    ids=["line", "plane", "anywhere, one angle", "anywhere, two", "sick plane", "sick line"],
 )
 def test_derivatives_are_the_limits_of_differences(array, directions):
     slopes, step = array.derivatives(directions), 1e-6

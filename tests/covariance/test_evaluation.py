@@ -64,6 +64,14 @@ def test_predictions_come_first_in_any_scale():
     assert evaluate(SAMPLES, SAMPLES.covariance.astype(np.complex64))[0].estimate == "predicted"
 
 
+def test_an_outlier_is_more_than_half_a_beamwidth_off():
+    array, true = ULA(6), np.array([[0.1], [0.1], [0.1]])
+    samples = Samples(array, None, true, np.array([1, 1, 1]))
+    steering = array.steering(true + array.beamwidth * np.array([[0.2], [0.45], [0.7]]))
+    (row,) = evaluate(samples, steering @ np.swapaxes(steering, 1, 2).conj(), baselines=())
+    assert row.outliers == pytest.approx(1 / 3)
+
+
 def test_an_indefinite_prediction_is_judged_all_the_same():
     indefinite = SAMPLES.covariance - 5 * np.eye(6)
     (row,) = evaluate(SAMPLES, indefinite, baselines=())
