@@ -1277,7 +1277,8 @@ class linalg:
 
         dw: (..., N), real; dv: (..., N, N); None for one of them is 0; w, v: as eigh gave them. Returns dr (..., N, N), Hermitian.
         ValueError where the loss has no gradient: it depends on the phase of an eigenvector, or on which vectors of the span of equal
-        eigenvalues were taken. A function of the eigenvalues (spectral_function) or the span of the largest (projector) has one all the same.
+        eigenvalues were taken. A function of the eigenvalues (spectral_function) or the span of the largest (projector) has one all the
+        same: where eigenvalues are equal take those, for of dw = 0 this takes it that the loss depends on their span alone.
         """
 
     @staticmethod
