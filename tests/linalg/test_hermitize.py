@@ -45,6 +45,8 @@ def test_extremes_go_through(dtype):
     assert np.isnan(got[0, 1])
     assert np.isnan(got[1, 0])
     assert np.isnan(got).sum() == 2
+    r[0, 1], r[2, 2] = 1, 1 + 1j * np.nan  # of the imaginary part of a diagonal, too
+    assert np.isnan(linalg.hermitize(r)).sum() == 1
     assert linalg.hermitize(np.zeros((0, 3, 3), dtype)).shape == (0, 3, 3)
 
 

@@ -143,7 +143,7 @@ void hermitian_sum(const T* a, Index stride, Index n, T factor, T* out, Index ou
           const T y = factor * a[r * stride + 2 * c + 1] - factor * a[c * stride + 2 * r + 1];
           out[r * out_stride + 2 * c] = out[c * out_stride + 2 * r] = x;
           out[c * out_stride + 2 * r + 1] = -y;
-          out[r * out_stride + 2 * c + 1] = r == c ? T(0) : y;
+          out[r * out_stride + 2 * c + 1] = y;
         }
       return;
     }
