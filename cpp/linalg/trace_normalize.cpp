@@ -22,6 +22,7 @@ template <class T>
 Normalization normalization(const Complex<T>* r, Index n, const TraceRule& rule) {
   scale_of("r", r, n, n);  // it refuses what is not finite
   const double trace = trace_of(r, n);
+  require_matrix(std::isfinite(trace), "the trace of r is beyond the range of double; scale the input");
   const bool floored = !(trace >= rule.floor);
   const double divisor = floored ? rule.floor : trace, factor = rule.target / divisor;
   if (divisor > 0 && std::isfinite(factor) && factor <= rule.max_amplification) return {trace, factor, floored};

@@ -13,8 +13,8 @@ struct TraceRule {
   double target, floor, max_amplification;
 };
 
-/// r, y (batch, n, n); trace (batch) t, factor (batch) c, floored (batch) whether the floor decided. MatrixError where r is
-/// not finite; AmplificationRefused naming trace, floor and factor.
+/// r, y (batch, n, n); trace (batch) t, factor (batch) c, floored (batch) whether the floor decided. MatrixError where r or
+/// its trace is not finite; AmplificationRefused naming trace, floor and factor.
 template <class T>
 void trace_normalize_forward(const Complex<T>* r, Index batch, Index n, const TraceRule& rule, Complex<T>* y,
                              double* trace, double* factor, bool* floored);

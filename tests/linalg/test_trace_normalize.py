@@ -99,6 +99,8 @@ def test_extremes(dtype, size):
     y, info = linalg.trace_normalize(r, floor=0.0, max_amplification=math.inf)
     np.testing.assert_allclose(y, np.eye(3), rtol=1e-6)
     assert info.factor == pytest.approx(1 / size, rel=1e-5)
+    with pytest.raises(ValueError, match="trace of r is beyond the range of double"):
+        linalg.trace_normalize(1e308 * np.eye(3, dtype=complex))
     r[0, 1] = np.nan
     with pytest.raises(ValueError, match=r"r must be finite, got nan .* as element \(0, 1\)"):
         linalg.trace_normalize(r)
