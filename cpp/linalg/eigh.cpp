@@ -1,7 +1,6 @@
 #include "linalg/eigh.h"
 
 #include <cmath>
-#include <limits>
 
 #include "kernels/isa/complex.h"
 #include "linalg/product.h"
@@ -10,12 +9,14 @@
 namespace loopos {
 namespace {
 
-struct Vectors;
 struct Gradient;
 struct Adjoint;
 struct Expanded;
 struct Inside;
-struct Between;
+struct M;
+struct Squares;
+
+constexpr int kOfZero = -100000;  // the exponent of 0
 
 template <class T>
 constexpr double kTolerance = sizeof(T) == 4 ? 1e-3 : 1e-8;
@@ -23,22 +24,23 @@ constexpr double kTolerance = sizeof(T) == 4 ? 1e-3 : 1e-8;
 /// What B is made of: M (of 2^-from_v dV), the gradients of the eigenvalues, and what counts as 0 of either.
 template <class T>
 struct Parts {
+  const Spectrum<T>& s;
   const T* m;
   const T* dw;
-  const T* w;
-  Index n;
   int from_v;
   double zero_m, zero_dw;
 
   Complex<T> at(Index i, Index j) const {
-    const T* x = m + i * row_stride(n) + 2 * j;
+    const T* x = m + i * row_stride(s.n) + 2 * j;
     return {x[0], x[1]};
   }
+  /// M_ij - conj(M_ji)
+  Complex<T> turn(Index i, Index j) const { return at(i, j) - std::conj(at(j, i)); }
 };
 
 template <class T>
 void refuse_phases(const Parts<T>& p) {
-  for (Index i = 0; i < p.n; ++i)
+  for (Index i = 0; i < p.s.n; ++i)
     require_matrix(std::abs(p.at(i, i).imag()) <= p.zero_m, "dv depends on the phase of eigenvector ", i,
                    ", which nothing fixes: the imaginary part of v^H dv is ",
                    std::ldexp(static_cast<double>(p.at(i, i).imag()), p.from_v),
@@ -48,15 +50,30 @@ void refuse_phases(const Parts<T>& p) {
 template <class T>
 void refuse_equal(const Parts<T>& p, Index i, Index j) {
   const auto refuse = [&](bool fine, const char* why) {
-    require_matrix(fine, "eigenvalues ", j, " and ", i, " are equal (", p.w[j], "), and ", why,
+    require_matrix(fine, "eigenvalues ", j, " and ", i, " are equal (", p.s.eigenvalue(j), "), and ", why,
                    "; for a function of the eigenvalues or the span of the largest use spectral_function or projector");
   };
-  const Complex<T> both = p.at(i, j) + std::conj(p.at(j, i)), turn = p.at(i, j) - std::conj(p.at(j, i));
-  refuse(std::abs(turn) <= p.zero_m, "dv depends on which vectors of their span were taken");
+  const Complex<T> both = p.at(i, j) + std::conj(p.at(j, i));
+  refuse(std::abs(p.turn(i, j)) <= p.zero_m, "dv depends on which vectors of their span were taken");
   refuse(std::abs(static_cast<double>(p.dw[i]) - static_cast<double>(p.dw[j])) <= p.zero_dw,
          "dw differs between them, so that it depends on which is which");
   refuse(std::abs(static_cast<double>(p.dw[i])) <= p.zero_dw || std::abs(both) <= p.zero_m,
          "the loss depends on them and on their vectors, whose common derivative dw and dv do not tell");
+}
+
+/// The length of the longest column of x (n, n).
+template <class T>
+double longest_column(const T* x, Index n) {
+  double *squares = scratch<double, Squares>(std::max<Index>(1, n)), top = 0;
+  std::fill(squares, squares + n, 0.0);
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < n; ++j) {
+      const double re = static_cast<double>(x[i * row_stride(n) + 2 * j]),
+                   im = static_cast<double>(x[i * row_stride(n) + 2 * j + 1]);
+      squares[j] += re * re + im * im;
+    }
+  for (Index j = 0; j < n; ++j) top = std::max(top, squares[j]);
+  return std::sqrt(top);
 }
 
 }  // namespace
@@ -79,60 +96,45 @@ void eigh_backward(const T* dw, const Complex<T>* dv, const T* w, const Complex<
                    Complex<T>* dr) {
   const Index stride = row_stride(n);
   each_matrix(batch, n * n, [&](Index b) {
-    T *vectors = matrix_scratch<T, Vectors>(n, n), *gradient = matrix_scratch<T, Gradient>(n, n),
-      *adjoint = matrix_scratch<T, Adjoint>(n, n), *inside = matrix_scratch<T, Inside>(n, n),
-      *m = matrix_scratch<T, Between>(n, n), *expanded = scratch<T, Expanded>(expanded_size(n, n));
-    const T *values = w + b * n, *from_values = dw + b * n;
-    double top_w = 0, top_dw = 0, top_dv = 0;
+    const Spectrum<T> s = spectrum<T>(nullptr, b, n, {w, v});
+    T *gradient = matrix_scratch<T, Gradient>(n, n), *adjoint = matrix_scratch<T, Adjoint>(n, n),
+      *inside = matrix_scratch<T, Inside>(n, n), *m = matrix_scratch<T, M>(n, n),
+      *expanded = scratch<T, Expanded>(expanded_size(n, n));
+    const T* from_values = dw + b * n;
+    double top_dw = 0;
     for (Index i = 0; i < n; ++i) {
-      require_matrix(std::isfinite(values[i]) && std::isfinite(from_values[i]), "w and dw must be finite, got ",
-                     values[i], " and ", from_values[i], " as element (", i, ",)");
-      require_matrix(i == 0 || values[i] >= values[i - 1], "w must ascend, as eigh gives it");
-      top_w = std::max(top_w, std::abs(static_cast<double>(values[i])));
+      require_matrix(std::isfinite(from_values[i]), "dw must be finite, got ", from_values[i], " as element (", i,
+                     ",)");
       top_dw = std::max(top_dw, std::abs(static_cast<double>(from_values[i])));
     }
-    const int from_w = top_w > 0 ? std::ilogb(top_w) : 0;
-    const int of_v = load("v", v + b * n * n, n, n, vectors);
-    for (Index i = 0; i < n * stride; ++i) vectors[i] = std::ldexp(vectors[i], of_v);  // V itself is near 1
     const int from_v = load("dv", dv + b * n * n, n, n, gradient);
-    for (Index j = 0; j < n; ++j) {
-      double sum = 0;
-      for (Index i = 0; i < n; ++i)
-        for (Index part = 0; part < 2; ++part) {
-          const double x = static_cast<double>(gradient[i * stride + 2 * j + part]);
-          sum += x * x;
-        }
-      top_dv = std::max(top_dv, std::sqrt(sum));
-    }
-    kernels::complex_kernels<T>().transpose(vectors, stride, n, n, T(1), true, adjoint, stride);
+    const double top_dv = longest_column(gradient, n);
+    kernels::complex_kernels<T>().transpose(s.v, stride, n, n, T(1), true, adjoint, stride);
     expand(gradient, stride, Stored::plain, n, n, T(1), expanded);
     multiply(adjoint, stride, n, n, expanded, n, false, m, stride);
-    const Parts<T> parts{m, from_values, values, n, from_v, kTolerance<T> * top_dv, kTolerance<T> * top_dw};
+    const Parts<T> parts{s, m, from_values, from_v, kTolerance<T> * top_dv, kTolerance<T> * top_dw};
     refuse_phases(parts);
-    // B is made of dw and of 2^(from_v - from_w) times differences of M by those of 2^-from_w w: both are kept, at the
-    // larger of the two powers.
-    const int from_dw = top_dw > 0 ? std::ilogb(top_dw) : -100000, of_dv = top_dv > 0 ? from_v - from_w : -100000;
-    const int exponent = std::max(from_dw, of_dv) > -100000 ? std::max(from_dw, of_dv) : 0;
-    const double close = 4 * static_cast<double>(n) * std::numeric_limits<T>::epsilon() * top_w;
+    // B is made of dw, and of differences of M by those of s.w times 2^of_dv. Both are kept at the larger of the two powers.
+    const int from_dw = top_dw > 0 ? std::ilogb(top_dw) : kOfZero, of_dv = top_dv > 0 ? from_v - s.exponent : kOfZero;
+    const int largest = std::max(from_dw, of_dv), exponent = largest == kOfZero ? 0 : largest;
+    const double of_turn = std::ldexp(0.5, of_dv - exponent), close = static_cast<double>(s.resolution());
     for (Index i = 0; i < n; ++i) {
-      inside[i * stride + 2 * i] = static_cast<T>(std::ldexp(static_cast<double>(from_values[i]), -exponent));
-      inside[i * stride + 2 * i + 1] = 0;
+      T* row = inside + i * stride;  // of its lower triangle
+      row[2 * i] = static_cast<T>(std::ldexp(static_cast<double>(from_values[i]), -exponent));
+      row[2 * i + 1] = 0;
       for (Index j = 0; j < i; ++j) {
-        const double gap = static_cast<double>(values[j]) - static_cast<double>(values[i]);
-        Complex<double> x = 0;
-        if (std::abs(gap) <= close) {
+        const double gap = static_cast<double>(s.w[j]) - static_cast<double>(s.w[i]);
+        double by = 0;
+        if (std::abs(gap) <= close)
           refuse_equal(parts, i, j);
-        } else {
-          const Complex<T> turn = parts.at(i, j) - std::conj(parts.at(j, i));
-          const double by = std::ldexp(1.0, std::max(-2000, of_dv - exponent)) / (2 * std::ldexp(gap, -from_w));
-          x = {static_cast<double>(turn.real()) * by, static_cast<double>(turn.imag()) * by};
-        }
-        inside[i * stride + 2 * j] = inside[j * stride + 2 * i] = static_cast<T>(x.real());
-        inside[i * stride + 2 * j + 1] = static_cast<T>(x.imag());
-        inside[j * stride + 2 * i + 1] = static_cast<T>(-x.imag());
+        else
+          by = of_turn / gap;
+        const Complex<T> turn = parts.turn(i, j);
+        row[2 * j] = static_cast<T>(static_cast<double>(turn.real()) * by);
+        row[2 * j + 1] = static_cast<T>(static_cast<double>(turn.imag()) * by);
       }
     }
-    from_eigenbasis(vectors, n, inside, gradient);
+    from_eigenbasis(s.v, n, inside, gradient);
     store_hermitian(gradient, n, false, {1, exponent}, dr + b * n * n);
   });
 }

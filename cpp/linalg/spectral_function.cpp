@@ -2,13 +2,15 @@
 
 #include <cmath>
 
+#include "linalg/product.h"
 #include "linalg/spectrum.h"
 
 namespace loopos {
 namespace {
 
-struct Diagonal;
+struct Scaled;
 struct Result;
+struct Expanded;
 struct Values;
 
 double value_at(SpectralFunction function, double w) {
@@ -27,15 +29,15 @@ double value_at(SpectralFunction function, double w) {
 
 /// (f(a) - f(b)) / (a - b) for a >= b, f'(a) where they are equal.
 double divided_difference(SpectralFunction function, double a, double b) {
-  const double gap = a - b, roots = std::sqrt(a) + std::sqrt(b);
+  const double gap = a - b;
   switch (function) {
     case SpectralFunction::log:
       if (gap == 0) return 1 / a;
       return a > 2 * b ? (std::log(a) - std::log(b)) / gap : std::log1p(gap / b) / gap;
     case SpectralFunction::sqrt:
-      return 1 / roots;
+      return 1 / (std::sqrt(a) + std::sqrt(b));
     case SpectralFunction::inverse_sqrt:
-      return -1 / std::sqrt(a) / std::sqrt(b) / roots;
+      return -1 / std::sqrt(a) / std::sqrt(b) / (std::sqrt(a) + std::sqrt(b));
     case SpectralFunction::exp:
       if (gap == 0) return std::exp(a);
       return gap > 1 ? (std::exp(a) - std::exp(b)) / gap : std::exp(b) * std::expm1(gap) / gap;
@@ -60,7 +62,8 @@ void spectral_function_forward(const Complex<T>* r, Index batch, Index n, Spectr
   each_matrix(batch, n * n, [&](Index b) {
     const Spectrum<T> s = spectrum(r, b, n, known);
     require_domain(function, s);
-    T *diagonal = matrix_scratch<T, Diagonal>(n, n), *result = matrix_scratch<T, Result>(n, n);
+    T *scaled = matrix_scratch<T, Scaled>(n, n), *result = matrix_scratch<T, Result>(n, n),
+      *expanded = scratch<T, Expanded>(expanded_size(n, n));
     double *values = scratch<double, Values>(std::max<Index>(1, n)), top = 0;
     for (Index i = 0; i < n; ++i) {
       values[i] = value_at(function, s.eigenvalue(i));
@@ -69,9 +72,15 @@ void spectral_function_forward(const Complex<T>* r, Index batch, Index n, Spectr
       top = std::max(top, std::abs(values[i]));
     }
     const int exponent = top > 0 ? std::ilogb(top) : 0;
-    std::fill(diagonal, diagonal + n * stride, T(0));
-    for (Index i = 0; i < n; ++i) diagonal[i * stride + 2 * i] = static_cast<T>(std::ldexp(values[i], -exponent));
-    from_eigenbasis(s.v, n, diagonal, result);
+    for (Index i = 0; i < n; ++i) values[i] = std::ldexp(values[i], -exponent);
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j < n; ++j) {
+        const T f = static_cast<T>(values[j]);
+        scaled[i * stride + 2 * j] = f * s.v[i * stride + 2 * j];
+        scaled[i * stride + 2 * j + 1] = f * s.v[i * stride + 2 * j + 1];
+      }
+    expand(s.v, stride, Stored::adjoint, n, n, T(1), expanded);
+    multiply_lower(scaled, stride, n, n, expanded, false, result, stride);  // V diag(f) V^H
     store_hermitian(result, n, false, {1, exponent}, y + b * n * n);
   });
 }
@@ -82,10 +91,10 @@ void spectral_function_backward(const Complex<T>* dy, const Complex<T>* r, Index
   each_matrix(batch, n * n, [&](Index b) {
     const Spectrum<T> s = spectrum(r, b, n, known);
     require_domain(function, s);
+    double* w = scratch<double, Values>(std::max<Index>(1, n));
+    for (Index i = 0; i < n; ++i) w[i] = s.eigenvalue(i);
     spectral_backward(
-        s, dy + b * n * n,
-        [&](Index i, Index j) { return divided_difference(function, s.eigenvalue(i), s.eigenvalue(j)); },
-        dr + b * n * n);
+        s, dy + b * n * n, [&](Index i, Index j) { return divided_difference(function, w[i], w[j]); }, dr + b * n * n);
   });
 }
 

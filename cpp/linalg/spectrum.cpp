@@ -61,8 +61,9 @@ Spectrum<T> spectrum(const Complex<T>* r, Index b, Index n, const Eigensystem<T>
 }
 
 template <class T>
-void from_eigenbasis(const T* v, Index n, const T* b, T* y) {
+void from_eigenbasis(const T* v, Index n, T* b, T* y) {
   const Index stride = row_stride(n);
+  kernels::complex_kernels<T>().mirror(b, stride, n, false, T(1), b, stride);
   T *expanded = scratch<T, Expanded>(expanded_size(n, n)), *between = matrix_scratch<T, Between>(n, n);
   expand(b, stride, Stored::plain, n, n, T(1), expanded);
   multiply(v, stride, n, n, expanded, n, false, between, stride);
@@ -70,6 +71,9 @@ void from_eigenbasis(const T* v, Index n, const T* b, T* y) {
   multiply_lower(between, stride, n, n, expanded, false, y, stride);
 }
 
+namespace {
+
+/// The lower triangle of y = V^H G V, G Hermitian, whole.
 template <class T>
 void to_eigenbasis(const T* v, Index n, const T* g, T* y) {
   const Index stride = row_stride(n);
@@ -78,8 +82,10 @@ void to_eigenbasis(const T* v, Index n, const T* g, T* y) {
   multiply(g, stride, n, n, expanded, n, false, y, stride);
   kernels::complex_kernels<T>().transpose(v, stride, n, n, T(1), true, between, stride);
   expand(y, stride, Stored::plain, n, n, T(1), expanded);
-  multiply(between, stride, n, n, expanded, n, false, y, stride);
+  multiply_lower(between, stride, n, n, expanded, false, y, stride);
 }
+
+}  // namespace
 
 template <class T>
 void spectral_backward(const Spectrum<T>& s, const Complex<T>* dy,
@@ -95,12 +101,12 @@ void spectral_backward(const Spectrum<T>& s, const Complex<T>* dy,
       const double f = difference(i, j);
       require_matrix(std::isfinite(f), "the derivative at eigenvalues ", s.eigenvalue(i), " and ", s.eigenvalue(j),
                      " is beyond the range of double");
-      differences[i * n + j] = differences[j * n + i] = f;
+      differences[i * n + j] = f;
       top = std::max(top, std::abs(f));
     }
   const int exponent = top > 0 ? std::ilogb(top) : 0;
   for (Index i = 0; i < n; ++i)
-    for (Index j = 0; j < n; ++j) {
+    for (Index j = 0; j <= i; ++j) {
       const T f = static_cast<T>(std::ldexp(differences[i * n + j], -exponent));
       inside[i * stride + 2 * j] *= f;
       inside[i * stride + 2 * j + 1] *= f;
@@ -112,8 +118,7 @@ void spectral_backward(const Spectrum<T>& s, const Complex<T>* dy,
 #define LOOPOS_INSTANTIATE(T)                                                                                        \
   template struct Spectrum<T>;                                                                                       \
   template Spectrum<T> spectrum(const Complex<T>*, Index, Index, const Eigensystem<T>&);                             \
-  template void from_eigenbasis(const T*, Index, const T*, T*);                                                      \
-  template void to_eigenbasis(const T*, Index, const T*, T*);                                                        \
+  template void from_eigenbasis(const T*, Index, T*, T*);                                                            \
   template void spectral_backward(const Spectrum<T>&, const Complex<T>*, const std::function<double(Index, Index)>&, \
                                   Complex<T>*);
 LOOPOS_INSTANTIATE(float)

@@ -36,14 +36,12 @@ struct Eigensystem {
 template <class T>
 Spectrum<T> spectrum(const Complex<T>* r, Index b, Index n, const Eigensystem<T>& known = {});
 
-/// The lower triangle of y = V B V^H, B Hermitian (n, n), whole. All of row_stride(n).
+/// The lower triangle of y = V B V^H. Of the Hermitian b the lower triangle is read, and the upper one written. Rows of all
+/// three are row_stride(n) numbers apart.
 template <class T>
-void from_eigenbasis(const T* v, Index n, const T* b, T* y);
-/// y = V^H G V.
-template <class T>
-void to_eigenbasis(const T* v, Index n, const T* g, T* y);
+void from_eigenbasis(const T* v, Index n, T* b, T* y);
 
-/// dr of a function of the eigenvalues: its divided differences F (i, j), symmetric, in double and of R itself.
+/// dr of a function of the eigenvalues, given its divided differences F (i, j), j <= i, in double and of R itself.
 template <class T>
 void spectral_backward(const Spectrum<T>& s, const Complex<T>* dy,
                        const std::function<double(Index, Index)>& difference, Complex<T>* dr);

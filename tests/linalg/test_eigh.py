@@ -163,9 +163,9 @@ def test_equal_eigenvalues(dtype):
 
 def test_refusals():
     w, v = linalg.eigh(np.eye(3, dtype=complex))
-    with pytest.raises(ValueError, match=r"eigh_backward: w and dw must be finite, got 1 and nan as element \(0,\)"):
+    with pytest.raises(ValueError, match=r"eigh_backward: dw must be finite, got nan as element \(0,\)"):
         linalg.eigh_backward(np.full(3, np.nan), None, w, v)
-    with pytest.raises(ValueError, match="w must ascend"):
+    with pytest.raises(ValueError, match="eigenvalues must be finite and ascend"):
         linalg.eigh_backward(w, None, np.array([3.0, 2, 1]), v)
     with pytest.raises(ValueError, match=r"eigh_backward: dw must have shape \(3,\), got \(2,\)"):
         linalg.eigh_backward(w[:2], None, w, v)
