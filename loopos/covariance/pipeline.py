@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from loopos import linalg
+from loopos.errors import AmplificationError
 
 from .config import CovarianceConfig
 from .losses import weighted
@@ -97,7 +98,7 @@ def pipeline(
         if name not in config.normalize:
             return matrix
         raw[name] = matrix
-        scaled, traces[name] = linalg.trace_normalize(matrix, **_scaling(config))
+        scaled, traces[name] = _to_trace(name, matrix, **_scaling(config))
         return scaled
 
     pred = finished("pred", predicted(config, vectors))
@@ -108,7 +109,8 @@ def pipeline(
     about = (config, snapshots, vectors, float(beta), scale, matrices, raw, traces)
     if truth is None:
         return Covariances(*about)
-    matrices["truth"], _ = linalg.trace_normalize(np.ascontiguousarray(truth, vectors.dtype))
+    truth = np.ascontiguousarray(truth, vectors.dtype)
+    matrices["truth"], _ = _to_trace("truth", truth, floor=0.0, max_amplification=np.inf)  # however faint it is
     sources = np.zeros(len(snapshots), np.int64) if sources is None else sources
     losses, dloaded, parts = weighted(config.loss, loaded, matrices["truth"], sources)
     return Covariances(*about, losses, parts, dloaded)
@@ -129,6 +131,15 @@ def sampled(config: CovarianceConfig, snapshots: np.ndarray, scale: np.ndarray) 
     samp = linalg.sample_covariance(scaled, config.center)
     length = snapshots.shape[1]
     return samp * samp.real.dtype.type(length / max(1, length - 1)) if config.center else samp
+
+
+def _to_trace(name: str, matrix: np.ndarray, **limits: float) -> tuple[np.ndarray, linalg.TraceInfo]:
+    """Scaled to the trace N. What is refused has its name."""
+    try:
+        return linalg.trace_normalize(matrix, **limits)
+    except AmplificationError as error:
+        error.args = (f"R_{name}: {error}",)
+        raise
 
 
 def _scaling(config: CovarianceConfig) -> dict[str, float]:
