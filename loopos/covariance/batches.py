@@ -23,17 +23,20 @@ from .simulation import Samples, Simulation
 
 HELD_OUT = 1 << 40  # the first index of what is evaluated: no run trains as far as that
 EVALUATED = 64  # samples of each simulation in an evaluation
+RANGE = 1e-18, 1e18  # of the largest amplitude of a sample: float32 holds the squares
 FORMS = "a Simulation, several of one array, or Samples with snapshots"
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def truth_of(samples: Samples) -> np.ndarray:
-    """complex128 (B, N, N): of known powers; of samples from files, which do not tell them, the covariance that they
-    tell, or powers and noise by least squares from the snapshots and their directions."""
+    """complex128 (B, N, N): of known powers; of samples without them the covariance that they tell, or, as files tell
+    none, powers and noise by least squares from the snapshots and their directions."""
     if samples.source_covariance is None or samples.noise is None:
         return _estimated(samples) if samples.covariance is None else samples.covariance
-    powers = np.diagonal(samples.source_covariance, axis1=1, axis2=2).real  # 0 beyond a sample's sources
-    steering = samples.array.steering(np.nan_to_num(samples.directions))
+    present = np.arange(samples.directions.shape[1]) < samples.sources[:, None]  # (B, K); beyond it is padding
+    powers = np.where(present, np.diagonal(samples.source_covariance, axis1=1, axis2=2).real, 0)
+    aside = present if samples.array.angles == 1 else present[..., None]
+    steering = samples.array.steering(np.where(aside, samples.directions, 0))
     loud = steering * np.sqrt(powers)[:, None, :]
     # small products: threads of a BLAS that wait for each other on a busy machine would take ten times as long
     return np.einsum("bik,bjk->bij", loud, loud.conj()) + samples.noise * np.eye(samples.array.sensors)
@@ -166,9 +169,25 @@ def _checked(config: CovarianceConfig, data: Any, name: str) -> Any:
     if isinstance(data, Simulation):
         data = (data,)
     simulations = isinstance(data, tuple | list) and data and all(isinstance(each, Simulation) for each in data)
-    if not simulations and not (isinstance(data, Samples) and data.snapshots is not None):
+    if isinstance(data, Samples) and data.snapshots is None:
+        raise TypeError(f"train: {name} must have snapshots; these samples are covariances alone")
+    if not simulations and not isinstance(data, Samples):
         raise TypeError(f"train: {name} of a CovarianceNetwork must be {FORMS}, got {checks.shown(data)}")
     arrays = [each.array for each in data] if simulations else [data.array]
     if bad := [array.sensors for array in arrays if array.sensors != config.elements]:
         raise ValueError(f"train: {name} are of {bad[0]} sensors, and the network has elements={config.elements}")
+    if not simulations:
+        _refuse_unusable(data, name)
     return data
+
+
+def _refuse_unusable(samples: Samples, name: str) -> None:
+    if not samples.snapshots.size:
+        raise ValueError(f"train: {name} have no snapshots: their shape is {samples.snapshots.shape}")
+    low, high = RANGE
+    peaks = np.abs(samples.snapshots).max(axis=(1, 2))
+    if (bad := np.flatnonzero(~((peaks >= low) & (peaks <= high)))).size:
+        raise ValueError(
+            f"train: {name}: the largest amplitude of sample {bad[0]} is {peaks[bad[0]]:g}, and must lie from {low:g} "
+            f"to {high:g}: leave the sample out, or take another unit ({len(bad)} of {len(peaks)} samples are so)"
+        )

@@ -43,6 +43,32 @@ def test_the_truth_of_independent_sources_is_their_covariance_and_of_coherent_on
         truth_of(replace(bare, covariance=None, snapshots=None))
 
 
+def test_what_stands_in_the_padding_makes_no_difference_to_the_truth():
+    given = LINE.samples(0, 8)
+    assert set(given.sources) == {1, 2}
+    alone = given.sources == 1
+    directions, powers = given.directions.copy(), given.source_covariance.copy()
+    assert np.isnan(directions[alone, 1]).all()
+    directions[alone, 1], powers[alone, 1, 1] = 0.4, 7.0
+    other = replace(given, directions=directions, source_covariance=powers)
+    np.testing.assert_array_equal(truth_of(other), truth_of(given))
+    directions[~alone, 1] = np.nan
+    with pytest.raises(ValueError, match="directions"):
+        truth_of(replace(given, directions=directions))
+
+
+@pytest.mark.parametrize(("factor", "said"), [(0, "is 0, and"), (1e-30, "e-30"), (1e40, "e\\+40"), (np.nan, "is nan")])
+def test_a_sample_that_cannot_be_learned_from_is_named_before_the_run(factor, said):
+    given = LINE.samples(0, 8)
+    given.snapshots[5] *= factor
+    with pytest.raises(ValueError, match=f"eval_data: the largest amplitude of sample 5 .*{said}"):
+        opened(LINE, given)
+    with pytest.raises(ValueError, match="data have no snapshots"):
+        opened(replace(given, snapshots=given.snapshots[:, :0]))
+    with pytest.raises(TypeError, match="covariances alone"):
+        opened(replace(given, snapshots=None))
+
+
 def test_the_truth_of_files_is_estimated_from_snapshots_and_directions():
     given = replace(LINE, snapshots=20_000).samples(0, 4)
     bare = Samples(LINE.array, given.snapshots, given.directions, given.sources)
