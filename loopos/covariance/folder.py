@@ -240,7 +240,8 @@ def _angles(file: Path, given: Any, angles: int, count: int, degrees: bool) -> n
         hint = "" if degrees or worst > 200 else "; degrees=True reads degrees"
         raise ValueError(f"{file}: angles must lie from -pi/2 to pi/2, got {worst:g} radians{hint}")
     rows = found if angles == 1 else found.sum(2)
-    order = np.argsort(found if angles == 1 else found[..., 0], axis=1, kind="stable")  # NaN last
+    first = found if angles == 1 else np.where(np.isnan(rows), np.nan, found[..., 0])
+    order = np.argsort(first, axis=1, kind="stable")  # NaN, of either angle, last
     if np.isnan(rows).all(1).any():
         raise ValueError(f"{file}: sample {int(np.flatnonzero(np.isnan(rows).all(1))[0])} has no angle")
     return np.clip(np.take_along_axis(found, order if angles == 1 else order[..., None], 1), -RIGHT_ANGLE, RIGHT_ANGLE)

@@ -80,6 +80,17 @@ def test_a_plane(tmp_path):
     np.testing.assert_array_equal(read_samples(one, array).directions, samples.directions[:1])
 
 
+def test_a_source_without_one_of_its_angles_is_none(tmp_path):
+    """Whichever angle is NaN, and wherever it stands."""
+    given = Simulation(URA(3, 3), sources=2, snapshots=4).samples(0, 2)
+    angles = given.directions.copy()
+    angles[0, 0, 1] = angles[1, 0, 0] = np.nan
+    read = read_samples(write(tmp_path / "a.npz", snapshots=given.snapshots, angles=angles), URA(3, 3))
+    assert read.sources.tolist() == [1, 1]
+    for index in range(2):
+        np.testing.assert_array_equal(read.of(index), given.directions[index, 1:])
+
+
 def test_a_matlab_file(tmp_path):
     scipy_io = pytest.importorskip("scipy.io", reason="needs the extra [covariance]")
     path = tmp_path / "a.mat"
