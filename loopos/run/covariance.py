@@ -33,7 +33,7 @@ class CovarianceLoss(CrossEntropy):
         self._latest: dict[str, float] = {}
         self._evaluated: dict[str, float] = {}
         self._alarms: list[ledger.ScaleAlarm] = []
-        self._told: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
 
     def units(self, batch: Batch, valid: int | None = None) -> int:
         return len(batch[1])
@@ -50,33 +50,43 @@ class CovarianceLoss(CrossEntropy):
         between.scale, between.step = given["scale"], given.get("step")
         return {}
 
-    def result(self, numbers: np.ndarray, batch: Batch) -> Covariances:
-        """What the pipeline makes of a batch: in training and evaluation the same call."""
+    def begin(self) -> None:
+        self._alarms = []
+
+    def result(self, numbers: np.ndarray, batch: Batch, where: str) -> Covariances:
+        """What the pipeline makes of a batch: in training and evaluation the same call. where: of the run, for what is
+        refused."""
         dtype = COMPLEX[self._model.dtype]
         snapshots, truth = as_complex(batch[0], dtype), as_complex(batch[2], dtype)
         config = self._model.config
         beta = self._model.beta(snapshots.shape[1])
-        return pipeline(config, snapshots, as_vectors(numbers, config), beta, truth, batch[1])
+        try:
+            return pipeline(config, snapshots, as_vectors(numbers, config), beta, truth, batch[1])
+        except ValueError as error:  # of a scaling or a loss, which know neither run nor step
+            error.args = (f"train: {where}: {error}",)
+            raise
 
     def see(self, result: Covariances, step: int | None) -> None:
         """The ledger of a batch of an update."""
         eigenvalues = step is not None and (step == 0 or (step + 1) % self._every == 0)
         self._latest = ledger.flat(ledger.scales(result, eigenvalues)) | {"beta": result.beta}
-        self._alarms = ledger.alarms(result) + ledger.apart(self._latest, self._evaluated)
-        for alarm in self._alarms:
-            if alarm.name not in self._told:  # the log counts them all
-                self._told.add(alarm.name)
+        found = [(alarm, "batch") for alarm in ledger.alarms(result)]
+        found += [(alarm, "apart") for alarm in ledger.apart(self._latest, self._evaluated)]
+        self._alarms += [alarm for alarm, _ in found]
+        for alarm, of in found:
+            if (of, alarm.name) not in self._told:  # the log counts them all
+                self._told.add((of, alarm.name))
                 warnings.warn(f"train: step {(step or 0) + 1}: {alarm}", RuntimeWarning, stacklevel=2)
 
     def measured(self) -> dict[str, float]:
         return self._latest | {"scale_alarms": float(len(self._alarms))} | super().measured()
 
     def pass_over(self, core: Any, batch: Batch) -> None:
-        self.result(core.forward(self.inputs(batch)[0]), batch)
+        self.result(core.forward(self.inputs(batch)[0]), batch, "evaluation")
 
     def score(self, core: Any, batch: Batch) -> tuple[float, int, dict[str, float]]:
         rows, _, _ = self.inputs(batch)
-        result = self.result(core.forward(rows), batch)
+        result = self.result(core.forward(rows), batch, "evaluation")
         count = len(batch[1])
         seen = ledger.flat(ledger.scales(result, False))
         self._evaluated = seen
@@ -94,7 +104,7 @@ class _Between:
     def __call__(self, numbers: np.ndarray) -> tuple[float, np.ndarray, float]:
         if not np.isfinite(numbers).all():
             return math.nan, np.zeros_like(numbers), 0.0
-        result = self._objective.result(numbers, self._batch)
+        result = self._objective.result(numbers, self._batch, f"step {(self.step or 0) + 1}")
         self._objective.see(result, self.step)
         dvectors, dlogit = result.backward(self.scale)
         return float(result.losses.sum()), as_numbers(dvectors), dlogit

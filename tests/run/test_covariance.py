@@ -14,8 +14,10 @@ from snapshots import network, small
 import loopos
 from loopos import testing
 from loopos.covariance import ULA, CovarianceNetwork, Simulation
-from loopos.covariance.batches import Simulated
+from loopos.covariance.batches import Simulated, open_samples
 from loopos.covariance.pipeline import STAGES
+from loopos.data.order import Order
+from loopos.errors import AmplificationError
 from loopos.run.covariance import CovarianceLoss
 from loopos.training import default_settings
 
@@ -76,12 +78,8 @@ def test_it_learns_and_its_log_has_the_ledger(tmp_path):
 def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(tmp_path):
     whole = loopos.train(small(), [LINE, replace(LINE, snapshots=3)], **RUN, grad_accum=2, threads=1)
 
-    class Stop:
-        def on_step_end(self, info):
-            return info["step"] == 4
-
     given = RUN | {"grad_accum": 2, "output_dir": tmp_path}
-    loopos.train(small(), [LINE, replace(LINE, snapshots=3)], **given, callbacks=[Stop()])
+    loopos.train(small(), [LINE, replace(LINE, snapshots=3)], **given, callbacks=[StopAfter(4)])
     rest = loopos.train(small(), [LINE, replace(LINE, snapshots=3)], **given, resume="auto", threads=2)
     for name, view in whole.model.parameters().items():
         np.testing.assert_array_equal(rest.model.parameters()[name], view, err_msg=name)
@@ -120,6 +118,58 @@ def test_with_a_limit_it_is_refused():
     config = small(prediction="unconstrained", normalize=("blend",), limit=1e6, learn_beta=False)
     with pytest.raises(ValueError, match="factor"):
         loopos.train(config, faint(), **RUN)
+
+
+def test_a_refusal_tells_its_step_changes_no_weight_and_keeps_the_checkpoint(tmp_path):
+    run = RUN | {"eval_data": None, "eval_every": None, "save_every": 1, "output_dir": tmp_path}
+    given, third = LINE.samples(0, 16), Order(16, RUN["seed"]).batch(2, 4)[0]
+    given.snapshots[third] *= 1e-9  # its R_samp is too faint to be scaled; all before it are sound
+    config = small(normalize=("pred", "samp"))
+    model = CovarianceNetwork(config, seed=2)
+    with pytest.raises(AmplificationError, match=r"train: step 3: R_samp: .*batch entry \(0,\)") as caught:
+        loopos.train(model, given, **run)
+    assert caught.value.factor > 1e6
+    two = loopos.train(
+        CovarianceNetwork(config, seed=2),
+        given,
+        **(run | {"output_dir": None, "save_every": None}),
+        callbacks=[StopAfter(2)],
+    )
+    kept = CovarianceNetwork.load(tmp_path)
+    for name, view in two.model.parameters().items():
+        np.testing.assert_array_equal(model.parameters()[name], view, err_msg=name)
+        np.testing.assert_array_equal(kept.parameters()[name], view, err_msg=name)
+    with pytest.raises(AmplificationError, match="train: evaluation: R_samp"):
+        loopos.train(model, LINE, **(RUN | {"eval_data": given, "eval_every": 1}))
+
+
+class StopAfter:
+    def __init__(self, step):
+        self._step = step
+
+    def on_step_end(self, info):
+        return info["step"] == self._step
+
+
+def test_alarms_of_all_micro_batches_are_counted():
+    config = small(prediction="unconstrained", normalize=("blend",), limit=None, learn_beta=False)
+    objective = CovarianceLoss(default_settings(), network("float32", **{f: getattr(config, f) for f in WILD}))
+    sources = open_samples(config, faint(), None, batch_size=4, grad_accum=1, seed=0)
+    counts = []
+    objective.begin()
+    for step in range(2):
+        rows, targets, given = objective.inputs(sources.train.batch(step))
+        objective.keywords(rows, targets, {"scale": 0.25, **given})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            objective._model._core.accumulate(rows, targets, scale=0.25, **given)
+        counts.append(objective.measured()["scale_alarms"])
+    assert 0 < counts[0] < counts[1]
+    objective.begin()
+    assert objective.measured()["scale_alarms"] == 0
+
+
+WILD = ("prediction", "normalize", "limit", "learn_beta")
 
 
 def faint():
