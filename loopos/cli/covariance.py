@@ -54,6 +54,7 @@ TEST = {
     "test_snapshots": ("snapshots of the table, with commas", "str", "those trained on"),
     "samples": ("of each cell of the table; 0: no table", "int", SAMPLES),
 }
+_NOT_OF_DEMO = (*FILES, *TEST, "dry_run", "output_dir")
 HELP = {
     "n_layer": options.MODEL["n_layer"],
     "n_head": options.MODEL["n_head"],
@@ -104,25 +105,28 @@ def _training(given: dict[str, Any], preset: Any, steps: int | None = None) -> d
 
 def _train(folder: str | None, given: dict[str, Any]) -> Reply:
     preset_name = given.get("preset", "plane")
-    about = {"preset": preset_name, "options": {name: given[name] for name in SETTING if name in given}}
+    noted = {"preset": preset_name} | {name: given[name] for name in SETTING if name in given}
     asked = _test(given)
     dry, degrees = given.pop("dry_run", False), given.pop("degrees", False)
+    if degrees and folder is None:
+        raise ValueError("degrees is about the angles in FOLDER, and none is given")
     simulations, config, preset = setting(given)
     settings = {"output_dir": f"runs/covariance-{preset_name}"} | _training(given, preset)
-    settings.setdefault("eval_every", max(1, settings["max_steps"] // 10))
     model = CovarianceNetwork(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
     data: Any = simulations
     settings["eval_data"] = data  # of which it takes other samples
     if folder is not None:
-        about["options"]["folder"] = os.path.abspath(folder)
+        noted |= {"folder": os.path.abspath(folder), "degrees": degrees}
         data, settings["eval_data"] = parted(read_samples(folder, preset.array, degrees=degrees), options.HELD_OUT)
+    if settings["eval_data"] is not None:
+        settings.setdefault("eval_every", max(1, settings["max_steps"] // 10))
     if dry:
         found = forecast.of_run(model, data, None, settings)
         return Reply({"event": "forecast"} | found.to_dict(), str(found))
     if settings.get("progress", True):
         learned = f"{len(simulations)} simulations in turn" if folder is None else f"{len(data)} samples of {folder}"
         to_stderr(f"{preset.array!r}, {learned}; {config.num_parameters():,} parameters")
-    about["simulations"] = [repr(each) for each in simulations]
+    about = {"preset": preset_name, "options": noted, "simulations": [repr(each) for each in simulations]}
     result = loopos.train(model, data, callbacks=[_Folder(about)], **settings)
     rows, scales = _table(model, simulations, asked)
     last = result.history[-1] if result.history else {}
@@ -166,9 +170,12 @@ def _eval(folder: str, given: dict[str, Any]) -> Reply:
     use_threads(given)
     model = CovarianceNetwork.load(folder)
     known = {name: given.pop(name) for name in SETTING if name in given}
-    known.setdefault("preset", "plane" if model.config.elements == PRESETS["plane"].array.sensors else "line")
     if given:
         raise ValueError(f"eval trains nothing; got {', '.join(given)} as well")
+    noted = _noted(folder) or {}
+    known.setdefault("preset", noted.get("preset", _preset_of(model.config)))
+    if known["preset"] == noted.get("preset"):
+        known = {name: noted[name] for name in SETTING if name in noted} | known
     simulations, config, _ = setting(known)
     if config.elements != model.config.elements:
         raise ValueError(f"this network is of {model.config.elements} sensors, and the preset of {config.elements}")
@@ -176,11 +183,27 @@ def _eval(folder: str, given: dict[str, Any]) -> Reply:
     return Reply(plain({"table": rows, "scales": scales, "folder": folder}), "\n".join(_said(rows, scales)))
 
 
+def _preset_of(config: CovarianceConfig) -> str:
+    """Of a network that no run has noted: the first preset with as many sensors."""
+    return next((n for n, preset in PRESETS.items() if preset.array.sensors == config.elements), next(iter(PRESETS)))
+
+
+def _noted(folder: str) -> dict[str, Any] | None:
+    """The options of the run that ``folder`` is, by name; None where there is none."""
+    path = Path(folder) / NAME
+    if not path.is_file():
+        return None
+    noted = durable.load_json(path)
+    if not isinstance(noted, dict) or not isinstance(noted.get("options"), dict):
+        raise CheckpointError(path, "expected the options of a run")
+    return noted["options"]
+
+
 def examine(folder: str, quick: bool, given: dict[str, Any]) -> Reply | None:
     """The checks of the doctor on a run of ``loopos covariance``, with its data; None for another folder."""
     from loopos.health.doctor.doctor import doctor
 
-    if not (Path(folder) / NAME).is_file():
+    if (noted := _noted(folder)) is None:
         return None
     given = dict(given)
     use_threads(given)
@@ -188,23 +211,26 @@ def examine(folder: str, quick: bool, given: dict[str, Any]) -> Reply | None:
         raise ValueError(
             f"{folder} is a run of covariance: quick and threads are for it, got {', '.join(given)} as well"
         )
-    noted = durable.load_json(Path(folder) / NAME)
     try:
-        simulations, _, preset = setting({k: v for k, v in noted["options"].items() if k != "folder"})
-    except (LookupError, TypeError, ValueError) as error:
+        simulations, _, preset = setting({name: noted[name] for name in SETTING if name in noted})
+    except (TypeError, ValueError) as error:
         raise CheckpointError(Path(folder) / NAME, f"expected the options of a run: {error}") from None
+    data: Any = simulations
+    if "folder" in noted:
+        data = read_samples(noted["folder"], preset.array, degrees=noted.get("degrees", False))
     model = CovarianceNetwork.load(folder)
     settings = {name: preset.training[name] for name in ("optimizer", "learning_rate", "batch_size")}
-    report = doctor(model, simulations, quick=quick, max_steps=100, **settings)
+    report = doctor(model, data, quick=quick, max_steps=100, **settings)
     return Reply(report.to_dict() | {"forecast": None}, str(report), 0 if report.ok else 1)
 
 
 def _demo(given: dict[str, Any]) -> Reply:
     steps = given.pop("max_steps", DEMO_STEPS)
     use_threads(given)
+    if wrong := [name for name in given if name in _NOT_OF_DEMO]:
+        raise ValueError(f"demo shows no table, reads no folder and keeps no run; got {', '.join(wrong)} as well")
     found = demo.demonstrate(given.get("seed", 0))
     text, data = demo.as_text(found), found.to_dict()
-    given.pop("output_dir", None)
     if steps:
         simulations, config, preset = setting(given)
         if config.elements == PRESETS["plane"].array.sensors:  # where R_samp is of the size that the report has

@@ -85,8 +85,10 @@ def losses(text: str) -> dict[str, float]:
     """ "stein" or "frobenius=1,subspace=10"."""
     found = {}
     for part in str(text).split(","):
-        name, _, weight = part.partition("=")
-        found[name.strip()] = numbers(f"weight of {name}", weight)[0] if weight else 1.0
+        name, equals, weight = part.partition("=")
+        if (name := name.strip()) in found:
+            raise ValueError(f"covariance: loss has {name} twice, got {checks.shown(text)}")
+        found[name] = numbers(f"weight of {name}", weight)[0] if equals else 1.0
     return found
 
 

@@ -83,6 +83,12 @@ def test_the_demonstration(capsys):
         (["train", "no-such-folder"], "no-such-folder"),
         (["train", "--sources", "x"], "sources must be numbers with commas"),
         (["eval", "no-such-folder"], "no-such-folder"),
+        (["train", "--degrees"], "degrees is about the angles in FOLDER"),
+        (["train", "--loss", "stein="], "weight of stein must be numbers"),
+        (["train", "--loss", "stein,stein"], "loss has stein twice"),
+        (["demo", "--samples", "3"], "got samples as well"),
+        (["demo", "--dry-run"], "got dry_run as well"),
+        (["demo", "--output-dir", "x"], "got output_dir as well"),
     ],
 )
 def test_what_is_refused(given, said, capsys):
@@ -95,6 +101,20 @@ def test_eval_trains_nothing(run, capsys):
     assert "eval trains nothing; got max_steps" in capsys.readouterr().err
     assert main(["covariance", "eval", str(run), "--preset", "plane"]) == 2
     assert "this network is of 8 sensors, and the preset of 144" in capsys.readouterr().err
+
+
+def test_a_run_of_another_preset_or_with_odd_notes_is_told(run, tmp_path, capsys):
+    (tmp_path / "covariance.json").write_text("[1]")
+    assert main(["doctor", str(tmp_path), "--quick"]) == 2
+    assert "expected the options of a run" in capsys.readouterr().err
+
+
+def test_the_table_is_of_what_the_run_was_trained_on(tmp_path, capsys):
+    given = ["--sources", "1", "--snapshots", "5", "--samples", "0", "--output-dir", str(tmp_path / "run")]
+    assert main(["covariance", "train", *QUICK, *given]) == 0
+    capsys.readouterr()
+    assert main(["covariance", "eval", str(tmp_path / "run"), "--test-snr", "0", "--samples", "2", "--json"]) == 0
+    assert {row["snapshots"] for row in json.loads(capsys.readouterr().out)["table"]} == {5}
 
 
 def test_a_dry_run_tells_what_it_would_take(capsys):
@@ -116,3 +136,8 @@ def test_samples_of_a_folder(tmp_path, capsys):
     assert main(["covariance", "train", *run]) == 0
     assert "eval_loss" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "covariance.json").read_text())["options"]["folder"] == str(tmp_path)
+    assert main(["doctor", str(tmp_path / "run"), "--quick"]) == 0  # on these samples
+    (tmp_path / "a.npz").unlink()
+    capsys.readouterr()
+    assert main(["doctor", str(tmp_path / "run"), "--quick"]) == 2
+    assert "has no .npy, .npz or .mat file" in capsys.readouterr().err
