@@ -39,8 +39,8 @@ class CovarianceConfig:
     normalize    what is scaled: "snapshots", each sample by its root mean power, before R_samp is made of them (what
                  the network reads always is); "pred", "samp", "blend": to the trace N
     floor        the least trace that one is divided by
-    limit        a scaling by a larger factor is refused (ScaleError); None: nothing is refused, as in the program of
-                 1.7e25
+    limit        a scaling by a larger factor is refused (loopos.errors.AmplificationError); None: nothing is refused,
+                 as in the program of 1.7e25
     loss         a name of LOSSES, or {name: weight}
     """
 
@@ -123,8 +123,8 @@ class CovarianceConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CovarianceConfig:
         """The config that :meth:`to_dict` wrote. Unknown names: ValueError listing them."""
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        known = [f.name for f in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
             raise ValueError(f"CovarianceConfig: unknown fields {', '.join(unknown)}; expected {', '.join(known)}")
         changed = {"normalize": tuple(values["normalize"])} if "normalize" in values else {}
         return cls(**{**values, **changed})

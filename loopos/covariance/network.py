@@ -38,7 +38,8 @@ class CovarianceNetwork(network.Network):
             logit = float(self._core.parameters(writable=False)["blend"][0])
         if length is not None and known is not None:
             logit += math.log(length / known)
-        return 1 / (1 + math.exp(-logit))
+        small = math.exp(-abs(logit))  # of a logit of either sign: no overflow
+        return (1 if logit >= 0 else small) / (1 + small)
 
     def rows(self, snapshots: np.ndarray) -> np.ndarray:
         """(B, L, 2 N) as the core reads them: real parts, then imaginary, of the snapshots over :func:`root_power`.

@@ -162,3 +162,6 @@ def test_beta_is_the_sigmoid_of_a_parameter():
     assert model.beta() == pytest.approx(0.25, rel=1e-7)  # drawn as float32
     model.parameters()["blend"][...] = 0
     assert model.beta() == 0.5
+    for logit, want in ((-1e4, 0.0), (1e4, 1.0), (-2.0, 1 / (1 + np.exp(2.0)))):
+        model.parameters()["blend"][:] = logit
+        assert model.beta() == pytest.approx(want)
