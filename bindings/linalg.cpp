@@ -40,64 +40,27 @@ void raise(const char* function, const Shape& lead, const MatrixError& error) {
 
 namespace {
 
-py::object hermitize_py(const char* f, const char* argument, const py::object& value) {
-  return by_complex(f, argument, value, [&](auto t) -> py::object {
-    using T = decltype(t);
-    const auto r = squares<T>(f, argument, value);
-    auto y = output<Complex<T>>(r.array.shape);
-    Complex<T>* out = y.mutable_data();
-    compute(f, r.lead, [&] { hermitize_forward(r.data, r.batch, r.rows, out); });
-    return std::move(y);
-  });
-}
-
 py::object hermitize(const py::object& r) {
-  return hermitize_py("hermitize", "r", r);
+  return matrix_forward("hermitize", r, [](auto... x) { hermitize_forward(x...); });
 }
 py::object hermitize_back(const py::object& dy, const py::object& r) {
-  const char* f = "hermitize_backward";
-  return by_complex(f, "dy", dy, [&](auto t) -> py::object {
-    input<Complex<decltype(t)>>(f, "r", r, squares<decltype(t)>(f, "dy", dy).array.shape);
-    return hermitize_py(f, "dy", dy);
-  });
+  return matrix_backward("hermitize_backward", "dy", dy, r,
+                         [](auto* dy, auto*, Index batch, Index n, auto* dr) { hermitize_backward(dy, batch, n, dr); });
 }
 
-py::object trace(const py::object& r_in) {
-  const char* f = "trace";
-  return by_complex(f, "r", r_in, [&](auto t) -> py::object {
-    using T = decltype(t);
-    const auto r = squares<T>(f, "r", r_in);
-    auto y = output<T>(r.lead);
-    T* out = y.mutable_data();
-    compute(f, r.lead, [&] { trace_forward(r.data, r.batch, r.rows, out); });
-    return std::move(y);
-  });
+py::object trace(const py::object& r) {
+  return number_forward("trace", "r", r, kSquares,
+                        [](const auto& r, auto* y) { trace_forward(r.data, r.batch, r.rows, y); });
+}
+py::object trace_back(const py::object& dy, const py::object& r) {
+  return number_backward("trace_backward", "r", dy, r, kSquares,
+                         [](auto* dy, const auto& r, auto* dr) { trace_backward(dy, r.batch, r.rows, dr); });
 }
 
-py::object trace_back(const py::object& dy_in, const py::object& r_in) {
-  const char* f = "trace_backward";
-  return by_complex(f, "r", r_in, [&](auto t) -> py::object {
-    using T = decltype(t);
-    const auto r = squares<T>(f, "r", r_in);
-    const auto dy = numbers<T>(f, "dy", dy_in, r.lead);
-    auto dr = output<Complex<T>>(r.array.shape);
-    Complex<T>* out = dr.mutable_data();
-    compute(f, r.lead, [&] { trace_backward(dy.data(), r.batch, r.rows, out); });
-    return std::move(dr);
-  });
-}
-
-py::object load_diagonal(const py::object& r_in, const py::object& eps_in) {
-  const char* f = "load_diagonal";
-  return by_complex(f, "r", r_in, [&](auto t) -> py::object {
-    using T = decltype(t);
-    const auto r = squares<T>(f, "r", r_in);
-    const double eps = finite(f, "eps", eps_in);
-    auto y = output<Complex<T>>(r.array.shape);
-    Complex<T>* out = y.mutable_data();
-    compute(f, r.lead, [&] { load_diagonal_forward(r.data, r.batch, r.rows, eps, out); });
-    return std::move(y);
-  });
+py::object load_diagonal(const py::object& r, const py::object& eps_in) {
+  const double eps = finite("load_diagonal", "eps", eps_in);
+  return matrix_forward("load_diagonal", r,
+                        [&](auto* r, Index batch, Index n, auto* y) { load_diagonal_forward(r, batch, n, eps, y); });
 }
 
 py::tuple load_diagonal_back(const py::object& dy_in, const py::object& r_in, const py::object& eps) {
@@ -145,28 +108,13 @@ py::tuple blend_back(const py::object& dy_in, const py::object& a_in, const py::
   });
 }
 
-py::object frobenius_norm(const py::object& x_in) {
-  const char* f = "frobenius_norm";
-  return by_complex(f, "x", x_in, [&](auto t) -> py::object {
-    using T = decltype(t);
-    const auto x = matrices<T>(f, "x", x_in);
-    auto y = output<T>(x.lead);
-    T* out = y.mutable_data();
-    compute(f, x.lead, [&] { frobenius_norm_forward(x.data, x.batch, x.rows * x.columns, out); });
-    return std::move(y);
-  });
+py::object frobenius_norm(const py::object& x) {
+  return number_forward("frobenius_norm", "x", x, kMatrices,
+                        [](const auto& x, auto* y) { frobenius_norm_forward(x.data, x.batch, x.rows * x.columns, y); });
 }
-
-py::object frobenius_norm_back(const py::object& dy_in, const py::object& x_in) {
-  const char* f = "frobenius_norm_backward";
-  return by_complex(f, "x", x_in, [&](auto t) -> py::object {
-    using T = decltype(t);
-    const auto x = matrices<T>(f, "x", x_in);
-    const auto dy = numbers<T>(f, "dy", dy_in, x.lead);
-    auto dx = output<Complex<T>>(x.array.shape);
-    Complex<T>* out = dx.mutable_data();
-    compute(f, x.lead, [&] { frobenius_norm_backward(dy.data(), x.data, x.batch, x.rows * x.columns, out); });
-    return std::move(dx);
+py::object frobenius_norm_back(const py::object& dy, const py::object& x) {
+  return number_backward("frobenius_norm_backward", "x", dy, x, kMatrices, [](auto* dy, const auto& x, auto* dx) {
+    frobenius_norm_backward(dy, x.data, x.batch, x.rows * x.columns, dx);
   });
 }
 

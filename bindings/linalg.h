@@ -82,6 +82,36 @@ void compute(const char* function, const Shape& lead, Body&& body) {
   }
 }
 
+/// y (...), one real number for each matrix, = op(x); Take is matrices or squares.
+template <class Take, class Op>
+py::object number_forward(const char* f, const char* argument, const py::object& x_in, Take take, Op&& op) {
+  return by_complex(f, argument, x_in, [&](auto t) -> py::object {
+    const auto x = take(t, f, argument, x_in);
+    auto y = output<decltype(t)>(x.lead);
+    auto* out = y.mutable_data();
+    compute(f, x.lead, [&] { op(x, out); });
+    return std::move(y);
+  });
+}
+
+/// dx, of x's shape, = op(dy, x), dy (...) real
+template <class Take, class Op>
+py::object number_backward(const char* f, const char* argument, const py::object& dy_in, const py::object& x_in,
+                           Take take, Op&& op) {
+  return by_complex(f, argument, x_in, [&](auto t) -> py::object {
+    const auto x = take(t, f, argument, x_in);
+    const auto dy = numbers<decltype(t)>(f, "dy", dy_in, x.lead);
+    auto dx = output<Complex<decltype(t)>>(x.array.shape);
+    auto* out = dx.mutable_data();
+    compute(f, x.lead, [&] { op(dy.data(), x, out); });
+    return std::move(dx);
+  });
+}
+
+/// For `take` above.
+constexpr auto kSquares = [](auto t, auto... what) { return squares<decltype(t)>(what...); };
+constexpr auto kMatrices = [](auto t, auto... what) { return matrices<decltype(t)>(what...); };
+
 /// y (..., n, n) = op(r)
 template <class Op>
 py::object matrix_forward(const char* f, const py::object& r_in, Op&& op) {

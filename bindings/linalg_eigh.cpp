@@ -140,8 +140,9 @@ r: (..., N, N), Hermitian. Returns (w (..., N), real; v (..., N, N), eigenvector
 
 dw: (..., N), real; dv: (..., N, N); None for one of them is 0; w, v: as eigh gave them. Returns dr (..., N, N), Hermitian.
 ValueError where the loss has no gradient: it depends on the phase of an eigenvector, or on which vectors of the span of equal
-eigenvalues were taken. A function of the eigenvalues (spectral_function) or the span of the largest (projector) has one all the
-same: where eigenvalues are equal take those, for of dw = 0 this takes it that the loss depends on their span alone.)");
+eigenvalues were taken. Where eigenvalues are equal, take spectral_function for a function of the eigenvalues and projector for
+the span of the largest: these have a gradient there. This function sees no more than dw and dv. Where equal eigenvalues have
+dw = 0, it supposes that the loss depends on the span of their vectors alone.)");
   linalg.def("spectral_function", &spectral_function, arg("r"), arg("function"), arg("eigen") = py::none(),
              R"(Function of Hermitian matrices by their eigenvalues: v diag(f(w)) v^H.
 
@@ -157,8 +158,9 @@ Returns dr (..., N, N), Hermitian.)");
   linalg.def("projector", &projector, arg("r"), arg("k"), arg("eigen") = py::none(),
              R"(Projector onto the span of the eigenvectors of the k largest eigenvalues.
 
-r: (..., N, N), Hermitian; k: from 0 to N; eigen: the (w, v) of eigh(r), where that is at hand. Returns p (..., N, N), Hermitian; the noise subspace has I - p. ValueError where eigenvalue k and
-the next are equal but for rounding (4 N times the dtype's epsilon times the largest), for then the span is not defined.)");
+r: (..., N, N), Hermitian; k: from 0 to N; eigen: the (w, v) of eigh(r), where that is at hand (r is not read then). Returns p
+(..., N, N), Hermitian; the noise subspace has I - p. ValueError where eigenvalue k and the next are equal but for rounding (they
+differ by at most 4 N times the dtype's epsilon times the largest), for then the span is not defined.)");
   linalg.def("projector_backward", &projector_back, arg("dp"), arg("r"), arg("k"), arg("eigen") = py::none(),
              R"(Gradient of projector, also where eigenvalues on one side of the gap are equal.
 

@@ -21,29 +21,13 @@ py::object inverse_back(const py::object& dy, const py::object& r) {
   return matrix_backward("inverse_backward", "dy", dy, r, [](auto... x) { inverse_backward(x...); });
 }
 
-py::object logdet(const py::object& r_in) {
-  const char* f = "logdet";
-  return by_complex(f, "r", r_in, [&](auto t) -> py::object {
-    using T = decltype(t);
-    const auto r = squares<T>(f, "r", r_in);
-    auto y = output<T>(r.lead);
-    T* out = y.mutable_data();
-    compute(f, r.lead, [&] { logdet_forward(r.data, r.batch, r.rows, out); });
-    return std::move(y);
-  });
+py::object logdet(const py::object& r) {
+  return number_forward("logdet", "r", r, kSquares,
+                        [](const auto& r, auto* y) { logdet_forward(r.data, r.batch, r.rows, y); });
 }
-
-py::object logdet_back(const py::object& dy_in, const py::object& r_in) {
-  const char* f = "logdet_backward";
-  return by_complex(f, "r", r_in, [&](auto t) -> py::object {
-    using T = decltype(t);
-    const auto r = squares<T>(f, "r", r_in);
-    const auto dy = numbers<T>(f, "dy", dy_in, r.lead);
-    auto dr = output<Complex<T>>(r.array.shape);
-    Complex<T>* out = dr.mutable_data();
-    compute(f, r.lead, [&] { logdet_backward(dy.data(), r.data, r.batch, r.rows, out); });
-    return std::move(dr);
-  });
+py::object logdet_back(const py::object& dy, const py::object& r) {
+  return number_backward("logdet_backward", "r", dy, r, kSquares,
+                         [](auto* dy, const auto& r, auto* dr) { logdet_backward(dy, r.data, r.batch, r.rows, dr); });
 }
 
 /// The right sides of the systems with matrices r.

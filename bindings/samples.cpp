@@ -28,12 +28,12 @@ void each_sample(const char* function, const py::list& samples, py::ssize_t numb
   }
 }
 
-void copy_samples(const py::list& samples, py::array_t<double> out) {
+void copy_samples(const py::list& samples, py::array_t<double, py::array::c_style> out) {
   double* to = out.mutable_data();
   each_sample("copy_samples", samples, out.size(), [&](const auto& x, Index at) { copy_sample(x, to + at); });
 }
 
-py::list moved_samples(const py::list& samples, const py::array_t<double>& before) {
+py::list moved_samples(const py::list& samples, const py::array_t<double, py::array::c_style>& before) {
   const FpScope scope;  // weights may be so large that their squares are infinite
   py::list ratios;
   each_sample("moved_samples", samples, before.size(), [&](const auto& x, Index at) {

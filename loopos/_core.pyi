@@ -1277,8 +1277,9 @@ class linalg:
 
         dw: (..., N), real; dv: (..., N, N); None for one of them is 0; w, v: as eigh gave them. Returns dr (..., N, N), Hermitian.
         ValueError where the loss has no gradient: it depends on the phase of an eigenvector, or on which vectors of the span of equal
-        eigenvalues were taken. A function of the eigenvalues (spectral_function) or the span of the largest (projector) has one all the
-        same: where eigenvalues are equal take those, for of dw = 0 this takes it that the loss depends on their span alone.
+        eigenvalues were taken. Where eigenvalues are equal, take spectral_function for a function of the eigenvalues and projector for
+        the span of the largest: these have a gradient there. This function sees no more than dw and dv. Where equal eigenvalues have
+        dw = 0, it supposes that the loss depends on the span of their vectors alone.
         """
 
     @staticmethod
@@ -1364,8 +1365,9 @@ class linalg:
         """
         Projector onto the span of the eigenvectors of the k largest eigenvalues.
 
-        r: (..., N, N), Hermitian; k: from 0 to N; eigen: the (w, v) of eigh(r), where that is at hand. Returns p (..., N, N), Hermitian; the noise subspace has I - p. ValueError where eigenvalue k and
-        the next are equal but for rounding (4 N times the dtype's epsilon times the largest), for then the span is not defined.
+        r: (..., N, N), Hermitian; k: from 0 to N; eigen: the (w, v) of eigh(r), where that is at hand (r is not read then). Returns p
+        (..., N, N), Hermitian; the noise subspace has I - p. ValueError where eigenvalue k and the next are equal but for rounding (they
+        differ by at most 4 N times the dtype's epsilon times the largest), for then the span is not defined.
         """
 
     @staticmethod

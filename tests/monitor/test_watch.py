@@ -231,3 +231,9 @@ def test_samples_that_do_not_fit_are_refused(samples):
     for call in (_core.copy_samples, _core.moved_samples):
         with pytest.raises(ValueError, match="samples must be"):
             call(samples, np.zeros(4))
+
+
+def test_a_copy_that_does_not_lie_in_one_piece_is_refused():
+    for call in (_core.copy_samples, _core.moved_samples):
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            call([np.zeros(3)], np.zeros(3)[::-1])

@@ -1,4 +1,4 @@
-"""Shared by the tests of the operations: figures of each instruction set, central differences, threads."""
+"""Shared by the tests of the operations: figures of each instruction set, central differences."""
 
 from __future__ import annotations
 
@@ -76,19 +76,5 @@ def check_gradient():
         planted = got.copy()
         planted.flat[np.abs(got).argmax()] *= 1.001  # and in one element
         assert relative(planted, want) > 1e-6
-
-    return check
-
-
-@pytest.fixture
-def check_threads(thread_count):
-    """check(f): f() gives the same bits for 1, 2, 3, 5 and 8 threads."""
-
-    def check(f):
-        thread_count(1)
-        first = [np.asarray(a).tobytes() for a in f()]
-        for n in (2, 3, 5, 8):
-            thread_count(n)
-            assert [np.asarray(a).tobytes() for a in f()] == first, f"{n} threads"
 
     return check

@@ -31,6 +31,11 @@ def positive(rng, *shape):
     return a @ adjoint(a) / a.shape[-1]
 
 
+def with_eigenvalues(w, seed=0):
+    u = np.linalg.qr(complex_normal(np.random.default_rng(seed), len(w), len(w)))[0]
+    return hermitian_part((u * np.asarray(w)) @ adjoint(u))
+
+
 def relative(got, want):
     return float(np.linalg.norm(np.asarray(got) - want) / max(np.linalg.norm(want), 1e-300))
 
