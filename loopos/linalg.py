@@ -10,10 +10,10 @@ that by its imaginary part, so that the loss changes by ``sum(dr.conj() * change
 gradients of X's results, then the arguments of X, and gives gradients in their order.
 
 cholesky, solve, logdet, inverse, eigh, spectral_function and projector are of Hermitian matrices: they read the lower
-triangle and the real part of the diagonal and refuse (ValueError) a matrix that is not Hermitian to 1e-4 (complex128:
-1e-10) of its largest number; their gradients by it are Hermitian. They refuse NaN and inf too, which elsewhere go
-through as computed unless the function says otherwise. Each matrix is brought near 1 by a power of 2 inside, so 1e-38
-and 1e38 are as good as 1.
+triangle and the real part of the diagonal and refuse (ValueError) a matrix that is not Hermitian to about 1e-4
+(complex128: 1e-10) of its largest number; their gradients by it are Hermitian. They refuse NaN and inf too, which
+elsewhere go through as computed unless the function says otherwise. Each matrix is brought near 1 by a power of 2
+inside, so 1e-38 and 1e38 are as good as 1.
 
 Formulas: ``cpp/linalg``.
 """

@@ -2,7 +2,7 @@
 //   dr = c dy - (target / t^2) (the real part of sum conj(dy) r) I, without the second term where the floor decides
 // A floor that decides is counted (guard "trace_normalize_floor") and told, for then the trace of y is not the target: it may
 // even be negative. A factor above max_amplification is refused: a matrix with next to no trace, or an indefinite one,
-// would be blown up to numbers that say nothing (cases/4: a factor of 1e11 made a loss of 1e25).
+// would be blown up to numbers that say nothing (a factor of 1e11 has made a loss of 1e25).
 #pragma once
 
 #include "linalg/matrix.h"
