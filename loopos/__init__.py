@@ -64,6 +64,7 @@ __all__ = [
     "trace_step",
     "train",
     "vision",
+    "watch",
 ]
 
 _LATER = {  # loaded when first used: a training needs none of it
@@ -76,6 +77,7 @@ _LATER = {  # loaded when first used: a training needs none of it
     "replay": "loopos.health.replay.replay",
     "trace_step": "loopos.health.ledger",
     "vision": "loopos.vision",
+    "watch": "loopos.watch",
 }
 
 

@@ -17,8 +17,11 @@ CAUSES = (
     "inf - inf",
     "0*inf",
     "0/0",
+    "x/0",
     "log 0",
     "negative root",
+    "outside the domain",
+    "cast overflow",
     "all-masked row",
     "label out of range",
     "input not finite",
@@ -36,7 +39,7 @@ class Birth:
 
     step: updates counted from 1 as in ``history``; None outside :func:`loopos.train`.
     phase: "forward", "backward" or "update".
-    layer: block number, None outside blocks.
+    layer: block number, None outside blocks, and of a watched program.
     op: the operation whose output is the first that is not finite, or "parameter" for a weight that was bad before.
     tensor: the name of that output (or weight, or gradient).
     index: the element, as a tuple into that tensor.
@@ -52,6 +55,8 @@ class Birth:
         a pass: dicts of phase, layer, op, tensor (the first that the operation gives), flags ("invalid", "divide",
         "overflow") and finite (all of that tensor, and of attention the scores that are not masked). Evidence beside
         the others, and no part of ``==``: a bundle of an earlier version has none.
+    module, source: of a program of PyTorch (:mod:`loopos.watch`), the path of the module that called the operation, and
+        "file:line"; of a backward operation, those of the forward operation that it belongs to.
     """
 
     step: int | None
@@ -68,6 +73,8 @@ class Birth:
     advice: str = ""
     ledger: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, hash=False)
     raised: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, compare=False)
+    module: str | None = None
+    source: str | None = None
 
     @property
     def cause_class(self) -> str:

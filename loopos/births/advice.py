@@ -14,8 +14,12 @@ _ADVICE = {
     "inf - inf": "find the two numbers that overflowed: loopos.trace_step shows the tensors before this one",
     "0*inf": "one factor overflowed and the other vanished: find what made the first so large (loopos.trace_step)",
     "0/0": "give the optimizer an eps above 0, or do not step parameters that have no gradient",
+    "x/0": "keep the denominator above 0: add an eps to it, or leave out what has nothing to divide by",
     "log 0": "a probability of exactly 0 was scored: compute the loss from logits",
     "negative root": "a variance or second moment below 0 was written or loaded: check where it came from",
+    "outside the domain": "keep the argument where the function is defined: clamp it, or look at what carried it there",
+    "cast overflow": "the number fits the wider dtype and not this one: scale it down before the cast, use bfloat16 "
+    "instead of float16, or leave this operation in float32",
     "all-masked row": "give every row at least one key it may attend to",
     "label out of range": "compare the labels with vocab_size; targets that are to be left out are -100",
     "input not finite": "check what was handed in; the engine had no part in it",
@@ -32,8 +36,27 @@ _ADVICE = {
 }
 
 
-def advice(kind: str, op: str, tensor: str) -> str:
-    """A sentence, without a full stop."""
+# Of a PyTorch program, which has no trace of ours to look at.
+_WATCHED = {
+    "product overflow": "look at the larger factor: if it grew over many steps, lower the learning rate or clip "
+    "gradients; if it was large from the start, the data or the initialisation made it so",
+    "sum overflow": "the terms are finite but too large: check the scale of the data and of the initialisation, lower "
+    "the learning rate",
+    "norm overflow": "look for the largest gradient, and at the batch",
+    "inf - inf": "find the two infinities: a number that overflowed, or one that the program wrote as a constant",
+    "0*inf": "multiply nothing that is infinite: choose with torch.where instead of multiplying by a mask of 0 and 1",
+    "0/0": "keep the denominator above 0: add an eps to it, or leave out what has nothing to divide",
+    "log 0": "compute the loss from logits (cross_entropy, binary_cross_entropy_with_logits), or add an eps",
+    "negative root": "keep what stands under the root above 0: clamp it, or compute variances in two passes",
+    "input not finite": "check the batch before it is used; nothing of the model had a part in it",
+    "unknown": "repeat it: if the operation gives a finite number for the same operands, suspect memory or the kernel",
+}
+
+
+def advice(kind: str, op: str, tensor: str, *, watched: bool = False) -> str:
+    """A sentence, without a full stop. watched: of a program of PyTorch."""
+    if watched and kind in _WATCHED:
+        return _WATCHED[kind]
     if kind == "product overflow" and tensor.endswith(".scores"):
         return (
             "queries and keys have grown too large for their product: lower the learning rate, or decay their weights; "

@@ -34,6 +34,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "gguf gradients run scoring",
     "callbacks training",
     "health sklearn",
+    "watch",
     "testing __init__",  # loopos itself: what `import loopos` gives, all of the above
     "bench compare serve",
     "cli",
@@ -55,6 +56,7 @@ MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings
     "bench/plots.py": {"matplotlib"},
     "compare/plot.py": {"matplotlib"},
     "sklearn.py": {"sklearn"},
+    "watch/": {"torch", "transformers", "lightning"},
     "text/": {"tokenizers", "jinja2"},
     "gguf/": {"gguf"},
     "data/examples/parquet.py": {"pyarrow"},

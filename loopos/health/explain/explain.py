@@ -62,6 +62,7 @@ _KEYS = {  # of a cause's class, where it is not the class itself with hyphens
     "inf - inf": "inf-minus-inf",
     "0*inf": "zero-times-inf",
     "0/0": "zero-over-zero",
+    "x/0": "division-by-zero",
     "log 0": "log-zero",
     "eps floor active": "eps-floor",
 }

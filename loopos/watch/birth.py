@@ -1,0 +1,111 @@
+"""From a record of the tracer to a :class:`loopos.Birth` with module and line, and to what is said of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from loopos.births.advice import advice
+from loopos.births.arithmetic import summary
+from loopos.errors import Birth
+
+from .causes import cause_of
+from .elements import Found
+from .finite import is_finite, plain
+from .tracer import Record
+
+Names = Mapping[int, tuple[str, torch.Tensor]]
+
+
+def birth_of(record: Record, step: int, names: Names, micro_batch: int | None) -> Birth:
+    """names: as :func:`names_of` gives them."""
+    if record.is_leaf:
+        return _of_leaf(record, step, names, micro_batch)
+    found: Found = record.found or _constant(record)
+    short = record.name.partition(".")[2]
+    evidence = cause_of(short.removesuffix("_"), found)
+    place = record.place
+    tensor = f"{place.module}.{short}" if place.module else short
+    if found.number is not None:
+        tensor += f" (output {found.number})"
+    operands = {name: _shown(value) for name, value in found.operands.items()} | dict(evidence.operands)
+    scalars = {name: value for name, value in found.attributes.items() if isinstance(value, (int, float))}
+    return Birth(
+        step=step,
+        phase=record.phase,
+        layer=None,
+        op=record.name,
+        tensor=tensor,
+        index=found.index,
+        value=found.value,
+        cause=f"{evidence.kind}: {evidence.words}",
+        micro_batch=micro_batch,
+        place=_place(record, found),
+        operands=operands | {name: value for name, value in scalars.items() if name not in operands},
+        advice=advice(evidence.kind, record.name, tensor, watched=True),
+        module=place.module or None,
+        source=place.source or None,
+    )
+
+
+def _constant(record: Record) -> Found:
+    """Of an infinity that the program wrote and that came through to the loss."""
+    return Found((), math.inf if (record.storage or (True,))[0] else -math.inf, {}, "whole")
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        if np.iscomplexobj(value):
+            value = np.abs(value)
+        finite = np.where(np.isfinite(value), np.abs(value), np.inf)
+        return summary(value, int(finite.argmax())) if value.size else {"count": 0}
+    return abs(value) if isinstance(value, complex) else value
+
+
+def _place(record: Record, found: Found) -> str:
+    place = record.place
+    words = [f"in module {place.module}"] if place.module else []
+    words += [f"at {place.source}"] if place.source else []
+    words += [f"in the backward of that line, {place.forward}"] if place.forward else []
+    return ", ".join([*words, *([f"the {found.part} part of a complex number"] if found.part else [])])
+
+
+def _of_leaf(record: Record, step: int, names: Names, micro_batch: int | None) -> Birth:
+    tensor = record.tensor  # perhaps a view of the one that has a name
+    name, whole = names.get(tensor.untyped_storage()._cdata, ("", tensor))
+    tensor = tensor if is_finite(whole) else whole.detach()
+    kind = "weight not finite" if name.startswith("parameter ") else "input not finite"
+    bad = ~torch.isfinite(tensor)
+    flat = int(bad.reshape(-1).to(torch.uint8).argmax())
+    index = tuple(int(at) for at in np.unravel_index(flat, tuple(tensor.shape))) if tensor.ndim else ()
+    count = int(bad.sum())
+    where = name or "a tensor that the program made before the step"
+    words = f"{where} has {count} of {tensor.numel()} numbers that are not finite before the step begins"
+    named = name.partition(" ")[2] or "input"
+    value = plain(tensor[index])
+    return Birth(
+        step=step,
+        phase="forward",
+        layer=None,
+        op=name.partition(" ")[0] or "input",
+        tensor=named,
+        index=index,
+        value=float(value if value.ndim == 0 else value[int(bool(torch.isfinite(value[0])))]),
+        cause=f"{kind}: {words}",
+        micro_batch=micro_batch,
+        advice=advice(kind, "input", named, watched=True),
+    )
+
+
+def names_of(model: torch.nn.Module, inputs: Iterable[tuple[str, torch.Tensor]]) -> dict[int, tuple[str, torch.Tensor]]:
+    """By storage, (kind and name, the tensor) of what may be bad before the step: inputs, buffers, parameters."""
+    named = [
+        *((f"input {name}", each) for name, each in inputs),
+        *((f"buffer {name}", each) for name, each in model.named_buffers()),
+        *((f"parameter {name}", each) for name, each in model.named_parameters()),
+    ]
+    return {each.untyped_storage()._cdata: (name, each) for name, each in named if each.layout is torch.strided}

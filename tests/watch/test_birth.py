@@ -1,0 +1,69 @@
+"""What is said of a record."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+pytestmark = pytest.mark.reference
+torch = pytest.importorskip("torch")
+
+from loopos.watch.birth import birth_of, names_of  # noqa: E402
+from loopos.watch.places import Places  # noqa: E402
+from loopos.watch.tracer import Tracer  # noqa: E402
+
+
+def told(program, model=None, inputs=()):
+    model = model or torch.nn.Identity()
+    with Places(model) as places, Tracer(places) as tracer:
+        end = program()
+    return birth_of(tracer.birth([end]), 7, names_of(model, inputs), 2)
+
+
+def test_an_operation():
+    birth = told(lambda: (torch.ones(2, 3) * 200).exp())
+    assert (birth.step, birth.micro_batch, birth.layer, birth.op) == (7, 2, None, "aten.exp")
+    assert birth.tensor == "exp"
+    assert birth.operands == {"self": 200.0}
+    assert "maximum" in birth.advice
+    assert birth.module is None
+    assert f"at {birth.source}" in birth.place
+
+
+def test_rows_are_told_as_our_own_births_tell_them():
+    birth = told(lambda: torch.tensor([[1e30, 2.0]]) @ torch.tensor([[1e30], [3.0]]))
+    assert birth.operands["self"] == {
+        "count": 2,
+        "min": 2.0,
+        "max": pytest.approx(1e30),
+        "at": 0,
+        "value": birth.operands["self"]["max"],
+    }
+    assert birth.cause_class == "product overflow"
+
+
+def test_weights_buffers_and_inputs_by_name():
+    model, x = torch.nn.BatchNorm1d(2).eval(), torch.ones(3, 2)
+    for tensor, op, name in (
+        (model.weight.data, "parameter", "weight"),
+        (model.running_mean, "buffer", "running_mean"),
+        (x, "input", "input['x']"),
+    ):
+        kept, tensor.view(-1)[1] = tensor.view(-1)[1].item(), math.nan
+        birth = told(lambda: model(x), model, [("input['x']", x)])
+        tensor.view(-1)[1] = kept
+        assert (birth.op, birth.tensor) == (op, name)
+        assert birth.index[-1] == 1
+        assert "1 of" in birth.cause
+
+
+def test_complex_numbers_say_which_part():
+    birth = told(lambda: torch.tensor([1e30 + 0j]) * torch.tensor([1e30j]))
+    assert "part of a complex number" in birth.place
+    assert birth.cause_class == "product overflow"
+
+
+def test_an_infinity_that_the_program_wrote():
+    birth = told(lambda: torch.full((2,), math.inf) + 1)
+    assert birth.op == "aten.full"

@@ -1,0 +1,88 @@
+"""Rows of operands: computed from them alone, an element is the one that PyTorch gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.reference
+torch = pytest.importorskip("torch")
+
+from loopos.watch.rows import ROWS  # noqa: E402
+
+G = torch.Generator().manual_seed(0)
+
+
+def drawn(*shape):
+    return torch.randn(*shape, generator=G, dtype=torch.float64)
+
+
+def check_dot(name, given, output, index):
+    kind, found = ROWS[name](given, output, index, None)
+    assert kind == "dot"
+    a, b = (value for value in found.values() if np.ndim(value))
+    assert (a * b).sum() + found.get("plus", 0.0) == pytest.approx(float(output[index]), rel=1e-12)
+
+
+def test_products():
+    a, b, bias = drawn(2, 3, 4), drawn(2, 4, 5), drawn(5)
+    check_dot("bmm", {"self": a, "mat2": b}, a @ b, (1, 2, 3))
+    check_dot("mm", {"self": a[0], "mat2": b[0]}, a[0] @ b[0], (2, 4))
+    given = {"self": bias, "mat1": a[0], "mat2": b[0], "beta": 0.5, "alpha": 2}
+    check_dot("addmm", given, torch.addmm(bias, a[0], b[0], beta=0.5, alpha=2), (1, 3))
+    check_dot("linear", {"input": a, "weight": b[0].T, "bias": bias}, a @ b[0] + bias, (1, 2, 3))
+    check_dot("mv", {"self": a[0], "vec": b[0, :, 0]}, a[0] @ b[0, :, 0], (2,))
+    check_dot("dot", {"self": a[0, 0], "tensor": b[0, :, 0]}, a[0, 0] @ b[0, :, 0], ())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolutions(groups):
+    x, weight, bias = drawn(2, 4, 7, 6), drawn(6, 4 // groups, 3, 2), drawn(6)
+    options = {"stride": [2, 1], "padding": [1, 1], "dilation": [1, 2], "groups": groups}
+    output = torch.nn.functional.conv2d(x, weight, bias, **options)
+    check_dot("convolution", {"input": x, "weight": weight, "bias": bias, **options}, output, (1, 4, 0, 3))
+    check_dot(
+        "convolution",
+        {"input": x, "weight": weight, "bias": None, **options},
+        output - bias[:, None, None],
+        (0, 1, 2, 2),
+    )
+
+
+@pytest.mark.parametrize("keepdim", [False, True])
+@pytest.mark.parametrize("dim", [None, [1], [0, -1]])
+def test_sums(dim, keepdim):
+    x = drawn(3, 4, 5)
+    given = {"self": x, "dim": dim, "keepdim": keepdim}
+    output = x.sum(dim, keepdim=keepdim)
+    index = tuple(size - 1 for size in output.shape)
+    _, found = ROWS["sum"](given, output, index, None)
+    assert found["self"].sum() == pytest.approx(float(output[index]), rel=1e-12)
+
+
+def test_softmax_and_layer_norm():
+    x, weight, bias = drawn(3, 4), drawn(4), drawn(4)
+    _, found = ROWS["_softmax"]({"self": x, "dim": 0}, x.softmax(0), (2, 1), None)
+    assert np.array_equal(found["self"], x[:, 1].numpy())
+    given = {"input": x, "normalized_shape": [4], "weight": weight, "bias": bias, "eps": 0.0}
+    output = torch.nn.functional.layer_norm(x, (4,), weight, bias, 0.0)
+    _, found = ROWS["native_layer_norm"](given, output, (1, 2), 0)
+    row = found["input"]
+    assert found["channel"] == 2
+    value = (row[2] - row.mean()) / row.std() * found["weight"] + found["bias"]
+    assert value == pytest.approx(float(output[1, 2]), rel=1e-12)
+
+
+def test_the_loss_of_labels():
+    logs, target = drawn(4, 3).log_softmax(1), torch.tensor([0, -100, 2, 1])
+    given = {"self": logs, "target": target, "reduction": 1, "ignore_index": -100}
+    _, found = ROWS["nll_loss_forward"](given, torch.tensor(0.0), (), 0)
+    assert found["count"] == 3
+    assert found["log-probability of the target"].tolist() == [float(logs[0, 0]), float(logs[2, 2]), float(logs[3, 1])]
+
+
+def test_the_gradient_of_a_table():
+    gradient, ids = drawn(2, 3, 4), torch.tensor([[1, 0, 1], [2, 1, 0]])
+    given = {"grad_output": gradient, "indices": ids, "num_weights": 3}
+    _, found = ROWS["embedding_dense_backward"](given, torch.zeros(3, 4), (1, 2), None)
+    assert found["grad_output"].tolist() == gradient[ids == 1][:, 2].tolist()

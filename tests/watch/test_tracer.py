@@ -1,0 +1,67 @@
+"""Which operation bore a number that is not finite, and which only passed it on."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+pytestmark = pytest.mark.reference
+torch = pytest.importorskip("torch")
+
+from loopos.watch.places import Places  # noqa: E402
+from loopos.watch.tracer import Tracer  # noqa: E402
+
+
+def born(program):
+    """The record of the birth behind what ``program`` gives."""
+    with Places(torch.nn.Identity()) as places, Tracer(places) as tracer:
+        end = program()
+    return tracer.birth([end])
+
+
+X = torch.tensor([1.0, 2.0, 200.0])
+CASES = {
+    "the first of a chain": (lambda: (X.exp() * 2 - 1).sum(), "exp"),
+    "a NaN that is dropped is none": (lambda: ((X - 9).log()[:0].sum() + X.exp()).sum(), "exp"),
+    "written into a part": (lambda: torch.zeros(4).index_copy_(0, torch.tensor([2]), X[2:].exp()).sum(), "exp"),
+    "through a view": (lambda: X.exp().view(3, 1).T.reshape(-1)[1:].sum(), "exp"),
+    "in place": (lambda: X.clone().exp_().sum(), "exp_"),
+    "a legal mask": (lambda: X.masked_fill(X > 0, -math.inf).softmax(0), "_softmax"),
+    "a mask of the least number": (lambda: (X - X + torch.finfo(torch.float32).min).half().softmax(0), "_softmax"),
+    "an infinity of the program": (lambda: torch.full((3,), math.inf) - torch.full((3,), math.inf), "sub"),
+    "memory that nobody wrote": (lambda: torch.empty(3).fill_(math.nan) + 1, "fill_"),
+    "one element of a sum of tensors": (lambda: X.masked_fill(X < 2, -math.inf) + (X * 1e38), "mul"),
+    "overwritten": (lambda: X.exp().fill_(1).add(X.mul(3e38)).sum(), "mul"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_birth(case):
+    program, op = CASES[case]
+    assert born(program).name == f"aten.{op}"
+
+
+def test_nothing_is_born_in_a_finite_pass():
+    with Places(torch.nn.Identity()) as places, Tracer(places) as tracer:
+        (X * 2).sum()
+    assert tracer.birth([]) is None
+
+
+def test_what_was_not_finite_before():
+    given = torch.tensor([1.0, math.nan])
+    record = born(lambda: (given * 2).sum())
+    assert record.is_leaf
+    assert record.tensor.data_ptr() == given.data_ptr()
+
+
+def test_an_infinity_of_the_data_is_no_mask_unless_it_masks():
+    given = torch.tensor([-math.inf, 1.0])
+    assert born(lambda: (given * 0).sum()).is_leaf
+    assert born(lambda: given[:1].softmax(0)).name == "aten._softmax"
+
+
+def test_operands_are_those_before_an_operation_in_place():
+    record = born(lambda: X.clone().mul_(3e38))
+    assert record.found.operands["self"] == 2
+    assert record.found.index == (1,)
