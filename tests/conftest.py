@@ -33,7 +33,7 @@ CLASSICAL = (
 )
 PYTHON_ALONE = (
     *("bench", "callbacks", "cli", "compare", "data", "examples", "files", "gguf", "monitor"),
-    *("scoring", "serve", "text", "vision/data"),
+    *("scoring", "serve", "text", "vision/data", "watch"),
     *("births/test_growth.py", "health/doctor", "health/explain", "health/replay", "health/report"),
     *(f"covariance/test_{name}.py" for name in CLASSICAL),
     *("test_config.py", "test_docs.py", "test_docs_site.py", "test_house.py", "test_sklearn.py"),
