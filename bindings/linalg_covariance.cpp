@@ -41,9 +41,10 @@ py::object sample_covariance_back(const py::object& dr_in, const py::object& sna
 }
 
 TraceRule rule_of(const char* f, const py::object& target, double floor, double max_amplification, Index n) {
+  require(n > 0, f, ": r must have at least one row: a matrix of 0 x 0 has no trace to scale");
   const TraceRule rule{target.is_none() ? static_cast<double>(n) : finite(f, "target", target), floor,
                        max_amplification};
-  require(rule.target > 0 || n == 0, f, ": target must be above 0, got ", rule.target);
+  require(rule.target > 0, f, ": target must be above 0, got ", rule.target);
   require(std::isfinite(floor) && floor >= 0, f, ": floor must be a finite number, not negative, got ", floor);
   require(max_amplification > 0, f, ": max_amplification must be above 0, got ", max_amplification);
   return rule;

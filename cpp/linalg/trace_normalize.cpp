@@ -26,10 +26,16 @@ Normalization normalization(const Complex<T>* r, Index n, const TraceRule& rule)
   const bool floored = !(trace >= rule.floor);
   const double divisor = floored ? rule.floor : trace, factor = rule.target / divisor;
   if (divisor > 0 && std::isfinite(factor) && factor <= rule.max_amplification) return {trace, factor, floored};
+  const char* why = "see why the trace is so small (an indefinite matrix, snapshots that are nearly 0)";
+  if (divisor == 0)
+    throw AmplificationRefused(cat("the trace of r is ", trace, " and the floor 0: no factor brings it to ",
+                                   rule.target, "; pass a floor above 0, or ", why),
+                               trace, rule.floor, factor);
   throw AmplificationRefused(cat("the trace of r is ", trace, floored ? ", below the floor " : " (floor ", rule.floor,
                                  floored ? "" : ")", ": to bring it to ", rule.target, " takes a factor of ", factor,
-                                 ", above max_amplification = ", rule.max_amplification,
-                                 "; see why the trace is so small (an indefinite matrix, snapshots that are nearly 0)"),
+                                 std::isfinite(factor) ? cat(", above max_amplification = ", rule.max_amplification)
+                                                       : ", beyond the range of double",
+                                 "; ", why),
                              trace, rule.floor, factor);
 }
 

@@ -57,8 +57,20 @@ def test_an_amplification_above_the_limit_is_refused():
     assert linalg.trace_normalize(r[:, :3, :3])[1].count == 1  # of small matrices a floor of 1e-9 is told, not refused
     with pytest.raises(AmplificationError, match=r"the trace of r is 1e-05 \(floor 1e-09\): to bring it to 2 takes"):
         linalg.trace_normalize(5e-6 * np.eye(2, dtype=complex), max_amplification=1e5)
-    with pytest.raises(AmplificationError):  # no floor and no trace: no factor either
-        linalg.trace_normalize(np.zeros((2, 2), complex), floor=0, max_amplification=math.inf)
+
+
+def test_without_a_floor_no_trace_has_no_factor():
+    free = {"floor": 0.0, "max_amplification": math.inf}
+    for trace, r in (("0", np.zeros((2, 2), complex)), ("-2", -np.eye(2, dtype=complex))):
+        with pytest.raises(AmplificationError) as e:
+            linalg.trace_normalize(r, **free)
+        sentence = (
+            rf"the trace of r is {trace} and the floor 0: no factor brings it to 2; pass a floor above 0, or see why"
+        )
+        assert sentence in str(e.value)
+        assert (e.value.trace, e.value.floor) == (float(trace), 0)
+    with pytest.raises(AmplificationError, match="takes a factor of inf, beyond the range of double; see why"):
+        linalg.trace_normalize(1e-310 * np.eye(2, dtype=complex), **free)
 
 
 @pytest.mark.parametrize("floor", [1e-9, 1e3])
@@ -120,6 +132,13 @@ def test_empty(dtype):
 
 def test_bad_arguments():
     r = np.eye(3, dtype=complex)
+    for shape in ((0, 0), (3, 0, 0)):
+        none = np.zeros(shape, complex)
+        for call in (lambda: linalg.trace_normalize(none), lambda: linalg.trace_normalize_backward(none, none)):  # noqa: B023
+            with pytest.raises(
+                ValueError, match="r must have at least one row: a matrix of 0 x 0 has no trace to scale"
+            ):
+                call()
     for name, value in (("target", 0.0), ("target", math.nan), ("floor", -1.0), ("max_amplification", 0.0)):
         with pytest.raises(ValueError, match=f"trace_normalize: {name} must be"):
             linalg.trace_normalize(r, **{name: value})

@@ -14,8 +14,7 @@ ComplexKernels<T> make_complex() {
   return {expand<T>, factor_block<T>, transpose_complex<T>, lower<T>, hermitian_sum<T>, mirror<T>, eigenvectors<T>};
 }
 
-BothComplexKernels complex_kernels() {
-  return {make_complex<float>(), make_complex<double>()};
-}
+template ComplexKernels<float> make_complex();
+template ComplexKernels<double> make_complex();
 
 }  // namespace loopos::kernels::LOOPOS_ISA_NAME

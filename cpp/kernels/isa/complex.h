@@ -36,9 +36,4 @@ struct ComplexKernels {
 template <class T>
 const ComplexKernels<T>& complex_kernels();  // of the active instruction set
 
-struct BothComplexKernels {
-  ComplexKernels<float> f32;
-  ComplexKernels<double> f64;
-};
-
 }  // namespace loopos::kernels

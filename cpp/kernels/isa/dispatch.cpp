@@ -3,24 +3,19 @@
 #include <cstring>
 
 #include "core/check.h"
-#include "kernels/isa/complex.h"
-#include "kernels/isa/moments.h"
 #include "kernels/isa/table.h"
 
 namespace loopos::kernels {
 
 namespace baseline {
 IsaKernels isa_kernels();
-BothComplexKernels complex_kernels();
 }  // namespace baseline
 #if defined(LOOPOS_X86)
 namespace avx2 {
 IsaKernels isa_kernels();
-BothComplexKernels complex_kernels();
 }  // namespace avx2
 namespace avx512 {
 IsaKernels isa_kernels();
-BothComplexKernels complex_kernels();
 }  // namespace avx512
 #endif
 
@@ -91,25 +86,13 @@ const MomentKernels& moments() {
   return active().kernels.moments;
 }
 
-namespace {
-const BothComplexKernels& both_complex() {
-  static const BothComplexKernels chosen = [] {
-#if defined(LOOPOS_X86)
-    if (active_isa() == Isa::avx512) return avx512::complex_kernels();
-    if (active_isa() == Isa::avx2) return avx2::complex_kernels();
-#endif
-    return baseline::complex_kernels();
-  }();
-  return chosen;
-}
-}  // namespace
 template <>
 const ComplexKernels<float>& complex_kernels<float>() {
-  return both_complex().f32;
+  return active().kernels.complex_f32;
 }
 template <>
 const ComplexKernels<double>& complex_kernels<double>() {
-  return both_complex().f64;
+  return active().kernels.complex_f64;
 }
 
 const GemmShape& gemm_shape() {

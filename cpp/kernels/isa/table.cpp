@@ -22,6 +22,8 @@ StoredKernels<Storage::nf4> nf4_kernels();
 StoredKernels<Storage::int4> int4_kernels();
 PieceKernels emulated_pieces();  // pieces/emulated.cpp
 MomentKernels moment_kernels();  // isa/moments.cpp
+template <class T>
+ComplexKernels<T> make_complex();  // isa/complex.cpp
 
 template <class T>
 Table<T> make_table() {
@@ -84,6 +86,8 @@ IsaKernels isa_kernels() {
   k.int4 = int4_kernels();
   k.emulated = emulated_pieces();
   k.moments = moment_kernels();
+  k.complex_f32 = make_complex<float>();
+  k.complex_f64 = make_complex<double>();
   k.multiply_adds = multiply_adds;
   return k;
 }

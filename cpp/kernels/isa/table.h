@@ -4,6 +4,7 @@
 
 #include "kernels/gemm/block.h"
 #include "kernels/isa/activations.h"
+#include "kernels/isa/complex.h"
 #include "kernels/isa/moments.h"
 #include "kernels/pieces/pieces.h"
 
@@ -137,6 +138,8 @@ struct IsaKernels {
   StoredKernels<Storage::int4> int4;
   PieceKernels emulated;  // null where there are no fused multiply-adds
   MomentKernels moments;
+  ComplexKernels<float> complex_f32;
+  ComplexKernels<double> complex_f64;
   Index (*multiply_adds)(Index rounds, float* out);
 };
 
