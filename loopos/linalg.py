@@ -121,10 +121,10 @@ def trace_normalize(
 ) -> tuple[np.ndarray, TraceInfo]:
     """Matrices scaled to a trace: ``target / max(trace, floor)`` times r.
 
-    r: (..., N, N), N >= 1, finite (else ValueError); target: above 0, None: N. Returns (y, info), y of r's shape. A floor that
-    decides is in ``info`` and counted (``loopos.guard_counts()["trace_normalize_floor"]``): the trace of y is then not
-    the target. A factor above max_amplification raises loopos.errors.AmplificationError, which names batch, trace,
-    floor and factor; math.inf allows any. By default that is so where the floor decides for N above 10.
+    r: (..., N, N), N >= 1, finite (else ValueError); target: above 0, None: N. Returns (y, info), y of r's shape. A
+    floor that decides is in ``info`` and counted (``loopos.guard_counts()["trace_normalize_floor"]``): the trace of y
+    is then not the target. A factor above max_amplification raises loopos.errors.AmplificationError, which names batch,
+    trace, floor and factor; math.inf allows any. By default that is so where the floor decides for N above 10.
     """
     y, traces, factors, floored = _core.trace_normalize(r, target, floor, max_amplification)
     return y, TraceInfo(traces, factors, floored, float(floor))

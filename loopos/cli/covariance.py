@@ -10,7 +10,7 @@ from typing import Any
 
 import loopos
 from loopos import checks
-from loopos.covariance import demo, trained
+from loopos.covariance import demo, pictures, trained
 from loopos.covariance.batches import parted
 from loopos.covariance.config import LOSSES, PREDICTIONS, CovarianceConfig
 from loopos.covariance.evaluation import table
@@ -53,6 +53,11 @@ TEST = {
     "test_snr": ("decibels of the table, with commas", "str", "-5,0,5"),
     "test_snapshots": ("snapshots of the table, with commas", "str", "those trained on"),
     "samples": ("of each cell of the table; 0: no table", "int", SAMPLES),
+    "picture": (
+        "PNG of the MUSIC spectrum of the table's first sample: fresh weights, trained ones, sample covariance, truth",
+        "str",
+        None,
+    ),
 }
 _NOT_OF_DEMO = (*FILES, *TEST, "dry_run", "output_dir")
 HELP = {
@@ -131,8 +136,10 @@ def _train(folder: str | None, given: dict[str, Any]) -> Reply:
     rows, scales = _table(model, simulations, asked)
     last = result.history[-1] if result.history else {}
     facts = {name: last[name] for name in ("step", "loss", "eval_loss", *_NORMS) if name in last}
+    facts |= {name: asked[name] for name in ("picture",) if name in asked}
     facts |= {"step": result.step, "output_dir": result.output_dir, "stopped": result.stopped}
     said = [f"updates {result.step}; the network is in {result.output_dir}"]
+    said += _drawn(asked)
     said += ["in the last: " + ", ".join(f"{n} {last[n]:.4g}" for n in ("loss", "eval_loss", *_NORMS) if n in last)]
     return Reply(plain(facts | {"table": rows, "scales": scales}), "\n".join([*said, *_said(rows, scales)]))
 
@@ -144,23 +151,31 @@ def _said(rows: list[Any], scales: list[Any]) -> list[str]:
     return [trained.as_text(scales), "", table(rows)] if rows else []
 
 
+def _drawn(asked: dict[str, Any]) -> list[str]:
+    return [f"the spectrum is drawn in {asked['picture']}"] if "picture" in asked else []
+
+
 def _test(given: dict[str, Any]) -> dict[str, Any]:
     """The options of the table."""
     found = {name: given.pop(name) for name in TEST if name in given}
     if "samples" in found:
         checks.integer("covariance", "samples", found["samples"], low=0, high=10**6)
+    if "picture" in found:
+        pictures.figure_class()  # it says what to install before a training, not after it
     return found
 
 
 def _table(model: CovarianceNetwork, simulations: list[Any], asked: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     samples = asked.get("samples", SAMPLES)
-    if not samples:
-        return [], []
     snrs = numbers("test_snr", asked.get("test_snr", TEST["test_snr"][2]))
     lengths = [each.snapshots for each in simulations]
     if "test_snapshots" in asked:
         lengths = list(numbers("test_snapshots", asked["test_snapshots"], int))
-    return trained.measure(model, simulations[0], snrs, lengths, samples, asked.get("beta"))
+    beta = asked.get("beta")
+    if "picture" in asked:
+        one = replace(simulations[0], snr=snrs[0], snapshots=lengths[0]).samples(trained.TESTED, 1)
+        pictures.learned_picture(asked["picture"], model, one, beta=beta, seed=options.SEED)
+    return trained.measure(model, simulations[0], snrs, lengths, samples, beta) if samples else ([], [])
 
 
 def _eval(folder: str, given: dict[str, Any]) -> Reply:
@@ -180,7 +195,8 @@ def _eval(folder: str, given: dict[str, Any]) -> Reply:
     if config.elements != model.config.elements:
         raise ValueError(f"this network is of {model.config.elements} sensors, and the preset of {config.elements}")
     rows, scales = _table(model, simulations, asked)
-    return Reply(plain({"table": rows, "scales": scales, "folder": folder}), "\n".join(_said(rows, scales)))
+    facts = {"table": rows, "scales": scales, "folder": folder} | {n: asked[n] for n in ("picture",) if n in asked}
+    return Reply(plain(facts), "\n".join([*_drawn(asked), *_said(rows, scales)]))
 
 
 def _preset_of(config: CovarianceConfig) -> str:

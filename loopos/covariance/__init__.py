@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # for readers of types and of docstrings; each is loaded when
     from .evaluation import Row, evaluate, sweep, table
     from .folder import read_samples
     from .matching import best_permutation, direction_errors, rmspe, root_mean_square
-    from .pictures import error_picture, spectrum_picture
+    from .pictures import error_picture, learned_picture, spectrum_picture
     from .sample import forward_backward, sample_covariance, smoothed
     from .shrinkage import Shrunk, ledoit_wolf, oas, oracle_weight, rblw
 
@@ -48,6 +48,7 @@ __all__ = [
     "esprit",
     "evaluate",
     "forward_backward",
+    "learned_picture",
     "ledoit_wolf",
     "music",
     "music_spectrum",
@@ -73,7 +74,7 @@ _LATER = {  # a training needs none of it; a module of the name of its function 
     "evaluation": "Row, evaluate, sweep, table",
     "folder": "read_samples",
     "matching": "best_permutation, direction_errors, rmspe, root_mean_square",
-    "pictures": "error_picture, spectrum_picture",
+    "pictures": "error_picture, learned_picture, spectrum_picture",
     "sample": "forward_backward, sample_covariance, smoothed",
     "shrinkage": "Shrunk, ledoit_wolf, oas, oracle_weight, rblw",
 }

@@ -16,6 +16,10 @@ from loopos.files import durable
 from .arrays import ULA, URA
 from .evaluation import Row
 from .music import music_spectrum
+from .network import CovarianceNetwork
+from .sample import sample_covariance
+from .simulation import Samples
+from .trained import estimate
 
 COLOURS = ("#1f5fa8", "#c8541f", "#3f8f4f", "#8a4fa8", "#777777")
 FLOOR = -50.0  # dB below the highest peak: what lies deeper is shown as that
@@ -35,12 +39,12 @@ def spectrum_picture(
     N), by name or one alone, of a plane a map over azimuth and elevation for each. True ``directions``, (K,) or (K, 2)
     in radians, are marked. Heights are decibels below the highest peak of each; degrees are shown. ``points`` of the
     angle, of a map a fifth along each side. Without matplotlib: ImportError with what to install."""
-    figure_class = _figure()
+    figure_type = figure_class()
     given = covariances if isinstance(covariances, Mapping) else {"": covariances}
     checks.count("spectrum_picture", "points", points, low=10, high=100_000)
     wide = not isinstance(array, ULA)
     panels = len(given) if wide else 1
-    figure = figure_class(figsize=(5.2 * panels + 0.6, 4.6) if wide else (9, 4.2), layout="constrained")
+    figure = figure_type(figsize=(5.2 * panels + 0.6, 4.6) if wide else (9, 4.2), layout="constrained")
     figure.suptitle(title)
     every = figure.subplots(1, panels, squeeze=False)[0]
     angles = np.linspace(-np.pi / 2, np.pi / 2, points // 5 if wide else points)
@@ -76,11 +80,11 @@ def error_picture(
     """Draws the rows of a sweep into the PNG ``path``: the root-mean-square error in degrees over the SNR, a panel for
     each number of snapshots, a curve for each estimate, the bound dashed. Estimates whose errors are the same curve
     share it. Rows without an SNR, or none: ValueError; without matplotlib: ImportError with what to install."""
-    figure_class = _figure()
+    figure_type = figure_class()
     if not rows or any(row.snr is None for row in rows):
         raise ValueError("error_picture: rows must be those of a sweep, each with its SNR")
     lengths = sorted({row.snapshots for row in rows})
-    figure = figure_class(figsize=(4.6 * len(lengths) + 0.8, 4.2), layout="constrained")
+    figure = figure_type(figsize=(4.6 * len(lengths) + 0.8, 4.2), layout="constrained")
     figure.suptitle(title)
     for axes, length in zip(figure.subplots(1, len(lengths), squeeze=False, sharey=True)[0], lengths, strict=True):
         here = [row for row in rows if row.snapshots == length]
@@ -101,7 +105,48 @@ def error_picture(
     return _write(figure, path)
 
 
-def _figure() -> Any:
+def learned_picture(
+    path: str | os.PathLike,
+    model: CovarianceNetwork,
+    samples: Samples,
+    index: int = 0,
+    *,
+    beta: float | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Path:
+    """What training did to a spectrum: :func:`spectrum_picture` of sample ``index`` by the estimate of the network with
+    the fresh weights of ``seed``, by that of the ``model`` as it is, and by the sample covariance; the truth is marked.
+    ``beta``: of both estimates, instead of the network's own; ``options`` go to spectrum_picture."""
+    index = checks.integer("learned_picture", "index", index, low=0, high=len(samples) - 1)
+    fresh = CovarianceNetwork(model.config, dtype=model.dtype, seed=seed)
+    shown = {
+        "before training": estimate(fresh, samples, beta).covariance[index],
+        "after training": estimate(model, samples, beta).covariance[index],
+        "sample covariance": sample_covariance(samples.snapshots[index]),
+    }
+    return spectrum_picture(
+        path,
+        {name: matrix.astype(np.complex128) for name, matrix in shown.items()},
+        samples.array,
+        int(samples.sources[index]),
+        directions=samples.of(index),
+        **{"title": _scene(samples, index)} | options,
+    )
+
+
+def _scene(samples: Samples, index: int) -> str:
+    sources, length = int(samples.sources[index]), samples.snapshots.shape[1]
+    loudness = "" if samples.snr is None else f" of {samples.snr[index]:.3g} dB"
+    return f"MUSIC spectrum: {_many(sources, 'source')}{loudness}, {_many(length, 'snapshot')}"
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def figure_class() -> Any:
+    """matplotlib's Figure; without matplotlib: ImportError with what to install."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

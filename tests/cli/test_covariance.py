@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -53,6 +54,20 @@ def test_it_is_asked_again(run, capsys):
     assert other["table"][0] != data["table"][0]
     assert [each["snr"] for each in data["scales"]] == [0.0, 10.0]
     assert [row["estimate"] for row in data["table"]] == 2 * ["network", "sample", "ledoit_wolf", "oas"]
+
+
+def test_it_draws_what_training_did(run, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="needs the extra [covariance]")
+    path = tmp_path / "spectrum.png"
+    asked = ["covariance", "eval", str(run), "--samples", "0", "--test-snr", "0", "--picture", str(path)]
+    assert main(asked) == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert str(path) in capsys.readouterr().out
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for action in (asked, ["covariance", "train", *QUICK, "--picture", "a.png", "--output-dir", str(tmp_path / "run")]):
+        assert main(action) == 2  # before a training
+        assert "pip install 'loopos[covariance]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_table_after_a_training(tmp_path, capsys):

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from covariance_scenes import LINE, ON_LINE, ON_PLANE, PLANE, true_covariance
 
-from loopos.covariance import Simulation, error_picture, spectrum_picture, sweep
+from loopos.covariance import (
+    CovarianceConfig,
+    CovarianceNetwork,
+    Simulation,
+    error_picture,
+    learned_picture,
+    sample_covariance,
+    spectrum_picture,
+    sweep,
+)
+from loopos.covariance.trained import estimate
 
 SCENE = true_covariance(LINE, ON_LINE)
 PNG = b"\x89PNG"
@@ -58,6 +68,32 @@ def test_maps_of_a_plane(tmp_path, drawn):
 def test_one_covariance_without_the_truth(tmp_path, drawn):
     assert spectrum_picture(tmp_path / "a.png", SCENE, LINE, 3).exists()
     assert len(drawn[0].axes[0].lines) == 1
+
+
+@pytest.mark.parametrize(("array", "sources"), [(LINE, 2), (PLANE, 3)], ids=["line", "plane"])
+def test_what_training_did_to_the_spectrum(array, sources, tmp_path, drawn):
+    samples = Simulation(array, sources=sources, snr=5.0, snapshots=4).samples(0, 3)
+    config = CovarianceConfig(elements=array.sensors, n_layer=1, d_model=16)
+    fresh, model = (CovarianceNetwork(config, seed=seed) for seed in (0, 5))
+    learned_picture(tmp_path / "a.png", model, samples, 1, seed=0, points=100)
+    spectrum_picture(
+        tmp_path / "b.png",
+        {
+            "before training": estimate(fresh, samples).covariance[1],
+            "after training": estimate(model, samples).covariance[1],
+            "sample covariance": sample_covariance(samples.snapshots[1]),
+        },
+        array,
+        sources,
+        directions=samples.of(1),
+        title=f"MUSIC spectrum: {sources} sources of 5 dB, 4 snapshots",
+        points=100,
+    )
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    learned_picture(tmp_path / "b.png", model, samples, 1, beta=0.5, seed=0, points=100)
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+    with pytest.raises(ValueError, match="learned_picture: index must be"):
+        learned_picture(tmp_path / "a.png", model, samples, 3)
 
 
 def test_errors_over_the_snr_with_the_bound(tmp_path, drawn):
