@@ -14,7 +14,9 @@ COLOURS = {
     "loopos": "#c8553d",
     "loopos-bf16x3": "#dd8d78",
     "loopos-bf16": "#edbfb2",
+    "loopos-fast": "#dd8d78",
     "torch": "#4f6d7a",
+    "torch-ddp": "#4f6d7a",
     "torch-medium": "#6f8794",
     "torch-autocast": "#a9bdc7",
     "torch-bfloat16": "#a9bdc7",
@@ -169,6 +171,31 @@ def adapters(result: dict[str, Any], figure: Any) -> None:
     figure.suptitle(result["model"]["name"])
 
 
+def ranks(result: dict[str, Any], figure: Any) -> None:
+    """Tokens a second of several ranks, over those of one process of LoopOS with as many threads."""
+    figure.set_size_inches(max(7.5, 1.5 + 1.7 * len(result["settings"])), 4.2)
+    axes = figure.subplots()
+    alone = [
+        [peer for peer in each["peers"] if peer["ranks"] == 1 and peer["peer"] == "loopos"]
+        for each in result["settings"]
+    ]
+    items = [
+        {
+            "peers": [
+                peer | {"of_one": peer["tokens_per_second"] / one[0]["tokens_per_second"]}
+                for peer in each["peers"]
+                if peer["ranks"] > 1
+            ]
+        }
+        for each, one in zip(result["settings"], alone, strict=True)
+        if one
+    ]
+    names = [each["setting"]["name"] for each, one in zip(result["settings"], alone, strict=True) if one]
+    _bars(axes, names, _by_engine(items, "of_one"))
+    axes.set_ylabel("of one process of LoopOS")
+    axes.set_title("Tokens a second of ranks with a thread each", fontsize=11)
+
+
 def _one_each(axes: Any, peers: Sequence[dict[str, Any]], values: Sequence[float], what: str) -> None:
     names = [peer["peer"] for peer in peers]
     axes.barh(names, values, color=[COLOURS[name] for name in names])
@@ -185,4 +212,5 @@ SUITES = {
     "real": real,
     "adapters": adapters,
     "pictures": steps,
+    "ranks": ranks,
 }

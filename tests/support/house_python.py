@@ -52,7 +52,7 @@ ENGINES = {
 MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings, imported when it is asked for
     "callbacks/tensorboard.py": {"tensorboardX"},
     "callbacks/weights_and_biases.py": {"wandb"},
-    "bench/peers/": ENGINES,
+    "bench/peers/": ENGINES | {"mpi4py"},
     "bench/plots.py": {"matplotlib"},
     "compare/plot.py": {"matplotlib"},
     "sklearn.py": {"sklearn"},

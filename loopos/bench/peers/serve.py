@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -90,6 +90,10 @@ class Server:
         self._data, self._done = chosen.data(seed), 0
         return {"parameters": self._engine.prepare(chosen, self._data)}
 
+    def use(self, data: list) -> None:
+        """Of :meth:`steps`, from its first batch on."""
+        self._data, self._done = data, 0
+
     def begin(self, weights: str) -> dict[str, Any]:
         """weights: an .npz file, of which one array at a time is read."""
         with np.load(weights) as file:
@@ -160,12 +164,16 @@ def _status(field: str) -> int:
 
 
 def serve(engine: Engine) -> None:
-    """Answer requests until stdin ends. {"do": method of Server, ...its arguments}; an exception is answered as
-    {"error": sentence}."""
+    """Answer requests until stdin ends."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    server = Server(engine)
-    for line in sys.stdin:
+    answer(Server(engine), sys.stdin, replies)
+
+
+def answer(server: Any, requests: TextIO, replies: TextIO) -> None:
+    """Until ``requests`` end. {"do": method of the server, ...its arguments}; an exception is answered as
+    {"error": sentence}."""
+    for line in requests:
         request = json.loads(line)
         try:
             reply = getattr(server, request.pop("do"))(**request)

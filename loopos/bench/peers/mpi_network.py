@@ -1,0 +1,64 @@
+"""What MPI can do between two ranks, through mpi4py: messages to and fro, and sums of float32 vectors."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from loopos.bench.peers.teaming import join_as, rank_and_size
+
+
+class Network:
+    """Answers for one rank."""
+
+    def __init__(self) -> None:
+        self._rank, self._size = rank_and_size()
+        self._comm: Any = None
+
+    def start(self, threads: int) -> dict[str, Any]:
+        from mpi4py import MPI
+
+        self._comm = MPI.COMM_WORLD
+        return {"engine": " ".join(MPI.Get_library_version().split()[:3]), "rss": 0}
+
+    def messages(self, size: int, count: int) -> dict[str, Any]:
+        """Seconds of each of ``count`` messages of ``size`` bytes between the first two ranks: half of there and
+        back."""
+        array, partner = np.zeros(size, np.uint8), 1 - self._rank
+        seconds = []
+        for _ in range(count):
+            begin = time.perf_counter()
+            if self._rank == 0:
+                self._comm.Send(array, partner)
+                self._comm.Recv(array, partner)
+            else:
+                self._comm.Recv(array, partner)
+                self._comm.Send(array, partner)
+            seconds.append((time.perf_counter() - begin) / 2)
+        return {"seconds": seconds}
+
+    def sums(self, size: int, count: int) -> dict[str, Any]:
+        """Seconds of each of ``count`` sums of ``size`` bytes of float32 over all ranks."""
+        given, result = np.ones(size // 4, np.float32), np.empty(size // 4, np.float32)
+        seconds = []
+        for _ in range(count):
+            begin = time.perf_counter()
+            self._comm.Allreduce(given, result)
+            seconds.append(time.perf_counter() - begin)
+        return {"seconds": seconds}
+
+    def adding(self, size: int, count: int) -> dict[str, Any]:
+        """Seconds of each of ``count`` additions of a vector of ``size`` bytes to another, all ranks at once."""
+        given, result = np.ones(size // 4, np.float32), np.ones(size // 4, np.float32)
+        seconds = []
+        for _ in range(count):
+            begin = time.perf_counter()
+            np.add(given, result, out=result)
+            seconds.append(time.perf_counter() - begin)
+        return {"seconds": seconds}
+
+
+if __name__ == "__main__":
+    join_as(Network())

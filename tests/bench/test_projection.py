@@ -1,0 +1,70 @@
+"""What a record says of more nodes, and the model beside its measured steps, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from rank_record import record
+
+from loopos.bench import projection
+from loopos.bench.step_time import efficiency
+
+
+def test_every_measured_step_of_several_ranks_is_checked():
+    here, fast, slow = projection.checks(record())
+    assert [(each.setting, each.link, each.reduction) for each in (here, fast, slow)] == [
+        ("toy", "memory", "tree"),
+        ("toy", "memory", "fast"),
+        ("toy", "0.032 Gbit/s", "tree"),
+    ]
+    # 0.4 + 2 rows of 0.2; half of 4 MB there and back, 2 messages
+    assert here.model.seconds == pytest.approx(0.8 + 4e6 / 4e7 + 2e-3)
+    assert here.off == pytest.approx(0.902 / 1.0 - 1)
+    assert fast.off == pytest.approx(0.902 / 0.8 - 1)
+    assert slow.model.seconds == pytest.approx(0.8 + 4e6 / 4e6 + 2e-3)
+    assert slow.measured == 1.5
+
+
+def test_without_ranks_or_links_nothing_is_checked():
+    result = record()
+    result["settings"][0]["compute"] = {}
+    assert projection.checks(result) == projection.nodes(result) == []
+    result = record()
+    result["network"] = {"here": {"link": None}, "slow": None}
+    result["slow"] = {"absent": "no network namespaces here"}
+    assert projection.checks(result) == projection.nodes(result) == []
+
+
+def test_the_embeddings_come_last_where_they_are_trained():
+    (each,) = record()["settings"]
+    assert projection.gradient_of(each, 1e-10).to_dict() == {"bytes": 4e6, "late": 4e5, "adding": 1e-10}
+    each["peers"][0]["trained"] = 1000
+    assert projection.gradient_of(each, 0.0).late == 0
+
+
+def test_a_link_delivers_its_payload():
+    assert projection.link(10).bandwidth == pytest.approx(0.94 * 1.25e9)
+    assert sorted(projection.LINKS) == [1, 10, 100]
+    assert projection.LINKS[1] > projection.LINKS[10] > projection.LINKS[100]
+
+
+def test_efficiencies_fall_with_nodes_and_rise_with_links_and_passes():
+    (node,) = projection.nodes(record())
+    assert (node.name, node.rows, node.tokens) == ("toy", 4, 8)
+    one, ten, hundred = (projection.efficiencies(node, speed, 1) for speed in projection.LINKS)
+    assert one == sorted(one, reverse=True)
+    assert all(a < b < c < 1 for a, b, c in zip(one, ten, hundred, strict=True))
+    assert all(a < b for a, b in zip(one, projection.efficiencies(node, 1, 4), strict=True))
+    # two nodes at 1 Gbit/s: 0.6 s of computing, 4 MB at 117.5 MB/s, 2 messages of 50 µs
+    assert one[0] == pytest.approx(0.6 / (0.6 + 4e6 / 117.5e6 + 1e-4))
+    assert len(one) == len(projection.NODES)
+    assert (projection.NODES[0], projection.NODES[-1]) == (2, 1024)
+
+
+def test_the_least_batch_is_what_reaches_the_goal():
+    (node,) = projection.nodes(record())
+    for count, rows in zip(projection.NODES, projection.batches(node, 1), strict=True):
+        how = {"rows": 4, "passes": rows // 4}
+        given = count, node.compute, node.gradient, projection.link(1)
+        assert efficiency(*given, **how) >= projection.GOAL
+        assert rows == 4 or efficiency(*given, **how | {"passes": rows // 4 - 1}) < projection.GOAL
+    assert projection.batches(node, 1, reduction="fast")[-1] <= projection.batches(node, 1)[-1]

@@ -1,0 +1,82 @@
+"""The tables of `loopos bench ranks`, of a record that can be worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from rank_record import record
+
+from loopos.bench import plots, tables
+
+
+def lines(result, markdown=False):
+    return tables.render(result, markdown=markdown).splitlines()
+
+
+def cells(result, begins):
+    """The cells of the first row that begins so."""
+    row = next(line for line in lines(result, True) if line.startswith(f"| {begins}"))
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_a_row_for_each_engine_and_number_of_ranks():
+    assert cells(record(), "loopos, tree")[1:] == ["2 x 1", "1,000", "900–1,100", "32.0", "800", "20 %", "200 MiB"]
+    assert cells(record(), "loopos |")[1] == "1 x 2"
+    assert cells(record(), "loopos |")[6] == "-"  # one process communicates with nobody
+    assert "absent: loopos, 4 x 1 (mpi4py is not installed)" in lines(record())
+
+
+@pytest.mark.parametrize(
+    ("row", "value"),
+    [
+        ("LoopOS over DDP, tokens/s", "2.00"),
+        ("LoopOS, fast reduction, over DDP", "2.50"),
+        ("LoopOS over DDP, peak RSS", "0.25"),
+        ("LoopOS, ranks over one process", "0.60"),
+        ("PyTorch, ranks over one process", "0.60"),
+        ("communication, LoopOS |", "20 %"),
+        ("communication, LoopOS, fast reduction", "0.0 %"),
+        ("communication, DDP", "25 %"),
+    ],
+)
+def test_the_ratios(row, value):
+    assert cells(record(), row)[1] == value
+
+
+def test_a_ratio_of_what_is_absent_is_a_dash():
+    result = record()
+    result["settings"][0]["peers"] = result["settings"][0]["peers"][:1]
+    assert cells(result, "LoopOS over DDP, tokens/s")[1] == "-"
+
+
+def test_the_model_stands_beside_each_measured_step_and_says_by_how_much_it_is_off():
+    text = "\n".join(lines(record()))
+    assert cells(record(), "toy | memory | tree")[3:] == ["1,000", "902", "-10 %", "800", "102"]
+    assert "off by 13 % in the median and by 20 % at worst (toy, 0.032 Gbit/s, tree)" in text
+
+
+def test_what_is_computed_is_called_so():
+    titles = [line for line in lines(record()) if line.startswith("Computed: ")]
+    assert len(titles) == 5
+    assert cells(record(), "toy, 100 Gbit/s")[0] == "toy, 100 Gbit/s"
+    assert len(cells(record(), "toy, 1 Gbit/s")) == 11
+
+
+def test_links_that_are_not_there_are_told():
+    result = record()
+    result["network"]["slow"], result["slow"] = None, {"absent": "no network namespaces here: not root"}
+    text = "\n".join(lines(result))
+    assert "no slow link: no network namespaces here: not root" in text
+    assert "absent: gloo (torch is not installed)" in text
+    assert "a message of MPI takes 1,000 µs and carries 0.040 GB/s" in text
+
+
+def test_markdown_tables_are_tables():
+    blocks = [block.splitlines() for block in "\n".join(lines(record(), True)).split("\n\n") if block.startswith("|")]
+    assert len(blocks) == 10
+    assert all(len({line.count("|") for line in block}) == 1 for block in blocks)
+
+
+def test_a_picture_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    plots.draw(record(), str(tmp_path / "ranks.png"))
+    assert (tmp_path / "ranks.png").stat().st_size > 1000
