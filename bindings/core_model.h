@@ -87,6 +87,14 @@ class CoreModel {
     throw std::invalid_argument(cat("set_trainable: there is no parameter ", name));
   }
 
+  /// A view of all of them in one array, zeros between the tensors.
+  py::array_t<T> gradient_buffer() {
+    const auto lock = serialise();
+    auto& set = parameter_set();
+    set.allocate_gradients();
+    return py::array_t<T>(Shape{set.gradients()->size()}, set.gradients()->data(), owner_of(set.gradients()));
+  }
+
   double grad_norm() {
     return compute([&] {
       auto& set = parameter_set();
@@ -187,14 +195,18 @@ class CoreModel {
     return std::move(found);
   }
 
-  /// A training step's pass is told it, with its dropout; without a step there is none.
-  static void begin_step(Pass& pass, double dropout, const py::object& step, std::uint64_t micro, std::uint64_t seed) {
+  /// A training step's pass is told it, with its dropout; without a step there is none. first_row: where the batch begins
+  /// in a larger one that it is a shard of.
+  static void begin_step(Pass& pass, double dropout, const py::object& step, std::uint64_t micro, std::uint64_t seed,
+                         Index first_row) {
+    require(first_row >= 0, "accumulate: first_row must be at least 0, got ", first_row);
     if (step.is_none()) return;
     pass.stochastic = true;
     pass.dropout = dropout;
     pass.seed = seed;
     pass.step = step.cast<std::uint64_t>();
     pass.micro = micro;
+    pass.origin = first_row;
   }
 
   void forget_operations() { operations_.clear(); }
@@ -239,6 +251,8 @@ void bind_core_model(py::class_<Class>& c) {
            "Views of the weights by name, in order of execution; of those alone that are (True) or are not (False) "
            "trainable. writable: False gives views that are read-only for good.")
       .def("gradients", &Class::gradients, "Views of the gradients of the trainable parameters, in that order.")
+      .def("gradient_buffer", &Class::gradient_buffer,
+           "A view of all of them as one array (N,), in that order; zeros stand between the tensors.")
       .def(
           "set_trainable", &Class::set_trainable, arg("name"), arg("trainable"),
           "False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given "

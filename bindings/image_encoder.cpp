@@ -56,16 +56,16 @@ class Encoder : private Held<T>, public CoreModel<T, ImageEncoder<T>> {
 
   py::tuple accumulate(const py::object& images, const py::object& labels, double scale, Index ignore_index,
                        double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
-                       bool add) {
+                       bool add, Index first_row) {
     Batch batch(*this, "ImageEncoder", images, labels, ignore_index, label_smoothing);
-    batch.begin(*this, step, micro, seed);
+    batch.begin(*this, step, micro, seed, first_row);
     return this->accumulate_batch(batch, scale, add);
   }
   py::object trace(const py::object& images, const py::object& labels, double scale, Index ignore_index,
                    double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
-                   std::size_t frames, const py::object& tap) {
+                   std::size_t frames, const py::object& tap, Index first_row) {
     Batch batch(*this, "ImageEncoder", images, labels, ignore_index, label_smoothing);
-    batch.begin(*this, step, micro, seed);
+    batch.begin(*this, step, micro, seed, first_row);
     return this->trace_batch(batch, scale, frames, tap);
   }
 
@@ -108,9 +108,9 @@ class Encoder : private Held<T>, public CoreModel<T, ImageEncoder<T>> {
       model.require_classes(function);
       labels = checked_targets(function, labels_in, {images.shape[0]}, model.config().num_classes, ignore_index);
     }
-    void begin(Encoder& model, const py::object& step, std::uint64_t micro, std::uint64_t seed) {
+    void begin(Encoder& model, const py::object& step, std::uint64_t micro, std::uint64_t seed, Index first_row) {
       planted = model.plants().at(step, micro);
-      Encoder::begin_step(pass, model.config().dropout, step, micro, seed);
+      Encoder::begin_step(pass, model.config().dropout, step, micro, seed, first_row);
     }
     LossSum accumulate(ImageEncoder<T>& encoder, double scale, bool add) {
       return encoder.accumulate(pass, images.data, labels.data, options, scale, add);
@@ -135,10 +135,10 @@ void bind_encoder(py::module_& m, const char* name) {
            "arguments are those of a transformer; time is 1.")
       .def("accumulate", &Class::accumulate, arg("images"), arg("labels"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
-           arg("seed") = 0, arg("add") = false, "As accumulate of a transformer.")
+           arg("seed") = 0, arg("add") = false, arg("first_row") = 0, "As accumulate of a transformer.")
       .def("trace", &Class::trace, arg("images"), arg("labels"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
-           arg("seed") = 0, arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(),
+           arg("seed") = 0, arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(), arg("first_row") = 0,
            "As trace of a transformer.");
 }
 

@@ -88,18 +88,18 @@ class Transformer : public CoreModel<T, Gpt<T>> {
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                        double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
                        bool add, const py::object& documents, const py::object& teaching, const py::object& between,
-                       const py::object& images) {
+                       const py::object& images, Index first_row) {
     MicroBatch batch(*this, ids, targets, ignore_index, label_smoothing, documents, images, step, micro, seed, teaching,
-                     between);
+                     between, first_row);
     return this->accumulate_batch(batch, scale, add);
   }
 
   py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                    double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
                    std::size_t frames, const py::object& tap, const py::object& documents, const py::object& teaching,
-                   const py::object& between, const py::object& images) {
+                   const py::object& between, const py::object& images, Index first_row) {
     MicroBatch batch(*this, ids, targets, ignore_index, label_smoothing, documents, images, step, micro, seed, teaching,
-                     between);
+                     between, first_row);
     return this->trace_batch(batch, scale, frames, tap);
   }
 
@@ -137,12 +137,12 @@ class Transformer : public CoreModel<T, Gpt<T>> {
     MicroBatch(Transformer& model, const py::object& ids_in, const py::object& targets_in, Index ignore_index,
                double label_smoothing, const py::object& documents_in, const py::object& images_in,
                const py::object& step, std::uint64_t micro, std::uint64_t seed, const py::object& teaching,
-               const py::object& between)
+               const py::object& between, Index first_row)
         : Scored("Model", ids_in, targets_in, ignore_index, documents_in, images_in, model.gpt_.config()),
           pass(pass_over(this->ids.shape, this->documents)),
           planted(model.plants().at(step, micro)),
           objective(model.objective_of(teaching, between, this->ids.shape)) {
-      Transformer::begin_step(pass, model.gpt_.config().dropout, step, micro, seed);
+      Transformer::begin_step(pass, model.gpt_.config().dropout, step, micro, seed, first_row);
       this->options = loss_options(ignore_index, label_smoothing);
     }
 
@@ -205,7 +205,7 @@ void bind_transformer(py::module_& m, const char* name) {
           "accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
           arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
           arg("seed") = 0, arg("add") = false, arg("documents") = py::none(), arg("teaching") = py::none(),
-          arg("between") = py::none(), arg("images") = py::none(),
+          arg("between") = py::none(), arg("images") = py::none(), arg("first_row") = 0,
           "Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, "
           "healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, "
           "mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers \"all\" "
@@ -213,11 +213,11 @@ void bind_transformer(py::module_& m, const char* name) {
           "cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. "
           "between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden "
           "states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the "
-          "function's affair.")
+          "function's affair. first_row: of a batch that is a shard of a larger one, where it begins in it.")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
            arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(), arg("documents") = py::none(),
-           arg("teaching") = py::none(), arg("between") = py::none(), arg("images") = py::none(),
+           arg("teaching") = py::none(), arg("between") = py::none(), arg("images") = py::none(), arg("first_row") = 0,
            "Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with "
            "what made that element; None if all are. ledger() then has the last `frames` tensors up to there. "
            "tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of "

@@ -38,16 +38,17 @@ class Network : private Held<T>, public CoreModel<T, SnapshotEncoder<T>> {
   }
 
   py::tuple accumulate(const py::object& rows, const py::object& numbers, const py::object& between, double, Index,
-                       double, const py::object& step, std::uint64_t micro, std::uint64_t seed, bool add) {
+                       double, const py::object& step, std::uint64_t micro, std::uint64_t seed, bool add,
+                       Index first_row) {
     Batch batch(*this, rows, numbers, between);
-    batch.begin(*this, step, micro, seed);
+    batch.begin(*this, step, micro, seed, first_row);
     return this->accumulate_batch(batch, 1.0, add);
   }
   py::object trace(const py::object& rows, const py::object& numbers, const py::object& between, double, Index, double,
                    const py::object& step, std::uint64_t micro, std::uint64_t seed, std::size_t frames,
-                   const py::object& tap) {
+                   const py::object& tap, Index first_row) {
     Batch batch(*this, rows, numbers, between);
-    batch.begin(*this, step, micro, seed);
+    batch.begin(*this, step, micro, seed, first_row);
     return this->trace_batch(batch, 1.0, frames, tap);
   }
 
@@ -94,9 +95,9 @@ class Network : private Held<T>, public CoreModel<T, SnapshotEncoder<T>> {
       fn = between;
       given = output<T>({rows.shape[0], model.config().outputs});
     }
-    void begin(Network& model, const py::object& step, std::uint64_t micro, std::uint64_t seed) {
+    void begin(Network& model, const py::object& step, std::uint64_t micro, std::uint64_t seed, Index first_row) {
       planted = model.plants().at(step, micro);
-      Network::begin_step(pass, model.config().dropout, step, micro, seed);
+      Network::begin_step(pass, model.config().dropout, step, micro, seed, first_row);
     }
     LossSum accumulate(SnapshotEncoder<T>& network, double, bool add) {
       const SnapshotLoss<T> loss{given.mutable_data(), [this] { return call(); }};
@@ -133,13 +134,13 @@ void bind_network(py::module_& m, const char* name) {
            "not taken.")
       .def("accumulate", &Class::accumulate, arg("rows"), arg("numbers"), py::kw_only(), arg("between"),
            arg("scale") = 1.0, arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(),
-           arg("micro") = 0, arg("seed") = 0, arg("add") = false,
+           arg("micro") = 0, arg("seed") = 0, arg("add") = false, arg("first_row") = 0,
            "numbers (B): one for each sample, which nothing here reads. between(output) -> (sum of losses, gradient of "
            "the output, gradient by the blend) is called once, and its gradients are taken as they are: scale, "
            "ignore_index and label_smoothing, of a transformer, do nothing.")
       .def("trace", &Class::trace, arg("rows"), arg("numbers"), py::kw_only(), arg("between"), arg("scale") = 1.0,
            arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
-           arg("seed") = 0, arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(),
+           arg("seed") = 0, arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(), arg("first_row") = 0,
            "As trace of a transformer.");
 }
 

@@ -23,6 +23,7 @@ from loopos._core import get_num_threads, guard_counts, reset_guard_counts, set_
 from loopos.adapters import LoRA, Modulated
 from loopos.build_info import __version__, show_config
 from loopos.config import ModelConfig
+from loopos.distributed import Distributed
 from loopos.errors import Birth, CheckpointError, NonFiniteError
 from loopos.gradients.gradcheck import GradcheckError, gradcheck
 from loopos.model import Model
@@ -36,6 +37,7 @@ __all__ = [
     "Callback",
     "CheckpointError",
     "Distill",
+    "Distributed",
     "GradcheckError",
     "LoRA",
     "Model",

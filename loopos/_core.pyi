@@ -40,6 +40,7 @@ class ImageEncoderF32:
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> tuple:
         """
         As accumulate of a transformer.
@@ -53,6 +54,11 @@ class ImageEncoderF32:
     def grad_norm(self) -> float:
         """
         The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradient_buffer(self) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        A view of all of them as one array (N,), in that order; zeros stand between the tensors.
         """
 
     def gradients(self) -> dict:
@@ -110,6 +116,7 @@ class ImageEncoderF32:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         frames: typing.SupportsInt | typing.SupportsIndex = 65536,
         tap: typing.Any = None,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> typing.Any:
         """
         As trace of a transformer.
@@ -179,6 +186,7 @@ class ImageEncoderF64:
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> tuple:
         """
         As accumulate of a transformer.
@@ -192,6 +200,11 @@ class ImageEncoderF64:
     def grad_norm(self) -> float:
         """
         The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradient_buffer(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        A view of all of them as one array (N,), in that order; zeros stand between the tensors.
         """
 
     def gradients(self) -> dict:
@@ -249,6 +262,7 @@ class ImageEncoderF64:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         frames: typing.SupportsInt | typing.SupportsIndex = 65536,
         tap: typing.Any = None,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> typing.Any:
         """
         As trace of a transformer.
@@ -319,6 +333,7 @@ class SnapshotEncoderF32:
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> tuple:
         """
         numbers (B): one for each sample, which nothing here reads. between(output) -> (sum of losses, gradient of the output, gradient by the blend) is called once, and its gradients are taken as they are: scale, ignore_index and label_smoothing, of a transformer, do nothing.
@@ -332,6 +347,11 @@ class SnapshotEncoderF32:
     def grad_norm(self) -> float:
         """
         The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradient_buffer(self) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        A view of all of them as one array (N,), in that order; zeros stand between the tensors.
         """
 
     def gradients(self) -> dict:
@@ -378,6 +398,7 @@ class SnapshotEncoderF32:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         frames: typing.SupportsInt | typing.SupportsIndex = 65536,
         tap: typing.Any = None,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> typing.Any:
         """
         As trace of a transformer.
@@ -448,6 +469,7 @@ class SnapshotEncoderF64:
         micro: typing.SupportsInt | typing.SupportsIndex = 0,
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> tuple:
         """
         numbers (B): one for each sample, which nothing here reads. between(output) -> (sum of losses, gradient of the output, gradient by the blend) is called once, and its gradients are taken as they are: scale, ignore_index and label_smoothing, of a transformer, do nothing.
@@ -461,6 +483,11 @@ class SnapshotEncoderF64:
     def grad_norm(self) -> float:
         """
         The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradient_buffer(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        A view of all of them as one array (N,), in that order; zeros stand between the tensors.
         """
 
     def gradients(self) -> dict:
@@ -507,6 +534,7 @@ class SnapshotEncoderF64:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         frames: typing.SupportsInt | typing.SupportsIndex = 65536,
         tap: typing.Any = None,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> typing.Any:
         """
         As trace of a transformer.
@@ -580,9 +608,10 @@ class TransformerF32:
         teaching: typing.Any = None,
         between: typing.Any = None,
         images: typing.Any = None,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> tuple:
         """
-        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair.
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair. first_row: of a batch that is a shard of a larger one, where it begins in it.
         """
 
     def adapter_enabled(self, on: bool) -> None:
@@ -631,6 +660,11 @@ class TransformerF32:
     def grad_norm(self) -> float:
         """
         The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradient_buffer(self) -> numpy.typing.NDArray[numpy.float32]:
+        """
+        A view of all of them as one array (N,), in that order; zeros stand between the tensors.
         """
 
     def gradients(self) -> dict:
@@ -779,6 +813,7 @@ class TransformerF32:
         teaching: typing.Any = None,
         between: typing.Any = None,
         images: typing.Any = None,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> typing.Any:
         """
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.
@@ -852,9 +887,10 @@ class TransformerF64:
         teaching: typing.Any = None,
         between: typing.Any = None,
         images: typing.Any = None,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> tuple:
         """
-        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair.
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair. first_row: of a batch that is a shard of a larger one, where it begins in it.
         """
 
     def adapter_enabled(self, on: bool) -> None:
@@ -903,6 +939,11 @@ class TransformerF64:
     def grad_norm(self) -> float:
         """
         The Euclidean norm of all gradients together, in double.
+        """
+
+    def gradient_buffer(self) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        A view of all of them as one array (N,), in that order; zeros stand between the tensors.
         """
 
     def gradients(self) -> dict:
@@ -1051,6 +1092,7 @@ class TransformerF64:
         teaching: typing.Any = None,
         between: typing.Any = None,
         images: typing.Any = None,
+        first_row: typing.SupportsInt | typing.SupportsIndex = 0,
     ) -> typing.Any:
         """
         Repeats the micro-batch on scratch gradients and names the first tensor that is not finite, with what made that element; None if all are. ledger() then has the last `frames` tensors up to there. tap(place, shape, first, elements) is called with each of them as it comes by, or with the next piece of one.

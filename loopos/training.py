@@ -11,11 +11,13 @@ from typing import Any
 
 from . import checks
 from .births.growth import Growth
+from .distributed.opening import open_ranks
 from .model import Model
 from .monitor.watch import Watch
 from .optim.training import for_training
 from .run import resume as resuming
 from .run.adapting import base_of
+from .run.alike import alike, in_shards
 from .run.callbacks import Hooks
 from .run.computed import compute_in, in_precision
 from .run.evaluation import Evaluation
@@ -79,6 +81,8 @@ def train(
     output_dir: str | os.PathLike | None = None,
     resume: str | os.PathLike | None = None,
     progress: bool = True,
+    distributed: Any = None,
+    shards: int | None = None,
 ) -> TrainResult:
     """Train ``model`` on ``data``.
 
@@ -134,6 +138,12 @@ def train(
     resume           "auto": from the newest good checkpoint in output_dir, if any; or a folder: an output_dir or one
                      checkpoint
     progress         False prints nothing
+    distributed      None: one process. "auto": all that mpiexec started, each of which calls train with the same
+                     arguments (docs/distributed.md); batch_size is the whole batch, over all of them. Or a
+                     loopos.Distributed. The first rank prints, calls callbacks, logs and writes
+    shards           a batch is cut into so many, whose gradients are added in a fixed order: runs with as many shards
+                     have the same bits for any number of processes. None: those of the checkpoint, or 1, or with
+                     distributed 8, or batch_size where that is less
 
     A micro-batch whose targets are all -100 adds nothing. An update without one valid target has loss 0.0 and
     valid_tokens 0 and is not applied (the optimizer does not count it); if no update of the call had any, a UserWarning
@@ -151,52 +161,58 @@ def train(
     in_precision(settings, model)  # refused before data are read
     check_teacher(teacher, settings, Model)
     hooks = Hooks(callbacks, progress=checks.boolean("train", "progress", progress))
+    ranks = open_ranks(distributed)
+    if not ranks.first:
+        hooks, progress = Hooks(()), False
     resuming.check_argument(resume, output_dir)
-    adapter = kind.adapter(model, adapter)
-    sources, config = kind.open(model, data, eval_data, tokenizer, settings, progress)
-    total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
-    kind.refuse_oversized(model, sources.train, settings)
-    settings.check_together(eval_data=sources.eval, output_dir=output_dir, total=total)
-    with ExitStack() as stack, ExitStack() as undo:
-        stack.enter_context(using_threads(settings.threads))
-        folder = stack.enter_context(folder_of(output_dir))
-        checkpoint = resuming.find(resume, folder.latest)
-        settings = in_precision(settings, model, checkpoint)
-        length, read = seq_len or kind.length(config), (sources.train.fingerprint(), sources.tokenizer)
-        identity = resuming.Identity(config, settings, length, *read, adapter)
-        if checkpoint is not None:
-            identity.check(checkpoint)
-        if isinstance(model, kind.config):
-            dtype = "float32" if checkpoint is None else checkpoint.state["dtype"]
-            model = kind.model(config, seed=settings.seed, dtype=dtype, precision=settings.precision)
-        compute_in(model, settings.precision, undo)
-        kind.prepare(model, config, adapter, settings, undo)
-        objective = kind.objective(model, teacher, settings, sources.train)
-        kind.refuse_unfitting(model, sources.train, settings, teacher)
-        updating = for_training(model=model, **settings.update_rule())
-        base = base_of(model, folder.keeps or checkpoint is not None)
-        saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating, base)
-        step = 0 if checkpoint is None else checkpoint.step
-        policy = Policy(settings.on_nonfinite, total, model, updating, step=step, saved=saved)
-        interrupts = stack.enter_context(Interrupts(sigterm=folder.keeps))
-        tally = Tally() if checkpoint is None else Tally.resumed(checkpoint.state, step)
-        seen = {} if checkpoint is None else checkpoint.state
-        watch = Watch(model, settings.log_every, seen.get("watch"), plain=objective.plain)
-        growth = Growth.of(model.parameters(), seen.get("growth"))
-        evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"), objective)
-        record = Record(model, identity, sources.train, seen.get("record"))
-        observers = folder, tally, watch, growth, evaluation, record, objective, base
-        run = Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *observers)
-        if checkpoint is not None:
-            model.inherit(checkpoint.path.parent)
-        kind.reads_with(model, sources.tokenizer)
-        audit = getattr(sources.train, "audit", None)
-        folder.begin(checkpoint, model.source, None if audit is None else audit.to_dict())
-        undo.pop_all()
-        stack.enter_context(trained(model, record))
-        stopped = run.run()
-        observed = watch.findings, sample_of(sources.train, settings), evaluation.best, objective.scored()
-        return TrainResult(model, run.history, run.step, folder.output_dir, stopped, *observed)
+    with ranks.agreed():
+        adapter = kind.adapter(model, adapter)
+        sources, config = kind.open(model, data, eval_data, tokenizer, settings, progress)
+        total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
+        kind.refuse_oversized(model, sources.train, settings)
+        settings.check_together(eval_data=sources.eval, output_dir=output_dir, total=total)
+        with ExitStack() as stack, ExitStack() as undo:
+            stack.enter_context(using_threads(ranks.threads(settings.threads)))
+            folder = stack.enter_context(folder_of(output_dir if ranks.first else None))
+            checkpoint = ranks.share(lambda: resuming.find(resume, folder.latest))
+            settings = in_precision(settings, model, checkpoint)
+            settings = in_shards(settings, distributed is not None, ranks.size, checkpoint)
+            length, read = seq_len or kind.length(config), (sources.train.fingerprint(), sources.tokenizer)
+            identity = resuming.Identity(config, settings, length, *read, adapter)
+            if checkpoint is not None:
+                identity.check(checkpoint)
+            if isinstance(model, kind.config):
+                dtype = "float32" if checkpoint is None else checkpoint.state["dtype"]
+                model = kind.model(config, seed=settings.seed, dtype=dtype, precision=settings.precision)
+            compute_in(model, settings.precision, undo)
+            kind.prepare(model, config, adapter, settings, undo)
+            objective = kind.objective(model, teacher, settings, sources.train)
+            kind.refuse_unfitting(model, sources.train, settings, teacher)
+            updating = for_training(model=model, **settings.update_rule())
+            base = base_of(model, folder.keeps or checkpoint is not None)
+            saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating, base)
+            ranks.same(alike(model, identity))
+            step = 0 if checkpoint is None else checkpoint.step
+            policy = Policy(settings.on_nonfinite, total, model, updating, step=step, saved=saved)
+            interrupts = stack.enter_context(Interrupts(sigterm=folder.keeps or ranks.size > 1, ranks=ranks))
+            tally = Tally() if checkpoint is None else Tally.resumed(checkpoint.state, step)
+            seen = {} if checkpoint is None else checkpoint.state
+            watch = Watch(model, settings.log_every, seen.get("watch"), plain=objective.plain)
+            growth = Growth.of(model.parameters(), seen.get("growth"))
+            evaluation = Evaluation(sources.eval, settings.patience, seen.get("evaluation"), objective, ranks)
+            record = Record(model, identity, sources.train, seen.get("record"))
+            observers = folder, tally, watch, growth, evaluation, record, objective, base, ranks
+            run = Run(model, updating, policy, sources, settings, identity, hooks, interrupts, total, step, *observers)
+            if checkpoint is not None and ranks.first:
+                model.inherit(checkpoint.path.parent)
+            kind.reads_with(model, sources.tokenizer)
+            audit = getattr(sources.train, "audit", None)
+            folder.begin(checkpoint, model.source, None if audit is None else audit.to_dict())
+            undo.pop_all()
+            stack.enter_context(trained(model, record))
+            stopped = run.run()
+            observed = watch.findings, sample_of(sources.train, settings), evaluation.best, objective.scored()
+            return TrainResult(model, run.history, run.step, folder.output_dir, stopped, *observed)
 
 
 def default_settings(**changed: Any) -> TrainSettings:

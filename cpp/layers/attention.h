@@ -163,7 +163,7 @@ class Attention {
     options.scale = config_.scale;
     options.dropout = pass.dropout;
     options.seed = pass.stream(dropout_site_);
-    options.first_batch = pass.before + pass.first;
+    options.first_batch = pass.sequences_before();
     options.precision = *precision_;
     return options;
   }

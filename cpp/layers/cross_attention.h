@@ -157,7 +157,7 @@ class CrossAttention {
     options.precision = *precision_;
     options.dropout = pass.dropout;
     options.seed = pass.stream(config_.dropout_site);
-    options.first_batch = pass.before + pass.first;
+    options.first_batch = pass.sequences_before();
     return options;
   }
 

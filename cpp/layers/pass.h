@@ -21,6 +21,7 @@ struct Pass {
   Index batch = 0, time = 0;
   Index first = 0;      // sequences of the whole batch before this part
   Index before = 0;     // sequences of the batch that earlier passes took, where it is cut into several
+  Index origin = 0;     // sequences of a larger batch before this one, which is a shard of it; dropout counts them
   bool packed = false;  // the weights are packed
   Index start = 0;      // position of the first token: > 0 when generation continues from its cache
   Index prefix = 0;     // rows that stand before the tokens of each sequence; `time` counts them, too
@@ -92,8 +93,12 @@ struct Pass {
   const T* of_images(const T* all, Index size) const {
     return all + (before + first) * size;
   }
-  /// Elements of such an array before this part: where its dropout stream goes on.
-  std::uint64_t elements_before(Index width) const { return static_cast<std::uint64_t>(rows_before() * width); }
+  /// Sequences of the larger batch before this part: what is drawn for one does not know how the batch was cut.
+  Index sequences_before() const { return origin + before + first; }
+  /// Elements of an array of all of that batch before this part: where its dropout stream goes on.
+  std::uint64_t elements_before(Index width) const {
+    return static_cast<std::uint64_t>(sequences_before() * time * width);
+  }
   /// A pass of its own over these sequences of the batch.
   Pass group(Index begin, Index sequences) const {
     Pass result = *this;

@@ -32,6 +32,7 @@ from . import (
     generate,
     health,
     options,
+    ranked,
     serve,
 )
 from .near import near
@@ -167,6 +168,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         to_stderr(parser.format_help().rstrip("\n"))
         return BAD_INPUT
     warnings.showwarning = lambda message, *_, **__: to_stderr(f"loopos {command}: {message}")
+    if ranked.behind(command) is not None:
+        given.pop("json", None)
+        warnings.showwarning = lambda *_, **__: None
     if given.get("json") is not True:  # absent, or the file that bench is to write
         return _run(command, given).code
     del given["json"]
@@ -209,7 +213,11 @@ def _failed(command: str, error: BaseException, code: int) -> Reply:
     if isinstance(error, OSError) and error.strerror:  # without the [Errno N] of str()
         text = error.strerror + (f": {error.filename}" if error.filename is not None else "")
     sentence = " ".join(text.split()).removeprefix(f"{command}: ")
-    to_stderr(f"loopos {command}: {sentence}")
+    rank = ranked.behind(command)
+    if rank is None:
+        to_stderr(f"loopos {command}: {sentence}")
+    else:
+        ranked.fails(rank, lambda said: to_stderr(f"loopos {command}: {said}"), sentence)
     return Reply(_described(type(error).__name__, sentence, code, getattr(error, "birth", None)), None, code)
 
 

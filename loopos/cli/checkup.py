@@ -31,7 +31,8 @@ class Checkup(Callback):
     goes on in any case."""
 
     def __init__(self, ids: np.ndarray, tokenizer: Any, settings: dict[str, Any]):
-        self._ids, self._settings = ids, settings | {"tokenizer": tokenizer}
+        mine = {name: value for name, value in settings.items() if name not in ("distributed", "shards")}
+        self._ids, self._settings = ids, mine | {"tokenizer": tokenizer}  # checked in this process alone
 
     def on_train_begin(self, info: dict[str, Any]) -> None:
         from loopos.health.doctor.doctor import doctor as examine

@@ -27,7 +27,20 @@ from loopos.run.messages import to_stderr
 from loopos.run.metrics import as_logged
 from loopos.run.schedules import total_steps
 
-from . import adapter, checkup, folders, forecast, objective, options, origin, pictures, reader, stored, streamed
+from . import (
+    adapter,
+    checkup,
+    folders,
+    forecast,
+    objective,
+    options,
+    origin,
+    pictures,
+    ranked,
+    reader,
+    stored,
+    streamed,
+)
 from .common import SIGTERM, in_words, use_threads
 from .forecast import Forecaster
 from .reply import Reply
@@ -75,7 +88,7 @@ def prepare(given: dict[str, Any]) -> Prepared:
     spec = adapter.take(asked)
     run = {name: asked.pop(name) for name in options.RUN if name in asked}
     shape = {name: asked.pop(name) for name in options.MODEL if name in asked}
-    taught = objective.take(asked, run.get("dtype"), asked.get("precision"))
+    taught = objective.take(asked, run.get("dtype"), asked.get("precision")) | ranked.take(asked)
     tuning = run.get("init") is not None and find_examples(run.get("text")) is not None
     settings = options.TRAIN_DEFAULTS | (options.TUNING_DEFAULTS if tuning else {})
     if spec is not None and run.get("init") is not None:
@@ -166,7 +179,12 @@ def train(given: dict[str, Any]) -> Reply:
     model, data, tokenizer, settings, run, learned = prepare(given)
     if run.get("export") is not None:
         _check_export(run["export"], model)
+    if ranked.behind("train") is not None:
+        if not run.get("dry_run", False):
+            loopos.train(model, data, tokenizer=tokenizer, **settings)
+        return Reply({}, None)
     if run.get("dry_run", False):
+        settings.pop("distributed", None)  # of this process
         found = forecast.of_run(model, data, tokenizer, settings, run.get("doctor", True))
         return Reply({"event": "forecast"} | found.to_dict(), str(found))
     companion = origin.Companion(learned)

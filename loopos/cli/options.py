@@ -23,6 +23,7 @@ from loopos.run.schedules import SCHEDULES
 from loopos.run.settings import MOMENTS, OPTIMIZERS, POLICIES, TASKS
 from loopos.training import train
 
+from . import ranked
 from .near import near
 
 # The command line's own defaults: a model that learns a text in about two minutes on two cores.
@@ -141,7 +142,7 @@ TRAIN = {
     "output_dir": "folder for checkpoints and metrics.jsonl",
     "resume": "auto, or a folder: go on from its newest good checkpoint",
     "progress": "the progress bar, and what is told before it",
-}
+} | ranked.SHARED
 RUN = {
     "text": "file to learn: text, examples (.jsonl, .csv, .parquet, a folder), .npy or uint16 .bin ids "
     "(default: the help texts that every Python carries)",
@@ -245,6 +246,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     for name, help_text in TRAIN.items():
         annotation, default = settings[name]
         add_flag(training, name, help_text, annotation, "learning_rate" if name == "muon_lr" else default)
+    ranked.add(parser.add_argument_group("several processes"), add_flag)
     adapter = parser.add_argument_group("adapter")
     known = {f"lora_{each.name}": (str(each.type), each.default) for each in fields(LoRA)}
     known |= {f"adapter_{each.name}": (str(each.type), each.default) for each in fields(Modulated)}
@@ -358,7 +360,7 @@ def check(settings: Mapping[str, Any]) -> None:
         checks.integer("train", "sample", settings["sample"], low=0)
 
 
-TABLES = {"run": RUN, "train": TRAIN, "model": MODEL, "adapter": ADAPTER, "objective": OBJECTIVE}
+TABLES = {"run": RUN, "train": TRAIN, "model": MODEL, "adapter": ADAPTER, "objective": OBJECTIVE, "ranks": ranked.RANKS}
 
 
 def read_config(path: str, tables: Mapping[str, Collection[str]] = TABLES) -> dict[str, Any]:

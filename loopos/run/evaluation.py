@@ -5,13 +5,36 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from loopos.data.held_out import IGNORE
+from loopos.distributed.alone import Alone
 
 from .objectives import CrossEntropy, means
 from .updates import evaluate
+
+Scored = tuple[float, int, dict[str, float]]
+
+
+def shared_out(
+    ranks: Alone, model: Any, source: Iterable[Any], score: Callable[[Any, Any], Scored] | None
+) -> Callable[[Any, Any], Scored]:
+    """Scores the batches of ``source``, each in one of the processes, and gives a function that tells the scores in the
+    order of the batches: their sum is that of one process."""
+
+    def plain(core: Any, batch: Any) -> Scored:
+        ids, targets, *documents = batch
+        return *core.loss(ids, targets, IGNORE, *documents), {}
+
+    own = {
+        number: (plain if score is None else score)(model._core, batch)
+        for number, batch in enumerate(source)
+        if number % ranks.size == ranks.rank
+    }
+    scores = {number: each for part in ranks.gather(own) for number, each in part.items()}
+    told = iter(sorted(scores.items()))
+    return lambda core, batch: next(told)[1]
 
 
 class Evaluation:
@@ -20,8 +43,17 @@ class Evaluation:
 
     best: {"step", "eval_loss"} of the lowest loss among the evaluations that :meth:`judge` was told of; None before."""
 
-    def __init__(self, source: Any, patience: int | None, saved: Any = None, objective: CrossEntropy | None = None):
+    def __init__(
+        self,
+        source: Any,
+        patience: int | None,
+        saved: Any = None,
+        objective: CrossEntropy | None = None,
+        ranks: Alone | None = None,
+    ):
         self._source, self._patience, self._objective = source, patience, objective
+        shared = ranks is not None and ranks.size > 1 and (objective is None or objective.apart)
+        self._ranks = ranks if shared else None  # the processes that the batches are shared out to
         self.best: dict[str, Any] | None = None
         self._worse = 0  # evaluations since the best
         self._told = False  # that nothing is scored
@@ -39,16 +71,19 @@ class Evaluation:
         and a UserWarning says so."""
         began = time.perf_counter()
         sums: dict[str, float] = {}
+        by_objective = None if self._objective is None else self._objective.score
+        if self._ranks is not None:
+            by_objective = shared_out(self._ranks, model, self._source, by_objective)
 
-        def by_objective(core: Any, batch: Any) -> tuple[float, int]:
-            loss, count, more = self._objective.score(core, batch)
+        def score(core: Any, batch: Any) -> tuple[float, int]:
+            loss, count, more = by_objective(core, batch)
             for name, value in more.items():
                 sums[name] = sums.get(name, 0.0) + value
             return loss, count
 
         if self._objective is not None:
             self._objective.begin_scoring()
-        loss, count = evaluate(model, self._source, check, None if self._objective is None else by_objective)
+        loss, count = evaluate(model, self._source, check, None if by_objective is None else score)
         if count == 0:
             loss = math.nan  # 0 would be the best loss there is
         if count == 0 and not self._told:

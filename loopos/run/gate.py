@@ -6,9 +6,31 @@ looked at, and the first one that is not finite is the birth.
 
 from __future__ import annotations
 
-from loopos.births.birth import find_birth, layer_of, refused_update
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-__all__ = ["clip_factor", "find_birth", "layer_of", "refused_update"]
+from loopos.births.birth import find_birth, layer_of, refused_update
+from loopos.distributed.alone import Alone
+from loopos.errors import Birth
+
+__all__ = ["agreed_birth", "clip_factor", "find_birth", "layer_of", "refused_update"]
+
+
+def agreed_birth(
+    ranks: Alone, core: Any, calls: Sequence[Any], *, raised: Mapping[int, Any], **known: Any
+) -> Birth | None:
+    """:func:`find_birth` in every process, and the same answer in all: that of the first rank whose own passes have
+    one, which its cause then names; else what is wrong with the sum of all."""
+    if ranks.size == 1:
+        return find_birth(core, calls, raised=raised, **known)
+    finite = math.isfinite(known["loss"]) and math.isfinite(known["norm"])
+    births = ranks.gather(find_birth(core, calls, raised=raised, **known) if raised or not finite else None)
+    for rank, birth in enumerate(births):
+        if birth is not None and birth.micro_batch is not None:
+            return replace(birth, cause=f"{birth.cause} (on rank {rank} of {ranks.size})")
+    return births[0]
 
 
 def clip_factor(norm: float, max_norm: float | None) -> float:

@@ -15,6 +15,7 @@ from loopos.adapters.base import Base
 from loopos.births.growth import Growth
 from loopos.data.batches import IGNORE
 from loopos.data.sources import Sources
+from loopos.distributed.alone import Alone
 from loopos.errors import Birth, NonFiniteError
 from loopos.model import Model
 from loopos.monitor.watch import Watch
@@ -61,6 +62,7 @@ class Run:
     record: Record
     objective: CrossEntropy
     base: Base | None = None  # of a model with an adapter
+    ranks: Alone = field(default_factory=Alone)
     history: list[dict[str, Any]] = field(default_factory=list)
     refused: tuple[Update, float, float] | None = None  # the latest, its learning rate, and the seconds it took
     valid_tokens: int = 0  # of this call
@@ -78,7 +80,8 @@ class Run:
             "min_lr": settings.min_lr,
         }
         source, check = self.sources.train, self.interrupts.check
-        update_once = Updater(self.model, self.optimizer, source, settings, check, self.growth, self.objective)
+        of_run = self.growth, self.objective, self.ranks
+        update_once = Updater(self.model, self.optimizer, source, settings, check, *of_run)
         for t in range(self.step, self.total):
             if self.evaluation.exhausted:
                 return "patience"
@@ -98,7 +101,7 @@ class Run:
             self.record.updated(self.step, update.valid_tokens)
 
             entry = self.entry(update, rate, time.perf_counter() - began)
-            stopping = self.call("on_step_end", batches=update.batches, **entry)
+            stopping = self.interrupts.agree(self.call("on_step_end", batches=update.batches, **entry))
             last = stopping or self.step == self.total or self.interrupts.pending is not None
             if self.evaluation and self.due(settings.eval_every, last and not self.interrupts.pending):
                 evaluated, scored = self.evaluate()

@@ -30,6 +30,8 @@ class CrossEntropy:
     """Next-token cross-entropy, the mean over the targets that count. It is the base of the others too."""
 
     plain = True  # the loss is a cross-entropy, which ln of the number of outputs is a measure of
+    rows_together = 1  # of a batch, in one shard
+    apart = True  # what is held out can be scored batch by batch, in any process
     teacher: Any = None  # another Model that is asked
 
     def __init__(self, settings: TrainSettings):
@@ -146,6 +148,7 @@ class Distillation(CrossEntropy):
     (or each block) gives is kept of a micro-batch, its logits never but for a tile."""
 
     plain = False
+    apart = False
 
     def __init__(self, settings: TrainSettings, model: Any, teacher: Any, positions: int):
         super().__init__(settings)
@@ -186,6 +189,7 @@ class Preferences(CrossEntropy):
     of the margin beta (...), and the share of pairs in which it is above 0."""
 
     plain = False
+    rows_together = 2
 
     def __init__(self, settings: TrainSettings, model: Any, teacher: Any, positions: int = 1):
         super().__init__(settings)
@@ -252,6 +256,8 @@ class Preferences(CrossEntropy):
 class Classes(CrossEntropy):
     """Cross-entropy of a class at the last token of each text. Measured of what is held out: the share of texts that
     are given their class, and the confusion matrix."""
+
+    apart = False
 
     def __init__(self, settings: TrainSettings, labels: Sequence[str]):
         super().__init__(settings)

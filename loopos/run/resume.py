@@ -31,7 +31,7 @@ from .policy import Policy, SavedPolicy
 from .settings import TrainSettings
 
 AUTO = "auto"
-MUST_AGREE = ("batch_size", "grad_accum", "seed", "optimizer", "moments")
+MUST_AGREE = ("batch_size", "grad_accum", "seed", "optimizer", "moments", "shards")
 SHOULD_AGREE = ("weight_decay", "betas", "eps", "max_grad_norm", "label_smoothing")  # may differ, but hardly on purpose
 SHOULD_AGREE += ("task", "dpo_beta", "teacher", "distill", "regularization_lambda")
 _DEFAULTS = {each.name: each.default for each in fields(TrainSettings)}  # of runs before a setting came

@@ -67,6 +67,7 @@ class TrainSettings:
     regularization_lambda: float = 0.0
     moments: str = "float32"  # how they are kept
     precision: str | None = "float32"  # of a run that has begun its own; None: the model's
+    shards: int | None = 1  # that an update's batch is cut into; None: as many as the checkpoint, or the kind of run
 
     def __post_init__(self) -> None:
         try:
@@ -88,6 +89,7 @@ class TrainSettings:
             "save_every",
             "eval_tokens",
             "patience",
+            "shards",
         ):
             if getattr(self, name) is not None:
                 high = MAX_THREADS if name == "threads" else checks.MAX_COUNT

@@ -8,6 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from loopos.data.held_out import spread
 from loopos.files import durable
 from loopos.optim.training import for_training
 
+from .leaves import micro_batches
 from .objectives import CrossEntropy, plain_inputs
 from .settings import TrainSettings
-from .updates import micro_batches
 
 PROBES = 3  # passes that are timed, after one to warm up
 SHARE = 20  # one pass in so many of the run, at most, is timed
@@ -48,11 +49,12 @@ def update_seconds(
     once waits for the memory, so its time is that of SGD, times what it moves. A batch that is fetched here is fetched
     again in its update."""
     chosen = [first + at for at in spread(total - first, LOOKED_AT)]
+    whole = replace(settings, shards=1)
     fetching, sizes = 0.0, []
 
     def calls(t: int, batch: Any) -> list:
         """At most one. It is made when it is needed: pictures as numbers of the model's dtype are large."""
-        return micro_batches([batch], t, settings, objective)[0]
+        return micro_batches([batch], t, whole, objective)[0]
 
     for t in chosen:  # none of them is kept
         began = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,13 +12,14 @@ from loopos import _core
 from loopos.births.growth import Growth
 from loopos.config import ModelConfig
 from loopos.data.batches import IGNORE, Batch
+from loopos.distributed.alone import Alone, tree_sum
+from loopos.distributed.partial import Partial
 from loopos.errors import Birth
 
 from . import gate
+from .leaves import Leaf, leaves_of, valid_of
 from .objectives import CrossEntropy
 from .settings import TrainSettings
-
-MicroBatch = tuple[np.ndarray, np.ndarray, dict[str, Any]]
 
 
 class Update(NamedTuple):
@@ -53,9 +54,13 @@ class Updater:
         check: Callable[[], None],
         growth: Growth | None = None,
         objective: CrossEntropy | None = None,
+        ranks: Alone | None = None,
     ):
         """growth: the record of the run, in which each update that is applied is counted. objective: what is minimised;
-        None: next-token cross-entropy."""
+        None: next-token cross-entropy. ranks: the processes that the update is shared out to, each of which calls this
+        one's like at the same time; None: there is one."""
+        self._ranks = Alone() if ranks is None else ranks
+        self._partial: Partial | None = None
         self._objective = CrossEntropy(settings) if objective is None else objective
         self._growth = growth
         self._model, self._optimizer, self._source = model, optimizer, source
@@ -63,34 +68,30 @@ class Updater:
 
     def __call__(self, t: int, rate: float) -> Update:
         batches = [self._fetch(t, micro) for micro in range(self._settings.grad_accum)]
-        counts = [_valid(batch) for batch in batches]
+        counts = [valid_of(batch) for batch in batches]
         units = sum(map(self._objective.units, batches, counts))
-        calls, valid = micro_batches(batches, t, self._settings, self._objective, counts, units)
-        tokens = sum(map(self._objective.positions, batches))
+        valid, tokens = sum(counts), sum(map(self._objective.positions, batches))
         if valid == 0:
             return Update(0.0, 0.0, 0, tokens, batches=tuple(batches))
+        shards = self._settings.shards or 1
+        leaves = leaves_of(batches, t, self._settings, self._objective, units, self._ranks.shards(shards), counts)
         with self._model.lock:  # from the gradients to the new weights nobody else may use the model
-            return self._compute(t, rate, batches, calls, valid, tokens, units)
+            return self._compute(t, rate, batches, leaves, valid, tokens, units)
 
     def _compute(
-        self, t: int, rate: float, batches: list, calls: list[MicroBatch], valid: int, tokens: int, units: int
+        self, t: int, rate: float, batches: list, leaves: list[Leaf], valid: int, tokens: int, units: int
     ) -> Update:
         settings, core, objective = self._settings, self._model._core, self._objective
-        loss, raised = 0.0, {}
         objective.begin()
-        for call, (ids, targets, keywords) in enumerate(calls):
-            self._check()
-            keywords |= objective.keywords(ids, targets, keywords)
-            part, _, healthy = core.accumulate(ids, targets, **keywords, add=call > 0)
-            loss += part
-            if not healthy:
-                raised[call] = core.raised()
-        loss = loss / units + objective.regularize(core)
+        total, raised, somewhere = self._accumulate(leaves)
+        loss = total / units + objective.regularize(core)
         norm = core.grad_norm()
 
         birth, factor, made_of = None, 1.0, tuple(batches)
-        if raised or not (math.isfinite(loss) and math.isfinite(norm)):
-            birth = gate.find_birth(core, calls, loss=loss, norm=norm, step=t + 1, raised=raised, growth=self._growth)
+        if somewhere or not (math.isfinite(loss) and math.isfinite(norm)):
+            calls = [call for leaf in leaves for call in leaf.calls]
+            found = {"loss": loss, "norm": norm, "step": t + 1, "raised": raised, "growth": self._growth}
+            birth = gate.agreed_birth(self._ranks, core, calls, **found)
         if birth is None:
             factor = gate.clip_factor(norm, settings.max_grad_norm)
             refusal = self._optimizer.step_core(rate, factor, norm)
@@ -107,43 +108,44 @@ class Updater:
             self._growth.count(settings.optimizer, top, settings.weight_decay, norm * factor)
         return Update(loss, norm, valid, tokens, clipped=factor != 1.0, batches=made_of, measured=objective.measured())
 
+    def _accumulate(self, leaves: list[Leaf]) -> tuple[float, dict[int, Any], bool]:
+        """(sum of the losses, what was raised by which call of this process, whether any was in any process); the
+        gradients of all of them are left in the core."""
+        core, objective, ranks, shards = self._model._core, self._objective, self._ranks, self._settings.shards or 1
+        partial = None if ranks.size == 1 and (shards == 1 or ranks.fast) else self._sums(shards)
+        along_tree = partial is not None and not ranks.fast
+        told, raised, call = np.zeros(shards + 1), {}, 0
+        for number, leaf in enumerate(leaves):
+            add = number > 0 and not along_tree
+            for ids, targets, keywords in leaf.calls:
+                self._check()
+                keywords |= objective.keywords(ids, targets, keywords)
+                part, _, healthy = core.accumulate(ids, targets, **keywords, add=add)
+                told[leaf.shard] += part
+                if not healthy:
+                    raised[call] = core.raised()
+                add, call = True, call + 1
+            if partial is not None and not add:  # nothing of it counts
+                partial.buffer.fill(0)
+            if partial is not None and along_tree:
+                partial.add(leaf.shard)
+        told[shards] = len(raised)
+        told = ranks.total(told)
+        if partial is not None:
+            ranks.reduce(partial, shards)
+        return tree_sum(shards, told[:shards]), raised, told[shards] > 0
+
+    def _sums(self, shards: int) -> Partial:
+        buffer = self._model._core.gradient_buffer()
+        before = self._partial
+        if before is None or before.buffer.ctypes.data != buffer.ctypes.data or before.buffer.size != buffer.size:
+            self._partial = Partial(buffer, shards, self._ranks.shards(shards))
+        self._partial.begin()
+        return self._partial
+
     def _fetch(self, t: int, micro: int) -> Batch:
         self._check()
         return self._source.batch(t, micro)
-
-
-def _valid(batch: Batch) -> int:
-    """How many of its targets count."""
-    return int(np.count_nonzero(batch[1] != IGNORE))
-
-
-def micro_batches(
-    batches: Sequence[Batch],
-    t: int,
-    settings: TrainSettings,
-    objective: CrossEntropy | None = None,
-    counts: Sequence[int] | None = None,
-    units: int | None = None,
-) -> tuple[list[MicroBatch], int]:
-    """(ids, targets, keywords) of each pass through the core that update t makes of its micro-batches, and how many
-    targets count in all. A micro-batch without one is left out. counts: of each, how many count; units: of all, what
-    the loss is the mean over; None: they are counted."""
-    objective = CrossEntropy(settings) if objective is None else objective
-    counts = [_valid(batch) for batch in batches] if counts is None else counts
-    units = sum(map(objective.units, batches, counts)) if units is None else units
-    common = {
-        "scale": 1 / max(1, units),
-        "ignore_index": IGNORE,
-        "step": t,
-        "seed": settings.seed,
-    }
-    common["label_smoothing"] = settings.label_smoothing
-
-    def call(micro: int) -> MicroBatch:
-        first, targets, own = objective.inputs(batches[micro])
-        return first, targets, {**common, "micro": micro, **own}
-
-    return [call(m) for m in range(len(batches)) if counts[m]], sum(counts)
 
 
 def refuse_oversized(model: ModelConfig | Any, batch_size: int, seq_len: int, grad_accum: int) -> None:

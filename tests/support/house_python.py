@@ -22,7 +22,7 @@ LADDER = [  # folders and modules of loopos/, from the bottom; those of one line
     "build_info computing storage",
     "files",
     "text",
-    "births data monitor",
+    "births data distributed monitor",
     "generation",
     "hf",
     "adapters",
@@ -50,6 +50,7 @@ ENGINES = {
     "llama_cpp",
 }  # what is measured beside LoopOS: in loopos/bench/peers alone
 MORE_PACKAGES = {  # by the beginning of a path in loopos/: what an extra brings, imported when it is asked for
+    "distributed/": {"mpi4py"},
     "callbacks/tensorboard.py": {"tensorboardX"},
     "callbacks/weights_and_biases.py": {"wandb"},
     "bench/peers/": ENGINES | {"mpi4py"},

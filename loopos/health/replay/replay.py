@@ -17,9 +17,10 @@ from loopos.optim.training import for_training
 from loopos.precision import same_bits
 from loopos.run.bundle import Batches, Bundle, Outcome, build, find_bundle, read_bundle
 from loopos.run.kinds import objective_again
+from loopos.run.leaves import micro_batches
 from loopos.run.origins import origin_of
 from loopos.run.settings import MAX_THREADS
-from loopos.run.updates import Update, Updater, micro_batches
+from loopos.run.updates import Update, Updater
 from loopos.threads import threads as using_threads
 
 

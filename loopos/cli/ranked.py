@@ -1,0 +1,57 @@
+"""`loopos train` as one of the processes that mpiexec started: the first speaks, the others compute."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from loopos.distributed import Distributed
+from loopos.distributed.opening import launched
+from loopos.distributed.options import AUTO
+
+SHARED = {
+    "distributed": "auto: over the processes that mpiexec started, as it is under mpiexec anyway; none: each alone",
+    "shards": "parts of a batch, as many for any number of processes, whose gradients are added in a fixed order "
+    "(docs/distributed.md; default: 1, or with distributed 8)",
+}
+RANKS = {
+    "fast_reduce": "MPI adds the gradients as it likes: less memory and work, other bits for another number of ranks",
+    "rank_timeout": "seconds that a rank may keep the others waiting before the run is ended",
+}
+COMMANDS = ("train",)  # that are one run over all processes
+_FIRST = 1.0  # seconds in which the first rank says what all of them meet
+
+
+def behind(command: str | None) -> int | None:
+    """The rank of this process where it is not the first of a run; None where it speaks."""
+    told = launched() if command in COMMANDS else None
+    return None if told is None or told[0] == 0 else told[0]
+
+
+def add(group: Any, add_flag: Callable[..., None]) -> None:
+    """The flags of RANKS; add_flag(group, name, help, annotation, default) adds one."""
+    known = {each.name: each for each in fields(Distributed)}
+    for name, text in RANKS.items():
+        each = known[name.removeprefix("rank_")]
+        add_flag(group, name, text, str(each.type), each.default)
+
+
+def take(asked: dict[str, Any]) -> dict[str, Any]:
+    """Out of the options of train, what is about several processes, as keywords of loopos.train."""
+    given = {name: asked.pop(name) for name in RANKS if name in asked}
+    distributed = asked.pop("distributed", AUTO if launched() is not None else None)
+    if distributed == "none":
+        distributed = None
+    if given and distributed is None:
+        raise ValueError(f"train: {', '.join(given)} is of a run over several processes; start it with mpiexec")
+    if given and distributed == AUTO:
+        distributed = Distributed(**{name.removeprefix("rank_"): value for name, value in given.items()})
+    return {} if distributed is None else {"distributed": distributed}
+
+
+def fails(rank: int, say: Callable[[str], None], text: str) -> None:
+    """Says the error of a rank that is not the first; one that the first meets too has ended the run by then."""
+    time.sleep(_FIRST)
+    say(f"rank {rank}: {text}")

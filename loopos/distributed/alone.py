@@ -1,0 +1,65 @@
+"""One process, in the words of several: what a run asks its ranks for, and the answers where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from .partial import Partial
+from .tree import Node, combine, run_of
+
+
+class Alone:
+    """A run without other processes. ``loopos.distributed.ranks.Ranks`` has the same methods, and there each is called
+    by every process at the same place of the run, but where it says otherwise."""
+
+    rank, size = 0, 1
+    fast = False  # gradients are not added along the tree
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that prints, logs and writes."""
+        return self.rank == 0
+
+    def shards(self, shards: int) -> range:
+        """Those of this process."""
+        return run_of(shards, self.rank, self.size)
+
+    def total(self, numbers: np.ndarray) -> np.ndarray:
+        """The sum over processes of float64 (n,): exact where they are whole, or where only one has any that is not
+        zero, and then the same in every process."""
+        return numbers
+
+    def gather(self, thing: Any) -> list[Any]:
+        """What each process gave, in the order of their ranks."""
+        return [thing]
+
+    def share(self, make: Callable[[], Any]) -> Any:
+        """What ``make`` gave in the first process, where alone it is called."""
+        return make()
+
+    def reduce(self, partial: Partial, shards: int) -> None:
+        """Leaves in the buffer of ``partial`` the sum of all shards of all processes."""
+        sums: Mapping[Node, np.ndarray] = dict(partial.sums())
+        if len(sums) > 1:
+            raise RuntimeError(f"Alone.reduce: the shards of one process are one tree, got {sorted(sums)}")
+        partial.done()
+
+    def threads(self, asked: int | None) -> int | None:
+        """How many a process computes with; None leaves the number as it is."""
+        return asked
+
+    def agreed(self) -> Any:
+        """A context in which an error of one process ends all of them."""
+        return nullcontext()
+
+    def same(self, what: Mapping[str, Any]) -> None:
+        """ValueError in every process when one has another value under one of these names."""
+
+
+def tree_sum(shards: int, values: Sequence[float]) -> float:
+    """Of a number of each shard."""
+    return combine(shards, {(i, i + 1): float(value) for i, value in enumerate(values)}, lambda a, b: a + b)

@@ -1,0 +1,55 @@
+"""From the argument ``distributed`` to the processes of a run."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .alone import Alone
+from .options import Distributed
+
+# What launchers tell a process: its rank, and of how many.
+LAUNCHERS = {
+    "PMI_RANK": "PMI_SIZE",
+    "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE",
+    "PMIX_RANK": "OMPI_COMM_WORLD_SIZE",
+    "MPI_LOCALRANKID": "MPI_LOCALNRANKS",
+}
+
+
+def launched() -> tuple[int, int | None] | None:
+    """(rank, number of ranks where it is said) by the launcher that started this process; None where none did."""
+    for rank, size in LAUNCHERS.items():
+        number = os.environ.get(rank, "")
+        if number.isdecimal():
+            of = os.environ.get(size, "")
+            return int(number), int(of) if of.isdecimal() else None
+    return None
+
+
+def open_ranks(asked: Any) -> Alone:
+    """Of the argument ``distributed``: the ranks that MPI has, or one process. ImportError where mpiexec started the
+    process and mpi4py is missing; RuntimeError where the launcher is of another MPI than mpi4py."""
+    options = Distributed.of(asked)
+    told = launched()
+    if options is None:
+        return Alone()
+    if told is None:
+        alone = Alone()
+        alone.fast = options.fast_reduce
+        return alone
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        raise ImportError(
+            "train: a launcher of MPI started this process, and mpi4py is missing: pip install 'loopos[mpi]'"
+        ) from error
+    from .ranks import Ranks
+
+    size = MPI.COMM_WORLD.Get_size()
+    if told[1] is not None and told[1] != size:
+        raise RuntimeError(
+            f"train: the launcher started {told[1]} processes, and MPI ({MPI.Get_library_version().splitlines()[0]}) "
+            f"sees {size}: they are not of the same MPI; start with the mpiexec that lies beside this python"
+        )
+    return Ranks(MPI, options)

@@ -1,0 +1,43 @@
+"""How a training over several processes goes about it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from loopos import checks
+
+AUTO = "auto"
+TIMEOUT = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distributed:
+    """What ``distributed=`` of loopos.train takes, where "auto" is not enough.
+
+    fast_reduce  gradients are added by MPI_Allreduce, in an order of MPI's own: the bits then depend on the number of
+                 processes
+    timeout      seconds that a process may be silent, or keep the others waiting, before the run is ended
+    """
+
+    fast_reduce: bool = False
+    timeout: float = TIMEOUT
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fast_reduce", checks.boolean("Distributed", "fast_reduce", self.fast_reduce))
+        object.__setattr__(self, "timeout", checks.real("Distributed", "timeout", self.timeout, above=0))
+
+    @classmethod
+    def of(cls, asked: Any) -> Distributed | None:
+        """Of the argument of train: None, "auto" or one of these; ValueError and TypeError for anything else."""
+        if asked is None or isinstance(asked, cls):
+            return asked
+        if asked == AUTO and isinstance(asked, str):
+            return cls()
+        raise (ValueError if isinstance(asked, str) else TypeError)(
+            f"train: distributed must be None, 'auto' or a loopos.Distributed, got {checks.shown(asked)}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Safe for JSON."""
+        return asdict(self)

@@ -1,0 +1,59 @@
+"""What the processes of one run must have in common."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from loopos.distributed.tree import SHARDS
+from loopos.trainable import trainable_of
+
+from .bundle import build
+from .checkpoint import Checkpoint
+from .resume import Identity
+from .settings import TrainSettings
+
+
+def in_shards(
+    settings: TrainSettings, distributed: bool, ranks: int, checkpoint: Checkpoint | None = None
+) -> TrainSettings:
+    """The settings with the number of shards of the run: what was asked for, else that of the ``checkpoint``, else the
+    usual one. ValueError when there are fewer than ``ranks``."""
+    shards = settings.shards
+    if shards is None and checkpoint is not None:
+        shards = int(checkpoint.state["settings"].get("shards") or 1)
+    elif shards is None:
+        shards = min(SHARDS, settings.batch_size) if distributed else 1
+    if ranks > shards:
+        saved = settings.shards is None and checkpoint is not None
+        why = "the checkpoint's run has" if saved else "the batch is cut into"
+        raise ValueError(
+            f"train: {ranks} ranks share the shards of a batch, at least one each, and {why} {shards}: start fewer, or "
+            f"a new run with shards={ranks} or more"
+        )
+    return replace(settings, shards=shards)
+
+
+def alike(model: Any, identity: Identity) -> dict[str, Any]:
+    """By name, what has to be the same in each process, so that all compute the same update."""
+    about = identity.to_dict()
+    facts: dict[str, Any] = {name: value for name, value in build(model.products).items() if name != "threads"}
+    for part in ("config", "settings", "data"):
+        facts |= {f"{name} ({part})": value for name, value in about.pop(part).items() if name != "threads"}
+    facts |= {name: _short(value) for name, value in about.items()}
+    return facts | {"weights (their SHA-256)": _digest(trainable_of(model))}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return digest.hexdigest()

@@ -1,0 +1,49 @@
+"""The command line as one of several processes."""
+
+from __future__ import annotations
+
+import pytest
+
+from loopos.cli import main, ranked
+from loopos.distributed import Distributed
+from loopos.distributed.opening import LAUNCHERS
+
+
+@pytest.fixture(autouse=True)
+def _started_by_nobody(monkeypatch):
+    for rank, size in LAUNCHERS.items():
+        monkeypatch.delenv(rank, raising=False)
+        monkeypatch.delenv(size, raising=False)
+
+
+def test_alone_nothing_is_distributed():
+    assert ranked.take({}) == {}
+    assert ranked.behind("train") is None
+    with pytest.raises(ValueError, match="fast_reduce is of a run over several processes"):
+        ranked.take({"fast_reduce": True})
+
+
+def test_under_a_launcher_it_is(monkeypatch):
+    monkeypatch.setenv("PMI_RANK", "1")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert ranked.take({}) == {"distributed": "auto"}
+    assert ranked.take({"distributed": "none"}) == {}
+    asked = {"fast_reduce": True, "rank_timeout": 9.0, "seed": 1}
+    assert ranked.take(asked) == {"distributed": Distributed(fast_reduce=True, timeout=9.0)}
+    assert asked == {"seed": 1}
+    assert ranked.behind("train") == 1
+    assert ranked.behind("eval") is None
+    monkeypatch.setenv("PMI_RANK", "0")
+    assert ranked.behind("train") is None
+
+
+def test_another_word_is_refused(capsys):
+    assert main(["train", "--distributed", "mpi", "--max-steps", "1"]) == 2
+    assert "distributed must be None, 'auto'" in capsys.readouterr().err
+
+
+def test_a_rank_behind_names_itself(monkeypatch, capsys):
+    monkeypatch.setattr(ranked, "_FIRST", 0.0)
+    monkeypatch.setenv("PMI_RANK", "3")
+    assert main(["train", "--batch-size", "0", "--max-steps", "1"]) == 2
+    assert capsys.readouterr().err == "loopos train: rank 3: batch_size must be an integer of at least 1, got 0\n"

@@ -1,0 +1,38 @@
+"""Who started this process, and what it is told."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from loopos.distributed.alone import Alone
+from loopos.distributed.opening import LAUNCHERS, launched, open_ranks
+
+
+@pytest.fixture(autouse=True)
+def _started_by_nobody(monkeypatch):
+    for rank, size in LAUNCHERS.items():
+        monkeypatch.delenv(rank, raising=False)
+        monkeypatch.delenv(size, raising=False)
+
+
+def test_without_a_launcher_there_is_one_process():
+    assert launched() is None
+    for asked in (None, "auto"):
+        assert type(open_ranks(asked)) is Alone
+
+
+def test_launchers_tell_the_rank(monkeypatch):
+    monkeypatch.setenv("PMI_RANK", "2")
+    assert launched() == (2, None)
+    monkeypatch.setenv("PMI_SIZE", "4")
+    assert launched() == (2, 4)
+    assert type(open_ranks(None)) is Alone  # each by itself, as it was asked for
+
+
+def test_without_mpi4py_there_is_a_sentence(monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ImportError, match=r"mpi4py is missing: pip install 'loopos\[mpi\]'"):
+        open_ranks("auto")

@@ -1,0 +1,36 @@
+"""The argument ``distributed`` of train."""
+
+from __future__ import annotations
+
+import pytest
+
+import loopos
+from loopos.distributed import Distributed
+
+
+def test_auto_and_none():
+    assert Distributed.of(None) is None
+    assert Distributed.of("auto") == Distributed()
+    assert Distributed.of(Distributed(timeout=3)).timeout == 3
+    assert Distributed(fast_reduce=True).to_dict()["fast_reduce"] is True
+    assert loopos.Distributed is Distributed
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ("mpi", ValueError, "distributed must be None, 'auto' or a loopos.Distributed, got 'mpi'"),
+        (4, TypeError, "distributed must be None"),
+        (True, TypeError, "distributed must be None"),
+    ],
+)
+def test_anything_else_is_refused(given, error, says):
+    with pytest.raises(error, match=says):
+        Distributed.of(given)
+
+
+def test_its_parts_are_checked():
+    with pytest.raises(TypeError, match="fast_reduce must be True or False"):
+        Distributed(fast_reduce=1)
+    with pytest.raises(ValueError, match="timeout must be"):
+        Distributed(timeout=0)

@@ -1,0 +1,41 @@
+"""What the processes of a run have in common, and how many shards it has."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+import loopos
+from loopos.run.alike import alike, in_shards
+from loopos.run.resume import Identity
+from loopos.training import default_settings
+
+
+def test_shards_of_a_run():
+    asked = default_settings(batch_size=12)
+    assert in_shards(asked, False, 1).shards == 1
+    assert in_shards(asked, True, 2).shards == 8
+    assert in_shards(default_settings(batch_size=3), True, 2).shards == 3
+    assert in_shards(default_settings(shards=5), False, 1).shards == 5
+    saved = SimpleNamespace(state={"settings": {"shards": 4}})
+    assert in_shards(asked, True, 2, saved).shards == 4
+    assert in_shards(asked, True, 1, SimpleNamespace(state={"settings": {}})).shards == 1  # of before there were any
+
+
+def test_more_ranks_than_shards_are_refused():
+    with pytest.raises(ValueError, match=r"9 ranks share the shards of a batch, .* is cut into 8: start fewer"):
+        in_shards(default_settings(), True, 9)
+    with pytest.raises(ValueError, match="the checkpoint's run has 1"):
+        in_shards(default_settings(), True, 2, SimpleNamespace(state={"settings": {}}))
+
+
+def test_what_must_be_alike_names_what_may_differ():
+    config = loopos.ModelConfig(vocab_size=11, context_length=8, n_layer=1, n_head=2, d_model=8)
+    model = loopos.Model(config, seed=1)
+    identity = Identity(config, default_settings(), 8, {"sha256": "a"}, None)
+    facts = alike(model, identity)
+    assert {"isa", "loopos", "products", "learning_rate (settings)", "sha256 (data)", "d_model (config)"} <= set(facts)
+    assert not any("threads" in name for name in facts)
+    other = alike(loopos.Model(config, seed=2), identity)
+    assert [name for name in facts if facts[name] != other[name]] == ["weights (their SHA-256)"]
