@@ -10,7 +10,7 @@ CONFIG = ModelConfig(vocab_size=13, context_length=8, n_layer=1, n_head=2, d_mod
 
 class Settings:
     grad_accum, seed, max_grad_norm, optimizer, label_smoothing = 1, 0, None, "sgd", 0.0
-    regularization_lambda = 0.0
+    regularization_lambda, shards = 0.0, None
 
     def __init__(self, **changed):
         self.__dict__.update(changed)
