@@ -73,6 +73,7 @@ SnapshotConfig snapshot_config_from(const py::dict& d) {
   read_blocks(d["blocks"].cast<py::dict>(), c);
   c.channels = d["channels"].cast<Index>();
   c.outputs = d["outputs"].cast<Index>();
+  c.pooled = d["pooled"].cast<bool>();
   c.learns_blend = d["learns_blend"].cast<bool>();
   c.blend_logit = d["blend_logit"].cast<double>();
   return c;

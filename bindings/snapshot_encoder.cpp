@@ -31,7 +31,7 @@ class Network : private Held<T>, public CoreModel<T, SnapshotEncoder<T>> {
 
   py::array forward(const py::object& rows) {
     const auto in = checked("SnapshotEncoder.forward", rows);
-    auto result = output<T>({in.shape[0], config().outputs});
+    auto result = output<T>({in.shape[0], config().numbers(in.shape[1])});
     T* out = result.mutable_data();
     this->compute([&] { this->network.forward(pass_over(in), in.data, out); });
     return std::move(result);
@@ -70,7 +70,7 @@ class Network : private Held<T>, public CoreModel<T, SnapshotEncoder<T>> {
     auto in = input<T>(function, "rows", rows, 3);
     require(in.shape[2] == config().channels, function, ": rows must be (B, L, ", config().channels, "), got ",
             text(in.shape));
-    require(in.shape[1] > 0, function, ": a sample needs at least one snapshot, got ", text(in.shape));
+    require(in.shape[1] > 0, function, ": a sample needs at least one row, got ", text(in.shape));
     for (Index i = 0; i < in.size(); ++i)
       require(std::isfinite(in.data[i]), function, ": rows must be finite, got ", in.data[i], " at number ", i);
     return in;
@@ -93,7 +93,7 @@ class Network : private Held<T>, public CoreModel<T, SnapshotEncoder<T>> {
       if (!py::isinstance<py::function>(between))
         throw py::type_error("SnapshotEncoder: between must be a function of the network's output");
       fn = between;
-      given = output<T>({rows.shape[0], model.config().outputs});
+      given = output<T>({rows.shape[0], model.config().numbers(rows.shape[1])});
     }
     void begin(Network& model, const py::object& step, std::uint64_t micro, std::uint64_t seed, Index first_row) {
       planted = model.plants().at(step, micro);
@@ -127,10 +127,11 @@ void bind_network(py::module_& m, const char* name) {
   py::class_<Class> c(m, name,
                       "A network of snapshots of one dtype; loopos.covariance.CovarianceNetwork is its public face.");
   bind_core_model(c);
-  c.def("forward", &Class::forward, arg("rows"), "(B, outputs) of rows (B, L, channels): real parts, then imaginary.")
+  c.def("forward", &Class::forward, arg("rows"),
+        "(B, outputs) of rows (B, L, channels); (B, L outputs) where each row has its own.")
       .def("workspace_bytes", &Class::workspace_bytes, arg("batch"), arg("time"), arg("training"), py::kw_only(),
            arg("scored") = true, arg("compared") = false,
-           "Bytes that a pass over so many samples of `time` snapshots takes beside weights and gradients: planned, "
+           "Bytes that a pass over so many samples of `time` rows takes beside weights and gradients: planned, "
            "not taken.")
       .def("accumulate", &Class::accumulate, arg("rows"), arg("numbers"), py::kw_only(), arg("between"),
            arg("scale") = 1.0, arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(),

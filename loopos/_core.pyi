@@ -341,7 +341,7 @@ class SnapshotEncoderF32:
 
     def forward(self, rows: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
-        (B, outputs) of rows (B, L, channels): real parts, then imaginary.
+        (B, outputs) of rows (B, L, channels); (B, L outputs) where each row has its own.
         """
 
     def grad_norm(self) -> float:
@@ -419,7 +419,7 @@ class SnapshotEncoderF32:
         compared: bool = False,
     ) -> float:
         """
-        Bytes that a pass over so many samples of `time` snapshots takes beside weights and gradients: planned, not taken.
+        Bytes that a pass over so many samples of `time` rows takes beside weights and gradients: planned, not taken.
         """
 
     @property
@@ -477,7 +477,7 @@ class SnapshotEncoderF64:
 
     def forward(self, rows: typing.Any) -> numpy.ndarray[typing.Any, numpy.dtype[typing.Any]]:
         """
-        (B, outputs) of rows (B, L, channels): real parts, then imaginary.
+        (B, outputs) of rows (B, L, channels); (B, L outputs) where each row has its own.
         """
 
     def grad_norm(self) -> float:
@@ -555,7 +555,7 @@ class SnapshotEncoderF64:
         compared: bool = False,
     ) -> float:
         """
-        Bytes that a pass over so many samples of `time` snapshots takes beside weights and gradients: planned, not taken.
+        Bytes that a pass over so many samples of `time` rows takes beside weights and gradients: planned, not taken.
         """
 
     @property

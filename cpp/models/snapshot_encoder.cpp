@@ -22,16 +22,19 @@ template <class T>
 void SnapshotEncoder<T>::run_forward(const Pass& whole, bool training, const T* rows, T* output) {
   stack_.prepare(whole, training);
   stack_.each_part(whole, [&](const Pass& pass) {
-    const Pass one = one_each(pass);
+    const Pass end = read(pass);
     input_->forward(pass, pass.of_batch(rows, config_.channels), nullptr, stack_.input(pass));
     stack_.forward(pass, [](Index, const T*) {});
-    const T* normed = normed_.at(pass);
+    const T *normed = normed_.at(pass), *last = normed;
     norm_.forward(pass, stack_.output(pass), normed_.at(pass));
-    T* pooled = pooled_.at(one);
-    pool_forward(normed, pool_shape(pass), pooled);
-    pass.see("forward", -1, "pool", "", "pooled", pooled, {pass.batch, config_.d_model},
-             [&](Operands& o) { pool_operands(o, normed, pool_shape(pass)); });
-    output_->forward(one, pooled, nullptr, one.of_batch(output, config_.outputs));
+    if (config_.pooled) {
+      T* pooled = pooled_.at(end);
+      pool_forward(normed, pool_shape(pass), pooled);
+      pass.see("forward", -1, "pool", "", "pooled", pooled, {pass.batch, config_.d_model},
+               [&](Operands& o) { pool_operands(o, normed, pool_shape(pass)); });
+      last = pooled;
+    }
+    output_->forward(end, last, nullptr, end.of_batch(output, config_.outputs));
   });
 }
 
@@ -39,14 +42,17 @@ template <class T>
 void SnapshotEncoder<T>::run_backward(const Pass& whole, const T* rows, const T* doutput) {
   doutput_ = doutput;
   stack_.each_part(whole, [&](const Pass& pass) {
-    const Pass one = one_each(pass);
-    T *dpooled = dpooled_.at(one), *dnormed = dnormed_.at(pass);
-    const T* dy = one.of_batch(doutput, config_.outputs);
-    output_->backward(one, dy, dpooled);
+    const Pass end = read(pass);
+    T* dnormed = dnormed_.at(pass);
+    const T* dy = end.of_batch(doutput, config_.outputs);
+    T* dlast = config_.pooled ? dpooled_.at(end) : dnormed;
+    output_->backward(end, dy, dlast);
     stack_.due([&] { output_gradients(pass, dy); });
-    pool_backward(dpooled, pool_shape(pass), dnormed);
-    pass.see("backward", -1, "pool", "", "final.dx", dnormed, {pass.batch, pass.time, config_.d_model},
-             [&](Operands& o) { pool_backward_operands(o, dpooled, pool_shape(pass)); });
+    if (config_.pooled) {
+      pool_backward(dlast, pool_shape(pass), dnormed);
+      pass.see("backward", -1, "pool", "", "final.dx", dnormed, {pass.batch, pass.time, config_.d_model},
+               [&](Operands& o) { pool_backward_operands(o, dlast, pool_shape(pass)); });
+    }
     norm_.backward(pass, stack_.output(pass), dnormed, nullptr, stack_.doutput(pass));
     stack_.due([&] { norm_gradients(pass); });
     stack_.backward(pass, [](Index, const T*, T*) {});
@@ -72,7 +78,7 @@ double SnapshotEncoder<T>::accumulate(const Pass& batch, const T* rows, bool add
   each_group(batch, size, [&](const Pass& whole) { run_forward(whole, true, rows, loss.output); });
   const auto found = loss.compute();
   batch.see("forward", -1, "covariance", "", "loss", &found.sum, {1});
-  batch.see("backward", -1, "covariance", "", "factor.dy", found.doutput, {batch.batch, config_.outputs});
+  batch.see("backward", -1, "covariance", "", "factor.dy", found.doutput, {batch.batch, config_.numbers(batch.time)});
   if (blend_ && blend_->trainable) *blend_->sum() += static_cast<T>(found.dblend);
   each_group(batch, size, [&](const Pass& whole) {
     if (size < batch.batch) run_forward(whole, true, rows, loss.output);  // what it keeps, another has overwritten
@@ -84,9 +90,10 @@ double SnapshotEncoder<T>::accumulate(const Pass& batch, const T* rows, bool add
 template <class T>
 void SnapshotEncoder<T>::plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work) {
   norm_.plan(arena, pass);
-  normed_ = keep == Keep::costly ? work.normed : take_rows(arena, pass, config_.d_model);
-  pooled_ = take_rows(arena, one_each(pass), config_.d_model);
-  output_->plan(arena, one_each(pass), keep);
+  // of each row, the last projection's gradient reads it, when the blocks have used the shared rows again
+  normed_ = keep == Keep::costly && config_.pooled ? work.normed : take_rows(arena, pass, config_.d_model);
+  if (config_.pooled) pooled_ = take_rows(arena, one_each(pass), config_.d_model);
+  output_->plan(arena, read(pass), keep);
   input_->plan(arena, pass, keep);
 }
 
@@ -94,7 +101,7 @@ template <class T>
 void SnapshotEncoder<T>::plan_gradients(Arena<T>& arena, const Pass& pass, const Workspace<T>& work) {
   dnormed_ = work.dnormed;
   norm_.plan_gradients(arena, pass, work);
-  dpooled_ = take_rows(arena, one_each(pass), config_.d_model);
+  if (config_.pooled) dpooled_ = take_rows(arena, one_each(pass), config_.d_model);
 }
 
 template <class T>
@@ -106,7 +113,7 @@ void SnapshotEncoder<T>::visit_weights(const WeightVisitor<T>& visitor) {
 template <class T>
 void SnapshotEncoder<T>::gradient_tasks(GradientTasks& tasks) {
   tasks.push_back({config_.d_model * config_.outputs, [this](const Pass& pass) {
-                     output_gradients(pass, one_each(pass).of_batch(doutput_, config_.outputs));
+                     output_gradients(pass, read(pass).of_batch(doutput_, config_.outputs));
                    }});
   tasks.push_back({norm_.size(), [this](const Pass& pass) { norm_gradients(pass); }});
 }

@@ -1,10 +1,11 @@
-// A network that predicts a covariance: snapshots of an array as rows of real and imaginary parts, a stack of blocks in
-// which every row sees all of its sample, norm, the mean over the rows, and a projection to the numbers that a covariance
-// is made of. Snapshots can be exchanged, so rows have no positions, and the result does not depend on their order but
-// for rounding. What is made of those numbers, and the loss, are the caller's: it is called once, between forward and
+// A network that predicts a covariance: rows of a sample, a stack of blocks in which every row sees all of its sample,
+// norm, and a projection to the numbers that a covariance is made of: of the mean over the rows, or of each row. Rows
+// have no positions. So the mean does not depend on their order but for rounding, and the numbers of each row go where
+// the row goes. What is made of those numbers, and the loss, are the caller's: it is called once, between forward and
 // backward of the whole batch.
 //
 //   rows (B, L, channels) -> x Wᵀ + b (B, L, C) -> blocks -> norm -> mean over L (B, C) -> x Wᵀ + b (B, outputs)
+//                                                            norm ----------------------> x Wᵀ + b (B, L, outputs)
 #pragma once
 
 #include <functional>
@@ -19,10 +20,14 @@ namespace loopos {
 
 /// The network: its blocks, and what stands around them.
 struct SnapshotConfig : BlocksConfig {
-  Index channels;      // numbers of a row: twice the elements of the array
-  Index outputs;       // numbers for each sample
+  Index channels;      // numbers of a row
+  Index outputs;       // numbers for each sample, or for each row
+  bool pooled;         // they are of the mean over a sample's rows
   bool learns_blend;   // a parameter beside the network: the logit of the weight between two covariances
   double blend_logit;  // its initial value
+
+  /// Numbers for a sample of so many rows.
+  Index numbers(Index rows) const { return pooled ? outputs : rows * outputs; }
 };
 
 /// A loss of what the network gives for the whole batch, which is worked out elsewhere.
@@ -30,10 +35,10 @@ template <class T>
 struct SnapshotLoss {
   struct Result {
     double sum;        // of the samples' losses
-    const T* doutput;  // (B, outputs): its gradient, as it is to flow back
+    const T* doutput;  // (B, numbers): its gradient, as it is to flow back
     double dblend;     // by the logit of the blend
   };
-  T* output;  // (B, outputs), to be filled before compute is called
+  T* output;  // (B, numbers), to be filled before compute is called
   std::function<Result()> compute;
 };
 
@@ -47,7 +52,7 @@ class SnapshotEncoder : private StackEnds<T> {
   const SnapshotConfig& config() const { return config_; }
   ParameterSet<T>& parameters() { return set_; }
 
-  /// (B, outputs) of rows (B, L, channels). `batch` brings B and L.
+  /// (B, numbers) of rows (B, L, channels). `batch` brings B and L.
   void forward(const Pass& batch, const T* rows, T* output);
   /// Forward, the loss, backward: gradients = the loss's, or += with `add`. Returns its sum. Where the batch is taken in
   /// several groups, each is taken forward twice, with the same dropout.
@@ -65,11 +70,14 @@ class SnapshotEncoder : private StackEnds<T> {
     one.time = 1;
     return one;
   }
+  /// The rows that the last projection reads.
+  Pass read(const Pass& pass) const { return config_.pooled ? one_each(pass) : pass; }
   PoolShape pool_shape(const Pass& pass) const { return {pass.batch, pass.time, config_.d_model, 0, pass.time}; }
   void run_forward(const Pass& whole, bool training, const T* rows, T* output);
   void run_backward(const Pass& whole, const T* rows, const T* doutput);
   void output_gradients(const Pass& pass, const T* doutput) {
-    output_->parameter_gradients(one_each(pass), doutput, pooled_.at(one_each(pass)));
+    const Pass rows = read(pass);
+    output_->parameter_gradients(rows, doutput, config_.pooled ? pooled_.at(rows) : normed_.at(rows));
   }
   void norm_gradients(const Pass& pass) { norm_.parameter_gradients(pass, stack_.output(pass), dnormed_.at(pass)); }
 

@@ -16,7 +16,7 @@ from loopos.covariance.config import LOSSES, PREDICTIONS, CovarianceConfig
 from loopos.covariance.evaluation import table
 from loopos.covariance.folder import read_samples
 from loopos.covariance.network import CovarianceNetwork
-from loopos.covariance.standard import MODEL, PRESETS, numbers, setting
+from loopos.covariance.standard import MODEL, PRESETS, Preset, numbers, setting
 from loopos.errors import CheckpointError
 from loopos.files import durable
 from loopos.run.callbacks import Callback
@@ -36,7 +36,8 @@ what its report says, what its fixes do; and the repaired pipeline, trained for 
   loopos covariance train --preset line --loss stein
   loopos covariance eval runs/covariance --test-snr -5,0,5 --test-snapshots 2,8,32 --samples 50
 
-The array is that of a preset: plane, 12 x 12 sensors half a wavelength apart, or line, 8 of them."""
+The array is that of a preset: plane, 12 x 12 sensors half a wavelength apart; line, 8 of them; subspacenet, the same
+line and five coherent sources, as SubspaceNet (arXiv:2306.02271) has them at a nominal 10 dB, which is 20."""
 ACTIONS = ("train", "eval", "demo")
 DEMO_STEPS = 60
 SAMPLES = 16
@@ -50,7 +51,7 @@ SETTING = {
 }
 FILES = {"degrees": ("angles in FOLDER are degrees, not radians", "bool", False)}
 TEST = {
-    "test_snr": ("decibels of the table, with commas", "str", "-5,0,5"),
+    "test_snr": ("decibels of the table, with commas", "str", "the preset's: -5,0,5; subspacenet 20"),
     "test_snapshots": ("snapshots of the table, with commas", "str", "those trained on"),
     "samples": ("of each cell of the table; 0: no table", "int", SAMPLES),
     "picture": (
@@ -64,8 +65,8 @@ HELP = {
     "n_layer": options.MODEL["n_layer"],
     "n_head": options.MODEL["n_head"],
     "d_model": options.MODEL["d_model"],
-    "prediction": f"{' or '.join(PREDICTIONS)}: F Fᴴ + eps I, or any Hermitian matrix",
-    "rank": "columns of F",
+    "prediction": f"{', '.join(PREDICTIONS)}: F Fᴴ + eps I, any Hermitian matrix, or powers of directions",
+    "rank": "columns of F, of factor",
     "beta": "weight of the sample covariance in the blend, at first; of eval: instead of the learned one",
     "learn_beta": "it is learned",
     "loading": "added to the diagonal of the blend",
@@ -82,7 +83,7 @@ def add_covariance(parser: argparse.ArgumentParser) -> None:
     )
     told = {"output_dir": ("(default: runs/covariance-PRESET)", "str", None), "dry_run": pictured.TOLD["dry_run"]}
     defaults = {f: getattr(CovarianceConfig(), f) for f in MODEL} | {"loss": "frobenius"}
-    usual = {"d_model": "the preset's", "rank": "the preset's"}
+    usual = {"d_model": "the preset's", "prediction": PRESETS["plane"].model["prediction"]}
     model = {name: (HELP[name], kind, (defaults | usual)[name]) for name, kind in MODEL.items()}
     preset = PRESETS["plane"].training
     own = {name: f"{preset[name]}, or the preset's" for name in ("max_steps", "batch_size")}
@@ -133,7 +134,7 @@ def _train(folder: str | None, given: dict[str, Any]) -> Reply:
         to_stderr(f"{preset.array!r}, {learned}; {config.num_parameters():,} parameters")
     about = {"preset": preset_name, "options": noted, "simulations": [repr(each) for each in simulations]}
     result = loopos.train(model, data, callbacks=[_Folder(about)], **settings)
-    rows, scales = _table(model, simulations, asked)
+    rows, scales = _table(model, simulations, preset, asked)
     last = result.history[-1] if result.history else {}
     facts = {name: last[name] for name in ("step", "loss", "eval_loss", *_NORMS) if name in last}
     facts |= {name: asked[name] for name in ("picture",) if name in asked}
@@ -165,9 +166,11 @@ def _test(given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _table(model: CovarianceNetwork, simulations: list[Any], asked: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+def _table(
+    model: CovarianceNetwork, simulations: list[Any], preset: Preset, asked: dict[str, Any]
+) -> tuple[list[Any], list[Any]]:
     samples = asked.get("samples", SAMPLES)
-    snrs = numbers("test_snr", asked.get("test_snr", TEST["test_snr"][2]))
+    snrs = numbers("test_snr", asked["test_snr"]) if "test_snr" in asked else preset.tested
     lengths = [each.snapshots for each in simulations]
     if "test_snapshots" in asked:
         lengths = list(numbers("test_snapshots", asked["test_snapshots"], int))
@@ -191,10 +194,10 @@ def _eval(folder: str, given: dict[str, Any]) -> Reply:
     known.setdefault("preset", noted.get("preset", _preset_of(model.config)))
     if known["preset"] == noted.get("preset"):
         known = {name: noted[name] for name in SETTING if name in noted} | known
-    simulations, config, _ = setting(known)
+    simulations, config, preset = setting(known)
     if config.elements != model.config.elements:
         raise ValueError(f"this network is of {model.config.elements} sensors, and the preset of {config.elements}")
-    rows, scales = _table(model, simulations, asked)
+    rows, scales = _table(model, simulations, preset, asked)
     facts = {"table": rows, "scales": scales, "folder": folder} | {n: asked[n] for n in ("picture",) if n in asked}
     return Reply(plain(facts), "\n".join([*_drawn(asked), *_said(rows, scales)]))
 

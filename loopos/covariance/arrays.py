@@ -98,6 +98,11 @@ class ULA(SensorArray):
         """1 / (N spacing), radians: from the peak of the beam at broadside to its first zero (Rayleigh)."""
         return 1 / (self.sensors * abs(self.spacing))
 
+    @property
+    def shape(self) -> tuple[int]:
+        """(N,)."""
+        return (self.sensors,)
+
     def __repr__(self) -> str:
         return f"ULA({self.sensors}, spacing={self.spacing:g})"
 
@@ -120,6 +125,11 @@ class URA(SensorArray):
     def beamwidth(self) -> float:
         """1 / (n spacing), radians, n the smaller of rows and columns: the wider of the beam's two widths."""
         return 1 / (min(self.rows, self.columns) * abs(self.spacing))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.rows, self.columns
 
     def __repr__(self) -> str:
         return f"URA({self.rows}, {self.columns}, spacing={self.spacing:g})"

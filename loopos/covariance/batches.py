@@ -161,6 +161,7 @@ def open_samples(
     data = _checked(config, data, "data")
     kind = (data, batch_size, grad_accum)
     train = Given(*kind, seed) if isinstance(data, Samples) else Simulated(*kind)
+    train.seq_len = config.rows(train.seq_len)  # rows of a sample, which is what a pass takes memory for
     held_out = None if eval_data is None else HeldOut(_checked(config, eval_data, "eval_data"), batch_size)
     return Sources(train, held_out, None)
 

@@ -12,7 +12,9 @@ from loopos.choices import ACTIVATIONS, NORMS, ActivationName
 from loopos.config import ModelConfig
 from loopos.model import for_core as blocks_for_core
 
-PREDICTIONS = ("factor", "unconstrained")
+from . import beams
+
+PREDICTIONS = ("factor", "unconstrained", "powers")
 MATRICES = ("snapshots", "pred", "samp", "blend")  # what can be normalised
 LOSSES = ("frobenius", "normalized_frobenius", "stein", "affine_invariant", "subspace")
 
@@ -21,15 +23,22 @@ LOSSES = ("frobenius", "normalized_frobenius", "stein", "affine_invariant", "sub
 class CovarianceConfig:
     """Snapshots (B, L, N) become rows of real and imaginary parts; a linear layer, blocks in which every snapshot sees
     all of its sample, a norm, the mean over L and a linear layer give the numbers of R_pred. Snapshots can be
-    exchanged, so there are no positions. Then, in :func:`loopos.covariance.pipeline`,
+    exchanged, so there are no positions. With ``prediction="powers"`` there is a row for each beam of a uniform array
+    in place of each snapshot (:mod:`loopos.covariance.beams`): every beam sees all others, no mean is taken, and each
+    row gives the powers of the directions inside its beam. Then, in :func:`loopos.covariance.pipeline`,
 
         R_blend = (1 - beta) R_pred + beta R_samp + loading I
 
     elements     N, sensors of the array
     n_layer, n_head, d_model, d_ff, norm, activation, bias, dropout, norm_eps: as of a :class:`loopos.ModelConfig`
     prediction   "factor": R_pred = F Fᴴ + eps I with F (N, rank), positive semidefinite by construction.
-                 "unconstrained": the Hermitian part of a full matrix, which may be indefinite
-    rank         columns of F
+                 "unconstrained": the Hermitian part of a full matrix, which may be indefinite.
+                 "powers": a factor, too, of columns sqrt(p_g) a_g: R_pred = Σ p_g a_g a_gᴴ + eps I over G directions a
+                 beam apart or less, p_g = exp(number) / G. It needs ``shape``, and finds directions far better
+    rank         columns of F; of "powers" it is G
+    shape        of "powers": (rows, columns) of a uniform plane, or (N,) of a line
+    reach        of "powers": a row has the beams up to so many away, along each axis
+    points       of "powers": directions inside a beam along each axis
     eps          above 0; beside the scale of F, which is learned, it is the floor of the noise
     beta         in (0, 1): the weight of R_samp; learn_beta: it is the first value of a parameter's sigmoid
     beta_length  beta is that of so many snapshots; of L its odds beta / (1 - beta) are L / beta_length times as high,
@@ -54,8 +63,11 @@ class CovarianceConfig:
     bias: bool = True
     dropout: float = 0.0
     norm_eps: float = 1e-6
-    prediction: Literal["factor", "unconstrained"] = "factor"
+    prediction: Literal["factor", "unconstrained", "powers"] = "factor"
     rank: int = 8
+    shape: tuple[int, ...] | None = None
+    reach: int = 3
+    points: int = 2
     eps: float = 0.1
     beta: float = 0.5
     learn_beta: bool = True
@@ -73,8 +85,12 @@ class CovarianceConfig:
         checks.choice(where, "norm", self.norm, NORMS)
         checks.choice(where, "activation", self.activation, tuple(ACTIVATIONS))
         checks.choice(where, "prediction", self.prediction, PREDICTIONS)
-        rank = checks.count(where, "rank", self.rank, high=1 << 14)
-        self._set("rank", min(rank, elements) if self.prediction == "factor" else elements)
+        rank = checks.count(where, "rank", self.rank, high=1 << 24)
+        for name in ("reach", "points"):
+            self._set(name, checks.count(where, name, getattr(self, name), high=1 << 10))
+        self._set("shape", self._shape(elements))
+        ranks = {"factor": min(rank, elements), "unconstrained": elements, "powers": elements * self.row_outputs}
+        self._set("rank", ranks[self.prediction])
         self._set("eps", checks.real(where, "eps", self.eps, above=0.0))
         self._set("beta", checks.real(where, "beta", self.beta, above=0.0, below=1.0))
         checks.boolean(where, "learn_beta", self.learn_beta)
@@ -96,10 +112,42 @@ class CovarianceConfig:
         object.__setattr__(self, name, value)
         return value
 
+    def _shape(self, elements: int) -> tuple[int, ...] | None:
+        where, shape = "CovarianceConfig", self.shape
+        if self.prediction != "powers":
+            if shape is not None:
+                raise ValueError(f"{where}: shape is of prediction='powers', got {self.prediction!r}")
+            return None
+        if not isinstance(shape, tuple | list) or len(shape) not in (1, 2):
+            raise ValueError(f"{where}: prediction='powers' needs shape=(rows, columns) or (N,), got {shape!r}")
+        shape = tuple(checks.count(where, "shape", side) for side in shape)
+        if math.prod(shape) != elements:
+            raise ValueError(f"{where}: an array of shape {shape} has {math.prod(shape)} sensors, not {elements}")
+        return shape
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """rows and columns; a line is one row."""
+        return (1, *self.shape)[-2:] if self.shape else (1, self.elements)
+
+    @property
+    def row_outputs(self) -> int:
+        """Numbers that each row gives: the directions inside a beam. 0: the mean over rows gives them."""
+        return math.prod(self.points for side in self.sides if side > 1) if self.prediction == "powers" else 0
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a row."""
+        return beams.channels(self.sides, self.reach) if self.prediction == "powers" else 2 * self.elements
+
     @property
     def outputs(self) -> int:
-        """Numbers that the network gives for each sample: real and imaginary parts of rank vectors of N."""
-        return 2 * self.elements * self.rank
+        """Numbers that the network gives for each sample: real and imaginary parts of rank vectors of N, or powers."""
+        return self.rank if self.prediction == "powers" else 2 * self.elements * self.rank
+
+    def rows(self, length: int) -> int:
+        """Of a sample of so many snapshots."""
+        return self.elements if self.prediction == "powers" else length
 
     @property
     def blend_logit(self) -> float:
@@ -113,12 +161,14 @@ class CovarianceConfig:
     def num_parameters(self) -> int:
         blocks = self.blocks()
         width, outside = self.d_model, blocks.num_parameters() - 2 * self.d_model  # without tokens and positions
-        ends = width * 2 * self.elements + self.outputs * width + (width + self.outputs) * self.bias
+        last = self.row_outputs or self.outputs
+        ends = width * self.channels + last * width + (width + last) * self.bias
         return outside + ends + self.learn_beta
 
     def to_dict(self) -> dict[str, Any]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return values | {"normalize": list(self.normalize), "loss": dict(self.loss)}
+        shape = None if self.shape is None else list(self.shape)
+        return values | {"normalize": list(self.normalize), "loss": dict(self.loss), "shape": shape}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CovarianceConfig:
@@ -126,7 +176,7 @@ class CovarianceConfig:
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
             raise ValueError(f"CovarianceConfig: unknown fields {', '.join(unknown)}; expected {', '.join(known)}")
-        changed = {"normalize": tuple(values["normalize"])} if "normalize" in values else {}
+        changed = {name: tuple(values[name]) for name in ("normalize", "shape") if values.get(name) is not None}
         return cls(**{**values, **changed})
 
 
@@ -145,8 +195,9 @@ def for_core(config: CovarianceConfig) -> dict[str, Any]:
     """What ``snapshot_config_from`` in bindings/model_config.cpp reads."""
     return {
         "blocks": blocks_for_core(config.blocks()),
-        "channels": 2 * config.elements,
-        "outputs": config.outputs,
+        "channels": config.channels,
+        "outputs": config.row_outputs or config.outputs,
+        "pooled": not config.row_outputs,
         "learns_blend": config.learn_beta,
         "blend_logit": config.blend_logit,
     }

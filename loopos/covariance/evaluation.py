@@ -131,13 +131,21 @@ def sweep(
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a text for people: angles in degrees, errors also as a multiple of the bound."""
-    head = ("snapshots", "SNR dB", "covariance", "by", "RMSE deg", "x bound", "outliers", "counted", "distance")
+    """The rows as a text for people: angles in degrees, errors also as a multiple of the bound, and those of a line as
+    SubspaceNet tells them, in radians."""
+    line = ["RMSPE rad"] if any(row.rmspe is not None for row in rows) else []
+    head = ("snapshots", "SNR dB", "covariance", "by", "RMSE deg", *line, "x bound", "outliers", "counted", "distance")
     lines = [head]
     for row in rows:
         ratio = row.rmse / row.bound if row.bound else math.nan
         degrees = f"{math.degrees(row.rmse):.3g}"
-        numbers = (degrees, _shown(ratio, ".2f"), _shown(row.outliers, ".1%"), _shown(row.counted, ".0%"))
+        numbers = (
+            degrees,
+            *([_shown(row.rmspe, ".3g")] if line else []),
+            _shown(ratio, ".2f"),
+            _shown(row.outliers, ".1%"),
+            _shown(row.counted, ".0%"),
+        )
         what = (str(row.snapshots), _shown(row.snr, ".3g"), row.estimate, row.finder)
         lines.append((*what, *numbers, _shown(row.distance, ".3g")))
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]

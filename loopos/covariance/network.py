@@ -12,6 +12,7 @@ from loopos import _core, checks, network
 from loopos.calls import serialised
 from loopos.errors import NonFiniteError
 
+from .beams import beam_rows, steering
 from .config import CovarianceConfig, for_core
 
 _CLASSES = {"float32": _core.SnapshotEncoderF32, "float64": _core.SnapshotEncoderF64}
@@ -42,10 +43,14 @@ class CovarianceNetwork(network.Network):
         return (1 if logit >= 0 else small) / (1 + small)
 
     def rows(self, snapshots: np.ndarray) -> np.ndarray:
-        """(B, L, 2 N) as the core reads them: real parts, then imaginary, of the snapshots over :func:`root_power`.
-        That scale is not the network's business; it comes back by the trace of R_samp."""
+        """(B, L, 2 N) as the core reads them: real parts, then imaginary, of the snapshots over :func:`root_power`; of
+        prediction="powers" (B, N, channels), :func:`loopos.covariance.beams.beam_rows` of the same. That scale is not
+        the network's business; it comes back by the trace of R_samp."""
         snapshots = self.checked(snapshots)
         scaled = snapshots / root_power(snapshots)[:, None, None]
+        if self._config.prediction == "powers":
+            rows = beam_rows(scaled.astype(COMPLEX[self.dtype]), self._config.sides, self._config.reach)
+            return np.ascontiguousarray(rows, self.dtype)
         return np.concatenate([scaled.real, scaled.imag], axis=-1, dtype=self.dtype)
 
     def checked(self, snapshots: Any) -> np.ndarray:
@@ -69,7 +74,7 @@ class CovarianceNetwork(network.Network):
 
     @serialised
     def numbers(self, snapshots: np.ndarray) -> np.ndarray:
-        """What the network gives of each sample: (B, 2 N rank). Dropout never acts here."""
+        """What the network gives of each sample: (B, config.outputs). Dropout never acts here."""
         return self._core.forward(self.rows(snapshots))
 
     @serialised
@@ -81,9 +86,9 @@ class CovarianceNetwork(network.Network):
     def value_and_grads(
         self, snapshots: np.ndarray, loss: Callable[[np.ndarray], tuple[float, np.ndarray, float]]
     ) -> tuple[float, dict[str, np.ndarray]]:
-        """A loss and its gradient for every trainable parameter, as fresh arrays. loss(numbers (B, 2 N rank)) gives its
-        value, its gradient and that by the logit of beta. NonFiniteError when one of them or an activation is not
-        finite; its ``birth`` says where it arose."""
+        """A loss and its gradient for every trainable parameter, as fresh arrays. loss(numbers (B, config.outputs))
+        gives its value, its gradient and that by the logit of beta. NonFiniteError when one of them or an activation is
+        not finite; its ``birth`` says where it arose."""
         inputs = self.rows(snapshots), np.zeros(len(snapshots), np.int64)
         total, _, healthy = self._core.accumulate(*inputs, between=loss)
         norm = self._core.grad_norm()
@@ -106,11 +111,26 @@ def root_power(snapshots: np.ndarray) -> np.ndarray:
 
 
 def as_vectors(numbers: np.ndarray, config: CovarianceConfig) -> np.ndarray:
-    """complex (B, rank, N) of numbers (B, 2 N rank): real parts, then imaginary."""
+    """complex (B, rank, N) of numbers (B, 2 N rank): real parts, then imaginary. Of powers (B, G): the steering vectors
+    times exp(number / 2) / sqrt(G)."""
+    if config.prediction == "powers":
+        return _roots(numbers)[:, :, None] * _steering(config, numbers.dtype)
     real, imag = numbers.reshape(len(numbers), 2, config.rank, config.elements).swapaxes(0, 1)
     return real + 1j * imag
 
 
-def as_numbers(vectors: np.ndarray) -> np.ndarray:
-    """The way back, of a gradient by the vectors too: in PyTorch's convention it is dL/dRe + j dL/dIm."""
-    return np.ascontiguousarray(np.stack([vectors.real, vectors.imag], axis=1)).reshape(len(vectors), -1)
+def numbers_backward(dvectors: np.ndarray, numbers: np.ndarray, config: CovarianceConfig) -> np.ndarray:
+    """The gradient by the numbers of one by the vectors, which in PyTorch's convention is dL/dRe + j dL/dIm."""
+    if config.prediction != "powers":
+        return np.ascontiguousarray(np.stack([dvectors.real, dvectors.imag], axis=1)).reshape(len(dvectors), -1)
+    along = np.einsum("bgn,gn->bg", dvectors, _steering(config, numbers.dtype).conj()).real  # by exp(number / 2)
+    return along * _roots(numbers) / 2
+
+
+def _roots(numbers: np.ndarray) -> np.ndarray:
+    """The roots of the powers, exp(number / 2) / sqrt(G)."""
+    return np.exp(numbers / 2) / numbers.dtype.type(math.sqrt(numbers.shape[1]))
+
+
+def _steering(config: CovarianceConfig, dtype: np.dtype) -> np.ndarray:
+    return steering(config.sides, config.points).astype(COMPLEX[dtype.name])

@@ -70,7 +70,7 @@ class Covariances:
         dpred, _, dbeta = linalg.blend_backward(dblend, pred, samp, self.beta)
         if "pred" in config.normalize:
             dpred = linalg.trace_normalize_backward(dpred, self.raw["pred"], **_scaling(config))
-        if config.prediction == "factor":
+        if config.prediction != "unconstrained":
             dvectors = linalg.sample_covariance_backward(dpred, self.vectors) * real(config.rank)
         else:
             dvectors = linalg.hermitize(dpred)

@@ -3,46 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from loopos import checks
 
 from .arrays import ULA, URA
 from .config import CovarianceConfig
-from .simulation import Simulation
+from .simulation import Simulation, subspacenet
 
 
 @dataclass(frozen=True)
 class Preset:
-    """model: fields of a CovarianceConfig; training: settings of loopos.train; the others: of a Simulation, where
-    ``snapshots`` are those of simulations that take turns."""
+    """simulation: what is drawn, of so many ``snapshots`` in turn; tested: decibels of the table; model: fields of a
+    CovarianceConfig; training: settings of loopos.train."""
 
-    array: ULA | URA
-    sources: tuple[int, int]
-    snr: tuple[float, float]
+    simulation: Simulation
     snapshots: tuple[int, ...]
     model: Mapping[str, Any]
     training: Mapping[str, Any]
+    tested: tuple[float, ...] = (-5.0, 0.0, 5.0)
+
+    @property
+    def array(self) -> ULA | URA:
+        return self.simulation.array
 
 
 _TRAINING = {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.01}
 PRESETS = {
     "plane": Preset(
-        URA(12, 12),
-        (3, 3),
-        (-5.0, 10.0),
+        Simulation(URA(12, 12), sources=(3, 3), snr=(-5.0, 10.0)),
         (1, 2),
-        {"d_model": 256, "rank": 24},
+        {"prediction": "powers", "d_model": 64},
         _TRAINING | {"max_steps": 1000, "batch_size": 32},
     ),
     "line": Preset(
-        ULA(8),
-        (2, 3),
-        (-5.0, 10.0),
+        Simulation(ULA(8), sources=(2, 3), snr=(-5.0, 10.0)),
         (2, 8, 32),
-        {"d_model": 64, "rank": 8},
+        {"prediction": "powers", "d_model": 64, "points": 8},
         _TRAINING | {"max_steps": 1500, "batch_size": 64},
+    ),
+    "subspacenet": Preset(
+        subspacenet(10.0),
+        (100,),
+        {
+            "prediction": "powers",
+            "d_model": 128,
+            "n_layer": 4,
+            "reach": 4,
+            "points": 16,
+            "eps": 0.01,
+            "beta": 0.01,
+            "learn_beta": False,
+            "beta_length": None,
+        },
+        {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.0, "max_steps": 2500, "batch_size": 128},
+        (20.0,),
     ),
 }
 
@@ -69,16 +85,20 @@ def setting(given: dict[str, Any]) -> tuple[list[Simulation], CovarianceConfig, 
     configuration, and the preset that all else is of."""
     names = tuple(PRESETS)
     preset = PRESETS[checks.choice("covariance", "preset", given.pop("preset", names[0]), names)]
-    about = {"sources": preset.sources, "snr": preset.snr}
-    about |= {"sources": span("sources", given.pop("sources"), int)} if "sources" in given else {}
+    about = {"sources": span("sources", given.pop("sources"), int)} if "sources" in given else {}
     about |= {"snr": span("snr", given.pop("snr"))} if "snr" in given else {}
     about |= {name: given.pop(name) for name in ("correlation",) if name in given}
     lengths = numbers("snapshots", given.pop("snapshots"), int) if "snapshots" in given else preset.snapshots
-    simulations = [Simulation(preset.array, snapshots=length, **about) for length in lengths]
+    simulations = [replace(preset.simulation, snapshots=length, **about) for length in lengths]
     fields = {name: given.pop(name) for name in MODEL if name in given}
     if "loss" in fields:
         fields["loss"] = losses(fields["loss"])
-    return simulations, CovarianceConfig(elements=preset.array.sensors, **{**preset.model, **fields}), preset
+    model = {**preset.model, **fields}
+    if model["prediction"] == "powers":
+        if "rank" in fields:
+            raise ValueError("covariance: rank is of prediction='factor'; with 'powers' it is the number of directions")
+        model["shape"] = preset.array.shape
+    return simulations, CovarianceConfig(elements=preset.array.sensors, **model), preset
 
 
 def losses(text: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from loopos.covariance import ledger
 from loopos.covariance.batches import as_complex, open_samples
 from loopos.covariance.config import CovarianceConfig
-from loopos.covariance.network import COMPLEX, CovarianceNetwork, as_numbers, as_vectors
+from loopos.covariance.network import COMPLEX, CovarianceNetwork, as_vectors, numbers_backward
 from loopos.covariance.pipeline import Covariances, pipeline
 from loopos.data.batches import Batch
 from loopos.data.sources import Sources
@@ -34,6 +34,10 @@ class CovarianceLoss(CrossEntropy):
         self._evaluated: dict[str, float] = {}
         self._alarms: list[ledger.ScaleAlarm] = []
         self._told: set[tuple[str, str]] = set()
+
+    @property
+    def config(self) -> CovarianceConfig:
+        return self._model.config
 
     def units(self, batch: Batch, valid: int | None = None) -> int:
         return len(batch[1])
@@ -58,7 +62,7 @@ class CovarianceLoss(CrossEntropy):
         refused."""
         dtype = COMPLEX[self._model.dtype]
         snapshots, truth = as_complex(batch[0], dtype), as_complex(batch[2], dtype)
-        config = self._model.config
+        config = self.config
         beta = self._model.beta(snapshots.shape[1])
         try:
             return pipeline(config, snapshots, as_vectors(numbers, config), beta, truth, batch[1])
@@ -107,7 +111,7 @@ class _Between:
         result = self._objective.result(numbers, self._batch, f"step {(self.step or 0) + 1}")
         self._objective.see(result, self.step)
         dvectors, dlogit = result.backward(self.scale)
-        return float(result.losses.sum()), as_numbers(dvectors), dlogit
+        return float(result.losses.sum()), numbers_backward(dvectors, numbers, self._objective.config), dlogit
 
 
 class OfSnapshots(_OfPictures):

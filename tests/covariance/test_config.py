@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from snapshots import network, small
+from snapshots import POWERS, network, small
 
 from loopos.covariance import CovarianceConfig
 
 KINDS = [{}, {"learn_beta": False}, {"bias": False}, {"prediction": "unconstrained"}, {"norm": "rmsnorm", "d_ff": 24}]
+KINDS.append(POWERS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -21,6 +22,7 @@ def test_it_goes_through_json():
     assert config.normalize == ("snapshots", "pred")
     assert config.loss == (("stein", 1.0), ("subspace", 0.5))
     assert CovarianceConfig.from_dict(config.to_dict()) == config
+    assert CovarianceConfig.from_dict(small(**POWERS).to_dict()) == small(**POWERS)
     assert small(loss="stein").loss == (("stein", 1.0),)
     with pytest.raises(ValueError, match="unknown fields colour"):
         CovarianceConfig.from_dict({"colour": 1})
@@ -41,6 +43,11 @@ def test_it_goes_through_json():
         ({"loss": {"stein": 0.0}}, "loss stein"),
         ({"prediction": "full"}, "prediction"),
         ({"d_model": 9}, "n_head"),
+        ({"prediction": "powers"}, r"needs shape=\(rows, columns\) or \(N,\), got None"),
+        ({"prediction": "powers", "shape": (2, 2)}, "has 4 sensors, not 5"),
+        ({"shape": (5,)}, "shape is of prediction='powers', got 'factor'"),
+        ({**POWERS, "points": 0}, "points"),
+        ({**POWERS, "reach": -1}, "reach"),
     ],
 )
 def test_what_is_refused(changed, said):
@@ -58,3 +65,6 @@ def test_names_are_no_text():
 def test_a_rank_is_at_most_the_elements():
     assert small(rank=99).rank == 5
     assert small(prediction="unconstrained").outputs == 2 * 5 * 5
+    plane, line = small(**POWERS), small(**POWERS | {"shape": (6,), "points": 5})
+    assert (plane.rank, plane.outputs, plane.row_outputs, plane.rows(99)) == (24, 24, 4, 6)
+    assert (line.rank, line.sides, line.row_outputs, line.channels) == (30, (1, 6), 5, 6)

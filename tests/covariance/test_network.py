@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pictures import shaken, worst_difference
-from snapshots import in_torch, network, quadratic, samples, small
+from snapshots import POWERS, in_torch, network, quadratic, samples, small
 
 import loopos
 from loopos.covariance import CovarianceNetwork
-from loopos.covariance.network import as_numbers, as_vectors, root_power
+from loopos.covariance.network import as_vectors, numbers_backward, root_power
 
-KINDS = [{}, {"learn_beta": False}, {"prediction": "unconstrained"}, {"norm": "rmsnorm", "n_layer": 1}]
+KINDS = [{}, {"learn_beta": False}, {"prediction": "unconstrained"}, {"norm": "rmsnorm", "n_layer": 1}, POWERS]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_differences_and_a_planted_error_is_found(kind):
-    model, given = network(**kind), samples()
-    loss = quadratic(model)
+    model = network(**kind)
+    given, loss = samples(elements=model.config.elements), quadratic(model)
     value, grads = model.value_and_grads(given, loss)
     again = lambda: loss(model.numbers(given))[0]  # noqa: E731
     assert value == pytest.approx(again(), rel=1e-13)
@@ -31,10 +31,11 @@ def test_gradients_are_differences_and_a_planted_error_is_found(kind):
 
 @pytest.mark.reference
 @pytest.mark.parametrize("length", [1, 4])
-@pytest.mark.parametrize("kind", [{}, {"prediction": "unconstrained"}])
+@pytest.mark.parametrize("kind", [{}, {"prediction": "unconstrained"}, POWERS])
 def test_numbers_and_gradients_are_pytorchs(kind, length):
     torch = pytest.importorskip("torch")
-    model, given = network(**kind), samples(length=length)
+    model = network(**kind)
+    given = samples(length=length, elements=model.config.elements)
     weights = {name: torch.tensor(view, requires_grad=True) for name, view in model.parameters().items()}
     numbers = in_torch(weights, model.config, torch.tensor(model.rows(given)))
     np.testing.assert_allclose(model.numbers(given), numbers.detach().numpy(), rtol=1e-11, atol=1e-12)
@@ -69,10 +70,12 @@ def test_snapshots_can_be_exchanged_and_their_scale_is_not_read():
 
 
 # In parts, which disturb each other, if at all, now and then: so with many, and often; and as a whole.
-@pytest.mark.parametrize(("width", "count", "times"), [(8, 99, 20), (192, 12, 2)])
-def test_bits_do_not_depend_on_threads(width, count, times):
-    model = shaken(CovarianceNetwork(small(d_model=width)))
-    given, want = samples(count, 7, dtype="complex64"), None
+@pytest.mark.parametrize(
+    ("width", "count", "times", "kind"), [(8, 99, 20, {}), (192, 12, 2, {}), (8, 99, 20, POWERS), (192, 12, 2, POWERS)]
+)
+def test_bits_do_not_depend_on_threads(width, count, times, kind):
+    model = shaken(CovarianceNetwork(small(**kind, d_model=width)))
+    given, want = samples(count, 7, model.config.elements, dtype="complex64"), None
     before = loopos.get_num_threads()
     try:
         for threads in (1, 2, 3, 8):
@@ -87,11 +90,13 @@ def test_bits_do_not_depend_on_threads(width, count, times):
 
 
 @pytest.mark.unsanitized("minutes of large passes; those of a captioner, in groups, are looked at there")
-def test_a_large_batch_goes_in_groups_and_its_gradient_is_the_sum():
-    model = shaken(CovarianceNetwork(small(d_model=256, n_layer=3, dropout=0.0), dtype="float64"))
-    given = samples(40, 200)
-    part = model._core.workspace_bytes(40, 200, True)
-    assert part < model._core.workspace_bytes(20, 200, True) * 1.9  # it does not grow with the batch
+@pytest.mark.parametrize("kind", [{}, {"prediction": "powers", "elements": 200, "shape": (10, 20), "points": 1}])
+def test_a_large_batch_goes_in_groups_and_its_gradient_is_the_sum(kind):
+    config = small(d_model=256, n_layer=3, dropout=0.0, **kind)
+    model = shaken(CovarianceNetwork(config, dtype="float64"))
+    given = samples(40, 200 if not kind else 2, config.elements)
+    part = model._core.workspace_bytes(40, config.rows(200), True)
+    assert part < model._core.workspace_bytes(20, config.rows(200), True) * 1.9  # it does not grow with the batch
     _, grads = model.value_and_grads(given, quadratic(model))
     sums = {name: np.zeros_like(g) for name, g in grads.items()}
     for first in range(0, 40, 8):
@@ -144,6 +149,7 @@ def test_snapshots_that_are_none():
     with pytest.raises(ValueError, match="sample 2 are 0, so its covariance has no scale"):
         model.numbers(bad)
     assert model.numbers(samples(0)).shape == (0, 20)
+    assert network(**POWERS).numbers(samples(0, elements=6)).shape == (0, 24)
 
 
 def test_vectors_and_numbers_are_the_same_in_another_order():
@@ -151,9 +157,24 @@ def test_vectors_and_numbers_are_the_same_in_another_order():
     numbers = model.numbers(given)
     vectors = model.vectors(given)
     assert vectors.shape == (3, 2, 5)
-    assert np.array_equal(as_numbers(vectors), numbers)
+    assert np.array_equal(numbers_backward(vectors, numbers, model.config), numbers)
     assert np.array_equal(as_vectors(numbers, model.config), vectors)
     assert root_power(np.full((1, 2, 3), 3e200 + 4e200j)) == pytest.approx(5e200)
+
+
+def test_powers_are_of_directions_and_their_gradient_is_a_difference():
+    config, h = small(**POWERS), 1e-6
+    numbers = np.random.default_rng(4).standard_normal((2, config.outputs))
+    vectors = as_vectors(numbers, config)
+    gram = np.einsum("bgi,bgj->bij", vectors, vectors.conj())
+    assert np.trace(gram, axis1=1, axis2=2).real == pytest.approx(6 * np.exp(numbers).mean(axis=1))
+    weights = samples(2, config.rank, 6, seed=5)
+    loss = lambda y: (weights.conj() * as_vectors(y, config)).sum().real  # noqa: E731
+    got = numbers_backward(weights, numbers, config)
+    for index in ((0, 0), (1, 7), (1, config.outputs - 1)):
+        step = np.zeros_like(numbers)
+        step[index] = h
+        assert got[index] == pytest.approx((loss(numbers + step) - loss(numbers - step)) / (2 * h), rel=1e-7)
 
 
 def test_beta_is_the_sigmoid_of_a_parameter():

@@ -17,6 +17,7 @@ def test_a_preset_is_whole(name):
 
 def test_options_win_and_are_taken():
     given = {"preset": "line", "sources": "1", "snr": "-3,7", "snapshots": "4,9", "correlation": 1.0, "rank": 3}
+    given |= {"prediction": "factor"}
     given |= {"loss": "stein=0.5,subspace", "max_steps": 3}
     simulations, config, _ = setting(given)
     assert given == {"max_steps": 3}
@@ -39,3 +40,5 @@ def test_texts_that_are_no_numbers():
         setting({"loss": "mse"})
     with pytest.raises(ValueError, match="preset"):
         setting({"preset": "sphere"})
+    with pytest.raises(ValueError, match="rank is of prediction='factor'"):
+        setting({"rank": 3})

@@ -34,9 +34,13 @@ RUN = {
 }
 
 
-def test_training_and_evaluation_make_the_same_matrices(monkeypatch):
+KINDS = [{}, {"prediction": "powers", "shape": (5,)}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_and_evaluation_make_the_same_matrices(monkeypatch, kind):
     """Tensor by tensor: what the core's loss was given, and what a score of the same batch is made of."""
-    model = network("float32")
+    model = network("float32", **kind)
     objective = CovarianceLoss(default_settings(), model)
     batch, seen, made = Simulated([LINE], 4, 1).batch(0), [], objective.result
     monkeypatch.setattr(objective, "result", lambda *given: seen.append(made(*given)) or seen[-1])
@@ -75,17 +79,18 @@ def test_it_learns_and_its_log_has_the_ledger(tmp_path):
         loopos.Model.from_pretrained(tmp_path)
 
 
-def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(tmp_path):
-    whole = loopos.train(small(), [LINE, replace(LINE, snapshots=3)], **RUN, grad_accum=2, threads=1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(tmp_path, kind):
+    whole = loopos.train(small(**kind), [LINE, replace(LINE, snapshots=3)], **RUN, grad_accum=2, threads=1)
 
     given = RUN | {"grad_accum": 2, "output_dir": tmp_path}
-    loopos.train(small(), [LINE, replace(LINE, snapshots=3)], **given, callbacks=[StopAfter(4)])
-    rest = loopos.train(small(), [LINE, replace(LINE, snapshots=3)], **given, resume="auto", threads=2)
+    loopos.train(small(**kind), [LINE, replace(LINE, snapshots=3)], **given, callbacks=[StopAfter(4)])
+    rest = loopos.train(small(**kind), [LINE, replace(LINE, snapshots=3)], **given, resume="auto", threads=2)
     for name, view in whole.model.parameters().items():
         np.testing.assert_array_equal(rest.model.parameters()[name], view, err_msg=name)
     assert rest.history[-1]["loss"] == whole.history[-1]["loss"]
     with pytest.raises(ValueError, match="data"):
-        loopos.train(small(), replace(LINE, seed=5), **given, resume="auto")
+        loopos.train(small(**kind), replace(LINE, seed=5), **given, resume="auto")
 
 
 def test_a_loss_that_is_not_finite_changes_no_weight_and_is_told_with_its_place(tmp_path):

@@ -8,6 +8,8 @@ from pictures import shaken
 from loopos.covariance import CovarianceConfig, CovarianceNetwork
 from loopos.covariance.pipeline import pipeline
 
+POWERS = {"prediction": "powers", "elements": 6, "shape": (2, 3), "reach": 1}
+
 
 def small(**changes) -> CovarianceConfig:
     return CovarianceConfig(**{"elements": 5, "n_layer": 2, "n_head": 2, "d_model": 8, "rank": 2, **changes})
@@ -37,11 +39,13 @@ def quadratic(model, seed=3):
 
 
 def in_torch(weights, config, rows):
-    """numbers (B, 2 N rank) of rows (B, L, 2 N), by plain functions of LoopOS's own weights by name."""
+    """numbers (B, outputs) of rows (B, L, channels), by plain functions of LoopOS's own weights by name."""
     import torch_pictures
 
     x = torch_pictures._linear(weights, "snapshot", rows)
     x = torch_pictures._blocks(weights, "", x, config.n_layer, config.n_head, config.norm_eps, "none", None)
+    if config.prediction == "powers":
+        return torch_pictures._linear(weights, "factor", x).flatten(1)
     return torch_pictures._linear(weights, "factor", x.mean(1))
 
 
