@@ -113,7 +113,7 @@ def check(result: dict[str, Any], markdown: bool) -> list[str]:
             each.reduction,
             number(1e3 * each.measured),
             number(1e3 * each.model.seconds),
-            f"{100 * each.off:+.0f} %",
+            f"{'+' if each.off > 0 else ''}{percent(each.off)}",
             number(1e3 * each.model.compute),
             number(1e3 * each.model.exposed),
         ]

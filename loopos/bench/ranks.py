@@ -29,9 +29,9 @@ ADAPTED = {name: replace(SETTINGS["gpt2"], name=name) for name in ("lora",)}  # 
 SETTINGS_HERE = {name: SETTINGS[name] for name in ("nano", "baby", "wide", "gpt2")} | ADAPTED
 TINY_HERE = {"tiny": TINY["tiny"], "tiny-lora": replace(TINY["tiny"], name="tiny-lora")}
 REDUCTION = {"loopos-fast": "fast"}
-TURN = 0.7  # seconds of one turn, when the number of steps is not given
+TURN = 0.5  # seconds of one turn, when the number of steps is not given
 SLOW_GIGABITS = 1.0
-SLOW_STEPS = 3
+SLOW_STEPS = 2
 POINTS_STEPS = 3
 WARM_UP = 2
 
@@ -78,12 +78,12 @@ def lora_of(setting: Setting) -> dict[str, Any]:
     return {"adapter": LORA} if setting.name.endswith("lora") else {}
 
 
-def _begin(team: Team, setting: Setting) -> dict[str, Any]:
+def _begin(team: Team, setting: Setting, warm_up: int = WARM_UP) -> dict[str, Any]:
     """Builds the model and warms up."""
     found = team.ask("prepare", setting=setting.to_dict(), seed=SEED, **lora_of(setting))
     if found[0]["parameters"] != setting.config.num_parameters():
         raise PeerError(f"built {found[0]['parameters']} parameters instead of {setting.config.num_parameters()}")
-    replies = team.turn("steps", count=WARM_UP)
+    replies = team.turn("steps", count=warm_up)
     return {"trained": found[0]["trained"], "losses": [reply["losses"] for reply in replies]}
 
 
@@ -201,7 +201,7 @@ def _slow(asked: Request, cores: list[int]) -> dict[str, Any]:
                 asked.report(f"{setting.name}: {name} over {SLOW_GIGABITS:g} Gbit/s")
                 try:
                     with Team(name, 2, 1, [[core] for core in cores[:2]], hosts) as team:
-                        _begin(team, setting)
+                        _begin(team, setting, 1)
                         _whole(team, name)
                         seconds = team.seconds("steps", count=asked.steps or SLOW_STEPS)
                         peers.append({"peer": name, "engine": team.engine, "seconds": spread(seconds)})

@@ -123,6 +123,11 @@ def fast(nodes: int, gradient: Gradient, link: Link) -> float:
     return 2 * math.ceil(math.log2(nodes)) * link.latency + sent + share * gradient.bytes * gradient.adding
 
 
+def agreed(nodes: int, link: Link) -> float:
+    """Seconds in which all nodes learn the sum of a few numbers: the losses, and whether any was not finite."""
+    return 2 * math.ceil(math.log2(nodes)) * link.latency
+
+
 Reduction = Callable[[int, Gradient, Link], float]
 REDUCTIONS: dict[str, Reduction] = {"tree": tree, "fast": fast}
 
@@ -185,7 +190,8 @@ def step(
     window = overlap * BACKWARD * compute.passing(rows)
     computed = passes * compute.passing(rows) + compute.update / (nodes if sharded_update else 1)
     own = shards_cost(shards, gradient) if reduction == "tree" else 0.0
-    return Step(computed, own, whole, exposed(whole, late, window))
+    told = agreed(nodes, link)
+    return Step(computed, own, told + whole, told + exposed(whole, late, window))
 
 
 def efficiency(nodes: int, compute: Compute, gradient: Gradient, link: Link, **how: Any) -> float:

@@ -29,6 +29,15 @@ def test_messages_and_sums_of_mpi(without):
     assert found["absent"] == [{"peer": "gloo", "reason": "torch is not installed"}]
 
 
+@pytest.mark.reference
+def test_sums_of_gloo(without):
+    pytest.importorskip("torch")
+    without("mpi4py")
+    found = network.measure([[CORES[0]], [CORES[-1]]])
+    assert [size for size, _ in found["gloo"]["sums"]] == [8, 1 << 16, 1 << 18]
+    assert found["absent"] == [{"peer": "mpi", "reason": "mpi4py is not installed"}]
+
+
 def test_without_mpi_there_is_no_link(without):
     without("mpi4py", "torch")
     found = network.measure([[CORES[0]], [CORES[-1]]])

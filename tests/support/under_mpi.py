@@ -40,9 +40,14 @@ def started(script: str, asked: dict[str, Any], ranks: int | None, folder: Path,
     if ranks is not None:
         command = [str(MPIEXEC), *more, "-n", str(ranks), *command]
     whole = {name: value for name, value in os.environ.items() if name not in NAMED}
-    root = str(Path(loopos.__file__).parents[1])
-    whole |= {"PYTHONPATH": os.pathsep.join([root, *filter(None, [whole.get("PYTHONPATH")])])} | env
+    whole |= {"PYTHONPATH": root_path()} | env
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=whole, cwd=folder)
+
+
+def root_path() -> str:
+    """PYTHONPATH with this loopos before what is in it."""
+    root = str(Path(loopos.__file__).parents[1])
+    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def result_of(script: str, asked: dict[str, Any], *, ranks: int | None = None, folder: Path, timeout: float = 60):
