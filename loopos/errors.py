@@ -118,6 +118,13 @@ def raised_in(operation: Mapping[str, Any]) -> str:
     return f"{flags} in computing {tensor} (op {operation['op']}, {operation['phase']})"
 
 
+class RankError(RuntimeError):
+    """A training over several processes has ended because of another one than this: the text names it, and rank 0's
+    stderr has it already."""
+
+    told = True  # nobody needs to print it
+
+
 class NonFiniteError(FloatingPointError):
     """A loss, activation, gradient or update is NaN or infinite. Weights and optimizer are as before the step.
 

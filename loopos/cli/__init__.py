@@ -190,6 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(command: str, given: dict[str, Any]) -> Reply:
     """The reply of the command, whose text is printed; of one that failed, its error."""
     from loopos import NonFiniteError
+    from loopos.errors import RankError
 
     try:
         reply = COMMANDS[command][0](given)
@@ -206,6 +207,8 @@ def _run(command: str, given: dict[str, Any]) -> Reply:
         return _failed(command, error, BAD_INPUT)
     except KeyboardInterrupt as error:
         return _failed(command, error, CTRL_C)
+    except RankError as error:
+        return _failed(command, error, 1)
 
 
 def _failed(command: str, error: BaseException, code: int) -> Reply:
@@ -213,11 +216,8 @@ def _failed(command: str, error: BaseException, code: int) -> Reply:
     if isinstance(error, OSError) and error.strerror:  # without the [Errno N] of str()
         text = error.strerror + (f": {error.filename}" if error.filename is not None else "")
     sentence = " ".join(text.split()).removeprefix(f"{command}: ")
-    rank = ranked.behind(command)
-    if rank is None:
+    if ranked.tells(command, error):
         to_stderr(f"loopos {command}: {sentence}")
-    else:
-        ranked.fails(rank, lambda said: to_stderr(f"loopos {command}: {said}"), sentence)
     return Reply(_described(type(error).__name__, sentence, code, getattr(error, "birth", None)), None, code)
 
 

@@ -175,6 +175,11 @@ class _Lines(Callback):
 
 
 def train(given: dict[str, Any]) -> Reply:
+    with ranked.together(given):
+        return _train(given)
+
+
+def _train(given: dict[str, Any]) -> Reply:
     emit = given.pop("emit", None)
     model, data, tokenizer, settings, run, learned = prepare(given)
     if run.get("export") is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from typing import Any
 
 from loopos.distributed import Distributed
-from loopos.distributed.opening import launched
-from loopos.distributed.options import AUTO
+from loopos.distributed.opening import launched, open_ranks
+from loopos.distributed.options import AUTO, TIMEOUT
 
 SHARED = {
     "distributed": "auto: over the processes that mpiexec started, as it is under mpiexec anyway; none: each alone",
@@ -51,7 +52,17 @@ def take(asked: dict[str, Any]) -> dict[str, Any]:
     return {} if distributed is None else {"distributed": distributed}
 
 
-def fails(rank: int, say: Callable[[str], None], text: str) -> None:
-    """Says the error of a rank that is not the first; one that the first meets too has ended the run by then."""
-    time.sleep(_FIRST)
-    say(f"rank {rank}: {text}")
+def together(given: dict[str, Any]) -> AbstractContextManager[Any]:
+    """In it an error of one process ends all of them, and is told once."""
+    if launched() is None or given.get("distributed") == "none":
+        return nullcontext()
+    return open_ranks(Distributed(timeout=given.get("rank_timeout", TIMEOUT))).agreed()
+
+
+def tells(command: str, error: BaseException) -> bool:
+    """Whether this process is to print the error."""
+    if getattr(error, "told", False):
+        return False
+    if behind(command) is not None:
+        time.sleep(_FIRST)  # the first rank meets it too, perhaps: then it ends all of them
+    return True

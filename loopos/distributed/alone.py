@@ -28,6 +28,9 @@ class Alone:
         """Those of this process."""
         return run_of(shards, self.rank, self.size)
 
+    def at(self, step: int) -> None:
+        """This process is in update ``step``, from 1, and gets on. Called as often as there is news."""
+
     def total(self, numbers: np.ndarray) -> np.ndarray:
         """The sum over processes of float64 (n,): exact where they are whole, or where only one has any that is not
         zero, and then the same in every process."""

@@ -16,6 +16,8 @@ LAUNCHERS = {
     "MPI_LOCALRANKID": "MPI_LOCALNRANKS",
 }
 
+_opened: list[Any] = []  # the Ranks of this process: MPI has one world
+
 
 def launched() -> tuple[int, int | None] | None:
     """(rank, number of ranks where it is said) by the launcher that started this process; None where none did."""
@@ -46,10 +48,15 @@ def open_ranks(asked: Any) -> Alone:
         ) from error
     from .ranks import Ranks
 
+    if _opened:
+        _opened[0].use(options)
+        return _opened[0]
+
     size = MPI.COMM_WORLD.Get_size()
     if told[1] is not None and told[1] != size:
         raise RuntimeError(
             f"train: the launcher started {told[1]} processes, and MPI ({MPI.Get_library_version().splitlines()[0]}) "
             f"sees {size}: they are not of the same MPI; start with the mpiexec that lies beside this python"
         )
-    return Ranks(MPI, options)
+    _opened.append(Ranks(MPI, options))
+    return _opened[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .tree import Node, left_of
@@ -17,6 +19,7 @@ class Partial:
         self.buffer, self._left, self._last = buffer, left_of(shards), run.stop - 1
         self._waiting: list[tuple[Node, np.ndarray]] = []
         self._free: list[np.ndarray] = []
+        self.exchange: Any = None  # what several processes add their sums with
 
     def begin(self) -> None:
         """A new update."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import sys
 import time
@@ -12,39 +13,61 @@ from typing import Any
 
 import numpy as np
 
-from loopos.errors import NonFiniteError
+from loopos.errors import RankError
 
 from .alone import Alone
 from .cores import named, shared_out, usable
 from .options import Distributed
 from .partial import Partial
 from .reduction import Exact, fast
+from .watched import Watched, start
 
 SPINS = 200  # looks at a request without a pause
 PAUSE = 50e-6  # seconds between looks after that: a process that waits does not take a core from one that computes
-ALL_RAISE = (NonFiniteError, SystemExit, KeyboardInterrupt)  # errors that come in every process at once
+LONGEST = 1e-3  # seconds between looks of a long wait
 
 
 class Ranks(Alone):
-    """The processes of ``MPI.COMM_WORLD``."""
+    """The processes of ``MPI.COMM_WORLD``. Nothing waits inside MPI once they have met: a wait looks at its request and
+    at what the watchman says, so that the death of one ends all."""
 
     def __init__(self, mpi: Any, options: Distributed):
         """mpi: mpi4py.MPI, initialised."""
-        self._mpi, self._options = mpi, options
+        self._mpi = mpi
         self._comm = mpi.COMM_WORLD.Dup()
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        self.fast = options.fast_reduce
-        self._exact: tuple[int, Exact] | None = None  # and the address of its buffer
         self.hosts = self._comm.allgather(socket.gethostname())
+        self._watched: Watched | None = None
+        if self.size > 1:
+            place = self._comm.bcast(start(self.size, options.timeout) if self.first else None)
+            self._watched = Watched(place, self.rank, self.hosts[self.rank], options.timeout)
+            _silence_what_is_told()
+        self.use(options)
+
+    def use(self, options: Distributed) -> None:
+        """Of the run that begins."""
+        self.fast = options.fast_reduce
+        if self._watched is not None and self.first:
+            self._watched.set_timeout(options.timeout)
+
+    def at(self, step: int) -> None:
+        if self._watched is not None:
+            self._watched.at(step)
 
     def wait(self, requests: Sequence[Any]) -> None:
-        """Until these are done."""
+        """Until these are done. RankError when that is not to be hoped for any more."""
+        watched, looks, pause = self._watched, 0, PAUSE
         for request in requests:
-            looks = 0
             while not request.Test():
                 looks += 1
-                if looks > SPINS:
-                    time.sleep(PAUSE)
+                if looks > SPINS and watched is not None:
+                    watched.waits = True
+                    watched.check()
+                    time.sleep(pause)
+                    pause = min(pause * 1.05, LONGEST)
+        if watched is not None:
+            watched.waits = False
+            watched.tick += 1
 
     def total(self, numbers: np.ndarray) -> np.ndarray:
         given, result = np.ascontiguousarray(numbers, np.float64), np.empty(len(numbers))
@@ -52,21 +75,32 @@ class Ranks(Alone):
         return result
 
     def gather(self, thing: Any) -> list[Any]:
-        return list(self._comm.allgather(thing))
+        given = np.frombuffer(pickle.dumps(thing, pickle.HIGHEST_PROTOCOL), np.uint8)
+        sizes = np.empty(self.size, np.int64)
+        self.wait([self._comm.Iallgather(np.array([len(given)], np.int64), sizes)])
+        result = np.empty(int(sizes.sum()), np.uint8)
+        self.wait([self._comm.Iallgatherv(given, [result, sizes.tolist()])])
+        ends = np.cumsum(sizes)
+        return [pickle.loads(result[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
 
     def share(self, make: Callable[[], Any]) -> Any:
-        return self._comm.bcast(make() if self.first else None)
+        given = pickle.dumps(make(), pickle.HIGHEST_PROTOCOL) if self.first else b""
+        size = np.array([len(given)], np.int64)
+        self.wait([self._comm.Ibcast(size)])
+        data = np.frombuffer(bytearray(given), np.uint8) if self.first else np.empty(int(size[0]), np.uint8)
+        step = 1 << 30
+        for at in range(0, len(data), step):
+            self.wait([self._comm.Ibcast(data[at : at + step])])
+        return pickle.loads(data)
 
     def reduce(self, partial: Partial, shards: int) -> None:
-        buffer = partial.buffer
         if self.fast:
-            fast(self._comm, self.wait, buffer)
+            fast(self._comm, self.wait, partial.buffer)
         else:
-            address = buffer.ctypes.data
-            if self._exact is None or self._exact[0] != address:
-                kind = self._mpi.FLOAT if buffer.dtype == np.float32 else self._mpi.DOUBLE
-                self._exact = address, Exact(self._comm, kind, self.wait, buffer, shards)
-            self._exact[1](partial.sums())
+            if partial.exchange is None:
+                kind = self._mpi.FLOAT if partial.buffer.dtype == np.float32 else self._mpi.DOUBLE
+                partial.exchange = Exact(self._comm, kind, self.wait, partial.buffer, shards)
+            partial.exchange(partial.sums())
         partial.done()
 
     def threads(self, asked: int | None) -> int | None:
@@ -84,14 +118,14 @@ class Ranks(Alone):
                 if not self.first:
                     warnings.simplefilter("ignore")  # the first says it
                 yield
-        except ALL_RAISE:
+        except RankError:
             raise
         except BaseException as error:
-            if not self.first:
-                time.sleep(1)  # what all of them meet, the first has said by then
-            sys.stdout.flush()
-            print(f"loopos: rank {self.rank} on {self.hosts[self.rank]}: {error}", file=sys.stderr, flush=True)
-            self._mpi.COMM_WORLD.Abort(2)
+            if self._watched is None or getattr(error, "told", False):
+                raise
+            alike = self._watched.fail(error)
+            if not (alike and self.first):
+                error.told = True  # type: ignore[attr-defined]
             raise
 
     def same(self, what: Mapping[str, Any]) -> None:
@@ -103,3 +137,14 @@ class Ranks(Alone):
                         f"train: rank {rank} on {self.hosts[rank]} has another {name} than rank 0 on {self.hosts[0]}: "
                         f"{theirs.get(name)} there, {value} here"
                     )
+
+
+def _silence_what_is_told() -> None:
+    """No traceback of an error that another rank, or the watchman, has printed."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if not getattr(error, "told", False):
+            before(kind, error, trace)
+
+    sys.excepthook = hook

@@ -119,6 +119,7 @@ class Updater:
             add = number > 0 and not along_tree
             for ids, targets, keywords in leaf.calls:
                 self._check()
+                ranks.at(keywords["step"] + 1)
                 keywords |= objective.keywords(ids, targets, keywords)
                 part, _, healthy = core.accumulate(ids, targets, **keywords, add=add)
                 told[leaf.shard] += part

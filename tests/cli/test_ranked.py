@@ -7,6 +7,7 @@ import pytest
 from loopos.cli import main, ranked
 from loopos.distributed import Distributed
 from loopos.distributed.opening import LAUNCHERS
+from loopos.errors import RankError
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +43,12 @@ def test_another_word_is_refused(capsys):
     assert "distributed must be None, 'auto'" in capsys.readouterr().err
 
 
-def test_a_rank_behind_names_itself(monkeypatch, capsys):
+def test_a_rank_behind_lets_the_first_speak(monkeypatch, capsys):
     monkeypatch.setattr(ranked, "_FIRST", 0.0)
     monkeypatch.setenv("PMI_RANK", "3")
-    assert main(["train", "--batch-size", "0", "--max-steps", "1"]) == 2
-    assert capsys.readouterr().err == "loopos train: rank 3: batch_size must be an integer of at least 1, got 0\n"
+    alone = ["train", "--distributed", "none", "--max-steps", "1"]
+    assert main([*alone, "--batch-size", "0"]) == 2
+    assert capsys.readouterr().err == "loopos train: batch_size must be an integer of at least 1, got 0\n"
+    told = RankError("rank 1 has died")
+    assert not ranked.tells("train", told)
+    assert ranked.tells("train", ValueError("said here"))

@@ -22,8 +22,10 @@ mpi_needed = pytest.mark.skipif(
 TELL = """
 def tell(what):
     import json, os
-    with open(f"told-{int(os.environ.get('PMI_RANK', 0)):03}.json", "w") as file:
+    name = f"told-{int(os.environ.get('PMI_RANK', 0)):03}.json"
+    with open(name + ".new", "w") as file:
         json.dump(what, file)
+    os.rename(name + ".new", name)
 """
 NAMED = ("LOOPOS_NUM_THREADS", "OMP_NUM_THREADS")
 

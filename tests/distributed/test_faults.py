@@ -1,0 +1,156 @@
+"""What goes wrong on one rank ends all of them, with one clear error, and the last checkpoint stays."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from under_mpi import mpi_needed, started, told
+
+import loopos
+from loopos.files.run_folder import newest_valid
+
+pytestmark = [mpi_needed, pytest.mark.unsanitized("processes of their own: sanitizers are not in them")]
+
+SCRIPT = """
+import errno, faulthandler, json, os, signal, sys, time
+faulthandler.dump_traceback_later(40)  # seen where a test waits in vain
+asked = json.loads(sys.argv[1])
+rank = int(os.environ["PMI_RANK"])
+fault, at = asked.pop("fault", None), asked.pop("on", 1)
+here = rank == at
+if here and fault == "isa":
+    os.environ["LOOPOS_ISA"] = "avx2"
+import numpy as np, loopos, loopos.testing
+config = loopos.ModelConfig(vocab_size=61, context_length=8, n_layer=1, n_head=2, d_model=16)
+class Data:
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+    def batch(self, step, micro):
+        if step == 5 and here:
+            if fault == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if fault == "stopped":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if fault == "hangs":
+                time.sleep(1000)
+            if fault == "memory":
+                raise MemoryError("no room for the batch")
+            if fault == "terminated":
+                os.kill(os.getpid(), signal.SIGTERM)
+        ids = np.random.default_rng(step).integers(0, 61, (8, 9))
+        return ids[:, :-1], ids[:, 1:]
+if here and fault == "disk":
+    from loopos.files import durable
+    write = durable.create
+    def full(path, *rest, **more):
+        if "step-00000004" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(path, *rest, **more)
+    durable.create = full
+data = np.random.default_rng(7).integers(0, 61, 2000) if fault in ("data", "nan") else Data()
+if here and fault == "data":
+    data[100] += 1
+    data[100] %= 61
+model = loopos.Model(config, seed=1)
+if here and fault == "nan":
+    plant = loopos.testing.planted(model, "blocks.0.attn_norm.y", (0, 0, 0), float("nan"), step=3)
+    plant.__enter__()
+limits = loopos.Distributed(timeout=asked.pop("timeout", 60))
+try:
+    result = loopos.train(model, data, batch_size=8, max_steps=asked.pop("steps", 40), save_every=2, progress=False,
+                          output_dir=asked.pop("folder"), distributed=limits, shards=4, **asked)
+except BaseException as error:
+    tell([type(error).__name__, str(error)])
+    raise
+"""
+SECONDS = 60
+
+
+def fails(tmp_path, ranks=3, **asked):
+    """(stderr, what each rank that could told, seconds, the newest checkpoint)."""
+    began, folder = time.monotonic(), tmp_path / "run"
+    with started(SCRIPT, {"folder": str(folder), **asked}, ranks, tmp_path) as process:
+        try:
+            _, err = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+    assert process.returncode != 0
+    newest = newest_valid(folder) if folder.is_dir() else None
+    return err, told(tmp_path), time.monotonic() - began, newest
+
+
+def sentences(err):
+    """What is an error of ours: the launcher adds a banner of its own."""
+    return [line for line in err.splitlines() if line.startswith("loopos: ")]
+
+
+@pytest.mark.parametrize("on", [0, 2])
+def test_a_rank_that_is_killed_is_named(on, tmp_path):
+    err, _, _, newest = fails(tmp_path, fault="killed", on=on)
+    (said,) = sentences(err)
+    assert said.startswith(f"loopos: rank {on} on ")
+    assert re.search(r"last heard of in update [1-5]\) has died", said)
+    assert "the last checkpoint is as it was" in said
+    assert "Traceback" not in err
+    assert newest.step == 4
+
+
+@pytest.mark.parametrize(("fault", "says"), [("stopped", "has been silent for"), ("hangs", "has got no further for")])
+def test_a_rank_that_hangs_is_named_within_the_timeout(fault, says, tmp_path):
+    err, _, seconds, newest = fails(tmp_path, fault=fault, timeout=2)
+    (said,) = sentences(err)
+    assert said.startswith("loopos: rank 1 on ")
+    assert says in said
+    assert newest.step == 4
+    assert seconds < SECONDS
+
+
+def test_a_rank_without_memory_is_named(tmp_path):
+    err, errors, _, newest = fails(tmp_path, fault="memory")
+    (said,) = sentences(err)
+    assert said.startswith("loopos: rank 1 on ")
+    assert "MemoryError: no room for the batch" in said
+    assert ["MemoryError", "no room for the batch"] in errors
+    assert {kind for kind, _ in errors} <= {"MemoryError", "RankError"}
+    assert newest.step == 4
+
+
+def test_a_full_disk_is_named_and_the_checkpoint_before_stays(tmp_path):
+    err, _, _, newest = fails(tmp_path, fault="disk", on=0)
+    (said,) = sentences(err)
+    assert said.startswith("loopos: rank 0 on ")
+    assert "No space left on device" in said
+    assert newest.step == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [("isa", r"rank 1 on .* has another isa than rank 0"), ("data", r"rank 1 on .* has another sha256 \(data\)")],
+)
+def test_ranks_that_differ_do_not_begin(fault, says, tmp_path):
+    if fault == "isa" and str(loopos._core.isa()) == "avx2":
+        pytest.skip("this machine has no other instruction set to take")
+    err, errors, _, newest = fails(tmp_path, fault=fault)
+    assert err.count("Traceback") == 1
+    assert len(errors) == 3
+    assert all(kind == "ValueError" for kind, _ in errors)
+    assert re.search(says, err)
+    assert newest is None
+
+
+def test_a_number_that_is_not_finite_on_one_rank_refuses_the_step_on_all(tmp_path):
+    err, errors, _, newest = fails(tmp_path, fault="nan", on=2)
+    assert err.count("Traceback") == 1
+    assert [kind for kind, _ in errors] == ["NonFiniteError"] * 3
+    assert len({text for _, text in errors[1:]}) == 1  # the first adds where the bundle is
+    assert all("rank 2 of 3" in text for _, text in errors)
+    assert newest.step == 2
+
+
+def test_sigterm_to_any_rank_saves_once(tmp_path):
+    err, errors, _, newest = fails(tmp_path, ranks=2, fault="terminated", on=1)
+    assert errors == [["SystemExit", "143"]] * 2
+    assert newest.step == 6
+    assert sentences(err) == []
