@@ -1,16 +1,17 @@
 """A small process beside rank 0 that hears from every rank, and says what happened when one is heard no more.
 
 It has a session of its own, so a launcher that kills all ranks because one died does not kill it before it has said
-which. It is started as a file, with the standard library alone: ``python -I -S watchman.py RANKS TIMEOUT``, with a key on
-its standard input; on its standard output it tells the port it listens on. What goes over a connection are lines of
+which. It is started as a file, with the standard library alone: ``python -I -S watchman.py RANKS TIMEOUT``, with a key
+on its standard input; on its standard output it tells the port it listens on. What goes over a connection are lines of
 JSON.
 
 A rank sends {"rank", "host", "pid", "key"}, then every so often {"tick", "waits", "step"}: a number that grows while it
 gets on, whether it waits for the others, and its update. {"failed": kind, "says": text} is an error, {"bye": true} the
-end. It is sent an exclamation mark, then {"alive"} every so often; {"verdict": "common"} when all failed alike, which is theirs to tell; and {"end":
-sentence} when the run is over, which has then been printed here.
+end. It is sent an exclamation mark, then {"alive"} every so often; {"verdict": "common"} when all failed alike, which
+is theirs to tell; and {"end": sentence} when the run is over, which has then been printed here.
 """
 
+import contextlib
 import json
 import selectors
 import socket
@@ -167,10 +168,8 @@ class Watchman:
         line = json.dumps(what).encode() + b"\n"
         for rank in self.ranks.values():
             if not rank.gone:
-                try:
+                with contextlib.suppress(OSError):  # its end is read next
                     rank.connection.sendall(line)
-                except OSError:
-                    pass  # its end is read next
 
 
 def _say(sentence):
