@@ -1,5 +1,5 @@
-"""The command line: ``loopos train | caption | classify | compare | covariance | eval | generate | chat | serve |
-import | export | gradcheck | doctor | replay | diff | explain | report | bench | info``.
+"""The command line: ``loopos train | launch | caption | classify | compare | covariance | eval | generate | chat |
+serve | import | export | gradcheck | doctor | replay | diff | explain | report | bench | info``.
 
 Results go to stdout, progress and errors to stderr; with --json the results are JSON, and so is an error. Exit codes:
 0; 1 a check that failed; 2 bad input, in one sentence; 3 a number that is not finite (NonFiniteError); 130 Ctrl-C; 143
@@ -31,6 +31,7 @@ from . import (
     exchange,
     generate,
     health,
+    launch,
     options,
     ranked,
     serve,
@@ -44,6 +45,13 @@ BAD_INPUT, NOT_FINITE, CTRL_C = 2, 3, 130
 
 COMMANDS = {  # name: what it does, its options, its arguments, in a line, in full
     "train": (commands.train, options.add_train, "[TEXT]", "train a model on a text", commands.TRAIN),
+    "launch": (
+        launch.launch,
+        launch.add_launch,
+        "[--hosts A,B] [-n I] -- train ...",
+        "train on several processes",
+        launch.LAUNCH,
+    ),
     "caption": (caption.caption, caption.add_caption, "[FOLDER]", "train a model to caption pictures", caption.CAPTION),
     "classify": (
         classify.classify,

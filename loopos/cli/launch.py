@@ -1,0 +1,57 @@
+"""`loopos launch`: a command of loopos as one run over several processes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+from loopos import checks
+from loopos.distributed.launching import command_line, is_open_mpi, mpiexec
+from loopos.run.messages import to_stderr
+
+from .ranked import COMMANDS
+from .reply import Reply
+
+LAUNCH = """Start a training on several processes, on this machine or on the hosts named, by the mpiexec that lies
+beside this python. The hosts need the same python at the same path, and ssh without a password; localhost needs none.
+
+  loopos launch -n 2 -- train novel.txt --output-dir runs/novel
+  loopos launch --hosts a,b -n 4 -- train novel.txt --output-dir runs/novel
+
+docs/distributed.md tells about Slurm, where srun is the launcher."""
+
+
+def add_launch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hosts", metavar="A,B", help="names or addresses, with commas (default: this machine)")
+    parser.add_argument("-n", dest="ranks", type=int, metavar="I", help="ranks over all hosts (default: one each)")
+    parser.add_argument("--print", dest="only_print", action="store_true", help="print the command, and start nothing")
+    parser.add_argument("program", nargs="*", metavar="-- train ...", help="the command of loopos and its options")
+
+
+def launch(given: dict[str, Any]) -> Reply:
+    program = given.get("program", [])
+    if not program or program[0] not in COMMANDS:
+        known = " or ".join(COMMANDS)
+        raise ValueError(f"launch: after -- comes a command that runs on several processes, {known}, got {program[:1]}")
+    ranks = given.get("ranks")
+    if ranks is not None:
+        checks.count("launch", "n", ranks)
+    hosts = [host.strip() for host in given.get("hosts", "").split(",") if host.strip()]
+    launcher = mpiexec()
+    ours = [sys.executable, "-m", "loopos", *program]
+    command = command_line(launcher, is_open_mpi(launcher), hosts, ranks, ours)
+    if given.get("only_print"):
+        return Reply({"command": command}, shlex.join(command))
+    to_stderr(f"loopos launch: {shlex.join(command)}")
+    with subprocess.Popen(command, env=os.environ) as process:
+        while True:
+            try:
+                code = process.wait()
+                break
+            except KeyboardInterrupt:  # mpiexec has it from the terminal too, and tells the ranks
+                continue
+    return Reply({"command": command, "exit_code": code}, None, code)

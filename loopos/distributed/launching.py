@@ -1,0 +1,44 @@
+"""The command line of a launcher, from hosts and a number of ranks."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def mpiexec() -> str:
+    """The launcher beside this python, else the one of the path: FileNotFoundError when there is none."""
+    beside = Path(sys.executable).with_name("mpiexec")
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if found is None:
+        raise FileNotFoundError(
+            2, "launch: there is no mpiexec: pip install 'loopos[mpi]', or load your MPI", "mpiexec"
+        )
+    return found
+
+
+def is_open_mpi(launcher: str) -> bool:
+    """Whether it takes the options of Open MPI; else those of Hydra (mpich, Intel MPI)."""
+    told = subprocess.run([launcher, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    return "Open MPI" in told.stdout or "OpenRTE" in told.stdout
+
+
+def command_line(
+    launcher: str, open_mpi: bool, hosts: Sequence[str], ranks: int | None, program: Sequence[str]
+) -> list[str]:
+    """``program`` on ``ranks`` processes, shared out to ``hosts`` as evenly as can be, the first hosts first; None: one
+    a host. ValueError for fewer ranks than hosts, or a host that is named twice."""
+    if len(set(hosts)) != len(hosts):
+        raise ValueError(f"launch: hosts must be different, got {','.join(hosts)}; -n says how many ranks there are")
+    count = max(1, len(hosts)) if ranks is None else ranks
+    if count < len(hosts):
+        raise ValueError(f"launch: -n must be at least {len(hosts)}, one rank for each of the hosts, got {count}")
+    each = -(-count // max(1, len(hosts)))
+    if open_mpi:
+        placed = ["--host", ",".join(f"{host}:{each}" for host in hosts)] if hosts else []
+        return [launcher, *placed, "-n", str(count), *program]
+    placed = ["-hosts", ",".join(hosts), "-ppn", str(each)] if hosts else []
+    return [launcher, *placed, "-n", str(count), *program]

@@ -1,0 +1,48 @@
+"""The command line of a launcher."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from loopos.distributed import launching
+from loopos.distributed.launching import command_line
+
+PROGRAM = ["python", "-m", "loopos", "train"]
+
+
+def test_on_this_machine():
+    assert command_line("mpiexec", False, [], 3, PROGRAM) == ["mpiexec", "-n", "3", *PROGRAM]
+    assert command_line("mpiexec", True, [], None, PROGRAM) == ["mpiexec", "-n", "1", *PROGRAM]
+
+
+def test_on_hosts():
+    hydra = command_line("mpiexec", False, ["a", "b"], 4, PROGRAM)
+    assert hydra == ["mpiexec", "-hosts", "a,b", "-ppn", "2", "-n", "4", *PROGRAM]
+    assert command_line("mpiexec", False, ["a", "b"], None, PROGRAM)[4:7] == ["1", "-n", "2"]
+    open_mpi = command_line("mpiexec", True, ["a", "b"], 3, PROGRAM)
+    assert open_mpi == ["mpiexec", "--host", "a:2,b:2", "-n", "3", *PROGRAM]
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="-n must be at least 2, one rank for each of the hosts, got 1"):
+        command_line("mpiexec", False, ["a", "b"], 1, PROGRAM)
+    with pytest.raises(ValueError, match="hosts must be different, got a,a"):
+        command_line("mpiexec", False, ["a", "a"], 2, PROGRAM)
+
+
+def test_without_a_launcher_there_is_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(FileNotFoundError, match="there is no mpiexec"):
+        launching.mpiexec()
+
+
+def test_launchers_are_told_apart(tmp_path):
+    for text, expected in (("mpiexec (Open MPI) 5.0", True), ("HYDRA build details", False)):
+        launcher = Path(tmp_path / "mpiexec")
+        launcher.write_text(f"#!/bin/sh\necho '{text}'\n")
+        launcher.chmod(0o755)
+        assert launching.is_open_mpi(str(launcher)) is expected
