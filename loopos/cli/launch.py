@@ -47,7 +47,8 @@ def launch(given: dict[str, Any]) -> Reply:
     if given.get("only_print"):
         return Reply({"command": command}, shlex.join(command))
     to_stderr(f"loopos launch: {shlex.join(command)}")
-    with subprocess.Popen(command, env=os.environ) as process:
+    out = sys.stderr if sys.stdout is sys.stderr else None  # with --json nothing else is on stdout
+    with subprocess.Popen(command, env=os.environ, stdout=out) as process:
         while True:
             try:
                 code = process.wait()

@@ -38,6 +38,7 @@ GOOD = {  # command: its arguments, and keys of what comes; {text}, {run}, {brok
         ["{text}", *SMALL, "--max-steps", "2", "--no-sweep", "--seeds", "1", "--output-dir", "{folder}/compared"],
         {"optimizers", "alike", "rule", "trials", "page", "picture"},
     ),
+    "launch": (["--hosts", "a,b", "--print", "--", "train"], {"command"}),
     "covariance": (["demo", "--max-steps", "0"], {"reported", "failure", "repaired", "refusal"}),
     "eval": (["{run}"], {"loss", "perplexity", "tokens"}),
     "generate": (["{run}", "--max-new-tokens", "4"], {"text", "completion", "ids", "new_tokens"}),
@@ -122,6 +123,8 @@ def test_a_command_prints_json_alone(command, places, capsys, monkeypatch):
     if command == "serve":  # a server that nobody ends has tests of its own
         pytest.importorskip("starlette", reason="the extra [serve]")
         monkeypatch.setattr("loopos.serve.server.serve", lambda *_, **__: None)
+    if command == "launch":
+        pytest.importorskip("mpi4py", reason="the extra [mpi]")
     if command == "classify":
         pytest.importorskip("sklearn", reason="the extra [sklearn]")
     if command == "import":
