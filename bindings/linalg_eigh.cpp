@@ -21,23 +21,20 @@ py::tuple eigh(const py::object& r_in) {
   });
 }
 
-/// A gradient, or zeros for None.
-template <class T>
-Array<T> gradient(const char* f, const char* argument, const py::object& value, const Shape& shape) {
-  return input<T>(f, argument, value.is_none() ? py::object(zeros<T>(shape)) : value, shape);
-}
-
 py::object eigh_back(const py::object& dw_in, const py::object& dv_in, const py::object& w_in, const py::object& v_in) {
   const char* f = "eigh_backward";
   return by_complex(f, "v", v_in, [&](auto t) -> py::object {
     using T = decltype(t);
     const auto v = squares<T>(f, "v", v_in);
     const Shape values(v.array.shape.begin(), v.array.shape.end() - 1);
-    const auto w = input<T>(f, "w", w_in, values), dw = gradient<T>(f, "dw", dw_in, values);
-    const auto dv = gradient<Complex<T>>(f, "dv", dv_in, v.array.shape);
+    const auto w = input<T>(f, "w", w_in, values);
+    const auto dw = input<T>(f, "dw", dw_in.is_none() ? py::object(zeros<T>(values)) : dw_in, values);
+    Array<Complex<T>> dv;
+    if (!dv_in.is_none()) dv = input<Complex<T>>(f, "dv", dv_in, v.array.shape);
     auto dr = output<Complex<T>>(v.array.shape);
     Complex<T>* out = dr.mutable_data();
-    compute(f, v.lead, [&] { eigh_backward(dw.data, dv.data, w.data, v.data, v.batch, v.rows, out); });
+    compute(f, v.lead,
+            [&] { eigh_backward(dw.data, dv.data, w.data, v.data, v.batch, v.rows, out); });
     return std::move(dr);
   });
 }

@@ -14,7 +14,7 @@ namespace loopos {
 template <class T>
 void eigh_forward(const Complex<T>* r, Index batch, Index n, T* w, Complex<T>* v);
 
-/// MatrixError where the gradient is not defined; dr Hermitian.
+/// dv null: 0. MatrixError where the gradient is not defined; dr Hermitian. Of eigenvalues alone dR = V diag(dw) V^H.
 template <class T>
 void eigh_backward(const T* dw, const Complex<T>* dv, const T* w, const Complex<T>* v, Index batch, Index n,
                    Complex<T>* dr);

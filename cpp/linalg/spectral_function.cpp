@@ -2,15 +2,12 @@
 
 #include <cmath>
 
-#include "linalg/product.h"
 #include "linalg/spectrum.h"
 
 namespace loopos {
 namespace {
 
-struct Scaled;
 struct Result;
-struct Expanded;
 struct Values;
 
 double value_at(SpectralFunction function, double w) {
@@ -58,12 +55,10 @@ void require_domain(SpectralFunction function, const Spectrum<T>& s) {
 template <class T>
 void spectral_function_forward(const Complex<T>* r, Index batch, Index n, SpectralFunction function, Complex<T>* y,
                                const Eigensystem<T>& known) {
-  const Index stride = row_stride(n);
   each_matrix(batch, n * n, [&](Index b) {
     const Spectrum<T> s = spectrum(r, b, n, known);
     require_domain(function, s);
-    T *scaled = matrix_scratch<T, Scaled>(n, n), *result = matrix_scratch<T, Result>(n, n),
-      *expanded = scratch<T, Expanded>(expanded_size(n, n));
+    T* result = matrix_scratch<T, Result>(n, n);
     double *values = scratch<double, Values>(std::max<Index>(1, n)), top = 0;
     for (Index i = 0; i < n; ++i) {
       values[i] = value_at(function, s.eigenvalue(i));
@@ -73,14 +68,7 @@ void spectral_function_forward(const Complex<T>* r, Index batch, Index n, Spectr
     }
     const int exponent = top > 0 ? std::ilogb(top) : 0;
     for (Index i = 0; i < n; ++i) values[i] = std::ldexp(values[i], -exponent);
-    for (Index i = 0; i < n; ++i)
-      for (Index j = 0; j < n; ++j) {
-        const T f = static_cast<T>(values[j]);
-        scaled[i * stride + 2 * j] = f * s.v[i * stride + 2 * j];
-        scaled[i * stride + 2 * j + 1] = f * s.v[i * stride + 2 * j + 1];
-      }
-    expand(s.v, stride, Stored::adjoint, n, n, T(1), expanded);
-    multiply_lower(scaled, stride, n, n, expanded, false, result, stride);  // V diag(f) V^H
+    with_eigenvalues(s.v, n, values, result);
     store_hermitian(result, n, false, {1, exponent}, y + b * n * n);
   });
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "linalg/eigenvectors.h"
 #include "linalg/product.h"
 
 namespace loopos {
@@ -55,7 +56,7 @@ Spectrum<T> spectrum(const Complex<T>* r, Index b, Index n, const Eigensystem<T>
   T* w = scratch<T, Values>(std::max<Index>(1, n));
   const int exponent = load_hermitian("r", r + b * n * n, n, lower);
   if (n > 0)
-    require_matrix(kernels::complex_kernels<T>().eigenvectors(lower, row_stride(n), n, w, v),
+    require_matrix(eigenvectors(lower, n, w, v),
                    "the eigenvalues of r did not come out in the iterations that they should take");
   return {w, v, n, exponent};
 }
@@ -69,6 +70,20 @@ void from_eigenbasis(const T* v, Index n, T* b, T* y) {
   multiply(v, stride, n, n, expanded, n, false, between, stride);
   expand(v, stride, Stored::adjoint, n, n, T(1), expanded);
   multiply_lower(between, stride, n, n, expanded, false, y, stride);
+}
+
+template <class T>
+void with_eigenvalues(const T* v, Index n, const double* values, T* y) {
+  const Index stride = row_stride(n);
+  T *expanded = scratch<T, Expanded>(expanded_size(n, n)), *scaled = matrix_scratch<T, Between>(n, n);
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < n; ++j) {
+      const T f = static_cast<T>(values[j]);
+      scaled[i * stride + 2 * j] = f * v[i * stride + 2 * j];
+      scaled[i * stride + 2 * j + 1] = f * v[i * stride + 2 * j + 1];
+    }
+  expand(v, stride, Stored::adjoint, n, n, T(1), expanded);
+  multiply_lower(scaled, stride, n, n, expanded, false, y, stride);
 }
 
 namespace {
@@ -119,6 +134,7 @@ void spectral_backward(const Spectrum<T>& s, const Complex<T>* dy,
   template struct Spectrum<T>;                                                                                       \
   template Spectrum<T> spectrum(const Complex<T>*, Index, Index, const Eigensystem<T>&);                             \
   template void from_eigenbasis(const T*, Index, T*, T*);                                                            \
+  template void with_eigenvalues(const T*, Index, const double*, T*);                                                \
   template void spectral_backward(const Spectrum<T>&, const Complex<T>*, const std::function<double(Index, Index)>&, \
                                   Complex<T>*);
 LOOPOS_INSTANTIATE(float)

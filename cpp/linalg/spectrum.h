@@ -41,6 +41,10 @@ Spectrum<T> spectrum(const Complex<T>* r, Index b, Index n, const Eigensystem<T>
 template <class T>
 void from_eigenbasis(const T* v, Index n, T* b, T* y);
 
+/// The lower triangle of y = V diag(values) V^H.
+template <class T>
+void with_eigenvalues(const T* v, Index n, const double* values, T* y);
+
 /// dr of a function of the eigenvalues, given its divided differences F (i, j), j <= i, in double and of R itself.
 template <class T>
 void spectral_backward(const Spectrum<T>& s, const Complex<T>* dy,

@@ -13,6 +13,7 @@ from complex_matrices import (
     hermitian_part,
     real_gradient,
     relative,
+    with_eigenvalues,
 )
 
 from loopos import linalg
@@ -34,6 +35,41 @@ def test_forward_is_the_decomposition(shape):
     assert (single.dtype, vectors.dtype) == (np.float32, np.complex64)
     assert relative(single, w) < 2e-6
     assert relative((vectors * single[..., None, :]) @ adjoint(vectors), r) < 4e-6
+
+
+def _shapes_of_matrices():
+    """By name: what a way to a tridiagonal matrix, or the rotations of it, could trip over."""
+    rng = np.random.default_rng(17)
+    apart = np.zeros((40, 40), complex)
+    for begin, scale in ((0, 1.0), (10, 1e-12), (20, 1e-28), (30, 1e-37)):
+        apart[begin : begin + 10, begin : begin + 10] = scale * hermitian(rng, 10)
+    tail = np.diag(np.arange(1.0, 31)).astype(complex)
+    tail[0, 29], tail[29, 0] = 1e-25j, -1e-25j
+    powers = 2.0 ** -np.arange(60)
+    yield "zero", np.zeros((30, 30), complex)
+    yield "diagonal", np.diag(rng.standard_normal(30)).astype(complex)
+    yield "real", hermitian(rng, 30).real.astype(complex)
+    yield "imaginary", 1j * hermitian(rng, 30).imag
+    yield "tridiagonal", (np.diag(2 + 0j * np.arange(50)) + np.diag(1j * np.ones(49), 1) - np.diag(1j * np.ones(49), -1))
+    yield "blocks of other scales", apart
+    yield "a small number in the corner", tail
+    yield "graded", powers[:, None] * hermitian(rng, 60) * powers
+    yield "rank one", np.ones((70, 70), complex)
+    yield "clusters", with_eigenvalues(np.repeat([0, 1, 1 + 1e-9, 5], 12))
+    for n in (2, 3, 15, 16, 17, 24, 25, 26, 49, 50, 97, 150):  # about whole vectors and whole groups of reflections
+        yield f"n = {n}", hermitian(rng, n)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("r", [pytest.param(r, id=name) for name, r in _shapes_of_matrices()])
+def test_vectors_are_orthonormal_whatever_the_matrix(r, dtype):
+    r = r.astype(dtype)
+    w, v = (each.astype(complex) for each in linalg.eigh(r))
+    n, epsilon = len(r), np.finfo(dtype).eps
+    largest = np.abs(r).max()
+    assert np.abs(adjoint(v) @ v - np.eye(n)).max() < 8 * n**0.5 * epsilon
+    assert np.abs(v * w @ adjoint(v) - r).max() <= 8 * n**0.5 * epsilon * max(largest, np.abs(w).max())
+    assert np.abs(w - np.linalg.eigvalsh(r.astype(complex))).max() <= 8 * n**0.5 * epsilon * np.abs(w).max()
 
 
 def weights(n):
@@ -67,6 +103,9 @@ def test_backward_is_the_derivative(shape):
     dw, dv, w, v = gradients(r)
     alone = linalg.eigh_backward(dw, None, w, v) + linalg.eigh_backward(None, dv, w, v)
     assert relative(alone, got) < 1e-13
+    of_values = linalg.eigh_backward(dw, None, w, v)  # takes a shorter way
+    assert relative(of_values, linalg.eigh_backward(dw, 0 * dv, w, v)) < 1e-13
+    np.testing.assert_array_equal(of_values, adjoint(of_values))
 
 
 @pytest.mark.reference

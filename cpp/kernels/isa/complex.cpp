@@ -3,15 +3,15 @@
 
 #include "kernels/rows/complex.h"
 #include "kernels/rows/complex_factor.h"
+#include "kernels/rows/tridiagonal.h"
+#include "kernels/rows/tridiagonalize.h"
 
 namespace loopos::kernels::LOOPOS_ISA_NAME {
 
 template <class T>
-bool eigenvectors(const T* a, Index stride, Index n, T* w, T* v);  // eigenvectors.cpp
-
-template <class T>
 ComplexKernels<T> make_complex() {
-  return {expand<T>, factor_block<T>, transpose_complex<T>, lower<T>, hermitian_sum<T>, mirror<T>, eigenvectors<T>};
+  return {expand<T>,        factor_block<T>, transpose_complex<T>, lower<T>,
+          hermitian_sum<T>, mirror<T>,       tridiagonalize<T>,    tridiagonal_ql<T>};
 }
 
 template ComplexKernels<float> make_complex();

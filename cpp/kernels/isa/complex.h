@@ -9,6 +9,20 @@ namespace loopos::kernels {
 constexpr Index kFactorBlock = 16;                                 // order of a block that is factored at once
 constexpr Index kFactorNumbers = 2 * kFactorBlock * kFactorBlock;  // real numbers of its inverse
 
+constexpr Index kSweeps = 24;  // of QL, whose rotations are kept
+
+/// Real numbers from row to row where rows are whole vectors of any instruction set.
+constexpr Index vector_stride(Index n) {
+  return (n + 15) / 16 * 16;
+}
+/// Numbers of memory that tridiagonalize and tridiagonal_ql take.
+constexpr Index tridiagonalize_memory(Index n) {
+  return (2 * n + 11) * vector_stride(n);
+}
+constexpr Index rotations_memory(Index n) {
+  return 2 * kSweeps * n;
+}
+
 /// What the right operand B of a product is, of what is stored.
 enum class Stored { plain, conjugate, adjoint };
 
@@ -28,9 +42,10 @@ struct ComplexKernels {
   void (*hermitian_sum)(const T* a, Index stride, Index n, T factor, T* out, Index out_stride);
   // out (n, n) = factor times the Hermitian matrix whose lower (or upper) triangle is that of a, in place allowed
   void (*mirror)(const T* a, Index stride, Index n, bool upper, T factor, T* out, Index out_stride);
-  // ascending eigenvalues w and, as columns of v (n, n), orthonormal eigenvectors of the Hermitian matrix whose lower
-  // triangle is that of a, n >= 1; v has the stride of a. False where the iteration does not end.
-  bool (*eigenvectors)(const T* a, Index stride, Index n, T* w, T* v);
+  // A = Q T Q^H, see kernels/rows/tridiagonalize.h
+  void (*tridiagonalize)(const T* a, Index stride, Index n, T* d, T* e, T* v, T* tau, T* memory);
+  // T = Z diag(d) Z^T, see kernels/rows/tridiagonal.h
+  bool (*tridiagonal_ql)(double* d, double* e, Index n, T* rotations, Index stride, T* z);
 };
 
 template <class T>
