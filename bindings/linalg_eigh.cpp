@@ -33,8 +33,7 @@ py::object eigh_back(const py::object& dw_in, const py::object& dv_in, const py:
     if (!dv_in.is_none()) dv = input<Complex<T>>(f, "dv", dv_in, v.array.shape);
     auto dr = output<Complex<T>>(v.array.shape);
     Complex<T>* out = dr.mutable_data();
-    compute(f, v.lead,
-            [&] { eigh_backward(dw.data, dv.data, w.data, v.data, v.batch, v.rows, out); });
+    compute(f, v.lead, [&] { eigh_backward(dw.data, dv.data, w.data, v.data, v.batch, v.rows, out); });
     return std::move(dr);
   });
 }

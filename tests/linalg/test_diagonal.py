@@ -51,6 +51,8 @@ def test_backward_is_that_of_torch():
 def test_a_trace_is_summed_in_double():
     r = np.diag([1e8, 1, -1e8]).astype(np.complex64)
     assert linalg.trace(r) == 1
+    dy = np.stack([np.diag([1e8, 1, 0]), np.diag([-1e8, 0, 0])]).astype(np.complex64)
+    assert linalg.load_diagonal_backward(dy, dy, 0.5)[1] == 1  # over the batch, too
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -50,7 +50,7 @@ def _shapes_of_matrices():
     yield "diagonal", np.diag(rng.standard_normal(30)).astype(complex)
     yield "real", hermitian(rng, 30).real.astype(complex)
     yield "imaginary", 1j * hermitian(rng, 30).imag
-    yield "tridiagonal", (np.diag(2 + 0j * np.arange(50)) + np.diag(1j * np.ones(49), 1) - np.diag(1j * np.ones(49), -1))
+    yield "tridiagonal", np.diag(2 + 0j * np.arange(50)) + np.diag(1j * np.ones(49), 1) - np.diag(1j * np.ones(49), -1)
     yield "blocks of other scales", apart
     yield "a small number in the corner", tail
     yield "graded", powers[:, None] * hermitian(rng, 60) * powers

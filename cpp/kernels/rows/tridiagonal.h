@@ -48,6 +48,16 @@ inline void rotate_rows(const Sweep<T>* sweeps, Index many, Index stride, T* z) 
     for (Index k = 0; k < many; ++k) rotate_columns<T, 1>(sweeps[k], stride, z + column);
 }
 
+constexpr double kNothing = 1e-290;  // of a square: beside numbers near 1 its root is 0
+
+inline double multiply_add(double a, double b, double c) {
+#if defined(__FMA__)
+  return __builtin_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 /// d (n) the diagonal, e (n) what is beside it and then anything; d becomes the eigenvalues, in no order. z (n, stride),
 /// whose stride is a vector_stride, is multiplied from the left by the transpose of the vectors: from the identity, row i
 /// becomes the vector of d_i. rotations: rotations_memory(n). False where an eigenvalue takes more than 60 steps.
@@ -69,20 +79,22 @@ bool tridiagonal_ql(double* d, double* e, Index n, T* rotations, Index stride, T
       T* mine = rotations + 2 * kept * n;
       Index i = m - 1;
       for (; i >= l; --i) {
-        const double f = s * e[i], b = c * e[i], r = std::sqrt(f * f + g * g);
-        e[i + 1] = r;
-        if (r == 0) {  // the block falls apart here
+        // One number waits for another here: a root and a division side by side are faster than one behind the other.
+        const double f = s * e[i], b = c * e[i], square = multiply_add(g, g, f * f), r = std::sqrt(square);
+        if (!(square > kNothing)) {  // the block falls apart here
+          e[i + 1] = 0;
           d[i + 1] -= p;
           e[m] = 0;
           break;
         }
-        s = f / r;
-        c = g / r;
+        e[i + 1] = r;
+        s = f / square * r;
+        c = g / square * r;
         g = d[i + 1] - p;
-        const double t = (d[i] - g) * s + 2 * c * b;
+        const double t = multiply_add(d[i] - g, s, 2 * c * b);
         p = s * t;
         d[i + 1] = g + p;
-        g = c * t - b;
+        g = multiply_add(c, t, -b);
         mine[2 * i] = static_cast<T>(c);
         mine[2 * i + 1] = static_cast<T>(s);
       }
