@@ -77,6 +77,10 @@ def ours(x: dict[str, np.ndarray]) -> dict[str, tuple]:
 
         return lambda: forward(r, what), both
 
+    def inverse():
+        y = la.inverse(r)
+        return y, la.inverse_backward(dr, r, y)
+
     def eigh():
         w, v = la.eigh(r)
         return la.eigh_backward(w, None, w, v)
@@ -89,7 +93,7 @@ def ours(x: dict[str, np.ndarray]) -> dict[str, tuple]:
         "frobenius_norm": pair("frobenius_norm", (r,), one),
         "cholesky": pair("cholesky", (r,), dr),
         "logdet": pair("logdet", (r,), one),
-        "inverse": pair("inverse", (r,), dr),
+        "inverse": (lambda: la.inverse(r), inverse),
         "solve": pair("solve", (r, x["b"]), x["db"]),
         "eigh": (lambda: la.eigh(r), eigh),
         "spectral_function log": spectral("spectral_function", "log"),

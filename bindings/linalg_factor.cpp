@@ -17,8 +17,19 @@ py::object cholesky_back(const py::object& dl, const py::object& r) {
 py::object inverse(const py::object& r) {
   return matrix_forward("inverse", r, [](auto... x) { inverse_forward(x...); });
 }
-py::object inverse_back(const py::object& dy, const py::object& r) {
-  return matrix_backward("inverse_backward", "dy", dy, r, [](auto... x) { inverse_backward(x...); });
+py::object inverse_back(const py::object& dy_in, const py::object& r_in, const py::object& y_in) {
+  const char* f = "inverse_backward";
+  return by_complex(f, "r", r_in, [&](auto t) -> py::object {
+    using T = decltype(t);
+    const auto r = squares<T>(f, "r", r_in);
+    const auto dy = input<Complex<T>>(f, "dy", dy_in, r.array.shape);
+    Array<Complex<T>> y;
+    if (!y_in.is_none()) y = input<Complex<T>>(f, "y", y_in, r.array.shape);
+    auto dr = output<Complex<T>>(r.array.shape);
+    Complex<T>* out = dr.mutable_data();
+    compute(f, r.lead, [&] { inverse_backward(dy.data, r.data, r.batch, r.rows, out, y.data); });
+    return std::move(dr);
+  });
 }
 
 py::object logdet(const py::object& r) {
@@ -90,10 +101,11 @@ dy: (...), real; for a single matrix a number too. Returns dr (..., N, N), Hermi
 
 r: (..., N, N), Hermitian positive definite. Returns y (..., N, N), Hermitian. loopos.errors.NotPositiveDefiniteError names batch, pivot
 and value.)");
-  linalg.def("inverse_backward", &inverse_back, arg("dy"), arg("r"),
+  linalg.def("inverse_backward", &inverse_back, arg("dy"), arg("r"), arg("y") = py::none(),
              R"(Gradient of inverse: -y D y, D the Hermitian part of dy.
 
-Returns dr (..., N, N), Hermitian.)");
+y: what inverse gave for r, where that is at hand, for it takes half of the time (r is not read then). Returns dr (..., N, N),
+Hermitian.)");
   linalg.def("solve", &solve, arg("r"), arg("b"), R"(Solution x of r x = b, by the Cholesky factor.
 
 r: (..., N, N), Hermitian positive definite; b: (..., N, K). Returns x of b's shape. loopos.errors.NotPositiveDefiniteError names batch,

@@ -1364,11 +1364,12 @@ class linalg:
         """
 
     @staticmethod
-    def inverse_backward(dy: typing.Any, r: typing.Any) -> typing.Any:
+    def inverse_backward(dy: typing.Any, r: typing.Any, y: typing.Any = None) -> typing.Any:
         """
         Gradient of inverse: -y D y, D the Hermitian part of dy.
 
-        Returns dr (..., N, N), Hermitian.
+        y: what inverse gave for r, where that is at hand, for it takes half of the time (r is not read then). Returns dr (..., N, N),
+        Hermitian.
         """
 
     @staticmethod

@@ -11,8 +11,9 @@ namespace loopos {
 template <class T>
 void inverse_forward(const Complex<T>* r, Index batch, Index n, Complex<T>* y);
 
-/// dr Hermitian.
+/// dr Hermitian. known: what inverse_forward gave for r, where that is at hand (r is not read then).
 template <class T>
-void inverse_backward(const Complex<T>* dy, const Complex<T>* r, Index batch, Index n, Complex<T>* dr);
+void inverse_backward(const Complex<T>* dy, const Complex<T>* r, Index batch, Index n, Complex<T>* dr,
+                      const Complex<T>* known = nullptr);
 
 }  // namespace loopos

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from complex_matrices import DTYPES, SHAPES, adjoint, complex_normal, hermitian_part, positive, relative
+from complex_matrices import DTYPES, SHAPES, adjoint, complex_normal, hermitian, hermitian_part, positive, relative
 
 from loopos import linalg
 from loopos.errors import NotPositiveDefiniteError
@@ -69,6 +69,18 @@ def test_an_indefinite_matrix_is_refused():
 def test_empty(dtype, shape):
     r = np.zeros((*shape, shape[-1]), dtype)
     assert linalg.inverse(r).shape == linalg.inverse_backward(r, r).shape == r.shape
+
+
+def test_what_inverse_gave_is_taken():
+    r = positive(np.random.default_rng(9), 3, 20) * 1e-6
+    dy, y = hermitian(np.random.default_rng(10), 3, 20), linalg.inverse(r)
+    want = linalg.inverse_backward(dy, r)
+    assert relative(linalg.inverse_backward(dy, r, y), want) < 1e-13
+    assert relative(linalg.inverse_backward(dy, np.nan * r, y), want) < 1e-13  # r is not read
+    with pytest.raises(ValueError, match=r"batch entry \(1,\): y must be Hermitian"):
+        linalg.inverse_backward(dy, r, y + np.tri(20) * 1j * np.array([0, 1e5, 0])[:, None, None])
+    with pytest.raises(ValueError, match="y must have shape"):
+        linalg.inverse_backward(dy, r, y[:1])
 
 
 def test_any_number_of_threads_gives_the_same_bits(check_threads):
