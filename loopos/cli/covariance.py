@@ -60,7 +60,7 @@ TEST = {
         None,
     ),
 }
-_NOT_OF_DEMO = (*FILES, *TEST, "dry_run", "output_dir")
+_NOT_OF_DEMO = (*FILES, *TEST, "init", "dry_run", "output_dir")
 HELP = {
     "n_layer": options.MODEL["n_layer"],
     "n_head": options.MODEL["n_head"],
@@ -81,7 +81,8 @@ def add_covariance(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", nargs="?", metavar="FOLDER", help="eval: of a run; train: samples instead of simulated"
     )
-    told = {"output_dir": ("(default: runs/covariance-PRESET)", "str", None), "dry_run": pictured.TOLD["dry_run"]}
+    told = {"init": ("start from the weights of this run, of a network of the same size", "str", None)}
+    told |= {"output_dir": ("(default: runs/covariance-PRESET)", "str", None), "dry_run": pictured.TOLD["dry_run"]}
     defaults = {f: getattr(CovarianceConfig(), f) for f in MODEL} | {"loss": "frobenius"}
     usual = {"d_model": "the preset's", "prediction": PRESETS["plane"].model["prediction"]}
     model = {name: (HELP[name], kind, (defaults | usual)[name]) for name, kind in MODEL.items()}
@@ -113,12 +114,15 @@ def _train(folder: str | None, given: dict[str, Any]) -> Reply:
     preset_name = given.get("preset", "plane")
     noted = {"preset": preset_name} | {name: given[name] for name in SETTING if name in given}
     asked = _test(given)
-    dry, degrees = given.pop("dry_run", False), given.pop("degrees", False)
+    dry, degrees, init = given.pop("dry_run", False), given.pop("degrees", False), given.pop("init", None)
     if degrees and folder is None:
         raise ValueError("degrees is about the angles in FOLDER, and none is given")
     simulations, config, preset = setting(given)
     settings = {"output_dir": f"runs/covariance-{preset_name}"} | _training(given, preset)
     model = CovarianceNetwork(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
+    if init is not None:
+        model.load_state_dict(CovarianceNetwork.load(init).parameters())
+        noted["init"] = os.path.abspath(init)
     data: Any = simulations
     settings["eval_data"] = data  # of which it takes other samples
     if folder is not None:

@@ -35,7 +35,7 @@ PRESETS = {
         Simulation(URA(12, 12), sources=(3, 3), snr=(-5.0, 10.0)),
         (1, 2),
         {"prediction": "powers", "d_model": 64},
-        _TRAINING | {"max_steps": 1000, "batch_size": 32},
+        _TRAINING | {"max_steps": 1500, "batch_size": 32},
     ),
     "line": Preset(
         Simulation(ULA(8), sources=(2, 3), snr=(-5.0, 10.0)),

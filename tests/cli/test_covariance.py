@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from loopos.cli import main
-from loopos.covariance import ULA, Simulation
+from loopos.covariance import ULA, CovarianceNetwork, Simulation
 
 QUICK = [
     "--preset",
@@ -68,6 +68,19 @@ def test_it_draws_what_training_did(run, tmp_path, monkeypatch, capsys):
         assert main(action) == 2  # before a training
         assert "pip install 'loopos[covariance]'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_starts_from_a_run(run, tmp_path, capsys):
+    """With another loss: its first step is that of the run's last weights."""
+    given = [*QUICK, "--samples", "0", "--loss", "subspace", "--init", str(run), "--output-dir", str(tmp_path / "next")]
+    assert main(["covariance", "train", *given, "--learning-rate", "0", "--weight-decay", "0"]) == 0
+    old, new = (CovarianceNetwork.load(folder).parameters() for folder in (run, tmp_path / "next"))
+    for name, view in old.items():
+        np.testing.assert_array_equal(new[name], view, err_msg=name)
+    assert json.loads((tmp_path / "next" / "covariance.json").read_text())["options"]["init"] == str(run)
+    wider = ["--d-model", "32", "--output-dir", str(tmp_path / "wider")]
+    assert main(["covariance", "train", *given, *wider]) == 2
+    assert "shape" in capsys.readouterr().err
 
 
 def test_the_table_after_a_training(tmp_path, capsys):
