@@ -130,7 +130,8 @@ def test_a_command_prints_json_alone(command, places, capsys, monkeypatch):
     if command == "import":
         pytest.importorskip("gguf", reason="the extra [gguf]")
         loopos.gguf.write(loopos.Model(loopos.ModelConfig(256, 16, 1, 2, 16, **LLAMA_LIKE)), places["gguf"])
-    code = main([command, *(each.format(**places) for each in arguments), "--json"])
+    given = [each.format(**places) for each in arguments]
+    code = main([command, "--json", *given] if command == "launch" else [command, *given, "--json"])
     *lines, last = objects(capsys.readouterr().out)
     assert code in (0, 1)
     assert keys <= set(last)
