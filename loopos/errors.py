@@ -57,6 +57,8 @@ class Birth:
         the others, and no part of ``==``: a bundle of an earlier version has none.
     module, source: of a program of PyTorch (:mod:`loopos.watch`), the path of the module that called the operation, and
         "file:line"; of a backward operation, those of the forward operation that it belongs to.
+    first_row: of a batch that is cut into shards, where the shard begins whose rows ``index`` counts.
+    rank: of a run over several processes, which of them found it, in words ("rank 2 of 4"); no part of ``==``.
     """
 
     step: int | None
@@ -73,6 +75,8 @@ class Birth:
     advice: str = ""
     ledger: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, hash=False)
     raised: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, compare=False)
+    first_row: int = 0
+    rank: str = field(default="", repr=False, compare=False)
     module: str | None = None
     source: str | None = None
 
@@ -135,6 +139,10 @@ class NonFiniteError(FloatingPointError):
         where = f". That is {birth.place}" if birth.place else ""
         if birth.micro_batch is not None:
             where += f"{',' if where else '. That is in'} micro-batch {birth.micro_batch}"
+        if birth.first_row:
+            where += f", whose row {birth.first_row} is the first that is counted here"
+        if birth.rank:
+            where += f"{',' if where else '. That is'} on {birth.rank}"
         if birth.raised:
             of = "the step" if birth.micro_batch is None else "that micro-batch"  # an earlier one may have raised some
             where += f". The first floating-point flags of {of}: {raised_in(birth.raised[0])}"

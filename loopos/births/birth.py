@@ -27,9 +27,11 @@ def birth_from(
     core: Any = None,
     exploded: Explosion | None = None,
     raised: Iterable[Mapping[str, Any]] = (),
+    first_row: int = 0,
 ) -> Birth:
     """The Birth of what the core's trace, or an optimizer, found.
 
+    first_row: of a larger batch, where the one begins that was traced.
     core: the model's, if it is at hand: it has the ledger of the trace. exploded: what the record of the run says of
     weights that are far too large; without one nothing is claimed of them. raised: what ``core.raised()`` said after
     the micro-batch."""
@@ -51,6 +53,7 @@ def birth_from(
         advice=diagnosis.advice,
         ledger=() if core is None else tuple(core.ledger()[-LEDGER:]),
         raised=tuple(raised),
+        first_row=first_row,
     )
 
 
@@ -82,7 +85,8 @@ def find_birth(
         if found is not None:
             exploded = None if growth is None else growth.explosion(core.parameters())
             which = keywords.get("micro", call) if step is not None else None
-            return birth_from(found, step, micro_batch=which, core=core, exploded=exploded, raised=raised.get(call, ()))
+            seen = {"raised": raised.get(call, ()), "first_row": keywords.get("first_row", 0)}
+            return birth_from(found, step, micro_batch=which, core=core, exploded=exploded, **seen)
         frames += core.ledger()
     if not finite:
         exploded = None if growth is None else growth.explosion(core.parameters())

@@ -59,12 +59,16 @@ class TokenStream:
 
     def batch(self, step: int, micro: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """(ids, targets), int64 (batch_size, seq_len), of micro-batch ``micro`` of update ``step``, both from 0."""
+        return self.part(step, micro, 0, self.batch_size)
+
+    def part(self, step: int, micro: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows [first, last) of that batch; no other tokens are read."""
         if step < 0 or not 0 <= micro < self.grad_accum:
             raise ValueError(
                 f"TokenStream.batch: expected step >= 0 and micro from 0 to {self.grad_accum - 1}, "
                 f"got step {step}, micro {micro}"
             )
-        block = self._rows[self._order.batch(step * self.grad_accum + micro, self.batch_size)]
+        block = self._rows[self._order.batch(step * self.grad_accum + micro, self.batch_size)[first:last]]
         return block[:, :-1].astype(np.int64), block[:, 1:].astype(np.int64)
 
     def fingerprint(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from loopos import checks
 
 AUTO = "auto"
 TIMEOUT = 300.0
+WIRES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,14 +18,21 @@ class Distributed:
 
     fast_reduce  gradients are added by MPI_Allreduce, in an order of MPI's own: the bits then depend on the number of
                  processes
+    wire         "float32", or "bfloat16": gradients are sent rounded, half of the bytes, and what rounding took away is
+                 added to the next ones. The bits then depend on the number of processes, and a run that is resumed
+                 begins without what was owed
     timeout      seconds that a process may be silent, or keep the others waiting, before the run is ended
     """
 
     fast_reduce: bool = False
+    wire: str = "float32"
     timeout: float = TIMEOUT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fast_reduce", checks.boolean("Distributed", "fast_reduce", self.fast_reduce))
+        checks.choice("Distributed", "wire", self.wire, WIRES)
+        if self.fast_reduce and self.wire != "float32":
+            raise ValueError(f"Distributed: wire={self.wire!r} is added along the tree; expected fast_reduce=False")
         object.__setattr__(self, "timeout", checks.real("Distributed", "timeout", self.timeout, above=0))
 
     @classmethod

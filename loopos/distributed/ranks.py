@@ -20,6 +20,7 @@ from .cores import named, shared_out, usable
 from .options import Distributed
 from .partial import Partial
 from .reduction import Exact, fast
+from .rounding import Rounded
 from .watched import Watched, start
 
 SPINS = 200  # looks at a request without a pause
@@ -46,7 +47,7 @@ class Ranks(Alone):
 
     def use(self, options: Distributed) -> None:
         """Of the run that begins."""
-        self.fast = options.fast_reduce
+        self.fast, self._wire = options.fast_reduce, options.wire
         if self._watched is not None and self.first:
             self._watched.set_timeout(options.timeout)
 
@@ -98,10 +99,17 @@ class Ranks(Alone):
             fast(self._comm, self.wait, partial.buffer)
         else:
             if partial.exchange is None:
-                kind = self._mpi.FLOAT if partial.buffer.dtype == np.float32 else self._mpi.DOUBLE
-                partial.exchange = Exact(self._comm, kind, self.wait, partial.buffer, shards)
+                partial.exchange = self._exchange(partial.buffer, shards)
             partial.exchange(partial.sums())
         partial.done()
+
+    def _exchange(self, buffer: np.ndarray, shards: int) -> Any:
+        if self._wire == "bfloat16":
+            if buffer.dtype != np.float32:
+                raise ValueError(f"train: wire='bfloat16' is of float32 models, this one is {buffer.dtype}")
+            return Rounded(self._comm, self._mpi, self.wait, buffer, shards)
+        kind = self._mpi.FLOAT if buffer.dtype == np.float32 else self._mpi.DOUBLE
+        return Exact(self._comm, kind, self.wait, buffer, shards)
 
     def threads(self, asked: int | None) -> int | None:
         if asked is not None or named():

@@ -31,13 +31,34 @@ def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.add(a, b, out=a)
 
 
+class Plain:
+    """The numbers themselves are sent."""
+
+    def read(self, sent: np.ndarray) -> np.ndarray:
+        """The numbers of what was sent, which may be written over."""
+        return sent
+
+    def write(self, numbers: np.ndarray, buffer: np.ndarray, start: int) -> None:
+        """Puts a sum where it is sent from: ``buffer`` from ``start`` on."""
+        np.copyto(buffer[start : start + len(numbers)], numbers)
+
+
 class Exact:
     """The exchanges of one buffer, planned once."""
 
     def __init__(
-        self, comm: Any, kind: Any, wait: Callable[[Any], None], buffer: np.ndarray, shards: int, bucket: int = BUCKET
+        self,
+        comm: Any,
+        kind: Any,
+        wait: Callable[[Any], None],
+        buffer: np.ndarray,
+        shards: int,
+        bucket: int = BUCKET,
+        code: Plain | None = None,
     ):
-        """comm: of mpi4py; kind: the MPI type of a number of ``buffer``; wait(requests): until they are done."""
+        """comm: of mpi4py; kind: the MPI type of a number of ``buffer``; wait(requests): until they are done; code:
+        what stands in the buffer for a number."""
+        self._code = Plain() if code is None else code
         self._comm, self._kind, self._wait, self._shards = comm, kind, wait, shards
         rank, size = comm.Get_rank(), comm.Get_size()
         runs = [run_of(shards, each, size) for each in range(size)]
@@ -94,10 +115,10 @@ class Exact:
         for level in range(max(map(len, self._roots))):
             for theirs in self._roots:
                 if level < len(theirs):
-                    parts[theirs[level]] = self._received[number % 2][at : at + stop - start]
+                    parts[theirs[level]] = self._code.read(self._received[number % 2][at : at + stop - start])
                     at += stop - start
         with np.errstate(all="ignore"):  # the gate looks at the sum
-            np.copyto(self._buffer[start:stop], combine(self._shards, parts, _sum))
+            self._code.write(combine(self._shards, parts, _sum), self._buffer, start)
 
     def _gather(self, number: int) -> Any:
         from mpi4py import MPI

@@ -227,8 +227,8 @@ def _plain(value: Any) -> Any:
 
 
 def _bare(value: Any) -> Any:
-    """A birth without its evidence of flags, which is no part of ``==``."""
-    return dataclasses.replace(value, raised=()) if isinstance(value, Birth) else value
+    """A birth without what is no part of ``==``."""
+    return dataclasses.replace(value, raised=(), rank="") if isinstance(value, Birth) else value
 
 
 def _back(value: Any) -> Any:

@@ -22,14 +22,14 @@ def agreed_birth(
     ranks: Alone, core: Any, calls: Sequence[Any], *, raised: Mapping[int, Any], **known: Any
 ) -> Birth | None:
     """:func:`find_birth` in every process, and the same answer in all: that of the first rank whose own passes have
-    one, which its cause then names; else what is wrong with the sum of all."""
+    one, which it then names; else what is wrong with the sum of all."""
     if ranks.size == 1:
         return find_birth(core, calls, raised=raised, **known)
     finite = math.isfinite(known["loss"]) and math.isfinite(known["norm"])
     births = ranks.gather(find_birth(core, calls, raised=raised, **known) if raised or not finite else None)
     for rank, birth in enumerate(births):
         if birth is not None and birth.micro_batch is not None:
-            return replace(birth, cause=f"{birth.cause} (on rank {rank} of {ranks.size})")
+            return replace(birth, rank=f"rank {rank} of {ranks.size}")
     return births[0]
 
 

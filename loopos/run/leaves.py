@@ -36,9 +36,11 @@ def leaves_of(
     units: int,
     run: Iterable[int],
     counts: Sequence[int] | None = None,
+    rows: tuple[int, int] | None = None,
 ) -> list[Leaf]:
     """Of the shards ``run`` of update t. units: of all micro-batches, what the loss is the mean over; counts: of each,
-    the targets that count, where somebody has counted them."""
+    the targets that count, where somebody has counted them. rows: (how many a whole micro-batch has, which of them is
+    the first in ``batches``), where these are a part."""
     shards = settings.shards or 1
     common = {
         "scale": 1 / max(1, units),
@@ -53,8 +55,9 @@ def leaves_of(
         for micro, batch in enumerate(batches):
             part, first = batch, 0
             if shards > 1:
-                first, last = rows_of(shard, shards, len(batch[1]), objective.rows_together)
-                part = tuple(each[first:last] for each in batch)
+                whole, before = rows or (len(batch[1]), 0)
+                first, last = rows_of(shard, shards, whole, objective.rows_together)
+                part = tuple(each[first - before : last - before] for each in batch)
             if not (valid_of(part) if counts is None or shards > 1 else counts[micro]):
                 continue
             ids, targets, own = objective.inputs(part)

@@ -232,6 +232,9 @@ class Run:
             error.add(origin)
         place = {"step": self.step + 1, "learning_rate": rate, "run": self.folder.run_id, "growth": self.growth}
         place["origins"] = origins
+        if self.ranks.size > 1:  # it may have the rows of this process alone
+            micros = range(self.settings.grad_accum)
+            update = update._replace(batches=tuple(self.sources.train.batch(self.step, micro) for micro in micros))
         with self.model.lock:  # the arrays are the living weights until they are written
             self.folder.keep_bundle(
                 lambda: Bundle.of(self.model, self.optimizer, self.settings, update, **place), error

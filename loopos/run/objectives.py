@@ -15,6 +15,7 @@ import numpy as np
 from loopos import checks
 from loopos.config import ModelConfig
 from loopos.data.batches import IGNORE, Batch
+from loopos.distributed.alone import Alone
 
 from .settings import TrainSettings
 
@@ -68,6 +69,9 @@ class CrossEntropy:
             total += float(np.sum(np.square(weight, dtype=np.float64)))
         self._penalty = self.regularization * total
         return self._penalty
+
+    def gather(self, ranks: Alone) -> None:
+        """What the micro-batches of all processes measured, in the order of one that has them all."""
 
     def measured(self) -> dict[str, float]:
         """Of the update that is done, for its line in the history."""
@@ -194,7 +198,7 @@ class Preferences(CrossEntropy):
     def __init__(self, settings: TrainSettings, model: Any, teacher: Any, positions: int = 1):
         super().__init__(settings)
         self._beta = settings.dpo_beta
-        self._sums: dict[str, float] = {}
+        self._parts: list[Mapping[str, float]] = []  # of each micro-batch
         self._latest: Mapping[str, float] | None = None  # of the micro-batch that is being computed
         teacher, why = SELF if teacher is None else teacher, "the reference of task='dpo' is"
         self.teacher = None if teacher == SELF else teacher
@@ -204,7 +208,7 @@ class Preferences(CrossEntropy):
         return len(batch[0]) // 2
 
     def begin(self) -> None:
-        self._sums = {}
+        self._parts = []
 
     def _compared(self, losses: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
         """The margins (P,), and the sums of what is measured."""
@@ -237,13 +241,20 @@ class Preferences(CrossEntropy):
 
     def _add_latest(self) -> None:
         """What the micro-batch before measured; a repetition for a trace measures it again, and counts once."""
-        for name, value in (self._latest or {}).items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._parts += [] if self._latest is None else [self._latest]
         self._latest = None
+
+    def gather(self, ranks: Alone) -> None:
+        self._add_latest()
+        self._parts = [each for parts in ranks.gather(self._parts) for each in parts]
 
     def measured(self) -> dict[str, float]:
         self._add_latest()
-        return means(self._sums) | super().measured()
+        sums: dict[str, float] = {}
+        for part in self._parts:
+            for name, value in part.items():
+                sums[name] = sums.get(name, 0.0) + value
+        return means(sums) | super().measured()
 
     def score(self, core: Any, batch: Batch) -> tuple[float, int, dict[str, float]]:
         ids, targets = batch[:2]

@@ -20,7 +20,7 @@ def origin_of(origins: Origins, birth: Birth | None) -> str:
     """What the row of a birth is made of, in a sentence; "" where it is in no row, or that is not known."""
     if birth is None or birth.micro_batch is None or not birth.place.startswith("row "):
         return ""
-    micro, row = birth.micro_batch, int(birth.index[0])
+    micro, row = birth.micro_batch, birth.first_row + int(birth.index[0])
     if not (micro < len(origins) and row < len(origins[micro])):
         return ""
     return f"Row {row} of micro-batch {micro} is {origins[micro][row]}"

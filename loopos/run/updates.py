@@ -14,6 +14,7 @@ from loopos.config import ModelConfig
 from loopos.data.batches import IGNORE, Batch
 from loopos.distributed.alone import Alone, tree_sum
 from loopos.distributed.partial import Partial
+from loopos.distributed.tree import rows_of
 from loopos.errors import Birth
 
 from . import gate
@@ -67,14 +68,19 @@ class Updater:
         self._settings, self._check = settings, check
 
     def __call__(self, t: int, rate: float) -> Update:
-        batches = [self._fetch(t, micro) for micro in range(self._settings.grad_accum)]
+        shards = self._settings.shards or 1
+        run, rows = self._ranks.shards(shards), None
+        if self._ranks.size > 1 and hasattr(self._source, "part"):  # this process reads its own rows alone
+            rows = self._source.batch_size, rows_of(run.start, shards, self._source.batch_size)[0]
+        batches = [self._fetch(t, micro, rows and (rows[1], run.stop)) for micro in range(self._settings.grad_accum)]
         counts = [valid_of(batch) for batch in batches]
         units = sum(map(self._objective.units, batches, counts))
         valid, tokens = sum(counts), sum(map(self._objective.positions, batches))
+        if rows is not None:
+            units, valid, tokens = map(int, self._ranks.total(np.array([units, valid, tokens])))
         if valid == 0:
             return Update(0.0, 0.0, 0, tokens, batches=tuple(batches))
-        shards = self._settings.shards or 1
-        leaves = leaves_of(batches, t, self._settings, self._objective, units, self._ranks.shards(shards), counts)
+        leaves = leaves_of(batches, t, self._settings, self._objective, units, run, counts, rows)
         with self._model.lock:  # from the gradients to the new weights nobody else may use the model
             return self._compute(t, rate, batches, leaves, valid, tokens, units)
 
@@ -132,6 +138,8 @@ class Updater:
                 partial.add(leaf.shard)
         told[shards] = len(raised)
         told = ranks.total(told)
+        if ranks.size > 1:
+            objective.gather(ranks)
         if partial is not None:
             ranks.reduce(partial, shards)
         return tree_sum(shards, told[:shards]), raised, told[shards] > 0
@@ -144,9 +152,13 @@ class Updater:
         self._partial.begin()
         return self._partial
 
-    def _fetch(self, t: int, micro: int) -> Batch:
+    def _fetch(self, t: int, micro: int, part: tuple[int, int] | None) -> Batch:
+        """part: (the first row, the shard behind the last) of what is to be read; None: all."""
         self._check()
-        return self._source.batch(t, micro)
+        if part is None:
+            return self._source.batch(t, micro)
+        last = rows_of(part[1] - 1, self._settings.shards or 1, self._source.batch_size)[1]
+        return self._source.part(t, micro, part[0], last)
 
 
 def refuse_oversized(model: ModelConfig | Any, batch_size: int, seq_len: int, grad_accum: int) -> None:

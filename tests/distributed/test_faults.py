@@ -10,6 +10,7 @@ from under_mpi import mpi_needed, started, told
 
 import loopos
 from loopos.files.run_folder import newest_valid
+from loopos.run.bundle import read_bundle
 
 pytestmark = [mpi_needed, pytest.mark.unsanitized("processes of their own: sanitizers are not in them")]
 
@@ -145,8 +146,13 @@ def test_a_number_that_is_not_finite_on_one_rank_refuses_the_step_on_all(tmp_pat
     assert err.count("Traceback") == 1
     assert [kind for kind, _ in errors] == ["NonFiniteError"] * 3
     assert len({text for _, text in errors[1:]}) == 1  # the first adds where the bundle is
-    assert all("rank 2 of 3" in text for _, text in errors)
+    assert all("on rank 2 of 3" in text for _, text in errors)
     assert newest.step == 2
+    bundle = read_bundle(tmp_path / "run")
+    assert [len(ids) for ids, *_ in bundle.batches] == [8]  # all rows, of which a rank has its own alone
+    assert bundle.outcome.birth.rank == "rank 2 of 3"
+    assert bundle.outcome.birth.first_row == 4  # its shards are the third and the fourth of four
+    assert bundle.settings.shards == 4
 
 
 def test_sigterm_to_any_rank_saves_once(tmp_path):

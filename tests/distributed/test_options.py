@@ -32,5 +32,9 @@ def test_anything_else_is_refused(given, error, says):
 def test_its_parts_are_checked():
     with pytest.raises(TypeError, match="fast_reduce must be True or False"):
         Distributed(fast_reduce=1)
+    with pytest.raises(ValueError, match="wire must be one of 'float32', 'bfloat16', got 'int8'"):
+        Distributed(wire="int8")
+    with pytest.raises(ValueError, match="wire='bfloat16' is added along the tree"):
+        Distributed(wire="bfloat16", fast_reduce=True)
     with pytest.raises(ValueError, match="timeout must be"):
         Distributed(timeout=0)

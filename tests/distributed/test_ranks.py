@@ -89,3 +89,47 @@ def test_one_process_goes_on_from_several_and_the_other_way(tmp_path):
     result_of(ELASTIC, {"stop": 3}, ranks=2, folder=tmp_path)
     alone = result_of(ELASTIC, {}, folder=tmp_path)
     assert alone[0][0] == alone[0][1]
+
+
+KINDS = """
+import hashlib, json, sys
+import numpy as np, loopos
+from loopos.distributed.reduction import Exact
+asked = json.loads(sys.argv[1])
+kind = asked.pop("kind")
+config = loopos.ModelConfig(vocab_size=256, context_length=16, n_layer=2, n_head=4, d_model=32, dropout=0.1)
+more, model = {}, config
+if kind == "adapter":
+    data, more = np.random.default_rng(0).integers(0, 256, 3000), {"adapter": loopos.LoRA(rank=2)}
+    model = loopos.Model(config, seed=3)
+elif kind == "dpo":
+    data = [{"prompt": f"{i} and", "chosen": f"{i * i}", "rejected": f"{i - 7}"} for i in range(40)]
+    more, model = {"task": "dpo", "adapter": loopos.LoRA(rank=2), "tokenizer": "bytes"}, loopos.Model(config, seed=3)
+elif kind == "pictures":
+    from loopos.vision import VisionConfig
+    shape = {"image_size": 8, "channels": 1, "patch_size": 4, "d_model": 16, "n_layer": 1, "n_head": 2}
+    model = VisionConfig(**shape, num_classes=3, dropout=0.1)
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 255, (60, 8, 8, 1)).astype(np.uint8), rng.integers(0, 3, 60)
+sizes = []
+init = Exact.__init__
+def spy(self, comm, kind, wait, buffer, *rest):
+    sizes.append(buffer.size)
+    init(self, comm, kind, wait, buffer, *rest)
+Exact.__init__ = spy
+asked |= {"max_steps": 3, "batch_size": 6, "learning_rate": 1e-2, "progress": False, "shards": 6}
+result = loopos.train(model, data, **more, **asked)
+weights = b"".join(each.tobytes() for each in result.model.parameters().values())
+trained = sum(each.size for each in result.model.parameters(trainable=True).values())
+last = {name: value for name, value in result.history[-1].items() if name != "tokens_per_second"}
+tell([hashlib.sha256(weights).hexdigest(), last, [size < 2 * trained for size in sizes]])
+"""
+
+
+@pytest.mark.parametrize("kind", ["adapter", "dpo", "pictures"])
+def test_other_trainings_have_the_same_bits_too(kind, tmp_path):
+    (one,) = result_of(KINDS, {"kind": kind}, folder=tmp_path)
+    two = result_of(KINDS, {"kind": kind, "distributed": "auto"}, ranks=2, folder=tmp_path)
+    assert [each[0] for each in two] == [one[0]] * 2
+    assert two[0][1] == one[1]
+    assert two[0][2] == [True]  # what is sent are the gradients of what is trained

@@ -40,3 +40,18 @@ def test_what_has_no_target_is_left_out():
     leaves = leaves_of([(ids, targets)], 0, settings, CrossEntropy(settings), 8, range(2))
     assert [len(leaf.calls) for leaf in leaves] == [0, 1]
     assert valid_of((ids, targets)) == 8
+
+
+def test_a_part_of_the_rows_gives_the_same_passes():
+    settings = default_settings(shards=3)
+    whole = batch(7)
+    part = tuple(each[2:] for each in whole)
+    objective = CrossEntropy(settings)
+    of_whole = leaves_of([whole], 0, settings, objective, 28, range(1, 3))
+    of_part = leaves_of([part], 0, settings, objective, 28, range(1, 3), rows=(7, 2))
+    for one, other in zip(of_whole, of_part, strict=True):
+        assert one.shard == other.shard
+        for (ids, targets, keywords), again in zip(one.calls, other.calls, strict=True):
+            assert np.array_equal(ids, again[0])
+            assert np.array_equal(targets, again[1])
+            assert keywords == again[2]

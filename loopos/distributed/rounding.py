@@ -1,0 +1,85 @@
+"""Gradients as bfloat16 on the wire, with what rounding took away added to the next ones.
+
+Every rank rounds its sums g to bfloat16 before they are sent, and keeps what that took away: it sends
+q = bfloat16(g + e), and e becomes g + e - q (error feedback: Seide et al. 2014; Karimireddy et al. 2019). So over the
+updates all of a gradient arrives. The sum of each piece, added in float32 along the tree, is rounded in the same way
+before it is sent to all, and every rank computes with what was sent. Half of the bytes, then, and other bits for
+another number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .reduction import BUCKET, Exact, Plain
+from .tree import Node
+
+_NAN = np.uint16(0x7FC0)
+
+
+def to_bfloat16(numbers: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """The bits (uint16) of float32 numbers, rounded to the nearest, ties to even."""
+    bits = numbers.view(np.uint32)
+    result = np.empty(numbers.shape, np.uint16) if out is None else out
+    np.copyto(result, (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16), "unsafe")
+    bad = np.isnan(numbers)
+    if bad.any():  # its rounding could carry into the sign
+        result[bad] = _NAN
+    return result
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """float32 of such bits."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+class Feedback:
+    """What rounding has taken from the numbers of one place."""
+
+    def __init__(self, size: int):
+        self.error = np.zeros(size, np.float32)
+
+    @np.errstate(all="ignore")  # the gate looks at what comes of it
+    def round(self, numbers: np.ndarray, out: np.ndarray, start: int = 0) -> None:
+        """Into ``out``, the bits of these numbers, which begin at ``start``, and of what is owed."""
+        error = self.error[start : start + len(numbers)]
+        np.add(error, numbers, out=error)
+        to_bfloat16(error, out)
+        np.subtract(error, from_bfloat16(out), out=error)
+        if not np.isfinite(error).all():  # of an update that is refused: nothing is owed of it
+            error.fill(0)
+
+
+class Rounded(Plain):
+    """The exchanges of one buffer of float32 numbers, as bfloat16."""
+
+    def __init__(
+        self, comm: Any, mpi: Any, wait: Callable[[Any], None], buffer: np.ndarray, shards: int, bucket: int = BUCKET
+    ):
+        """The arguments of Exact; mpi: mpi4py.MPI."""
+        self._buffer, self._wire = buffer, np.zeros(buffer.size, np.uint16)
+        self._exact = Exact(comm, mpi.UINT16_T, wait, self._wire, shards, bucket, self)
+        self._own: list[Feedback] = []  # of each sum of this rank
+        self._others: list[np.ndarray] = []
+        self._sum = Feedback(buffer.size)
+
+    def __call__(self, sums: Sequence[tuple[Node, np.ndarray]]) -> None:
+        """As of Exact."""
+        while len(self._own) < len(sums):
+            self._own.append(Feedback(self._buffer.size))
+        while len(self._others) < len(sums) - 1:
+            self._others.append(np.empty_like(self._wire))
+        sent = [*self._others[: len(sums) - 1], self._wire]
+        for (_, numbers), feedback, bits in zip(sums, self._own, sent, strict=False):
+            feedback.round(numbers, bits)
+        self._exact([(node, bits) for (node, _), bits in zip(sums, sent, strict=True)])
+        np.copyto(self._buffer, from_bfloat16(self._wire))
+
+    def read(self, sent: np.ndarray) -> np.ndarray:
+        return from_bfloat16(sent)
+
+    def write(self, numbers: np.ndarray, buffer: np.ndarray, start: int) -> None:
+        self._sum.round(numbers, buffer[start : start + len(numbers)], start)
