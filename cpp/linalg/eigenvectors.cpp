@@ -89,7 +89,7 @@ bool eigenvectors(const T* lower, Index n, T* w, T* v) {
   double* d = scratch<double, Doubles>(2 * n);
   std::copy(diagonals, diagonals + 2 * n, d);
   // Small rotations leave ever smaller numbers. From a large power of 2 these end at 0 before they are denormal and slow.
-  const T one = std::ldexp(T(1), sizeof(T) == 4 ? 100 : 900);
+  const T one = std::ldexp(T(1), sizeof(T) == 4 ? 100 : 900), undo = 1 / one;
   std::fill(z, z + n * real_stride, T(0));
   for (Index i = 0; i < n; ++i) z[i * real_stride + i] = one;
   if (!k.tridiagonal_ql(d, d + n, n, scratch<T, Rotations>(kernels::rotations_memory(n)), real_stride, z)) return false;
@@ -99,7 +99,7 @@ bool eigenvectors(const T* lower, Index n, T* w, T* v) {
   for (Index i = 0; i < n; ++i) {
     w[i] = static_cast<T>(d[order[i]]);
     for (Index j = 0; j < n; ++j) {
-      sorted[i * stride + 2 * j] = z[order[i] * real_stride + j] / one;
+      sorted[i * stride + 2 * j] = z[order[i] * real_stride + j] * undo;
       sorted[i * stride + 2 * j + 1] = 0;
     }
   }

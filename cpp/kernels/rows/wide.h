@@ -21,7 +21,6 @@ struct Doubles {
   }
   void store(double* p) const { std::memcpy(p, &v, sizeof v); }
   friend Doubles operator*(Doubles a, Doubles b) { return a.v * b.v; }
-  friend Doubles operator-(Doubles a) { return -a.v; }
 };
 
 inline Doubles fma(Doubles a, Doubles b, Doubles c) {
@@ -38,9 +37,23 @@ template <class T>
 using Wide = std::conditional_t<sizeof(T) == 4, V<float>, Doubles>;
 
 /// c - a b
-template <class W>
-inline W minus_product(W a, W b, W c) {
-  return fma(-a, b, c);
+inline V<float> minus_product(V<float> a, V<float> b, V<float> c) {
+#if defined(__AVX512F__)
+  return V<float>((vfloat)_mm512_fnmadd_ps((__m512)a.v, (__m512)b.v, (__m512)c.v));
+#elif defined(__AVX2__)
+  return V<float>((vfloat)_mm256_fnmadd_ps((__m256)a.v, (__m256)b.v, (__m256)c.v));
+#else
+  return c - a * b;
+#endif
+}
+inline Doubles minus_product(Doubles a, Doubles b, Doubles c) {
+#if defined(__AVX512F__)
+  return Doubles((vdouble)_mm512_fnmadd_pd((__m512d)a.v, (__m512d)b.v, (__m512d)c.v));
+#elif defined(__AVX2__)
+  return Doubles((vdouble)_mm256_fnmadd_pd((__m256d)a.v, (__m256d)b.v, (__m256d)c.v));
+#else
+  return c.v - a.v * b.v;
+#endif
 }
 
 /// The sums of the lanes of four vectors.
