@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -39,7 +40,13 @@ and place of birth with what was recorded, bit for bit. With a run's folder, its
 reproduced, 1 when not.
 
   loopos replay runs/a/bundles/step-00000120.safetensors
-  loopos replay runs/a --why"""
+  loopos replay runs/a --why
+
+A bundle of a watched PyTorch program holds no code. Its operation is done again from its operands; with --import MODULE
+the whole step is, by the model that MODULE's loopos_replay() gives, or of a model of transformers by its config.
+
+  loopos replay watched/bundles/step-00000120.safetensors
+  loopos replay watched --import train"""
 _FILE_NAME = re.compile(r"[^\s:=]*/[^\s:=]+|[^\s:=/]+\.(?:log|txt|jsonl?|out|err|csv|md)", re.I)
 
 
@@ -117,9 +124,33 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
         "--why", action="store_true", help="repeat it with one thing changed at a time and say which heals"
     )
     parser.add_argument("--threads", type=int, metavar="I", help="threads to compute with")
+    parser.add_argument(
+        "--import",
+        metavar="MODULE",
+        help="of a watched PyTorch program: the module that gives the model; nothing else of it is imported",
+    )
+
+
+def _replay_watched(given: dict[str, Any]) -> Reply:
+    """Of a bundle that loopos.watch wrote."""
+    from loopos.watch.replay import replay
+
+    for name in ("trace", "why", "threads"):
+        if given.get(name):
+            raise ValueError(f"replay: --{name} is for runs of LoopOS itself, and this is a watched program's")
+    if (folder := os.getcwd()) not in sys.path:  # as `python -m` has it: the program is where the user is
+        sys.path.insert(0, folder)
+    found = replay(given["bundle"], given.get("import"))
+    return Reply(plain(found), str(found), 0 if found else 1)
 
 
 def replay(given: dict[str, Any]) -> Reply:
+    from loopos.run.bundle import is_watched
+
+    if is_watched(given["bundle"]):
+        return _replay_watched(given)
+    if given.get("import"):
+        raise ValueError("replay: --import is for a watched PyTorch program, and this bundle is LoopOS's own")
     from loopos.health.replay.counterfactuals import counterfactuals
     from loopos.health.replay.replay import replay
     from loopos.threads import threads

@@ -37,6 +37,7 @@ from .origins import Origins
 from .settings import TrainSettings
 
 FORMAT, VERSION = "loopos-bundle", "1"
+WATCHED = "loopos-watch-bundle"  # of loopos.watch: another content under a header whose outcome reads the same
 FOLDER = "bundles"  # in the output_dir of a run
 _NAME = re.compile(r"step-[0-9]{8,}\.safetensors")
 _LITTER = re.compile(_NAME.pattern + r"\.tmp\.[0-9]+\.[0-9a-f]+")
@@ -63,7 +64,7 @@ class Outcome:
     def differences(self, other: Outcome) -> tuple[str, ...]:
         """A sentence for each part that is not the same in ``other``, the repetition of this update."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)]
-        return tuple(f"{name} was {a}, now {b}" for name, a, b in pairs if _plain(_bare(a)) != _plain(_bare(b)))
+        return tuple(f"{name} was {a}, now {b}" for name, a, b in pairs if to_plain(_bare(a)) != to_plain(_bare(b)))
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def write_bundle(path: str | os.PathLike, bundle: Bundle) -> None:
         "settings": bundle.settings.to_dict(),
         "learning_rate": bundle.learning_rate,
         "numbers": dict(bundle.numbers),
-        "outcome": _plain(bundle.outcome),
+        "outcome": to_plain(bundle.outcome),
         "build": dict(bundle.build),
         "run": bundle.run,
         "growth": bundle.growth,
@@ -200,11 +201,11 @@ def write_bundle(path: str | os.PathLike, bundle: Bundle) -> None:
         "storage_errors": {name: list(errors) for name, (_, *errors) in bundle.stored.items()},
     }
     text = durable.dump_json(about).decode("ascii")
-    metadata = {"format": FORMAT, "version": VERSION, "about": text, "sha256": _digest(text, arrays)}
+    metadata = {"format": FORMAT, "version": VERSION, "about": text, "sha256": digest_of(text, arrays)}
     durable.write_bytes(path, serialize_safetensors(arrays, metadata))
 
 
-def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+def digest_of(text: str, arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
@@ -213,14 +214,14 @@ def _digest(text: str, arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """``value`` for JSON: a float as its hex, so that it may be NaN or infinite; a dataclass as a dict."""
     if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return {"hex": value.hex()} if isinstance(value, float) else value
@@ -231,11 +232,11 @@ def _bare(value: Any) -> Any:
     return dataclasses.replace(value, raised=(), rank="") if isinstance(value, Birth) else value
 
 
-def _back(value: Any) -> Any:
-    """What :func:`_plain` made plain; a list comes back as a tuple."""
+def from_plain(value: Any) -> Any:
+    """What :func:`to_plain` made plain; a list comes back as a tuple."""
     if isinstance(value, dict):
-        return float.fromhex(value["hex"]) if set(value) == {"hex"} else {k: _back(v) for k, v in value.items()}
-    return tuple(_back(item) for item in value) if isinstance(value, list) else value
+        return float.fromhex(value["hex"]) if set(value) == {"hex"} else {k: from_plain(v) for k, v in value.items()}
+    return tuple(from_plain(item) for item in value) if isinstance(value, list) else value
 
 
 # Reading
@@ -259,24 +260,29 @@ def find_bundle(path: str | os.PathLike) -> Path:
     return found[-1]
 
 
+def is_watched(path: str | os.PathLike) -> bool:
+    """Whether the file, or a folder's newest bundle, is of a watched program. Errors as of :func:`read_bundle`."""
+    return read_metadata(find_bundle(path)).get("format") == WATCHED
+
+
 def read_bundle(path: str | os.PathLike) -> Bundle:
     """Read and verify a bundle. OSError when there is no such file, CheckpointError for whatever is wrong in it."""
     path = find_bundle(path)
     tensors, metadata = parse_safetensors(durable.read_bytes(path), path)
-    about = _about(metadata, path)
+    about = header_of(metadata, path, FORMAT)
     arrays = {name: tensor.array for name, tensor in tensors.items()}
-    if _digest(metadata["about"], arrays) != metadata.get("sha256"):
+    if digest_of(metadata["about"], arrays) != metadata.get("sha256"):
         raise CheckpointError(path, "its SHA-256 is not the one it was written with: the bytes have changed")
     with _usable(path):
         return _bundle_of(about, arrays)
 
 
 def read_birth(path: str | os.PathLike) -> tuple[int, Birth | None, str | None]:
-    """(step, birth, id of the run) of a bundle, of which only the header is read: its SHA-256 is not verified. Errors
-    as above."""
-    about = _about(read_metadata(path), path)
+    """(step, birth, id of the run) of a bundle, also of a watched program's. Only the header is read: its SHA-256 is
+    not verified. Errors as above."""
+    about = header_of(read_metadata(path), path, FORMAT, WATCHED)
     with _usable(path):
-        return int(about["step"]), _birth_of(about["outcome"]["birth"]), _run_of(about)
+        return int(about["step"]), birth_again(about["outcome"]["birth"]), _run_of(about)
 
 
 def _run_of(about: Mapping[str, Any]) -> str | None:
@@ -285,8 +291,11 @@ def _run_of(about: Mapping[str, Any]) -> str | None:
     return run if isinstance(run, str) else None
 
 
-def _about(metadata: Mapping[str, str], path: Any) -> Any:
-    if metadata.get("format") != FORMAT:
+def header_of(metadata: Mapping[str, str], path: Any, *formats: str) -> Any:
+    """What a bundle of one of these formats says of itself. CheckpointError for another file."""
+    if (found := metadata.get("format")) not in formats:
+        if found == WATCHED:
+            raise CheckpointError(path, "this is a bundle of a watched program: only `loopos replay` opens it")
         raise CheckpointError(path, "this is not a bundle that loopos.train wrote")
     if metadata.get("version") != VERSION:
         raise CheckpointError(path, f"bundle version {metadata.get('version')!r}; this LoopOS reads {VERSION}")
@@ -301,11 +310,11 @@ def _usable(path: Any) -> Iterator[None]:
         raise CheckpointError(path, f"it cannot be used: {type(error).__name__}: {error}") from error
 
 
-def _birth_of(saved: Mapping[str, Any] | None) -> Birth | None:
+def birth_again(saved: Mapping[str, Any] | None) -> Birth | None:
     if saved is None:
         return None
     names = {field.name for field in dataclasses.fields(Birth)}
-    return Birth(**{name: _back(value) for name, value in saved.items() if name in names})
+    return Birth(**{name: from_plain(value) for name, value in saved.items() if name in names})
 
 
 def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
@@ -325,7 +334,7 @@ def _bundle_of(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Bundle:
     if about["dtype"] not in _DTYPES or type(about["step"]) is not int or about["step"] < 1:
         raise ValueError(f"dtype {about['dtype']!r}, step {about['step']!r}")
     outcome = about["outcome"]
-    birth = _birth_of(outcome["birth"])
+    birth = birth_again(outcome["birth"])
     for number in (outcome["loss"], outcome["grad_norm"]):
         float.fromhex(number)
     return Bundle(

@@ -18,21 +18,10 @@ from types import ModuleType
 from typing import Any
 
 
-def watch(model: Any, optimizer: Any, *, policy: str = "halt", output_dir: str | os.PathLike | None = None) -> Any:
-    """Watch a PyTorch training: returns a :class:`loopos.watch.watcher.Watch`.
-
-    model: a torch.nn.Module; optimizer: a torch.optim.Optimizer or a list of them; policy: what follows a step whose
-    loss or gradients are not finite: "halt" raises NonFiniteError before a weight is touched, "skip" leaves weights and
-    optimizer as they are and goes on, "warn" says it and lets the update happen; output_dir: where metrics.jsonl,
-    bits.jsonl and bundles go; None keeps nothing."""
-    _needs_torch()
-    return import_module("loopos.watch.watcher").Watch(model, optimizer, policy=policy, output_dir=output_dir)
-
-
 def callback(**options: Any) -> Any:
     """For ``callbacks=[...]`` of transformers' Trainer and of Lightning. options: policy and output_dir, as above."""
     _needs_torch()
-    return import_module("loopos.watch.callback").callback(**options)
+    return import_module("loopos.watch.callbacks").callback(**options)
 
 
 def _needs_torch() -> None:
@@ -45,10 +34,20 @@ def _needs_torch() -> None:
 
 
 class _Callable(ModuleType):
-    """This module, so that ``loopos.watch(...)`` is :func:`watch`. ``doctor`` is the function of its folder."""
+    """This module: ``loopos.watch(...)`` is a call of it, ``doctor`` the function of its folder."""
 
-    def __call__(self, model: Any, optimizer: Any, **options: Any) -> Any:
-        return watch(model, optimizer, **options)
+    def __call__(
+        self, model: Any, optimizer: Any, *, policy: str = "halt", output_dir: str | os.PathLike | None = None
+    ) -> Any:
+        """Watch a PyTorch training: returns a :class:`loopos.watch.watcher.Watch`.
+
+        model: a torch.nn.Module; optimizer: a torch.optim.Optimizer or a list of them; policy: what follows a step
+        whose loss or gradients are not finite: "halt" raises NonFiniteError before a weight is touched, "skip" leaves
+        weights and optimizer as they are and goes on, "warn" says it and lets the update happen; output_dir: where
+        metrics.jsonl, bits.jsonl and bundles go; None keeps nothing. TypeError, ValueError for other arguments;
+        ModuleNotFoundError without PyTorch."""
+        _needs_torch()
+        return import_module("loopos.watch.watcher").Watch(model, optimizer, policy=policy, output_dir=output_dir)
 
     @property
     def doctor(self) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,14 +79,11 @@ def _of_leaf(record: Record, step: int, names: Names, micro_batch: int | None) -
     name, whole = names.get(tensor.untyped_storage()._cdata, ("", tensor))
     tensor = tensor if is_finite(whole) else whole.detach()
     kind = "weight not finite" if name.startswith("parameter ") else "input not finite"
-    bad = ~torch.isfinite(tensor)
-    flat = int(bad.reshape(-1).to(torch.uint8).argmax())
-    index = tuple(int(at) for at in np.unravel_index(flat, tuple(tensor.shape))) if tensor.ndim else ()
-    count = int(bad.sum())
+    index, value = _first_bad(tensor)
+    count = int((~torch.isfinite(tensor)).sum())
     where = name or "a tensor that the program made before the step"
     words = f"{where} has {count} of {tensor.numel()} numbers that are not finite before the step begins"
     named = name.partition(" ")[2] or "input"
-    value = plain(tensor[index])
     return Birth(
         step=step,
         phase="forward",
@@ -94,7 +91,7 @@ def _of_leaf(record: Record, step: int, names: Names, micro_batch: int | None) -
         op=name.partition(" ")[0] or "input",
         tensor=named,
         index=index,
-        value=float(value if value.ndim == 0 else value[int(bool(torch.isfinite(value[0])))]),
+        value=value,
         cause=f"{kind}: {words}",
         micro_batch=micro_batch,
         advice=advice(kind, "input", named, watched=True),
@@ -109,3 +106,41 @@ def names_of(model: torch.nn.Module, inputs: Iterable[tuple[str, torch.Tensor]])
         *((f"parameter {name}", each) for name, each in model.named_parameters()),
     ]
     return {each.untyped_storage()._cdata: (name, each) for name, each in named if each.layout is torch.strided}
+
+
+def unseen(
+    model: torch.nn.Module,
+    bad: Sequence[torch.nn.Parameter],
+    called: bool,
+    notes: Sequence[str],
+    step: int,
+    loss: float,
+) -> Birth:
+    """Of a step whose repetition was finite, or could not see where the number came from. bad: parameters whose
+    gradient is not finite; called: a call of the model was seen."""
+    outside = any("outside the model" in note for note in notes)
+    why = "the same step done again was finite"
+    if not called:
+        why = "no call of the model was seen before this step"
+    elif outside:
+        why = "it was born in the loss, outside the model"
+    advice = "seed what is random inside the step, and take the batch outside it, so that it can be repeated"
+    if outside or not called:
+        advice = "use watch.step(lambda: loss), which sees the loss too"
+    op, tensor, index, value = "loss", "loss", (), loss
+    if bad:
+        names = {id(each): name for name, each in model.named_parameters()}
+        gradient = bad[0].grad.detach()
+        gradient = gradient if gradient.layout is torch.strided else gradient.to_dense()
+        index, value = _first_bad(gradient)
+        op, tensor = "gradient", f"{names.get(id(bad[0]), 'parameter')}.grad"
+    phase = "backward" if bad else "forward"
+    return Birth(step, phase, None, op, tensor, index, value, f"unknown: {why}", advice=advice)
+
+
+def _first_bad(tensor: torch.Tensor) -> tuple[tuple[int, ...], float]:
+    """(place, value) of the first element that is not finite."""
+    flat = int((~torch.isfinite(tensor)).reshape(-1).to(torch.uint8).argmax())
+    index = tuple(int(at) for at in np.unravel_index(flat, tuple(tensor.shape))) if tensor.ndim else ()
+    value = plain(tensor[index])
+    return index, float(value if value.ndim == 0 else value[int(bool(torch.isfinite(value[0])))])

@@ -70,13 +70,14 @@ class Call:
 
     def __init__(self, run: Callable[[], Any], inputs: tuple[tuple[Any, ...], dict[str, Any]], buffers: Buffers):
         self.run = run
+        self.function: Any = None  # the user's, of a call by watch.step
         self._buffers = buffers
         self.randomness, self.taken = Randomness(), buffers.take()
         self.versions: list[tuple[str, torch.Tensor, int | None]] = []
         self.see(*inputs)
         self.loss: torch.Tensor | None = None  # as it came the first time, detached
         self.gradients: dict[int, torch.Tensor] = {}  # of the model's outputs, where the loss is not known
-        self._autocast = _autocast_now()
+        self.autocast = _autocast_now()
 
     def see(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """What the model is given."""
@@ -97,7 +98,7 @@ class Call:
         self.randomness.restore()
         _write_back((buffer, copy) for buffer, copy, _ in self.taken.values() if copy is not _NONE)
         with ExitStack() as stack:
-            for device, dtype in self._autocast:
+            for device, dtype in self.autocast:
                 stack.enter_context(torch.autocast(device, dtype=dtype))
             yield
 

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import torch
 
+from .wrappers import path_of
+
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_ACCUMULATE = 2**63
 
 
 class Place(NamedTuple):
@@ -28,6 +29,9 @@ class Place(NamedTuple):
     forward: str = ""
 
 
+_NOWHERE = Place("", "")
+
+
 class Places:
     """While it is entered, ``now`` says where the operation is that is being called."""
 
@@ -35,10 +39,11 @@ class Places:
         self._model, self._stack = model, ExitStack()
         self._path: list[str] = []
         self._by_node: dict[int, Place] = {}
+        self._newest = -1  # number of the node that was made last
 
     def __enter__(self) -> Places:
         for name, module in self._model.named_modules():
-            name = name or type(module).__name__
+            name = path_of(name) or type(module).__name__
             enter = module.register_forward_pre_hook(lambda _, __, name=name: self._path.append(name), prepend=True)
             leave = module.register_forward_hook(lambda *_: self._leave(), always_call=True)
             self._stack.callback(enter.remove)
@@ -55,12 +60,13 @@ class Places:
     def now(self) -> Place:
         """Of the operation that is being called. It is to be asked of every operation of a forward pass: the backward
         pass knows nothing of those that were left out."""
-        node = torch._C._current_autograd_node()
-        if node is not None and not self._path:  # with a path, a checkpoint computes its forward again
-            made = self._by_node.get(node._sequence_nr(), Place("", ""))
+        node, newest = torch._C._current_autograd_node(), torch.autograd._get_sequence_nr() - 1
+        made = _NOWHERE if node is None else self._by_node.get(node._sequence_nr(), _NOWHERE)
+        if node is not None and not self._path and newest == self._newest:
             return Place(made.module, made.source or source_line(), type(node).__name__)
-        place = Place(self._path[-1] if self._path else "", source_line())
-        self._by_node[torch.autograd._get_sequence_nr() - 1] = place
+        # A forward pass: in the backward pass too, where a checkpoint computes it again and makes new nodes.
+        place = Place(self._path[-1] if self._path else made.module, source_line())
+        self._by_node[newest], self._newest = place, newest
         return place
 
 

@@ -11,18 +11,21 @@ import torch
 
 from loopos.errors import Birth
 
+from . import wrappers
 from .birth import birth_of, names_of
 from .calls import Call, state_kept, tensors_in
 from .finite import is_finite
 from .places import Places
-from .tracer import Tracer
+from .tracer import Operation, Tracer
 
 
 class Rerun(NamedTuple):
-    """birth: None where the repetition is finite; notes: sentences on how far the repetition is the same step."""
+    """birth: None where the repetition is finite; notes: sentences on how far it is the same step; operation: the one
+    that bore the number, to be done again."""
 
     birth: Birth | None
     notes: tuple[str, ...]
+    operation: Operation | None = None
 
 
 def rerun(model: torch.nn.Module, calls: Sequence[Call], parameters: list[torch.nn.Parameter], step: int) -> Rerun:
@@ -30,7 +33,7 @@ def rerun(model: torch.nn.Module, calls: Sequence[Call], parameters: list[torch.
     notes: list[str] = []
     with ExitStack() as stack:
         stack.enter_context(state_kept(model, parameters))
-        if _is_compiled(model):
+        if wrappers.is_compiled(model):
             torch.compiler.set_stance("force_eager")
             stack.callback(torch.compiler.set_stance, "default")
             notes.append(
@@ -47,7 +50,8 @@ def rerun(model: torch.nn.Module, calls: Sequence[Call], parameters: list[torch.
             record = tracer.birth(ends) if ends else None
             if record is not None:
                 names = names_of(model, inputs)
-                return Rerun(birth_of(record, step, names, number if len(calls) > 1 else None), tuple(notes))
+                birth = birth_of(record, step, names, number if len(calls) > 1 else None)
+                return Rerun(birth, tuple(notes), record.operation)
     return Rerun(None, tuple(notes))
 
 
@@ -113,10 +117,4 @@ def _not_the_same(call: Call, loss: torch.Tensor, number: int | None) -> str:
     return (
         f"{said}. It may be randomness that no generator of PyTorch, numpy or Python gave, data that the function "
         "takes anew at each call (an iterator), or a kernel that is not deterministic"
-    )
-
-
-def _is_compiled(model: torch.nn.Module) -> bool:
-    return any(type(each).__name__ == "OptimizedModule" for each in model.modules()) or any(
-        getattr(each, "_compiled_call_impl", None) is not None for each in model.modules()
     )

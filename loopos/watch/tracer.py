@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -40,17 +40,27 @@ EMPTIED = {"logsumexp", "logcumsumexp", "_logcumsumexp"}  # -inf of them is a ro
 EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"}
 
 
+class Operation(NamedTuple):
+    """A call of an aten operation that can be made again. name: "aten.exp"; args, kwargs: as they were before it."""
+
+    name: str
+    overload: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
 class Record:
     """An operation whose output is not finite. order: its number in the pass; parents: the records, or leaves, of the
     operands that were not finite; legal: nothing but infinities that the program wrote as constants; found: element,
     operands and dtype where this operation can be the birth."""
 
-    __slots__ = ("found", "legal", "name", "order", "parents", "phase", "place", "storage", "tensor")
+    __slots__ = ("found", "legal", "name", "operation", "order", "parents", "phase", "place", "storage", "tensor")
 
     def __init__(self, name: str, order: int, phase: str, place: Place):
         self.name, self.order, self.phase, self.place = name, order, phase, place
         self.parents: list[Record] = []
         self.legal, self.found, self.tensor, self.storage = False, None, None, None
+        self.operation: Operation | None = None
 
     @property
     def is_leaf(self) -> bool:
@@ -98,11 +108,20 @@ class Tracer(TorchDispatchMode):
                 parent = self.origin(tensor)
                 if parent is not None and parent not in record.parents:
                     record.parents.append(parent)
-        self._judge(record, short, func, operands, bad[0], outputs)
+        self._judge(record, short, func, before, operands, bad[0], outputs)
         for output in bad:
             self._written[_key(output)] = record
 
-    def _judge(self, record: Record, short: str, func: Any, operands: dict[str, Any], bad: Any, outputs: Any) -> None:
+    def _judge(
+        self,
+        record: Record,
+        short: str,
+        func: Any,
+        before: dict[str, Any],
+        operands: dict[str, Any],
+        bad: Any,
+        outputs: Any,
+    ) -> None:
         values = plain(bad)
         has_nan = bool(torch.isnan(values).any())
         kept = all(parent.legal for parent in record.parents)
@@ -116,6 +135,11 @@ class Tracer(TorchDispatchMode):
             record.found = find(func, operands, bad, _number_of(bad, outputs), True, only_born=True)
         if record.legal:
             record.storage = _signs(values)
+        if record.found is not None:
+            given = [argument for argument in func._schema.arguments if argument.name in before]
+            positional = tuple(before[argument.name] for argument in given if not argument.kwarg_only)
+            named = {argument.name: before[argument.name] for argument in given if argument.kwarg_only}
+            record.operation = Operation(record.name, func._overloadname, positional, named)
 
     def _is_legal(self, record: Record, short: str, operands: dict[str, Any], values: torch.Tensor) -> bool:
         if not record.parents:

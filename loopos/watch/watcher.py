@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 
-from loopos.errors import Birth, NonFiniteError
+from loopos.errors import Birth
+from loopos.monitor.monitor import Alarm
 
+from . import scaling, wrappers
 from .calls import Buffers, Call
 from .finite import Norms, is_finite, parameters_of
-from .rerun import Rerun, differentiable, loss_in, rerun
+from .hits import POLICIES, Hits
+from .log import Log, rate_of
+from .rerun import differentiable, loss_in
 
-POLICIES = ("halt", "skip", "warn")
-MAX_IN_A_ROW = 2  # refused steps; the third raises, as in our own runs
 MOST_CALLS = 4096  # of a model between two steps; a program that never steps keeps no more
 
 
@@ -32,7 +34,7 @@ class Watch:
 
     policy: "halt" raises :class:`loopos.NonFiniteError`; "skip" makes this ``optimizer.step`` change nothing (the third
     in a row raises); "warn" gives a RuntimeWarning and lets the update happen. steps: calls of ``optimizer.step`` so
-    far; skipped: how many of them were refused; births: what was found."""
+    far; loss, grad_norm: of the last one (loss: NaN where hooks did not see it)."""
 
     def __init__(
         self,
@@ -53,69 +55,105 @@ class Watch:
                 )
         if policy not in POLICIES:
             raise ValueError(f"loopos.watch: policy must be one of {', '.join(POLICIES)}, got {policy!r}")
-        self.model, self.optimizers, self.policy = model, optimizers, policy
-        self.steps, self.skipped, self.births = 0, 0, []
-        self.loss, self.grad_norm = math.nan, math.nan  # of the last step
-        self._in_a_row = 0
+        self.model, self.optimizers = model, [wrappers.innermost(each) for each in optimizers]
+        self.steps, self.loss, self.grad_norm = 0, math.nan, math.nan
+        bare = wrappers.bare(model)
+        self._log = Log(bare, output_dir)
+        self._hits = Hits(model, self.optimizers, policy, self._log)
         self._calls: list[Call] = []
         self._stepped = False  # the calls that are kept belong to a step that is done
-        self._inside = False  # watch.step keeps the call itself; or the step is being repeated
-        self._buffers = Buffers(_bare(model))
-        self._put_back: dict[int, list[tuple[torch.nn.Parameter, torch.Tensor]]] = {}
+        self._inside = False  # somebody keeps the call itself, or the step is being repeated
+        self._buffers = Buffers(bare)
+        before, after = wrappers.uncompiled(model, self._before_forward, self._after_forward)
         self._hooks = [
-            model.register_forward_pre_hook(self._before_forward, with_kwargs=True, prepend=True),
-            model.register_forward_hook(self._after_forward, with_kwargs=True),
+            model.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
+            model.register_forward_hook(after, with_kwargs=True),
         ]
-        for each in optimizers:
-            self._hooks += [
-                each.register_step_pre_hook(self._before_step),
-                each.register_step_post_hook(self._after_step),
-            ]
+        for each in self.optimizers:
+            self._hooks.append(each.register_step_pre_hook(self._before_step))
+            self._hooks.append(each.register_step_post_hook(self._after_step))
+
+    @property
+    def policy(self) -> str:
+        return self._hits.policy
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were refused."""
+        return self._hits.refused
+
+    @property
+    def births(self) -> list[Birth]:
+        """What was found so far."""
+        return self._hits.births
+
+    @property
+    def findings(self) -> list[Alarm]:
+        """What the monitor of loss, gradient norm and update ratios told so far."""
+        return self._log.findings
 
     # what a program calls
 
-    def step(self, fn: Callable[[], torch.Tensor] | Sequence[Callable[[], torch.Tensor]], *, scaler: Any = None) -> Any:
+    def step(self, fn: Callable[[], Any] | Sequence[Callable[[], Any]], *, scaler: Any = None) -> torch.Tensor:
         """One step: zero_grad, ``fn()``, backward, ``optimizer.step``; the loss, detached.
 
         fn: gives the loss, a scalar, or something with a ``loss``; called again should there be a hit, so it takes its
         batch from outside. A list of functions is one step of so many micro-batches, whose gradients add up. scaler: a
-        torch.amp.GradScaler."""
+        torch.amp.GradScaler; a gradient that only its scale made infinite is left to it."""
         if self.model is None:
             raise RuntimeError("loopos.watch: this watch is closed")
         for each in self.optimizers:
             each.zero_grad(set_to_none=True)
-        self._begin()
-        self._inside, losses = True, []
-        try:
-            for each in [fn] if callable(fn) else fn:
-                call = Call(each, ((), {}), self._buffers)
-                self._calls.append(call)
-                loss = loss_in(each())
-                if loss is None:
-                    raise TypeError(
-                        "watch.step: the function must return the loss, a scalar tensor that requires a gradient"
-                    )
-                call.done()
-                call.loss = loss.detach()
-                losses.append(call.loss)
-                (loss if scaler is None else scaler.scale(loss)).backward()
-        finally:
-            self._inside = False
+        losses = []
+        functions = [fn] if callable(fn) else list(fn)
+        for number, each in enumerate(functions):
+            with wrappers.without_sync(self.model) if number + 1 < len(functions) else nullcontext():
+                call = self.begin(each, function=each)
+                try:
+                    loss = loss_in(each())
+                    if loss is None:
+                        raise TypeError(
+                            "watch.step: the function must return the loss, a scalar tensor that requires a gradient"
+                        )
+                    self.seen(call, loss)
+                    losses.append(loss.detach())
+                    (loss if scaler is None else scaler.scale(loss)).backward()
+                finally:
+                    self._inside = False
+        scaled = None if scaler is None else scaling.Scaled(scaler, self.optimizers)
         for each in self.optimizers:
-            if scaler is None:
+            if scaled is None:
                 each.step()
+            elif scaled.leaves(each):
+                self._left_to_scaler(scaled, each)
             else:
                 scaler.step(each)
         if scaler is not None:
             scaler.update()
-        return losses[0] if callable(fn) else torch.stack(losses).sum()
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def begin(self, run: Callable[[], Any], inputs: Any = ((), {}), function: Any = None) -> Call:
+        """A call that belongs to the step that is being made: ``run()`` does its forward pass again. Until ``seen``
+        calls of the model are part of it."""
+        self._clear()
+        call = Call(run, inputs, self._buffers)
+        call.function = function
+        self._calls.append(call)
+        self._inside = True
+        return call
+
+    def seen(self, call: Call, loss: torch.Tensor | None) -> None:
+        """The forward pass of ``call`` is over."""
+        call.done()
+        call.loss = None if loss is None else loss.detach()
+        self._inside = False
 
     def close(self) -> None:
-        """Take the hooks off. Closing twice is harmless."""
+        """Take the hooks off and close the logs. Closing twice is harmless."""
         for hook in self._hooks:
             hook.remove()
-        self._hooks, self._calls = [], []
-        self.model = None
+        self._log.close()
+        self._hooks, self._calls, self.model = [], [], None
 
     def __enter__(self) -> Watch:
         return self
@@ -125,19 +163,25 @@ class Watch:
 
     # hooks
 
-    def _begin(self) -> None:
+    def _clear(self) -> None:
         if self._stepped or len(self._calls) >= MOST_CALLS:
             self._calls, self._stepped = [], False
+            self._hits.forget()
+
+    def _calls_are_bad(self) -> bool:
+        return any(call.loss is not None and not is_finite(call.loss) for call in self._calls)
 
     def _before_forward(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         if self._inside:
-            if self._calls and not self._calls[-1].inputs[0] and not self._calls[-1].inputs[1]:
+            if self._calls and self._calls[-1].inputs == ((), {}):
                 self._calls[-1].see(args, kwargs)
             return
-        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not torch.is_grad_enabled():
             return
-        self._begin()
-        self._calls.append(Call(lambda: _bare(self.model)(*args, **kwargs), (args, kwargs), self._buffers))
+        if not self._stepped and self.policy == "halt" and self._calls_are_bad():
+            self._judge([], self.optimizers[0], self.steps + 1)  # a step that never came: a GradScaler refused it, say
+        self._clear()
+        self._calls.append(Call(lambda: wrappers.bare(self.model)(*args, **kwargs), (args, kwargs), self._buffers))
 
     def _after_forward(self, module: torch.nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if self._inside or not torch.is_grad_enabled() or not self._calls or self._stepped:
@@ -151,94 +195,68 @@ class Watch:
         for at, tensor in enumerate(differentiable(output)):
             tensor.register_hook(partial(_keep, weakref.ref(call), at))
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        """The test; of an optimizer that is given a closure, after the closure has made the gradients."""
+        closure = kwargs.get("closure") or next((each for each in args if callable(each)), None)
+        if closure is None:
+            self._test(optimizer)
+            return None
+
+        def tested() -> Any:
+            result = closure()
+            self._test(optimizer)
+            return result
+
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": tested}
+        return tuple(tested if each is closure else each for each in args), kwargs
+
+    def _test(self, optimizer: torch.optim.Optimizer) -> None:
+        first = optimizer is self.optimizers[0]
         self._stepped = True
-        self.steps += optimizer is self.optimizers[0]
+        self.steps += first
         if getattr(optimizer, "found_inf", None) is not None:
             return  # a GradScaler looks at the gradients of this optimizer itself, inside its step
         held = [each for each in parameters_of([optimizer]) if each.grad is not None]
         norms = Norms([each.grad for each in held])
-        self.grad_norm = norms.total
-        losses = [call.loss for call in self._calls if call.loss is not None]
-        self.loss = float(sum(float(loss) for loss in losses)) if losses else math.nan
-        if not norms.bad and all(is_finite(loss) for loss in losses):
-            self._in_a_row = 0
+        self.grad_norm = norms.total if first else self.grad_norm
+        self._sum_losses()
+        if not norms.bad and not self._calls_are_bad():
+            self._hits.passed()
+            if first:
+                self._log.before(self.steps)
             return
-        self._hit(optimizer, [held[at] for at in norms.bad])
+        self._judge([held[at] for at in norms.bad], optimizer, max(self.steps, 1))
+
+    def _sum_losses(self) -> None:
+        losses = [float(call.loss) for call in self._calls if call.loss is not None]
+        self.loss = sum(losses) if losses else math.nan
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        for parameter, gradient in self._put_back.pop(id(optimizer), ()):
-            parameter.grad = gradient
+        refused = self._hits.put_back(optimizer)
+        if optimizer is self.optimizers[0] and not refused:
+            self._log.after(self.steps, self._numbers(optimizer), self._hits.counts(self.steps))
 
-    # a hit
+    def _numbers(self, optimizer: torch.optim.Optimizer, nan: bool = False) -> dict[str, float]:
+        """nan: of a step whose loss is perhaps not finite; else a NaN is a loss that nobody saw."""
+        known = {"loss": self.loss} if nan or not math.isnan(self.loss) else {}
+        return {**known, "grad_norm": self.grad_norm, "learning_rate": rate_of(optimizer)}
 
-    def _hit(self, optimizer: torch.optim.Optimizer, bad: list[torch.nn.Parameter]) -> None:
+    def _judge(self, bad: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, step: int, **how: bool) -> None:
         self._inside = True
         try:
-            found = rerun(_bare(self.model), self._calls, parameters_of(self.optimizers), self.steps)
+            self._hits.hit(optimizer, bad, self._calls, step, self._numbers(optimizer, nan=True), **how)
         finally:
             self._inside = False
-        birth = found.birth or self._unknown(bad, found)
-        error = NonFiniteError(birth)
-        for note in found.notes:
-            error.add(note)
-        self.births.append(birth)
-        if self.policy == "warn":
-            warnings.warn(f"loopos.watch: {error}", RuntimeWarning, stacklevel=6)
-            return
-        self.skipped += 1
-        self._in_a_row += 1
-        if self.policy == "halt":
-            raise error
-        if self._in_a_row > MAX_IN_A_ROW:
-            error.add(f"policy='skip': {self._in_a_row} steps in a row had to be refused, so it repeats itself")
-            raise error
-        held = [(each, each.grad) for each in parameters_of([optimizer]) if each.grad is not None]
-        for parameter, _ in held:
-            parameter.grad = None  # an optimizer leaves such a parameter and its moments alone
-        self._put_back[id(optimizer)] = held
 
-    def _unknown(self, bad: list[torch.nn.Parameter], found: Rerun) -> Birth:
-        """The repetition was finite, or could not see where the number came from."""
-        names = {id(each): name for name, each in self.model.named_parameters()}
-        seen = any("outside the model" in note for note in found.notes)
-        if not self._calls:
-            why = "no call of the model was seen before this step"
-        elif seen:
-            why = "it was born in the loss, outside the model"
-        else:
-            why = "the same step done again was finite"
-        if not bad:
-            op, tensor, index, value = "loss", "loss", (), self.loss
-        else:
-            gradient = bad[0].grad.detach()
-            gradient = gradient.to_dense() if gradient.layout is not torch.strided else gradient
-            at = int((~torch.isfinite(gradient)).reshape(-1).to(torch.uint8).argmax())
-            index = (
-                tuple(int(i) for i in torch.unravel_index(torch.tensor(at), gradient.shape)) if gradient.ndim else ()
-            )
-            element = gradient[index]
-            value = float(element.abs() if element.is_complex() else element)
-            op, tensor = "gradient", f"{names.get(id(bad[0]), 'parameter')}.grad"
-        return Birth(
-            step=self.steps,
-            phase="backward" if bad else "forward",
-            layer=None,
-            op=op,
-            tensor=tensor,
-            index=index,
-            value=value,
-            cause=f"unknown: {why}",
-            advice="use watch.step(lambda: loss), which sees the loss too" if seen or not self._calls else
-            "seed what is random inside the step, and take the batch outside it, so that it can be repeated",
-        )  # fmt: skip
-
-
-def _bare(model: torch.nn.Module) -> torch.nn.Module:
-    """The model inside wrappers that communicate: a repetition on one rank must not wait for the others."""
-    while type(model).__name__ in ("DistributedDataParallel", "DataParallel"):
-        model = model.module
-    return model
+    def _left_to_scaler(self, scaled: scaling.Scaled, optimizer: torch.optim.Optimizer) -> None:
+        """Gradients that are not finite under a scale: the scaler's own affair, unless the step is bad without it."""
+        self._stepped = True
+        self._sum_losses()
+        if scaled.in_a_row(optimizer) > 1 or self._calls_are_bad():
+            self._judge([], optimizer, self.steps + 1, only_if_found=True)
+        scaled.skip(optimizer)
+        self._hits.put_back(optimizer)
 
 
 def _keep(call: weakref.ref, at: int, gradient: torch.Tensor) -> None:

@@ -48,8 +48,9 @@ _LONGEST = 4096  # characters of a line that are looked at
 _WHOLE = 32 << 20  # bytes up to which a file is tried as one JSON value
 _BIRTH = re.compile(
     r"(?:step (?P<step>\d+), )?(?P<phase>forward pass|backward pass|update)(?:, block (?P<layer>\d+))?, op "
-    r"(?P<op>\w+): "
-    r"(?P<tensor>[\w.]+)\[(?P<index>[\d, ]*)\] = (?P<value>-?(?:NaN|inf)) \((?P<cause>[^\n]*)\)",
+    r"(?P<op>[\w.]+): "
+    r"(?P<tensor>[\w.]+(?:\[[\w']{1,40}\])*(?: \(output \d+\))?)"
+    r"\[(?P<index>[\d, ]*)\] = (?P<value>-?(?:NaN|inf)) \((?P<cause>[^\n]*)\)",
     re.I,
 )
 _FLOOR = re.compile(r"clamp_min\(\s?(1e-\d+)\s?\)|max\([^()]{1,60},\s?(1e-\d+)\)", re.I)

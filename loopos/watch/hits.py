@@ -1,0 +1,130 @@
+"""What follows a hit: the repetition, its birth, the bundle, and the policy."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from loopos.errors import Birth, NonFiniteError
+
+from . import bundle, wrappers
+from .birth import unseen
+from .calls import Call
+from .finite import parameters_of
+from .log import Log, rank_here
+from .rerun import Rerun, rerun
+
+POLICIES = ("halt", "skip", "warn")
+MAX_IN_A_ROW = 2  # refused steps; the third raises, as in our own runs
+
+
+class Hits:
+    """Of one watch. refused: steps that changed nothing, or should have; births: of each hit, in order."""
+
+    def __init__(self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], policy: str, log: Log):
+        self._model, self._optimizers, self._log = model, optimizers, log
+        self.policy, self.refused = policy, 0
+        self.births: list[Birth] = []
+        self._in_a_row = 0
+        self._error: NonFiniteError | None = None  # of this step: a second optimizer meets the same
+        self._held: dict[int, list[tuple[torch.nn.Parameter, torch.Tensor]]] = {}
+
+    def forget(self) -> None:
+        """A new step begins."""
+        self._error = None
+
+    def passed(self) -> None:
+        """A step was finite."""
+        if self._error is None:
+            self._in_a_row = 0
+
+    def counts(self, steps: int) -> dict[str, int]:
+        """As the lines of a log have them."""
+        skipped = self.refused if self.policy != "warn" else 0
+        return {"attempted": steps, "applied": steps - skipped, "skipped": skipped, "nonfinite": self.refused}
+
+    def hit(
+        self,
+        optimizer: torch.optim.Optimizer,
+        bad: list[torch.nn.Parameter],
+        calls: Sequence[Call],
+        step: int,
+        numbers: Mapping[str, float],
+        *,
+        only_if_found: bool = False,
+    ) -> None:
+        """The loss, or the gradients of ``bad``, are not finite. Returns when the step may go on. only_if_found: it is
+        a hit only if the repetition is not finite either."""
+        if self.policy == "warn" and self._in_a_row:  # weights that are not finite say nothing new
+            self.refused += self._error is None
+            return
+        if self._error is None:
+            found = self._again(calls, step, bad)
+            if found.birth is None and only_if_found:
+                return
+            self._error = self._report(found, bad, calls, step, numbers)
+            self.refused += 1
+            self._in_a_row += 1
+            self._log.refused(step, dict(numbers), self.counts(step), self._error.birth)
+        if self.policy == "warn":
+            warnings.warn(f"loopos.watch: {self._error}", RuntimeWarning, stacklevel=7)
+            return
+        if self.policy == "skip" and self._in_a_row > MAX_IN_A_ROW:
+            self._error.add(f"policy='skip': {self._in_a_row} steps in a row had to be refused, so it repeats itself")
+            raise self._error
+        if self.policy == "halt":
+            raise self._error
+        held = [(each, each.grad) for each in parameters_of([optimizer]) if each.grad is not None]
+        for parameter, _ in held:
+            parameter.grad = None  # an optimizer leaves such a parameter and its moments alone
+        self._held[id(optimizer)] = held
+
+    def put_back(self, optimizer: torch.optim.Optimizer) -> bool:
+        """After a step: gradients that were hidden from it. Whether there were any."""
+        held = self._held.pop(id(optimizer), [])
+        for parameter, gradient in held:
+            parameter.grad = gradient
+        return bool(held)
+
+    def _again(self, calls: Sequence[Call], step: int, bad: Sequence[torch.nn.Parameter]) -> Rerun:
+        with wrappers.without_sync(self._model):
+            found = rerun(wrappers.bare(self._model), calls, parameters_of(self._optimizers), step)
+        if bad and wrappers.is_parallel(self._model):
+            found = _of_all_ranks(found)
+        return found
+
+    def _report(
+        self, found: Rerun, bad: Sequence[Any], calls: Sequence[Call], step: int, numbers: Mapping[str, float]
+    ) -> NonFiniteError:
+        birth = found.birth or unseen(wrappers.bare(self._model), bad, bool(calls), found.notes, step, numbers["loss"])
+        self.births.append(birth)
+        error = NonFiniteError(birth)
+        for note in found.notes:
+            error.add(note)
+        if self._log.folder is not None:
+            about = {"step": step, "loss": numbers["loss"], "grad_norm": numbers["grad_norm"], "notes": found.notes}
+            try:
+                model = wrappers.bare(self._model)
+                path = bundle.keep(self._log.folder, model, calls, birth, found.operation, **about)
+            except (OSError, MemoryError, TypeError, ValueError) as failure:
+                error.add(f"No bundle to repeat the step from could be written: {failure}")
+            else:
+                error.add(f"To repeat it: loopos replay {shlex.quote(str(path))}", path)
+        return error
+
+
+def _of_all_ranks(found: Rerun) -> Rerun:
+    """Gradients are the same on all ranks, so all are here: the first that can name a birth speaks for all."""
+    said: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(said, found.birth)
+    for rank, birth in enumerate(said):
+        if birth is not None:
+            told = dataclasses.replace(birth, place=", ".join(filter(None, (f"rank {rank}", birth.place))))
+            mine = rank == rank_here()
+            return Rerun(told, found.notes if mine else (), found.operation if mine else None)
+    return found

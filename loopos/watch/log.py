@@ -1,0 +1,132 @@
+"""What a watched run leaves in its output_dir: metrics.jsonl, bits.jsonl and bundles, as our own runs write them.
+
+Every ``EVERY`` steps, and whenever there is something to say, metrics.jsonl gets a line; bits.jsonl has one of every
+step. The monitor of our own runs looks at loss, gradient norm and, in the steps that are logged, at how far each matrix
+moved.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loopos.errors import Birth
+from loopos.files import durable
+from loopos.monitor.monitor import Alarm, Monitor
+from loopos.monitor.watch import UpdateRatios
+from loopos.run.metrics import BITS, METRICS, MetricsLog, set_aside
+
+EVERY = 10
+
+
+class Log:
+    """Of one watched run. findings: what the monitor told so far."""
+
+    def __init__(self, model: torch.nn.Module, output_dir: str | os.PathLike | None):
+        self.folder = None if output_dir is None else _folder(output_dir)
+        self.findings: list[Alarm] = []
+        self._monitor = Monitor()
+        self._model, self._ratios, self._places = model, None, ()
+        self._waiting: list[Alarm] = []
+        self._line: dict[str, Any] = {}  # of the last step, as long as it is not written
+        self._measured: dict[str, float] = {}
+        self._logs: tuple[MetricsLog, MetricsLog] | None = None
+        if self.folder is not None:
+            for name in (METRICS, BITS):  # of a run that had this folder before
+                set_aside(self.folder / name)
+            self._logs = MetricsLog(self.folder / METRICS), MetricsLog(self.folder / BITS)
+
+    def before(self, step: int) -> None:
+        """The weights are still those of before the update."""
+        if not _due(step):
+            return
+        places = tuple(parameter.data_ptr() for parameter in self._model.parameters())
+        if self._ratios is None or places != self._places:
+            self._ratios, self._places = UpdateRatios(_arrays(self._model)), places
+        self._ratios.remember()
+
+    def after(self, step: int, numbers: dict[str, float], counts: dict[str, int]) -> None:
+        """``step`` is done. numbers: loss, where it is known, grad_norm and learning_rate; counts: attempted, applied,
+        skipped, nonfinite."""
+        if _due(step) and self._ratios is not None:
+            self._measured = self._ratios.measure()
+        self._tell(step, numbers)
+        self._keep(step, numbers, counts, force=_due(step))
+
+    def refused(self, step: int, numbers: dict[str, float], counts: dict[str, int], birth: Birth) -> None:
+        """``step`` changed nothing, or with "warn" what it should not have."""
+        self._measured = {}
+        self._keep(step, numbers, counts, force=True, birth=str(birth))
+
+    def _tell(self, step: int, numbers: dict[str, float]) -> None:
+        loss, norm = numbers.get("loss"), numbers["grad_norm"]
+        if not self._measured and loss is not None and self._monitor.settles(loss, norm):
+            return
+        more = {"update_ratio": self._measured} if self._measured else {}
+        found = self._monitor.observe(step, **numbers, **more)
+        self.findings += found
+        self._waiting += found
+
+    def _keep(self, step: int, numbers: dict[str, float], counts: dict[str, int], force: bool, **more: Any) -> None:
+        if self._logs is None:
+            self._measured, self._waiting = {}, []
+            return
+        if "loss" in numbers:
+            self._logs[1].write_bits(step, numbers["loss"], numbers["grad_norm"])
+        self._line = {"step": step, **numbers, **counts, **more}
+        if force or self._waiting:
+            self._write()
+
+    def _write(self) -> None:
+        if self._logs is None or not self._line:
+            return
+        ratios = {"update_ratio": self._measured} if self._measured else {}
+        found = [vars(alarm) for alarm in self._waiting]
+        self._logs[0].write(self._line | ratios | ({"findings": found} if found else {}))
+        self._line, self._measured, self._waiting = {}, {}, []
+
+    def close(self) -> None:
+        """Write the last step, if it was not, and close the files."""
+        self._write()
+        for log in self._logs or ():
+            log.close()
+        self._logs = None
+
+
+def _due(step: int) -> bool:
+    return step == 1 or step % EVERY == 0
+
+
+def _folder(output_dir: str | os.PathLike) -> Path:
+    """Of this rank: those above 0 have one of their own in it."""
+    folder = Path(output_dir)
+    if rank := rank_here():
+        folder = folder / f"rank-{rank}"
+    durable.make_folder(folder)
+    return folder
+
+
+def rank_here() -> int:
+    """0 where there is no process group."""
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if there else 0
+
+
+def _arrays(model: torch.nn.Module) -> dict[str, Any]:
+    """The weights that numpy can look at where they are: dense, real, on a CPU, float32 or float64."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        plain = parameter.device.type == "cpu" and parameter.layout is torch.strided and parameter.is_contiguous()
+        if plain and parameter.requires_grad and parameter.dtype in (torch.float32, torch.float64):
+            found[name] = parameter.detach().numpy()
+    return found
+
+
+def rate_of(optimizer: torch.optim.Optimizer) -> float:
+    """The largest of its groups, as a number."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
+    return max(rates, default=math.nan)
