@@ -26,7 +26,7 @@ import loopos
 
 WAYS = ("off", "watching", "anomaly")
 SIZES = {  # layers, heads, width, vocabulary, context, batch, steps of a way in a round
-    "10M": (6, 6, 348, 4096, 128, 8, 6),
+    "10M": (6, 6, 348, 4096, 128, 8, 3),
     "124M": (12, 12, 768, 50257, 256, 2, 1),
 }
 
@@ -124,7 +124,7 @@ def times(size: str, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def peak(size: str, way: str) -> float:
-    """MB of a process that does three steps."""
+    """MB of a process that does two steps."""
     command = [sys.executable, __file__, "--peak", size, way]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -141,7 +141,7 @@ def main() -> None:
         torch.set_num_threads(given.threads)
     if given.peak:
         size, way = given.peak
-        Program(size).timed(way, 3)
+        Program(size).timed(way, 2)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     found = {}
