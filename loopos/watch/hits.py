@@ -71,18 +71,31 @@ class Hits:
             self.refused += 1
             self._in_a_row += 1
             self._log.refused(step, dict(numbers), self.counts(step), self._error.birth)
+        self._decide(self._error)
         if self.policy == "warn":
-            warnings.warn(f"loopos.watch: {self._error}", RuntimeWarning, stacklevel=7)
             return
-        if self.policy == "skip" and self._in_a_row > MAX_IN_A_ROW:
-            self._error.add(f"policy='skip': {self._in_a_row} steps in a row had to be refused, so it repeats itself")
-            raise self._error
-        if self.policy == "halt":
-            raise self._error
         held = [(each, each.grad) for each in parameters_of([optimizer]) if each.grad is not None]
         for parameter, _ in held:
             parameter.grad = None  # an optimizer leaves such a parameter and its moments alone
         self._held[id(optimizer)] = held
+
+    def update(self, birth: Birth, calls: Sequence[Call], step: int, numbers: Mapping[str, float]) -> None:
+        """An update made a weight that is not finite, and was undone unless the policy is "warn"."""
+        error = self._report(Rerun(birth, ()), (), calls, step, numbers)
+        self.refused += 1
+        self._in_a_row += 1
+        self._log.refused(step, dict(numbers), self.counts(step), birth)
+        self._decide(error)
+
+    def _decide(self, error: NonFiniteError) -> None:
+        """Returns when the program may go on."""
+        if self.policy == "warn":
+            warnings.warn(f"loopos.watch: {error}", RuntimeWarning, stacklevel=8)
+        elif self.policy == "halt":
+            raise error
+        elif self._in_a_row > MAX_IN_A_ROW:
+            error.add(f"policy='skip': {self._in_a_row} steps in a row had to be refused, so it repeats itself")
+            raise error
 
     def put_back(self, optimizer: torch.optim.Optimizer) -> bool:
         """After a step: gradients that were hidden from it. Whether there were any."""

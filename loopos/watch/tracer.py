@@ -90,10 +90,12 @@ class Tracer(TorchDispatchMode):
         output = func(*args, **kwargs)
         outputs = [*_flat(output), *(each for each in _flat([named.get(name) for name in written]))]
         with suppress(RuntimeError, NotImplementedError):  # an exotic layout is followed no further
-            self._look(func, place, before, list({id(each): each for each in outputs}.values()))
+            self._look(func, place, named, before, list({id(each): each for each in outputs}.values()))
         return output
 
-    def _look(self, func: Any, place: Place, before: dict[str, Any], outputs: list[torch.Tensor]) -> None:
+    def _look(
+        self, func: Any, place: Place, named: dict[str, Any], before: dict[str, Any], outputs: list[torch.Tensor]
+    ) -> None:
         short = func._schema.name.partition("::")[2]
         bad = [output for output in outputs if not is_finite(output)]
         for output in outputs:
@@ -103,9 +105,9 @@ class Tracer(TorchDispatchMode):
             return
         record = Record(func._schema.name.replace("::", "."), self._order, self.phase, place)
         operands = {name: value for name, value in before.items() if not (short in OVERWRITTEN and name == "self")}
-        for tensor in _flat(list(operands.values())):
-            if not is_finite(tensor):
-                parent = self.origin(tensor)
+        for name, value in operands.items():
+            for tensor, living in zip(_flat(value), _flat(named[name]), strict=True):
+                parent = None if is_finite(tensor) else self.origin(living, tensor)
                 if parent is not None and parent not in record.parents:
                     record.parents.append(parent)
         self._judge(record, short, func, before, operands, bad[0], outputs)
@@ -146,14 +148,16 @@ class Tracer(TorchDispatchMode):
             return short in CONSTANT or _is_mask(short, operands)
         return short not in EMPTIED and _same_signs(values, record.parents)
 
-    def origin(self, tensor: torch.Tensor) -> Record | None:
-        """The record of the operation that wrote a tensor that is not finite, or of a leaf: nobody wrote it here."""
+    def origin(self, tensor: torch.Tensor, before: torch.Tensor | None = None) -> Record:
+        """The record of the operation that wrote a tensor that is not finite, or of a leaf: nobody wrote it here.
+        before: a copy of what it was, if it has been overwritten."""
         key = _key(tensor)
         if key in self._written:
             return self._written[key]
         if key not in self._leaves:
             leaf = Record("leaf", self._order, self.phase, Place("", ""))
-            leaf.tensor, values = tensor.detach(), plain(tensor)
+            leaf.tensor = tensor.detach() if before is None else before
+            values = plain(leaf.tensor)
             leaf.legal = bool((values[~torch.isfinite(values)] == -math.inf).all())
             leaf.storage = _signs(values) if leaf.legal else None
             self._leaves[key] = leaf
@@ -168,9 +172,13 @@ class Tracer(TorchDispatchMode):
 
     def birth(self, ends: Iterable[torch.Tensor]) -> Record | None:
         """The earliest birth on a way back from tensors that are not finite."""
-        origins = [self.origin(end) for end in ends]
-        sources = [source for origin in origins if origin is not None for source in _sources(origin)]
-        return min(sources, key=lambda record: record.order, default=None)
+        sources = [source for end in ends for source in _sources(self.origin(end))]
+        return min(sources, key=lambda record: (_is_empty(record), record.order), default=None)
+
+
+def _is_empty(record: Record) -> bool:
+    """Memory that nobody wrote: to blame when nothing else is, for most of it is written before it is read."""
+    return record.found is not None and record.found.kind == "empty"
 
 
 def _sources(end: Record) -> Iterator[Record]:

@@ -21,6 +21,7 @@ from .finite import Norms, is_finite, parameters_of
 from .hits import POLICIES, Hits
 from .log import Log, rate_of
 from .rerun import differentiable, loss_in
+from .updates import Saved, is_risky
 
 MOST_CALLS = 4096  # of a model between two steps; a program that never steps keeps no more
 
@@ -64,6 +65,7 @@ class Watch:
         self._stepped = False  # the calls that are kept belong to a step that is done
         self._inside = False  # somebody keeps the call itself, or the step is being repeated
         self._buffers = Buffers(bare)
+        self._saved: dict[int, Saved] = {}  # of optimizers whose step may go wrong by itself
         before, after = wrappers.uncompiled(model, self._before_forward, self._after_forward)
         self._hooks = [
             model.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
@@ -222,7 +224,10 @@ class Watch:
         self.grad_norm = norms.total if first else self.grad_norm
         self._sum_losses()
         if not norms.bad and not self._calls_are_bad():
-            self._hits.passed()
+            if is_risky(optimizer, norms.total):
+                self._saved[id(optimizer)] = Saved(optimizer)
+            else:
+                self._hits.passed()
             if first:
                 self._log.before(self.steps)
             return
@@ -233,9 +238,23 @@ class Watch:
         self.loss = sum(losses) if losses else math.nan
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        refused = self._hits.put_back(optimizer)
+        saved = self._saved.pop(id(optimizer), None)
+        refused = self._hits.put_back(optimizer) or (saved is not None and self._undone(saved, optimizer))
         if optimizer is self.optimizers[0] and not refused:
             self._log.after(self.steps, self._numbers(optimizer), self._hits.counts(self.steps))
+
+    def _undone(self, saved: Saved, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether the step made a weight infinite; then weights and moments are as before it, but with "warn"."""
+        spoiled = saved.spoiled()
+        if spoiled is None:
+            self._hits.passed()
+            return False
+        names = {id(each): name for name, each in wrappers.bare(self.model).named_parameters()}
+        birth = saved.birth(spoiled, names.get(id(spoiled), "parameter"), max(self.steps, 1))
+        if self.policy != "warn":
+            saved.restore()
+        self._hits.update(birth, self._calls, max(self.steps, 1), self._numbers(optimizer))
+        return True
 
     def _numbers(self, optimizer: torch.optim.Optimizer, nan: bool = False) -> dict[str, float]:
         """nan: of a step whose loss is perhaps not finite; else a NaN is a loss that nobody saw."""

@@ -28,6 +28,7 @@ class Exploding(torch.nn.Module):
 
 def trainer_of(tmp_path, bad, **options):
     transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate", reason="the Trainer of transformers needs it")
     torch.manual_seed(0)
     config = transformers.GPT2Config(
         n_layer=2, n_head=2, n_embd=16, vocab_size=64, n_positions=16, bos_token_id=0, eos_token_id=0

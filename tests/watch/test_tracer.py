@@ -21,6 +21,8 @@ def born(program):
 
 
 X = torch.tensor([1.0, 2.0, 200.0])
+
+
 CASES = {
     "the first of a chain": (lambda: (X.exp() * 2 - 1).sum(), "exp"),
     "a NaN that is dropped is none": (lambda: ((X - 9).log()[:0].sum() + X.exp()).sum(), "exp"),
@@ -31,6 +33,7 @@ CASES = {
     "a mask of the least number": (lambda: (X - X + torch.finfo(torch.float32).min).half().softmax(0), "_softmax"),
     "an infinity of the program": (lambda: torch.full((3,), math.inf) - torch.full((3,), math.inf), "sub"),
     "memory that nobody wrote": (lambda: torch.empty(3).fill_(math.nan) + 1, "fill_"),
+    "a part overwritten": (lambda: (X / 0).index_put_((torch.tensor([0]),), X[2:].exp()), "div"),
     "one element of a sum of tensors": (lambda: X.masked_fill(X < 2, -math.inf) + (X * 1e38), "mul"),
     "overwritten": (lambda: X.exp().fill_(1).add(X.mul(3e38)).sum(), "mul"),
 }
@@ -65,3 +68,22 @@ def test_operands_are_those_before_an_operation_in_place():
     record = born(lambda: X.clone().mul_(3e38))
     assert record.found.operands["self"] == 2
     assert record.found.index == (1,)
+
+
+def test_memory_that_nobody_wrote_is_to_blame_last():
+    """torch.empty may give anything: here its record is made by hand."""
+    with Places(torch.nn.Identity()) as places, Tracer(places) as tracer:
+        memory = torch.empty(3)
+        memory.fill_(math.nan)
+        tracer._written[memory.untyped_storage()._cdata].found.kind = "empty"
+        alone = memory * 2
+        both = memory.index_put((torch.tensor([0]),), X[2:].exp())
+    assert tracer.birth([alone]).found.kind == "empty"
+    assert tracer.birth([both]).name == "aten.exp"
+
+
+def test_an_input_that_is_overwritten_in_place():
+    given = torch.tensor([1.0, math.nan])
+    record = born(lambda: given.mul_(2).sum())
+    assert record.is_leaf
+    assert record.tensor.tolist()[0] == 1
