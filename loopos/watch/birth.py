@@ -81,7 +81,7 @@ def _of_leaf(record: Record, step: int, names: Names, micro_batch: int | None) -
     kind = "weight not finite" if name.startswith("parameter ") else "input not finite"
     index, value = _first_bad(tensor)
     count = int((~torch.isfinite(tensor)).sum())
-    where = name or "a tensor that the program made before the step"
+    where = name.removeprefix("input ") or "a tensor that the program made before the step"
     words = f"{where} has {count} of {tensor.numel()} numbers that are not finite before the step begins"
     named = name.partition(" ")[2] or "input"
     return Birth(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
@@ -17,6 +18,10 @@ from .calls import Call, state_kept, tensors_in
 from .finite import is_finite
 from .places import Places
 from .tracer import Operation, Tracer
+
+OUTSIDE = (
+    "outside the model, where hooks cannot see it. watch.step(lambda: loss) includes the loss"  # birth.unseen reads it
+)
 
 
 class Rerun(NamedTuple):
@@ -78,8 +83,11 @@ def _once(
         if any(not is_finite(gradient) for _, gradient in pairs):
             notes.append(
                 "The model's outputs are finite and the gradient that reached them is not: the number was born in the "
-                "loss, outside the model, where hooks cannot see it. watch.step(lambda: loss) includes the loss"
+                f"loss, {OUTSIDE}"
             )
+            return []
+        if call.loss is not None and not is_finite(call.loss):
+            notes.append(f"The model's outputs are finite and the loss is not: it was born in the loss, {OUTSIDE}")
             return []
         if pairs:
             torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
@@ -95,6 +103,19 @@ def loss_in(result: Any) -> torch.Tensor | None:
         if isinstance(loss, torch.Tensor):
             return loss_in(loss)
     return loss_in(result[0]) if isinstance(result, (tuple, list)) and result else None
+
+
+def loss_in_backward() -> torch.Tensor | None:
+    """Within a hook of the backward pass: the loss whose ``backward`` is at work, detached. A loop that is watched by
+    hooks alone shows it nowhere else."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is torch.Tensor.backward.__code__:
+            loss = frame.f_locals.get("self")
+            scalar = isinstance(loss, torch.Tensor) and loss.numel() == 1
+            return loss.detach() if scalar else None
+        frame = frame.f_back
+    return None
 
 
 def differentiable(result: Any) -> list[torch.Tensor]:

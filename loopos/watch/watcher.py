@@ -20,7 +20,7 @@ from .calls import Buffers, Call
 from .finite import Norms, is_finite, parameters_of
 from .hits import POLICIES, Hits
 from .log import Log, rate_of
-from .rerun import differentiable, loss_in
+from .rerun import differentiable, loss_in, loss_in_backward
 from .updates import Saved, is_risky
 
 MOST_CALLS = 4096  # of a model between two steps; a program that never steps keeps no more
@@ -281,5 +281,7 @@ class Watch:
 def _keep(call: weakref.ref, at: int, gradient: torch.Tensor) -> None:
     here = call()
     if here is not None:
+        if here.loss is None:
+            here.loss = loss_in_backward()
         before = here.gradients.get(at)
         here.gradients[at] = gradient if before is None else before + gradient

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.reference
 torch = pytest.importorskip("torch")
 
 from loopos.watch.calls import Buffers, Call  # noqa: E402
-from loopos.watch.rerun import differentiable, loss_in, rerun  # noqa: E402
+from loopos.watch.rerun import differentiable, loss_in, loss_in_backward, rerun  # noqa: E402
 
 
 def model_and_call(fn):
@@ -44,6 +44,18 @@ def test_an_input_changed_in_place_is_named():
     x.mul_(2)
     call.loss = torch.tensor(math.inf)
     assert "Written in place since the call: input[0]" in rerun(model, [call], [], 1).notes[0]
+
+
+def test_the_loss_of_a_backward_pass():
+    seen = []
+    x = torch.ones(2, requires_grad=True)
+    y = x * 1
+    y.register_hook(lambda _: seen.append(loss_in_backward()))
+    loss = (y * 3).sum()
+    loss.backward(retain_graph=True)
+    torch.autograd.grad(loss, x)
+    assert [None if each is None else float(each) for each in seen] == [6.0, None]
+    assert loss_in_backward() is None
 
 
 def test_the_loss_is_found_in_what_a_function_returns():

@@ -148,6 +148,24 @@ def test_gradients_whose_squares_overflow_are_no_hit():
     assert 1e20 < watch.grad_norm < math.inf
 
 
+def test_a_loop_of_ones_own_shows_its_loss():
+    model, optimizer, x, targets = parts()
+    with loopos.watch(model, optimizer) as watch:
+        loss = loss_of(model, x, targets)
+        loss.backward()
+        optimizer.step()
+    assert watch.loss == loss.item()
+
+
+def test_a_loss_that_alone_is_not_finite():
+    model, optimizer, x, targets = parts()
+    with loopos.watch(model, optimizer):
+        (loss_of(model, x, targets) + (x - x).sum().log()).backward()
+        with pytest.raises(loopos.NonFiniteError, match=r"watch\.step") as error:
+            optimizer.step()
+    assert (error.value.birth.op, error.value.birth.value) == ("loss", -math.inf)
+
+
 def state(model, optimizer):
     held = [tensor for slots in optimizer.state.values() for tensor in slots.values()]
     return [tensor.clone() for tensor in [*model.parameters(), *model.buffers(), *held]]
