@@ -137,7 +137,7 @@ def _of_all_ranks(found: Rerun) -> Rerun:
     torch.distributed.all_gather_object(said, found.birth)
     for rank, birth in enumerate(said):
         if birth is not None:
-            told = dataclasses.replace(birth, place=", ".join(filter(None, (f"rank {rank}", birth.place))))
+            told = dataclasses.replace(birth, rank=f"rank {rank} of {len(said)}")
             mine = rank == rank_here()
             return Rerun(told, found.notes if mine else (), found.operation if mine else None)
     return found

@@ -31,7 +31,7 @@ with loopos.watch(model, optimizer, policy=policy) as watch:
             torch.nn.functional.cross_entropy(model(batch), targets).backward()
             optimizer.step()
     except loopos.NonFiniteError as error:
-        print(error.birth.op, error.birth.index, error.birth.place, sep="|")
+        print(error.birth.op, error.birth.index, error.birth.rank, sep="|")
     else:
         total = sum(float(each.double().sum()) for each in model.parameters())
         print("done", watch.skipped, total.hex(), sep="|")
@@ -56,9 +56,9 @@ def both(tmp_path, policy):
 def test_the_rank_is_named_on_all(tmp_path):
     told = both(tmp_path, "halt")
     assert told[0] == told[1]
-    op, index, place = told[0].split("|")
+    op, index, rank = told[0].split("|")
     assert (op, index) == ("input", "(3, 1)")
-    assert place.startswith("rank 1")
+    assert rank == "rank 1 of 2"
 
 
 def test_all_ranks_skip_the_same_step(tmp_path):
