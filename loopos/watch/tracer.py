@@ -201,14 +201,15 @@ def _sources(end: Record) -> Iterator[Record]:
 
 
 def _to_leaf(record: Record) -> Record:
-    """A number that came of the -inf of the data, other than by a mask, was born there."""
+    """A number that came of the -inf of the data was born there, unless that is a mask: nothing but 0 and -inf."""
     if record.is_leaf or record.name.partition(".")[2] in MASKED or "attention" in record.name:
         return record
     waiting = list(record.parents)
     while waiting:
         parent = waiting.pop()
         if parent.is_leaf:
-            return parent
+            values = plain(parent.tensor)
+            return record if bool((values[torch.isfinite(values)] == 0).all()) else parent
         waiting += parent.parents
     return record
 
