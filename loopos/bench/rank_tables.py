@@ -23,9 +23,23 @@ SHOWN = 3  # sizes of sums, the largest ones
 
 def ranks(result: dict[str, Any], markdown: bool) -> list[str]:
     """Blocks of text for `loopos bench ranks`."""
-    blocks = [_steps(each, markdown) for each in result["settings"]]
+    blocks = [*busy(result), *[_steps(each, markdown) for each in result["settings"]]]
     blocks += [summary(result, markdown), *network(result, markdown), *check(result, markdown)]
     return [*blocks, *projected(result, markdown)]
+
+
+QUIET = 0.5  # programs that want a core, in the mean of the minute before
+
+
+def busy(result: dict[str, Any]) -> list[str]:
+    """A sentence where other programs had the cores, too."""
+    if result["load"] <= QUIET:
+        return []
+    return [
+        f"**The machine was busy**: {number(result['load'])} other programs wanted its {result['machine']['cores']} cores "
+        "when this began. Ranks that wait for each other, and PyTorch's threads, lose more by that than one process does; "
+        "the figures show that it runs, and not how fast."
+    ]
 
 
 def _steps(each: dict[str, Any], markdown: bool) -> str:

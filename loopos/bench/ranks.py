@@ -67,11 +67,13 @@ def measure(asked: Request) -> dict[str, Any]:
             raise ValueError(
                 f"bench: {each.name} has {each.batch} sequences, which {asked.threads} ranks cannot share evenly"
             )
+    load = os.getloadavg()[0]  # before anything is begun: of other programs
     asked.report("network: messages and sums")
     here = network.measure([[core] for core in cores[:2]])
     settings = [_compare(each, asked, cores) for each in asked.settings]
     slow = _slow(asked, cores)
-    return {"network": {"here": here, "slow": slow.pop("network", None)}, "settings": settings, "slow": slow}
+    links = {"here": here, "slow": slow.pop("network", None)}
+    return {"network": links, "settings": settings, "slow": slow, "load": load}
 
 
 def lora_of(setting: Setting) -> dict[str, Any]:

@@ -70,6 +70,12 @@ def test_links_that_are_not_there_are_told():
     assert "a message of MPI takes 1,000 µs and carries 0.040 GB/s" in text
 
 
+def test_a_busy_machine_is_told():
+    assert "busy" not in "\n".join(lines(record()))
+    text = "\n".join(lines(record() | {"load": 3.0}))
+    assert "**The machine was busy**: 3.00 other programs wanted its 2 cores" in text
+
+
 def test_markdown_tables_are_tables():
     blocks = [block.splitlines() for block in "\n".join(lines(record(), True)).split("\n\n") if block.startswith("|")]
     assert len(blocks) == 10

@@ -51,6 +51,7 @@ def record() -> dict[str, Any]:
         "format": 1,
         "threads": 2,
         "rounds": 3,
+        "load": 0.1,
         "machine": {
             **{"processor": "Abacus", "cores": 2, "last_level_cache": 0, "system": "Linux", "python": "3.12"},
             **{"numpy": "2", "loopos": "0", "isa": "none"},
