@@ -19,7 +19,7 @@ import learning
 import linalg
 import ten_fixes
 
-from loopos.bench import comparison, plots, precisions, tables
+from loopos.bench import comparison, plots, precisions, rank_tables, tables
 from loopos.bench.cells import machine, percent, table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +34,8 @@ def saved(name: str) -> dict[str, Any] | None:
 def whole(name: str) -> str:
     """Every table of a suite."""
     result = saved(name)
+    if result is None:
+        return f"Not measured yet: `loopos bench {name}`."
     command = f"`loopos bench {name} --rounds {result['rounds']}`, [{name}.json]({name}.json)"
     return f"{command}\n\n{tables.render(result, markdown=True)}"
 
@@ -43,6 +45,16 @@ def of_learning() -> str:
     if result is None:
         return "Not measured yet."
     return f"`benchmarks/learning.py`, [learning.json](learning.json): {learning.render(result)}"
+
+
+def of_ranks() -> str:
+    """For the page about several processes: what was measured, the model beside it, and what is computed."""
+    result = saved("ranks")
+    if result is None:
+        return "Not measured yet: `loopos bench ranks`."
+    parts = [machine(result), *rank_tables.busy(result), rank_tables.summary(result, True)]
+    parts += [rank_tables.check(result, True, 4), *rank_tables.projected(result, True, 4, short=True)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def of_ten_fixes() -> str:
@@ -131,7 +143,9 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "ops": lambda: whole("ops"),
         "learning": of_learning,
         "pictures": lambda: whole("pictures"),
+        "ranks": lambda: whole("ranks"),
     },
+    "docs/distributed.md": {"ranks": of_ranks},
     "docs/captioning.md": {"ten_fixes": of_ten_fixes},
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import projection
@@ -24,7 +25,7 @@ SHOWN = 3  # sizes of sums, the largest ones
 def ranks(result: dict[str, Any], markdown: bool) -> list[str]:
     """Blocks of text for `loopos bench ranks`."""
     blocks = [*busy(result), *[_steps(each, markdown) for each in result["settings"]]]
-    blocks += [summary(result, markdown), *network(result, markdown), *check(result, markdown)]
+    blocks += [summary(result, markdown), *network(result, markdown), *filter(None, [check(result, markdown)])]
     return [*blocks, *projected(result, markdown)]
 
 
@@ -36,9 +37,9 @@ def busy(result: dict[str, Any]) -> list[str]:
     if result["load"] <= QUIET:
         return []
     return [
-        f"**The machine was busy**: {number(result['load'])} other programs wanted its {result['machine']['cores']} cores "
-        "when this began. Ranks that wait for each other, and PyTorch's threads, lose more by that than one process does; "
-        "the figures show that it runs, and not how fast."
+        f"**The machine was busy**: {number(result['load'])} other programs wanted its {result['machine']['cores']} "
+        "cores when this began. Ranks that wait for each other, and PyTorch's threads, lose more by that than one "
+        "process does; the figures show that it runs, and not how fast."
     ]
 
 
@@ -115,11 +116,15 @@ def network(result: dict[str, Any], markdown: bool) -> list[str]:
     return [join(parts, markdown)]
 
 
-def check(result: dict[str, Any], markdown: bool) -> list[str]:
-    """The model beside every measured step of several ranks."""
+def _title(text: str, markdown: bool, level: int) -> str:
+    return f"{'#' * level} {text}" if markdown else text
+
+
+def check(result: dict[str, Any], markdown: bool, level: int = 3) -> str:
+    """The model beside every measured step of several ranks; empty where there is none."""
     found = projection.checks(result)
     if not found:
-        return []
+        return ""
     rows = [
         [
             each.setting,
@@ -135,38 +140,31 @@ def check(result: dict[str, Any], markdown: bool) -> list[str]:
     ]
     header = ["setting", "link", "reduction", "measured ms", "model ms", "off", "computing", "reduction, ms"]
     worst = max(found, key=lambda each: abs(each.off))
-    typical = sorted(abs(each.off) for each in found)[len(found) // 2]
+    typical = statistics.median(abs(each.off) for each in found)
     said = (
         f"The model is off by {percent(typical)} in the median and by {percent(abs(worst.off))} at worst "
         f"({worst.setting}, {worst.link}, {worst.reduction})."
     )
-    return [join([heading("The model beside measured steps", markdown), table(header, rows, markdown), said], markdown)]
+    title = _title("The model beside measured steps", markdown, level)
+    return join([title, table(header, rows, markdown), said], markdown)
 
 
-def projected(result: dict[str, Any], markdown: bool) -> list[str]:
-    """Computed, not measured: efficiency and least batches for up to 1,024 nodes like this machine."""
+def projected(result: dict[str, Any], markdown: bool, level: int = 3, short: bool = False) -> list[str]:
+    """Computed, not measured: efficiency and least batches for up to 1,024 nodes like this machine. short: the
+    efficiency with the most passes alone, and the batches of the tree as it is and with everything hidden."""
     found = projection.nodes(result)
     if not found:
         return []
-    header = ["", *[f"{count:,}" for count in projection.NODES]]
     blocks = []
-    for passes in projection.PASSES:
-        rows = [
-            [f"{node.name}, {gigabits} Gbit/s", *[percent(x) for x in projection.efficiencies(node, gigabits, passes)]]
-            for node in found
-            for gigabits in projection.LINKS
-        ]
+    for passes in projection.PASSES[-1:] if short else projection.PASSES:
         what = "one pass" if passes == 1 else f"{passes} passes"
         title = f"Computed: efficiency of nodes that each make {what} of the setting's batch a step (tree, no overlap)"
-        blocks.append(join([heading(title, markdown), table(header, rows, markdown)], markdown))
-    for title, how in VARIANTS:
-        rows = [
-            [f"{node.name}, {gigabits} Gbit/s", *map(_tokens(node), projection.batches(node, gigabits, **how))]
-            for node in found
-            for gigabits in projection.LINKS
-        ]
-        what = f"Computed: tokens of a node and step below which its efficiency falls under 80 % ({title})"
-        blocks.append(join([heading(what, markdown), table(header, rows, markdown)], markdown))
+        blocks.append(_by_nodes(title, found, lambda *at, n=passes: _shares(*at, n), markdown, level))
+    for name, how in VARIANTS:
+        if short and how.get("reduction") == "fast":
+            continue
+        title = f"Computed: tokens of a node and step below which its efficiency falls under 80 % ({name})"
+        blocks.append(_by_nodes(title, found, lambda *at, how=how: _tokens(*at, how), markdown, level))
     return blocks
 
 
@@ -177,5 +175,17 @@ VARIANTS: Sequence[tuple[str, dict[str, Any]]] = (
 )
 
 
-def _tokens(node: projection.Node) -> Any:
-    return lambda rows: "-" if rows is None else f"{rows * node.tokens:,}"
+def _by_nodes(title: str, found: list[Any], cells: Callable[..., list[str]], markdown: bool, level: int) -> str:
+    """A row for each node and link, a column for each number of nodes."""
+    rows = [[f"{node.name}, {speed} Gbit/s", *cells(node, speed)] for node in found for speed in projection.LINKS]
+    header = ["nodes", *[f"{count:,}" for count in projection.NODES]]
+    return join([_title(title, markdown, level), table(header, rows, markdown)], markdown)
+
+
+def _shares(node: projection.Node, gigabits: int, passes: int) -> list[str]:
+    return [percent(share) for share in projection.efficiencies(node, gigabits, passes)]
+
+
+def _tokens(node: projection.Node, gigabits: int, how: dict[str, Any]) -> list[str]:
+    least = projection.batches(node, gigabits, **how)
+    return ["-" if rows is None else f"{rows * node.tokens:,}" for rows in least]

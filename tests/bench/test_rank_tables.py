@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rank_record import record
 
-from loopos.bench import plots, tables
+from loopos.bench import plots, rank_tables, tables
 
 
 def lines(result, markdown=False):
@@ -52,6 +52,16 @@ def test_the_model_stands_beside_each_measured_step_and_says_by_how_much_it_is_o
     text = "\n".join(lines(record()))
     assert cells(record(), "toy | memory | tree")[3:] == ["1,000", "904", "-9.6 %", "800", "104"]
     assert "off by 13 % in the median and by 20 % at worst (toy, 0.032 Gbit/s, tree)" in text
+
+
+def test_a_page_takes_the_short_form_under_a_lower_heading():
+    short = rank_tables.projected(record(), True, 4, short=True)
+    assert [block.splitlines()[0].partition(":")[0] for block in short] == ["#### Computed"] * 3
+    assert "4 passes" in short[0]
+    assert rank_tables.check(record(), True, 4).startswith("#### The model")
+    nothing = record() | {"settings": []}
+    assert rank_tables.check(nothing, True) == ""
+    assert rank_tables.projected(nothing, True) == []
 
 
 def test_what_is_computed_is_called_so():
