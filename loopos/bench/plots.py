@@ -16,6 +16,7 @@ COLOURS = {
     "loopos-bf16": "#edbfb2",
     "loopos-fast": "#dd8d78",
     "torch": "#4f6d7a",
+    "loopos-wire": "#edbfb2",
     "torch-ddp": "#4f6d7a",
     "torch-medium": "#6f8794",
     "torch-autocast": "#a9bdc7",

@@ -12,6 +12,7 @@ from .cells import GIGA, MEBI, heading, join, milliseconds, number, percent, siz
 ROWS = (  # title; of which peer and its ranks (0: as many as were measured) over which other; what
     ("LoopOS over DDP, tokens/s", ("loopos", 0), ("torch-ddp", 0), "tokens_per_second"),
     ("LoopOS, fast reduction, over DDP, tokens/s", ("loopos-fast", 0), ("torch-ddp", 0), "tokens_per_second"),
+    ("LoopOS, bfloat16 on the wire, over DDP, tokens/s", ("loopos-wire", 0), ("torch-ddp", 0), "tokens_per_second"),
     ("LoopOS over DDP, peak RSS", ("loopos", 0), ("torch-ddp", 0), "peak_rss"),
     ("LoopOS, ranks over one process, tokens/s", ("loopos", 0), ("loopos", 1), "tokens_per_second"),
     ("LoopOS, fast reduction, over one process", ("loopos-fast", 0), ("loopos", 1), "tokens_per_second"),
@@ -19,6 +20,7 @@ ROWS = (  # title; of which peer and its ranks (0: as many as were measured) ove
 )
 
 
+KINDS = {"loopos": ", tree", "loopos-fast": ", fast", "loopos-wire": ", bfloat16 wire"}
 SHOWN = 3  # sizes of sums, the largest ones
 
 
@@ -48,7 +50,7 @@ def _steps(each: dict[str, Any], markdown: bool) -> str:
     rows = []
     for peer in each["peers"]:
         alone = peer.get("without_reduction")
-        kind = {"loopos": ", tree", "loopos-fast": ", fast"}.get(peer["peer"], "") if peer["ranks"] > 1 else ""
+        kind = KINDS.get(peer["peer"], "") if peer["ranks"] > 1 else ""
         rows.append(
             [
                 peer["engine"] + kind,
@@ -81,7 +83,12 @@ def summary(result: dict[str, Any], markdown: bool) -> str:
     for title, ours, theirs, what in ROWS:
         pairs = [(_value(each, ours, what), _value(each, theirs, what)) for each in result["settings"]]
         rows.append([title, *[number(a / b if a and b else None) for a, b in pairs]])
-    for title, who in (("LoopOS", "loopos"), ("LoopOS, fast reduction", "loopos-fast"), ("DDP", "torch-ddp")):
+    for title, who in (
+        ("LoopOS", "loopos"),
+        ("LoopOS, fast reduction", "loopos-fast"),
+        ("LoopOS, bfloat16 on the wire", "loopos-wire"),
+        ("DDP", "torch-ddp"),
+    ):
         shares = [_value(each, (who, 0), "communication") for each in result["settings"]]
         rows.append([f"communication, {title}", *["-" if s is None else percent(max(0.0, s)) for s in shares]])
     about = (

@@ -24,14 +24,15 @@ from .step_time import apart, fit_compute
 from .steps import MAX_STEPS, MIN_STEPS, SEED
 from .team import Team
 
-ENGINES = ("loopos", "loopos-fast", "torch-ddp")
+ENGINES = ("loopos", "loopos-fast", "loopos-wire", "torch-ddp")
 ADAPTED = {name: replace(SETTINGS["gpt2"], name=name) for name in ("lora",)}  # trained by LoRA
 SETTINGS_HERE = {name: SETTINGS[name] for name in ("nano", "baby", "wide", "gpt2")} | ADAPTED
 TINY_HERE = {"tiny": TINY["tiny"], "tiny-lora": replace(TINY["tiny"], name="tiny-lora")}
-REDUCTION = {"loopos-fast": "fast"}
+REDUCTION = {"loopos-fast": "fast", "loopos-wire": "bfloat16"}  # else the tree, in float32
 TURN = 0.5  # seconds of one turn, when the number of steps is not given
 SLOW_GIGABITS = 1.0
 SLOW_STEPS = 2
+NOT_SLOW = ("loopos-fast",)  # as many bytes as the tree, which decide there
 POINTS_STEPS = 3
 WARM_UP = 2
 
@@ -51,7 +52,7 @@ class Entrant(NamedTuple):
 def entrants(peers: Sequence[str], threads: int) -> list[Entrant]:
     """Of each engine one process with all threads, and as many processes with one each. Alone, the reduction is the
     same, so there is one LoopOS."""
-    alone = [Entrant(peer, 1, threads) for peer in peers if peer != "loopos-fast"]
+    alone = [Entrant(peer, 1, threads) for peer in peers if peer not in REDUCTION]
     return [*alone, *(Entrant(peer, threads, 1) for peer in peers)]
 
 
@@ -96,13 +97,13 @@ class _Running:
         self.entrant, self.team, self.begun = entrant, team, begun
         _whole(team, entrant.peer)
         self.count = steps or max(MIN_STEPS, min(MAX_STEPS, round(TURN / team.seconds("steps", count=2)[1])))
+        begun["peak_rss"] = team.peak_rss()  # now: others that share the processes may keep more than this one
         self.together: list[float] = []
         self.separate: list[float] = []
 
     def turn(self, rows: int) -> None:
         _whole(self.team, self.entrant.peer)
         self.together += self.team.seconds("steps", count=self.count)
-        self.begun["peak_rss"] = self.team.peak_rss()
 
     def turn_apart(self, rows: int) -> None:
         if self.entrant.ranks > 1:
@@ -133,7 +134,7 @@ def _compare(setting: Setting, asked: Request, cores: list[int]) -> dict[str, An
     with ExitStack() as stack:
 
         def start(entrant: Entrant) -> None:
-            same = running.get(entrant._replace(peer="loopos")) if entrant.peer == "loopos-fast" else None
+            same = running.get(entrant._replace(peer="loopos")) if entrant.peer in REDUCTION else None
             if same is None:
                 team = stack.enter_context(Team(*entrant, _cores(entrant, cores)))
                 running[entrant] = _Running(entrant, team, _begin(team, setting), asked.steps)
@@ -199,7 +200,7 @@ def _slow(asked: Request, cores: list[int]) -> dict[str, Any]:
         result["network"] = network.measure([[core] for core in cores[:2]], hosts)
         for setting in asked.settings:
             peers = []
-            for name in asked.peers:
+            for name in [each for each in asked.peers if each not in NOT_SLOW]:
                 asked.report(f"{setting.name}: {name} over {SLOW_GIGABITS:g} Gbit/s")
                 try:
                     with Team(name, 2, 1, [[core] for core in cores[:2]], hosts) as team:

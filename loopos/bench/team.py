@@ -35,6 +35,7 @@ class RankPeer(NamedTuple):
 RANK_PEERS = {
     "loopos": RankPeer("ours_ranks", (), True),
     "loopos-fast": RankPeer("ours_ranks", (), True),
+    "loopos-wire": RankPeer("ours_ranks", (), True),
     "torch-ddp": RankPeer("torch_ddp", ("torch",), False),
     "mpi": RankPeer("mpi_network", (), True),
     "gloo": RankPeer("gloo_network", ("torch",), False),

@@ -30,11 +30,13 @@ def test_a_row_for_each_engine_and_number_of_ranks():
     [
         ("LoopOS over DDP, tokens/s", "2.00"),
         ("LoopOS, fast reduction, over DDP", "2.50"),
+        ("LoopOS, bfloat16 on the wire, over DDP", "4.00"),
         ("LoopOS over DDP, peak RSS", "0.25"),
         ("LoopOS, ranks over one process", "0.60"),
         ("PyTorch, ranks over one process", "0.60"),
         ("communication, LoopOS |", "20 %"),
         ("communication, LoopOS, fast reduction", "0.0 %"),
+        ("communication, LoopOS, bfloat16", "0.0 %"),
         ("communication, DDP", "25 %"),
     ],
 )

@@ -30,11 +30,12 @@ def no_hosts(monkeypatch):
 
 
 def test_one_process_with_all_threads_and_ranks_with_one_each():
-    assert ranks.entrants(["loopos", "loopos-fast", "torch-ddp"], 4) == [
+    assert ranks.entrants(["loopos", "loopos-fast", "loopos-wire", "torch-ddp"], 4) == [
         Entrant("loopos", 1, 4),
         Entrant("torch-ddp", 1, 4),
         Entrant("loopos", 4, 1),
         Entrant("loopos-fast", 4, 1),
+        Entrant("loopos-wire", 4, 1),
         Entrant("torch-ddp", 4, 1),
     ]
 
@@ -48,7 +49,7 @@ def test_cores_of_ranks_and_of_one_process():
 def test_a_run(no_hosts, without):
     pytest.importorskip("mpi4py")
     without("torch")
-    how = {"setting": "tiny", "peers": "loopos,loopos-fast", "threads": 2, "rounds": 1, "steps": 2}
+    how = {"setting": "tiny", "peers": "loopos,loopos-fast,loopos-wire", "threads": 2, "rounds": 1, "steps": 2}
     result = suites.run("ranks", **how)
     assert json.loads(json.dumps(result)) == result
     (each,) = result["settings"]
@@ -57,8 +58,9 @@ def test_a_run(no_hosts, without):
         ("loopos", 1, 2),
         ("loopos", 2, 1),
         ("loopos-fast", 2, 1),
+        ("loopos-wire", 2, 1),
     ]
-    one, two, fast = each["peers"]
+    one, two, fast, _ = each["peers"]
     assert one["losses"][0] == pytest.approx(two["losses"][0])  # they train the same model on the same batch
     assert two["losses"][0] == two["losses"][1]
     assert "communication" in two
@@ -104,7 +106,7 @@ def test_what_is_not_installed_is_absent(without, no_hosts):
         ({"threads": 1}, "threads of at least 2"),
         ({"threads": 1000}, f"threads must be at most {CORES} here"),
         ({"setting": "llama"}, "out of nano, baby, wide, gpt2, lora"),
-        ({"peers": "jax"}, "out of loopos, loopos-fast, torch-ddp"),
+        ({"peers": "jax"}, "out of loopos, loopos-fast, loopos-wire, torch-ddp"),
     ],
 )
 def test_refused_before_anything_runs(arguments, says):

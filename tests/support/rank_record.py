@@ -33,6 +33,7 @@ def record() -> dict[str, Any]:
         _peer("torch-ddp", 1, 1.2, None, 300),
         _peer("loopos", 2, 1.0, 0.8, 200),
         _peer("loopos-fast", 2, 0.8, 0.8, 200),
+        _peer("loopos-wire", 2, 0.5, 0.5, 250),
         _peer("torch-ddp", 2, 2.0, 1.5, 800),
     ]
     links = {

@@ -1,7 +1,7 @@
 """LoopOS in several processes, by the way that loopos.train(distributed="auto") goes: an Updater with the ranks of MPI.
 
 "tree" gives the same bits for any number of processes, with as many shards as there are ranks; "fast" is the reduction
-of MPI."""
+of MPI; "bfloat16" the tree with rounded gradients on the wire."""
 
 from __future__ import annotations
 
@@ -71,7 +71,11 @@ class Ranks(LoopOS, RankEngine):
         objective = objective_again(self.model, given)
         ranks = {}
         if together:
-            self.ranks.fast, ranks = reduction == "fast", {"ranks": self.ranks}
+            from loopos.distributed import Distributed
+
+            wire = "bfloat16" if reduction == "bfloat16" else "float32"
+            self.ranks.use(Distributed(fast_reduce=reduction == "fast", wire=wire))
+            ranks = {"ranks": self.ranks}
         self._update = Updater(
             self.model, self._optimizer, _Source(data), given, lambda: None, objective=objective, **ranks
         )

@@ -44,8 +44,8 @@ class RankEngine(Engine):
 
     def cut(self, rows: int, passes: int, reduction: str) -> None:
         """The next steps make ``passes`` passes of ``rows`` sequences, without the other ranks: their gradients are not
-        added. rows 0: whole steps together, as at the beginning, by this reduction ("tree" or "fast") where the engine
-        has both."""
+        added. rows 0: whole steps together, as at the beginning, by this reduction ("tree", "fast" or "bfloat16") where
+        the engine has several."""
         raise NotImplementedError
 
 
