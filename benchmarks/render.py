@@ -15,9 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lead_time
 import learning
 import linalg
+import recovery
 import ten_fixes
+import watch_faults
 
 from loopos.bench import comparison, plots, precisions, rank_tables, tables
 from loopos.bench.cells import machine, percent, table
@@ -147,6 +150,11 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/distributed.md": {"ranks": of_ranks},
     "docs/captioning.md": {"ten_fixes": of_ten_fixes},
+    "docs/watch-doctor.md": {
+        "watch_faults": lambda: watch_faults.render(saved("watch_faults")),
+        "recovery": lambda: recovery.render(saved("recovery")),
+        "lead_time": lambda: lead_time.render(saved("lead_time")),
+    },
 }
 
 

@@ -86,6 +86,7 @@ _LATER = {  # loaded when first used: a training needs none of it
 def __getattr__(name: str):
     if name in _LATER:
         module = import_module(_LATER[name])
-        globals()[name] = getattr(module, name, module)  # a room has no such name and is meant itself
+        # A room has no such name and is meant itself, as is one that can be called.
+        globals()[name] = module if callable(module) else getattr(module, name, module)
         return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

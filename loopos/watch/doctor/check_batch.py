@@ -11,6 +11,7 @@ from loopos.health.doctor.report import FAIL, OK, WARN, Check
 from .subject import NotApplicable, Subject, listed
 from .tree import tensors
 
+HUGE = 1e8  # of a loss: sums over a batch of pictures stay below it
 LARGE = 1e3  # rms of an input
 NOT_ROWS = ("position", "mask", "length", "adj", "edge", "index", "cache")
 INITIALISED = 3  # writes into a weight while a model is made: by the layer, by the model, and one to spare
@@ -91,6 +92,10 @@ def batches_differ(subject: Subject) -> Check:
 def loss(subject: Subject) -> Iterator[Check]:
     """The loss is one finite number, and computing it leaves the batch and the weights alone."""
     run = subject.first()
+    if math.isfinite(run.loss) and abs(run.loss) > HUGE:
+        advice = f"look for a division by a floor or an eps that is active: {_first_huge(subject)}"
+        yield Check("loss", f"{run.loss:.6g}", f"a plausible number, at most {HUGE:g}", FAIL, advice)
+        return
     finite = math.isfinite(run.loss)
     advice = "" if finite else "loopos.watch(model, optimizer).step(...) names the operation where it is born"
     yield Check("loss", f"{run.loss:.6g}", "a finite number", OK if finite else FAIL, advice)
@@ -110,6 +115,30 @@ def loss(subject: Subject) -> Iterator[Check]:
     if written:
         advice = "loss_fn or forward writes into parameters: nothing but the optimizer may (a step inside loss_fn?)"
         yield Check("weights are left alone", f"{listed(written)} changed", "nothing", WARN, advice)
+
+
+def _first_huge(subject: Subject) -> str:
+    """The first operation whose output passes HUGE, with its line."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from loopos.watch.places import source_line
+
+    found: list[str] = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            numeric = isinstance(result, torch.Tensor) and (result.is_floating_point() or result.is_complex())
+            if numeric and not found and result.numel() and float(result.abs().max()) > HUGE:
+                found.append(f"the first number beyond {HUGE:g} comes out of {function} at {source_line()}")
+            return result
+
+    with subject.kept(weights=False):
+        subject.model.train()
+        with Sizes():
+            subject.compute()
+    return found[0] if found else "it is in the data already"
 
 
 def _equal(one: Any, two: Any) -> bool:

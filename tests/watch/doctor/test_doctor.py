@@ -67,6 +67,7 @@ def test_a_faulty_program_is_as_before_too(make):
 
 
 def test_it_is_reached_by_its_name_and_gives_a_report():
+    assert callable(loopos.__getattr__("watch").doctor)  # whatever was imported before
     program = seeded(healthy_examples.mnist)
     report = loopos.watch.doctor(program.model, program.optimizer, program.batch, program.loss_fn)
     assert report.ok
