@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -24,7 +25,8 @@ using GroupSpec = std::tuple<std::string, double, std::map<std::string, RuleOpti
 class Handle {
  public:
   virtual ~Handle() = default;
-  virtual py::object step(const py::sequence& grads, double lr, double scale, double norm, bool untouched) = 0;
+  virtual py::object step(const py::sequence& grads, double lr, double scale, double norm, bool untouched,
+                          const py::object& agree) = 0;
   virtual Index count() const = 0;
   virtual void set_count(Index count) = 0;
   virtual py::dict state(const py::object& self) = 0;
@@ -45,7 +47,8 @@ class HandleOf : public Handle {
     }
   }
 
-  py::object step(const py::sequence& grads, double lr, double scale, double norm, bool untouched) override {
+  py::object step(const py::sequence& grads, double lr, double scale, double norm, bool untouched,
+                  const py::object& agree) override {
     require(std::isfinite(lr) && lr >= 0, "Optimizer.step: lr must be finite and not negative, got ", lr);
     require(std::isfinite(scale) && scale >= 0, "Optimizer.step: scale must be finite and not negative, got ", scale);
     require(grads.size() == names_.size(), "Optimizer.step: expected ", names_.size(), " gradients, got ",
@@ -71,9 +74,16 @@ class HandleOf : public Handle {
     {
       const Computing computing;
       std::lock_guard<std::mutex> lock(mutex_);
-      refusal = optimizer_.step(pointers, lr, scale, norm, untouched);
+      std::function<bool()> asked;
+      if (!agree.is_none())
+        asked = [&] {
+          const py::gil_scoped_acquire locked;
+          return agree().cast<bool>();
+        };
+      refusal = optimizer_.step(pointers, lr, scale, norm, untouched, asked);
     }
     if (!refusal) return py::none();
+    if (!refusal->phase) return py::dict();
     const auto tensor = static_cast<std::size_t>(refusal->tensor);
     py::list index;
     Index rest = refusal->flat;
@@ -226,9 +236,11 @@ void bind_optim(py::module_& m) {
            arg("moments") = "float32")
       .def(
           "step", &Handle::step, arg("grads"), arg("lr"), arg("scale") = 1.0,
-          arg("norm") = std::numeric_limits<double>::quiet_NaN(), arg("untouched") = false,
+          arg("norm") = std::numeric_limits<double>::quiet_NaN(), arg("untouched") = false, arg("agree") = py::none(),
           R"(One update with gradients multiplied by `scale`. norm: that of the gradients where it is known, which saves reading
 them once more; untouched: nobody has written to the weights since the last step, which saves reading them once more.
+agree: None, or a function that is asked once the update is known to be safe and before anything is written: where it
+gives False the update is not made, and an empty dict comes back.
 None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
 (phase "update"), a dict of phase, rule, tensor, index, value, result, dtype, operands, and nothing was changed.)")
       .def_property("count", &Handle::count, &Handle::set_count, "The number of updates done.")

@@ -14,10 +14,11 @@ from .births.growth import Growth
 from .distributed.opening import open_ranks
 from .model import Model
 from .monitor.watch import Watch
+from .optim.sharded import ShardedOptimizer
 from .optim.training import for_training
 from .run import resume as resuming
 from .run.adapting import base_of
-from .run.alike import alike, in_shards
+from .run.alike import alike, in_shards, refuse_sharding
 from .run.callbacks import Hooks
 from .run.computed import compute_in, in_precision
 from .run.evaluation import Evaluation
@@ -188,7 +189,11 @@ def train(
             kind.prepare(model, config, adapter, settings, undo)
             objective = kind.objective(model, teacher, settings, sources.train)
             kind.refuse_unfitting(model, sources.train, settings, teacher)
-            updating = for_training(model=model, **settings.update_rule())
+            if ranks.shards_optimizer:
+                refuse_sharding(settings)
+                updating: Any = ShardedOptimizer(ranks, model=model, **settings.update_rule())
+            else:
+                updating = for_training(model=model, **settings.update_rule())
             base = base_of(model, folder.keeps or checkpoint is not None)
             saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating, base)
             ranks.same(alike(model, identity))

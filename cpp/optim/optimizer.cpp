@@ -230,7 +230,7 @@ double Optimizer<T>::update(const std::vector<const T*>& grads, double lr, doubl
 
 template <class T>
 std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, double lr, double scale, double norm,
-                                          bool untouched) {
+                                          bool untouched, const std::function<bool()>& agree) {
   if (!measure(grads, norm, untouched)) return find_bad_gradient(grads);
 
   bool proven = true;
@@ -243,6 +243,7 @@ std::optional<Refusal> Optimizer<T>::step(const std::vector<const T*>& grads, do
   }
   if (!proven)
     if (auto refusal = rehearse(grads, lr, scale)) return refusal;
+  if (agree && !agree()) return Refusal{};
   for (Group& group : groups_) {
     group.top = group.next;
     group.known = group.proven;  // a rehearsal shows that all results are finite, not how large they are

@@ -11,6 +11,7 @@
 // what is finite finite.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,9 +45,9 @@ struct OptimizerGroup {
 /// Why a step was refused: phase "backward" (a gradient) or "update" (what would have been written), the element's flat
 /// place and value; the rule; what would have held it (the weight or a moment); and what it was to be computed from.
 struct Refusal {
-  const char* phase;
-  Index tensor, flat;
-  double value;
+  const char* phase = nullptr;
+  Index tensor = 0, flat = 0;
+  double value = 0;
   std::string rule, result;
   Operands operands;
 };
@@ -61,9 +62,10 @@ class Optimizer {
 
   /// grads[i] has the size of parameter i. norm: finite and not below any |gradient|, such as their norm; NaN: the
   /// gradients are read for it. untouched: nobody has written to the weights since the last step, so that what it left
-  /// in them need not be read for its size. Nothing is changed when a refusal comes back.
+  /// in them need not be read for its size. Nothing is changed when a refusal comes back. agree: asked once the step is
+  /// known to be safe and before anything is written; where it says no, a refusal without a phase comes back.
   std::optional<Refusal> step(const std::vector<const T*>& grads, double lr, double scale, double norm,
-                              bool untouched = false);
+                              bool untouched = false, const std::function<bool()>& agree = nullptr);
 
   Index count() const { return count_; }
   void set_count(Index count) { count_ = count; }

@@ -20,6 +20,7 @@ SHARED = {
 RANKS = {
     "fast_reduce": "MPI adds the gradients as it likes: less memory and work, other bits for another number of ranks",
     "wire": "float32, or bfloat16: gradients are sent rounded, and what that took away is added to the next ones",
+    "shard_optimizer": "each rank keeps the moments of its own parameters alone: the same bits, less memory",
     "rank_timeout": "seconds that a rank may keep the others waiting before the run is ended",
 }
 COMMANDS = ("train",)  # that are one run over all processes

@@ -18,6 +18,7 @@ class Alone:
 
     rank, size = 0, 1
     fast = False  # gradients are not added along the tree
+    shards_optimizer = False  # each process keeps the moments of its own parameters
 
     @property
     def first(self) -> bool:
@@ -43,6 +44,13 @@ class Alone:
     def share(self, make: Callable[[], Any]) -> Any:
         """What ``make`` gave in the first process, where alone it is called."""
         return make()
+
+    def spread(self, owned: Sequence[tuple[int, np.ndarray]]) -> None:
+        """Each array becomes what it is in the process that owns it: (its rank, the array)."""
+
+    def collect(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """In the first process, the arrays of the others; in these, nothing."""
+        return {}
 
     def reduce(self, partial: Partial, shards: int) -> None:
         """Leaves in the buffer of ``partial`` the sum of all shards of all processes."""

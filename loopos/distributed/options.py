@@ -21,15 +21,20 @@ class Distributed:
     wire         "float32", or "bfloat16": gradients are sent rounded, half of the bytes, and what rounding took away is
                  added to the next ones. The bits then depend on the number of processes, and a run that is resumed
                  begins without what was owed
+    shard_optimizer   each process keeps the moments of its own parameters alone, updates these, and sends them to the
+                 others: the same bits, less memory (ZeRO-1)
     timeout      seconds that a process may be silent, or keep the others waiting, before the run is ended
     """
 
     fast_reduce: bool = False
     wire: str = "float32"
+    shard_optimizer: bool = False
     timeout: float = TIMEOUT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fast_reduce", checks.boolean("Distributed", "fast_reduce", self.fast_reduce))
+        sharded = checks.boolean("Distributed", "shard_optimizer", self.shard_optimizer)
+        object.__setattr__(self, "shard_optimizer", sharded)
         checks.choice("Distributed", "wire", self.wire, WIRES)
         if self.fast_reduce and self.wire != "float32":
             raise ValueError(f"Distributed: wire={self.wire!r} is added along the tree; expected fast_reduce=False")

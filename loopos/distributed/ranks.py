@@ -48,6 +48,7 @@ class Ranks(Alone):
     def use(self, options: Distributed) -> None:
         """Of the run that begins."""
         self.fast, self._wire = options.fast_reduce, options.wire
+        self.shards_optimizer = options.shard_optimizer and self.size > 1
         if self._watched is not None and self.first:
             self._watched.set_timeout(options.timeout)
 
@@ -93,6 +94,23 @@ class Ranks(Alone):
         for at in range(0, len(data), step):
             self.wait([self._comm.Ibcast(data[at : at + step])])
         return pickle.loads(data)
+
+    def spread(self, owned: Sequence[tuple[int, np.ndarray]]) -> None:
+        self.wait([self._comm.Ibcast(array, rank) for rank, array in owned])
+
+    def collect(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        told = self.gather([(name, array.shape, array.dtype.str) for name, array in arrays.items()])
+        if not self.first:
+            given = [np.ascontiguousarray(array) for array in arrays.values()]
+            self.wait([self._comm.Isend(array, 0, tag) for tag, array in enumerate(given)])
+            return {}
+        found, requests = {}, []
+        for rank, theirs in enumerate(told[1:], 1):
+            for tag, (name, shape, kind) in enumerate(theirs):
+                found[name] = np.empty(shape, kind)
+                requests.append(self._comm.Irecv(found[name], rank, tag))
+        self.wait(requests)
+        return found
 
     def reduce(self, partial: Partial, shards: int) -> None:
         if self.fast:

@@ -143,12 +143,18 @@ class Optimizer:
             raise NonFiniteError(refused_update(birth, None))
 
     def _step(
-        self, grads: list[np.ndarray], lr: float, scale: float, norm: float = math.nan, untouched: bool = False
+        self,
+        grads: list[np.ndarray],
+        lr: float,
+        scale: float,
+        norm: float = math.nan,
+        untouched: bool = False,
+        agree: Callable[[], bool] | None = None,
     ) -> dict | None:
         with self._owner.lock if self._owner is not None else nullcontext():
             for name, copy in self._copies.items():
                 copy[...] = self._params[name]
-            birth = self._core.step(grads, lr, scale, norm, untouched)
+            birth = self._core.step(grads, lr, scale, norm, untouched, agree)
             if birth is None:
                 for name, copy in self._copies.items():
                     self._params[name][...] = copy

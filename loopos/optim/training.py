@@ -78,6 +78,9 @@ class TrainingOptimizer:
         given, left = self._core.weight_views() if hasattr(self._core, "weight_views") else (0, -1)
         return (given, left) if left == len(self._grads) else None
 
+    def gather(self) -> None:
+        """Before something of its state is written: in every process of the run."""
+
     def state_dict(self) -> dict[str, Any]:
         return self._optimizer.state_dict()
 

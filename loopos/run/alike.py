@@ -37,6 +37,20 @@ def in_shards(
     return replace(settings, shards=shards)
 
 
+def refuse_sharding(settings: TrainSettings) -> None:
+    """ValueError for settings that do not go with moments that are shared out."""
+    if settings.on_nonfinite == "rewind":
+        raise ValueError(
+            "train: on_nonfinite='rewind' keeps a copy of all moments, and with shard_optimizer no rank has them all; "
+            "take 'skip' or 'halt'"
+        )
+    if settings.moments != "float32":
+        raise ValueError(
+            f"train: moments={settings.moments!r} and shard_optimizer both save memory, and do not go together; take "
+            "one of them"
+        )
+
+
 def alike(model: Any, identity: Identity) -> dict[str, Any]:
     """By name, what has to be the same in each process, so that all compute the same update."""
     about = identity.to_dict()

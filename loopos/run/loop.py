@@ -135,6 +135,7 @@ class Run:
         self.call("on_evaluate", **scored)
         counts = self.due(self.settings.eval_every, self.step == self.total)
         if counts and self.evaluation.judge(self.step, scored["eval_loss"]) and self.settings.keep_best:
+            self.optimizer.gather()
             self.folder.save_best(self.write)
         told = {name: value for name, value in scored.items() if name not in OF_CALLBACKS}
         return told, scored["eval_tokens"]
@@ -224,6 +225,7 @@ class Run:
             self.log_metrics(entry, update.birth)
         with suppress(OSError):
             self.folder.log_bits(self.step + 1, update)
+        self.optimizer.gather()
         if self.settings.teacher == ANOTHER:
             error.add(f"No bundle is written: {NOT_AGAIN}")
             return
@@ -242,6 +244,10 @@ class Run:
 
     def save(self, final: bool) -> None:
         """Write a checkpoint, unless the newest is already of this step."""
+        if self.ranks.shards_optimizer:
+            if self.ranks.share(lambda: self.folder.has(self.step)):
+                return
+            self.optimizer.gather()
         if self.folder.has(self.step):
             return
         if notes := self.watch.notes():  # since the last line: no checkpoint is ahead of what the log tells
