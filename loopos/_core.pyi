@@ -1176,10 +1176,13 @@ class Optimizer:
         scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
         norm: typing.SupportsFloat | typing.SupportsIndex = ...,
         untouched: bool = False,
+        agree: typing.Any = None,
     ) -> typing.Any:
         """
         One update with gradients multiplied by `scale`. norm: that of the gradients where it is known, which saves reading
         them once more; untouched: nobody has written to the weights since the last step, which saves reading them once more.
+        agree: None, or a function that is asked once the update is known to be safe and before anything is written: where it
+        gives False the update is not made, and an empty dict comes back.
         None; or, when a gradient is not finite (phase "backward") or a weight or moment would not be
         (phase "update"), a dict of phase, rule, tensor, index, value, result, dtype, operands, and nothing was changed.
         """
