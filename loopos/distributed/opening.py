@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .alone import Alone
@@ -40,23 +44,38 @@ def open_ranks(asked: Any) -> Alone:
         alone = Alone()
         alone.fast = options.fast_reduce
         return alone
-    try:
-        from mpi4py import MPI
-    except ImportError as error:
-        raise ImportError(
-            "train: a launcher of MPI started this process, and mpi4py is missing: pip install 'loopos[mpi]'"
-        ) from error
-    from .ranks import Ranks
-
     if _opened:
         _opened[0].use(options)
         return _opened[0]
+    with meeting(told[0], options.timeout):
+        try:
+            from mpi4py import MPI
+        except ImportError as error:
+            raise ImportError(
+                "train: a launcher of MPI started this process, and mpi4py is missing: pip install 'loopos[mpi]'"
+            ) from error
+        from .ranks import Ranks
 
-    size = MPI.COMM_WORLD.Get_size()
-    if told[1] is not None and told[1] != size:
-        raise RuntimeError(
-            f"train: the launcher started {told[1]} processes, and MPI ({MPI.Get_library_version().splitlines()[0]}) "
-            f"sees {size}: they are not of the same MPI; start with the mpiexec that lies beside this python"
-        )
-    _opened.append(Ranks(MPI, options))
+        size = MPI.COMM_WORLD.Get_size()
+        if told[1] is not None and told[1] != size:
+            raise RuntimeError(
+                f"train: the launcher started {told[1]} processes, and MPI "
+                f"({MPI.Get_library_version().splitlines()[0]}) sees {size}: they are not of the same MPI; start with "
+                "the mpiexec that lies beside this python"
+            )
+        _opened.append(Ranks(MPI, options))
     return _opened[0]
+
+
+@contextmanager
+def meeting(rank: int, seconds: float) -> Iterator[None]:
+    """MPI waits without end for a rank that failed before it could join: a process beside this one ends it when so many
+    seconds have gone."""
+    says = f"loopos: rank {rank} has waited {seconds:g} s for all ranks to start: one has failed before it could join"
+    script = f"sleep {seconds}; echo '{says}' >&2; kill -9 {os.getpid()}"
+    guard = subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True, stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        os.killpg(guard.pid, signal.SIGKILL)
+        guard.wait()

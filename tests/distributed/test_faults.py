@@ -21,6 +21,8 @@ asked = json.loads(sys.argv[1])
 rank = int(os.environ["PMI_RANK"])
 fault, at = asked.pop("fault", None), asked.pop("on", 1)
 here = rank == at
+if here and fault == "early":
+    sys.exit("this rank does not get so far")
 if here and fault == "isa":
     os.environ["LOOPOS_ISA"] = "avx2"
 import numpy as np, loopos, loopos.testing
@@ -85,6 +87,14 @@ def fails(tmp_path, ranks=3, **asked):
 def sentences(err):
     """What is an error of ours: the launcher adds a banner of its own."""
     return [line for line in err.splitlines() if line.startswith("loopos: ")]
+
+
+def test_a_rank_that_never_comes_is_waited_for_no_longer_than_the_timeout(tmp_path):
+    err, _, seconds, _ = fails(tmp_path, ranks=2, fault="early", timeout=3)
+    (said,) = sentences(err)
+    assert said == "loopos: rank 0 has waited 3 s for all ranks to start: one has failed before it could join"
+    assert "this rank does not get so far" in err
+    assert seconds < SECONDS
 
 
 @pytest.mark.parametrize("on", [0, 2])
