@@ -72,7 +72,8 @@ def meeting(rank: int, seconds: float) -> Iterator[None]:
     """MPI waits without end for a rank that failed before it could join: a process beside this one ends it when so many
     seconds have gone."""
     says = f"loopos: rank {rank} has waited {seconds:g} s for all ranks to start: one has failed before it could join"
-    script = f"sleep {seconds}; echo '{says}' >&2; kill -9 {os.getpid()}"
+    alive = f'read _ _ _ parent _ < /proc/$$/stat; [ "$parent" = {os.getpid()} ] || exit'  # no other of its number
+    script = f"sleep {seconds}; {alive}; echo '{says}' >&2; kill -9 {os.getpid()}"
     guard = subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True, stdin=subprocess.DEVNULL)
     try:
         yield
