@@ -1,10 +1,10 @@
 """What loopos.watch costs: a step of a GPT off, watched, and under PyTorch's anomaly mode, in turns; and the peak RSS.
 
-    python benchmarks/watch_cost.py [--rounds 7] [--json FILE]
+    python benchmarks/watch_cost.py [--rounds 5] [--json FILE]
 
 Step times: one process and one model, of which every round times a few steps of each way, in an order that turns from
 round to round; the median over rounds of the ratio to "off" of the same round. Peak RSS: a process of its own for each
-way. Sizes: 10M (batch 8 of 128 tokens) and 124M (batch 2 of 256 tokens), float32, AdamW (foreach), PyTorch eager.
+way. Sizes: 10M (batch 8 of 128 tokens) and 124M (batch 4 of 256 tokens), float32, AdamW (foreach), PyTorch eager.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import loopos
 WAYS = ("off", "watching", "anomaly")
 SIZES = {  # layers, heads, width, vocabulary, context, batch, steps of a way in a round
     "10M": (6, 6, 348, 4096, 128, 8, 3),
-    "124M": (12, 12, 768, 50257, 256, 2, 1),
+    "124M": (12, 12, 768, 50257, 256, 4, 1),
 }
 
 
@@ -131,7 +131,7 @@ def peak(size: str, way: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", metavar="FILE")
