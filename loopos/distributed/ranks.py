@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import sys
@@ -25,6 +26,7 @@ from .watched import Watched, start
 
 SPINS = 200  # looks at a request without a pause
 PAUSE = 50e-6  # seconds between looks after that: a process that waits does not take a core from one that computes
+BUSY = 2.0  # seconds in which a bucket that all ranks are sending is looked at without a pause
 LONGEST = 1e-3  # seconds between looks of a long wait
 
 
@@ -71,6 +73,15 @@ class Ranks(Alone):
             watched.waits = False
             watched.tick += 1
 
+    def carry(self, requests: Sequence[Any]) -> None:
+        """Until these are done, where all ranks are at it: MPI moves a piece whenever it is looked at, so nobody
+        sleeps. What takes long all the same is waited for as by :meth:`wait`."""
+        until = time.monotonic() + BUSY
+        for request in requests:
+            while not request.Test() and time.monotonic() < until:
+                os.sched_yield()
+        self.wait(requests)
+
     def total(self, numbers: np.ndarray) -> np.ndarray:
         given, result = np.ascontiguousarray(numbers, np.float64), np.empty(len(numbers))
         self.wait([self._comm.Iallreduce(given, result)])
@@ -96,7 +107,7 @@ class Ranks(Alone):
         return pickle.loads(data)
 
     def spread(self, owned: Sequence[tuple[int, np.ndarray]]) -> None:
-        self.wait([self._comm.Ibcast(array, rank) for rank, array in owned])
+        self.carry([self._comm.Ibcast(array, rank) for rank, array in owned])
 
     def collect(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         told = self.gather([(name, array.shape, array.dtype.str) for name, array in arrays.items()])
@@ -114,7 +125,7 @@ class Ranks(Alone):
 
     def reduce(self, partial: Partial, shards: int) -> None:
         if self.fast:
-            fast(self._comm, self.wait, partial.buffer)
+            fast(self._comm, self.carry, partial.buffer)
         else:
             if partial.exchange is None:
                 partial.exchange = self._exchange(partial.buffer, shards)
@@ -125,9 +136,9 @@ class Ranks(Alone):
         if self._wire == "bfloat16":
             if buffer.dtype != np.float32:
                 raise ValueError(f"train: wire='bfloat16' is of float32 models, this one is {buffer.dtype}")
-            return Rounded(self._comm, self._mpi, self.wait, buffer, shards)
+            return Rounded(self._comm, self._mpi, self.carry, buffer, shards)
         kind = self._mpi.FLOAT if buffer.dtype == np.float32 else self._mpi.DOUBLE
-        return Exact(self._comm, kind, self.wait, buffer, shards)
+        return Exact(self._comm, kind, self.carry, buffer, shards)
 
     def threads(self, asked: int | None) -> int | None:
         if asked is not None or named():
