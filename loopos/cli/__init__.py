@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -115,11 +116,22 @@ class _Refused(SystemExit):
         self.message = message
 
 
+def _with_numbers(args: Sequence[str]) -> list[str]:
+    """``--snr -5,0`` as ``--snr=-5,0``: argparse takes a list of numbers that begins with a minus for an option."""
+    joined: list[str] = []
+    for text in args:
+        if joined and joined[-1].startswith("--") and "=" not in joined[-1] and re.fullmatch(r"-[\d.][\d.,eE+-]*", text):
+            joined[-1] += "=" + text
+        else:
+            joined.append(text)
+    return joined
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse whose errors are one sentence on stderr, each from the command that it is about."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        known, unknown = super().parse_known_args(args, namespace)
+        known, unknown = super().parse_known_args(_with_numbers(sys.argv[1:] if args is None else args), namespace)
         if unknown:  # said here: the parser of all commands would point to its own help
             flags = {option[2:].replace("-", "_"): option for option in self._option_string_actions if len(option) > 2}
             flags |= {action.dest: action.metavar for action in self._actions if not action.option_strings}

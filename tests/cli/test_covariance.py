@@ -40,7 +40,7 @@ def test_a_run_says_its_scale_and_notes_its_data(run):
 
 
 def test_it_is_asked_again(run, capsys):
-    asked = ["covariance", "eval", str(run), "--samples", "2", "--test-snr", "0,10", "--test-snapshots", "8"]
+    asked = ["covariance", "eval", str(run), "--samples", "2", "--test-snr", "-5,10", "--test-snapshots", "8"]
     assert main(asked) == 0
     out = capsys.readouterr().out
     assert "network" in out
@@ -52,7 +52,7 @@ def test_it_is_asked_again(run, capsys):
     assert other["scales"][0]["beta"] == 0.7 != data["scales"][0]["beta"]
     assert other["table"][1:4] == data["table"][1:4]
     assert other["table"][0] != data["table"][0]
-    assert [each["snr"] for each in data["scales"]] == [0.0, 10.0]
+    assert [each["snr"] for each in data["scales"]] == [-5.0, 10.0]
     assert [row["estimate"] for row in data["table"]] == 2 * ["network", "sample", "ledoit_wolf", "oas"]
 
 
