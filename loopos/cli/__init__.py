@@ -120,7 +120,12 @@ def _with_numbers(args: Sequence[str]) -> list[str]:
     """``--snr -5,0`` as ``--snr=-5,0``: argparse takes a list of numbers that begins with a minus for an option."""
     joined: list[str] = []
     for text in args:
-        if joined and joined[-1].startswith("--") and "=" not in joined[-1] and re.fullmatch(r"-[\d.][\d.,eE+-]*", text):
+        if (
+            joined
+            and joined[-1].startswith("--")
+            and "=" not in joined[-1]
+            and re.fullmatch(r"-[\d.][\d.,eE+-]*", text)
+        ):
             joined[-1] += "=" + text
         else:
             joined.append(text)
