@@ -22,11 +22,14 @@ from .finite import is_finite
 
 _FAR = {torch.float16: 1e2}  # rate times gradient norm, or the rate itself, up to which no weight is in danger
 _USUAL = 1e12
+_SQUARE = 1e18  # a gradient norm whose square a moment of float32 can still hold
 _RULES = {"Adam": "adam", "AdamW": "adamw", "SGD": "sgd"}
 
 
 def is_risky(optimizer: torch.optim.Optimizer, norm: float) -> bool:
-    """Whether a step with gradients of this norm may leave the range of its weights."""
+    """Whether a step with gradients of this norm may leave the range of its weights or moments."""
+    if norm > _SQUARE:
+        return True
     for group in optimizer.param_groups:
         rate, decay = float(group.get("lr", 0.0)), float(group.get("weight_decay", 0.0))
         far = min((_FAR.get(each.dtype, _USUAL) for each in group["params"]), default=_USUAL)
@@ -52,11 +55,17 @@ class Saved:
             for each, _, _ in self._weights
         }
 
-    def spoiled(self) -> torch.nn.Parameter | None:
-        """After the step: the first weight that is not finite and was."""
+    def spoiled(self) -> tuple[torch.nn.Parameter, str] | None:
+        """After the step: the first weight that is not finite and was, or whose moment is so, and the name of that;
+        "weight" for the weight itself."""
         for each, before, _ in self._weights:
             if not is_finite(each) and is_finite(before):
-                return each
+                return each, "weight"
+            held = self._state[each] or {}
+            for name, moment in self._optimizer.state.get(each, {}).items():
+                bad = isinstance(moment, torch.Tensor) and not is_finite(moment)
+                if bad and not (isinstance(held.get(name), torch.Tensor) and not is_finite(held[name])):
+                    return each, name
         return None
 
     def restore(self) -> None:
@@ -74,15 +83,16 @@ class Saved:
                 else:
                     living[name] = value
 
-    def birth(self, spoiled: torch.nn.Parameter, name: str, step: int) -> Birth:
-        """While the step has been done and not been undone."""
-        bad = ~torch.isfinite(spoiled.detach())
+    def birth(self, spoiled: torch.nn.Parameter, result: str, name: str, step: int) -> Birth:
+        """While the step has been done and not been undone. result: as ``spoiled`` gives it; name: of the weight."""
+        whole = spoiled.detach() if result == "weight" else self._optimizer.state[spoiled][result]
+        bad = ~torch.isfinite(whole)
         flat = int(bad.reshape(-1).to(torch.uint8).argmax())
         index = tuple(int(at) for at in torch.unravel_index(torch.tensor(flat), spoiled.shape)) if spoiled.ndim else ()
         before, gradient = next((copy, gradient) for each, copy, gradient in self._weights if each is spoiled)
         group = next(g for g in self._optimizer.param_groups if any(each is spoiled for each in g["params"]))
         rule = _RULES.get(type(self._optimizer).__name__)
-        value = _number(spoiled.detach()[index])
+        value = _number(whole[index])
         operands = {
             "weight": _number(before[index]),
             "gradient": 0.0 if gradient is None else _number(gradient.detach()[index]),
@@ -90,7 +100,7 @@ class Saved:
             "weight_decay": float(group.get("weight_decay", 0.0)),
         }
         op = type(self._optimizer).__name__.lower()
-        found = {"rule": op, "op": op, "result": "weight", "dtype": _dtype(spoiled)}
+        found = {"rule": op, "op": op, "result": result, "dtype": _dtype(spoiled)}
         if rule is None or spoiled.is_complex():
             words = f"the update of {op} at a rate of {operands['learning_rate']:g} made it so"
             kind = "learning rate too large" if operands["learning_rate"] > 1 else "unknown"
@@ -102,7 +112,7 @@ class Saved:
             phase="update",
             layer=None,
             op=op,
-            tensor=name,
+            tensor=name if result == "weight" else f"{name}.{result}",
             index=index,
             value=value,
             cause=f"{kind}: {words}",

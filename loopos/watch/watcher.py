@@ -250,7 +250,8 @@ class Watch:
             self._hits.passed()
             return False
         names = {id(each): name for name, each in wrappers.bare(self.model).named_parameters()}
-        birth = saved.birth(spoiled, names.get(id(spoiled), "parameter"), max(self.steps, 1))
+        weight, result = spoiled
+        birth = saved.birth(weight, result, names.get(id(weight), "parameter"), max(self.steps, 1))
         if self.policy != "warn":
             saved.restore()
         self._hits.update(birth, self._calls, max(self.steps, 1), self._numbers(optimizer))

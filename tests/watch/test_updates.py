@@ -54,6 +54,20 @@ def test_skip_goes_on_with_the_weights_of_before():
     assert float(optimizer.state[model.weight]["step"]) == 1
 
 
+def test_a_moment_that_is_infinite_is_told_and_undone():
+    """Gradients of 1e36 are finite, their squares are not: AdamW would never move these weights again."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    with loopos.watch(model, optimizer, policy="skip") as watch:
+        watch.step(lambda: model(torch.ones(1, 3)).sum() * 1e36)
+        watch.step(lambda: model(torch.ones(1, 3)).sum())
+    (birth,) = watch.births
+    assert (birth.phase, birth.tensor, birth.cause_class) == ("update", "weight.exp_avg_sq", "product overflow")
+    assert torch.isfinite(optimizer.state[model.weight]["exp_avg_sq"]).all()
+    assert float(optimizer.state[model.weight]["step"]) == 1
+
+
 def test_a_usual_step_is_not_looked_at():
     model = torch.nn.Linear(3, 2)
     for make in (torch.optim.SGD, torch.optim.AdamW):
