@@ -133,9 +133,10 @@ class NonFiniteError(FloatingPointError):
     """A loss, activation, gradient or update is NaN or infinite. Weights and optimizer are as before the step.
 
     birth: where it arose. bundle: the path of the file from which :func:`loopos.replay` repeats the step; None when
-    there is none (no output_dir, or the file could not be written: the message says why)."""
+    there is none (no output_dir, or the file could not be written: the message says why). updated: the step is done all
+    the same, and the message says so."""
 
-    def __init__(self, birth: Birth, message: str | None = None, bundle: Path | None = None):
+    def __init__(self, birth: Birth, message: str | None = None, bundle: Path | None = None, *, updated: bool = False):
         where = f". That is {birth.place}" if birth.place else ""
         if birth.micro_batch is not None:
             where += f"{',' if where else '. That is in'} micro-batch {birth.micro_batch}"
@@ -147,7 +148,8 @@ class NonFiniteError(FloatingPointError):
             of = "the step" if birth.micro_batch is None else "that micro-batch"  # an earlier one may have raised some
             where += f". The first floating-point flags of {of}: {raised_in(birth.raised[0])}"
         advice = f". What to do: {birth.advice}" if birth.advice else ""
-        super().__init__(message or f"a number is not finite; nothing was updated. {birth}{where}{advice}")
+        done = "the update happens all the same" if updated else "nothing was updated"
+        super().__init__(message or f"a number is not finite; {done}. {birth}{where}{advice}")
         self.birth = birth
         self.bundle = bundle
 

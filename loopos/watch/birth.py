@@ -125,6 +125,9 @@ def unseen(
     elif outside:
         why = "it was born in the loss, outside the model"
     advice = "seed what is random inside the step, and take the batch outside it, so that it can be repeated"
+    if bad and called and not notes:
+        why += ", with the same loss: its gradients were changed after the backward pass, or cannot be repeated"
+        advice = "look at what is done to gradients before the step: clipping, scaling, a division by their norm"
     if outside or not called:
         advice = "use watch.step(lambda: loss), which sees the loss too"
     op, tensor, index, value = "loss", "loss", (), loss

@@ -136,6 +136,15 @@ def _write_back(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
                 buffer.copy_(copy)
 
 
+def fresh(value: Any) -> Any:
+    """Arguments without the graph that made them, which a backward pass may have freed: those of a GAN's critic."""
+    if isinstance(value, torch.Tensor):
+        return value if value.grad_fn is None else value.detach().requires_grad_().clone()
+    if type(value) is dict:
+        return {key: fresh(each) for key, each in value.items()}
+    return type(value)(map(fresh, value)) if type(value) in (list, tuple) else value
+
+
 def tensors_in(value: Any, name: str = "input", depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
     """(a name, the tensor) of all tensors in arguments, lists, mappings and objects that have a ``__dict__``."""
     if isinstance(value, torch.Tensor):

@@ -116,7 +116,7 @@ class Hits:
     ) -> NonFiniteError:
         birth = found.birth or unseen(wrappers.bare(self._model), bad, bool(calls), found.notes, step, numbers["loss"])
         self.births.append(birth)
-        error = NonFiniteError(birth)
+        error = NonFiniteError(birth, updated=self.policy == "warn")
         for note in found.notes:
             error.add(note)
         if self._log.folder is not None:

@@ -46,7 +46,8 @@ def rerun(model: torch.nn.Module, calls: Sequence[Call], parameters: list[torch.
                 "compiler, whose results may differ in their last bits"
             )
         places = stack.enter_context(Places(model))
-        tracer = Tracer(places)
+        weights = [each for each in model.parameters() if each.requires_grad and each.layout is torch.strided]
+        tracer = Tracer(places, weights)
         stack.enter_context(torch.enable_grad())
         for number, call in enumerate(calls):
             inputs = [(name, tensor) for name, tensor, _ in call.versions]

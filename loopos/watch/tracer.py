@@ -68,10 +68,12 @@ class Record:
 
 
 class Tracer(TorchDispatchMode):
-    """Enter it and repeat the step. ``phase`` is set by who repeats it."""
+    """Enter it and repeat the step. ``phase`` is set by who repeats it. weights: tensors that are no mask, so that an
+    infinity in one is never legal."""
 
-    def __init__(self, places: Places):
+    def __init__(self, places: Places, weights: Iterable[torch.Tensor] = ()):
         super().__init__()
+        self._weights = {_key(each) for each in weights}
         self.phase = "forward"
         self._places, self._order = places, 0
         self._written: dict[int, Record] = {}  # by storage: the last operation that left something not finite in it
@@ -158,7 +160,7 @@ class Tracer(TorchDispatchMode):
             leaf = Record("leaf", self._order, self.phase, Place("", ""))
             leaf.tensor = tensor.detach() if before is None else before
             values = plain(leaf.tensor)
-            leaf.legal = bool((values[~torch.isfinite(values)] == -math.inf).all())
+            leaf.legal = key not in self._weights and bool((values[~torch.isfinite(values)] == -math.inf).all())
             leaf.storage = _signs(values) if leaf.legal else None
             self._leaves[key] = leaf
             self._alive.append(tensor.untyped_storage())

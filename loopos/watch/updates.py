@@ -23,6 +23,7 @@ from .finite import is_finite
 _FAR = {torch.float16: 1e2}  # rate times gradient norm, or the rate itself, up to which no weight is in danger
 _USUAL = 1e12
 _SQUARE = 1e18  # a gradient norm whose square a moment of float32 can still hold
+_LEAST = {torch.float16: 3e-8}  # an eps below it is 0 in the arithmetic of the weights
 _RULES = {"Adam": "adam", "AdamW": "adamw", "SGD": "sgd"}
 
 
@@ -33,7 +34,10 @@ def is_risky(optimizer: torch.optim.Optimizer, norm: float) -> bool:
     for group in optimizer.param_groups:
         rate, decay = float(group.get("lr", 0.0)), float(group.get("weight_decay", 0.0))
         far = min((_FAR.get(each.dtype, _USUAL) for each in group["params"]), default=_USUAL)
-        if not rate * max(norm, 1.0) < far or not rate * decay < 1e3 or group.get("eps", 1.0) == 0:
+        eps = group.get("eps", 1.0)
+        eps = eps if isinstance(eps, float) else 1.0 if eps else 0.0  # Adafactor has two
+        lost = any(eps < _LEAST.get(each.dtype, 0.0) for each in group["params"])
+        if not rate * max(norm, 1.0) < far or not rate * decay < 1e3 or eps == 0 or lost:
             return True
     return False
 
@@ -133,7 +137,7 @@ class Saved:
             "new exp_avg_sq": _number(state["exp_avg_sq"][index]),
             "1 - beta1^t": 1 - float(beta1) ** steps,
             "1 - beta2^t": 1 - float(beta2) ** steps,
-            "eps": float(group["eps"]),
+            "eps": float(torch.tensor(group["eps"], dtype=spoiled.dtype)),  # 1e-8 is 0 in float16
         }
 
 

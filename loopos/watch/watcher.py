@@ -16,7 +16,7 @@ from loopos.errors import Birth
 from loopos.monitor.monitor import Alarm
 
 from . import scaling, wrappers
-from .calls import Buffers, Call
+from .calls import Buffers, Call, fresh
 from .finite import Norms, is_finite, parameters_of
 from .hits import POLICIES, Hits
 from .log import Log, rate_of
@@ -106,6 +106,7 @@ class Watch:
             raise RuntimeError("loopos.watch: this watch is closed")
         for each in self.optimizers:
             each.zero_grad(set_to_none=True)
+        self._stepped = True  # what a hook saw before these gradients were cleared is no part of this step
         losses = []
         functions = [fn] if callable(fn) else list(fn)
         for number, each in enumerate(functions):
@@ -183,7 +184,12 @@ class Watch:
         if not self._stepped and self.policy == "halt" and self._calls_are_bad():
             self._judge([], self.optimizers[0], self.steps + 1)  # a step that never came: a GradScaler refused it, say
         self._clear()
-        self._calls.append(Call(lambda: wrappers.bare(self.model)(*args, **kwargs), (args, kwargs), self._buffers))
+
+        def run() -> Any:
+            again, named = fresh((args, kwargs))
+            return wrappers.bare(self.model)(*again, **named)
+
+        self._calls.append(Call(run, (args, kwargs), self._buffers))
 
     def _after_forward(self, module: torch.nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if self._inside or not torch.is_grad_enabled() or not self._calls or self._stepped:
@@ -204,19 +210,23 @@ class Watch:
             self._test(optimizer)
             return None
 
+        again = False  # one step, however often it evaluates
+
         def tested() -> Any:
+            nonlocal again
             result = closure()
-            self._test(optimizer)
+            self._test(optimizer, counts=not again)
+            again = True
             return result
 
         if "closure" in kwargs:
             return args, {**kwargs, "closure": tested}
         return tuple(tested if each is closure else each for each in args), kwargs
 
-    def _test(self, optimizer: torch.optim.Optimizer) -> None:
+    def _test(self, optimizer: torch.optim.Optimizer, counts: bool = True) -> None:
         first = optimizer is self.optimizers[0]
         self._stepped = True
-        self.steps += first
+        self.steps += first and counts
         if getattr(optimizer, "found_inf", None) is not None:
             return  # a GradScaler looks at the gradients of this optimizer itself, inside its step
         held = [each for each in parameters_of([optimizer]) if each.grad is not None]
@@ -228,7 +238,7 @@ class Watch:
                 self._saved[id(optimizer)] = Saved(optimizer)
             else:
                 self._hits.passed()
-            if first:
+            if first and counts:
                 self._log.before(self.steps)
             return
         self._judge([held[at] for at in norms.bad], optimizer, max(self.steps, 1))

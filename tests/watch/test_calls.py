@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.reference
 torch = pytest.importorskip("torch")
 
-from loopos.watch.calls import Buffers, Call, Randomness, state_kept, tensors_in  # noqa: E402
+from loopos.watch.calls import Buffers, Call, Randomness, fresh, state_kept, tensors_in  # noqa: E402
 
 
 def draws():
@@ -85,3 +85,14 @@ def test_whatever_happens_meanwhile_is_undone():
 def test_tensors_are_found_where_programs_put_them():
     batch = {"x": torch.ones(1), "more": (3, [torch.ones(2)])}
     assert [name for name, _ in tensors_in(batch)] == ["input['x']", "input['more'][1][0]"]
+
+
+def test_fresh_arguments_have_no_graph():
+    made = torch.ones(2, requires_grad=True) * 2
+    plain = torch.ones(2)
+    (first, second), named = fresh(((made, plain), {"more": [made]}))
+    assert first.grad_fn is not made.grad_fn
+    assert second is plain
+    assert torch.equal(named["more"][0], made)
+    first.sum().backward()
+    made.sum().backward()  # the graph of the program was not used up

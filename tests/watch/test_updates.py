@@ -68,12 +68,24 @@ def test_a_moment_that_is_infinite_is_told_and_undone():
     assert float(optimizer.state[model.weight]["step"]) == 1
 
 
+def test_an_eps_that_is_0_in_float16():
+    model = torch.nn.Linear(3, 2).half()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with loopos.watch(model, optimizer) as watch, pytest.raises(loopos.NonFiniteError) as error:
+        watch.step(lambda: (model(torch.ones(1, 3).half()) * 1e-4).sum())  # its square is 0 there
+    assert (error.value.birth.phase, error.value.birth.cause_class) == ("update", "0/0")
+    assert all(torch.isfinite(each).all() for each in model.parameters())
+
+
 def test_a_usual_step_is_not_looked_at():
     model = torch.nn.Linear(3, 2)
     for make in (torch.optim.SGD, torch.optim.AdamW):
         optimizer = make(model.parameters(), lr=1e-3)
         assert not is_risky(optimizer, 1e4)
     assert is_risky(torch.optim.SGD(model.parameters(), lr=1.0), 1e30)
+    assert is_risky(torch.optim.Adam(torch.nn.Linear(1, 1).half().parameters()), 1.0)  # 1e-8 is 0 there
+    assert not is_risky(torch.optim.Adam(torch.nn.Linear(1, 1).bfloat16().parameters()), 1.0)
+    assert not is_risky(torch.optim.Adafactor(model.parameters()), 1.0)  # has two of them
     assert is_risky(torch.optim.SGD(torch.nn.Linear(1, 1).half().parameters(), lr=1.0), 1e3)
 
 

@@ -234,7 +234,10 @@ def test_skip_gives_up_when_it_repeats_itself():
 
 def test_warn_lets_it_happen():
     model, optimizer, x, targets = parts(lambda h: (h * 1e3).exp())
-    with loopos.watch(model, optimizer, policy="warn") as watch, pytest.warns(RuntimeWarning, match=r"aten\.exp"):
+    with (
+        loopos.watch(model, optimizer, policy="warn") as watch,
+        pytest.warns(RuntimeWarning, match=r"the update happens.*aten\.exp"),
+    ):
         watch.step(lambda: loss_of(model, x, targets))
     assert torch.isnan(model.first.weight).any()
 
@@ -252,6 +255,61 @@ def test_a_weight_that_was_not_finite():
         (3, 2),
         "weight not finite",
     )
+
+
+def test_a_weight_of_minus_infinity_is_no_mask():
+    model, optimizer, x, targets = parts()
+    with torch.no_grad():
+        model.first.weight.fill_(-math.inf)
+    with loopos.watch(model, optimizer) as watch, pytest.raises(loopos.NonFiniteError) as error:
+        watch.step(lambda: loss_of(model, x, targets))
+    assert (error.value.birth.tensor, error.value.birth.cause_class) == ("first.weight", "weight not finite")
+
+
+def test_gradients_that_were_spoiled_after_the_backward_pass():
+    model, optimizer, x, targets = parts()
+    with loopos.watch(model, optimizer):
+        loss_of(model, x, targets).backward()
+        model.first.weight.grad.div_(0)
+        with pytest.raises(loopos.NonFiniteError, match=r"changed after the backward pass.*clipping"):
+            optimizer.step()
+
+
+def test_a_closure_that_is_called_often_is_one_step():
+    model, _, x, targets = parts()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=5)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = loss_of(model, x, targets)
+        loss.backward()
+        return loss
+
+    with loopos.watch(model, optimizer) as watch:
+        optimizer.step(closure)
+        optimizer.step(closure)
+    assert watch.steps == 2
+
+
+@pytest.mark.parametrize("hooks", [True, False])
+def test_a_critic_that_was_called_for_another_step(hooks):
+    """Of a GAN: the graph of the generator that made the critic's input is gone when the critic's step is repeated."""
+    torch.manual_seed(0)
+    maker, critic = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(critic.parameters(), lr=0.1)
+    x = torch.randn(3, 2)
+    with loopos.watch(critic, optimizer) as watch:
+        critic(torch.tanh(maker(x))).mean().backward()  # the generator's step, whose optimizer is another
+        if hooks:
+            optimizer.zero_grad()
+            critic(x * math.inf).mean().backward()
+            with pytest.raises(loopos.NonFiniteError) as error:
+                optimizer.step()
+        else:
+            with pytest.raises(loopos.NonFiniteError) as error:
+                watch.step(lambda: critic(x * math.inf).mean())
+            assert error.value.birth.micro_batch is None
+    assert error.value.birth.op == ("input" if hooks else "aten.mul")
 
 
 def test_the_loss_outside_the_model_is_not_seen_by_hooks_and_is_said_so():
