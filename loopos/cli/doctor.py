@@ -38,6 +38,7 @@ def doctor(given: dict[str, Any]) -> Reply:
             if (seen := examined(given["text"], quick, rest)) is not None:
                 return seen
     model, data, tokenizer, settings, _, _ = commands.prepare(given)
+    settings.pop("distributed", None)  # each process looks at its own machine
     report = examine(model, data, quick=quick, tokenizer=tokenizer, **settings)
     lines, told, code = [str(report)], None, 0 if report.ok else 1
     if report.ok:  # what fails is mended first

@@ -158,11 +158,10 @@ class Ranks(Alone):
         except RankError:
             raise
         except BaseException as error:
-            if self._watched is None or getattr(error, "told", False):
+            if self._watched is None or hasattr(error, "told"):  # within another such context it was agreed upon
                 raise
             alike = self._watched.fail(error)
-            if not (alike and self.first):
-                error.told = True  # type: ignore[attr-defined]
+            error.told = not (alike and self.first)  # type: ignore[attr-defined]
             raise
 
     def same(self, what: Mapping[str, Any]) -> None:

@@ -99,8 +99,10 @@ class Watched:
 
     def fail(self, error: BaseException) -> bool:
         """Tells of an error of this rank. Whether all ranks have its like at the same time; else the run is over."""
+        self._verdict.clear()  # of an error before, which its program caught
         self._send({"failed": type(error).__name__, "says": " ".join(str(error).split())})
-        self._verdict.wait(self._timeout)
+        if self.over is None:
+            self._verdict.wait(self._timeout)
         self.raised = True
         return self.over is None
 

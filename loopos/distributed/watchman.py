@@ -19,6 +19,7 @@ import sys
 import time
 
 GRACE = 10.0  # seconds in which ranks that fail together are heard
+LONGEST = 1 << 16  # bytes of a line of who has not said the key
 LAST = 3.0  # seconds that the ranks have to read what is sent
 
 
@@ -108,10 +109,12 @@ class Watchman:
             data = b""
         *lines, self.rest[connection] = (self.rest[connection] + data).split(b"\n")
         for line in lines:
-            self.hear(connection, json.loads(line))
-        if not data:
+            self.hear(connection, _read(line))
+        rank = self.of(connection)
+        if not data or (rank is None and len(self.rest[connection]) > LONGEST):
             self.selector.unregister(connection)
-            rank = self.of(connection)
+            if rank is None:
+                connection.close()
             if rank is not None and not rank.gone and not self.over:
                 rank.gone = True
                 self.end(rank, f"{rank} has died: it was killed, or crashed, or its machine ran out of memory")
@@ -170,6 +173,15 @@ class Watchman:
             if not rank.gone:
                 with contextlib.suppress(OSError):  # its end is read next
                     rank.connection.sendall(line)
+
+
+def _read(line):
+    """What a line of JSON says; nothing where it is none, as of whoever looks at all ports of a machine."""
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _say(sentence):

@@ -52,3 +52,11 @@ def test_a_rank_behind_lets_the_first_speak(monkeypatch, capsys):
     told = RankError("rank 1 has died")
     assert not ranked.tells("train", told)
     assert ranked.tells("train", ValueError("said here"))
+
+
+def test_doctor_looks_at_its_own_machine(monkeypatch, capsys):
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    tiny = ["--n-layer", "1", "--d-model", "16", "--n-head", "2", "--context-length", "16"]
+    assert main(["doctor", "--quick", *tiny]) == 0
+    assert "checks passed" in capsys.readouterr().out

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from loopos.distributed import watched
+from loopos.distributed.ranks import Ranks
 from loopos.errors import RankError
 
 
@@ -59,3 +61,30 @@ def test_a_watchman_that_cannot_be_reached_is_an_error(monkeypatch):
     place = {"addresses": ["127.0.0.1"], "port": 1, "key": "x"}
     with pytest.raises(ConnectionError, match="rank 3 on there cannot reach rank 0 at port 1"):
         watched.Watched(place, 3, "there", 1.0)
+
+
+def both_fail(first, second, kinds):
+    """What fail says to each of two ranks that fail in the same moment."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda rank, kind: rank.fail(kind("bad")), (first, second), kinds))
+
+
+def test_an_error_of_all_that_was_caught_does_not_answer_for_the_next(pair):
+    assert both_fail(*pair, [ValueError, ValueError]) == [True, True]
+    assert both_fail(*pair, [ValueError, OSError]) == [False, False]
+
+
+def test_an_error_is_agreed_upon_once():
+    class Told:
+        def fail(self, error):
+            heard.append(error)
+            return True
+
+    heard: list[BaseException] = []
+    for rank in (0, 1):
+        ranks = Ranks.__new__(Ranks)
+        ranks.rank, ranks._watched = rank, Told()
+        with pytest.raises(SystemExit) as caught, ranks.agreed(), ranks.agreed():
+            raise SystemExit(143)
+        assert caught.value.told is (rank != 0)
+    assert len(heard) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -147,6 +148,23 @@ def test_a_stranger_is_not_listened_to(served):
     stranger, first, second = come(1, "guess"), come(0), come(1)
     assert first.recv(1) == second.recv(1) == b"!"
     stranger.close()
+    for each in (first, second):
+        send(each, {"failed": "ValueError", "says": "alike"})
+    assert heard(first) == heard(second) == {"verdict": "common"}
+    assert said == []
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET / HTTP/1.1\r\n\r\n", b"[1]\n7\n", b"\xff\n", b"[" * 50000 + b"\n", b"x" * (1 << 18)]
+)
+def test_who_looks_at_the_port_ends_nothing(sent, served):
+    said, come = served
+    first, second = come(0), come(1)
+    assert first.recv(1) == second.recv(1) == b"!"
+    with socket.create_connection(first.getpeername()) as stranger, contextlib.suppress(OSError):
+        stranger.sendall(sent)
     for each in (first, second):
         send(each, {"failed": "ValueError", "says": "alike"})
     assert heard(first) == heard(second) == {"verdict": "common"}
