@@ -196,7 +196,8 @@ def train(
                 updating = for_training(model=model, **settings.update_rule())
             base = base_of(model, folder.keeps or checkpoint is not None)
             saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating, base)
-            ranks.same(alike(model, identity))
+            if ranks.size > 1:
+                ranks.same(alike(model, identity, sources.eval))
             step = 0 if checkpoint is None else checkpoint.step
             policy = Policy(settings.on_nonfinite, total, model, updating, step=step, saved=saved)
             interrupts = stack.enter_context(Interrupts(sigterm=folder.keeps or ranks.size > 1, ranks=ranks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -51,14 +52,22 @@ def refuse_sharding(settings: TrainSettings) -> None:
         )
 
 
-def alike(model: Any, identity: Identity) -> dict[str, Any]:
-    """By name, what has to be the same in each process, so that all compute the same update."""
+def alike(model: Any, identity: Identity, held_out: Any = None) -> dict[str, Any]:
+    """By name, what has to be the same in each process, so that all compute the same update. held_out: the batches of
+    an evaluation, which processes share."""
     about = identity.to_dict()
     facts: dict[str, Any] = {name: value for name, value in build(model.products).items() if name != "threads"}
     for part in ("config", "settings", "data"):
         facts |= {f"{name} ({part})": value for name, value in about.pop(part).items() if name != "threads"}
     facts |= {name: _short(value) for name, value in about.items()}
-    return facts | {"weights (their SHA-256)": _digest(trainable_of(model))}
+    if held_out is not None:
+        facts["held-out data (their SHA-256)"] = _digest(part for batch in held_out for part in batch)
+    return facts | weights_of(model, "weights")
+
+
+def weights_of(model: Any, name: str) -> dict[str, str]:
+    """The trainable weights, in so few letters that processes can compare them."""
+    return {f"{name} (their SHA-256)": _digest(trainable_of(model).values())}
 
 
 def _short(value: Any) -> str:
@@ -66,8 +75,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else hashlib.sha256(text.encode()).hexdigest()
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> str:
+def _digest(arrays: Iterable[np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for array in arrays.values():
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    for array in arrays:
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return digest.hexdigest()

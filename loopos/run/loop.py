@@ -21,6 +21,7 @@ from loopos.model import Model
 from loopos.monitor.watch import Watch
 
 from . import resume as resuming
+from .alike import weights_of
 from .bundle import Bundle
 from .callbacks import Hooks
 from .evaluation import Evaluation
@@ -116,6 +117,8 @@ class Run:
             if self.due(settings.log_every, last or notable):
                 self.log(entry, update.birth)
             if self.due(settings.save_every, last):
+                if self.ranks.size > 1:  # else a checkpoint would hide that they drifted apart
+                    self.ranks.same(weights_of(self.model, f"weights after update {self.step}"))
                 self.save(last)
             self.interrupts.check()
             if stopping and self.step < self.total:

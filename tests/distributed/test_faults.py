@@ -40,6 +40,8 @@ class Data:
                 time.sleep(1000)
             if fault == "memory":
                 raise MemoryError("no room for the batch")
+            if fault == "drift":
+                model.parameters()["blocks.0.attn_norm.weight"][3] += 1e-6
             if fault == "terminated":
                 os.kill(os.getpid(), signal.SIGTERM)
         ids = np.random.default_rng(step).integers(0, 61, (8, 9))
@@ -56,6 +58,9 @@ data = np.random.default_rng(7).integers(0, 61, 2000) if fault in ("data", "nan"
 if here and fault == "data":
     data[100] += 1
     data[100] %= 61
+if fault == "held out":
+    asked["eval_data"] = np.arange(300) % 61
+    asked["eval_data"][-1] += here
 model = loopos.Model(config, seed=1)
 if here and fault == "nan":
     plant = loopos.testing.planted(model, "blocks.0.attn_norm.y", (0, 0, 0), float("nan"), step=3)
@@ -138,7 +143,11 @@ def test_a_full_disk_is_named_and_the_checkpoint_before_stays(tmp_path):
 
 @pytest.mark.parametrize(
     ("fault", "says"),
-    [("isa", r"rank 1 on .* has another isa than rank 0"), ("data", r"rank 1 on .* has another sha256 \(data\)")],
+    [
+        ("isa", r"rank 1 on .* has another isa than rank 0"),
+        ("data", r"rank 1 on .* has another sha256 \(data\)"),
+        ("held out", r"rank 1 on .* has another held-out data \(their SHA-256\)"),
+    ],
 )
 def test_ranks_that_differ_do_not_begin(fault, says, tmp_path):
     if fault == "isa" and str(loopos._core.isa()) == "avx2":
@@ -149,6 +158,15 @@ def test_ranks_that_differ_do_not_begin(fault, says, tmp_path):
     assert all(kind == "ValueError" for kind, _ in errors)
     assert re.search(says, err)
     assert newest is None
+
+
+def test_ranks_whose_weights_drift_apart_keep_no_checkpoint_of_it(tmp_path):
+    """A weight of one rank is written in update 6, in which a checkpoint is due."""
+    err, errors, _, newest = fails(tmp_path, fault="drift")
+    assert err.count("Traceback") == 1
+    assert all(kind == "ValueError" for kind, _ in errors)
+    assert re.search(r"rank 1 on .* has another weights after update 6 \(their SHA-256\) than rank 0", err)
+    assert newest.step == 4
 
 
 def test_a_number_that_is_not_finite_on_one_rank_refuses_the_step_on_all(tmp_path):
