@@ -128,8 +128,8 @@ def test_a_rank_without_memory_is_named(tmp_path):
     (said,) = sentences(err)
     assert said.startswith("loopos: rank 1 on ")
     assert "MemoryError: no room for the batch" in said
-    assert ["MemoryError", "no room for the batch"] in errors
-    assert {kind for kind, _ in errors} <= {"MemoryError", "RankError"}
+    assert all("no room for the batch" in text for _, text in errors)
+    assert {kind for kind, _ in errors} <= {"MemoryError", "RankError"}  # the launcher may end one before it tells
     assert newest.step == 4
 
 

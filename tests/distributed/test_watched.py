@@ -17,7 +17,7 @@ from loopos.errors import RankError
 def pair(monkeypatch):
     """Two ranks of one watchman, in this process: what they would do at its end is not done."""
     monkeypatch.setattr(atexit, "register", lambda leave: None)
-    monkeypatch.setattr(watched, "TO_RAISE", 0.0)
+    monkeypatch.setattr(watched, "TO_RAISE", 60.0)
     place = watched.start(2, 5.0)
     ranks = [watched.Watched(place, number, "here", 5.0) for number in range(2)]
     yield ranks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 from complex_matrices import (
@@ -15,6 +17,7 @@ from complex_matrices import (
     relative,
     with_eigenvalues,
 )
+from processes import started
 
 from loopos import linalg
 
@@ -70,6 +73,31 @@ def test_vectors_are_orthonormal_whatever_the_matrix(r, dtype):
     assert np.abs(adjoint(v) @ v - np.eye(n)).max() < 8 * n**0.5 * epsilon
     assert np.abs(v * w @ adjoint(v) - r).max() <= 8 * n**0.5 * epsilon * max(largest, np.abs(w).max())
     assert np.abs(w - np.linalg.eigvalsh(r.astype(complex))).max() <= 8 * n**0.5 * epsilon * np.abs(w).max()
+
+
+IN_FULL_MEMORY = """
+import ctypes
+assert ctypes.CDLL(None).mallopt(-6, 256) == 1  # M_PERTURB: memory is handed out full of 0xff, which are NaNs
+import numpy as np
+from loopos import linalg
+rng = np.random.default_rng(0)
+for dtype in ("complex64", "complex128"):
+    for n in (1, 2, 5, 17, 20, 31):
+        a = rng.standard_normal((n, n)) + 1j * rng.standard_normal((n, n))
+        r = (a @ a.conj().T + np.eye(n)).astype(dtype)
+        w, v = linalg.eigh(r)
+        found = [w, v, linalg.eigh_backward(w, None, w, v), linalg.cholesky(r), linalg.inverse(r), linalg.logdet(r)]
+        found += [linalg.solve(r, r), linalg.spectral_function(r, "log"), linalg.sample_covariance(r)]
+        assert all(np.isfinite(each).all() for each in found), (dtype, n)
+"""
+
+
+@pytest.mark.unsanitized("of another allocator, which has no mallopt")
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library has no mallopt")
+def test_what_stood_in_memory_before_makes_no_difference():
+    """Lanes beyond a row's numbers are read with whole vectors: a NaN there must not get into a sum."""
+    run = started("-c", IN_FULL_MEMORY)
+    assert run.returncode == 0, run.stderr
 
 
 def weights(n):

@@ -207,7 +207,8 @@ void tridiagonalize(const T* a, Index stride, Index n, T* d, T* e, T* v, T* tau,
     for (Index j = i; j < row; ++j) re[j] = im[j] = 0;
     lower.diagonal[i] = a[i * stride + 2 * i];
   }
-  for (Index j = 0; j < row; ++j) old.re[j] = old.im[j] = w.re[j] = w.im[j] = 0;
+  for (Index j = n; j < row; ++j) lower.diagonal[j] = 0;  // whole vectors are read: a NaN there would go into every sum
+  for (Index j = 0; j < row; ++j) old.re[j] = old.im[j] = w.re[j] = w.im[j] = y.re[j] = y.im[j] = 0;
   for (Index j = 0; j < 2 * n; ++j) v[j] = 0;
   tau[0] = tau[1] = 0;
   for (Index k = n - 1; k > 0; --k) {
