@@ -1,7 +1,10 @@
 // What the monitor of a run sees of its weights.
 #include "samples.h"
 
+#include <pybind11/stl.h>
+
 #include <cmath>
+#include <vector>
 
 #include "trace/samples.h"
 
@@ -33,17 +36,25 @@ void copy_samples(const py::list& samples, py::array_t<double, py::array::c_styl
   each_sample("copy_samples", samples, out.size(), [&](const auto& x, Index at) { copy_sample(x, to + at); });
 }
 
-py::list moved_samples(const py::list& samples, const py::array_t<double, py::array::c_style>& before) {
+py::object ratio_of(const Moved& moved) {
+  if (!(moved.before > 0)) return py::none();
+  return py::float_(std::sqrt(moved.difference / moved.before));
+}
+
+py::tuple moved_samples(const py::list& samples, const py::array_t<double, py::array::c_style>& before,
+                        const std::vector<double>& stand_for) {
   const FpScope scope;  // weights may be so large that their squares are infinite
+  require(stand_for.size() == samples.size(), "moved_samples: stand_for must have a number for each sample");
   py::list ratios;
+  Moved all{};
+  std::size_t number = 0;
   each_sample("moved_samples", samples, before.size(), [&](const auto& x, Index at) {
     const Moved moved = moved_since(x, before.data() + at);
-    if (moved.before > 0)
-      ratios.append(std::sqrt(moved.difference / moved.before));
-    else
-      ratios.append(py::none());
+    ratios.append(ratio_of(moved));
+    all.difference += stand_for[number] * moved.difference;
+    all.before += stand_for[number++] * moved.before;
   });
-  return ratios;
+  return py::make_tuple(ratios, ratio_of(all));
 }
 
 }  // namespace
@@ -52,9 +63,9 @@ void bind_samples(py::module_& m) {
   m.def("copy_samples", &copy_samples, py::arg("samples"), py::arg("out").noconvert(),
         "Copies 1-D arrays, one behind another, to float64.");
   m.def(
-      "moved_samples", &moved_samples, py::arg("samples"), py::arg("before").noconvert(),
+      "moved_samples", &moved_samples, py::arg("samples"), py::arg("before").noconvert(), py::arg("stand_for"),
       "How far each of the arrays has moved since copy_samples: rms of the difference over rms before; None where all "
-      "were 0.");
+      "were 0. And the same of all together, in which a number of array i stands for stand_for[i] numbers.");
 }
 
 }  // namespace loopos::bind

@@ -1236,9 +1236,13 @@ def isa() -> str:
     The instruction set in use: baseline, avx2 or avx512 (LOOPOS_ISA forces one).
     """
 
-def moved_samples(samples: list, before: numpy.typing.NDArray[numpy.float64]) -> list:
+def moved_samples(
+    samples: list,
+    before: numpy.typing.NDArray[numpy.float64],
+    stand_for: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex],
+) -> tuple:
     """
-    How far each of the arrays has moved since copy_samples: rms of the difference over rms before; None where all were 0.
+    How far each of the arrays has moved since copy_samples: rms of the difference over rms before; None where all were 0. And the same of all together, in which a number of array i stands for stand_for[i] numbers.
     """
 
 def optimizer_rules() -> list[str]:

@@ -23,7 +23,8 @@ SAMPLED = 1024  # elements, to twice as many, of a matrix that are looked at; of
 
 
 class UpdateRatios:
-    """rms of an update over rms of its weights, for every tensor of two or more dimensions.
+    """rms of an update over rms of its weights, for every tensor of two or more dimensions, and for all of these
+    together.
 
     Of a large matrix some elements stand for the whole, at an even distance that takes in all columns in turn; they are
     copied before the update, so that what is measured is how far the weights did move."""
@@ -33,6 +34,8 @@ class UpdateRatios:
         self._names = list(matrices)
         self._samples = [_sample(view) for view in matrices.values()]
         sizes = [sample.size for sample in self._samples]
+        self._stand_for = [view.size / size for view, size in zip(matrices.values(), sizes, strict=True)]
+        self.all: float | None = None  # of all together, when they were last measured
         starts = np.cumsum(sizes[:-1], dtype=int)
         self._before, self._spare = np.empty(sum(sizes)), np.empty(sum(sizes))
         self._named, self._spare_named = (
@@ -52,7 +55,7 @@ class UpdateRatios:
 
     def measure(self) -> dict[str, float]:
         """Since ``remember``, by name. A matrix of zeros has no ratio."""
-        ratios = _core.moved_samples(self._samples, self._before)
+        ratios, self.all = _core.moved_samples(self._samples, self._before, self._stand_for)
         return {name: ratio for name, ratio in zip(self._names, ratios, strict=True) if ratio is not None}
 
 
@@ -97,12 +100,14 @@ class Watch:
 
     def after(self, step: int, update: Any, rate: float) -> list[Alarm]:
         """What is implausible in the update just done."""
+        moved: dict[str, float] = {}
         calm = update.applied and not self._due and 0 <= rate < math.inf
         if calm and self._monitor.settles(update.loss, update.grad_norm):
             return []
         if self._due and update.applied:
             self._measured = self._ratios.measure()
             self._put_back.after(self._measured)
+            moved = {} if self._ratios.all is None else {"moved": self._ratios.all}
         elif not update.applied:
             self._put_back.forget()
         more = {"update_ratio": self._measured} if self._measured else {}
@@ -113,6 +118,7 @@ class Watch:
             learning_rate=rate,
             valid_tokens=update.valid_tokens,
             **more,
+            **moved,
         )
         if self._early:
             found, self._early = self._early + found, []

@@ -221,19 +221,33 @@ def test_samples_are_copied_and_compared(dtype):
         np.linalg.norm(sample.astype(float) - was) / np.linalg.norm(was) if was.any() else None
         for sample, was in zip(samples, old, strict=True)
     ]
-    assert _core.moved_samples(samples, before) == [n if n is None else pytest.approx(n, rel=1e-14) for n in expected]
+    stand_for = [3.0, 1.0, 2.0, 5.0]
+    parts = [
+        np.sqrt(weight) * np.stack([sample.astype(float) - was, was])
+        for sample, was, weight in zip(samples, old, stand_for, strict=True)
+    ]
+    difference, size = np.linalg.norm(np.concatenate(parts, axis=1), axis=1)
+    ratios, of_all = _core.moved_samples(samples, before, stand_for)
+    assert ratios == [n if n is None else pytest.approx(n, rel=1e-14) for n in expected]
+    assert of_all == pytest.approx(difference / size, rel=1e-14)
+    assert _core.moved_samples([], before, []) == ([], None)
+    with pytest.raises(ValueError, match="stand_for must have a number for each sample"):
+        _core.moved_samples(samples, before, [1.0])
+
+
+CALLS = [_core.copy_samples, lambda samples, before: _core.moved_samples(samples, before, [1.0] * len(samples))]
 
 
 @pytest.mark.parametrize(
     "samples", [[np.zeros((2, 2))], [np.zeros(5)], [np.zeros(3, int)], ["abc"]], ids=["2-D", "too many", "int", "text"]
 )
 def test_samples_that_do_not_fit_are_refused(samples):
-    for call in (_core.copy_samples, _core.moved_samples):
+    for call in CALLS:
         with pytest.raises(ValueError, match="samples must be"):
             call(samples, np.zeros(4))
 
 
 def test_a_copy_that_does_not_lie_in_one_piece_is_refused():
-    for call in (_core.copy_samples, _core.moved_samples):
+    for call in CALLS:
         with pytest.raises(TypeError, match="incompatible function arguments"):
             call([np.zeros(3)], np.zeros(3)[::-1])
