@@ -7,21 +7,8 @@ import pytest
 pytestmark = pytest.mark.reference
 torch = pytest.importorskip("torch")
 
-from watched import planted  # noqa: E402
+from watched.judged_doctor import planted_for  # noqa: E402
 
-CHECKS = {
-    "loss repeats",
-    "evaluation is still",
-    "dropout is live",
-    "train and evaluation",
-}
-FAULTS = [each for each in planted.PLANTED if each[1] in CHECKS]
-
-
-@pytest.mark.parametrize(("make", "check", "words"), FAULTS, ids=[each[0].__name__ for each in FAULTS])
-def test_a_planted_fault_is_told(make, check, words):
-    torch.manual_seed(0)
-    report = make().examined()
-    told = [str(each) for each in report.problems if each.name == check]
-    assert told, report
-    assert any(words in each for each in told), told
+test_a_planted_fault_is_told = planted_for(
+    "loss repeats", "evaluation is still", "dropout is live", "train and evaluation"
+)

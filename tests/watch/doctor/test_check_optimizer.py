@@ -7,9 +7,9 @@ import pytest
 pytestmark = pytest.mark.reference
 torch = pytest.importorskip("torch")
 
-from watched import planted  # noqa: E402
+from watched.judged_doctor import planted_for  # noqa: E402
 
-CHECKS = {
+test_a_planted_fault_is_told = planted_for(
     "optimizer holds the model",
     "frozen",
     "weights tied",
@@ -20,14 +20,4 @@ CHECKS = {
     "symmetry",
     "direction",
     "updates are not rounded away",
-}
-FAULTS = [each for each in planted.PLANTED if each[1] in CHECKS]
-
-
-@pytest.mark.parametrize(("make", "check", "words"), FAULTS, ids=[each[0].__name__ for each in FAULTS])
-def test_a_planted_fault_is_told(make, check, words):
-    torch.manual_seed(0)
-    report = make().examined()
-    told = [str(each) for each in report.problems if each.name == check]
-    assert told, report
-    assert any(words in each for each in told), told
+)
