@@ -6,7 +6,6 @@ that were there, and what was replaced is put into its place again.
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -157,16 +156,28 @@ class _Optimizer:
 
 
 class _Scheduler:
+    """The plain attributes of a scheduler, and those of the schedulers that it holds (SequentialLR, ChainedScheduler).
+    Objects keep their identity: a copied scheduler would move the rate of a copied optimizer."""
+
     def __init__(self, scheduler: Any):
-        self._scheduler = scheduler
-        self._state = {
-            name: copy.deepcopy(value)
-            for name, value in vars(scheduler).items()
-            if isinstance(value, (*_PLAIN, list, dict)) and name != "optimizer"
-        }
+        self._state = [(each, _copied(vars(each))) for each in _with_inner(scheduler)]
 
     def put_back(self) -> None:
-        vars(self._scheduler).update(self._state)
+        for each, state in self._state:
+            vars(each).update(_copied(state))
+
+
+def _with_inner(scheduler: Any) -> Iterator[Any]:
+    yield scheduler
+    for inner in getattr(scheduler, "_schedulers", ()):
+        yield from _with_inner(inner)
+
+
+def _copied(value: Any) -> Any:
+    """Lists and dicts anew, whatever else is in them as it is."""
+    if type(value) is dict:
+        return {key: _copied(each) for key, each in value.items()}
+    return [_copied(each) for each in value] if type(value) is list else value
 
 
 @contextmanager

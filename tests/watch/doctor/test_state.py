@@ -78,6 +78,25 @@ def test_a_scheduler_is_put_back():
     assert optimizer.param_groups[0]["lr"] == 1e-2
 
 
+def test_schedulers_within_a_scheduler_are_put_back_and_still_move_this_rate():
+    model, optimizer = program()
+    rates = torch.optim.lr_scheduler
+    parts = [rates.ConstantLR(optimizer, 0.5, total_iters=9), rates.StepLR(optimizer, 1)]
+    scheduler = rates.SequentialLR(optimizer, parts, milestones=[1])
+    before, rate = scheduler.state_dict(), optimizer.param_groups[0]["lr"]
+    with kept(model, [optimizer], [scheduler]):
+        for _ in range(3):
+            optimizer.step()
+            scheduler.step()
+    assert scheduler.state_dict() == before
+    assert optimizer.param_groups[0]["lr"] == rate
+    assert [each is part for each, part in zip(scheduler._schedulers, parts, strict=True)] == [True, True]
+    for _ in range(2):
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-3, rel=1e-12)
+
+
 def test_a_nan_is_put_back_as_it_was():
     model, optimizer = program()
     with torch.no_grad():
