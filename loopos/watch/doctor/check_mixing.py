@@ -36,12 +36,9 @@ def batch_invariance(subject: Subject) -> Check:
         raise NotApplicable("the outputs have no row for each row of the batch")
     alone = outputs(subject, mapped(subject.batch, first_only))
     gap = distance(whole.select(at, 0), alone.select(at, 0))
-    expected = f"a change of at most {APART:g}"
-    if gap > APART:
-        advice = "a reshape, a mean or an attention runs over the batch: look for view, transpose and batch_first"
-        text = f"row 0 changes by {gap:.2g} of the outputs when the other rows change"
-        return Check("batch invariance", text, expected, FAIL, advice)
-    return Check("batch invariance", f"{gap:.1e}", expected, OK)
+    advice = "a reshape, a mean or an attention runs over the batch: look for view, transpose and batch_first"
+    said = f"row 0 changes by {gap:.2g} of the outputs when the other rows change"
+    return _judged("batch invariance", gap, said, advice)
 
 
 def causality(subject: Subject) -> Check:
@@ -49,12 +46,16 @@ def causality(subject: Subject) -> Check:
     if not check_targets.predicts_next(subject):
         raise NotApplicable("it is not scored on the next token")
     gap = ahead(subject)
+    advice = "the model sees the token that it is scored on: is_causal=True, or a mask of -inf above the diagonal"
+    return _judged("causality", gap, f"outputs change by {gap:.2g} when later tokens change", advice)
+
+
+def _judged(name: str, gap: float, said: str, advice: str) -> Check:
+    """A change of outputs that ought not to change. said: of one that is too large."""
     expected = f"a change of at most {APART:g}"
     if gap > APART:
-        advice = "the model sees the token that it is scored on: is_causal=True, or a mask of -inf above the diagonal"
-        text = f"outputs change by {gap:.2g} when later tokens change"
-        return Check("causality", text, expected, FAIL, advice)
-    return Check("causality", f"{gap:.1e}", expected, OK)
+        return Check(name, said, expected, FAIL, advice)
+    return Check(name, f"{gap:.1e}", expected, OK)
 
 
 def generation(subject: Subject) -> Check:

@@ -77,24 +77,13 @@ class Subject:
             self._broken = False
         return self._first
 
-    def run(
-        self,
-        *,
-        train: bool | None = None,
-        gradients: bool = False,
-        number: int = SEED,
-        batch: Any = None,
-        watch: bool = False,
-        still: bool = False,
-    ) -> Run:
-        """The loss of a batch; afterwards everything is as before.
-
-        train: the mode; None leaves it. number: what the generators are seeded with. watch: operations are recorded.
-        still: dropout is taken out, also where it is called as a function."""
+    def run(self, *, train: bool | None = None, **how: Any) -> Run:
+        """The loss of a batch; afterwards everything is as before. train: the mode; None leaves it. how: as of
+        ``compute``."""
         with self.kept(weights=False):
             if train is not None:
                 self.model.train(train)
-            return self.compute(gradients=gradients, number=number, batch=batch, watch=watch, still=still)
+            return self.compute(**how)
 
     def compute(
         self,
@@ -105,7 +94,10 @@ class Subject:
         watch: bool = False,
         still: bool = False,
     ) -> Run:
-        """The same without putting anything back, inside a ``kept`` of the caller's. Gradients stay in ``.grad``."""
+        """The loss of a batch, inside a ``kept`` of the caller's: nothing is put back, gradients stay in ``.grad``.
+
+        number: what the generators are seeded with. watch: operations are recorded. still: dropout is taken out, also
+        where it is called as a function."""
         import torch
 
         from .seen import no_dropout
