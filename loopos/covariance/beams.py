@@ -55,13 +55,13 @@ def beam_rows(snapshots: np.ndarray, shape: tuple[int, int], reach: int) -> np.n
 
 
 @lru_cache(maxsize=16)
-def steering(shape: tuple[int, int], points: int) -> np.ndarray:
-    """The steering vectors complex128 (G, N) of the directions that get powers: ``points`` of each beam along an axis
-    of more than one sensor, beam by beam, evenly inside it. Not to be written to."""
+def steering(shape: tuple[int, int], points: int, dtype: str = "complex128") -> np.ndarray:
+    """The steering vectors (G, N) of the directions that get powers: ``points`` of each beam along an axis of more than
+    one sensor, beam by beam, evenly inside it. Not to be written to."""
     inside = [np.zeros(1) if n == 1 else ((np.arange(points) + 0.5) / points - 0.5) * 2 * np.pi / n for n in shape]
     places = [_phases(n)[:, None] + one for n, one in zip(shape, inside, strict=True)]  # (beams, points)
     up, across = (np.exp(1j * p[..., None] * _middle(n)) for n, p in zip(shape, places, strict=True))
-    vectors = np.einsum("gpr,hqc->ghpqrc", up, across).reshape(-1, shape[0] * shape[1])
+    vectors = np.einsum("gpr,hqc->ghpqrc", up, across).reshape(-1, shape[0] * shape[1]).astype(dtype)
     vectors.setflags(write=False)
     return vectors
 

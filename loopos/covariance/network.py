@@ -133,4 +133,4 @@ def _roots(numbers: np.ndarray) -> np.ndarray:
 
 
 def _steering(config: CovarianceConfig, dtype: np.dtype) -> np.ndarray:
-    return steering(config.sides, config.points).astype(COMPLEX[dtype.name])
+    return steering(config.sides, config.points, COMPLEX[dtype.name])

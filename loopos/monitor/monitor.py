@@ -76,8 +76,7 @@ class Monitor:
         Known: loss, eval_loss, grad_norm, and any other name that ends in "norm"; learning_rate; valid_tokens; and
         update_ratio, rms of update over rms of weight, as a number or as a dict by layer (of tensors that do not start
         at 0: those of a zero bias say nothing); moved, the same of all weights together. Other finite numbers are
-        ignored, None is a value that is not finite.
-        TypeError for what is no number."""
+        ignored, None is a value that is not finite. TypeError for what is no number."""
         self._remember()
         found = self._judged(step, numbers)
         self._sure = self._bounds()

@@ -35,7 +35,7 @@ class UpdateRatios:
         self._samples = [_sample(view) for view in matrices.values()]
         sizes = [sample.size for sample in self._samples]
         self._stand_for = [view.size / size for view, size in zip(matrices.values(), sizes, strict=True)]
-        self.all: float | None = None  # of all together, when they were last measured
+        self._all: float | None = None  # of all together, when they were last measured
         starts = np.cumsum(sizes[:-1], dtype=int)
         self._before, self._spare = np.empty(sum(sizes)), np.empty(sum(sizes))
         self._named, self._spare_named = (
@@ -55,8 +55,12 @@ class UpdateRatios:
 
     def measure(self) -> dict[str, float]:
         """Since ``remember``, by name. A matrix of zeros has no ratio."""
-        ratios, self.all = _core.moved_samples(self._samples, self._before, self._stand_for)
+        ratios, self._all = _core.moved_samples(self._samples, self._before, self._stand_for)
         return {name: ratio for name, ratio in zip(self._names, ratios, strict=True) if ratio is not None}
+
+    def told(self, measured: dict[str, float]) -> dict[str, Any]:
+        """What a Monitor is told of the latest ``measure``; nothing where that found no ratio, or was not made."""
+        return {"update_ratio": measured, "moved": self._all} if measured else {}
 
 
 def _sample(view: np.ndarray) -> np.ndarray:
@@ -100,25 +104,21 @@ class Watch:
 
     def after(self, step: int, update: Any, rate: float) -> list[Alarm]:
         """What is implausible in the update just done."""
-        moved: dict[str, float] = {}
         calm = update.applied and not self._due and 0 <= rate < math.inf
         if calm and self._monitor.settles(update.loss, update.grad_norm):
             return []
         if self._due and update.applied:
             self._measured = self._ratios.measure()
             self._put_back.after(self._measured)
-            moved = {} if self._ratios.all is None else {"moved": self._ratios.all}
         elif not update.applied:
             self._put_back.forget()
-        more = {"update_ratio": self._measured} if self._measured else {}
         found = self._monitor.observe(
             step,
             loss=update.loss,
             grad_norm=update.grad_norm,
             learning_rate=rate,
             valid_tokens=update.valid_tokens,
-            **more,
-            **moved,
+            **self._ratios.told(self._measured),
         )
         if self._early:
             found, self._early = self._early + found, []

@@ -66,7 +66,7 @@ class Log:
         loss, norm = numbers.get("loss"), numbers["grad_norm"]
         if not self._measured and loss is not None and self._monitor.settles(loss, norm):
             return
-        more = {"update_ratio": self._measured} if self._measured else {}
+        more = {} if self._ratios is None else self._ratios.told(self._measured)
         found = self._monitor.observe(step, **numbers, **more)
         self.findings += found
         self._waiting += found

@@ -185,8 +185,8 @@ inline void second_vector(const Split<T>& y, const Split<T>& v, Index m, T tau_r
 }
 
 /// a: the lower triangle (n, n), n >= 1. d (n) and e (n - 1) are those of T. Row k of v (n, n) is v_k and zeros, row 0 zeros;
-/// tau (n) complex, that of row 0 is 0. Rows of a and v are
-/// `stride` numbers apart. memory: tridiagonalize_memory(n).
+/// tau (n) complex, that of row 0 is 0. Rows of a and v are `stride` numbers apart. memory: tridiagonalize_memory(n), of
+/// any content.
 template <class T>
 void tridiagonalize(const T* a, Index stride, Index n, T* d, T* e, T* v, T* tau, T* memory) {
   const Index row = vector_stride(n);
