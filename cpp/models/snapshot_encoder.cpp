@@ -90,8 +90,7 @@ double SnapshotEncoder<T>::accumulate(const Pass& batch, const T* rows, bool add
 template <class T>
 void SnapshotEncoder<T>::plan(Arena<T>& arena, const Pass& pass, Keep keep, const Workspace<T>& work) {
   norm_.plan(arena, pass);
-  // of each row, the last projection's gradient reads it, when the blocks have used the shared rows again
-  normed_ = keep == Keep::costly && config_.pooled ? work.normed : take_rows(arena, pass, config_.d_model);
+  normed_ = keep == Keep::costly ? work.normed : take_rows(arena, pass, config_.d_model);
   if (config_.pooled) pooled_ = take_rows(arena, one_each(pass), config_.d_model);
   output_->plan(arena, read(pass), keep);
   input_->plan(arena, pass, keep);

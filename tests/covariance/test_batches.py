@@ -103,6 +103,14 @@ def test_samples_in_memory_have_epochs():
     assert sources.train.fingerprint()["shape"] == [8, 6, 5, 2]
 
 
+def test_the_length_of_a_sample_is_that_of_its_rows():
+    """What a forecast takes memory for: snapshots, or beams."""
+    data = [LINE, replace(LINE, snapshots=9)]
+    beams = small(prediction="powers", shape=(5,))
+    lengths = [open_samples(c, data, None, batch_size=3, grad_accum=1, seed=1).train.seq_len for c in (small(), beams)]
+    assert lengths == [9, 5]
+
+
 def test_what_is_no_data():
     with pytest.raises(TypeError, match="data of a CovarianceNetwork must be a Simulation"):
         opened([LINE, 3])

@@ -64,6 +64,11 @@ def test_a_spike_reaches_the_log_the_callback_and_the_result(tmp_path):
     assert all(isinstance(value, plain) for line in result.history for value in line.values())
 
 
+def test_weights_that_move_far_are_told_in_the_second_measured_step_that_shows_it():
+    findings = train(Spiked(), weight_decay=205.0, log_every=10).findings  # -1.05 w in a step
+    assert [finding.step for finding in findings if finding.name == "moved"] == [10]
+
+
 def test_a_run_without_a_fault_is_silent(tmp_path):
     hear = Hear()
     assert train(Spiked(), callbacks=[hear], output_dir=tmp_path).findings == hear.alarms == []

@@ -15,10 +15,10 @@ pytestmark = pytest.mark.reference
 torch = pytest.importorskip("torch")
 
 
-def trained(folder, steps=25, bad=None, policy="halt"):
+def trained(folder, steps=25, bad=None, policy="halt", decay=0.01):
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 3)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=decay)
     x, targets = torch.randn(8, 4), torch.randint(0, 3, (8,))
     with loopos.watch(model, optimizer, policy=policy, output_dir=folder) as watch:
         for step in range(1, steps + 1):
@@ -70,6 +70,11 @@ def test_the_folder_of_another_run_is_kept_aside(tmp_path):
     trained(tmp_path, steps=2)
     assert [record["step"] for record in read_run(tmp_path).records] == [1, 2]
     assert (tmp_path / "metrics.jsonl.old").exists()
+
+
+def test_the_monitor_tells_of_weights_that_move_far(tmp_path):
+    watch = trained(tmp_path, decay=205.0)  # -1.05 w in a step
+    assert [finding.step for finding in watch.findings if finding.name == "moved"] == [10]
 
 
 def test_the_monitor_tells_a_jump(tmp_path):
