@@ -57,7 +57,6 @@ class Alone:
         sums: Mapping[Node, np.ndarray] = dict(partial.sums())
         if len(sums) > 1:
             raise RuntimeError(f"Alone.reduce: the shards of one process are one tree, got {sorted(sums)}")
-        partial.done()
 
     def threads(self, asked: int | None) -> int | None:
         """How many a process computes with; None leaves the number as it is."""

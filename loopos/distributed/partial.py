@@ -22,8 +22,8 @@ class Partial:
         self.exchange: Any = None  # what several processes add their sums with
 
     def begin(self) -> None:
-        """A new update."""
-        self._free += [array for _, array in self._waiting]
+        """A new update: the copies may be written over."""
+        self._free += [array for _, array in self._waiting if array is not self.buffer]
         self._waiting = []
 
     def add(self, shard: int) -> None:
@@ -46,12 +46,3 @@ class Partial:
         """(node, its sum (N,)) of the largest nodes over this process's shards, from the left. The last is the buffer
         itself; all are good until ``begin``."""
         return list(self._waiting)
-
-    def done(self) -> None:
-        """What was summed is used: the copies may be written over."""
-        self._waiting = [(node, array) for node, array in self._waiting if self._keep(array)]
-
-    def _keep(self, array: np.ndarray) -> bool:
-        if array is not self.buffer:
-            self._free.append(array)
-        return False

@@ -130,7 +130,6 @@ class Ranks(Alone):
             if partial.exchange is None:
                 partial.exchange = self._exchange(partial.buffer, shards)
             partial.exchange(partial.sums())
-        partial.done()
 
     def _exchange(self, buffer: np.ndarray, shards: int) -> Any:
         if self._wire == "bfloat16":

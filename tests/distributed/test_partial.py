@@ -26,7 +26,6 @@ def test_one_process_has_the_sum_of_the_tree_in_its_buffer(shards):
             partial.add(shard)
         assert [node for node, _ in partial.sums()] == [(0, shards)]
         assert buffer.tobytes() == whole.tobytes()
-        partial.done()
     in_order = given[0].copy()
     for each in given[1:]:
         in_order += each
@@ -47,6 +46,8 @@ def test_a_run_of_shards_leaves_its_largest_nodes(first, last):
     for (start, stop), array in sums:
         inner = {(i - start, i - start + 1): given[i] for i in range(start, stop)}
         assert array.tobytes() == combine(stop - start, inner, np.add).tobytes()
+    partial.begin()
+    assert not any(array is buffer for array in partial._free)  # the next gradient will stand in it
 
 
 def test_infinite_sums_raise_nothing():
