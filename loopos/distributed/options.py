@@ -9,6 +9,7 @@ from loopos import checks
 
 AUTO = "auto"
 TIMEOUT = 300.0
+SECONDS = {"above": 0, "high": 1e9}  # of it: the clocks of threads end somewhere above
 WIRES = ("float32", "bfloat16")
 
 
@@ -38,7 +39,7 @@ class Distributed:
         checks.choice("Distributed", "wire", self.wire, WIRES)
         if self.fast_reduce and self.wire != "float32":
             raise ValueError(f"Distributed: wire={self.wire!r} is added along the tree; expected fast_reduce=False")
-        object.__setattr__(self, "timeout", checks.real("Distributed", "timeout", self.timeout, above=0))
+        object.__setattr__(self, "timeout", checks.real("Distributed", "timeout", self.timeout, **SECONDS))
 
     @classmethod
     def of(cls, asked: Any) -> Distributed | None:

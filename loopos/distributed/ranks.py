@@ -51,7 +51,7 @@ class Ranks(Alone):
         """Of the run that begins."""
         self.fast, self._wire = options.fast_reduce, options.wire
         self.shards_optimizer = options.shard_optimizer and self.size > 1
-        if self._watched is not None and self.first:
+        if self._watched is not None:
             self._watched.set_timeout(options.timeout)
 
     def at(self, step: int) -> None:

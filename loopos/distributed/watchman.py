@@ -75,11 +75,15 @@ class Watchman:
         self.listener = socket.create_server(("", 0), backlog=1024)
         self.selector.register(self.listener, selectors.EVENT_READ)
 
+    @property
+    def pulse(self):
+        """Seconds between two signs of life."""
+        return min(1.0, self.timeout / 4)
+
     def run(self):
-        pulse = min(1.0, self.timeout / 4)
         due = 0.0
         while not self.over:
-            for key, _ in self.selector.select(min(0.1, pulse)):
+            for key, _ in self.selector.select(min(0.1, self.pulse)):
                 if self.over:
                     break
                 if key.fileobj is self.listener:
@@ -90,7 +94,7 @@ class Watchman:
             if not self.over:
                 self.judge(now)
             if now >= due:
-                due = now + pulse
+                due = now + self.pulse
                 self.tell({"alive": True})
             if len(self.ranks) == self.count and all(rank.gone for rank in self.ranks.values()):
                 self.over = True

@@ -36,5 +36,6 @@ def test_its_parts_are_checked():
         Distributed(wire="int8")
     with pytest.raises(ValueError, match="wire='bfloat16' is added along the tree"):
         Distributed(wire="bfloat16", fast_reduce=True)
-    with pytest.raises(ValueError, match="timeout must be"):
-        Distributed(timeout=0)
+    for timeout in (0, 1e10):
+        with pytest.raises(ValueError, match=r"timeout must be a finite number greater than 0 and at most 1e\+09"):
+            Distributed(timeout=timeout)

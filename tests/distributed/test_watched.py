@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from under_mpi import mpi_needed, result_of
 
 from loopos.distributed import watched
 from loopos.distributed.ranks import Ranks
@@ -88,3 +89,18 @@ def test_an_error_is_agreed_upon_once():
             raise SystemExit(143)
         assert caught.value.told is (rank != 0)
     assert len(heard) == 2
+
+
+USED = """
+from loopos.distributed import Distributed
+from loopos.distributed.opening import open_ranks
+for seconds in (50, 40):
+    ranks = open_ranks(Distributed(timeout=seconds))
+tell(ranks._watched._timeout)
+"""
+
+
+@mpi_needed
+@pytest.mark.unsanitized("processes of their own: sanitizers are not in them")
+def test_another_timeout_counts_for_every_rank(tmp_path):
+    assert result_of(USED, {}, ranks=2, folder=tmp_path) == [40, 40]

@@ -119,6 +119,16 @@ def heard(connection):
     return None
 
 
+def fail_alike(said, *connections):
+    """The watchman still answers, and has said nothing."""
+    for each in connections:
+        send(each, {"failed": "ValueError", "says": "alike"})
+    assert [heard(each) for each in connections] == [{"verdict": "common"}] * len(connections)
+    assert said == []
+    for each in connections:
+        each.close()
+
+
 def test_a_connection_that_breaks_is_a_death(served):
     said, come = served
     first, second = come(0), come(1)
@@ -148,12 +158,7 @@ def test_a_stranger_is_not_listened_to(served):
     stranger, first, second = come(1, "guess"), come(0), come(1)
     assert first.recv(1) == second.recv(1) == b"!"
     stranger.close()
-    for each in (first, second):
-        send(each, {"failed": "ValueError", "says": "alike"})
-    assert heard(first) == heard(second) == {"verdict": "common"}
-    assert said == []
-    first.close()
-    second.close()
+    fail_alike(said, first, second)
 
 
 @pytest.mark.parametrize(
@@ -165,12 +170,16 @@ def test_who_looks_at_the_port_ends_nothing(sent, served):
     assert first.recv(1) == second.recv(1) == b"!"
     with socket.create_connection(first.getpeername()) as stranger, contextlib.suppress(OSError):
         stranger.sendall(sent)
-    for each in (first, second):
-        send(each, {"failed": "ValueError", "says": "alike"})
-    assert heard(first) == heard(second) == {"verdict": "common"}
-    assert said == []
-    first.close()
-    second.close()
+    fail_alike(said, first, second)
+
+
+def test_it_speaks_more_often_than_the_timeout_of_now():
+    watchman = Watchman(1, 300.0, "secret", print)
+    assert watchman.pulse == 1.0
+    watchman.timeout = 0.5
+    assert watchman.pulse < 0.5
+    watchman.listener.close()
+    watchman.selector.close()
 
 
 def test_it_is_started_with_two_numbers():
