@@ -195,3 +195,13 @@ def _built_for_release(request, monkeypatch):
 
     build = check_machine.build
     monkeypatch.setattr(check_machine, "build", lambda info, *rest: build({**info, "build_type": "Release"}, *rest))
+
+
+@pytest.fixture
+def started_by_nobody(monkeypatch):
+    """No launcher of MPI has started this process."""
+    from loopos.distributed.opening import LAUNCHERS
+
+    for rank, size in LAUNCHERS.items():
+        monkeypatch.delenv(rank, raising=False)
+        monkeypatch.delenv(size, raising=False)

@@ -146,7 +146,8 @@ class _Parser(argparse.ArgumentParser):
         return known, unknown
 
     def error(self, message: str) -> NoReturn:
-        self._print_message(f"{self.prog}: {message}; see {self.prog} --help\n", sys.stderr)
+        if ranked.behind(self.prog.split()[-1]) is None:  # all ranks have one command line
+            self._print_message(f"{self.prog}: {message}; see {self.prog} --help\n", sys.stderr)
         raise _Refused(message)
 
 
@@ -182,7 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given: dict[str, Any] = vars(parser.parse_args(argv))
     except _Refused as error:
-        if "--json" in (sys.argv[1:] if argv is None else argv):
+        words = sys.argv[1:] if argv is None else argv
+        if "--json" in words and ranked.behind(next(iter(words))) is None:
             print_json(_described("SystemExit", error.message, BAD_INPUT))
         raise
     command = given.pop("command")

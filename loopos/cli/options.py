@@ -14,6 +14,7 @@ from loopos.adapters import LoRA, Modulated
 from loopos.adapters.kinds import KINDS
 from loopos.choices import ACTIVATIONS, ATTENTION_BIASES, GATES, NORM_PLACEMENTS, NORMS, POSITIONS, QK_NORMS
 from loopos.config import ModelConfig
+from loopos.distributed.options import WIRES
 from loopos.files import kinds
 from loopos.optim.rules import RULES
 from loopos.optim.training import settings_of
@@ -64,6 +65,7 @@ CHOICES = {
     "distill_layers": LAYERS,
     "adapter": tuple(KINDS),
     "adapter_gate": GATES,
+    "wire": WIRES,
 }
 PRECISION = {"dtype": DTYPES, "weights": WEIGHTS, "precision": PRECISIONS}  # loopos.precision refuses others by name
 

@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from typing import Any
 
+from loopos import checks
 from loopos.distributed import Distributed
 from loopos.distributed.opening import launched, open_ranks
-from loopos.distributed.options import AUTO, TIMEOUT
+from loopos.distributed.options import AUTO, SECONDS, TIMEOUT
 
 SHARED = {
     "distributed": "auto: over the processes that mpiexec started, as it is under mpiexec anyway; none: each alone",
@@ -44,6 +45,8 @@ def add(group: Any, add_flag: Callable[..., None]) -> None:
 def take(asked: dict[str, Any]) -> dict[str, Any]:
     """Out of the options of train, what is about several processes, as keywords of loopos.train."""
     given = {name: asked.pop(name) for name in RANKS if name in asked}
+    if "rank_timeout" in given:
+        checks.real("train", "rank_timeout", given["rank_timeout"], **SECONDS)
     distributed = asked.pop("distributed", AUTO if launched() is not None else None)
     if distributed == "none":
         distributed = None
@@ -58,7 +61,10 @@ def together(given: dict[str, Any]) -> AbstractContextManager[Any]:
     """In it an error of one process ends all of them, and is told once."""
     if launched() is None or given.get("distributed") == "none":
         return nullcontext()
-    return open_ranks(Distributed(timeout=given.get("rank_timeout", TIMEOUT))).agreed()
+    seconds = given.get("rank_timeout", TIMEOUT)
+    if not 0 < seconds <= SECONDS["high"]:
+        seconds = TIMEOUT  # take() refuses it, in the agreement
+    return open_ranks(Distributed(timeout=seconds)).agreed()
 
 
 def tells(command: str, error: BaseException) -> bool:

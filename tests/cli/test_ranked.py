@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from under_mpi import mpi_needed, result_of
 
 from loopos.cli import main, ranked
 from loopos.distributed import Distributed
-from loopos.distributed.opening import LAUNCHERS
 from loopos.errors import RankError
 
-
-@pytest.fixture(autouse=True)
-def _started_by_nobody(monkeypatch):
-    for rank, size in LAUNCHERS.items():
-        monkeypatch.delenv(rank, raising=False)
-        monkeypatch.delenv(size, raising=False)
+pytestmark = pytest.mark.usefixtures("started_by_nobody")
 
 
 def test_alone_nothing_is_distributed():
@@ -41,6 +36,45 @@ def test_under_a_launcher_it_is(monkeypatch):
 def test_another_word_is_refused(capsys):
     assert main(["train", "--distributed", "mpi", "--max-steps", "1"]) == 2
     assert "distributed must be None, 'auto'" in capsys.readouterr().err
+
+
+def test_what_no_rank_can_take_is_refused(capsys):
+    with pytest.raises(SystemExit) as refused:
+        main(["train", "--wire", "int8"])
+    assert refused.value.code == 2
+    assert "--wire: invalid choice: 'int8' (choose from 'float32', 'bfloat16')" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="train: rank_timeout must be a finite number greater than 0"):
+        ranked.take({"rank_timeout": 0.0})
+
+
+COMMAND = """
+import contextlib, io, json, sys
+import loopos.cli
+said = io.StringIO()
+with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+    try:
+        code = loopos.cli.main(json.loads(sys.argv[1]))
+    except SystemExit as ended:
+        code = ended.code
+tell([code, said.getvalue()])
+"""
+
+
+@mpi_needed
+@pytest.mark.unsanitized("processes of their own: sanitizers are not in them")
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["--rank-timeout", "0"], "rank_timeout must be a finite number greater than 0"),
+        (["--shards", "1"], "2 ranks share the shards of a batch"),
+        (["--wire", "int8"], "invalid choice: 'int8'"),
+        (["--wire", "int8", "--json"], "invalid choice: 'int8'"),
+    ],
+)
+def test_what_all_ranks_find_is_said_once(asked, says, text, tmp_path):
+    first, second = result_of(COMMAND, ["train", text, "--max-steps", "1", *asked], ranks=2, folder=tmp_path)
+    assert (first[0], second) == (2, [2, ""])
+    assert says in first[1]
 
 
 def test_a_rank_behind_lets_the_first_speak(monkeypatch, capsys):

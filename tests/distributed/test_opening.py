@@ -7,14 +7,9 @@ import sys
 import pytest
 
 from loopos.distributed.alone import Alone
-from loopos.distributed.opening import LAUNCHERS, launched, open_ranks
+from loopos.distributed.opening import launched, open_ranks
 
-
-@pytest.fixture(autouse=True)
-def _started_by_nobody(monkeypatch):
-    for rank, size in LAUNCHERS.items():
-        monkeypatch.delenv(rank, raising=False)
-        monkeypatch.delenv(size, raising=False)
+pytestmark = pytest.mark.usefixtures("started_by_nobody")
 
 
 def test_without_a_launcher_there_is_one_process():
