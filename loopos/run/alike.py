@@ -17,6 +17,8 @@ from .checkpoint import Checkpoint
 from .resume import Identity
 from .settings import TrainSettings
 
+_LETTERS = 16  # of a digest, where people read it
+
 
 def in_shards(
     settings: TrainSettings, distributed: bool, ranks: int, checkpoint: Checkpoint | None = None
@@ -57,8 +59,11 @@ def alike(model: Any, identity: Identity, held_out: Any = None) -> dict[str, Any
     an evaluation, which processes share."""
     about = identity.to_dict()
     facts: dict[str, Any] = {name: value for name, value in build(model.products).items() if name != "threads"}
+    digest = about["data"].pop("sha256", None)
     for part in ("config", "settings", "data"):
         facts |= {f"{name} ({part})": value for name, value in about.pop(part).items() if name != "threads"}
+    if digest is not None:
+        facts["training data (their SHA-256)"] = digest[:_LETTERS]
     facts |= {name: _short(value) for name, value in about.items()}
     if held_out is not None:
         facts["held-out data (their SHA-256)"] = _digest(part for batch in held_out for part in batch)
@@ -72,7 +77,7 @@ def weights_of(model: Any, name: str) -> dict[str, str]:
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 80 else hashlib.sha256(text.encode()).hexdigest()
+    return text if len(text) <= 80 else hashlib.sha256(text.encode()).hexdigest()[:_LETTERS]
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:
@@ -80,4 +85,4 @@ def _digest(arrays: Iterable[np.ndarray]) -> str:
     for array in arrays:
         if array is not None:
             digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-    return digest.hexdigest()
+    return digest.hexdigest()[:_LETTERS]

@@ -145,7 +145,10 @@ def test_a_full_disk_is_named_and_the_checkpoint_before_stays(tmp_path):
     ("fault", "says"),
     [
         ("isa", r"rank 1 on .* has another isa than rank 0"),
-        ("data", r"rank 1 on .* has another sha256 \(data\)"),
+        (
+            "data",
+            r"rank 1 on .* has another training data \(their SHA-256\) than .*: \w{16} there, \w{16} here",
+        ),
         ("held out", r"rank 1 on .* has another held-out data \(their SHA-256\)"),
     ],
 )

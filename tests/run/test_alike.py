@@ -33,9 +33,11 @@ def test_more_ranks_than_shards_are_refused():
 def test_what_must_be_alike_names_what_may_differ():
     config = loopos.ModelConfig(vocab_size=11, context_length=8, n_layer=1, n_head=2, d_model=8)
     model = loopos.Model(config, seed=1)
-    identity = Identity(config, default_settings(), 8, {"sha256": "a"}, None)
+    identity = Identity(config, default_settings(), 8, {"sha256": "0123456789abcdef" * 4}, None)
     facts = alike(model, identity)
-    assert {"isa", "loopos", "products", "learning_rate (settings)", "sha256 (data)", "d_model (config)"} <= set(facts)
+    assert {"isa", "loopos", "products", "learning_rate (settings)", "d_model (config)"} <= set(facts)
     assert not any("threads" in name for name in facts)
+    assert facts["training data (their SHA-256)"] == "0123456789abcdef"  # with more of it a sentence is not read
+    assert len(facts["weights (their SHA-256)"]) == 16
     other = alike(loopos.Model(config, seed=2), identity)
     assert [name for name in facts if facts[name] != other[name]] == ["weights (their SHA-256)"]
