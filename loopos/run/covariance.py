@@ -16,6 +16,7 @@ from loopos.covariance.network import COMPLEX, CovarianceNetwork, as_vectors, nu
 from loopos.covariance.pipeline import Covariances, pipeline
 from loopos.data.batches import Batch
 from loopos.data.sources import Sources
+from loopos.distributed.alone import Alone
 
 from .objectives import CrossEntropy
 from .pictures import _OfPictures
@@ -26,14 +27,16 @@ class CovarianceLoss(CrossEntropy):
     """The loss of ``loopos.covariance.pipeline``, the mean over samples. A batch is (snapshots, sources, truth)."""
 
     plain = False
+    apart = False  # the ledger of the last batch is held against that of the next update, in every process
 
     def __init__(self, settings: TrainSettings, model: CovarianceNetwork):
         super().__init__(settings)
         self._model, self._every = model, settings.log_every
         self._latest: dict[str, float] = {}
         self._evaluated: dict[str, float] = {}
-        self._alarms: list[ledger.ScaleAlarm] = []
+        self._alarms: list[tuple[ledger.ScaleAlarm, str]] = []  # and what each is of
         self._told: set[tuple[str, str]] = set()
+        self._step: int | None = None
 
     @property
     def config(self) -> CovarianceConfig:
@@ -72,15 +75,26 @@ class CovarianceLoss(CrossEntropy):
 
     def see(self, result: Covariances, step: int | None) -> None:
         """The ledger of a batch of an update."""
+        self._step = step
         eigenvalues = step is not None and (step == 0 or (step + 1) % self._every == 0)
         self._latest = ledger.flat(ledger.scales(result, eigenvalues)) | {"beta": result.beta}
         found = [(alarm, "batch") for alarm in ledger.alarms(result)]
         found += [(alarm, "apart") for alarm in ledger.apart(self._latest, self._evaluated)]
-        self._alarms += [alarm for alarm, _ in found]
+        self._alarms += found
+        self._tell(found, step)
+
+    def _tell(self, found: list[tuple[ledger.ScaleAlarm, str]], step: int | None) -> None:
         for alarm, of in found:
             if (of, alarm.name) not in self._told:  # the log counts them all
                 self._told.add((of, alarm.name))
-                warnings.warn(f"train: step {(step or 0) + 1}: {alarm}", RuntimeWarning, stacklevel=2)
+                warnings.warn(f"train: step {(step or 0) + 1}: {alarm}", RuntimeWarning, stacklevel=3)
+
+    def gather(self, ranks: Alone) -> None:
+        """The ledger is that of the last shard, which the last process has; alarms are those of all."""
+        parts = ranks.gather((self._latest, self._alarms, self._step))
+        self._latest, _, step = parts[-1]
+        self._alarms = [each for _, alarms, _ in parts for each in alarms]
+        self._tell(self._alarms, step)
 
     def measured(self) -> dict[str, float]:
         return self._latest | {"scale_alarms": float(len(self._alarms))} | super().measured()

@@ -111,6 +111,11 @@ elif kind == "pictures":
     model = VisionConfig(**shape, num_classes=3, dropout=0.1)
     rng = np.random.default_rng(0)
     data = rng.integers(0, 255, (60, 8, 8, 1)).astype(np.uint8), rng.integers(0, 3, 60)
+elif kind == "covariance":
+    from loopos.covariance import ULA, CovarianceConfig, Simulation
+    model = CovarianceConfig(elements=5, d_model=16, n_layer=1, n_head=2)
+    data = Simulation(ULA(5), sources=2, snr=5.0, snapshots=6, seed=4)
+    more = {"eval_data": data, "eval_every": 1, "log_every": 1}
 sizes = []
 init = Exact.__init__
 def spy(self, comm, kind, wait, buffer, *rest):
@@ -121,12 +126,12 @@ asked |= {"max_steps": 3, "batch_size": 6, "learning_rate": 1e-2, "progress": Fa
 result = loopos.train(model, data, **more, **asked)
 weights = b"".join(each.tobytes() for each in result.model.parameters().values())
 trained = sum(each.size for each in result.model.parameters(trainable=True).values())
-last = {name: value for name, value in result.history[-1].items() if name != "tokens_per_second"}
+last = {name: value for name, value in result.history[-1].items() if not name.endswith(("_per_second", "seconds"))}
 tell([hashlib.sha256(weights).hexdigest(), last, [size < 2 * trained for size in sizes]])
 """
 
 
-@pytest.mark.parametrize("kind", ["adapter", "dpo", "pictures"])
+@pytest.mark.parametrize("kind", ["adapter", "dpo", "pictures", "covariance"])
 def test_other_trainings_have_the_same_bits_too(kind, tmp_path):
     (one,) = result_of(KINDS, {"kind": kind}, folder=tmp_path)
     two = result_of(KINDS, {"kind": kind, "distributed": "auto"}, ranks=2, folder=tmp_path)

@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import loopos
 from loopos import testing
 from loopos.covariance import ULA, CovarianceNetwork, Simulation
 from loopos.covariance.batches import Simulated, open_samples
+from loopos.covariance.ledger import ScaleAlarm
 from loopos.covariance.pipeline import STAGES
 from loopos.data.order import Order
 from loopos.errors import AmplificationError
@@ -154,6 +156,16 @@ class StopAfter:
 
     def on_step_end(self, info):
         return info["step"] == self._step
+
+
+def test_the_alarms_of_another_process_are_told_by_the_first():
+    first, last = (CovarianceLoss(default_settings(), network("float32")) for _ in range(2))
+    first._latest, last._latest, first._step, last._step = {"beta": 0.1}, {"beta": 0.2}, 4, 4
+    last._alarms = [(ScaleAlarm("blend", 1e12, 0, "the blend is out of scale"), "batch")]
+    parts = [(each._latest, each._alarms, each._step) for each in (first, last)]
+    with pytest.warns(RuntimeWarning, match="train: step 5: the blend is out of scale"):
+        first.gather(SimpleNamespace(gather=lambda own: parts))
+    assert first.measured() == {"beta": 0.2, "scale_alarms": 1.0}
 
 
 def test_alarms_of_all_micro_batches_are_counted():
