@@ -14,7 +14,6 @@ from loopos.adapters import LoRA, Modulated
 from loopos.adapters.kinds import KINDS
 from loopos.choices import ACTIVATIONS, ATTENTION_BIASES, GATES, NORM_PLACEMENTS, NORMS, POSITIONS, QK_NORMS
 from loopos.config import ModelConfig
-from loopos.distributed.options import WIRES
 from loopos.files import kinds
 from loopos.optim.rules import RULES
 from loopos.optim.training import settings_of
@@ -65,8 +64,7 @@ CHOICES = {
     "distill_layers": LAYERS,
     "adapter": tuple(KINDS),
     "adapter_gate": GATES,
-    "wire": WIRES,
-}
+} | ranked.CHOICES
 PRECISION = {"dtype": DTYPES, "weights": WEIGHTS, "precision": PRECISIONS}  # loopos.precision refuses others by name
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from loopos import checks
 from loopos.distributed import Distributed
 from loopos.distributed.opening import launched, open_ranks
-from loopos.distributed.options import AUTO, SECONDS, TIMEOUT
+from loopos.distributed.options import AUTO, SECONDS, TIMEOUT, WIRES
 
 SHARED = {
     "distributed": "auto: over the processes that mpiexec started, as it is under mpiexec anyway; none: each alone",
@@ -24,6 +24,7 @@ RANKS = {
     "shard_optimizer": "each rank keeps the moments of its own parameters alone: the same bits, less memory",
     "rank_timeout": "seconds that a rank may keep the others waiting before the run is ended",
 }
+CHOICES = {"wire": WIRES}
 COMMANDS = ("train",)  # that are one run over all processes
 _FIRST = 1.0  # seconds in which the first rank says what all of them meet
 
