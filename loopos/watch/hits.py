@@ -24,7 +24,7 @@ MAX_IN_A_ROW = 2  # refused steps; the third raises, as in our own runs
 
 
 class Hits:
-    """Of one watch. refused: steps that changed nothing, or should have; births: of each hit, in order."""
+    """Of one watch. refused: steps that changed nothing, or with "warn" should have; births: of each hit, in order."""
 
     def __init__(self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], policy: str, log: Log):
         self._model, self._optimizers, self._log = model, optimizers, log
@@ -43,10 +43,15 @@ class Hits:
         if self._error is None:
             self._in_a_row = 0
 
+    @property
+    def skipped(self) -> int:
+        """Steps that changed nothing: none with "warn"."""
+        return self.refused if self.policy != "warn" else 0
+
     def counts(self, steps: int) -> dict[str, int]:
         """As the lines of a log have them."""
-        skipped = self.refused if self.policy != "warn" else 0
-        return {"attempted": steps, "applied": steps - skipped, "skipped": skipped, "nonfinite": self.refused}
+        applied = steps - self.skipped
+        return {"attempted": steps, "applied": applied, "skipped": self.skipped, "nonfinite": self.refused}
 
     def hit(
         self,

@@ -81,8 +81,8 @@ class Watch:
 
     @property
     def skipped(self) -> int:
-        """How many steps were refused."""
-        return self._hits.refused
+        """How many steps changed nothing. With "warn" every update happens, so it is 0."""
+        return self._hits.skipped
 
     @property
     def births(self) -> list[Birth]:

@@ -240,6 +240,7 @@ def test_warn_lets_it_happen():
     ):
         watch.step(lambda: loss_of(model, x, targets))
     assert torch.isnan(model.first.weight).any()
+    assert (watch.skipped, len(watch.births)) == (0, 1)
 
 
 def test_a_weight_that_was_not_finite():
