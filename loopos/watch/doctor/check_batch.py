@@ -90,7 +90,7 @@ def batches_differ(subject: Subject) -> Check:
 
 
 def loss(subject: Subject) -> Iterator[Check]:
-    """The loss is one finite number, and computing it leaves the batch and the weights alone."""
+    """The loss is one finite number of tensors that fit, and computing it leaves the batch and the weights alone."""
     run = subject.first()
     if math.isfinite(run.loss) and abs(run.loss) > HUGE:
         advice = f"look for a division by a floor or an eps that is active: {_first_huge(subject)}"
@@ -102,6 +102,11 @@ def loss(subject: Subject) -> Iterator[Check]:
     if finite and run.loss == 0:
         advice = "no label is scored, or the loss is filtered: look at labels and masks"
         yield Check("loss is not 0", "exactly 0", "above 0", FAIL, advice)
+    if run.seen.spread:
+        called, *shapes = run.seen.spread[0]
+        advice = "broadcasting compares every row with every other: give both one shape (squeeze(-1), or unsqueeze(-1))"
+        text = f"{called} of shapes {shapes[0]} and {shapes[1]}"
+        yield Check("shapes in the loss", text, "one shape", FAIL, advice)
     before = dict(tensors(subject.batch))
     changed = [name for name, tensor in tensors(run.batch) if name in before and not _equal(tensor, before[name])]
     if changed:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "__matmul__", "conv1d", "conv2d", "conv3d"}
+COMPARED = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}  # element by element: two tensors of one shape
 _DROPS = {"bernoulli_", "bernoulli", "native_dropout", "dropout", "alpha_dropout"}
 _DRAWS = {"normal_", "uniform_", "randn", "rand", "rand_like", "randn_like", "exponential_", "randint", "multinomial"}
 
@@ -15,13 +16,15 @@ class Seen:
     """A context: while it is on, operations of this thread are recorded.
 
     drops: modules in which a mask of dropout was drawn; draws: modules with other random numbers; products: (module,
-    dtype, whether autocast was on) of every matrix product and convolution; called: modules that were."""
+    dtype, whether autocast was on) of every matrix product and convolution; called: modules that were; spread: (loss,
+    shape, shape) where both tensors of a loss were broadcast, so that every row was compared with every other."""
 
     def __init__(self, model: Any):
         self.drops: set[str] = set()
         self.draws: set[str] = set()
         self.products: list[tuple[str, Any, bool]] = []
         self.called: set[str] = set()
+        self.spread: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
         self._model, self._stack, self._autocast = model, [], False
 
     def __enter__(self) -> Seen:
@@ -63,6 +66,14 @@ class Seen:
 
         self._autocast = torch.is_autocast_enabled(device)
 
+    def compare(self, name: str, one: Any, two: Any) -> None:
+        """A loss of two tensors was computed."""
+        import torch
+
+        size = torch.broadcast_shapes(one.shape, two.shape).numel()
+        if size > max(one.numel(), two.numel()):
+            self.spread.append((name, tuple(one.shape), tuple(two.shape)))
+
     def product(self, result: Any) -> None:
         """A product, or what may be one, was computed."""
         import torch
@@ -100,8 +111,12 @@ def _functions(seen: Seen) -> Any:
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = function(*args, **(kwargs or {}))
             seen.look(next((each.device.type for each in args if isinstance(each, torch.Tensor)), "cpu"))
-            if getattr(function, "__name__", "") in PRODUCTS:
+            name = getattr(function, "__name__", "")
+            if name in PRODUCTS:
                 seen.product(result)
+            elif name in COMPARED:
+                one, two, *_ = [*args, *((kwargs or {})[key] for key in ("input", "target") if key in (kwargs or {}))]
+                seen.compare(name, one, two)
             return result
 
     return Written()

@@ -336,6 +336,12 @@ def clips_after_the_update() -> Program:
     return _loop(change)
 
 
+def targets_broadcast() -> Program:
+    batch = torch.randn(8, 8), torch.randn(8)
+    model = nn.Linear(8, 1)
+    return Program(model, adam(model), batch, lambda model, batch: F.mse_loss(model(batch[0]), batch[1]))
+
+
 PLANTED: list[tuple[Callable[[], Program], str, str]] = [
     (part_of_the_parameters, "optimizer holds the model", "2.weight"),
     (copied_model, "optimizer holds the model", "old tensors"),
@@ -371,6 +377,7 @@ PLANTED: list[tuple[Callable[[], Program], str, str]] = [
     (nan_in_the_batch, "inputs", "[3, 2]"),
     (pixels_not_scaled, "inputs", "255"),
     (loss_writes_into_the_batch, "batch is left alone", "in-place"),
+    (targets_broadcast, "shapes in the loss", "(8, 1) and (8,)"),
     (loss_is_zero, "loss is not 0", "labels"),
     (zero_grad_after_backward, "gradients at the update", "between backward and step"),
     (never_steps, "loop updates", "never called"),

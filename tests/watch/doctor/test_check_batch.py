@@ -9,4 +9,6 @@ torch = pytest.importorskip("torch")
 
 from watched.judged_doctor import planted_for  # noqa: E402
 
-test_a_planted_fault_is_told = planted_for("inputs", "batch is left alone", "loss", "loss is not 0")
+test_a_planted_fault_is_told = planted_for(
+    "inputs", "batch is left alone", "loss", "shapes in the loss", "loss is not 0"
+)

@@ -56,3 +56,15 @@ def test_hooks_are_gone_afterwards():
         pass
     assert not model._forward_hooks
     assert not model._forward_pre_hooks
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_of_a_loss_both_of_whose_tensors_are_broadcast_the_shapes_are_kept():
+    column, row = torch.ones(3, 1), torch.ones(3)
+    with Seen(nn.Linear(1, 1)) as seen:
+        F.mse_loss(column, row[:, None])
+        F.mse_loss(column, torch.ones(1))  # one target for all
+        assert not seen.spread
+        F.l1_loss(input=column, target=row)
+        nn.HuberLoss()(row, column)
+    assert seen.spread == [("l1_loss", (3, 1), (3,)), ("huber_loss", (3,), (3, 1))]
