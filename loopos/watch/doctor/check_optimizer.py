@@ -14,6 +14,7 @@ from .subject import SEED, NotApplicable, Subject, listed
 RATIO = 0.3  # rms of update over rms of weights; the doctor of our own runs draws its line there too
 SMALL = 1e-2  # rms of a matrix that began at 0 and of which a ratio says nothing yet
 TINY = 1e-5  # of the largest gradient: rounding of what is 0 (a bias before a batch norm)
+AHEAD = 1000  # steps of a scheduler in which a rate of 0 may rise
 LOST = 0.5  # share of a matrix's elements whose update is lost to rounding
 
 
@@ -132,6 +133,9 @@ def rate(subject: Subject) -> Iterator[Check]:
         advice = "nothing is learned at a rate of 0: set it, or call the scheduler that raises it"
         verdict = FAIL if len(dead) == len(groups) else WARN
         yield Check("rate", f"{said}; {count} parameters have a rate of 0", "above 0", verdict, advice)
+    elif subject.schedulers and not any(rates) and not _rises(subject):
+        advice = "nothing is learned at a rate of 0: is the schedule over, or its factor 0 (an integer division)?"
+        yield Check("rate", f"0, and still 0 after {AHEAD} steps of the scheduler", "above 0", FAIL, advice)
     else:
         yield Check("rate", said, "above 0", OK)
     worst = max(
@@ -152,6 +156,22 @@ def rate(subject: Subject) -> Iterator[Check]:
         if inner is not None and all(inner is not optimizer for optimizer in subject.optimizers):
             advice = "it changes a rate that nobody uses: make the scheduler from the optimizer that steps"
             yield Check("scheduler", "it holds another optimizer", "the program's own", FAIL, advice)
+
+
+def _rises(subject: Subject) -> bool:
+    """Whether the schedulers make any rate other than 0 within AHEAD steps."""
+    with subject.kept(weights=False):
+        for _ in range(AHEAD):
+            for scheduler in subject.schedulers:
+                if type(scheduler).__name__ == "ReduceLROnPlateau":
+                    continue  # it only lowers
+                try:
+                    scheduler.step()
+                except ValueError:  # OneCycleLR at its end
+                    return False
+            if any(group["lr"] for optimizer in subject.optimizers for group in optimizer.param_groups):
+                return True
+    return False
 
 
 def reach(subject: Subject) -> Check:
@@ -287,7 +307,7 @@ def updates(subject: Subject) -> Iterator[Check]:
         yield Check("updates are not rounded away", text, f"at most {LOST:.0%}", WARN, advice)
     sizes = {key: float(before[key].double().pow(2).mean().sqrt()) for key in moved if before[key].ndim > 1}
     ratios = {key: float(moved[key].pow(2).mean().sqrt()) / size for key, size in sizes.items() if size > SMALL}
-    if ratios and max(ratios.values()) > RATIO:
+    if ratios and max(ratios.values()) > RATIO and not _settles(subject):
         key = max(ratios, key=ratios.__getitem__)
         advice = "the rate rewrites the weights rather than adjusting them: lower it, by 10 at least"
         yield Check("size of an update", f"{ratios[key]:.2g} of {key}", f"at most {RATIO:g}", WARN, advice)
@@ -298,6 +318,23 @@ def updates(subject: Subject) -> Iterator[Check]:
             "decay that outweighs it"
         )
         yield Check("direction", f"gradient times update is {down:.3g}", "below 0", FAIL, advice)
+
+
+def _settles(subject: Subject) -> bool:
+    """Whether a first update of plain SGD lowers the loss and kills no parameter's gradient: its updates shrink with
+    the gradients, so a large one may be right. Those of other rules keep their size."""
+    import torch
+
+    if any(type(optimizer) is not torch.optim.SGD for optimizer in subject.optimizers):
+        return False
+    with subject.kept():
+        subject.model.train()
+        before = subject.compute(gradients=True)
+        _fresh(subject)
+        _step(subject)
+        after = subject.compute(gradients=True)
+    alive = [key for key, grad in before.gradients.items() if grad is not None and grad.any()]
+    return after.loss < before.loss and all(bool(after.gradients[key].any()) for key in alive)
 
 
 def _real(parameters: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -86,6 +86,12 @@ def rate_rewrites() -> Program:
     return program
 
 
+def rate_stays_0() -> Program:
+    program = plain()
+    program.more = {"scheduler": torch.optim.lr_scheduler.LambdaLR(program.optimizer, lambda step: step // 10**6)}
+    return program
+
+
 def scheduler_of_another() -> Program:
     program = plain()
     other = torch.optim.SGD(program.model.parameters(), 0.1)
@@ -350,6 +356,7 @@ PLANTED: list[tuple[Callable[[], Program], str, str]] = [
     (head_copied_not_tied, "weights tied", "encoder.weight and decoder.weight"),
     (ties_lost, "weights tied", "lm_head.weight"),
     (rate_of_zero, "rate", "rate of 0"),
+    (rate_stays_0, "rate", "still 0 after"),
     (decay_flips_signs, "weight decay", "flips signs"),
     (rate_rewrites, "size of an update", "lower it"),
     (scheduler_of_another, "scheduler", "another optimizer"),

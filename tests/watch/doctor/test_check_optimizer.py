@@ -9,6 +9,8 @@ torch = pytest.importorskip("torch")
 
 from watched.judged_doctor import planted_for  # noqa: E402
 
+import loopos  # noqa: E402
+
 test_a_planted_fault_is_told = planted_for(
     "optimizer holds the model",
     "frozen",
@@ -21,3 +23,45 @@ test_a_planted_fault_is_told = planted_for(
     "direction",
     "updates are not rounded away",
 )
+
+
+def regression(rule, rate):
+    """The verdict on the size of an update, None where there is nothing to say."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 1)
+    x = torch.randn(64, 8)
+    batch = x, x @ torch.randn(8, 1)
+    report = loopos.watch.doctor(
+        model, rule(model.parameters(), rate), batch, lambda m, b: torch.nn.functional.mse_loss(m(b[0]), b[1])
+    )
+    return next((each.measured for each in report.problems if each.name == "size of an update"), None)
+
+
+def test_a_large_first_update_of_sgd_that_lowers_the_loss_is_no_problem():
+    assert regression(torch.optim.SGD, 0.1) is None
+    assert regression(torch.optim.SGD, 2.0) is not None  # the loss rises
+    assert regression(torch.optim.Adam, 0.15) is not None  # as large in the next step too
+
+
+def test_a_large_first_update_of_sgd_that_kills_its_units_is_told():
+    model = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+    for parameter in model.parameters():
+        torch.nn.init.constant_(parameter, 1.0)
+    optimizer = torch.optim.SGD(model.parameters(), 0.02)
+    x = torch.linspace(1, 2, 16)[:, None]
+    report = loopos.watch.doctor(model, optimizer, x, lambda m, b: m(b).clamp_min(-1).square().mean())
+    assert report["size of an update"].verdict == "warn"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "factor", [lambda step: step / 5, lambda step: 0.0 if step < 900 else 1.0], ids=["warm-up", "late"]
+)
+def test_a_rate_of_0_that_rises_is_no_problem(factor):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    report = loopos.watch.doctor(model, optimizer, torch.randn(4, 8), lambda m, b: m(b).sum(), scheduler=schedule)
+    assert report["rate"].verdict == "ok"
+    assert (optimizer.param_groups[0]["lr"], schedule.last_epoch) == (0, 0)
