@@ -81,8 +81,13 @@ def _of_leaf(record: Record, step: int, names: Names, micro_batch: int | None) -
     kind = "weight not finite" if name.startswith("parameter ") else "input not finite"
     index, value = _first_bad(tensor)
     count = int((~torch.isfinite(tensor)).sum())
-    where = name.removeprefix("input ") or "a tensor that the program made before the step"
-    words = f"{where} has {count} of {tensor.numel()} numbers that are not finite before the step begins"
+    words = f"has {count} of {tensor.numel()} numbers that are not finite"
+    said = advice(kind, "input", name, watched=True)
+    if name:
+        words = f"{name.removeprefix('input ')} {words} before the step begins"
+    else:
+        words = f"a tensor that no operation of PyTorch wrote in this step {words}"
+        said = "find who made it: the program before the step, or something else than PyTorch (numpy) within it"
     named = name.partition(" ")[2] or "input"
     return Birth(
         step=step,
@@ -94,7 +99,7 @@ def _of_leaf(record: Record, step: int, names: Names, micro_batch: int | None) -
         value=value,
         cause=f"{kind}: {words}",
         micro_batch=micro_batch,
-        advice=advice(kind, "input", named, watched=True),
+        advice=said,
     )
 
 

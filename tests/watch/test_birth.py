@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.reference
@@ -67,3 +68,18 @@ def test_complex_numbers_say_which_part():
 def test_an_infinity_that_the_program_wrote():
     birth = told(lambda: torch.full((2,), math.inf) + 1)
     assert birth.op == "aten.full"
+
+
+def test_of_a_tensor_without_a_name_it_is_not_said_when_it_was_made():
+    """Numbers of the model that go through numpy within the step are hidden from the tracer."""
+
+    def program():
+        hidden = torch.arange(3.0)
+        with np.errstate(all="ignore"):
+            return torch.from_numpy(np.log(hidden.numpy())) + hidden
+
+    birth = told(program)
+    assert (birth.op, birth.index, birth.cause_class) == ("input", (0,), "input not finite")
+    assert "before the step begins" not in birth.cause
+    assert "numpy" in birth.advice
+    assert "nothing of the model" not in birth.advice
