@@ -53,8 +53,18 @@ _WATCHED = {
 }
 
 
+_OF_OPERATIONS = {  # of a PyTorch program, by a part of the operation's name
+    ("log 0", "ctc_loss"): "give an input more frames than its target needs (its labels, and one more between two that "
+    "are equal), leave such samples out, or set zero_infinity=True",
+    ("negative root", "batch_norm"): "a running variance is never below 0: find who wrote or loaded it",
+}
+
+
 def advice(kind: str, op: str, tensor: str, *, watched: bool = False) -> str:
     """A sentence, without a full stop. watched: of a program of PyTorch."""
+    said = next((said for (each, part), said in _OF_OPERATIONS.items() if each == kind and part in op), None)
+    if watched and said is not None:
+        return said
     if watched and kind in _WATCHED:
         return _WATCHED[kind]
     if kind == "product overflow" and tensor.endswith(".scores"):

@@ -295,6 +295,37 @@ def _norm(c: _Cause) -> Evidence:
     return c.n.product(list(parts.items()), plus="bias" if "bias" in c.given else None)
 
 
+def _batch_norm(c: _Cause) -> Evidence:
+    """In evaluation mode, where the variance is a buffer."""
+    if "running_var" not in c.given:
+        return _by_whole(c)
+    x, mean, variance = (np.longdouble(c.given[name]) for name in ("x", "running_mean", "running_var"))
+    eps = c.scalar("eps") or 0.0
+    if variance + eps < 0:
+        return c.claim("negative root", f"running_var {short(variance)} + eps {eps:g} stands under the root")
+    if variance + eps == 0:
+        return c.claim("0/0" if x == mean else "x/0", "running_var + eps is 0")
+    parts = {"normed x": (x - mean) / np.sqrt(variance + eps), "weight": np.longdouble(c.given.get("weight", 1.0))}
+    return c.n.product(list(parts.items()), plus="bias" if "bias" in c.given else None)
+
+
+def _ctc(c: _Cause) -> Evidence:
+    needed, frames = c.given.get("needed"), c.given.get("frames")
+    if needed is None or c.found.value != math.inf:
+        return _by_whole(c)
+    if frames < needed:
+        words = f"a target of {c.given['labels']:g} labels needs {needed:g} frames of its input, which has {frames:g}"
+        return c.claim("log 0", f"{words}: no alignment is possible")
+    return c.claim("log 0", "every alignment of the target with its input has the probability 0")
+
+
+def _largest(c: _Cause) -> Evidence:
+    row = c.row()
+    if row is not None and len(row[1]) and (row[1] == -math.inf).all():
+        return Evidence("all-masked row", f"all {len(row[1])} numbers of the row are -inf: it has no greatest", {})
+    return _by_whole(c)
+
+
 def _by_whole(c: _Cause) -> Evidence:
     """Of operations whose elements are not taken apart: by how large their operands are."""
     largest = {name: v for name, v in c.given.items() if isinstance(v, Mapping) and "value" in v}
@@ -322,4 +353,9 @@ _KINDS: dict[str, Callable[[_Cause], Evidence]] = {
     "cumprod": _prod,
     **dict.fromkeys(("nll_loss_forward", "nll_loss2d_forward"), _nll),
     "native_layer_norm": _norm,
+    **dict.fromkeys(
+        ("native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"), _batch_norm
+    ),
+    "_ctc_loss": _ctc,
+    **dict.fromkeys(("amax", "max"), _largest),
 }

@@ -102,6 +102,26 @@ def _strides(shape: list[int]) -> list[int]:
     return strides
 
 
+def _batch_normed(given: dict[str, Any], output: torch.Tensor, index: Index, number: int | None) -> Picked | None:
+    """Of batch norm in evaluation mode: the element of x, and what its channel has."""
+    if given.get("training") or number not in (0, None):
+        return None
+    names = ("running_mean", "running_var", "weight", "bias")
+    held = {name: float(given[name][index[1]]) for name in names if given.get(name) is not None}
+    return "norm", {"x": float(given["input"][index]), **held}
+
+
+def _ctc(given: dict[str, Any], output: torch.Tensor, index: Index, number: int | None) -> Picked | None:
+    """How many labels the target of a sample has, how many frames they need (one between two that are equal), and how
+    many there are."""
+    at = index[0] if index else 0
+    frames, lengths = ([int(each) for each in given[name]] for name in ("input_lengths", "target_lengths"))
+    targets = given["targets"]
+    labels = targets[at, : lengths[at]] if targets.ndim == 2 else targets[sum(lengths[:at]) :][: lengths[at]]
+    needed = len(labels) + int((labels[1:] == labels[:-1]).sum())
+    return "whole", {"labels": float(len(labels)), "needed": float(needed), "frames": float(frames[at])}
+
+
 def _conv(given: dict[str, Any], output: torch.Tensor, index: Index, number: int | None) -> Picked | None:
     """The patch under one output, and the kernel of its channel."""
     x, weight, bias = given["input"], given["weight"], given.get("bias")
@@ -148,7 +168,7 @@ ROWS: dict[str, Callable[..., Picked | None]] = {
     **dict.fromkeys(("dot", "vdot"), _dot),
     **dict.fromkeys(
         ("sum", "mean", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm", "prod", "logsumexp",
-         "nansum"),
+         "nansum", "amax", "max"),
         _reduced,
     ),
     **dict.fromkeys(
@@ -157,6 +177,10 @@ ROWS: dict[str, Callable[..., Picked | None]] = {
         _along,
     ),
     "native_layer_norm": _normed,
+    **dict.fromkeys(
+        ("native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"), _batch_normed
+    ),
+    "_ctc_loss": _ctc,
     "convolution": _conv,
     **dict.fromkeys(("nll_loss_forward", "nll_loss2d_forward", "nll_loss"), _nll),
     "embedding_dense_backward": _embedding_backward,

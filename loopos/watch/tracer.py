@@ -35,8 +35,16 @@ MASKED = {
     "softmax",
     "log_softmax",
     "nll_loss_forward",
+    "amax",
+    "max",
 }
-EMPTIED = {"logsumexp", "logcumsumexp", "_logcumsumexp"}  # -inf of them is a row of which nothing is left
+EMPTIED = {
+    "logsumexp",
+    "logcumsumexp",
+    "_logcumsumexp",
+    "amax",
+    "max",
+}  # -inf of them is a row of which nothing is left
 EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"}
 
 

@@ -23,3 +23,5 @@ def test_there_are_no_others():
 def test_the_operation_makes_it_more_precise():
     assert "queries and keys" in advice("product overflow", "attention", "blocks.0.attn.scores")
     assert "micro-batches" in advice("sum overflow", "accumulate", "x")
+    assert "zero_infinity" in advice("log 0", "aten._ctc_loss", "x", watched=True)
+    assert "running variance" in advice("negative root", "aten.native_batch_norm", "x", watched=True)

@@ -66,6 +66,15 @@ def test_limits_are_those_of_the_dtype():
     assert of("mul", dtype="complex64", self=1e30 + 1j, other=1e30j) == "product overflow"
 
 
+@pytest.mark.parametrize(("labels", "needed", "words"), [(2, 3, "needs 3 frames"), (2, 2, "probability 0")])
+def test_an_alignment_that_cannot_be(labels, needed, words):
+    counts = {"labels": float(labels), "needed": float(needed), "frames": 2.0}
+    evidence = cause_of("_ctc_loss", Found((0,), math.inf, counts, "whole"))
+    assert evidence.kind == "log 0"
+    assert words in evidence.words
+    assert of("_ctc_loss", "whole", math.nan, **counts) == "unknown"
+
+
 ROWS = [
     ("mm", "dot", {"self": row(1e30, 1), "mat2": row(1e30, 1)}, "product overflow"),
     ("mm", "dot", {"self": row(2e38, 2e38), "mat2": row(1, 1)}, "sum overflow"),
@@ -82,6 +91,17 @@ ROWS = [
     ("nll_loss_forward", "row", {"log-probability of the target": row(-1, -math.inf)}, "log 0"),
     ("native_layer_norm", "norm", {"input": row(1, 1), "channel": 0.0}, "0/0"),
     ("native_layer_norm", "norm", {"input": row(1, -1), "channel": 0.0, "weight": 4e38}, "product overflow"),
+    ("amax", "row", {"self": row(-math.inf, -math.inf)}, "all-masked row"),
+    ("amax", "row", {"self": row(1, 2)}, "unknown"),
+    ("native_batch_norm", "norm", {"x": 1.0, "running_mean": 0.0, "running_var": -1.0}, "negative root"),
+    ("native_batch_norm", "norm", {"x": 1.0, "running_mean": 0.0, "running_var": 0.0}, "x/0"),
+    ("native_batch_norm", "norm", {"x": 1.0, "running_mean": 1.0, "running_var": 0.0}, "0/0"),
+    (
+        "native_batch_norm",
+        "norm",
+        {"x": 1e30, "running_mean": 0.0, "running_var": 1e-30, "weight": 1.0, "bias": 0.0},
+        "product overflow",
+    ),
     ("empty", "empty", {}, "unknown"),
 ]
 

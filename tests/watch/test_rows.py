@@ -81,6 +81,26 @@ def test_the_loss_of_labels():
     assert found["log-probability of the target"].tolist() == [float(logs[0, 0]), float(logs[2, 2]), float(logs[3, 1])]
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_what_an_alignment_needs(flat):
+    targets = torch.tensor([[1, 1, 2, 0], [3, 3, 3, 1]])
+    given = {"targets": torch.tensor([1, 1, 3, 3, 3, 1]) if flat else targets, "input_lengths": torch.tensor([9, 5])}
+    given["target_lengths"] = [2, 4]
+    for index, counts in (((0,), (2, 3, 9)), ((1,), (4, 6, 5))):
+        _, found = ROWS["_ctc_loss"](given, torch.zeros(2), index, 0)
+        assert (found["labels"], found["needed"], found["frames"]) == counts
+
+
+def test_batch_norm_in_evaluation_mode():
+    x, mean, variance, weight = drawn(2, 3, 4), drawn(3), drawn(3).square(), drawn(3)
+    given = {"input": x, "weight": weight, "bias": None, "running_mean": mean, "running_var": variance}
+    output = torch.nn.functional.batch_norm(x, mean, variance, weight, eps=0.0)
+    _, found = ROWS["native_batch_norm"](given, output, (1, 2, 3), 0)
+    value = (found["x"] - found["running_mean"]) / found["running_var"] ** 0.5 * found["weight"]
+    assert value == pytest.approx(float(output[1, 2, 3]), rel=1e-12)
+    assert ROWS["native_batch_norm"](given | {"training": True}, output, (1, 2, 3), 0) is None
+
+
 def test_the_gradient_of_a_table():
     gradient, ids = drawn(2, 3, 4), torch.tensor([[1, 0, 1], [2, 1, 0]])
     given = {"grad_output": gradient, "indices": ids, "num_weights": 3}

@@ -60,6 +60,29 @@ FORWARD = {
         "_softmax",
         "all-masked row",
     ),
+    "the greatest of what is all masked": (
+        lambda h: h.masked_fill(torch.ones_like(h, dtype=torch.bool), -math.inf).amax(-1, keepdim=True) + h,
+        "amax",
+        "all-masked row",
+    ),
+    "a negative variance": (
+        lambda h: F.batch_norm(h, torch.zeros(8), torch.full((8,), -1.0)),
+        "native_batch_norm",
+        "negative root",
+    ),
+    "a target longer than its input": (
+        lambda h: (
+            h
+            + F.ctc_loss(
+                h[None].log_softmax(-1),
+                torch.tensor([[1], [2]]).expand(2, 3),
+                torch.tensor([1, 1]),
+                torch.tensor([3, 3]),
+            )
+        ),
+        "_ctc_loss",
+        "log 0",
+    ),
     "a mask times infinity": (lambda h: h.masked_fill(torch.arange(8) > 4, -math.inf) * 0, "mul", "0*inf"),
     "a legal mask before it": (
         lambda h: h.masked_fill(torch.arange(8) > 4, -math.inf).softmax(-1) * (h * 1e3).exp(),
