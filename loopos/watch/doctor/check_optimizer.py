@@ -159,16 +159,20 @@ def rate(subject: Subject) -> Iterator[Check]:
 
 
 def _rises(subject: Subject) -> bool:
-    """Whether the schedulers make any rate other than 0 within AHEAD steps."""
+    """Whether the schedulers make any rate other than 0 within AHEAD steps; True where that is not known."""
+    from torch.optim import lr_scheduler
+
+    inner = [getattr(each, "scheduler", each) for each in subject.schedulers]  # accelerate's waits for the optimizer
+    inner = [each for each in inner if type(each).__name__ != "ReduceLROnPlateau"]  # it only lowers
+    if not all(isinstance(each, lr_scheduler.LRScheduler) for each in inner):
+        return True
     with subject.kept(weights=False):
         for _ in range(AHEAD):
-            for scheduler in subject.schedulers:
-                if type(scheduler).__name__ == "ReduceLROnPlateau":
-                    continue  # it only lowers
-                try:
-                    scheduler.step()
-                except ValueError:  # OneCycleLR at its end
-                    return False
+            try:
+                for each in inner:
+                    each.step()
+            except ValueError:  # OneCycleLR at its end
+                return False
             if any(group["lr"] for optimizer in subject.optimizers for group in optimizer.param_groups):
                 return True
     return False

@@ -115,7 +115,7 @@ def _same_bits(one: Any, two: Any) -> bool:
 
 
 class _Optimizer:
-    """An optimizer's moments, groups and counters, or a scheduler's."""
+    """An optimizer's moments, groups and counters."""
 
     def __init__(self, optimizer: Any):
         import torch
@@ -156,7 +156,7 @@ class _Optimizer:
 
 
 class _Scheduler:
-    """The plain attributes of a scheduler, and those of the schedulers that it holds (SequentialLR, ChainedScheduler).
+    """The plain attributes of a scheduler, and those of the schedulers that it holds (SequentialLR, accelerate's).
     Objects keep their identity: a copied scheduler would move the rate of a copied optimizer."""
 
     def __init__(self, scheduler: Any):
@@ -169,7 +169,8 @@ class _Scheduler:
 
 def _with_inner(scheduler: Any) -> Iterator[Any]:
     yield scheduler
-    for inner in getattr(scheduler, "_schedulers", ()):
+    within = getattr(scheduler, "scheduler", None)
+    for inner in [*getattr(scheduler, "_schedulers", ()), *([] if within is None else [within])]:
         yield from _with_inner(inner)
 
 

@@ -53,6 +53,16 @@ def test_a_large_first_update_of_sgd_that_kills_its_units_is_told():
     assert report["size of an update"].verdict == "warn"
 
 
+class Waits:
+    """As accelerate's: its step does nothing where the optimizer has not stepped."""
+
+    def __init__(self, scheduler):
+        self.scheduler = scheduler
+
+    def step(self):
+        pass
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "factor", [lambda step: step / 5, lambda step: 0.0 if step < 900 else 1.0], ids=["warm-up", "late"]
@@ -62,6 +72,7 @@ def test_a_rate_of_0_that_rises_is_no_problem(factor):
     model = torch.nn.Linear(8, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    report = loopos.watch.doctor(model, optimizer, torch.randn(4, 8), lambda m, b: m(b).sum(), scheduler=schedule)
-    assert report["rate"].verdict == "ok"
+    for given in (schedule, Waits(schedule)):
+        report = loopos.watch.doctor(model, optimizer, torch.randn(4, 8), lambda m, b: m(b).sum(), scheduler=given)
+        assert report["rate"].verdict == "ok"
     assert (optimizer.param_groups[0]["lr"], schedule.last_epoch) == (0, 0)
