@@ -85,7 +85,7 @@ class Hits:
         self._held[id(optimizer)] = held
 
     def update(self, birth: Birth, calls: Sequence[Call], step: int, numbers: Mapping[str, float]) -> None:
-        """An update made a weight that is not finite, and was undone unless the policy is "warn"."""
+        """An update made a weight or a moment that is not finite, and was undone unless the policy is "warn"."""
         error = self._report(Rerun(birth, ()), (), calls, step, numbers)
         self.refused += 1
         self._in_a_row += 1

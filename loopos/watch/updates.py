@@ -1,5 +1,5 @@
-"""Updates that make a weight infinite although every gradient is finite: a rate or a decay that is far too large, an
-eps of 0, a dtype with little room.
+"""Updates that make a weight or a moment infinite although every gradient is finite: a rate or a decay that is far too
+large, an eps of 0, a dtype with little room.
 
 A look at all weights after every step would cost as much as the test of the gradients. It is not needed where no update
 can do it: the rate, the gradient norm and the settings bound what a step adds. Where they do not, weights and moments

@@ -254,7 +254,7 @@ class Watch:
             self._log.after(self.steps, self._numbers(optimizer), self._hits.counts(self.steps))
 
     def _undone(self, saved: Saved, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the step made a weight infinite; then weights and moments are as before it, but with "warn"."""
+        """Whether the step made a weight or a moment infinite; then all are as before it, but with "warn"."""
         spoiled = saved.spoiled()
         if spoiled is None:
             self._hits.passed()
