@@ -110,7 +110,9 @@ def names_of(model: torch.nn.Module, inputs: Iterable[tuple[str, torch.Tensor]])
         *((f"buffer {name}", each) for name, each in model.named_buffers()),
         *((f"parameter {name}", each) for name, each in model.named_parameters()),
     ]
-    return {each.untyped_storage()._cdata: (name, each) for name, each in named if each.layout is torch.strided}
+    dense = ((name, each) for name, each in named if each.layout is torch.strided)
+    sparse = ((name, plain(each)) for name, each in named if each.is_sparse or each.is_sparse_csr)
+    return {each.untyped_storage()._cdata: (name, each) for name, each in (*dense, *sparse)}
 
 
 def unseen(

@@ -25,6 +25,11 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
+    """Where its numbers are: of a sparse tensor those of its values."""
+    return (tensor if tensor.layout is torch.strided else plain(tensor)).untyped_storage()
+
+
 def is_finite(tensor: torch.Tensor) -> bool:
     """Of every element. A sum that is finite has no other: the usual case costs one pass."""
     if not (tensor.is_floating_point() or tensor.is_complex()) or tensor.numel() == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -58,6 +58,11 @@ def rerun(model: torch.nn.Module, calls: Sequence[Call], parameters: list[torch.
                 names = names_of(model, inputs)
                 birth = birth_of(record, step, names, number if len(calls) > 1 else None)
                 return Rerun(birth, tuple(notes), record.operation)
+    if tracer.lost:
+        notes.append(
+            "Some operations could not be looked into, for the layout of their tensors: "
+            + ", ".join(sorted(tracer.lost)[:4])
+        )
     return Rerun(None, tuple(notes))
 
 
@@ -99,10 +104,9 @@ def loss_in(result: Any) -> torch.Tensor | None:
     """A scalar that can be differentiated: the result, its ``loss``, or of a tuple the first."""
     if isinstance(result, torch.Tensor):
         return result if result.numel() == 1 and result.requires_grad else None
-    with suppress(AttributeError, TypeError, KeyError):
-        loss = result["loss"] if isinstance(result, dict) else getattr(result, "loss", None)
-        if isinstance(loss, torch.Tensor):
-            return loss_in(loss)
+    loss = result.get("loss") if isinstance(result, dict) else getattr(result, "loss", None)
+    if isinstance(loss, torch.Tensor):
+        return loss_in(loss)
     return loss_in(result[0]) if isinstance(result, (tuple, list)) and result else None
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .calls import tensors_in
 from .elements import Found, find
-from .finite import is_finite, plain
+from .finite import is_finite, plain, storage_of
 from .places import Place, Places
 
 CONSTANT = {  # operations that write a number of the program
@@ -77,12 +76,13 @@ class Record:
 
 class Tracer(TorchDispatchMode):
     """Enter it and repeat the step. ``phase`` is set by who repeats it. weights: tensors that are no mask, so that an
-    infinity in one is never legal."""
+    infinity in one is never legal. lost: names of operations that could not be looked into."""
 
     def __init__(self, places: Places, weights: Iterable[torch.Tensor] = ()):
         super().__init__()
         self._weights = {_key(each) for each in weights}
         self.phase = "forward"
+        self.lost: set[str] = set()
         self._places, self._order = places, 0
         self._written: dict[int, Record] = {}  # by storage: the last operation that left something not finite in it
         self._leaves: dict[int, Record] = {}
@@ -99,8 +99,10 @@ class Tracer(TorchDispatchMode):
         before = {name: _copy(value) if name in written else value for name, value in named.items()}
         output = func(*args, **kwargs)
         outputs = [*_flat(output), *(each for each in _flat([named.get(name) for name in written]))]
-        with suppress(RuntimeError, NotImplementedError):  # an exotic layout is followed no further
+        try:
             self._look(func, place, named, before, list({id(each): each for each in outputs}.values()))
+        except RuntimeError:  # a layout without a storage, or without sums: it is followed no further
+            self.lost.add(func._schema.name.replace("::", "."))
         return output
 
     def _look(
@@ -167,17 +169,18 @@ class Tracer(TorchDispatchMode):
         if key not in self._leaves:
             leaf = Record("leaf", self._order, self.phase, Place("", ""))
             leaf.tensor = tensor.detach() if before is None else before
+            leaf.tensor = leaf.tensor if leaf.tensor.layout is torch.strided else plain(leaf.tensor)
             values = plain(leaf.tensor)
             leaf.legal = key not in self._weights and bool((values[~torch.isfinite(values)] == -math.inf).all())
             leaf.storage = _signs(values) if leaf.legal else None
             self._leaves[key] = leaf
-            self._alive.append(tensor.untyped_storage())
+            self._alive.append(storage_of(tensor))
         return self._leaves[key]
 
     def _forget(self, output: torch.Tensor) -> None:
         """A finite tensor that fills its storage: what stood at this address before is gone."""
         record = self._written.get(_key(output)) if self._written else None
-        if record is not None and output.numel() * output.itemsize >= output.untyped_storage().nbytes():
+        if record is not None and output.numel() * output.itemsize >= storage_of(output).nbytes():
             del self._written[_key(output)]
 
     def birth(self, ends: Iterable[torch.Tensor]) -> Record | None:
@@ -247,7 +250,7 @@ def _flat(value: Any) -> list[torch.Tensor]:
 
 
 def _key(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return storage_of(tensor)._cdata
 
 
 def _number_of(bad: torch.Tensor, outputs: list[torch.Tensor]) -> int | None:

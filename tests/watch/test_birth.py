@@ -59,6 +59,12 @@ def test_weights_buffers_and_inputs_by_name():
         assert "1 of" in birth.cause
 
 
+def test_a_sparse_input_by_name():
+    x = torch.tensor([[0.0, math.nan], [1.0, 0.0]]).to_sparse()
+    birth = told(lambda: torch.sparse.mm(x, torch.ones(2, 1)), inputs=[("input['x']", x)])
+    assert (birth.op, birth.tensor, birth.index) == ("input", "input['x']", (0,))  # into its values
+
+
 def test_complex_numbers_say_which_part():
     birth = told(lambda: torch.tensor([1e30 + 0j]) * torch.tensor([1e30j]))
     assert "part of a complex number" in birth.place

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from loopos.watch.calls import Buffers, Call  # noqa: E402
 from loopos.watch.rerun import differentiable, loss_in, loss_in_backward, rerun  # noqa: E402
+from loopos.watch.tracer import Tracer  # noqa: E402
 
 
 def model_and_call(fn):
@@ -35,6 +36,17 @@ def test_a_loss_that_is_another_is_said():
     assert found.birth is None
     assert "not give the same loss" in found.notes[0]
     assert "randomness" in found.notes[0]
+
+
+def test_what_could_not_be_looked_into_is_said(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no storage")
+
+    monkeypatch.setattr(Tracer, "_look", fails)
+    model, call = model_and_call(lambda model: model(torch.ones(1, 3)).exp().sum())
+    found = rerun(model, [call], list(model.parameters()), 1)
+    assert found.birth is None
+    assert "aten.exp" in found.notes[-1]
 
 
 def test_an_input_changed_in_place_is_named():

@@ -89,3 +89,26 @@ def test_an_input_that_is_overwritten_in_place():
     record = born(lambda: given.mul_(2).sum())
     assert record.is_leaf
     assert record.tensor.tolist()[0] == 1
+
+
+def test_the_values_of_a_sparse_tensor_are_followed():
+    dense = torch.eye(3)
+    dense[1, 1] = math.nan
+    given = dense.to_sparse()
+    record = born(lambda: torch.sparse.mm(given, torch.ones(3, 2)).sum())
+    assert record.is_leaf
+    assert record.tensor.isnan().tolist() == [False, True, False]
+    assert born(lambda: torch.sparse.mm(given * 0, torch.ones(3, 2)).sum()).is_leaf
+    assert (
+        born(lambda: (torch.sparse.mm(torch.eye(3).to_sparse() * 3e38, torch.ones(3, 2)) * 2).sum()).name == "aten.mul"
+    )
+
+
+def test_an_operation_that_cannot_be_looked_into_is_told(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no storage")
+
+    monkeypatch.setattr(Tracer, "_look", fails)
+    with Places(torch.nn.Identity()) as places, Tracer(places) as tracer:
+        X.exp()
+    assert tracer.lost == {"aten.exp"}
