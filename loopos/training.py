@@ -142,9 +142,9 @@ def train(
     distributed      None: one process. "auto": all that mpiexec started, each of which calls train with the same
                      arguments (docs/distributed.md); batch_size is the whole batch, over all of them. Or a
                      loopos.Distributed. The first rank prints, calls callbacks, logs and writes
-    shards           a batch is cut into so many, whose gradients are added in a fixed order: runs with as many shards
-                     have the same bits for any number of processes. None: those of the checkpoint, or 1, or with
-                     distributed 8, or batch_size where that is less
+    shards           each micro-batch is cut into so many, whose gradients are added in a fixed order: runs with as many
+                     shards have the same bits for any number of processes. None: those of the checkpoint, or 1, or
+                     with distributed 8, or batch_size where that is less
 
     A micro-batch whose targets are all -100 adds nothing. An update without one valid target has loss 0.0 and
     valid_tokens 0 and is not applied (the optimizer does not count it); if no update of the call had any, a UserWarning
