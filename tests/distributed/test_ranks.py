@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
+import numpy as np
 import pytest
 from under_mpi import mpi_needed, result_of
 
@@ -12,6 +13,7 @@ pytestmark = [mpi_needed, pytest.mark.unsanitized("processes of their own: sanit
 
 SCRIPT = """
 import hashlib, json, sys
+from pathlib import Path
 import numpy as np, loopos
 config = loopos.ModelConfig(vocab_size=61, context_length=16, n_layer=2, n_head=4, d_model=32, dropout=0.1)
 ids = np.random.default_rng(0).integers(0, 61, 5000)
@@ -22,10 +24,14 @@ class Seen:
         self.threads = loopos.get_num_threads()
         return ids[:64].reshape(8, 8), ids[1:65].reshape(8, 8)
 seen = Seen()
-result = loopos.train(config, seen if asked.pop("object", False) else ids, **asked)
+data = seen if asked.pop("object", False) else Path(asked.pop("file")) if "file" in asked else ids
+if asked.pop("fast", False):
+    asked["distributed"] = loopos.Distributed(fast_reduce=True)
+result = loopos.train(config, data, **asked)
 weights = b"".join(each.tobytes() for each in result.model.parameters().values())
 losses = [(each["loss"], each.get("eval_loss")) for each in result.history]
-tell([hashlib.sha256(weights).hexdigest(), losses, getattr(seen, "threads", None)])
+tell([hashlib.sha256(weights).hexdigest(), losses, getattr(seen, "threads", None),
+      all(bool(np.isfinite(each).all()) for each in result.model.parameters().values())])
 """
 
 
@@ -138,3 +144,20 @@ def test_other_trainings_have_the_same_bits_too(kind, tmp_path):
     assert [each[0] for each in two] == [one[0]] * 2
     assert two[0][1] == one[1]
     assert two[0][2] == [True]  # what is sent are the gradients of what is trained
+
+
+def test_a_token_file_is_read_by_parts(one, tmp_path):
+    """The file is memory-mapped; a rank takes its own rows of it."""
+    np.save(tmp_path / "tokens.npy", np.random.default_rng(0).integers(0, 61, 5000).astype(np.uint16))
+    asked = {"distributed": "auto", "file": str(tmp_path / "tokens.npy")}
+    assert [each[:2] for each in result_of(SCRIPT, asked, ranks=2, folder=tmp_path)] == [one[:2]] * 2
+
+
+def test_what_mpi_adds_as_it_likes_is_near(one, tmp_path):
+    told = result_of(SCRIPT, {"distributed": "auto", "fast": True}, ranks=3, folder=tmp_path)
+    assert [each[:2] for each in told] == [told[0][:2]] * 3  # the same in all
+    assert told[0][0] != one[0]
+    assert told[0][3]
+    (first, _), *losses = told[0][1]
+    assert first == one[1][0][0]  # before an update nothing was added in another order
+    np.testing.assert_allclose(np.array(losses, float), np.array(one[1][1:], float), rtol=1e-7)
