@@ -227,6 +227,12 @@ def _cross_entropy(found: Mapping[str, Any], n: Numbers) -> Evidence:
 
 
 def _accumulate(found: Mapping[str, Any], n: Numbers) -> Evidence:
+    if math.isnan(found["value"]):  # which a sum of finite numbers is only where it has left the range both ways
+        words = (
+            "the gradients of the micro-batches are finite when they are computed again, and their sum was NaN: it was "
+            "too large in both directions, or something else wrote into the gradients before the update"
+        )
+        return Evidence("unknown", words, {})
     words = "the gradients of the micro-batches are finite, their sum is too large for the dtype"
     return Evidence("sum overflow", words, {})
 

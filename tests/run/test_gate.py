@@ -72,16 +72,18 @@ def test_only_the_norm_or_only_the_loss():
     assert (loss.phase, loss.tensor, loss.value) == ("forward", "loss", np.inf)
 
 
-def test_accumulated_overflow_in_the_engine_itself():
+@pytest.mark.parametrize(("value", "cause"), [(np.inf, "sum overflow"), (np.nan, "unknown")])
+def test_accumulated_overflow_in_the_engine_itself(value, cause):
     model = Model(CONFIG)
     ids = np.zeros((1, 4), np.int64)
     calls = [(ids, ids + 1, {"scale": 1.0, "step": 0, "micro": micro}) for micro in range(2)]
     for call in calls:
         model._core.accumulate(call[0], call[1], **call[2], add=call is not calls[0])
     name, gradient = next(iter(model._core.gradients().items()))
-    gradient[0, 0] = np.inf  # as a sum that went over the top would leave it
+    gradient[0, 0] = value  # inf, as a sum that went over the top would leave it; NaN, as one would not
     birth = find_birth(model._core, calls, loss=1.0, norm=model._core.grad_norm(), step=3, raised={})
     assert (birth.op, birth.tensor, birth.index) == ("accumulate", name, (0, 0))
+    assert birth.cause_class == cause
 
 
 def test_refused_update():
