@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
 
-from loopos.bench.peers.teaming import join_as, rank_and_size
+from loopos.bench.peers.teaming import join_as, rank_and_size, timed
 
 
 class Network:
@@ -27,37 +26,25 @@ class Network:
         """Seconds of each of ``count`` messages of ``size`` bytes between the first two ranks: half of there and
         back."""
         array, partner = np.zeros(size, np.uint8), 1 - self._rank
-        seconds = []
-        for _ in range(count):
-            begin = time.perf_counter()
-            if self._rank == 0:
-                self._comm.Send(array, partner)
-                self._comm.Recv(array, partner)
-            else:
-                self._comm.Recv(array, partner)
-                self._comm.Send(array, partner)
-            seconds.append((time.perf_counter() - begin) / 2)
-        return {"seconds": seconds}
+        there, back = self._comm.Send, self._comm.Recv
+        if self._rank != 0:
+            there, back = back, there
+
+        def once() -> None:
+            there(array, partner)
+            back(array, partner)
+
+        return timed(count, once, share=0.5)
 
     def sums(self, size: int, count: int) -> dict[str, Any]:
         """Seconds of each of ``count`` sums of ``size`` bytes of float32 over all ranks."""
         given, result = np.ones(size // 4, np.float32), np.empty(size // 4, np.float32)
-        seconds = []
-        for _ in range(count):
-            begin = time.perf_counter()
-            self._comm.Allreduce(given, result)
-            seconds.append(time.perf_counter() - begin)
-        return {"seconds": seconds}
+        return timed(count, lambda: self._comm.Allreduce(given, result))
 
     def adding(self, size: int, count: int) -> dict[str, Any]:
         """Seconds of each of ``count`` additions of a vector of ``size`` bytes to another, all ranks at once."""
         given, result = np.ones(size // 4, np.float32), np.ones(size // 4, np.float32)
-        seconds = []
-        for _ in range(count):
-            begin = time.perf_counter()
-            np.add(given, result, out=result)
-            seconds.append(time.perf_counter() - begin)
-        return {"seconds": seconds}
+        return timed(count, lambda: np.add(given, result, out=result))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,16 @@ class RankEngine(Engine):
         added. rows 0: whole steps together, as at the beginning, by this reduction ("tree", "fast" or "bfloat16") where
         the engine has several."""
         raise NotImplementedError
+
+
+def timed(count: int, once: Callable[[], Any], share: float = 1.0) -> dict[str, Any]:
+    """A reply with the seconds of each of ``count`` calls, times ``share``."""
+    seconds = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        once()
+        seconds.append(share * (time.perf_counter() - begin))
+    return {"seconds": seconds}
 
 
 def pin(cores: list[int]) -> None:
