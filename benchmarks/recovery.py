@@ -137,7 +137,7 @@ def _rate(run: Training, ids: torch.Tensor) -> torch.Tensor:
 KINDS: dict[str, Callable[[Training, torch.Tensor], torch.Tensor]] = {
     "a loss that is NaN": _loss(lambda run, loss, ids: loss * NAN),
     "a loss that is inf": _loss(lambda run, loss, ids: loss + INF),
-    "a loss times 1e39": _loss(lambda run, loss, ids: loss * 1e38 * 1e10),
+    "a loss times 1e48": _loss(lambda run, loss, ids: loss * 1e38 * 1e10),
     "every label masked": _loss(_ignored),
     "a label's logit masked": _loss(_masked),
     "exp without the maximum": _loss(_naive),
