@@ -73,8 +73,14 @@ def meeting(rank: int, seconds: float) -> Iterator[None]:
     seconds have gone."""
     says = f"loopos: rank {rank} has waited {seconds:g} s for all ranks to start: one has failed before it could join"
     alive = f'read _ _ _ parent _ < /proc/$$/stat; [ "$parent" = {os.getpid()} ] || exit'  # no other of its number
-    script = f"sleep {seconds}; {alive}; echo '{says}' >&2; kill -9 {os.getpid()}"
-    guard = subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True, stdin=subprocess.DEVNULL)
+    whole = int(seconds)
+    # It looks every second: as long as it is there it holds the error output, for whose end a launcher waits.
+    script = (
+        f"sleep {seconds - whole}; n={whole}; "
+        f"while {alive}; [ $n -gt 0 ]; do n=$((n-1)); sleep 1; done; echo '{says}' >&2; kill -9 {os.getpid()}"
+    )
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    guard = subprocess.Popen(["/bin/sh", "-c", script], start_new_session=True, **quiet)
     try:
         yield
     finally:

@@ -48,7 +48,7 @@ def verdict(ranks, count, timeout, now):
         first = min(failed, key=lambda rank: rank.failed[2])
         rest = [rank for rank in ranks if rank.failed is None]
         settled = all(rank.gone or (rank.waits and rank.heard > first.failed[2] + 0.2) for rank in rest)
-        if settled or len(failed) == count or now - first.failed[2] > GRACE:
+        if (settled and len(ranks) == count) or len(failed) == count or now - first.failed[2] > GRACE:
             return "end", f"{first}: {first.failed[0]}: {first.failed[1]}"
         return None
     for rank in ranks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -31,3 +32,11 @@ def test_without_mpi4py_there_is_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ImportError, match=r"mpi4py is missing: pip install 'loopos\[mpi\]'"):
         open_ranks("auto")
+
+
+@pytest.mark.unsanitized("a process of its own: sanitizers are not in it")
+def test_who_guards_a_rank_that_died_leaves_its_outputs():
+    """A launcher waits until nobody holds them any more."""
+    dies = "import os\nfrom loopos.distributed.opening import meeting\nwith meeting(0, 100.0): os._exit(3)"
+    ended = subprocess.run([sys.executable, "-c", dies], capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, b"", b"")

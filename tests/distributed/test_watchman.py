@@ -82,6 +82,13 @@ def test_an_error_of_one_is_its_own_and_one_of_all_is_common():
     assert verdict(team, 3, 100, 6.0 + GRACE + 1)[0] == "end"
 
 
+def test_ranks_that_have_not_come_yet_are_given_time_to_fail_alike():
+    first = ranks()[:1]
+    first[0].failed = "ValueError", "bad", 5.0
+    assert verdict(first, 2, 100, 5.1) is None
+    assert verdict(first, 2, 100, 5.0 + GRACE + 1)[0] == "end"
+
+
 @pytest.fixture
 def served():
     """A watchman of two ranks, what it said, and two connections."""
