@@ -7,12 +7,16 @@ norm.
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+
+from .finite import parameters_of, plain
 
 
 class Randomness:
@@ -77,6 +81,8 @@ class Call:
         self.see(*inputs)
         self.loss: torch.Tensor | None = None  # as it came the first time, detached
         self.gradients: dict[int, torch.Tensor] = {}  # of the model's outputs, where the loss is not known
+        self.of_backward = False  # the loss is what ``backward`` was given: a GradScaler may have scaled it
+        self.reached = False  # a backward pass came to it
         self.autocast = _autocast_now()
 
     def see(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -87,6 +93,12 @@ class Call:
 
     def done(self) -> None:
         self._buffers.learn(self.taken)
+
+    def gave(self, loss: torch.Tensor) -> None:
+        """The loss that came of the call."""
+        self.loss = loss.detach()
+        if loss.requires_grad:
+            loss.register_hook(partial(_reach, weakref.ref(self)))
 
     def changed_inputs(self) -> list[str]:
         """The inputs that were written since the call."""
@@ -101,6 +113,21 @@ class Call:
             for device, dtype in self.autocast:
                 stack.enter_context(torch.autocast(device, dtype=dtype))
             yield
+
+
+def _reach(call: weakref.ref, _: torch.Tensor) -> None:
+    if (here := call()) is not None:
+        here.reached = True
+
+
+def thrown_away(calls: Iterable[Call], optimizers: Iterable[torch.optim.Optimizer]) -> bool:
+    """Whether a backward pass has come to one of the calls, and no gradient is left of it: the program cleared them
+    without a step, as it does where a GradScaler or the program itself refuses one."""
+    if not any(call.reached for call in calls):
+        return False
+    gradients = (each.grad for each in parameters_of(optimizers) if each.grad is not None)
+    dense = (plain(gradient) for gradient in sorted(gradients, key=lambda each: each.numel()))
+    return not any(bool(gradient.any()) for gradient in dense)
 
 
 def _version(tensor: torch.Tensor) -> int | None:

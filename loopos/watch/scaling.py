@@ -1,12 +1,15 @@
-"""A step under a torch.amp.GradScaler: which gradients are the scale's doing."""
+"""A step under a torch.amp.GradScaler: which gradients are the scale's doing, and what the loss is without it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
+from .calls import Call
 from .finite import Norms, parameters_of
 
 _IN_A_ROW = "_loopos_skipped_in_a_row"  # lives with the optimizer: a Scaled is made anew in every step
@@ -39,3 +42,29 @@ class Scaled:
 
     def skip(self, optimizer: torch.optim.Optimizer) -> None:
         self._scaler.step(optimizer)  # which does nothing, and lowers the scale at its update
+
+
+def unscale(calls: Iterable[Call]) -> None:
+    """Within ``optimizer.step``: where a scaler called it, losses as ``backward`` was given them are divided by its
+    scale. One that only the scale made infinite is forgotten."""
+    scaler = _at_work()
+    for call in calls if scaler is not None else ():
+        if call.of_backward and call.loss is not None:
+            loss, call.of_backward = call.loss / scaler.get_scale(), False
+            call.loss = None if math.isinf(float(loss)) else loss
+
+
+def may_be_the_scale(calls: Iterable[Call]) -> bool:
+    """Whether all losses that are not finite are infinities which ``backward`` was given, perhaps under a scale."""
+    losses = [(call, float(call.loss)) for call in calls if call.loss is not None]
+    return all(call.of_backward and math.isinf(loss) for call, loss in losses if not math.isfinite(loss))
+
+
+def _at_work() -> Any:
+    """The scaler whose ``step`` called the optimizer, None where the program did."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "step" and isinstance(frame.f_locals.get("self"), torch.amp.GradScaler):
+            return frame.f_locals["self"]
+        frame = frame.f_back
+    return None

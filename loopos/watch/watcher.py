@@ -16,7 +16,7 @@ from loopos.errors import Birth
 from loopos.monitor.monitor import Alarm
 
 from . import scaling, wrappers
-from .calls import Buffers, Call, fresh
+from .calls import Buffers, Call, fresh, thrown_away
 from .finite import Norms, is_finite, parameters_of
 from .hits import POLICIES, Hits
 from .log import Log, rate_of
@@ -148,7 +148,8 @@ class Watch:
     def seen(self, call: Call, loss: torch.Tensor | None) -> None:
         """The forward pass of ``call`` is over."""
         call.done()
-        call.loss = None if loss is None else loss.detach()
+        if loss is not None:
+            call.gave(loss)
         self._inside = False
 
     def close(self) -> None:
@@ -167,7 +168,7 @@ class Watch:
     # hooks
 
     def _clear(self) -> None:
-        if self._stepped or len(self._calls) >= MOST_CALLS:
+        if self._stepped or len(self._calls) >= MOST_CALLS or thrown_away(self._calls, self.optimizers):
             self._calls, self._stepped = [], False
             self._hits.forget()
 
@@ -182,7 +183,8 @@ class Watch:
         if not torch.is_grad_enabled():
             return
         if not self._stepped and self.policy == "halt" and self._calls_are_bad():
-            self._judge([], self.optimizers[0], self.steps + 1)  # a step that never came: a GradScaler refused it, say
+            doubtful = scaling.may_be_the_scale(self._calls)  # a step that never came: a GradScaler refused it, say
+            self._judge([], self.optimizers[0], self.steps + 1, only_if_found=doubtful)
         self._clear()
 
         def run() -> Any:
@@ -198,7 +200,7 @@ class Watch:
         call.done()
         loss = loss_in(output)
         if loss is not None:
-            call.loss = loss.detach()
+            call.gave(loss)
             return
         for at, tensor in enumerate(differentiable(output)):
             tensor.register_hook(partial(_keep, weakref.ref(call), at))
@@ -227,12 +229,13 @@ class Watch:
         first = optimizer is self.optimizers[0]
         self._stepped = True
         self.steps += first and counts
+        scaling.unscale(self._calls)
+        self._sum_losses()
         if getattr(optimizer, "found_inf", None) is not None:
             return  # a GradScaler looks at the gradients of this optimizer itself, inside its step
         held = [each for each in parameters_of([optimizer]) if each.grad is not None]
         norms = Norms([each.grad for each in held])
         self.grad_norm = norms.total if first else self.grad_norm
-        self._sum_losses()
         if not norms.bad and not self._calls_are_bad():
             if is_risky(optimizer, norms.total):
                 self._saved[id(optimizer)] = Saved(optimizer)
@@ -292,7 +295,8 @@ class Watch:
 def _keep(call: weakref.ref, at: int, gradient: torch.Tensor) -> None:
     here = call()
     if here is not None:
+        here.reached = True
         if here.loss is None:
-            here.loss = loss_in_backward()
+            here.loss, here.of_backward = loss_in_backward(), True
         before = here.gradients.get(at)
         here.gradients[at] = gradient if before is None else before + gradient
