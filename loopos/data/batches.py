@@ -78,7 +78,8 @@ class TokenStream:
 
 class DatasetSource:
     """A user's object with ``batch(step, micro) -> (ids, targets)``, or (ids, targets, documents), its batches checked
-    before they are used.
+    before they are used. One that has ``batch_size`` and ``part(step, micro, first, last)``, which gives rows [first,
+    last) of that batch, is asked for its own rows alone by each of several processes.
 
     tokens: about how many positions an evaluation goes through: batches evenly spread over the len() of them, the same
     ones each time; None: all."""
@@ -89,6 +90,8 @@ class DatasetSource:
         self._dataset, self._name = dataset, name
         self._vocab_size, self._context_length, self._tokens = vocab_size, context_length, tokens
         self.share = 1.0  # of the batches, that the latest evaluation went through
+        if callable(getattr(dataset, "part", None)) and hasattr(dataset, "batch_size"):
+            self.batch_size, self.part = checks.count(name, "batch_size", dataset.batch_size), self._part
         self.steps_per_epoch: int | None = len(dataset) if hasattr(type(dataset), "__len__") else None
         if self.steps_per_epoch == 0:
             raise ValueError(f"{name}: len() is the number of steps per epoch and must be at least 1, got 0")
@@ -96,16 +99,26 @@ class DatasetSource:
     def batch(self, step: int, micro: int = 0) -> Batch:
         """What the object gave, int64 (B, T) each. ValueError without a row; see :func:`check_batch`."""
         where = f"{self._name}.batch({step}, {micro})"
-        given = self._dataset.batch(step, micro)
+        batch = self._checked(self._dataset.batch(step, micro), where)
+        if len(batch[0]) == 0:
+            raise ValueError(f"{where}: the batch is empty, its shape is {batch[0].shape}; give at least one row")
+        return batch
+
+    def _part(self, step: int, micro: int, first: int, last: int) -> Batch:
+        """Rows [first, last) of that batch, in the same way."""
+        where = f"{self._name}.part({step}, {micro}, {first}, {last})"
+        batch = self._checked(self._dataset.part(step, micro, first, last), where)
+        if len(batch[0]) != last - first:
+            raise ValueError(f"{where}: expected {last - first} rows, got the shape {batch[0].shape}")
+        return batch
+
+    def _checked(self, given: Any, where: str) -> Batch:
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
             raise TypeError(
                 f"{where}: expected a pair (ids, targets) or (ids, targets, documents), got {checks.shown(given)}"
             )
         documents = given[2] if len(given) == 3 else None
-        batch = check_batch(*given[:2], self._vocab_size, self._context_length, where, documents=documents)
-        if len(batch[0]) == 0:
-            raise ValueError(f"{where}: the batch is empty, its shape is {batch[0].shape}; give at least one row")
-        return batch
+        return check_batch(*given[:2], self._vocab_size, self._context_length, where, documents=documents)
 
     def __len__(self) -> int:
         if self.steps_per_epoch is None:

@@ -61,13 +61,16 @@ class HeldOut:
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (ids, targets), int64 (rows, seq_len)."""
+        return map(self.one, range(len(self)))
+
+    def one(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Batch ``number``, from 0."""
         length = self.seq_len
-        for start in range(0, self.windows, self.batch_size):
-            chosen = self.chosen[start : start + self.batch_size]
-            ids = np.zeros((len(chosen), length), np.int64)  # what fills the end is never scored, nor seen by what is
-            targets = np.full((len(chosen), length), IGNORE, np.int64)
-            for row, window in enumerate(chosen):
-                piece = self.ids[window * length : (window + 1) * length + 1]
-                predicted = len(piece) - 1
-                ids[row, :predicted], targets[row, :predicted] = piece[:-1], piece[1:]
-            yield ids, targets
+        chosen = self.chosen[number * self.batch_size : (number + 1) * self.batch_size]
+        ids = np.zeros((len(chosen), length), np.int64)  # what fills the end is never scored, nor seen by what is
+        targets = np.full((len(chosen), length), IGNORE, np.int64)
+        for row, window in enumerate(chosen):
+            piece = self.ids[window * length : (window + 1) * length + 1]
+            predicted = len(piece) - 1
+            ids[row, :predicted], targets[row, :predicted] = piece[:-1], piece[1:]
+        return ids, targets

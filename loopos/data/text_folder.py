@@ -45,7 +45,7 @@ class TextFolder:
     ):
         self._folder, self._tokenizer = Path(folder), tokenizer
         self._seq_len = checks.count("TextFolder", "seq_len", seq_len)
-        self._batch_size = checks.count("TextFolder", "batch_size", batch_size)
+        self.batch_size = checks.count("TextFolder", "batch_size", batch_size)
         self._grad_accum = checks.count("TextFolder", "grad_accum", grad_accum)
         self._bytes = PIECE * (self._seq_len + 1)
         self._files = _text_files(self._folder)
@@ -61,14 +61,18 @@ class TextFolder:
 
     def __len__(self) -> int:
         """Updates an epoch."""
-        return -(-self.pieces // (self._batch_size * self._grad_accum))
+        return -(-self.pieces // (self.batch_size * self._grad_accum))
 
     def batch(self, step: int, micro: int) -> Batch:
         """(ids, targets), int64 (batch_size, seq_len), of micro-batch ``micro`` of update ``step``, both from 0."""
-        ids = np.zeros((self._batch_size, self._seq_len), np.int64)
+        return self.part(step, micro, 0, self.batch_size)
+
+    def part(self, step: int, micro: int, first: int, last: int) -> Batch:
+        """Rows [first, last) of that batch; no other pieces are read."""
+        ids = np.zeros((last - first, self._seq_len), np.int64)
         targets = np.full_like(ids, IGNORE)
         number = step * self._grad_accum + micro
-        for row, piece in enumerate(self._order.batch(number, self._batch_size)):
+        for row, piece in enumerate(self._order.batch(number, self.batch_size)[first:last]):
             tokens = np.asarray(self._tokenizer.encode(self.text(int(piece))), np.int64)[: self._seq_len + 1]
             filled = max(0, len(tokens) - 1)
             ids[row, :filled], targets[row, :filled] = tokens[:-1], tokens[1:]

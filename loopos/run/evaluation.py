@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from loopos.data.held_out import IGNORE
@@ -17,24 +17,28 @@ from .updates import evaluate
 Scored = tuple[float, int, dict[str, float]]
 
 
-def shared_out(
-    ranks: Alone, model: Any, source: Iterable[Any], score: Callable[[Any, Any], Scored] | None
-) -> Callable[[Any, Any], Scored]:
-    """Scores the batches of ``source``, each in one of the processes, and gives a function that tells the scores in the
-    order of the batches: their sum is that of one process."""
+def shared_out(ranks: Alone, model: Any, source: Any, score: Callable[[Any, Any], Scored] | None) -> list[Scored]:
+    """The scores of the batches of ``source``, each made and scored in one of the processes, in the order of the
+    batches: their sum is that of one process."""
 
     def plain(core: Any, batch: Any) -> Scored:
         ids, targets, *documents = batch
         return *core.loss(ids, targets, IGNORE, *documents), {}
 
-    own = {
-        number: (plain if score is None else score)(model._core, batch)
-        for number, batch in enumerate(source)
-        if number % ranks.size == ranks.rank
-    }
+    own = {number: (plain if score is None else score)(model._core, batch) for number, batch in _own(source, ranks)}
     scores = {number: each for part in ranks.gather(own) for number, each in part.items()}
-    told = iter(sorted(scores.items()))
-    return lambda core, batch: next(told)[1]
+    return [scores[number] for number in range(len(scores))]
+
+
+def _own(source: Any, ranks: Alone) -> Iterator[tuple[int, Any]]:
+    """(number, batch) of those of this process."""
+    if hasattr(source, "one"):
+        for number in range(ranks.rank, len(source), ranks.size):
+            yield number, source.one(number)
+        return
+    for number, batch in enumerate(source):
+        if number % ranks.size == ranks.rank:
+            yield number, batch
 
 
 class Evaluation:
@@ -72,8 +76,9 @@ class Evaluation:
         began = time.perf_counter()
         sums: dict[str, float] = {}
         by_objective = None if self._objective is None else self._objective.score
+        batches = self._source
         if self._ranks is not None:
-            by_objective = shared_out(self._ranks, model, self._source, by_objective)
+            batches, by_objective = shared_out(self._ranks, model, self._source, by_objective), lambda core, each: each
 
         def score(core: Any, batch: Any) -> tuple[float, int]:
             loss, count, more = by_objective(core, batch)
@@ -83,7 +88,7 @@ class Evaluation:
 
         if self._objective is not None:
             self._objective.begin_scoring()
-        loss, count = evaluate(model, self._source, check, None if by_objective is None else score)
+        loss, count = evaluate(model, batches, check, None if by_objective is None else score)
         if count == 0:
             loss = math.nan  # 0 would be the best loss there is
         if count == 0 and not self._told:

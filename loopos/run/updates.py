@@ -70,9 +70,13 @@ class Updater:
     def __call__(self, t: int, rate: float) -> Update:
         shards = self._settings.shards or 1
         run, rows = self._ranks.shards(shards), None
+        own: tuple[int, int] | None = None
         if self._ranks.size > 1 and hasattr(self._source, "part"):  # this process reads its own rows alone
-            rows = self._source.batch_size, rows_of(run.start, shards, self._source.batch_size)[0]
-        batches = [self._fetch(t, micro, rows and (rows[1], run.stop)) for micro in range(self._settings.grad_accum)]
+            unit = self._objective.rows_together
+            whole = self._source.batch_size * unit
+            own = rows_of(run.start, shards, whole, unit)[0], rows_of(run.stop - 1, shards, whole, unit)[1]
+            rows = whole, own[0]
+        batches = [self._fetch(t, micro, own) for micro in range(self._settings.grad_accum)]
         counts = [valid_of(batch) for batch in batches]
         units = sum(map(self._objective.units, batches, counts))
         valid, tokens = sum(counts), sum(map(self._objective.positions, batches))
@@ -153,12 +157,9 @@ class Updater:
         return self._partial
 
     def _fetch(self, t: int, micro: int, part: tuple[int, int] | None) -> Batch:
-        """part: (the first row, the shard behind the last) of what is to be read; None: all."""
+        """part: from which row to which is to be read; None: all."""
         self._check()
-        if part is None:
-            return self._source.batch(t, micro)
-        last = rows_of(part[1] - 1, self._settings.shards or 1, self._source.batch_size)[1]
-        return self._source.part(t, micro, part[0], last)
+        return self._source.batch(t, micro) if part is None else self._source.part(t, micro, *part)
 
 
 def refuse_oversized(model: ModelConfig | Any, batch_size: int, seq_len: int, grad_accum: int) -> None:

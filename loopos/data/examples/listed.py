@@ -60,7 +60,14 @@ class ListedRows:
 
     def batch(self, step: int, micro: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """(ids, targets), int64 (rows, T), of micro-batch ``micro`` of update ``step``, both from 0."""
-        return padded([row for at in self._chosen(step, micro) for row in self._groups[int(at)]], self._most)
+        return padded(self._rows(step, micro), self._most)
+
+    def part(self, step: int, micro: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows [first, last) of that batch."""
+        return padded(self._rows(step, micro), self._most, slice(first, last))
+
+    def _rows(self, step: int, micro: int) -> list[Row]:
+        return [row for at in self._chosen(step, micro) for row in self._groups[int(at)]]
 
     def origin(self, step: int, micro: int, row: int) -> str:
         """Where row ``row`` of that batch came from, in words."""
@@ -91,6 +98,9 @@ class HeldOutRows:
         return -(-len(self.chosen) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(self.chosen), self.batch_size):
-            held = self.chosen[start : start + self.batch_size]
-            yield padded([row for at in held for row in self._groups[int(at)]], self._most)
+        return map(self.one, range(len(self)))
+
+    def one(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Batch ``number``, from 0."""
+        held = self.chosen[number * self.batch_size : (number + 1) * self.batch_size]
+        return padded([row for at in held for row in self._groups[int(at)]], self._most)

@@ -16,10 +16,13 @@ def width(longest: int, most: int) -> int:
     return min(most, -(-longest // _WIDTH) * _WIDTH)
 
 
-def padded(rows: Sequence[tuple[np.ndarray, np.ndarray]], most: int) -> tuple[np.ndarray, np.ndarray]:
+def padded(
+    rows: Sequence[tuple[np.ndarray, np.ndarray]], most: int, part: slice = slice(None)
+) -> tuple[np.ndarray, np.ndarray]:
     """(ids, targets), int64 (B, T), of pairs (ids, targets) (n,), no longer than ``most``; what fills up is never a
-    target."""
-    shape = len(rows), width(max(len(ids) for ids, _ in rows), most)
+    target. part: which rows are wanted of these, which are as wide as all of them need."""
+    longest, rows = max(len(ids) for ids, _ in rows), rows[part]
+    shape = len(rows), width(longest, most)
     ids, targets = np.zeros(shape, np.int64), np.full(shape, IGNORE, np.int64)
     for row, (shown, learned) in enumerate(rows):
         ids[row, : len(shown)], targets[row, : len(shown)] = shown, learned

@@ -147,12 +147,16 @@ class _Rows:
     def batch(self, rows: Any) -> Batch:
         """(ids, targets), int64 (rows, T), with documents of the same shape where rows are packed: 0, 1, ... along each
         row, and one number more for the places that are left. What is left has targets of -100."""
-        held = [self.of(int(row)) for row in rows]
+        return self.part(rows, 0, len(rows))
+
+    def part(self, rows: Any, first: int, last: int) -> Batch:
+        """[first, last) of the batch of these rows, as wide as the whole is; no other tokens are read."""
         if self.packed:
             width = self.width
         else:
-            longest = max(int(self.examples.counts.tokens[one[0]]) - 1 for one in held)
+            longest = max(int(self.examples.counts.tokens[self.of(int(row))[0]]) - 1 for row in rows)
             width = _rounded(longest, self.examples.seq_len)
+        held = [self.of(int(row)) for row in rows[first:last]]
         ids = np.zeros((len(held), width), np.int64)
         targets = np.full((len(held), width), IGNORE, np.int64)
         documents = np.zeros((len(held), width), np.int64)
@@ -223,6 +227,10 @@ class ExampleRows:
         of update ``step``, both from 0."""
         return self._rows.batch(self._chosen(step, micro))
 
+    def part(self, step: int, micro: int, first: int, last: int) -> Batch:
+        """Rows [first, last) of that batch; no other tokens are read."""
+        return self._rows.part(self._chosen(step, micro), first, last)
+
     def origin(self, step: int, micro: int, row: int) -> str:
         """Which lines row ``row`` of that batch is made of, in words."""
         return self._rows.origin(int(self._chosen(step, micro)[row]))
@@ -252,5 +260,9 @@ class HeldOutExamples:
         return -(-len(self.chosen) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self.chosen), self.batch_size):
-            yield self._rows.batch(self.chosen[start : start + self.batch_size])
+        return map(self.one, range(len(self)))
+
+    def one(self, number: int) -> Batch:
+        """Batch ``number``, from 0."""
+        start = number * self.batch_size
+        return self._rows.batch(self.chosen[start : start + self.batch_size])

@@ -194,11 +194,16 @@ class LabelledBatches:
 
     def batch(self, step: int, micro: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Micro-batch ``micro`` of update ``step``, both from 0."""
+        return self.part(step, micro, 0, self.batch_size)
+
+    def part(self, step: int, micro: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows [first, last) of that batch; no other pictures are looked at."""
         number = step * self.grad_accum + micro
-        rows = self._order.batch(number, self.batch_size)
+        rows = self._order.batch(number, self.batch_size)[first:last]
         images = self.images[rows]
         if self._warp:
-            epochs = [at // len(self.labels) for at in range(number * self.batch_size, (number + 1) * self.batch_size)]
+            begin = number * self.batch_size
+            epochs = [at // len(self.labels) for at in range(begin + first, begin + last)]
             images = warped(images, self._warp, [(self._seed, int(r), e) for r, e in zip(rows, epochs, strict=True)])
         return images, self.labels[rows]
 
@@ -215,10 +220,16 @@ class HeldOutPictures:
     def __init__(self, images: np.ndarray, labels: np.ndarray, batch_size: int):
         self.images, self.labels, self.batch_size = images, labels, batch_size
 
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for first in range(0, len(self.labels), self.batch_size):
-            rows = slice(first, first + self.batch_size)
-            yield self.images[rows], self.labels[rows]
+        return map(self.one, range(len(self)))
+
+    def one(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Batch ``number``, from 0."""
+        rows = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        return self.images[rows], self.labels[rows]
 
 
 def open_labelled(

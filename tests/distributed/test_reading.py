@@ -1,0 +1,81 @@
+"""Each rank reads its own rows: the bits of one process, every row once an epoch, and nothing twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from under_mpi import mpi_needed, result_of
+
+pytestmark = [mpi_needed, pytest.mark.unsanitized("processes of their own: sanitizers are not in them")]
+
+SCRIPT = """
+import hashlib, json, sys
+from pathlib import Path
+import numpy as np, loopos
+from loopos.data.examples.listed import ListedRows
+from loopos.data.examples.rows import Examples, ExampleRows
+from loopos.data.text_folder import TextFolder
+asked = json.loads(sys.argv[1])
+kind, read, inside = asked.pop("kind"), [], []
+
+def within(owner):
+    part = owner.part
+    def spy(self, *place):
+        inside.append(place)
+        try:
+            return part(self, *place)
+        finally:
+            inside.pop()
+    owner.part = spy
+
+def noted(owner, name):
+    method = getattr(owner, name)
+    def spy(self, number, *rest):
+        if inside:
+            read.append(int(number))
+        return method(self, number, *rest)
+    setattr(owner, name, spy)
+
+within(ExampleRows), noted(Examples, "tokens")
+within(TextFolder), noted(TextFolder, "text")
+config = loopos.ModelConfig(vocab_size=256, context_length=32, n_layer=1, n_head=2, d_model=16, dropout=0.1)
+data = [{"prompt": "p" * (i % 5 + 1), "completion": chr(97 + i % 26) * (1 + i * i % 23)} for i in range(48)]
+more = {"eval_data": data[:7], "pack": kind == "packed"}
+if kind == "folder":
+    Path("texts").mkdir(exist_ok=True)
+    for name in "ab":
+        Path(f"texts/{name}.txt").write_text("".join(chr(33 + i % 90) for i in range(24 * 4 * 33)))
+    data, more = TextFolder("texts", loopos.data.tokenizer.ByteTokenizer(), seq_len=32, batch_size=12, seed=3), {}
+elif kind == "classify":
+    data = [{"text": "x" * (1 + i % 9), "label": "ab"[i % 2]} for i in range(48)]
+    more = {"task": "classify", "eval_data": data[:7]}
+made = loopos.data.batches.DatasetSource if kind == "folder" else ListedRows if kind == "classify" else ExampleRows
+rows = []
+part = ListedRows.part
+def spy(self, step, micro, first, last):
+    rows.extend(int(at) for at in self._chosen(step, micro)[first:last])
+    return part(self, step, micro, first, last)
+ListedRows.part = spy
+asked |= {"batch_size": 12, "learning_rate": 1e-2, "seed": 3, "progress": False, "log_every": 1}
+result = loopos.train(config, data, **more, **asked)
+weights = b"".join(each.tobytes() for each in result.model.parameters().values())
+told = [(each["loss"], each["valid_tokens"], each.get("eval_loss")) for each in result.history]
+tell([hashlib.sha256(weights).hexdigest(), told, read or rows, result.step])
+"""
+
+
+@pytest.mark.parametrize("kind", ["padded", "packed", "folder", "classify"])
+def test_ranks_read_their_own_rows_and_have_the_bits_of_one_process(kind, tmp_path):
+    one = result_of(SCRIPT, {"kind": kind, "shards": 8, "epochs": 1}, folder=tmp_path)[0]
+    for ranks in (1, 2, 3, 4):
+        told = result_of(SCRIPT, {"kind": kind, "distributed": "auto", "epochs": 1}, ranks=ranks, folder=tmp_path)
+        assert [each[:2] for each in told] == [one[:2]] * ranks
+        if ranks == 1:
+            continue
+        read = Counter(number for _, _, numbers, _ in told for number in numbers)
+        if kind != "packed":  # whose number of rows is not a multiple of the batch: some come again
+            assert set(read) == set(range(48))
+            assert set(read.values()) == {1}
+        shares = [len(numbers) for _, _, numbers, _ in told]
+        assert max(shares) < 1.5 * sum(shares) / ranks
