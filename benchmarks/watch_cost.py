@@ -1,12 +1,13 @@
 """What loopos.watch costs: a step of a GPT off, watched, and under PyTorch's anomaly mode, in turns; and the peak RSS.
 
-    python benchmarks/watch_cost.py [--rounds 5] [--json FILE]
+    python benchmarks/watch_cost.py [--rounds 6] [--json FILE]
 
-Step times: one process and one model, of which every round times a few steps of each way, in an order that turns from
-round to round; the median over rounds of the ratio to "off" of the same round. The first step of a way is not timed: a
-watch opens its files and measures its weights there, which is once a run and once in ten steps. The nine that follow at
-10M have one measured step among them. Peak RSS: a process of its own for each
-way. Sizes: 10M (batch 8 of 128 tokens) and 124M (batch 4 of 256 tokens), float32, AdamW (foreach), PyTorch eager.
+Step times: one process with a program for each way, each with a model of its own. They take turns step by step, in an
+order that changes from step to step, so that what else the machine does meets all of them. A watch measures how far
+weights move in one step of ten, so steps are compared by their place among ten: the median over rounds of the ratio to
+"off" of the same turn, and the mean of the ten. The first ten steps, in which files are opened, are not timed. Peak
+RSS: a process of its own for each way. Sizes: 10M (batch 8 of 128 tokens) and 124M (batch 4 of 256 tokens), float32,
+AdamW (foreach), PyTorch eager.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from torch.nn import functional
 import loopos
 
 WAYS = ("off", "watching", "anomaly")
-SIZES = {  # layers, heads, width, vocabulary, context, batch, steps of a way in a round
-    "10M": (6, 6, 348, 4096, 128, 8, 9),
-    "124M": (12, 12, 768, 50257, 256, 4, 2),
+CYCLE = 10  # steps, of which a watch measures one
+SIZES = {  # layers, heads, width, vocabulary, context, batch
+    "10M": (6, 6, 348, 4096, 128, 8),
+    "124M": (12, 12, 768, 50257, 256, 4),
 }
 
 
@@ -68,62 +70,55 @@ class GPT(torch.nn.Module):
 
 
 class Program:
-    """A training loop as programs have it."""
+    """A training loop as programs have it, in one of the ways."""
 
-    def __init__(self, size: str):
-        *sizes, self.batch, self.steps = SIZES[size]
+    def __init__(self, size: str, way: str, stack: contextlib.ExitStack):
+        *sizes, self.batch = SIZES[size]
         torch.manual_seed(0)
-        self.model = GPT(*sizes)
+        self.way, self.model = way, GPT(*sizes)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-4)
         self.ids = torch.randint(0, sizes[3], (self.batch, sizes[4] + 1))
+        self.watch = None
+        if way == "watching":
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            self.watch = stack.enter_context(loopos.watch(self.model, self.optimizer, output_dir=folder))
+
+    def loss(self) -> torch.Tensor:
+        logits = self.model(self.ids[:, :-1])
+        return functional.cross_entropy(logits.flatten(0, 1), self.ids[:, 1:].flatten())
 
     def step(self) -> None:
-        self.optimizer.zero_grad()
-        logits = self.model(self.ids[:, :-1])
-        loss = functional.cross_entropy(logits.flatten(0, 1), self.ids[:, 1:].flatten())
-        loss.backward()
-        self.optimizer.step()
+        if self.watch is not None:
+            self.watch.step(self.loss)
+            return
+        with torch.autograd.set_detect_anomaly(self.way == "anomaly"):
+            self.optimizer.zero_grad()
+            loss = self.loss()
+            loss.backward()
+            self.optimizer.step()
 
-    def watched_step(self, watch: object) -> None:
-        def loss() -> torch.Tensor:
-            logits = self.model(self.ids[:, :-1])
-            return functional.cross_entropy(logits.flatten(0, 1), self.ids[:, 1:].flatten())
-
-        watch.step(loss)
-
-    def timed(self, way: str, count: int) -> float:
-        """Seconds a step, of ``count`` after the first."""
-        with contextlib.ExitStack() as stack:
-            step = self.step
-            if way == "watching":
-                folder = stack.enter_context(tempfile.TemporaryDirectory())
-                watch = stack.enter_context(loopos.watch(self.model, self.optimizer, output_dir=folder))
-                step = lambda: self.watched_step(watch)  # noqa: E731
-            elif way == "anomaly":
-                stack.enter_context(torch.autograd.set_detect_anomaly(True))
-            step()
-            began = time.perf_counter()
-            for _ in range(count):
-                step()
-            return (time.perf_counter() - began) / count
+    def timed(self) -> float:
+        """Seconds of a step."""
+        began = time.perf_counter()
+        self.step()
+        return time.perf_counter() - began
 
 
 def times(size: str, rounds: int) -> dict[str, dict[str, float]]:
-    program = Program(size)
-    program.timed("off", 1)
-    program.timed("watching", 1)
-    seen: list[dict[str, float]] = []
-    for number in range(rounds):
-        order = [WAYS[(number + at) % 3] for at in range(3)]
-        seen.append({way: program.timed(way, program.steps) for way in order})
-    return {
-        way: {
-            "ms": 1e3 * statistics.median(each[way] for each in seen),
-            "ratio": statistics.median(each[way] / each["off"] for each in seen),
-            "ratios": [round(each[way] / each["off"], 4) for each in seen],
-        }
-        for way in WAYS
-    }
+    with contextlib.ExitStack() as stack:
+        programs = [Program(size, way, stack) for way in WAYS]
+        seen: list[dict[str, float]] = []
+        for number in range(CYCLE * (rounds + 1)):
+            turn = number // CYCLE + number  # each place among ten meets each order
+            order = [programs[(turn + at) % len(programs)] for at in range(len(programs))]
+            seen.append({program.way: program.timed() for program in order})
+    seen = seen[CYCLE:]
+
+    def over_off(way: str) -> float:
+        ratios = [each[way] / each["off"] for each in seen]
+        return statistics.mean(statistics.median(ratios[place::CYCLE]) for place in range(CYCLE))
+
+    return {way: {"ms": 1e3 * statistics.median(each[way] for each in seen), "ratio": over_off(way)} for way in WAYS}
 
 
 def peak(size: str, way: str) -> float:
@@ -134,7 +129,7 @@ def peak(size: str, way: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", metavar="FILE")
@@ -144,7 +139,10 @@ def main() -> None:
         torch.set_num_threads(given.threads)
     if given.peak:
         size, way = given.peak
-        Program(size).timed(way, 1)
+        with contextlib.ExitStack() as stack:
+            program = Program(size, way, stack)
+            program.step()
+            program.step()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     found = {}
