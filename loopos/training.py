@@ -168,7 +168,7 @@ def train(
     resuming.check_argument(resume, output_dir)
     with ranks.agreed():
         adapter = kind.adapter(model, adapter)
-        sources, config = kind.open(model, data, eval_data, tokenizer, settings, progress)
+        sources, config = kind.open(model, data, eval_data, tokenizer, settings, progress, ranks)
         total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)
         kind.refuse_oversized(model, sources.train, settings)
         settings.check_together(eval_data=sources.eval, output_dir=output_dir, total=total)

@@ -18,6 +18,7 @@ from loopos.data.examples.data import find as find_examples
 from loopos.data.reading import load, train_eval_split
 from loopos.data.sources import open_sources
 from loopos.data.text_folder import TextFolder
+from loopos.distributed.opening import open_ranks
 from loopos.generation.stopping import decoding
 from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
@@ -150,7 +151,11 @@ def _warmup(settings: dict[str, Any], data: Any, tokenizer: Any, config: ModelCo
             asked = {name: settings[name] for name in names if name in settings}
             sizes = {"vocab_size": config.vocab_size, "context_length": config.context_length}
             per_epoch = open_sources(
-                data._replace(valid=()), tokenizer=tokenizer, **sizes, **asked
+                data._replace(valid=()),
+                tokenizer=tokenizer,
+                ranks=open_ranks(settings.get("distributed")),  # which come here together
+                **sizes,
+                **asked,
             ).train.steps_per_epoch
         return min(most, total_steps(settings.get("max_steps"), settings.get("epochs"), per_epoch) // 10)
     except (TypeError, ValueError, ZeroDivisionError, IndexError):

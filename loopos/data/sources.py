@@ -53,10 +53,12 @@ def open_sources(
     label_column: str = "label",
     labels: Sequence[str] = (),
     progress: bool = False,
+    ranks: Any = None,
 ) -> Sources:
     """The data arguments of train, checked: lengths and the range of every id too. See API of train for the forms.
     own: gives the model's own tokenizer, asked for only where a text must be read and ``tokenizer`` is None; progress:
-    a bar while a large file of examples is turned into tokens; labels: the classes that the model has already.
+    a bar while a large file of examples is turned into tokens; ranks: the processes that open the same data at the same
+    time (loopos.distributed), and share that work out; labels: the classes that the model has already.
 
     With "chars" the vocabulary is made from data and eval_data together, so that a character which only the held-out
     part has can still be scored. The held-out files of a folder of examples are eval_data, unless others are given."""
@@ -87,7 +89,7 @@ def open_sources(
         order = {"grad_accum": grad_accum, "seed": seed}
         columns = {"column": label_column, "labels": labels}
         return _of_task(task, source, held_out, made, batches, order, columns, eval_tokens)
-    opened = _Opened(made, length, vocab_size, context_length, batch_size, mask_prompt, pack, progress)
+    opened = _Opened(made, length, vocab_size, context_length, batch_size, mask_prompt, pack, progress, ranks)
     train = opened.train(source, grad_accum, seed)
     return Sources(train, None if held_out is None else opened.eval(held_out, eval_tokens), made)
 
@@ -103,6 +105,7 @@ class _Opened(NamedTuple):
     mask_prompt: bool
     pack: bool
     progress: bool
+    ranks: Any = None
 
     def train(self, source: Source, grad_accum: int, seed: int) -> TokenStream | DatasetSource | ExampleRows:
         if source.is_dataset:
@@ -136,14 +139,16 @@ class _Opened(NamedTuple):
         """Examples with something to learn, each id in range; else ValueError and IndexError."""
         end = end_of_text(self.tokenizer)
         examples = Examples(
-            source.value.stores(self.tokenizer, progress=self.progress),
+            source.value.stores(self.tokenizer, progress=self.progress, ranks=self.ranks),
             seq_len=self.seq_len,
             mask_prompt=self.mask_prompt,
             part=source.value.part,
             end=end[0] if end else None,
             name=source.name,
         )
-        examples.check_ids(self.vocab_size)
+        if self.ranks is not None and self.ranks.size > 1:
+            examples.count(self.ranks)
+        examples.check_ids(self.vocab_size, self.ranks)
         audit = audit_of(examples, self.tokenizer)
         audit.require_labels(source.name)
         return examples, audit

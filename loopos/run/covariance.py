@@ -142,7 +142,14 @@ class OfSnapshots(_OfPictures):
         return 1
 
     def open(
-        self, model: Any, data: Any, eval_data: Any, tokenizer: Any, settings: TrainSettings, progress: bool
+        self,
+        model: Any,
+        data: Any,
+        eval_data: Any,
+        tokenizer: Any,
+        settings: TrainSettings,
+        progress: bool,
+        ranks: Any = None,
     ) -> tuple[Sources, Any]:
         self._check(settings)
         config = getattr(model, "config", model)

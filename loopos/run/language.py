@@ -44,10 +44,18 @@ class Language:
         return adapter
 
     def open(
-        self, model: Any, data: Any, eval_data: Any, tokenizer: Any, settings: TrainSettings, progress: bool
+        self,
+        model: Any,
+        data: Any,
+        eval_data: Any,
+        tokenizer: Any,
+        settings: TrainSettings,
+        progress: bool,
+        ranks: Any = None,
     ) -> tuple[Sources, Any]:
-        """The data arguments of train, checked, and the configuration of the model that learns them."""
-        sources = open_data(model, data, eval_data, tokenizer, settings, progress)
+        """The data arguments of train, checked, and the configuration of the model that learns them. ranks: the
+        processes that open them at the same time."""
+        sources = open_data(model, data, eval_data, tokenizer, settings, progress, ranks)
         config = getattr(model, "config", model)
         if config.labels and settings.task != "classify" and not isinstance(sources.train, DatasetSource):
             raise ValueError(

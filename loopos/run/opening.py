@@ -11,10 +11,10 @@ from .settings import TrainSettings
 
 
 def open_data(
-    model: Any, data: Any, eval_data: Any, tokenizer: Any, settings: TrainSettings, progress: bool
+    model: Any, data: Any, eval_data: Any, tokenizer: Any, settings: TrainSettings, progress: bool, ranks: Any = None
 ) -> Sources:
     """The data arguments of train, for a Model or a ModelConfig. progress: bars for large files, and of examples the
-    label audit, on standard error."""
+    label audit, on standard error. ranks: the processes that open them at the same time."""
     config = getattr(model, "config", model)
     sources = open_sources(
         data,
@@ -25,6 +25,7 @@ def open_data(
         context_length=config.context_length,
         progress=progress,
         labels=config.labels,
+        ranks=ranks,
         **settings.reading(),
     )
     audit = getattr(sources.train, "audit", None)

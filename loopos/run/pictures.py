@@ -106,7 +106,14 @@ class Captioning(_OfPictures):
         return pair[0], pair[1], images
 
     def open(
-        self, model: Any, data: Any, eval_data: Any, tokenizer: Any, settings: TrainSettings, progress: bool
+        self,
+        model: Any,
+        data: Any,
+        eval_data: Any,
+        tokenizer: Any,
+        settings: TrainSettings,
+        progress: bool,
+        ranks: Any = None,
     ) -> tuple[Sources, Any]:
         self._check(settings)
         config = getattr(model, "config", model)
@@ -136,7 +143,14 @@ class Classifying(_OfPictures):
         return 1
 
     def open(
-        self, model: Any, data: Any, eval_data: Any, tokenizer: Any, settings: TrainSettings, progress: bool
+        self,
+        model: Any,
+        data: Any,
+        eval_data: Any,
+        tokenizer: Any,
+        settings: TrainSettings,
+        progress: bool,
+        ranks: Any = None,
     ) -> tuple[Sources, Any]:
         self._check(settings)
         config = getattr(model, "config", model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -17,7 +18,7 @@ from loopos.data.examples.listed import ListedRows
 from loopos.data.examples.rows import Examples, ExampleRows
 from loopos.data.text_folder import TextFolder
 asked = json.loads(sys.argv[1])
-kind, read, inside = asked.pop("kind"), [], []
+kind, read, inside, encoded = asked.pop("kind"), [], [], []
 
 def within(owner):
     part = owner.part
@@ -50,7 +51,15 @@ if kind == "folder":
 elif kind == "classify":
     data = [{"text": "x" * (1 + i % 9), "label": "ab"[i % 2]} for i in range(48)]
     more = {"task": "classify", "eval_data": data[:7]}
-made = loopos.data.batches.DatasetSource if kind == "folder" else ListedRows if kind == "classify" else ExampleRows
+elif kind == "file":
+    from loopos.data.examples import encoding, store, together
+    store.KEPT_FROM = together.KEPT_FROM = 0
+    data = Path(asked.pop("file"))
+    prepare = encoding.Encoder._prepare
+    def counted(self, number, *rest):
+        encoded.append(number)
+        return prepare(self, number, *rest)
+    encoding.Encoder._prepare = counted
 rows = []
 part = ListedRows.part
 def spy(self, step, micro, first, last):
@@ -61,7 +70,7 @@ asked |= {"batch_size": 12, "learning_rate": 1e-2, "seed": 3, "progress": False,
 result = loopos.train(config, data, **more, **asked)
 weights = b"".join(each.tobytes() for each in result.model.parameters().values())
 told = [(each["loss"], each["valid_tokens"], each.get("eval_loss")) for each in result.history]
-tell([hashlib.sha256(weights).hexdigest(), told, read or rows, result.step])
+tell([hashlib.sha256(weights).hexdigest(), told, read or rows, encoded])
 """
 
 
@@ -74,8 +83,27 @@ def test_ranks_read_their_own_rows_and_have_the_bits_of_one_process(kind, tmp_pa
         if ranks == 1:
             continue
         read = Counter(number for _, _, numbers, _ in told for number in numbers)
+        assert not any(each[3] for each in told)
         if kind != "packed":  # whose number of rows is not a multiple of the batch: some come again
             assert set(read) == set(range(48))
             assert set(read.values()) == {1}
         shares = [len(numbers) for _, _, numbers, _ in told]
         assert max(shares) < 1.5 * sum(shares) / ranks
+
+
+def test_a_file_is_turned_into_tokens_once_by_all_ranks_together(tmp_path):
+    data = [json.dumps({"prompt": "p" * (i % 5 + 1), "completion": "x" * (1 + i * i % 23)}) for i in range(96)]
+    told = {}
+    for ranks in (None, 2, 3, 4):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        (folder / "data.jsonl").write_text("\n".join(data))
+        asked = {"kind": "file", "epochs": 2, "shards": 8, "file": str(folder / "data.jsonl")}
+        asked |= {} if ranks is None else {"distributed": "auto"}
+        told[ranks] = result_of(SCRIPT, asked, ranks=ranks, folder=folder)
+    for ranks, each in told.items():
+        assert [one[:2] for one in each] == [told[None][0][:2]] * (ranks or 1)
+        own = [Counter(encoded) for *_, encoded in each]
+        # what is held out is a list of seven, numbered from 0, and shared out too
+        assert sum(own, Counter()) == Counter(range(1, 97)) + Counter(range(7))
+        assert max(sum(one.values()) for one in own) < 1.4 * 103 / (ranks or 1)

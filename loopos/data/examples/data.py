@@ -6,18 +6,20 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from loopos import checks
 
-from . import records
+from . import records, together
 from .encoding import Encoded, Encoder, end_of_text
 from .folder import splits
 from .forms import EXPECTED, example_of
-from .records import unit
+from .lines import WHOLE, Share, bounds
+from .records import lines_before, unit
 from .store import KEPT_FROM, Store, of_examples, of_file
 
 
@@ -46,18 +48,30 @@ class ExampleData(NamedTuple):
         cut = end - (end - start) * fraction
         return self._replace(part=(start, cut)), self._replace(part=(cut, end), name="eval_data", valid=())
 
-    def stores(self, tokenizer: Any, *, progress: bool = False) -> list[Store]:
-        """The tokens of each file: out of its cache, or made now, with a bar for a large file where ``progress``."""
+    def stores(self, tokenizer: Any, *, progress: bool = False, ranks: Any = None) -> list[Store]:
+        """The tokens of each file: out of its cache, or made now, with a bar for a large file where ``progress``.
+        ranks: the processes that call this at the same time, and share the work out."""
         encoder, digest = Encoder(tokenizer), digest_of(tokenizer)
+        several = ranks is not None and ranks.size > 1
+        what = "held-out data" if self.name == "eval_data" else "training data"
         if self.records is not None:
-            found = list(encoder.encode(self._recorded()))
+
+            def listed(share: Share) -> Iterator[Encoded]:
+                return encoder.encode(self._recorded(share))
+
+            found = together.of_records(self.records, ranks, what, listed) if several else list(listed(WHOLE))
             content = hashlib.sha256(b"".join(each.tokens.tobytes() + b"\0" for each in found)).hexdigest()
             return [of_examples(found, content)]
 
-        def encoded(path: Path) -> Callable[[], Iterator[Encoded]]:
-            return lambda: encoder.encode(_read(path, f"{self.name} (file {path})", progress))
+        def store(path: Path) -> Store:
+            def encoded(share: Share = WHOLE, before: int = 0) -> Iterator[Encoded]:
+                return encoder.encode(_read(path, f"{self.name} (file {path})", progress, share, before))
 
-        return [of_file(path, digest, encoded(path)) for path in self.files]
+            if not several:
+                return of_file(path, digest, encoded)
+            return together.of_file(path, digest, ranks, what, partial(lines_before, path), encoded)
+
+        return [store(path) for path in self.files]
 
     def numbered(self) -> Iterator[tuple[str, Any]]:
         """(how errors call it, record) of each record of this part, in order."""
@@ -73,20 +87,22 @@ class ExampleData(NamedTuple):
         first, last = (0, None) if total is None else (round(share * total) for share in self.part)
         return islice(every(), first, last)
 
-    def _recorded(self) -> Iterator[tuple[int, Any, str]]:
-        for at, record in enumerate(self.records or ()):
+    def _recorded(self, share: Share) -> Iterator[tuple[int, Any, str]]:
+        given = self.records or ()
+        first, last = bounds(len(given), share)
+        for at, record in enumerate(given[first:last], first):
             where = f"{self.name}[{at}]"
             yield at, example_of(record, where), where
 
 
-def _read(path: Path, name: str, progress: bool) -> Iterator[tuple[int, Any, str]]:
-    """(number, Example, where) of each record of a file."""
-    size, what = path.stat().st_size, unit(path)
+def _read(path: Path, name: str, progress: bool, share: Share, before: int) -> Iterator[tuple[int, Any, str]]:
+    """(number, Example, where) of each record of a file, or of a share of it that so many lines come before."""
+    size, what = path.stat().st_size // share[1], unit(path)
     from tqdm import tqdm  # here: `import loopos` need not wait for it
 
-    shown = progress and size >= KEPT_FROM and sys.stderr is not None
+    shown = progress and size * share[1] >= KEPT_FROM and sys.stderr is not None
     with tqdm(total=size, unit="B", unit_scale=True, desc=f"tokens of {path.name}", disable=not shown) as bar:
-        for number, record in records.records(path, name, bar.update):
+        for number, record in records.records(path, name, bar.update, share, before):
             where = f"{name}, {what} {number}"
             yield number, example_of(record, where), where
 

@@ -15,6 +15,7 @@ import numpy as np
 from loopos.data.held_out import IGNORE, spread
 from loopos.data.order import Order
 
+from .lines import bounds
 from .packing import pack
 from .records import unit
 from .store import Counts, Store
@@ -70,7 +71,17 @@ class Examples:
     @cached_property
     def counts(self) -> Counts:
         """Of each example as far as it is used."""
-        parts = [store.counts(self.seq_len, self._end) for store in self.stores] or [Counts.none()]
+        return self._used([store.counts(self.seq_len, self._end) for store in self.stores])
+
+    def count(self, ranks: Any) -> None:
+        """Finds ``counts`` in all of several processes, each of which looks at its part of the tokens."""
+        shares = [bounds(len(store), (ranks.rank, ranks.size)) for store in self.stores]
+        own = [store.counts(self.seq_len, self._end, *share) for store, share in zip(self.stores, shares, strict=True)]
+        parts = list(zip(*ranks.gather(own), strict=True))
+        self.counts = self._used([Counts(*map(np.concatenate, zip(*each, strict=True))) for each in parts])
+
+    def _used(self, counted: list[Counts]) -> Counts:
+        parts = counted or [Counts.none()]
         tokens, learned, predicted, ended = (
             np.concatenate(column)[self.first : self.last] for column in zip(*parts, strict=True)
         )
@@ -90,10 +101,16 @@ class Examples:
         store = int(np.searchsorted(self._firsts, at, side="right")) - 1
         return store, at - int(self._firsts[store])
 
-    def check_ids(self, vocab_size: int) -> None:
-        """IndexError when an id of these files is not one of a vocabulary of that size."""
-        for first, store in zip(self._firsts, self.stores, strict=False):
-            highest, example = store.highest()
+    def check_ids(self, vocab_size: int, ranks: Any = None) -> None:
+        """IndexError when an id of these files is not one of a vocabulary of that size. ranks: the processes that look
+        for it, each in its part of the tokens."""
+        shares = [(0, len(store)) for store in self.stores]
+        if ranks is not None:
+            shares = [bounds(last, (ranks.rank, ranks.size)) for _, last in shares]
+        own = [store.highest(*share) for store, share in zip(self.stores, shares, strict=True)]
+        found = [own] if ranks is None else ranks.gather(own)
+        for first, *parts in zip(self._firsts, *found, strict=False):
+            highest, example = max(parts, key=lambda part: part[0])
             if highest >= vocab_size:
                 raise IndexError(
                     f"{self.name}: id {highest} of {self.place(int(first) + example - self.first)} is outside "

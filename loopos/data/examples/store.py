@@ -20,7 +20,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -73,13 +73,15 @@ def _counted(piece: np.ndarray, bounds: np.ndarray, most: int, end: int | None) 
 
 class Store:
     """Examples of one file, in its order. tokens (N,) int32: an id where it is learned, ~id where it is only read;
-    table: where the tokens of each end, its line or row, form and cause."""
+    table: where the tokens of each end, its line or row, form and cause; folder: of the cache that is mapped."""
 
-    def __init__(self, tokens: np.ndarray, table: np.ndarray, path: Path | None, digest: str):
+    def __init__(
+        self, tokens: np.ndarray, table: np.ndarray, path: Path | None, digest: str, folder: Path | None = None
+    ):
         self.path, self.digest = path, digest
         self.starts = np.concatenate([[0], table["end"]])
         self.numbers, self.forms, self.causes = (np.ascontiguousarray(table[n]) for n in ("number", "form", "cause"))
-        self._tokens, self._read = tokens, 0
+        self._tokens, self._read, self.folder = tokens, 0, folder
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -100,11 +102,13 @@ class Store:
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
 
-    def highest(self) -> tuple[int, int]:
-        """(the highest id, the example that has it first); (-1, -1) of no tokens. In pieces."""
+    def highest(self, first: int = 0, last: int | None = None) -> tuple[int, int]:
+        """(the highest id, the example that has it first) of the examples from ``first`` to ``last``; (-1, -1) of no
+        tokens. In pieces."""
         found = -1, -1
-        for start in range(0, len(self._tokens), _CHUNK):
-            piece = np.array(self._tokens[start : start + _CHUNK])
+        end = int(self.starts[len(self) if last is None else last])
+        for start in range(int(self.starts[first]), end, _CHUNK):
+            piece = np.array(self._tokens[start : min(end, start + _CHUNK)])
             ids = np.where(piece >= 0, piece, ~piece)
             at = int(np.argmax(ids))
             if ids[at] > found[0]:
@@ -112,13 +116,14 @@ class Store:
             self.release()
         return found[0], int(np.searchsorted(self.starts, found[1], side="right")) - 1
 
-    def counts(self, most: int, end: int | None) -> Counts:
-        """Of the first ``most`` tokens of each example. end: the end-of-text token, if there is one. In pieces."""
-        parts, first = [], 0
-        while first < len(self):
+    def counts(self, most: int, end: int | None, first: int = 0, stop: int | None = None) -> Counts:
+        """Of the first ``most`` tokens of each example from ``first`` to ``stop``. end: the end-of-text token, if there
+        is one. In pieces."""
+        parts, stop = [], len(self) if stop is None else stop
+        while first < stop:
             start = int(self.starts[first])
             last = int(np.searchsorted(self.starts, start + _CHUNK, side="right")) - 1
-            last = min(max(last, first + 1), len(self))
+            last = min(max(last, first + 1), stop)
             piece = np.array(self._tokens[start : int(self.starts[last])])
             parts.append(_counted(piece, self.starts[first : last + 1] - start, most, end))
             self.release()
@@ -140,27 +145,79 @@ def of_file(
     without which nothing is kept; kept_from: the size of files from which on they are. A store that is open is given
     again."""
     digest = durable.sha256(path)
-    known = str(path.absolute()), digest, tokenizer
-    if tokenizer is None or (store := _OPEN.get(known)) is None:
-        store = _found(path, digest, tokenizer, encoded, kept_from)
-        if tokenizer is not None:
-            _OPEN[known] = store
-    return store
-
-
-def _found(
-    path: Path, digest: str, tokenizer: str | None, encoded: Callable[[], Iterator[Encoded]], kept_from: int | None
-) -> Store:
+    if (store := already_open(path, digest, tokenizer)) is not None:
+        return store
     if path.stat().st_size < (KEPT_FROM if kept_from is None else kept_from):
         store = of_examples(encoded(), digest)
         store.path = path
+    else:
+        begun = begin(path, digest, tokenizer)
+        store = begun if isinstance(begun, Store) else begun.made(lambda: write(begun.aside, encoded()))
+    return stays_open(store, path, tokenizer)
+
+
+def already_open(path: Path, digest: str, tokenizer: str | None) -> Store | None:
+    """The store of this content, where it is open."""
+    return None if tokenizer is None else _OPEN.get((str(path.absolute()), digest, tokenizer))
+
+
+def stays_open(store: Store, path: Path, tokenizer: str | None) -> Store:
+    """For :func:`already_open`, as long as somebody has it."""
+    if tokenizer is not None:
+        _OPEN[str(path.absolute()), store.digest, tokenizer] = store
+    return store
+
+
+class Making(NamedTuple):
+    """A cache that is to be: of ``path``, whose digest is ``digest``, written into ``aside`` and renamed to ``place``;
+    passing: a temporary folder with both, which goes with the store."""
+
+    path: Path
+    digest: str
+    aside: Path
+    place: Path
+    passing: Path | None = None
+
+    def made(self, write: Callable[[], Files]) -> Store:
+        """``write`` makes the files in ``aside``; what is not finished is taken away."""
+        try:
+            os.makedirs(self.aside, exist_ok=True)
+            store = self._finished(write())
+        except BaseException:
+            shutil.rmtree(self.passing or self.aside, ignore_errors=True)
+            raise
+        if self.passing is not None:
+            weakref.finalize(store, shutil.rmtree, self.passing, ignore_errors=True)
         return store
-    if tokenizer is None:
-        return _passing(path, digest, encoded())
+
+    def _finished(self, files: Files) -> Store:
+        told = {name: {"bytes": file.size, "sha256": file.digest.hexdigest()} for name, file in files.items()}
+        durable.create(
+            self.aside / ABOUT, durable.dump_json({"version": VERSION, "source": self.path.name, "files": told})
+        )
+        durable.sync_folder(self.aside)
+        with durable.explained("put the finished cache in its place", self.place):
+            try:
+                os.rename(self.aside, self.place)
+            except OSError:  # there is one: damaged, or made by another process in the meantime
+                if (store := opened(self.place, self.path, self.digest, warn=False)) is not None:
+                    shutil.rmtree(self.aside, ignore_errors=True)
+                    return store
+                durable.remove(self.place)
+                os.rename(self.aside, self.place)
+        durable.sync_folder(self.place.parent)
+        store = opened(self.place, self.path, self.digest)
+        if store is None:
+            raise CheckpointError(self.place, "the cache that was just written cannot be read again")
+        return store
+
+
+def begin(path: Path, digest: str, tokenizer: str | None) -> Store | Making:
+    """The store out of a cache, or what it takes to make one."""
     key = hashlib.sha256(f"{VERSION}\0{digest}\0{tokenizer}".encode()).hexdigest()[:24]
-    places = _places(path, key)
+    places = [] if tokenizer is None else _places(path, key)
     for place in places:
-        if (store := _opened(place, path, digest)) is not None:
+        if (store := opened(place, path, digest)) is not None:
             return store
     for place in places:
         try:
@@ -169,20 +226,9 @@ def _found(
             os.mkdir(aside)
         except OSError:  # read-only, or no such home
             continue
-        return _made(aside, place, path, digest, encoded())
-    return _passing(path, digest, encoded())
-
-
-def _passing(path: Path, digest: str, encoded: Iterator[Encoded]) -> Store:
-    """In a temporary folder, which goes with the store."""
+        return Making(path, digest, aside, place)
     folder = Path(tempfile.mkdtemp(prefix="loopos-"))
-    try:
-        store = _made(folder / "tmp", folder / "cache", path, digest, encoded)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
-    return store
+    return Making(path, digest, folder / "tmp", folder / "cache", folder)
 
 
 def _places(path: Path, key: str) -> list[Path]:
@@ -191,34 +237,29 @@ def _places(path: Path, key: str) -> list[Path]:
     return [path.with_name(f"{path.name}.loopos") / key, Path(given or os.path.join(home, "loopos")) / key]
 
 
-def _made(aside: Path, place: Path, path: Path, digest: str, encoded: Iterator[Encoded]) -> Store:
-    """Write into ``aside``, rename to ``place``, open that."""
-    try:
-        os.makedirs(aside, exist_ok=True)
-        files = _write(aside, encoded)
-        durable.create(aside / ABOUT, durable.dump_json({"version": VERSION, "source": path.name, "files": files}))
-        durable.sync_folder(aside)
-        if place.exists():  # damaged, or made by another process in the meantime
-            durable.remove(place)
-        with durable.explained("put the finished cache in its place", place):
-            os.rename(aside, place)
-        durable.sync_folder(place.parent)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    store = _opened(place, path, digest)
-    if store is None:
-        raise CheckpointError(place, "the cache that was just written cannot be read again")
-    return store
+class Written:
+    """A file of a cache while it is written: its bytes and their digest so far."""
+
+    def __init__(self, path: Path):
+        self.path, self.size, self.digest = path, 0, hashlib.sha256()
+
+    def add(self, file: BinaryIO, part: bytes | memoryview) -> None:
+        self.digest.update(part)
+        self.size += len(part)
+        view = memoryview(part)
+        while view:
+            view = view[file.write(view) :]
 
 
-def _write(folder: Path, encoded: Iterator[Encoded]) -> dict[str, Any]:
-    """Both files, group by group, and {name: {"bytes", "sha256"}}."""
+Files = dict[str, Written]
+
+
+def write(folder: Path, encoded: Iterator[Encoded]) -> Files:
+    """Both files, group by group."""
     done, group, size = 0, [], 0
-    digests = {TOKENS: hashlib.sha256(), TABLE: hashlib.sha256()}
-    sizes = dict.fromkeys(digests, 0)
+    written = {name: Written(folder / name) for name in (TOKENS, TABLE)}
     with contextlib.ExitStack() as stack, durable.explained("write the cache", folder):
-        files = {name: stack.enter_context((folder / name).open("wb", buffering=0)) for name in digests}
+        files = {name: stack.enter_context(each.path.open("wb", buffering=0)) for name, each in written.items()}
 
         def flush() -> None:
             nonlocal done, group, size
@@ -228,11 +269,7 @@ def _write(folder: Path, encoded: Iterator[Encoded]) -> dict[str, Any]:
                 (TOKENS, np.concatenate([each.tokens for each in group]).astype("<i4").tobytes()),
                 (TABLE, _table(group, done).tobytes()),
             ):
-                digests[name].update(part)
-                sizes[name] += len(part)
-                view = memoryview(part)
-                while view:
-                    view = view[files[name].write(view) :]
+                written[name].add(files[name], part)
             done, group, size = done + size, [], 0
 
         for each in encoded:
@@ -243,7 +280,22 @@ def _write(folder: Path, encoded: Iterator[Encoded]) -> dict[str, Any]:
         flush()
         for file in files.values():
             os.fsync(file.fileno())
-    return {name: {"bytes": sizes[name], "sha256": digests[name].hexdigest()} for name in digests}
+    return written
+
+
+def append(files: Files, folder: Path) -> None:
+    """Puts the examples that were written into ``folder`` behind those of ``files``."""
+    done = files[TOKENS].size // 4
+    with durable.explained("write the cache", folder):
+        with files[TOKENS].path.open("ab", buffering=0) as file, (folder / TOKENS).open("rb", buffering=0) as part:
+            while block := part.read(4 * _CHUNK):
+                files[TOKENS].add(file, block)
+            os.fsync(file.fileno())
+        table = np.fromfile(folder / TABLE, _ROW)
+        table["end"] += done
+        with files[TABLE].path.open("ab", buffering=0) as file:
+            files[TABLE].add(file, table.tobytes())
+            os.fsync(file.fileno())
 
 
 def _table(group: list[Encoded], before: int) -> np.ndarray:
@@ -254,13 +306,13 @@ def _table(group: list[Encoded], before: int) -> np.ndarray:
     return table
 
 
-def _opened(place: Path, path: Path, digest: str) -> Store | None:
-    """None when there is no cache, or with a UserWarning a damaged one."""
+def opened(place: Path, path: Path, digest: str, *, warn: bool = True, verify: bool = True) -> Store | None:
+    """None when there is no cache, or with a UserWarning a damaged one. verify: by its checksums; else somebody did."""
     if not place.is_dir():
         return None
     try:
         about = durable.load_json(place / ABOUT)
-        for name in (TOKENS, TABLE):
+        for name in (TOKENS, TABLE) if verify else ():
             found = {"bytes": (place / name).stat().st_size, "sha256": durable.sha256(place / name)}
             if about["files"][name] != found:
                 raise ValueError(f"{name} is not what was written")
@@ -270,6 +322,8 @@ def _opened(place: Path, path: Path, digest: str) -> Store | None:
         if len(table) and int(table["end"][-1]) != count:
             raise ValueError(f"{TABLE} and {TOKENS} are not of one making")
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
-        warnings.warn(f"{path}: its cache {place} is damaged and is made again: {error}", UserWarning, stacklevel=4)
+        if warn:
+            text = f"{path}: its cache {place} is damaged and is made again: {error}"
+            warnings.warn(text, UserWarning, stacklevel=4)
         return None
-    return Store(tokens, table, path, digest)
+    return Store(tokens, table, path, digest, place)

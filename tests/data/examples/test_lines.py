@@ -46,3 +46,18 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path, monk
     assert read(tmp_path, b"x" * 99 + b"\n") == [(1, "x" * 99 + "\n")]
     with pytest.raises(ValueError, match=r"line 2: expected a line of at most 100 bytes.*line ends missing"):
         read(tmp_path, b"a\n" + b"x" * 101)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"a", b"a\n", b"\n\n\n", b"\xef\xbb\xbfab\nc\n\ndefgh\n\nij", b"abcdefghijk\nl\n" * 5]
+)
+def test_shares_hold_every_line_once(content, tmp_path):
+    whole = read(tmp_path, content)
+    path = tmp_path / "a.jsonl"
+    for of in (1, 2, 3, 5, 40):
+        found, before = [], 0
+        for index in range(of):
+            own = list(lines(path, "data", None, (index, of), before))
+            assert module.count_lines(path, (index, of)) == len(own)
+            found, before = found + own, before + len(own)
+        assert found == whole

@@ -31,6 +31,15 @@ def test_rows(tmp_path):
     assert len(seen) == 2
 
 
+def test_shares_hold_every_row_once(tmp_path):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": [f"{i}" for i in range(700)]}), path, row_group_size=150)
+    whole = list(records(path, "data"))
+    for of in (1, 2, 3, 11):
+        assert [each for index in range(of) for each in records(path, "data", None, (index, of))] == whole
+    assert list(records(written(tmp_path, {"text": ["a"]}), "data", None, (0, 3))) == []
+
+
 def test_no_column_of_an_example(tmp_path):
     with pytest.raises(ValueError, match=r"data: expected columns for .* got the columns 'a, b'"):
         list(records(written(tmp_path, {"a": [1], "b": [2]}), "data"))

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from loopos.data.examples.records import records, unit
+from loopos.data.examples.records import lines_before, records, unit
 
 
 def read(tmp_path, name, content):
@@ -62,3 +62,20 @@ def test_bad_csv(tmp_path, content, message):
 def test_units(tmp_path):
     assert unit(tmp_path / "a.PARQUET") == "row"
     assert unit(tmp_path / "a.jsonl") == unit(tmp_path / "a.csv") == "line"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '\ufeff{"text": "a"}\n\n{"text": "bcdef"}\n' + '{"text": "g"}\n' * 7),
+        ("a.csv", 'text,x\r\n"a\r\n\r\nb",1\r\n\r\n' + 'c,"2\n"\r\nddddd,3\r\n' * 4),
+    ],
+)
+def test_shares_hold_every_record_once(name, content, tmp_path):
+    whole = read(tmp_path, name, content)
+    for of in (1, 2, 3, 7, 60):
+        found, before = [], 0
+        for index in range(of):
+            found += records(tmp_path / name, "data", None, (index, of), before)
+            before += lines_before(tmp_path / name, (index, of))
+        assert found == whole
