@@ -18,7 +18,7 @@ from .optim.sharded import ShardedOptimizer
 from .optim.training import for_training
 from .run import resume as resuming
 from .run.adapting import base_of
-from .run.alike import alike, in_shards, refuse_sharding
+from .run.alike import alike, before_data, in_shards, refuse_sharding
 from .run.callbacks import Hooks
 from .run.computed import compute_in, in_precision
 from .run.evaluation import Evaluation
@@ -167,6 +167,8 @@ def train(
         hooks, progress = Hooks(()), False
     resuming.check_argument(resume, output_dir)
     with ranks.agreed():
+        if ranks.size > 1:
+            ranks.same(before_data(model, settings, data, eval_data))
         adapter = kind.adapter(model, adapter)
         sources, config = kind.open(model, data, eval_data, tokenizer, settings, progress, ranks)
         total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
-from . import commands, covariance, forecast, options, pictures
+from loopos.distributed.opening import open_ranks
+
+from . import commands, covariance, forecast, options, pictures, ranked
 from .reply import Reply
 
 DOCTOR = """Check model, data, settings and machine before a long training, in seconds: the first loss, labels and
 their shift, masks, gradients that reach every parameter and are right, updates of a sensible size, settings that are
 used, a batch that can be learned by heart, growth from layer to layer, threads and arithmetic. When none fails, the
 last line tells what the run will take in memory and, without --quick, in time. The options are those of `loopos train`,
-and mean the same. Exit code 1 when a check fails or the memory is too small; a warning is no failure.
+and mean the same. Started by mpiexec, its processes are compared as train compares them, and one that differs is named;
+the rest is looked at by the first. Exit code 1 when a check fails or the memory is too small; a warning is no failure.
 
 TEXT may be the folder of a run of `loopos caption` or `loopos classify`, or of a ViT: then its model is looked at, with
 the pictures that it was trained on. Or that of a run of `loopos covariance`: conjugation, floors, definiteness, scale.
@@ -29,17 +33,28 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def doctor(given: dict[str, Any]) -> Reply:
+    with ranked.together(given):
+        reply = _doctor(given)
+    return reply if ranked.behind("doctor") is None else Reply({}, None, reply.code)
+
+
+def _doctor(given: dict[str, Any]) -> Reply:
     from loopos.health.doctor.doctor import doctor as examine
 
     quick = given.pop("quick")
     if given.get("text") is not None:
         rest = {name: value for name, value in given.items() if name != "text"}
+        ranks = ranked.started(given)
         for examined in (covariance.examine, pictures.examine):
-            if (seen := examined(given["text"], quick, rest)) is not None:
+            if (seen := ranks.share(partial(examined, given["text"], quick, rest))) is not None:
                 return seen
     model, data, tokenizer, settings, _, _ = commands.prepare(given)
-    settings.pop("distributed", None)  # each process looks at its own machine
     report = examine(model, data, quick=quick, tokenizer=tokenizer, **settings)
+    ranks = open_ranks(settings.pop("distributed", None))
+    return ranks.share(lambda: _forecast(report, model, data, tokenizer, settings, quick))
+
+
+def _forecast(report: Any, model: Any, data: Any, tokenizer: Any, settings: dict[str, Any], quick: bool) -> Reply:
     lines, told, code = [str(report)], None, 0 if report.ok else 1
     if report.ok:  # what fails is mended first
         try:

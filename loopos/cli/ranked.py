@@ -1,4 +1,4 @@
-"""`loopos train` as one of the processes that mpiexec started: the first speaks, the others compute."""
+"""A command as one of the processes that mpiexec started: the first speaks, the others compute."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from loopos import checks
 from loopos.distributed import Distributed
+from loopos.distributed.alone import Alone
 from loopos.distributed.opening import launched, open_ranks
 from loopos.distributed.options import AUTO, SECONDS, TIMEOUT, WIRES
 
@@ -25,7 +26,7 @@ RANKS = {
     "rank_timeout": "seconds that a rank may keep the others waiting before the run is ended",
 }
 CHOICES = {"wire": WIRES}
-COMMANDS = ("train",)  # that are one run over all processes
+COMMANDS = ("train", "doctor")  # that are one run over all processes
 _FIRST = 1.0  # seconds in which the first rank says what all of them meet
 
 
@@ -60,12 +61,17 @@ def take(asked: dict[str, Any]) -> dict[str, Any]:
 
 def together(given: dict[str, Any]) -> AbstractContextManager[Any]:
     """In it an error of one process ends all of them, and is told once."""
+    return nullcontext() if launched() is None or given.get("distributed") == "none" else started(given).agreed()
+
+
+def started(given: dict[str, Any]) -> Alone:
+    """The processes of this command; one, where no launcher started it."""
     if launched() is None or given.get("distributed") == "none":
-        return nullcontext()
+        return Alone()
     seconds = given.get("rank_timeout", TIMEOUT)
     if not 0 < seconds <= SECONDS["high"]:
         seconds = TIMEOUT  # take() refuses it, in the agreement
-    return open_ranks(Distributed(timeout=seconds)).agreed()
+    return open_ranks(Distributed(timeout=seconds))
 
 
 def tells(command: str, error: BaseException) -> bool:

@@ -12,6 +12,10 @@ from .partial import Partial
 from .tree import Node, combine, run_of
 
 
+class DifferentRank(ValueError):
+    """A process has something else than the first: the text names both, and what it is."""
+
+
 class Alone:
     """A run without other processes. ``loopos.distributed.ranks.Ranks`` has the same methods, and there each is called
     by every process at the same place of the run, but where it says otherwise."""
@@ -67,7 +71,7 @@ class Alone:
         return nullcontext()
 
     def same(self, what: Mapping[str, Any]) -> None:
-        """ValueError in every process when one has another value under one of these names."""
+        """DifferentRank in every process when one has another value under one of these names."""
 
 
 def tree_sum(shards: int, values: Sequence[float]) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 
 from loopos.errors import RankError
 
-from .alone import Alone
+from .alone import Alone, DifferentRank
 from .cores import named, shared_out, usable
 from .options import Distributed
 from .partial import Partial
@@ -168,7 +168,7 @@ class Ranks(Alone):
         for rank, theirs in enumerate(given):
             for name, value in given[0].items():
                 if theirs.get(name) != value:
-                    raise ValueError(
+                    raise DifferentRank(
                         f"train: rank {rank} on {self.hosts[rank]} has another {name} than rank 0 on {self.hosts[0]}: "
                         f"{theirs.get(name)} there, {value} here"
                     )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from loopos.data.examples.data import ExampleData
+from loopos.data.examples.data import find as find_examples
+from loopos.distributed.alone import Alone
 from loopos.distributed.tree import SHARDS
 from loopos.trainable import trainable_of
 
 from .bundle import build
 from .checkpoint import Checkpoint
+from .computed import in_precision
+from .kinds import kind_of
 from .resume import Identity
 from .settings import TrainSettings
 
@@ -54,11 +60,48 @@ def refuse_sharding(settings: TrainSettings) -> None:
         )
 
 
+def before_data(model: Any, settings: TrainSettings, *data: Any) -> dict[str, Any]:
+    """By name, what has to be the same in each process before they read ``data`` together: what each computes with, and
+    what it was asked for."""
+    facts: dict[str, Any] = _built(getattr(model, "products", ""))
+    if hasattr(config := getattr(model, "config", model), "to_dict"):
+        facts |= {f"{name} (config)": value for name, value in config.to_dict().items()}
+    facts |= {f"{name} (settings)": value for name, value in settings.to_dict().items() if name != "threads"}
+    return facts | {"data": [_described(each) for each in data]}
+
+
+def _built(products: str) -> dict[str, Any]:
+    return {name: value for name, value in build(products).items() if name != "threads"}
+
+
+def _described(data: Any) -> str:
+    """What kind of data these are: so much as decides how they are read."""
+    if isinstance(data, ExampleData):
+        return f"examples in {len(data.files)} files" if data.records is None else "a list of examples"
+    if isinstance(data, str | os.PathLike) and (examples := find_examples(data)) is not None:
+        return _described(examples)
+    return type(data).__name__
+
+
+def compare(ranks: Alone, model: Any, data: Any, settings: TrainSettings, given: Mapping[str, Any]) -> None:
+    """What train compares before its first update; in every process at the same time. model: a Model, or one of
+    another kind; given: other keywords of train. DifferentRank where one has something else; the errors of train for
+    data and settings."""
+    held_out, tokenizer = given.get("eval_data"), given.get("tokenizer")
+    ranks.same(before_data(model, settings, data, held_out))
+    kind = kind_of(model)
+    adapter = kind.adapter(model, given.get("adapter"))
+    sources, config = kind.open(model, data, held_out, tokenizer, settings, False, ranks)
+    settings = in_shards(in_precision(settings, model), True, ranks.size)
+    length, read = settings.seq_len or kind.length(config), (sources.train.fingerprint(), sources.tokenizer)
+    ranks.same(alike(model, Identity(config, settings, length, *read, adapter), sources.eval))
+
+
 def alike(model: Any, identity: Identity, held_out: Any = None) -> dict[str, Any]:
     """By name, what has to be the same in each process, so that all compute the same update. held_out: the batches of
     an evaluation, which processes share."""
     about = identity.to_dict()
-    facts: dict[str, Any] = {name: value for name, value in build(model.products).items() if name != "threads"}
+    facts: dict[str, Any] = _built(model.products)
     digest = about["data"].pop("sha256", None)
     for part in ("config", "settings", "data"):
         facts |= {f"{name} ({part})": value for name, value in about.pop(part).items() if name != "threads"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from under_mpi import mpi_needed, result_of
 
+import loopos
 from loopos.cli import main, ranked
 from loopos.distributed import Distributed
 from loopos.errors import RankError
@@ -88,9 +91,62 @@ def test_a_rank_behind_lets_the_first_speak(monkeypatch, capsys):
     assert ranked.tells("train", ValueError("said here"))
 
 
-def test_doctor_looks_at_its_own_machine(monkeypatch, capsys):
+def test_doctor_looks_at_its_own_machine_alone_where_it_is_asked_to(monkeypatch, capsys):
     monkeypatch.setenv("PMI_RANK", "0")
     monkeypatch.setenv("PMI_SIZE", "2")
     tiny = ["--n-layer", "1", "--d-model", "16", "--n-head", "2", "--context-length", "16"]
-    assert main(["doctor", "--quick", *tiny]) == 0
+    assert main(["doctor", "--quick", "--distributed", "none", *tiny]) == 0
     assert "checks passed" in capsys.readouterr().out
+
+
+DOCTOR = (
+    """
+import json, os, sys
+asked = json.loads(sys.argv[1])
+here = os.environ["PMI_RANK"] == "1"
+if here and "isa" in asked:
+    os.environ["LOOPOS_ISA"] = asked.pop("isa")
+asked["asked"] += asked.pop("there", []) if here else []
+sys.argv[1] = json.dumps(asked["asked"])
+"""
+    + COMMAND
+)
+TINY = ["doctor", "--quick", "--n-layer", "1", "--d-model", "16", "--n-head", "2", "--context-length", "16"]
+
+
+@mpi_needed
+@pytest.mark.unsanitized("processes of their own: sanitizers are not in them")
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ({}, "ok   ranks: 2 ranks have the same; expected the same build, instruction set, configuration"),
+        ({"isa": "avx2"}, r"FAIL ranks: rank 1 on \S+ has another isa than rank 0 on \S+: avx2 there, avx512 here"),
+        ({"there": ["--learning-rate", "0.5"]}, r"FAIL ranks: rank 1 on .* another learning_rate \(settings\) .*: 0.5"),
+        ({"there": ["--d-ff", "48"]}, r"FAIL ranks: rank 1 on .* another d_ff \(config\) than rank 0"),
+        ({"other": True}, r"FAIL ranks: rank 1 on .* another training data \(their SHA-256\) than rank 0"),
+    ],
+    ids=["alike", "isa", "settings", "config", "data"],
+)
+def test_doctor_compares_the_ranks_and_names_the_one_that_differs(fault, says, text, tmp_path):
+    if "isa" in fault and str(loopos._core.isa()) != "avx512":
+        pytest.skip("the instruction sets of the test are others")
+    fault = dict(fault)
+    if fault.pop("other", False):
+        jsonl = tmp_path / "data.jsonl"
+        jsonl.write_text('{"text": "abcdefgh"}\n' * 20)
+        (tmp_path / "other.jsonl").write_text('{"text": "abcdefgh"}\n' * 19 + '{"text": "another"}\n')
+        command, fault["there"] = [*TINY, str(jsonl)], []
+        fault["script"] = True
+    else:
+        command = [*TINY, str(text)]
+    script = DOCTOR
+    if fault.pop("script", False):
+        script = DOCTOR.replace(
+            "sys.argv[1] =", 'asked["asked"][-1] = "other.jsonl" if here else "data.jsonl"\nsys.argv[1] ='
+        )
+    first, second = result_of(script, {"asked": command, **fault}, ranks=2, folder=tmp_path)
+    assert re.search(says, first[1]), first[1]
+    assert second[1] == ""
+    assert first[0] == second[0] == (1 if "FAIL" in says else 0)
+    assert first[1].count("ranks:") == 1
+    assert "checks passed" in first[1]

@@ -158,7 +158,7 @@ def test_ranks_that_differ_do_not_begin(fault, says, tmp_path):
     err, errors, _, newest = fails(tmp_path, fault=fault)
     assert err.count("Traceback") == 1
     assert len(errors) == 3
-    assert all(kind == "ValueError" for kind, _ in errors)
+    assert all(kind == "DifferentRank" for kind, _ in errors)
     assert re.search(says, err)
     assert newest is None
 
@@ -167,7 +167,7 @@ def test_ranks_whose_weights_drift_apart_keep_no_checkpoint_of_it(tmp_path):
     """A weight of one rank is written in update 6, in which a checkpoint is due."""
     err, errors, _, newest = fails(tmp_path, fault="drift")
     assert err.count("Traceback") == 1
-    assert all(kind == "ValueError" for kind, _ in errors)
+    assert all(kind == "DifferentRank" for kind, _ in errors)
     assert re.search(r"rank 1 on .* has another weights after update 6 \(their SHA-256\) than rank 0", err)
     assert newest.step == 4
 

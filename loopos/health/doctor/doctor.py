@@ -10,7 +10,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from loopos import checks, precision
@@ -18,6 +18,7 @@ from loopos.config import ModelConfig
 from loopos.covariance.config import CovarianceConfig
 from loopos.covariance.network import CovarianceNetwork
 from loopos.data.sources import open_sources
+from loopos.distributed.opening import open_ranks
 from loopos.errors import NonFiniteError
 from loopos.model import Model
 from loopos.run.adapting import adapter_of, give_classes, put_on
@@ -40,6 +41,7 @@ from . import (
     check_machine,
     check_plan,
     check_precision,
+    check_ranks,
     check_steps,
     check_task,
     check_update,
@@ -111,6 +113,8 @@ def doctor(
               Or a Captioner, an ImageEncoder with classes, or the configuration of one: with checks of pictures. Or
               a CovarianceNetwork or its configuration: with checks of the matrices of its pipeline
     data      as for :func:`loopos.train`; None, of a model of pictures alone: pictures are made up
+    distributed  as of loopos.train, among the settings: all processes call this at the same time, are compared, and
+              have the same report, which the first one makes
     settings  keywords of :func:`loopos.train`, so that one dict serves both, eval_data and tokenizer among them; those
               about files and callbacks are accepted and not used
     quick     the round that ``loopos train`` makes first: a batch cut shorter, no learning of a batch by heart, and no
@@ -123,6 +127,26 @@ def doctor(
     failed. A label or id out of range is a failed check; arguments that loopos.train refuses raise the same TypeError,
     ValueError or OSError here. The thresholds stand at the head of the modules ``check_*`` beside this one.
     """
+    ranks = open_ranks(settings.pop("distributed", None))
+    if ranks.size == 1:
+        return _report(model, data, quick, trainer, settings)
+    with ranks.agreed():
+        kept = _settings(settings)
+        if isinstance(model, kind_of(model).config):
+            model = kind_of(model).model(model, seed=kept.seed, precision=kept.precision)
+        compared = check_ranks.check_ranks(ranks, model, data, kept, settings)
+
+        def whole() -> DoctorReport:
+            report = _report(model, data, quick, trainer, settings)
+            return replace(report, checks=(compared, *report.checks))
+
+        return ranks.share(whole)
+
+
+def _report(
+    model: Any, data: Any, quick: bool, trainer: Callable[..., Any] | None, settings: dict[str, Any]
+) -> DoctorReport:
+    """Of this process."""
     began = time.perf_counter()
     quick = checks.boolean("doctor", "quick", quick)
     if trainer is not None and not callable(trainer):
