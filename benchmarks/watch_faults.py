@@ -29,7 +29,7 @@ EACH = 3  # architectures of each plant
 
 def cases() -> Iterator[Callable[[], Any]]:
     """One function a fault; each is called anew for every tool."""
-    from watched import faults, faults_natural
+    from watched import faults, faults_natural, faults_ordinary
 
     names, turn = list(faults.ARCHITECTURES), 0
     for plant in faults.PLANTS:
@@ -44,7 +44,7 @@ def cases() -> Iterator[Callable[[], Any]]:
     for name in names:
         if name not in ("conv net", "LSTM"):
             yield lambda name=name: faults.linear_overflow(name)
-    for make in faults_natural.NATURAL:
+    for make in [*faults_natural.NATURAL, *faults_ordinary.ORDINARY]:
 
         def seeded(make: Callable[[], Any] = make) -> Any:
             import torch

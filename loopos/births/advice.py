@@ -53,10 +53,43 @@ _WATCHED = {
 }
 
 
-_OF_OPERATIONS = {  # of a PyTorch program, by a part of the operation's name
+_ROOT = (
+    "the slope of a root is infinite at 0: add an eps under the root, or take torch.linalg.vector_norm, whose gradient "
+    "at 0 is 0"
+)
+_POWER = "the slope of a power below 1 is infinite at 0: add an eps to its base"
+_ARC = "its slope is infinite at the end of its domain: clamp the argument to a little inside (1 - 1e-6)"
+_SPECTRUM = (
+    "the gradient of singular vectors and eigenvectors is not defined where two of their values are equal: use the "
+    "values alone (svdvals, eigvalsh), or part them by a little noise"
+)
+_UNTAKEN = (
+    "nothing comes of 0 there, also where torch.where or a mask leaves it out, for a gradient of 0 times an infinite "
+    "slope is NaN: make the argument harmless before the operation, torch.where(x > 0, x, 1)"
+)
+_OF_OPERATIONS = {  # of a PyTorch program, by a part of the operation's name or of the node it is the backward of
     ("log 0", "ctc_loss"): "give an input more frames than its target needs (its labels, and one more between two that "
     "are equal), leave such samples out, or set zero_infinity=True",
     ("negative root", "batch_norm"): "a running variance is never below 0: find who wrote or loaded it",
+    ("log 0", "slogdet"): "keep the matrix regular: add a small multiple of the identity",
+    ("0/0", "weight_norm"): "a row of zeros has no direction: initialise it with random numbers",
+    (
+        "0/0",
+        "aten.std",
+    ): "a deviation needs two numbers: correction=0, or leave out a last batch of one (drop_last=True)",
+    (
+        "0/0",
+        "aten.var",
+    ): "a variance needs two numbers: correction=0, or leave out a last batch of one (drop_last=True)",
+    ("0/0", "nll_loss"): "leave a batch out of which no label counts",
+    **{(kind, node): _SPECTRUM for kind in ("x/0", "0/0") for node in ("LinalgSvd", "LinalgEig", "LinalgEigh")},
+    **{(kind, "SqrtBackward"): _ROOT for kind in ("x/0", "0/0")},
+    **{("x/0", node): _ARC for node in ("AcosBackward", "AsinBackward", "AcoshBackward", "AtanhBackward")},
+    ("x/0", "PowBackward"): _POWER,
+    ("outside the domain", "PowBackward"): "an exponent that is learned needs a base above 0: clamp the base",
+    ("log 0", "PowBackward"): "an exponent that is learned needs a base above 0: clamp the base",
+    ("0/0", "Backward"): _UNTAKEN,
+    ("0*inf", "Backward"): _UNTAKEN,
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from loopos.births.advice import advice
-from loopos.births.arithmetic import summary
+from loopos.births.arithmetic import Evidence, summary
 from loopos.errors import Birth
 
 from .causes import cause_of
@@ -25,9 +25,9 @@ def birth_of(record: Record, step: int, names: Names, micro_batch: int | None) -
     """names: as :func:`names_of` gives them."""
     if record.is_leaf:
         return _of_leaf(record, step, names, micro_batch)
-    found: Found = record.found or _constant(record)
+    found: Found = record.found or record.turned or _constant(record)
     short = record.name.partition(".")[2]
-    evidence = cause_of(short.removesuffix("_"), found)
+    evidence = cause_of(short.removesuffix("_"), found) if record.found else _of_legal(record, found)
     place = record.place
     tensor = f"{place.module}.{short}" if place.module else short
     if found.number is not None:
@@ -46,7 +46,7 @@ def birth_of(record: Record, step: int, names: Names, micro_batch: int | None) -
         micro_batch=micro_batch,
         place=_place(record, found),
         operands=operands | {name: value for name, value in scalars.items() if name not in operands},
-        advice=advice(evidence.kind, record.name, tensor, watched=True),
+        advice=advice(evidence.kind, f"{record.name} {place.forward}", tensor, watched=True),
         module=place.module or None,
         source=place.source or None,
     )
@@ -55,6 +55,24 @@ def birth_of(record: Record, step: int, names: Names, micro_batch: int | None) -
 def _constant(record: Record) -> Found:
     """Of an infinity that the program wrote and that came through to the loss."""
     return Found((), math.inf if (record.storage or (True,))[0] else -math.inf, {}, "whole")
+
+
+def _of_legal(record: Record, found: Found) -> Evidence:
+    """Of an infinity that the program wrote, and that counts in the loss."""
+    seen, waiting = {id(record)}, [record]
+    scored, wrote = False, record
+    while waiting:
+        each = waiting.pop()
+        scored |= "log_softmax" in each.name
+        wrote = wrote if each.parents else each
+        waiting += [parent for parent in each.parents if id(parent) not in seen]
+        seen |= {id(parent) for parent in each.parents}
+    if scored:
+        words = "log_softmax gives a class whose logit is masked the probability 0, and this counts its log"
+        return Evidence("log 0", f"{words}: leave such classes out of the loss", {})
+    by = f", which {wrote.name} wrote at {wrote.place.source}" if wrote is not record and wrote.place.source else ""
+    written = f"the program itself writes {found.value} here" if wrote is record else f"it meets an infinity{by}"
+    return Evidence("input not finite", f"{written}, and it counts in the loss", {})
 
 
 def _shown(value: Any) -> Any:

@@ -7,21 +7,22 @@ again in long double, where they would be finite had the dtype no limit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from loopos.births.arithmetic import Evidence, Numbers, short
+from loopos.births.arithmetic import Evidence, short
 
 from .elements import Found
+from .operands import Operands
+from .row_causes import BY_ROW, by_size, by_whole
 
-_LIMITS = {"bfloat16": 3.3895313892515355e38, "float16": 65504.0, "float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
-_EXP = {"exp", "exp2", "expm1", "sinh", "cosh"}
+_EXP = {"exp", "exp2", "expm1", "sinh", "cosh", "i0", "special_i0", "special_i1"}
 _LOG = {"log": 0.0, "log2": 0.0, "log10": 0.0, "log1p": -1.0}
+_TIMES_LOG = {"xlogy": 0.0, "special_xlogy": 0.0, "special_xlog1py": -1.0}
 _ROOT = {"sqrt", "rsqrt"}
-_DOMAIN = {"acos", "asin", "atanh", "acosh", "lgamma", "digamma", "polygamma", "erfinv", "tan", "logit"}
-_SOFTMAX = {"_softmax", "_log_softmax", "_safe_softmax", "logsumexp", "logcumsumexp"}
+_DOMAIN = {"acos", "asin", "atanh", "acosh", "lgamma", "digamma", "polygamma", "erfinv", "tan", "logit",
+           "special_entr", "mvlgamma", "special_ndtri"}  # fmt: skip
 _PRODUCT = {"mul", "prod", "square"}
 _SUM = {"add", "sub", "rsub"}
 
@@ -32,41 +33,20 @@ def cause_of(op: str, found: Found) -> Evidence:
         return _Cause(op, found).evidence()
 
 
-class _Numbers(Numbers):
-    """With the limits of dtypes that numpy has not."""
-
-    def __init__(self, operands: Mapping[str, Any], dtype: str, value: float):
-        dtype = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
-        super().__init__(operands, "float32" if dtype in _LIMITS else dtype, value)
-        if dtype in _LIMITS:
-            self.dtype, self.limit = dtype, np.longdouble(_LIMITS[dtype])
-
-
-class _Cause:
-    def __init__(self, op: str, found: Found):
-        self.op, self.found = op, found
-        self.given = {name: _real(value) for name, value in found.operands.items()}
-        self.shown = {name: value for name, value in found.operands.items() if not isinstance(value, np.ndarray)}
-        self.shown = {name: value for name, value in self.shown.items() if not isinstance(value, complex)}
-        rows = {name: np.atleast_1d(value) for name, value in self.given.items() if not isinstance(value, Mapping)}
-        self.n = _Numbers(
-            rows, found.dtype if "float" in found.dtype or "complex" in found.dtype else "float32", found.value
-        )
-
-    def claim(self, kind: str, words: str) -> Evidence:
-        return Evidence(kind, words, self.shown)
-
+class _Cause(Operands):
     def evidence(self) -> Evidence:
         if self.found.kind == "empty":
             return self.claim("unknown", "memory that was never written (torch.empty) was read")
         scalars = [v for v in self.found.attributes.values() if isinstance(v, float) and not math.isfinite(v)]
+        if scalars and self.op in _PRODUCT and 0 in self.given.values():
+            return self.claim("0*inf", f"0 times the {scalars[0]} that the program itself writes here")
         if scalars and self.op not in ("clamp", "linalg_vector_norm", "norm", "nan_to_num"):
             return self.claim("input not finite", f"the program itself writes {scalars[0]} here")
         if self.found.kind == "elements":
             return self.pointwise()
         if self.found.kind == "dot":
             return self.dot()
-        return _KINDS.get(self.op, _by_whole)(self)
+        return BY_ROW.get(self.op, by_whole)(self)
 
     # pointwise
 
@@ -82,6 +62,12 @@ class _Cause:
             return self.claim(
                 "outside the domain", f"{self.op} of {short(x)}: it is defined above {_LOG[self.op]:g} only"
             )
+        if self.op.startswith("logaddexp") and given and all(value == -math.inf for _, value in given):
+            return self.claim("all-masked row", "both numbers are -inf: nothing is left to add up")
+        if self.op in _TIMES_LOG and len(self.with_scalar(given)) == 2 and not infinite:
+            return self.times_log(*(value for _, value in self.with_scalar(given)))
+        if self.op == "lgamma" and abs(x) > 1:
+            return self.claim("product overflow", f"lgamma of {short(x)} is {self.n.beyond()}")
         if self.op in _ROOT and not infinite:
             if x < 0:
                 return self.claim("negative root", f"the root of {short(x)}")
@@ -103,24 +89,24 @@ class _Cause:
             return self.product(given)
         if infinite:
             return self.claim("input not finite", f"{infinite[0]} is {self.given[infinite[0]]}")
-        return _by_size(self, dict(given))
-
-    def scalar(self, *names: str) -> float | None:
-        for name in names:
-            value = self.found.attributes.get(name)
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                return float(value)
-        return None
+        return by_size(self, dict(given))
 
     def with_scalar(self, given: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
         other = self.scalar("other")
         return given if other is None or any(name == "other" for name, _ in given) else [*given, ("other", other)]
 
+    def times_log(self, factor: float, x: float) -> Evidence:
+        least = _TIMES_LOG[self.op]
+        said = f"{short(factor)} times the log of {short(x - least)}"
+        if x == least:
+            return self.claim("log 0", said)
+        return self.claim("outside the domain" if x < least else "product overflow", said)
+
     def power(self, given: list[tuple[str, Any]]) -> Evidence:
         base = dict(given).get("self", self.scalar("self"))
         exponent = dict(given).get("exponent", self.scalar("exponent"))
         if base is None or exponent is None:
-            return _by_size(self, dict(given))
+            return by_size(self, dict(given))
         said = f"{short(base)} to the power of {short(exponent)}"
         if base == 0 and exponent < 0:
             return self.claim("x/0", said)
@@ -134,7 +120,7 @@ class _Cause:
         else:
             pair = self.with_scalar(given)
             if len(pair) < 2:
-                return _by_size(self, dict(given))
+                return by_size(self, dict(given))
             over, under = pair[0], pair[1]
         said = f"{'' if over[0] == '1' else over[0] + ' '}{short(over[1])} over {under[0]} {short(under[1])}"
         if under[1] == 0:
@@ -189,173 +175,3 @@ class _Cause:
         if not len(rows[0]):
             return self.n.unknown("it adds up nothing")
         return self.n.dot(*names[:2], plus="plus" if "plus" in self.n else None)
-
-    def row(self) -> tuple[str, np.ndarray] | None:
-        return next(((name, np.asarray(v)) for name, v in self.given.items() if np.ndim(v)), None)
-
-
-def _real(value: Any) -> Any:
-    """Of complex numbers the magnitude: it decides what overflows and what is 0."""
-    if isinstance(value, complex):
-        return abs(value)
-    return np.abs(value) if isinstance(value, np.ndarray) and np.iscomplexobj(value) else value
-
-
-def _softmax(c: _Cause) -> Evidence:
-    row = c.row()
-    if row is None:
-        return _by_whole(c)
-    _, values = row
-    count = len(values)
-    if count and (values == -math.inf).all():
-        return Evidence("all-masked row", f"all {count} numbers of the row are -inf: nothing is left to weigh", {})
-    if (values == math.inf).any():
-        return Evidence(
-            "inf - inf", f"the row has +inf at {int(np.argmax(values))}, from which the maximum is taken", {}
-        )
-    return _total(c)
-
-
-def _total(c: _Cause) -> Evidence:
-    """Sums and means: the sum of a row."""
-    row = c.row()
-    if row is None:
-        return _by_whole(c)
-    name, values = row
-    if not len(values):
-        return Evidence("0/0", f"{c.op} of no number at all is 0/0", {})
-    if not np.isfinite(values).all():
-        at = int(np.argmin(np.isfinite(values)))
-        kind = "inf - inf" if math.isnan(c.found.value) and not np.isnan(values).any() else "input not finite"
-        return Evidence(kind, f"number {at} of {len(values)} is {values[at]}", {})
-    return c.n.total(name)
-
-
-def _variance(c: _Cause) -> Evidence:
-    row = c.row()
-    if row is None:
-        return _by_whole(c)
-    _, values = row
-    correction = c.scalar("correction")
-    correction = 1.0 if correction is None else correction
-    if len(values) <= correction:
-        words = f"{c.op} of {len(values)} number(s) divides by {max(0, len(values) - int(correction))}"
-        return Evidence("0/0", words, {"count": float(len(values))})
-    return _squares(c)
-
-
-def _squares(c: _Cause) -> Evidence:
-    name, values = c.row() or ("", np.zeros(0))
-    if not len(values):
-        return _by_whole(c)
-    at = int(np.argmax(np.abs(values)))
-    top = np.longdouble(values[at])
-    centre = np.longdouble(0) if "norm" in c.op else np.mean(values.astype(np.longdouble))
-    words = f"the squares of {len(values)} numbers of up to {short(abs(top))}"
-    if (top - centre) ** 2 > c.n.limit:
-        return Evidence("product overflow", f"{words}: one alone is {c.n.beyond()}", {name: float(top)})
-    return Evidence("sum overflow", f"{words} are in sum {c.n.beyond()}", {name: float(top)})
-
-
-def _prod(c: _Cause) -> Evidence:
-    _, values = c.row() or ("", np.zeros(0))
-    at = int(np.argmax(np.abs(values))) if len(values) else 0
-    words = (
-        f"the product of {len(values)} numbers of up to {short(abs(values[at]))}, {c.n.beyond()}" if len(values) else ""
-    )
-    return Evidence("product overflow", words, {})
-
-
-def _nll(c: _Cause) -> Evidence:
-    _, values = c.row() or ("", np.zeros(0))
-    if not len(values):
-        return Evidence(
-            "0/0", "no label is left to score (all are ignored): the mean is over 0 of them", {"count": 0.0}
-        )
-    if (values == -math.inf).any():
-        at = int(np.argmin(values))
-        words = f"the label at {at} of {len(values)} that are scored has the probability 0: its logit is masked"
-        return Evidence("log 0", words, {})
-    return _total(c)
-
-
-def _norm(c: _Cause) -> Evidence:
-    _, values = c.row() or ("", np.zeros(0))
-    if not len(values):
-        return _by_whole(c)
-    x, eps = values.astype(np.longdouble), c.scalar("eps") or 0.0
-    mean, variance = x.mean(), x.var()
-    if variance > c.n.limit or np.abs(x).sum() > c.n.limit:
-        return _squares(c)
-    if variance + eps == 0:
-        return Evidence("0/0", f"the row is constant and eps is {eps:g}: (x - mean) / 0", {"variance": float(variance)})
-    normed = (x - mean) / np.sqrt(variance + eps)
-    at = int(c.found.operands.get("channel", 0))
-    parts = {"normed x": normed[at], "weight": np.longdouble(c.given.get("weight", 1.0))}
-    return c.n.product(list(parts.items()), plus="bias" if "bias" in c.given else None)
-
-
-def _batch_norm(c: _Cause) -> Evidence:
-    """In evaluation mode, where the variance is a buffer."""
-    if "running_var" not in c.given:
-        return _by_whole(c)
-    x, mean, variance = (np.longdouble(c.given[name]) for name in ("x", "running_mean", "running_var"))
-    eps = c.scalar("eps") or 0.0
-    if variance + eps < 0:
-        return c.claim("negative root", f"running_var {short(variance)} + eps {eps:g} stands under the root")
-    if variance + eps == 0:
-        return c.claim("0/0" if x == mean else "x/0", "running_var + eps is 0")
-    parts = {"normed x": (x - mean) / np.sqrt(variance + eps), "weight": np.longdouble(c.given.get("weight", 1.0))}
-    return c.n.product(list(parts.items()), plus="bias" if "bias" in c.given else None)
-
-
-def _ctc(c: _Cause) -> Evidence:
-    needed, frames = c.given.get("needed"), c.given.get("frames")
-    if needed is None or c.found.value != math.inf:
-        return _by_whole(c)
-    if frames < needed:
-        words = f"a target of {c.given['labels']:g} labels needs {needed:g} frames of its input, which has {frames:g}"
-        return c.claim("log 0", f"{words}: no alignment is possible")
-    return c.claim("log 0", "every alignment of the target with its input has the probability 0")
-
-
-def _largest(c: _Cause) -> Evidence:
-    row = c.row()
-    if row is not None and len(row[1]) and (row[1] == -math.inf).all():
-        return Evidence("all-masked row", f"all {len(row[1])} numbers of the row are -inf: it has no greatest", {})
-    return _by_whole(c)
-
-
-def _by_whole(c: _Cause) -> Evidence:
-    """Of operations whose elements are not taken apart: by how large their operands are."""
-    largest = {name: v for name, v in c.given.items() if isinstance(v, Mapping) and "value" in v}
-    return _by_size(c, {name: v["value"] for name, v in largest.items()})
-
-
-def _by_size(c: _Cause, values: Mapping[str, float]) -> Evidence:
-    said = ", ".join(f"{name} up to {short(abs(value))}" for name, value in values.items() if math.isfinite(value))
-    if "cholesky" in c.op or "eig" in c.op or "linalg_inv" in c.op or "solve" in c.op or "lu" in c.op.split("_"):
-        return Evidence("x/0", f"the matrix is singular, or nearly so: {said}", c.shown)
-    sizes = [abs(np.longdouble(value)) for value in values.values() if math.isfinite(value)]
-    if sizes and np.prod(np.maximum(np.array(sizes, np.longdouble), 1)) * max(sizes) > c.n.limit:
-        return Evidence("product overflow", f"{said}: their products are {c.n.beyond()}", c.shown)
-    if "backward" in c.op and any(value == 0 for value in values.values()):
-        return Evidence("x/0", f"an operand is 0 where its gradient divides by it: {said}", c.shown)
-    return Evidence("unknown", f"{c.op} of finite numbers: {said or 'none'}", c.shown)
-
-
-_KINDS: dict[str, Callable[[_Cause], Evidence]] = {
-    **dict.fromkeys(_SOFTMAX, _softmax),
-    **dict.fromkeys(("sum", "mean", "cumsum", "nansum", "embedding_dense_backward"), _total),
-    **dict.fromkeys(("var", "std", "var_mean", "std_mean"), _variance),
-    **dict.fromkeys(("linalg_vector_norm", "norm"), _squares),
-    "prod": _prod,
-    "cumprod": _prod,
-    **dict.fromkeys(("nll_loss_forward", "nll_loss2d_forward"), _nll),
-    "native_layer_norm": _norm,
-    **dict.fromkeys(
-        ("native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"), _batch_norm
-    ),
-    "_ctc_loss": _ctc,
-    **dict.fromkeys(("amax", "max"), _largest),
-}

@@ -38,7 +38,7 @@ def find(
     pointwise = torch.Tag.pointwise in func.tags
     bad = ~torch.isfinite(_real(output)) if not output.is_complex() else ~torch.isfinite(output)
     if legal and pointwise:
-        reached = bad & ~_spoiled(operands, output)
+        reached = bad & ~spoiled(operands, output)
         if only_born and not bool(reached.any()):
             return None
         bad = reached if bool(reached.any()) else bad & torch.isnan(output)
@@ -80,7 +80,7 @@ def _value(element: torch.Tensor) -> tuple[float, str]:
     return (real, "real") if not math.isfinite(real) else (imaginary, "imaginary")
 
 
-def _spoiled(operands: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
+def spoiled(operands: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
     """Where an operand of a pointwise operation is not finite itself."""
     spoiled = torch.zeros_like(output, dtype=torch.bool)
     for value in operands.values():

@@ -12,7 +12,7 @@ import torch
 
 from loopos.errors import Birth, NonFiniteError
 
-from . import bundle, wrappers
+from . import bundle, moments, wrappers
 from .birth import unseen
 from .calls import Call
 from .finite import parameters_of
@@ -77,12 +77,24 @@ class Hits:
             self._in_a_row += 1
             self._log.refused(step, dict(numbers), self.counts(step), self._error.birth)
         self._decide(self._error)
-        if self.policy == "warn":
-            return
+        if self.policy != "warn":
+            self._hide(optimizer)
+
+    def _hide(self, optimizer: torch.optim.Optimizer) -> None:
+        """Gradients, until ``put_back``."""
         held = [(each, each.grad) for each in parameters_of([optimizer]) if each.grad is not None]
         for parameter, _ in held:
             parameter.grad = None  # an optimizer leaves such a parameter and its moments alone
         self._held[id(optimizer)] = held
+
+    def state(self, optimizer: torch.optim.Optimizer, birth: Birth, *how: Any) -> None:
+        """What the optimizer keeps was not finite before the step. how: as of ``update``."""
+        if self.policy == "warn" and self._in_a_row:
+            self.refused += 1
+            return
+        self.update(birth, *how)
+        if self.policy != "warn":
+            self._hide(optimizer)
 
     def update(self, birth: Birth, calls: Sequence[Call], step: int, numbers: Mapping[str, float]) -> None:
         """An update made a weight or a moment that is not finite, and was undone unless the policy is "warn"."""
@@ -120,6 +132,7 @@ class Hits:
         self, found: Rerun, bad: Sequence[Any], calls: Sequence[Call], step: int, numbers: Mapping[str, float]
     ) -> NonFiniteError:
         birth = found.birth or unseen(wrappers.bare(self._model), bad, bool(calls), found.notes, step, numbers["loss"])
+        birth = self._of_a_moment(birth) if birth.op == "parameter" else birth
         self.births.append(birth)
         error = NonFiniteError(birth, updated=self.policy == "warn")
         for note in found.notes:
@@ -134,6 +147,17 @@ class Hits:
             else:
                 error.add(f"To repeat it: loopos replay {shlex.quote(str(path))}", path)
         return error
+
+    def _of_a_moment(self, birth: Birth) -> Birth:
+        """Of a weight that was not finite before the step: whether the optimizer made it so."""
+        weight = dict(wrappers.bare(self._model).named_parameters()).get(birth.tensor)
+        kept = (
+            [name for each in self._optimizers for name in moments.broken(each, weight)] if weight is not None else []
+        )
+        if not kept:
+            return birth
+        words = f"{birth.cause}; the optimizer's {kept[0]} of it is not finite either, so an update wrote it"
+        return dataclasses.replace(birth, cause=words, advice=moments.ADVICE)
 
 
 def _of_all_ranks(found: Rerun) -> Rerun:

@@ -66,7 +66,8 @@ class Places:
             return Place(made.module, made.source or source_line(), type(node).__name__)
         # A forward pass: in the backward pass too, where a checkpoint computes it again and makes new nodes.
         place = Place(self._path[-1] if self._path else made.module, source_line())
-        self._by_node[newest], self._newest = place, newest
+        self._by_node.setdefault(newest, place)  # what follows without a node of its own is another operation
+        self._newest = newest
         return place
 
 

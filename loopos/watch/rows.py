@@ -102,13 +102,56 @@ def _strides(shape: list[int]) -> list[int]:
     return strides
 
 
+def _scaled(given: dict[str, Any], channel: int, at: Index, shape: tuple[int, ...]) -> dict[str, float]:
+    """Where the element is in what is normed together, and the weight and bias of its channel."""
+    held = {name: float(given[name][channel]) for name in ("weight", "bias") if given.get(name) is not None}
+    return {**held, "channel": float(np.ravel_multi_index(at, tuple(shape)))}
+
+
+def _group_normed(given: dict[str, Any], output: torch.Tensor, index: Index, number: int | None) -> Picked | None:
+    """Of group norm: the group of x."""
+    x, wide = given["input"], given["C"] // given["group"]
+    group = index[1] // wide if number in (0, None) else index[1]
+    together = x[index[0], group * wide : (group + 1) * wide]
+    at = (index[1] % wide, *index[2:]) if number in (0, None) else (0,) * together.ndim
+    return "norm", {"input": row(together), **_scaled(given, group * wide + at[0], at, together.shape)}
+
+
+def _weight_normed(given: dict[str, Any], output: torch.Tensor, index: Index, number: int | None) -> Picked | None:
+    v, g, dim = given["v"], given["g"], given.get("dim", 0)
+    at = index[dim]
+    found = {"v": row(v.select(dim, at)), "g": float(g.reshape(-1)[at])}
+    return "row", found | ({"v at the element": float(v[index])} if number in (0, None) else {})
+
+
+def _index_added(given: dict[str, Any], output: torch.Tensor, index: Index, number: int | None) -> Picked | None:
+    """What was there, and all that index_add adds to it."""
+    dim = given["dim"] % output.ndim
+    lines = given["source"][tuple(slice(None) if d == dim else at for d, at in enumerate(index))]
+    added = lines[given["index"].reshape(-1) == index[dim]] * float(given.get("alpha", 1))
+    return "row", {"self": np.append(row(given["self"][index]), row(added))}
+
+
+def _scattered(given: dict[str, Any], output: torch.Tensor, index: Index, number: int | None) -> Picked | None:
+    dim = given["dim"] % output.ndim
+    line = tuple(slice(None) if d == dim else at for d, at in enumerate(index))
+    ids = given["index"][line]
+    added = given["src"][line][: len(ids)][ids == index[dim]]
+    return "row", {"self": np.append(row(given["self"][index]), row(added))}
+
+
 def _batch_normed(given: dict[str, Any], output: torch.Tensor, index: Index, number: int | None) -> Picked | None:
-    """Of batch norm in evaluation mode: the element of x, and what its channel has."""
-    if given.get("training") or number not in (0, None):
+    """Of batch norm: in evaluation mode the element of x, and what its channel has; in training the channel."""
+    x, first = given["input"], number in (0, None)
+    if given.get("training"):
+        channel = index[1] if first else index[0]
+        at = index[:1] + index[2:] if first else (0,) * (x.ndim - 1)
+        return "norm", {"input": row(x[:, channel]), **_scaled(given, channel, at, x[:, channel].shape)}
+    if not first:
         return None
     names = ("running_mean", "running_var", "weight", "bias")
     held = {name: float(given[name][index[1]]) for name in names if given.get(name) is not None}
-    return "norm", {"x": float(given["input"][index]), **held}
+    return "norm", {"x": float(x[index]), **held}
 
 
 def _ctc(given: dict[str, Any], output: torch.Tensor, index: Index, number: int | None) -> Picked | None:
@@ -145,14 +188,16 @@ def _conv(given: dict[str, Any], output: torch.Tensor, index: Index, number: int
 
 def _nll(given: dict[str, Any], output: torch.Tensor, index: Index, number: int | None) -> Picked:
     """The log-probabilities of the targets that are scored."""
-    logs, target = given["self"], given["target"]
-    if logs.ndim != 2:
-        return "row", {"self": row(logs)}
-    counted = target != given.get("ignore_index", -100)
-    scored = logs[counted].gather(1, target[counted].clamp_min(0)[:, None])
+    logs, target, classes = given["self"], given["target"], given.get("weight")
     if number in (0, None) and given.get("reduction") == 0:
-        return "row", {"self": row(logs[index])}
-    return "row", {"log-probability of the target": row(scored), "count": float(counted.sum())}
+        return "row", {"self": row(logs[(index[0], slice(None), *index[1:])])}
+    logs = logs[None] if logs.ndim == 1 else logs
+    logs, target = logs.movedim(1, -1).reshape(-1, logs.shape[1]), target.reshape(-1)
+    counted = target != given.get("ignore_index", -100)
+    labels = target[counted].clamp_min(0)
+    scored = logs[counted].gather(1, labels[:, None])
+    weights = {} if classes is None else {"weight": row(classes[labels])}
+    return "row", {"log-probability of the target": row(scored), "count": float(counted.sum()), **weights}
 
 
 def _embedding_backward(given: dict[str, Any], output: torch.Tensor, index: Index, number: int | None) -> Picked:
@@ -168,7 +213,7 @@ ROWS: dict[str, Callable[..., Picked | None]] = {
     **dict.fromkeys(("dot", "vdot"), _dot),
     **dict.fromkeys(
         ("sum", "mean", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm", "prod", "logsumexp",
-         "nansum", "amax", "max"),
+         "nansum", "amax", "max", "amin", "min"),
         _reduced,
     ),
     **dict.fromkeys(
@@ -177,6 +222,10 @@ ROWS: dict[str, Callable[..., Picked | None]] = {
         _along,
     ),
     "native_layer_norm": _normed,
+    "native_group_norm": _group_normed,
+    "_weight_norm_interface": _weight_normed,
+    **dict.fromkeys(("index_add", "index_add_"), _index_added),
+    **dict.fromkeys(("scatter_add", "scatter_add_"), _scattered),
     **dict.fromkeys(
         ("native_batch_norm", "_native_batch_norm_legit_no_training", "_batch_norm_no_update"), _batch_normed
     ),

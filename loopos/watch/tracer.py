@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .calls import tensors_in
-from .elements import Found, find
+from .elements import Found, find, spoiled
 from .finite import is_finite, plain, storage_of
 from .places import Place, Places
 
@@ -25,25 +25,9 @@ CONSTANT = {  # operations that write a number of the program
     "index_fill_", "constant_pad_nd", "where", "lift_fresh",
 }  # fmt: skip
 OVERWRITTEN = {"copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "exponential_", "random_", "set_"}
-MASKED = {
-    "_softmax",
-    "logcumsumexp",
-    "_log_softmax",
-    "logsumexp",
-    "_safe_softmax",
-    "softmax",
-    "log_softmax",
-    "nll_loss_forward",
-    "amax",
-    "max",
-}
-EMPTIED = {
-    "logsumexp",
-    "logcumsumexp",
-    "_logcumsumexp",
-    "amax",
-    "max",
-}  # -inf of them is a row of which nothing is left
+EMPTIED = {"logsumexp", "logcumsumexp", "_logcumsumexp", "amax", "max", "amin", "min", "logaddexp", "logaddexp2"}
+# an infinity of them is a row of which nothing is left
+MASKED = {"_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax", "nll_loss_forward", *EMPTIED}
 EMPTY = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted"}
 
 
@@ -59,14 +43,17 @@ class Operation(NamedTuple):
 class Record:
     """An operation whose output is not finite. order: its number in the pass; parents: the records, or leaves, of the
     operands that were not finite; legal: nothing but infinities that the program wrote as constants; found: element,
-    operands and dtype where this operation can be the birth."""
+    operands and dtype where this operation can be the birth; turned: the same of one that gave a legal infinity another
+    sign, so that it counts in a loss."""
 
-    __slots__ = ("found", "legal", "name", "operation", "order", "parents", "phase", "place", "storage", "tensor")
+    __slots__ = (
+        "found", "legal", "name", "operation", "order", "parents", "phase", "place", "storage", "tensor", "turned",
+    )  # fmt: skip
 
     def __init__(self, name: str, order: int, phase: str, place: Place):
         self.name, self.order, self.phase, self.place = name, order, phase, place
         self.parents: list[Record] = []
-        self.legal, self.found, self.tensor, self.storage = False, None, None, None
+        self.legal, self.found, self.turned, self.tensor, self.storage = False, None, None, None, None
         self.operation: Operation | None = None
 
     @property
@@ -143,6 +130,8 @@ class Tracer(TorchDispatchMode):
             record.found = Found(index=(0,) * bad.ndim, value=math.nan, operands={}, kind="empty")
         elif not has_nan and kept and self._is_legal(record, short, operands, values):
             record.legal = True
+        elif not has_nan and kept and self._only_turns(record, func, operands, bad):
+            record.legal, record.turned = True, find(func, operands, bad, _number_of(bad, outputs), False)
         elif not record.parents or kept:
             record.found = find(func, operands, bad, _number_of(bad, outputs), bool(record.parents))
         elif torch.Tag.pointwise in func.tags:
@@ -158,7 +147,16 @@ class Tracer(TorchDispatchMode):
     def _is_legal(self, record: Record, short: str, operands: dict[str, Any], values: torch.Tensor) -> bool:
         if not record.parents:
             return short in CONSTANT or _is_mask(short, operands)
+        if short in CONSTANT:
+            return True
         return short not in EMPTIED and _same_signs(values, record.parents)
+
+    @staticmethod
+    def _only_turns(record: Record, func: Any, operands: dict[str, Any], bad: torch.Tensor) -> bool:
+        """Whether every infinity comes of one of the operands, as in a difference or a product with -1."""
+        if not record.parents or torch.Tag.pointwise not in func.tags or func._schema.name == "aten::logaddexp":
+            return False
+        return not bool((~torch.isfinite(bad) & ~spoiled(operands, bad)).any())
 
     def origin(self, tensor: torch.Tensor, before: torch.Tensor | None = None) -> Record:
         """The record of the operation that wrote a tensor that is not finite, or of a leaf: nobody wrote it here.
@@ -195,22 +193,25 @@ def _is_empty(record: Record) -> bool:
 
 
 def _sources(end: Record) -> Iterator[Record]:
-    """Births behind a record. Legal infinities are none, unless nothing else is there."""
+    """Births behind a record. Legal infinities are none, unless nothing else is there: then it is the operation that
+    made them count, or else the one that wrote them."""
     seen, waiting, legal = {id(end)}, [end], []
-    found: list[Record] = []
+    found, turned = [], []
     while waiting:
         record = waiting.pop()
         if record.found is not None or (record.is_leaf and not record.legal):
             found.append(_to_leaf(record))
             if record.parents and all(parent.legal for parent in record.parents):
                 continue
+        elif record.turned is not None:
+            turned.append(_to_leaf(record))
         elif record.legal and not record.parents:
             legal.append(record)
         for parent in record.parents:
             if id(parent) not in seen:
                 seen.add(id(parent))
                 waiting.append(parent)
-    yield from found or legal
+    yield from found or turned or legal
 
 
 def _to_leaf(record: Record) -> Record:

@@ -15,7 +15,7 @@ import torch
 from loopos.errors import Birth
 from loopos.monitor.monitor import Alarm
 
-from . import scaling, wrappers
+from . import moments, scaling, wrappers
 from .calls import Buffers, Call, fresh, thrown_away
 from .finite import Norms, is_finite, parameters_of
 from .hits import POLICIES, Hits
@@ -65,9 +65,11 @@ class Watch:
         self._stepped = False  # the calls that are kept belong to a step that is done
         self._inside = False  # somebody keeps the call itself, or the step is being repeated
         self._buffers = Buffers(bare)
+        self._moments = moments.Moments(self.optimizers)
         self._saved: dict[int, Saved] = {}  # of optimizers whose step may go wrong by itself
         before, after = wrappers.uncompiled(model, self._before_forward, self._after_forward)
         self._hooks = [
+            *self._moments.hooks,
             model.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
             model.register_forward_hook(after, with_kwargs=True),
         ]
@@ -231,6 +233,11 @@ class Watch:
         self.steps += first and counts
         scaling.unscale(self._calls)
         self._sum_losses()
+        spoiled = self._moments.spoiled(optimizer)
+        if spoiled is not None:
+            birth = moments.birth(optimizer, *spoiled, self._name_of(spoiled[0]), max(self.steps, 1))
+            self._hits.state(optimizer, birth, self._calls, max(self.steps, 1), self._numbers(optimizer))
+            return
         if getattr(optimizer, "found_inf", None) is not None:
             return  # a GradScaler looks at the gradients of this optimizer itself, inside its step
         held = [each for each in parameters_of([optimizer]) if each.grad is not None]
@@ -262,13 +269,16 @@ class Watch:
         if spoiled is None:
             self._hits.passed()
             return False
-        names = {id(each): name for name, each in wrappers.bare(self.model).named_parameters()}
         weight, result = spoiled
-        birth = saved.birth(weight, result, names.get(id(weight), "parameter"), max(self.steps, 1))
+        birth = saved.birth(weight, result, self._name_of(weight), max(self.steps, 1))
         if self.policy != "warn":
             saved.restore()
         self._hits.update(birth, self._calls, max(self.steps, 1), self._numbers(optimizer))
         return True
+
+    def _name_of(self, weight: torch.nn.Parameter) -> str:
+        named = wrappers.bare(self.model).named_parameters()
+        return next((name for name, each in named if each is weight), "parameter")
 
     def _numbers(self, optimizer: torch.optim.Optimizer, nan: bool = False) -> dict[str, float]:
         """nan: of a step whose loss is perhaps not finite; else a NaN is a loss that nobody saw."""

@@ -73,7 +73,35 @@ def test_complex_numbers_say_which_part():
 
 def test_an_infinity_that_the_program_wrote():
     birth = told(lambda: torch.full((2,), math.inf) + 1)
-    assert birth.op == "aten.full"
+    assert (birth.op, birth.cause_class) == ("aten.full", "input not finite")
+    assert "writes inf here" in birth.cause
+    birth = told(lambda: -torch.zeros(2).masked_fill(torch.tensor([True, False]), math.inf))
+    assert (birth.op, birth.index, birth.cause_class) == ("aten.neg", (0,), "input not finite")
+    assert "aten.masked_fill wrote at" in birth.cause
+
+
+def test_the_log_probability_of_a_masked_class():
+    logits = torch.zeros(1, 3).masked_fill(torch.tensor([False, True, False]), -math.inf)
+    birth = told(lambda: -logits.log_softmax(1).gather(1, torch.tensor([[1]])).mean())
+    assert (birth.op, birth.cause_class) == ("aten.neg", "log 0")
+    assert "masked" in birth.cause
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (lambda w: w.sqrt().sum(), "eps under the root"),
+        (lambda w: torch.where(w > 0, w.log(), 0.0).sum(), "torch.where"),
+        (lambda w: torch.acos(w + 1).sum(), "clamp"),
+        (lambda w: torch.linalg.svd(w.expand(2, 2))[0].sum(), "svdvals"),
+    ],
+)
+def test_advice_by_the_operation_whose_slope_it_is(program, words):
+    w = torch.zeros(2, requires_grad=True)
+    with Places(torch.nn.Identity()) as places, Tracer(places) as tracer:
+        program(w).backward()
+    birth = birth_of(tracer.birth([w.grad]), 7, {}, None)
+    assert words in birth.advice
 
 
 def test_of_a_tensor_without_a_name_it_is_not_said_when_it_was_made():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import linecache
+
 import pytest
 
 pytestmark = pytest.mark.reference
@@ -63,3 +65,17 @@ def test_the_backward_pass_names_the_forward_line():
 def test_hooks_are_taken_off():
     model, _ = seen()
     assert not any(each._forward_hooks or each._forward_pre_hooks for each in model.modules())
+
+
+def test_the_backward_of_the_last_operation_and_of_one_that_another_follows():
+    """What has no node of its own is called after it: a draw of numbers, the backward pass itself."""
+    from loopos.watch.tracer import Tracer
+
+    w = torch.zeros(2, requires_grad=True)
+    with Places(torch.nn.Identity()) as places, Tracer(places) as tracer:
+        loss = w.sqrt()[0]
+        torch.randn(2)
+        tracer.phase = "backward"
+        loss.backward()
+    line = tracer.birth([w.grad]).place.source
+    assert "w.sqrt()[0]" in linecache.getline(__file__, int(line.rpartition(":")[2]))

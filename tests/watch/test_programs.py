@@ -10,7 +10,7 @@ import loopos
 pytestmark = pytest.mark.reference
 torch = pytest.importorskip("torch")
 
-from watched import faults, faults_natural, healthy_examples, healthy_layers, healthy_training  # noqa: E402
+from watched import faults, faults_natural, faults_ordinary, healthy_examples, healthy_layers, healthy_training  # noqa: E402
 from watched.judged import told, verdict  # noqa: E402
 from watched.silent import seeded  # noqa: E402
 
@@ -31,10 +31,10 @@ def test_a_planted_fault_is_told(plant, architecture):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("at", range(len(faults_natural.NATURAL)))
-def test_a_natural_fault_is_told(at):
+@pytest.mark.parametrize("make", [*faults_natural.NATURAL, *faults_ordinary.ORDINARY])
+def test_a_natural_fault_is_told(make):
     torch.manual_seed(0)
-    case = faults_natural.NATURAL[at]()
+    case = make()
     birth = told(case)
     assert all(verdict(case, birth).values()), (case.name, case.truth, birth)
 

@@ -98,7 +98,62 @@ def test_batch_norm_in_evaluation_mode():
     _, found = ROWS["native_batch_norm"](given, output, (1, 2, 3), 0)
     value = (found["x"] - found["running_mean"]) / found["running_var"] ** 0.5 * found["weight"]
     assert value == pytest.approx(float(output[1, 2, 3]), rel=1e-12)
-    assert ROWS["native_batch_norm"](given | {"training": True}, output, (1, 2, 3), 0) is None
+
+
+def test_norms_of_a_channel_and_a_group():
+    x, weight, bias = drawn(2, 6, 4), drawn(6), drawn(6)
+    given = {"input": x, "weight": weight, "bias": bias, "group": 3, "N": 2, "C": 6, "HxW": 4, "training": True}
+    outputs = {
+        "native_group_norm": torch.nn.functional.group_norm(x, 3, weight, bias, eps=0.0),
+        "native_batch_norm": torch.nn.functional.batch_norm(x, None, None, weight, bias, training=True, eps=1e-300),
+    }
+    for name, output in outputs.items():
+        _, found = ROWS[name](given, output, (1, 3, 2), 0)
+        row = found["input"]
+        normed = (row - row.mean()) / row.std()
+        value = normed[int(found["channel"])] * found["weight"] + found["bias"]
+        assert value == pytest.approx(float(output[1, 3, 2]), rel=1e-9)
+    _, found = ROWS["native_batch_norm"](given, x.mean((0, 2)), (3,), 1)
+    assert found["input"].mean() == pytest.approx(float(x[:, 3].mean()), rel=1e-12)
+    _, found = ROWS["native_group_norm"](given, drawn(2, 3), (1, 2), 1)
+    assert found["input"].tolist() == x[1, 4:6].reshape(-1).tolist()
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_weight_norm(dim):
+    v = drawn(3, 4)
+    g = drawn(3, 1) if dim == 0 else drawn(1, 4)
+    output = torch._weight_norm(v, g, dim)
+    _, found = ROWS["_weight_norm_interface"]({"v": v, "g": g, "dim": dim}, output, (2, 1), 0)
+    value = found["g"] * found["v at the element"] / (found["v"] ** 2).sum() ** 0.5
+    assert value == pytest.approx(float(output[2, 1]), rel=1e-12)
+
+
+@pytest.mark.parametrize("dim", [0, -1])
+def test_what_is_added_up_by_index(dim):
+    x, source, ids = drawn(3, 4), drawn(3, 4), torch.tensor([1, 1, 0, 1])[: 3 if dim == 0 else 4]
+    output = torch.index_add(x, dim, ids, source, alpha=2)
+    given = {"self": x, "dim": dim, "index": ids, "source": source, "alpha": 2}
+    _, found = ROWS["index_add"](given, output, (1, 1), None)
+    assert found["self"].sum() == pytest.approx(float(output[1, 1]), rel=1e-12)
+    every = torch.randint(0, 3, (3, 4), generator=G)
+    output = torch.scatter_add(x, dim, every, source)
+    _, found = ROWS["scatter_add"]({"self": x, "dim": dim, "index": every, "src": source}, output, (1, 1), None)
+    assert found["self"].sum() == pytest.approx(float(output[1, 1]), rel=1e-12)
+
+
+def test_labels_of_pictures():
+    logs, target = drawn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5), generator=G)
+    target[0, 1] = -100
+    classes = torch.tensor([0.5, 0.0, 2.0], dtype=torch.float64)
+    given = {"self": logs, "target": target, "weight": classes, "reduction": 1, "ignore_index": -100}
+    output = torch.nn.functional.nll_loss(logs, target, classes)
+    _, found = ROWS["nll_loss2d_forward"](given, output, (), 0)
+    scored, weights = found["log-probability of the target"], found["weight"]
+    assert found["count"] == 35
+    assert -(scored * weights).sum() / weights.sum() == pytest.approx(float(output), rel=1e-12)
+    _, found = ROWS["nll_loss2d_forward"](given | {"reduction": 0}, logs[:, 0], (1, 2, 3), 0)
+    assert found["self"].tolist() == logs[1, :, 2, 3].tolist()
 
 
 def test_the_gradient_of_a_table():

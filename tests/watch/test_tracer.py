@@ -35,6 +35,15 @@ CASES = {
     "memory that nobody wrote": (lambda: torch.empty(3).fill_(math.nan) + 1, "fill_"),
     "a part overwritten": (lambda: (X / 0).index_put_((torch.tensor([0]),), X[2:].exp()), "div"),
     "one element of a sum of tensors": (lambda: X.masked_fill(X < 2, -math.inf) + (X * 1e38), "mul"),
+    "the least of a row of which nothing is left": (lambda: X.masked_fill(X > 0, math.inf).amin(), "amin"),
+    "a mask with the other sign": (lambda: (-X.masked_fill(X > 0, math.inf)).softmax(0), "_softmax"),
+    "a mask that counts with the other sign": (lambda: (-X.masked_fill(X > 9, -math.inf)).sum(), "neg"),
+    "a mask that counts": (lambda: X.masked_fill(X > 9, -math.inf).sum(), "masked_fill"),
+    "nothing to add up": (lambda: torch.logaddexp(*[X.masked_fill(X > 0, -math.inf)] * 2).sum(), "logaddexp"),
+    "a difference with a mask, and one that overflows": (
+        lambda: (X * 1e36 - X.masked_fill(X < 2, -math.inf) * 3e36).mul(1e38),
+        "mul",
+    ),
     "overwritten": (lambda: X.exp().fill_(1).add(X.mul(3e38)).sum(), "mul"),
 }
 

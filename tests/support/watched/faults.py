@@ -25,7 +25,7 @@ from .program import Program
 @dataclass
 class Truth:
     """op: without "aten.", overload and underscore; index: into its output; module: where it is called, None: anywhere;
-    cause: the class; one of several where the words of two would be right."""
+    cause: the class; one of several where the words of two would be right; line: a piece of the program's line."""
 
     op: str
     index: tuple[int, ...] | None
@@ -33,6 +33,7 @@ class Truth:
     phase: str = "forward"
     module: str | None = None
     tensor: str | None = None
+    line: str | None = None
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import math
 from typing import Any
 
@@ -41,6 +42,9 @@ def verdict(case: Case, birth: Any) -> dict[str, bool]:
         right = right and (birth.module or "").endswith(truth.module)
     if truth.tensor is not None:
         right = right and birth.tensor == truth.tensor
+    if truth.line is not None:
+        file, _, number = (birth.source or "").rpartition(":")
+        right = right and truth.line in linecache.getline(file, int(number or 0))
     element = truth.index is None or tuple(birth.index) == truth.index or _same_place(birth.index, truth.index)
     cause = birth.cause_class in truth.cause or birth.cause.partition(":")[0] in truth.cause
     return {"told": not math.isfinite(birth.value), "op": right, "element": right and element, "cause": cause}
