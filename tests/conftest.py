@@ -200,8 +200,9 @@ def _built_for_release(request, monkeypatch):
 @pytest.fixture
 def started_by_nobody(monkeypatch):
     """No launcher of MPI has started this process."""
-    from loopos.distributed.opening import LAUNCHERS
+    from loopos.distributed.opening import LAUNCHERS, STEP_TASKS
 
+    monkeypatch.delenv(STEP_TASKS, raising=False)
     for rank, size in LAUNCHERS.items():
         monkeypatch.delenv(rank, raising=False)
         monkeypatch.delenv(size, raising=False)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from loopos import checks
@@ -27,7 +31,13 @@ docs/distributed.md tells about Slurm, where srun is the launcher."""
 
 def add_launch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hosts", metavar="A,B", help="names or addresses, with commas (default: this machine)")
-    parser.add_argument("-n", dest="ranks", type=int, metavar="I", help="ranks over all hosts (default: one each)")
+    parser.add_argument(
+        "-n",
+        dest="ranks",
+        type=int,
+        metavar="I",
+        help="ranks over all hosts (default: one each; in a job of Slurm, its tasks)",
+    )
     parser.add_argument("--print", dest="only_print", action="store_true", help="print the command, and start nothing")
     parser.add_argument("program", nargs="*", metavar="-- train ...", help="the command of loopos and its options")
 
@@ -48,7 +58,7 @@ def launch(given: dict[str, Any]) -> Reply:
         return Reply({"command": command}, shlex.join(command))
     to_stderr(f"loopos launch: {shlex.join(command)}")
     out = sys.stderr if sys.stdout is sys.stderr else None  # with --json nothing else is on stdout
-    with subprocess.Popen(command, env=os.environ, stdout=out) as process:
+    with subprocess.Popen(command, env=os.environ, stdout=out) as process, _term_goes_on(process):
         while True:
             try:
                 code = process.wait()
@@ -56,3 +66,16 @@ def launch(given: dict[str, Any]) -> Reply:
             except KeyboardInterrupt:  # mpiexec has it from the terminal too, and tells the ranks
                 continue
     return Reply({"command": command, "exit_code": code}, None, code)
+
+
+@contextmanager
+def _term_goes_on(process: subprocess.Popen) -> Iterator[None]:
+    """SIGTERM to this process reaches mpiexec, which tells the ranks: else they would go on without it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

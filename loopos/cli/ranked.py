@@ -11,7 +11,7 @@ from typing import Any
 from loopos import checks
 from loopos.distributed import Distributed
 from loopos.distributed.alone import Alone
-from loopos.distributed.opening import launched, open_ranks
+from loopos.distributed.opening import launched, open_ranks, refuse_strangers
 from loopos.distributed.options import AUTO, SECONDS, TIMEOUT, WIRES
 
 SHARED = {
@@ -49,6 +49,8 @@ def take(asked: dict[str, Any]) -> dict[str, Any]:
     given = {name: asked.pop(name) for name in RANKS if name in asked}
     if "rank_timeout" in given:
         checks.real("train", "rank_timeout", given["rank_timeout"], **SECONDS)
+    if "distributed" not in asked:
+        refuse_strangers()
     distributed = asked.pop("distributed", AUTO if launched() is not None else None)
     if distributed == "none":
         distributed = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -26,19 +27,34 @@ def is_open_mpi(launcher: str) -> bool:
     return "Open MPI" in told.stdout or "OpenRTE" in told.stdout
 
 
+PASSED = ("LOOPOS_", "PYTHON", "OMP_NUM_THREADS", "HF_")  # how names begin that ranks on other hosts need
+
+
+def passed() -> list[str]:
+    """The variables of the environment that are to reach ranks on other hosts: Open MPI sends none by itself."""
+    return sorted(name for name in os.environ if name.startswith(PASSED))
+
+
+def default_ranks(hosts: Sequence[str]) -> int:
+    """One a host; without hosts, of a job of Slurm as many as it has tasks, else 1."""
+    tasks = os.environ.get("SLURM_NTASKS", "")
+    return len(hosts) or (int(tasks) if tasks.isdecimal() and int(tasks) else 1)
+
+
 def command_line(
     launcher: str, open_mpi: bool, hosts: Sequence[str], ranks: int | None, program: Sequence[str]
 ) -> list[str]:
-    """``program`` on ``ranks`` processes, shared out to ``hosts`` as evenly as can be, the first hosts first; None: one
-    a host. ValueError for fewer ranks than hosts, or a host that is named twice."""
+    """``program`` on ``ranks`` processes, shared out to ``hosts`` as evenly as can be, the first hosts first; None:
+    :func:`default_ranks`. ValueError for fewer ranks than hosts, or a host that is named twice."""
     if len(set(hosts)) != len(hosts):
         raise ValueError(f"launch: hosts must be different, got {','.join(hosts)}; -n says how many ranks there are")
-    count = max(1, len(hosts)) if ranks is None else ranks
+    count = default_ranks(hosts) if ranks is None else ranks
     if count < len(hosts):
         raise ValueError(f"launch: -n must be at least {len(hosts)}, one rank for each of the hosts, got {count}")
     each = -(-count // max(1, len(hosts)))
     if open_mpi:
         placed = ["--host", ",".join(f"{host}:{each}" for host in hosts)] if hosts else []
+        placed += [word for name in passed() for word in ("-x", name)] if hosts else []
         return [launcher, *placed, "-n", str(count), *program]
     placed = ["-hosts", ",".join(hosts), "-ppn", str(each)] if hosts else []
     return [launcher, *placed, "-n", str(count), *program]

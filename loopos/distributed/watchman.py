@@ -13,7 +13,9 @@ is theirs to tell; and {"end": sentence} when the run is over, which has then be
 
 import contextlib
 import json
+import os
 import selectors
+import signal
 import socket
 import sys
 import time
@@ -71,6 +73,7 @@ class Watchman:
     def __init__(self, count, timeout, key, say):
         self.count, self.timeout, self.key, self.say = count, timeout, key, say
         self.ranks, self.rest, self.over = {}, {}, False
+        self.parent = os.getppid()
         self.selector = selectors.DefaultSelector()
         self.listener = socket.create_server(("", 0), backlog=1024)
         self.selector.register(self.listener, selectors.EVENT_READ)
@@ -96,6 +99,8 @@ class Watchman:
             if now >= due:
                 due = now + self.pulse
                 self.tell({"alive": True})
+            if not self.ranks and os.getppid() != self.parent:  # rank 0 has ended before it came
+                self.over = True
             if len(self.ranks) == self.count and all(rank.gone for rank in self.ranks.values()):
                 self.over = True
 
@@ -198,6 +203,9 @@ def _say(sentence):
 
 def main(argv):
     watchman = Watchman(int(argv[1]), float(argv[2]), sys.stdin.readline().strip(), _say)
+    # What a batch system or a terminal sends to all processes is for the ranks to follow: they say goodbye then.
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
     sys.stdout.write(f"{watchman.listener.getsockname()[1]}\n")
     sys.stdout.flush()
     watchman.run()

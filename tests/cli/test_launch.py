@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,26 @@ def test_two_ranks_train_what_one_does(hosts, tmp_path):
     assert weights[0].read_bytes() == weights[1].read_bytes()
     lines = [json.loads(line)["loss"] for line in (two / "metrics.jsonl").read_text().splitlines()]
     assert lines == [json.loads(line)["loss"] for line in (one / "metrics.jsonl").read_text().splitlines()]
+
+
+@mpi_needed
+def test_sigterm_to_it_reaches_the_ranks_and_is_saved_once(tmp_path):
+    text, run = tmp_path / "text.txt", tmp_path / "run"
+    text.write_text("to be or not to be, that is the question " * 20)
+    endless = ["--max-steps", "1000000", "--save-every", "5", "--output-dir", str(run)]
+    command = [sys.executable, "-m", "loopos", "launch", "-n", "2", "--", "train", str(text), *SMALL, *endless]
+    root = Path(loopos.__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            until = time.monotonic() + 60
+            while not list(run.glob("step-????????")):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert err.count("training was stopped by SIGTERM after update") == 1
+    assert process.returncode == 143
+    last = sorted(run.glob("step-????????"))[-1].name
+    assert f"after update {int(last.removeprefix('step-'))}." in err

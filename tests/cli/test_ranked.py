@@ -36,6 +36,14 @@ def test_under_a_launcher_it_is(monkeypatch):
     assert ranked.behind("train") is None
 
 
+def test_what_srun_started_without_mpi_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
+    assert main(["train", "--max-steps", "1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("loopos train: srun started 3 processes that do not know of each other")
+    assert ranked.take({"distributed": "none"}) == {}
+
+
 def test_another_word_is_refused(capsys):
     assert main(["train", "--distributed", "mpi", "--max-steps", "1"]) == 2
     assert "distributed must be None, 'auto'" in capsys.readouterr().err

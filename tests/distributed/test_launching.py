@@ -13,6 +13,12 @@ from loopos.distributed.launching import command_line
 PROGRAM = ["python", "-m", "loopos", "train"]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_said(monkeypatch):
+    for name in [*launching.passed(), "SLURM_NTASKS"]:
+        monkeypatch.delenv(name, raising=False)
+
+
 def test_on_this_machine():
     assert command_line("mpiexec", False, [], 3, PROGRAM) == ["mpiexec", "-n", "3", *PROGRAM]
     assert command_line("mpiexec", True, [], None, PROGRAM) == ["mpiexec", "-n", "1", *PROGRAM]
@@ -24,6 +30,22 @@ def test_on_hosts():
     assert command_line("mpiexec", False, ["a", "b"], None, PROGRAM)[4:7] == ["1", "-n", "2"]
     open_mpi = command_line("mpiexec", True, ["a", "b"], 3, PROGRAM)
     assert open_mpi == ["mpiexec", "--host", "a:2,b:2", "-n", "3", *PROGRAM]
+
+
+def test_a_job_of_slurm_says_how_many(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert command_line("mpiexec", False, [], None, PROGRAM) == ["mpiexec", "-n", "4", *PROGRAM]
+    assert command_line("mpiexec", False, [], 2, PROGRAM)[:3] == ["mpiexec", "-n", "2"]
+    assert command_line("mpiexec", False, ["a", "b"], None, PROGRAM)[-6:-4] == ["-n", "2"]
+
+
+def test_open_mpi_is_told_what_other_hosts_need_of_the_environment(monkeypatch):
+    for name in ("PYTHONPATH", "LOOPOS_NUM_THREADS", "OMP_NUM_THREADS", "SECRET"):
+        monkeypatch.setenv(name, "1")
+    told = ["-x", "LOOPOS_NUM_THREADS", "-x", "OMP_NUM_THREADS", "-x", "PYTHONPATH"]
+    assert command_line("mpiexec", True, ["a"], 1, PROGRAM) == ["mpiexec", "--host", "a:1", *told, "-n", "1", *PROGRAM]
+    assert "-x" not in command_line("mpiexec", True, [], 1, PROGRAM)  # here they are
+    assert "-x" not in command_line("mpiexec", False, ["a"], 1, PROGRAM)  # Hydra passes all
 
 
 def test_what_cannot_be_is_refused():

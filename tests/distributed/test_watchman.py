@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from loopos.distributed import watchman as module
 from loopos.distributed.watchman import GRACE, Rank, Watchman, main, verdict
 
 
@@ -192,3 +199,39 @@ def test_it_speaks_more_often_than_the_timeout_of_now():
 def test_it_is_started_with_two_numbers():
     with pytest.raises(IndexError):
         main(["watchman.py"])
+
+
+def gone(pid):
+    """Whether this process has ended, looked at for some seconds."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_what_is_sent_to_all_processes_does_not_end_it():
+    """As a batch system does before its time is over: the ranks save then, and must not take it for dead."""
+    words = [sys.executable, "-I", "-S", module.__file__, "1", "60"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watching:
+        watching.stdin.write("secret\n")
+        watching.stdin.close()
+        port = int(watching.stdout.readline())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            watching.send_signal(number)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            send(connection, {"rank": 0, "host": "here", "pid": os.getpid(), "key": "secret"})
+            assert connection.recv(1) == b"!"
+            send(connection, {"bye": True})
+            assert watching.wait(20) == 0
+
+
+def test_it_does_not_outlive_a_rank_0_that_never_came():
+    starts = "from loopos.distributed.watched import start; import os; print(start(2, 60.0)['port'], flush=True); "
+    starts += "print(open('/proc/self/task/%d/children' % os.getpid()).read())"
+    done = subprocess.run([sys.executable, "-c", starts], capture_output=True, text=True, timeout=60, check=True)
+    assert gone(done.stdout.split()[1])
