@@ -100,7 +100,15 @@ class Updater:
         birth, factor, made_of = None, 1.0, tuple(batches)
         if somewhere or not (math.isfinite(loss) and math.isfinite(norm)):
             calls = [call for leaf in leaves for call in leaf.calls]
-            found = {"loss": loss, "norm": norm, "step": t + 1, "raised": raised, "growth": self._growth}
+            spoiled = self._partial is not None and self._partial.spoiled
+            found = {
+                "spoiled": spoiled,
+                "loss": loss,
+                "norm": norm,
+                "step": t + 1,
+                "raised": raised,
+                "growth": self._growth,
+            }
             birth = gate.agreed_birth(self._ranks, core, calls, **found)
         if birth is None:
             factor = gate.clip_factor(norm, settings.max_grad_norm)
@@ -145,6 +153,8 @@ class Updater:
         if ranks.size > 1:
             objective.gather(ranks)
         if partial is not None:
+            if ranks.size > 1:
+                partial.look(0, partial.buffer.size)
             ranks.reduce(partial, shards)
         return tree_sum(shards, told[:shards]), raised, told[shards] > 0
 

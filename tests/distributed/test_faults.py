@@ -65,6 +65,15 @@ model = loopos.Model(config, seed=1)
 if here and fault == "nan":
     plant = loopos.testing.planted(model, "blocks.0.attn_norm.y", (0, 0, 0), float("nan"), step=3)
     plant.__enter__()
+if here and fault == "sum":
+    from loopos.distributed.partial import Partial
+    add, seen = Partial.add, []
+    def spoil(self, shard):
+        seen.append(shard)
+        if seen.count(shard) == 3:
+            self.buffer[7] = float("nan")
+        add(self, shard)
+    Partial.add = spoil
 limits = loopos.Distributed(timeout=asked.pop("timeout", 60))
 try:
     result = loopos.train(model, data, batch_size=8, max_steps=asked.pop("steps", 40), save_every=2, progress=False,
@@ -184,6 +193,16 @@ def test_a_number_that_is_not_finite_on_one_rank_refuses_the_step_on_all(tmp_pat
     assert bundle.outcome.birth.rank == "rank 2 of 3"
     assert bundle.outcome.birth.first_row == 4  # its shards are the third and the fourth of four
     assert bundle.settings.shards == 4
+
+
+def test_a_number_that_goes_bad_in_the_sum_of_one_rank_names_it(tmp_path):
+    """Its passes are sound: by the time the sum of all is, nothing but a look before it was sent can tell."""
+    err, errors, _, newest = fails(tmp_path, fault="sum", on=2)
+    assert err.count("Traceback") == 1
+    assert [kind for kind, _ in errors] == ["NonFiniteError"] * 3
+    assert all("on rank 2 of 3" in text for _, text in errors)
+    assert newest.step == 2
+    assert read_bundle(tmp_path / "run").outcome.birth.rank == "rank 2 of 3"
 
 
 def test_sigterm_to_any_rank_saves_once(tmp_path):

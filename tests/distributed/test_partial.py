@@ -57,3 +57,20 @@ def test_infinite_sums_raise_nothing():
     partial.add(0)
     partial.add(1)
     assert np.isinf(buffer).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, 1])
+def test_what_is_not_finite_is_seen_in_every_sum(bad, where):
+    buffer = np.zeros(100, np.float32)
+    partial = Partial(buffer, 4, range(1, 4))  # two sums: of shard 1, and of 2 and 3
+    for shard in (1, 2, 3):
+        buffer[:] = 3e38 / 100  # whose sum is finite; of the two shards it is not, each number is
+        buffer[50] = bad if shard == (1, 3)[where] else 0
+        partial.add(shard)
+    partial.look(0, 40)
+    assert not partial.spoiled
+    partial.look(40, 100)
+    assert partial.spoiled
+    partial.begin()
+    assert not partial.spoiled
