@@ -15,13 +15,15 @@ from typing import Any
 
 from loopos import checks
 from loopos.distributed.launching import command_line, is_open_mpi, mpiexec
+from loopos.distributed.reaching import own_address
 from loopos.run.messages import to_stderr
 
 from .ranked import COMMANDS
 from .reply import Reply
 
 LAUNCH = """Start a training on several processes, on this machine or on the hosts named, by the mpiexec that lies
-beside this python. The hosts need the same python at the same path, and ssh without a password; localhost needs none.
+beside this python. Other hosts need the same python at the same path, this folder, and ssh that asks nothing: what one
+of them lacks is told before anything starts.
 
   loopos launch -n 2 -- train novel.txt --output-dir runs/novel
   loopos launch --hosts a,b -n 4 -- train novel.txt --output-dir runs/novel
@@ -53,9 +55,11 @@ def launch(given: dict[str, Any]) -> Reply:
     hosts = [host.strip() for host in given.get("hosts", "").split(",") if host.strip()]
     launcher = mpiexec()
     ours = [sys.executable, "-m", "loopos", *program]
-    command = command_line(launcher, is_open_mpi(launcher), hosts, ranks, ours)
+    how = launcher, is_open_mpi(launcher), hosts, ranks, ours
+    command = command_line(*how)
     if given.get("only_print"):
         return Reply({"command": command}, shlex.join(command))
+    command = command_line(*how, own_address(hosts))
     to_stderr(f"loopos launch: {shlex.join(command)}")
     out = sys.stderr if sys.stdout is sys.stderr else None  # with --json nothing else is on stdout
     with subprocess.Popen(command, env=os.environ, stdout=out) as process, _term_goes_on(process):

@@ -42,10 +42,16 @@ def default_ranks(hosts: Sequence[str]) -> int:
 
 
 def command_line(
-    launcher: str, open_mpi: bool, hosts: Sequence[str], ranks: int | None, program: Sequence[str]
+    launcher: str,
+    open_mpi: bool,
+    hosts: Sequence[str],
+    ranks: int | None,
+    program: Sequence[str],
+    own: str | None = None,
 ) -> list[str]:
     """``program`` on ``ranks`` processes, shared out to ``hosts`` as evenly as can be, the first hosts first; None:
-    :func:`default_ranks`. ValueError for fewer ranks than hosts, or a host that is named twice."""
+    :func:`default_ranks`. own: the address of this machine for the hosts, where its name will not
+    do. ValueError for fewer ranks than hosts, or a host that is named twice."""
     if len(set(hosts)) != len(hosts):
         raise ValueError(f"launch: hosts must be different, got {','.join(hosts)}; -n says how many ranks there are")
     count = default_ranks(hosts) if ranks is None else ranks
@@ -56,5 +62,6 @@ def command_line(
         placed = ["--host", ",".join(f"{host}:{each}" for host in hosts)] if hosts else []
         placed += [word for name in passed() for word in ("-x", name)] if hosts else []
         return [launcher, *placed, "-n", str(count), *program]
-    placed = ["-hosts", ",".join(hosts), "-ppn", str(each)] if hosts else []
+    placed = ["-localhost", own] if own is not None else []  # Open MPI tries all addresses
+    placed += ["-hosts", ",".join(hosts), "-ppn", str(each)] if hosts else []
     return [launcher, *placed, "-n", str(count), *program]

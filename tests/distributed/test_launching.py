@@ -32,6 +32,11 @@ def test_on_hosts():
     assert open_mpi == ["mpiexec", "--host", "a:2,b:2", "-n", "3", *PROGRAM]
 
 
+def test_the_address_of_this_machine_is_told_to_hydra():
+    hydra = command_line("mpiexec", False, ["a", "b"], 2, PROGRAM, "10.0.0.9")
+    assert hydra == ["mpiexec", "-localhost", "10.0.0.9", "-hosts", "a,b", "-ppn", "1", "-n", "2", *PROGRAM]
+
+
 def test_a_job_of_slurm_says_how_many(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "4")
     assert command_line("mpiexec", False, [], None, PROGRAM) == ["mpiexec", "-n", "4", *PROGRAM]
