@@ -61,7 +61,8 @@ def command_line(
     if open_mpi:
         placed = ["--host", ",".join(f"{host}:{each}" for host in hosts)] if hosts else []
         placed += [word for name in passed() for word in ("-x", name)] if hosts else []
-        return [launcher, *placed, "-n", str(count), *program]
+        # It would bind each rank to one core: LoopOS shares the cores of a machine out to its ranks.
+        return [launcher, "--bind-to", "none", *placed, "-n", str(count), *program]
     placed = ["-localhost", own] if own is not None else []  # Open MPI tries all addresses
     placed += ["-hosts", ",".join(hosts), "-ppn", str(each)] if hosts else []
     return [launcher, *placed, "-n", str(count), *program]

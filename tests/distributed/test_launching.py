@@ -21,7 +21,8 @@ def nothing_is_said(monkeypatch):
 
 def test_on_this_machine():
     assert command_line("mpiexec", False, [], 3, PROGRAM) == ["mpiexec", "-n", "3", *PROGRAM]
-    assert command_line("mpiexec", True, [], None, PROGRAM) == ["mpiexec", "-n", "1", *PROGRAM]
+    free = ["mpiexec", "--bind-to", "none", "-n", "1", *PROGRAM]  # else each rank has one core
+    assert command_line("mpiexec", True, [], None, PROGRAM) == free
 
 
 def test_on_hosts():
@@ -29,7 +30,7 @@ def test_on_hosts():
     assert hydra == ["mpiexec", "-hosts", "a,b", "-ppn", "2", "-n", "4", *PROGRAM]
     assert command_line("mpiexec", False, ["a", "b"], None, PROGRAM)[4:7] == ["1", "-n", "2"]
     open_mpi = command_line("mpiexec", True, ["a", "b"], 3, PROGRAM)
-    assert open_mpi == ["mpiexec", "--host", "a:2,b:2", "-n", "3", *PROGRAM]
+    assert open_mpi == ["mpiexec", "--bind-to", "none", "--host", "a:2,b:2", "-n", "3", *PROGRAM]
 
 
 def test_the_address_of_this_machine_is_told_to_hydra():
@@ -48,7 +49,8 @@ def test_open_mpi_is_told_what_other_hosts_need_of_the_environment(monkeypatch):
     for name in ("PYTHONPATH", "LOOPOS_NUM_THREADS", "OMP_NUM_THREADS", "SECRET"):
         monkeypatch.setenv(name, "1")
     told = ["-x", "LOOPOS_NUM_THREADS", "-x", "OMP_NUM_THREADS", "-x", "PYTHONPATH"]
-    assert command_line("mpiexec", True, ["a"], 1, PROGRAM) == ["mpiexec", "--host", "a:1", *told, "-n", "1", *PROGRAM]
+    asked = command_line("mpiexec", True, ["a"], 1, PROGRAM)
+    assert asked == ["mpiexec", "--bind-to", "none", "--host", "a:1", *told, "-n", "1", *PROGRAM]
     assert "-x" not in command_line("mpiexec", True, [], 1, PROGRAM)  # here they are
     assert "-x" not in command_line("mpiexec", False, ["a"], 1, PROGRAM)  # Hydra passes all
 

@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S)
 def commands():
     for block in BLOCKS:
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
+            words = shlex.split(line.removesuffix(" &"), comments=True)
             if "loopos" in words:
                 yield words[words.index("loopos") + 1 :]
 
