@@ -190,7 +190,7 @@ def train(
             compute_in(model, settings.precision, undo)
             kind.prepare(model, config, adapter, settings, undo)
             objective = kind.objective(model, teacher, settings, sources.train)
-            kind.refuse_unfitting(model, sources.train, settings, teacher)
+            kind.refuse_unfitting(model, sources.train, settings, teacher, ranks)
             if ranks.shards_optimizer:
                 refuse_sharding(settings)
                 updating: Any = ShardedOptimizer(ranks, model=model, **settings.update_rule())

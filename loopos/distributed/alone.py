@@ -62,6 +62,10 @@ class Alone:
         if len(sums) > 1:
             raise RuntimeError(f"Alone.reduce: the shards of one process are one tree, got {sorted(sums)}")
 
+    def exchange_bytes(self, numbers: int, itemsize: int, shards: int) -> int:
+        """What adding so many gradients with the others takes beside them."""
+        return 0
+
     def threads(self, asked: int | None) -> int | None:
         """How many a process computes with; None leaves the number as it is."""
         return asked

@@ -20,8 +20,9 @@ from .alone import Alone, DifferentRank
 from .cores import named, shared_out, usable
 from .options import Distributed
 from .partial import Partial
-from .reduction import Exact, fast
+from .reduction import BUCKET, Exact, fast
 from .rounding import Rounded
+from .tree import roots, run_of
 from .watched import Watched, start
 
 SPINS = 200  # looks at a request without a pause
@@ -138,6 +139,19 @@ class Ranks(Alone):
             return Rounded(self._comm, self._mpi, self.carry, buffer, shards)
         kind = self._mpi.FLOAT if buffer.dtype == np.float32 else self._mpi.DOUBLE
         return Exact(self._comm, kind, self.carry, buffer, shards)
+
+    def exchange_bytes(self, numbers: int, itemsize: int, shards: int) -> int:
+        if self.size == 1 or self.fast:
+            return 0
+        sums = [
+            len(roots(shards, run.start, run.stop)) for run in (run_of(shards, i, self.size) for i in range(self.size))
+        ]
+        rounded = self._wire == "bfloat16"
+        sent = 2 if rounded else itemsize
+        widest = -(-min(numbers, BUCKET) // self.size)
+        received = min(2, -(-numbers // BUCKET)) * sum(sums) * widest * sent
+        mine = sums[self.rank]
+        return received + (numbers * (2 * mine + 4 * mine + 4) if rounded else 0)  # bits, and what is owed
 
     def threads(self, asked: int | None) -> int | None:
         if asked is not None or named():

@@ -57,6 +57,12 @@ def roots(shards: int, first: int, last: int) -> list[Node]:
     return found
 
 
+def copies_of(shards: int, run: range) -> int:
+    """How many sums wait at most, each in a copy of the gradients, while a process goes through its ``run`` of shards.
+    At most log2 of the shards, rounded up."""
+    return max((len(roots(shards, run.start, last)) for last in range(run.start + 1, run.stop)), default=0)
+
+
 def combine(shards: int, parts: Mapping[Node, T], add: Callable[[T, T], T]) -> T:
     """The value of the whole tree, of ``parts`` that are the values of nodes which together have every leaf once."""
 

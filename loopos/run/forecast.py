@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from loopos import _core
+from loopos.distributed.alone import Alone
+from loopos.distributed.tree import copies_of
 from loopos.optim.base import MOMENTS
 from loopos.optim.training import for_run
 from loopos.precision import in_words
@@ -36,6 +38,8 @@ class Memory:
     teacher: int = 0  # what it answers, and its passes where it is another model
     pictures: int = 0  # of the batches, as they are kept and as numbers
     checks: int = 0  # of the doctor's quick round, before the first update
+    sums: int = 0  # of shards' gradients, which wait to be added to others
+    exchange: int = 0  # with other processes
 
     @property
     def to_come(self) -> int:
@@ -111,14 +115,20 @@ def memory_of(
     now: int | None = None,
     held: int | None = None,
     teacher: Any = None,
+    ranks: Alone | None = None,
 ) -> Memory:
     """Of a run of ``model`` with ``settings`` of train, whose batches are (batch_size, seq_len), of pairs twice as many
     rows. now: resident bytes before it, held: those of them that earlier passes of this model have left, which are used
     again; None: as it is. teacher: another Model, or what train is given beside; where the settings tell of another one
-    and none is given, one like ``model`` stands for it."""
+    and none is given, one like ``model`` stands for it. ranks: the processes of the run, of which this is one; None:
+    there is no other."""
+    ranks, shards = Alone() if ranks is None else ranks, settings.get("shards") or 1
     trained, size = model.parameters(trainable=True), np.dtype(model.dtype).itemsize
     numbers = sum(view.size for view in trained.values())
     moments = int(size * MOMENTS[settings.get("moments", "float32")] * _moments(trained, settings))
+    if ranks.shards_optimizer:
+        moments //= ranks.size
+    copies = 0 if ranks.fast else copies_of(shards, ranks.shards(shards))
     task, distill = settings["task"], settings["distill"]
     shape = settings["batch_size"] * (2 if task == "dpo" else 1), seq_len
     rows = shape[0] * shape[1]
@@ -135,6 +145,8 @@ def memory_of(
         snapshot=(size * numbers + moments) if settings["on_nonfinite"] == "rewind" else 0,
         teacher=_of_teacher(model, teacher, settings, shape),
         pictures=_of_pictures(model, settings),
+        sums=copies * size * numbers,
+        exchange=ranks.exchange_bytes(numbers, size, shards),
     )
 
 
@@ -172,12 +184,17 @@ def _moments(trained: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> 
     return sum(trained[name].size for key in state for name in [key.partition(".")[2]] if name in trained)
 
 
-def refuse_unfitting(model: Any, settings: TrainSettings, seq_len: int, teacher: Any = None) -> None:
+def refuse_unfitting(
+    model: Any, settings: TrainSettings, seq_len: int, teacher: Any = None, ranks: Alone | None = None
+) -> None:
     """MemoryError when gradients, moments, activations and answers of a teacher do not fit in the memory that is left.
-    teacher: as of :func:`memory_of`."""
-    memory, available = memory_of(model, settings.to_dict(), seq_len, 0, teacher=teacher), _core.available_bytes()
+    teacher, ranks: as of :func:`memory_of`."""
+    memory = memory_of(model, settings.to_dict(), seq_len, 0, teacher=teacher, ranks=ranks)
+    available = _core.available_bytes()
     if memory.to_come > available:
         taught = f", a teacher's passes ({memory.teacher / MEGABYTE:,.0f} MB)" if memory.teacher else ""
+        taught += f", sums of shards ({memory.sums / MEGABYTE:,.0f} MB)" if memory.sums else ""
+        taught += f", exchanges of ranks ({memory.exchange / MEGABYTE:,.0f} MB)" if memory.exchange else ""
         taught += f", pictures ({memory.pictures / MEGABYTE:,.0f} MB)" if memory.pictures else ""
         raise MemoryError(
             f"train: gradients ({memory.gradients / MEGABYTE:,.0f} MB), moments ({memory.moments / MEGABYTE:,.0f} MB)"
@@ -198,15 +215,16 @@ def of_run(
     now: int | None = None,
     held: int | None = None,
     objective: CrossEntropy | None = None,
+    ranks: Alone | None = None,
 ) -> Forecast:
     """Of the updates from ``first`` to ``total`` of a run of train with these settings and these sources. A few passes
-    are made on its batches, and no bit of the model changes. now, held: as of :func:`memory_of`. objective: what the
-    run minimises; None: next-token cross-entropy."""
+    are made on its batches, and no bit of the model changes. now, held, ranks: as of :func:`memory_of`. objective: what
+    the run minimises; None: next-token cross-entropy."""
     settings_, trained = settings.to_dict(), model.parameters(trainable=True)
     settings_["batch_size"] = getattr(sources.train, "batch_size", settings.batch_size)
     seq_len = getattr(sources.train, "seq_len", None) or settings.seq_len or model.config.context_length
     teacher = None if objective is None else objective.teacher
-    memory = memory_of(model, settings_, seq_len, now, held, teacher)
+    memory = memory_of(model, settings_, seq_len, now, held, teacher, ranks)
     moments = _moments(trained, settings_) / max(1, sum(view.size for view in trained.values()))
     update = (
         timing.update_seconds(model, settings, sources.train, first, total, moments, objective)

@@ -78,10 +78,12 @@ class Language:
         give_classes(model, config.labels, settings.seed, undo)
         put_on(model, adapter, settings.seed, undo)
 
-    def refuse_unfitting(self, model: Any, source: Any, settings: TrainSettings, teacher: Any) -> None:
+    def refuse_unfitting(
+        self, model: Any, source: Any, settings: TrainSettings, teacher: Any, ranks: Any = None
+    ) -> None:
         """MemoryError when the run of a model that is ready does not fit."""
         if not isinstance(source, DatasetSource):
-            refuse_unfitting(model, settings, source.seq_len, teacher)
+            refuse_unfitting(model, settings, source.seq_len, teacher, ranks)
 
     def objective(self, model: Any, teacher: Any, settings: TrainSettings, source: Any) -> CrossEntropy:
         """What the run minimises."""

@@ -128,7 +128,7 @@ class Run:
     def forecast(self, now: int | None = None, held: int | None = None) -> Forecast:
         """What the updates to come will take; now, held: as of :func:`loopos.run.forecast.memory_of`."""
         place = self.folder.path, self.step, self.total
-        return of_run(self.model, self.settings, self.sources, *place, now, held, self.objective)
+        return of_run(self.model, self.settings, self.sources, *place, now, held, self.objective, self.ranks)
 
     def evaluate(self) -> tuple[dict[str, float], int]:
         """What stands in the history of the held-out loss, and over how many targets it is. One that eval_every asks

@@ -74,8 +74,10 @@ class _OfPictures(Language):
     def refuse_oversized(self, model: Any, source: Any, settings: TrainSettings) -> None:
         """``refuse_unfitting`` asks the model's own plan."""
 
-    def refuse_unfitting(self, model: Any, source: Any, settings: TrainSettings, teacher: Any) -> None:
-        refuse_unfitting(model, replace(settings, batch_size=source.batch_size), source.seq_len)
+    def refuse_unfitting(
+        self, model: Any, source: Any, settings: TrainSettings, teacher: Any, ranks: Any = None
+    ) -> None:
+        refuse_unfitting(model, replace(settings, batch_size=source.batch_size), source.seq_len, ranks=ranks)
 
     def prepare(self, model: Any, config: Any, adapter: Any, settings: TrainSettings, undo: ExitStack) -> None:
         """Nothing is put on."""

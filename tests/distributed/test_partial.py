@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from loopos.distributed.partial import Partial
-from loopos.distributed.tree import combine, roots
+from loopos.distributed.tree import combine, copies_of, roots
 
 
 def gradients(shards, size=33):
@@ -74,3 +74,16 @@ def test_what_is_not_finite_is_seen_in_every_sum(bad, where):
     assert partial.spoiled
     partial.begin()
     assert not partial.spoiled
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 5, 8, 13])
+def test_as_many_copies_are_made_as_are_foretold(shards):
+    for first in range(shards):
+        for last in range(first + 1, shards + 1):
+            partial = Partial(np.zeros(8, np.float32), shards, range(first, last))
+            for _ in range(2):
+                partial.begin()
+                for shard in range(first, last):
+                    partial.add(shard)
+            copies = [*partial._free, *(array for _, array in partial.sums() if array is not partial.buffer)]
+            assert len(copies) == copies_of(shards, range(first, last))

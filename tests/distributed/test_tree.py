@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from loopos.distributed.tree import children, combine, left_of, roots, rows_of, run_of
+from loopos.distributed.tree import children, combine, copies_of, left_of, roots, rows_of, run_of
 
 
 def leaves(node):
@@ -66,3 +66,9 @@ def test_rows_are_all_taken_and_units_stay_together(rows):
     assert cuts[-1][1] == rows
     assert all(a[1] == b[0] for a, b in itertools.pairwise(cuts))
     assert all(first % 2 == last % 2 == 0 for first, last in (rows_of(s, 3, 2 * rows, 2) for s in range(3)))
+
+
+def test_copies_grow_with_the_logarithm_of_the_shards():
+    assert [copies_of(shards, range(shards)) for shards in (1, 2, 4, 8, 16)] == [0, 1, 2, 3, 4]
+    assert copies_of(8, run_of(8, 0, 2)) == 2
+    assert copies_of(8, run_of(8, 0, 8)) == 0

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 import loopos
+from loopos.distributed import Distributed
+from loopos.distributed.alone import Alone
+from loopos.distributed.ranks import Ranks
 from loopos.run import forecast
 from loopos.run.forecast import Forecast, Memory, memory_of, refuse_unfitting, with_checkpoints
 from loopos.training import default_settings
@@ -55,6 +58,7 @@ print(told / peak)
         (8000, 128, 2, 256, 4, "adamw", {}),
         (8000, 128, 2, 256, 4, "adamw", {"again": True}),
         (8000, 64, 2, 256, 2, "adamw", {"on_nonfinite": "rewind"}),
+        (8000, 16, 2, 256, 8, "adamw", {"shards": 8}),
         (256, 256, 4, 256, 16, "sgd", {}),
         (4000, 64, 6, 384, 2, "lion", {}),
         (8000, 128, 2, 256, 4, "adamw", {"taught": True}),
@@ -158,3 +162,45 @@ def test_what_cannot_fit_is_refused_with_what_to_lower(monkeypatch):
     model = loopos.Model(loopos.ModelConfig(50, 16, 2, 2, 16))
     with pytest.raises(MemoryError, match="lower batch_size or seq_len"):
         refuse_unfitting(model, default_settings(), 16)
+
+
+def test_sums_of_shards_wait_in_copies_of_the_gradients():
+    model = loopos.Model(loopos.ModelConfig(50, 16, 2, 2, 16))
+    numbers = sum(view.size for view in model.parameters().values())
+    told = [memory_of(model, default_settings(batch_size=8, shards=n).to_dict(), 16).sums for n in (1, 2, 8)]
+    assert told == [0, 4 * numbers, 3 * 4 * numbers]
+    fast = Alone()
+    fast.fast = True
+    assert memory_of(model, default_settings(batch_size=8, shards=8).to_dict(), 16, ranks=fast).sums == 0
+
+
+def several(size, **options):
+    """Rank 0 of so many, without MPI."""
+    ranks = Ranks.__new__(Ranks)
+    ranks.rank, ranks.size, ranks._watched = 0, size, None
+    ranks.use(Distributed(**options))
+    return ranks
+
+
+def test_what_several_processes_take():
+    model = loopos.Model(loopos.ModelConfig(50, 16, 2, 2, 16))
+    numbers = sum(view.size for view in model.parameters().values())
+    settings = default_settings(batch_size=8, shards=8).to_dict()
+
+    def told(size, **options):
+        return memory_of(model, settings, 16, ranks=several(size, **options))
+
+    assert told(2).sums == 2 * 4 * numbers  # of four shards each
+    assert told(8).sums == told(2, fast_reduce=True).exchange == 0
+    piece = -(-numbers // 2)
+    assert told(2).exchange == 2 * 4 * piece  # the piece of each is received from both
+    assert told(2, wire="bfloat16").exchange == 2 * 2 * piece + (2 + 4 + 4) * numbers
+    assert told(2, shard_optimizer=True).moments == told(2).moments // 2
+    assert told(2).moments == 2 * 4 * numbers
+
+
+def test_a_refusal_tells_of_sums_and_exchanges(monkeypatch):
+    model = loopos.Model(loopos.ModelConfig(50, 16, 2, 2, 16))
+    monkeypatch.setattr(forecast._core, "available_bytes", lambda: 1)
+    with pytest.raises(MemoryError, match=r"sums of shards \(\d+ MB\), exchanges of ranks"):
+        refuse_unfitting(model, default_settings(batch_size=8, shards=8), 16, ranks=several(2))
