@@ -14,6 +14,7 @@ from .subject import SEED, NotApplicable, Subject, listed
 RATIO = 0.3  # rms of update over rms of weights; the doctor of our own runs draws its line there too
 SMALL = 1e-2  # rms of a matrix that began at 0 and of which a ratio says nothing yet
 TINY = 1e-5  # of the largest gradient: rounding of what is 0 (a bias before a batch norm)
+TRIED = 8  # updates that must lower the loss where the first is a large one
 AHEAD = 1000  # steps of a scheduler in which a rate of 0 may rise
 LOST = 0.5  # share of a matrix's elements whose update is lost to rounding
 
@@ -316,7 +317,8 @@ def updates(subject: Subject) -> Iterator[Check]:
         advice = "the rate rewrites the weights rather than adjusting them: lower it, by 10 at least"
         yield Check("size of an update", f"{ratios[key]:.2g} of {key}", f"at most {RATIO:g}", WARN, advice)
     down = sum(float((grads[key].double() * moved[key]).sum()) for key in grads)
-    if grads and not stuck and down > 0:
+    rises = all(group.get("maximize") for each in subject.optimizers for group in each.param_groups) and run.loss < 0
+    if grads and not stuck and down > 0 and not rises:  # a log-likelihood is maximized
         advice = (
             "the loss rises by it to first order: maximize=True, a loss with the wrong sign, or a "
             "decay that outweighs it"
@@ -325,20 +327,23 @@ def updates(subject: Subject) -> Iterator[Check]:
 
 
 def _settles(subject: Subject) -> bool:
-    """Whether a first update of plain SGD lowers the loss and kills no parameter's gradient: its updates shrink with
-    the gradients, so a large one may be right. Those of other rules keep their size."""
+    """Whether TRIED updates in a row leave the loss below that of the start and kill no parameter's gradient: then a
+    large first one is right. Those of plain SGD shrink with the gradients, so that the first decides; those of other
+    rules keep their size."""
     import torch
 
-    if any(type(optimizer) is not torch.optim.SGD for optimizer in subject.optimizers):
-        return False
+    plain = all(type(each) is torch.optim.SGD and not each.defaults["momentum"] for each in subject.optimizers)
     with subject.kept():
         subject.model.train()
-        before = subject.compute(gradients=True)
+        before = run = subject.compute(gradients=True)
         _fresh(subject)
-        _step(subject)
-        after = subject.compute(gradients=True)
+        for _ in range(1 if plain else TRIED):
+            _step(subject)
+            run = subject.compute(gradients=True)
+            if not run.loss < before.loss:
+                return False
     alive = [key for key, grad in before.gradients.items() if grad is not None and grad.any()]
-    return after.loss < before.loss and all(bool(after.gradients[key].any()) for key in alive)
+    return all(bool(run.gradients[key].any()) for key in alive)
 
 
 def _real(parameters: dict[str, Any]) -> list[tuple[str, Any]]:

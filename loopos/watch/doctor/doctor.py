@@ -13,7 +13,16 @@ from typing import Any
 
 from loopos.health.doctor.report import FAIL, SKIPPED, Check, DoctorReport
 
-from . import check_batch, check_loop, check_mixing, check_modes, check_optimizer, check_precision, check_targets
+from . import (
+    check_batch,
+    check_loop,
+    check_losses,
+    check_mixing,
+    check_modes,
+    check_optimizer,
+    check_precision,
+    check_targets,
+)
 from .subject import NotApplicable, Subject
 
 _Examination = Callable[[Subject], "Check | Iterator[Check]"]
@@ -26,6 +35,8 @@ EXAMINATIONS: list[tuple[str, _Examination]] = [  # in the order of what each re
     ("weights tied", check_optimizer.tied),
     ("rate", check_optimizer.rate),
     ("loss", check_batch.loss),
+    ("arguments of the loss", check_losses.arguments),
+    ("sign of the loss", check_losses.sign),
     ("gradients reach", check_optimizer.reach),
     ("symmetry", check_optimizer.symmetry),
     ("loss repeats", check_modes.repeats),

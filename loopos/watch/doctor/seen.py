@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .arguments import TAKES, Wrong, judged, spreads
+
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "__matmul__", "conv1d", "conv2d", "conv3d"}
 COMPARED = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}  # element by element: two tensors of one shape
+DIFFERENCES = {"sub", "__sub__", "__rsub__", "rsub", "subtract"}
+BY_HAND = {*DIFFERENCES, "mul", "__mul__", "__rmul__", "multiply"}
 _DROPS = {"bernoulli_", "bernoulli", "native_dropout", "dropout", "alpha_dropout"}
 _DRAWS = {"normal_", "uniform_", "randn", "rand", "rand_like", "randn_like", "exponential_", "randint", "multinomial"}
 
@@ -17,7 +21,8 @@ class Seen:
 
     drops: modules in which a mask of dropout was drawn; draws: modules with other random numbers; products: (module,
     dtype, whether autocast was on) of every matrix product and convolution; called: modules that were; spread: (loss,
-    shape, shape) where both tensors of a loss were broadcast, so that every row was compared with every other."""
+    shape, shape) where both tensors of a loss were broadcast, so that every row was compared with every other; taken:
+    losses that take logits or logs of them, and wrong: what they were given instead."""
 
     def __init__(self, model: Any):
         self.drops: set[str] = set()
@@ -25,6 +30,8 @@ class Seen:
         self.products: list[tuple[str, Any, bool]] = []
         self.called: set[str] = set()
         self.spread: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+        self.taken: set[str] = set()
+        self.wrong: list[Wrong] = []
         self._model, self._stack, self._autocast = model, [], False
 
     def __enter__(self) -> Seen:
@@ -74,6 +81,22 @@ class Seen:
         if size > max(one.numel(), two.numel()):
             self.spread.append((name, tuple(one.shape), tuple(two.shape)))
 
+    def take(self, name: str, given: Any) -> None:
+        """A loss was given its first argument."""
+        self.taken.add(name)
+        wrong = judged(name, given)
+        self.wrong += [] if wrong is None else [wrong]
+
+    def combine(self, name: str, given: tuple[Any, ...]) -> None:
+        """A difference or a product, of the loss where no module is at work."""
+        import torch
+
+        if self._stack or len(given) < 2 or not all(isinstance(each, torch.Tensor) for each in given[:2]):
+            return
+        if spreads(given[0], given[1]):
+            said = "a difference" if name in DIFFERENCES else "a product"
+            self.spread.append((said, tuple(given[0].shape), tuple(given[1].shape)))
+
     def product(self, result: Any) -> None:
         """A product, or what may be one, was computed."""
         import torch
@@ -117,6 +140,10 @@ def _functions(seen: Seen) -> Any:
             elif name in COMPARED:
                 one, two, *_ = [*args, *((kwargs or {})[key] for key in ("input", "target") if key in (kwargs or {}))]
                 seen.compare(name, one, two)
+            elif name in TAKES:
+                seen.take(name, args[0] if args else (kwargs or {}).get("input", (kwargs or {}).get("log_probs")))
+            elif name in BY_HAND:
+                seen.combine(name, args)
             return result
 
     return Written()

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from .planted import PLANTED
+from .planted_losses import LOSSES
 
 
 def planted_for(*checks: str) -> Callable[..., Any]:
     """A test function over every planted fault whose check is one of ``checks``, each of which has a fault."""
-    faults = [each for each in PLANTED if each[1] in checks]
+    faults = [each for each in [*PLANTED, *LOSSES] if each[1] in checks]
     assert faults
     assert {each[1] for each in faults} == set(checks)
 

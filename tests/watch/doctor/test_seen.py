@@ -68,3 +68,15 @@ def test_of_a_loss_both_of_whose_tensors_are_broadcast_the_shapes_are_kept():
         F.l1_loss(input=column, target=row)
         nn.HuberLoss()(row, column)
     assert seen.spread == [("l1_loss", (3, 1), (3,)), ("huber_loss", (3,), (3, 1))]
+
+
+def test_what_losses_are_given_and_what_is_done_by_hand_outside_the_model():
+    model = nn.Linear(4, 1)
+    with Seen(model) as seen:
+        z = model(torch.ones(3, 4))
+        F.nll_loss(torch.rand(3, 4).softmax(1), torch.zeros(3).long())
+        (z - torch.ones(3)).square().mean()
+        2.0 * z - z.detach()
+    assert seen.taken == {"nll_loss"}
+    assert [each.loss for each in seen.wrong] == ["nll_loss"]
+    assert seen.spread == [("a difference", (3, 1), (3,))]
