@@ -18,7 +18,7 @@ from .optim.sharded import ShardedOptimizer
 from .optim.training import for_training
 from .run import resume as resuming
 from .run.adapting import base_of
-from .run.alike import alike, before_data, in_shards, refuse_sharding
+from .run.alike import alike, before_data, in_shards, refuse_sharding, tell_idle
 from .run.callbacks import Hooks
 from .run.computed import compute_in, in_precision
 from .run.evaluation import Evaluation
@@ -180,6 +180,7 @@ def train(
             checkpoint = ranks.share(lambda: resuming.find(resume, folder.latest))
             settings = in_precision(settings, model, checkpoint)
             settings = in_shards(settings, distributed is not None, ranks.size, checkpoint)
+            tell_idle(settings, sources.train, ranks.size)
             length, read = seq_len or kind.length(config), (sources.train.fingerprint(), sources.tokenizer)
             identity = resuming.Identity(config, settings, length, *read, adapter)
             if checkpoint is not None:

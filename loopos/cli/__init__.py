@@ -220,6 +220,7 @@ def _run(command: str, given: dict[str, Any]) -> Reply:
     from loopos.errors import RankError
 
     try:
+        ranked.refuse(command)
         reply = COMMANDS[command][0](given)
         if reply.text is not None:
             print(reply.text)

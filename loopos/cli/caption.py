@@ -30,7 +30,7 @@ from loopos.vision.standard import (
     training_of,
 )
 
-from . import options, pictured
+from . import options, pictured, ranked
 from .common import in_words, use_threads
 from .reply import Reply, plain
 
@@ -68,7 +68,7 @@ MODEL = {
     "dropout": (options.MODEL["dropout"], "float", f"0; of digits {DROPOUT[DIGITS]}"),
 }
 LEAST = {"subset": 1, "min_count": 1, "image_size": 1, "scored": 0, "num_beams": 1}
-TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": pictured.TRAINED}
+TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": pictured.TRAINED, "ranks": ranked.RANKS}
 
 
 def add_caption(parser: argparse.ArgumentParser) -> None:
@@ -91,8 +91,14 @@ def _setting(given: dict[str, Any]) -> CaptionSetting:
 
 
 def caption(given: dict[str, Any]) -> Reply:
+    with ranked.together(given):
+        return _caption(given)
+
+
+def _caption(given: dict[str, Any]) -> Reply:
     asked = given.pop("predict", None)
     if asked is not None:
+        ranked.refuse("caption", "caption --predict")
         beams = given.pop("num_beams", 1)
         use_threads(given)
         if given:
@@ -102,12 +108,15 @@ def caption(given: dict[str, Any]) -> Reply:
         return predict(asked[0], asked[1:], beams)
     path = given.pop("config", None)
     given = (options.read_config(path, TABLES) if path is not None else {}) | given
+    ranks = ranked.take(given)
+    if behind := ranked.behind("caption") is not None:
+        given["progress"] = False  # the first process tells
     pictured.check("caption", given, LEAST)
     run = {name: given.pop(name) for name in pictured.TOLD if name in given}
     given, of_preset = safe.applied(given)
     setting = _setting(given)
     scored, beams = given.pop("scored", SCORED), given.pop("num_beams", 1)
-    settings = training_of(setting.data, given) | {"output_dir": f"runs/caption-{setting.name}"} | given
+    settings = training_of(setting.data, given) | {"output_dir": f"runs/caption-{setting.name}"} | given | ranks
     shape = settings["batch_size"], settings.get("grad_accum", 1), settings.get("seed", options.SEED)
     batches = setting.batches(*shape)
     settings = pictured.with_schedule(settings, setting.length, batches.steps_per_epoch)
@@ -116,7 +125,8 @@ def caption(given: dict[str, Any]) -> Reply:
     model = Captioner(config, seed=settings.get("seed", options.SEED), precision=settings.get("precision"))
     for sentence in of_preset if run.get("dry_run", False) or settings.get("progress", True) else ():
         to_stderr(sentence)
-    _bring(bleu=setting.data != DIGITS)
+    if not behind:
+        _bring(bleu=setting.data != DIGITS)
     if getattr(setting.pictures, "left_out", None) and (run.get("dry_run", False) or settings.get("progress", True)):
         to_stderr(str(setting.pictures.left_out))
     if run.get("dry_run", False):
@@ -127,6 +137,8 @@ def caption(given: dict[str, Any]) -> Reply:
         )
     left, doctor = (SHEET, SCORES), run.get("doctor", True)
     result, expected = pictured.train("caption", model, batches, settings, setting.to_dict(), left, doctor)
+    if behind:
+        return Reply({}, None)
     return _scored(result, setting, batches, beams, scored or None, expected)
 
 

@@ -19,7 +19,7 @@ from loopos.vision.encoder import ImageEncoder
 from loopos.vision.opening import open_pictures
 from loopos.vision.standard import DIGITS, DROPOUT, training_of
 
-from . import options, pictured
+from . import options, pictured, ranked
 from .common import use_threads
 from .objective import table
 from .reply import Reply
@@ -51,7 +51,7 @@ MODEL = {
     for name, usual in MODEL_DEFAULTS.items()
 }
 TRAINED = tuple(name for name in pictured.TRAINED if name != "eval_tokens")
-TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": TRAINED}
+TABLES = {"run": ("folder", *RUN), "model": MODEL, "train": TRAINED, "ranks": ranked.RANKS}
 EPOCHS = 30
 STEPS = 3500  # of digits
 BATCH = 64  # pictures at a time
@@ -68,7 +68,14 @@ def add_classify(parser: argparse.ArgumentParser) -> None:
 
 
 def classify(given: dict[str, Any]) -> Reply:
+    with ranked.together(given):
+        return _classify(given)
+
+
+def _classify(given: dict[str, Any]) -> Reply:
     predicting, scoring = given.pop("predict", None), given.pop("evaluate", None)
+    if predicting is not None or scoring is not None:
+        ranked.refuse("classify", "classify --predict or --evaluate")
     if predicting is not None:
         use_threads(given)
         if given or scoring is not None:
@@ -82,6 +89,9 @@ def classify(given: dict[str, Any]) -> Reply:
         return evaluate(scoring, folder, subset)
     path = given.pop("config", None)
     given = (options.read_config(path, TABLES) if path is not None else {}) | given
+    ranks = ranked.take(given)
+    if behind := ranked.behind("classify") is not None:
+        given["progress"] = False  # the first process tells
     pictured.check("classify", given, {"subset": 1, "image_size": 1, "patch_size": 1})
     data, subset = given.pop("folder", None), given.pop("subset", None)
     run = {name: given.pop(name) for name in pictured.TOLD if name in given}
@@ -93,7 +103,7 @@ def classify(given: dict[str, Any]) -> Reply:
     classes = pictures.classes
     if warp is not None:
         pictures.augment = pictures.augment._replace(warp=warp)
-    settings = training_of(data, given) | {"output_dir": f"runs/classify-{Path(data).name}"} | given
+    settings = training_of(data, given) | {"output_dir": f"runs/classify-{Path(data).name}"} | given | ranks
     settings["eval_data"] = held_out = held_out_part(pictures)
     train = pictures.part("train")
     steps = -(-len(train) // (settings["batch_size"] * settings.get("grad_accum", 1)))
@@ -112,6 +122,8 @@ def classify(given: dict[str, Any]) -> Reply:
             to_stderr(str(pictures.left_out))
     about = {"data": data, "image_size": shape["image_size"], "subset": subset, "classes": list(classes)}
     result, expected = pictured.train("classify", model, train, settings, about, (), run.get("doctor", True))
+    if behind:
+        return Reply({}, None)
     found = _scored(result.model, held_out_part(pictures, "test"), classes)
     last = as_logged(result.history[-1]) if result.history else {}
     data_ = {"step": result.step, "loss": last.get("loss"), "eval_loss": last.get("eval_loss"), **found}

@@ -22,7 +22,7 @@ from loopos.files import durable
 from loopos.run.callbacks import Callback
 from loopos.run.messages import to_stderr
 
-from . import forecast, options, pictured
+from . import forecast, options, pictured, ranked
 from .common import use_threads
 from .reply import Reply, plain
 
@@ -95,14 +95,24 @@ def add_covariance(parser: argparse.ArgumentParser) -> None:
 
 
 def covariance(given: dict[str, Any]) -> Reply:
+    with ranked.together(given):
+        return _covariance(given)
+
+
+def _covariance(given: dict[str, Any]) -> Reply:
     action, folder = given.pop("action"), given.pop("folder", None)
+    ranks = ranked.take(given)
+    if action != "train":
+        ranked.refuse("covariance", f"covariance {action}")
     if action == "eval" and folder is None:
         raise ValueError("eval needs the folder of a run")
     if action == "demo" and folder is not None:
         raise ValueError("demo takes no folder")
-    return {"train": lambda asked: _train(folder, asked), "eval": lambda asked: _eval(folder, asked), "demo": _demo}[
-        action
-    ](given)
+    return {
+        "train": lambda asked: _train(folder, asked, ranks),
+        "eval": lambda asked: _eval(folder, asked),
+        "demo": _demo,
+    }[action](given)
 
 
 def _training(given: dict[str, Any], preset: Any, steps: int | None = None) -> dict[str, Any]:
@@ -110,7 +120,10 @@ def _training(given: dict[str, Any], preset: Any, steps: int | None = None) -> d
     return pictured.with_schedule(settings, {}, 0)
 
 
-def _train(folder: str | None, given: dict[str, Any]) -> Reply:
+def _train(folder: str | None, given: dict[str, Any], ranks: dict[str, Any]) -> Reply:
+    """ranks: the keywords of loopos.train that are about several processes."""
+    if behind := ranked.behind("covariance") is not None:
+        given["progress"] = False  # the first process tells
     preset_name = given.get("preset", "plane")
     noted = {"preset": preset_name} | {name: given[name] for name in SETTING if name in given}
     asked = _test(given)
@@ -130,6 +143,8 @@ def _train(folder: str | None, given: dict[str, Any]) -> Reply:
         data, settings["eval_data"] = parted(read_samples(folder, preset.array, degrees=degrees), options.HELD_OUT)
     if settings["eval_data"] is not None:
         settings.setdefault("eval_every", max(1, settings["max_steps"] // 10))
+    if dry and behind:
+        return Reply({}, None)
     if dry:
         found = forecast.of_run(model, data, None, settings)
         return Reply({"event": "forecast"} | found.to_dict(), str(found))
@@ -137,7 +152,9 @@ def _train(folder: str | None, given: dict[str, Any]) -> Reply:
         learned = f"{len(simulations)} simulations in turn" if folder is None else f"{len(data)} samples of {folder}"
         to_stderr(f"{preset.array!r}, {learned}; {config.num_parameters():,} parameters")
     about = {"preset": preset_name, "options": noted, "simulations": [repr(each) for each in simulations]}
-    result = loopos.train(model, data, callbacks=[_Folder(about)], **settings)
+    result = loopos.train(model, data, callbacks=[_Folder(about)], **settings, **ranks)
+    if behind:
+        return Reply({}, None)
     rows, scales = _table(model, simulations, preset, asked)
     last = result.history[-1] if result.history else {}
     facts = {name: last[name] for name in ("step", "loss", "eval_loss", *_NORMS) if name in last}

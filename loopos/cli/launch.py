@@ -47,7 +47,7 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
 def launch(given: dict[str, Any]) -> Reply:
     program = given.get("program", [])
     if not program or program[0] not in COMMANDS:
-        known = " or ".join(COMMANDS)
+        known = ", ".join(COMMANDS)
         raise ValueError(f"launch: after -- comes a command that runs on several processes, {known}, got {program[:1]}")
     ranks = given.get("ranks")
     if ranks is not None:

@@ -21,7 +21,7 @@ from loopos.vision.encoder import ImageEncoder
 from loopos.vision.opening import class_names
 from loopos.vision.standard import DIGITS, MUON, TRAINING
 
-from . import checkup, forecast, options
+from . import checkup, forecast, options, ranked
 from .common import SIGTERM
 from .forecast import Forecaster
 from .reply import Reply
@@ -31,7 +31,7 @@ TRAINED = (
     "max_steps", "epochs", "batch_size", "grad_accum", "optimizer", "learning_rate", "muon_lr", "lr_schedule",
     "warmup_steps", "min_lr", "weight_decay", "betas", "eps", "max_grad_norm", "label_smoothing", "on_nonfinite",
     "seed", "threads", "moments", "precision", "log_every", "eval_every", "save_every", "eval_tokens", "keep_best",
-    "patience", "resume", "progress",
+    "patience", "resume", "progress", *ranked.SHARED,
 )  # fmt: skip
 WARMUP = 100
 USUAL = TRAINING | {  # for people: defaults of the settings of a training
@@ -59,6 +59,7 @@ def add_flags(
     for name in trained:
         annotation, default = known[name]
         options.add_flag(training, name, options.TRAIN[name], annotation, (USUAL | own).get(name, default))
+    ranked.add(parser.add_argument_group("several processes"), options.add_flag)
 
 
 def labelled(data: str, side: int, subset: int | None) -> Digits | ClassFolder:
@@ -99,7 +100,10 @@ def with_schedule(settings: dict[str, Any], length: Mapping[str, int], steps_per
 
 def dry_run(model: Any, data: Any, settings: dict[str, Any], doctor: bool = True) -> Reply:
     """What the run would take; nothing is trained."""
-    found = forecast.of_run(model, data, None, settings, doctor)
+    if ranked.behind("train") is not None:  # of the first process alone
+        return Reply({}, None)
+    alone = {name: value for name, value in settings.items() if name != "distributed"}
+    found = forecast.of_run(model, data, None, alone, doctor)
     return Reply({"event": "forecast"} | found.to_dict(), str(found))
 
 
@@ -127,7 +131,7 @@ def train(
     try:
         result = loopos.train(model, data, callbacks=callbacks, **settings)
     except SystemExit as stopped:
-        if stopped.code == SIGTERM:
+        if stopped.code == SIGTERM and ranked.behind(command) is None:
             to_stderr(
                 f"loopos {command}: training was stopped by SIGTERM; {settings['output_dir']} has a checkpoint of it. "
                 "To go on: the same command with --resume auto"

@@ -26,14 +26,29 @@ RANKS = {
     "rank_timeout": "seconds that a rank may keep the others waiting before the run is ended",
 }
 CHOICES = {"wire": WIRES}
-COMMANDS = ("train", "doctor")  # that are one run over all processes
+COMMANDS = ("train", "doctor", "caption", "classify", "covariance")  # that are one run over all processes
+ONCE = ("bench", "chat", "compare", "export", "import", "launch", "replay", "report", "serve")  # they write, or listen
 _FIRST = 1.0  # seconds in which the first rank says what all of them meet
 
 
 def behind(command: str | None) -> int | None:
     """The rank of this process where it is not the first of a run; None where it speaks."""
-    told = launched() if command in COMMANDS else None
+    told = launched() if command in (*COMMANDS, *ONCE) else None
     return None if told is None or told[0] == 0 else told[0]
+
+
+def refuse(command: str, what: str | None = None) -> None:
+    """ValueError in each of several processes that a launcher started, for a command of ONCE. what: of another command
+    what is asked, which is done once too."""
+    told = launched()
+    if told is None or told[1] in (None, 1) or (what is None and command not in ONCE):
+        return
+    error = ValueError(
+        f"{what or command} is done by one process, and a launcher started {told[1]}, which would write over one "
+        f"another; start it once, without mpiexec. What runs on several: {', '.join(COMMANDS)}"
+    )
+    error.told = told[0] != 0  # type: ignore[attr-defined]
+    raise error
 
 
 def add(group: Any, add_flag: Callable[..., None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from loopos.data.examples.data import ExampleData
 from loopos.data.examples.data import find as find_examples
 from loopos.distributed.alone import Alone
-from loopos.distributed.tree import SHARDS
+from loopos.distributed.tree import SHARDS, rows_of, run_of
 from loopos.trainable import trainable_of
 
 from .bundle import build
@@ -44,6 +45,24 @@ def in_shards(
             f"a new run with shards={ranks} or more"
         )
     return replace(settings, shards=shards)
+
+
+def tell_idle(settings: TrainSettings, source: Any, ranks: int) -> None:
+    """A UserWarning for ranks whose shards are all beyond the rows of a micro-batch, so that they compute nothing. Such
+    shards are legal: they let a run go on with more rows, or ranks, and the same tree."""
+    rows, shards = getattr(source, "batch_size", None), settings.shards or 1
+    if rows is None:
+        return
+    cuts = [[rows_of(shard, shards, rows) for shard in run_of(shards, rank, ranks)] for rank in range(ranks)]
+    idle = [rank for rank, own in enumerate(cuts) if all(first == last for first, last in own)]
+    if idle:
+        named = f"ranks {', '.join(map(str, idle))} never have" if len(idle) > 1 else f"rank {idle[0]} never has"
+        warnings.warn(
+            f"train: of {rows} rows in {shards} shards {named} one, and compute nothing: start {ranks - len(idle)} "
+            "ranks, or give a larger batch_size",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def refuse_sharding(settings: TrainSettings) -> None:

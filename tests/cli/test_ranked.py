@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 
 import pytest
 from under_mpi import mpi_needed, result_of
@@ -158,3 +159,74 @@ def test_doctor_compares_the_ranks_and_names_the_one_that_differs(fault, says, t
     assert first[0] == second[0] == (1 if "FAIL" in says else 0)
     assert first[1].count("ranks:") == 1
     assert "checks passed" in first[1]
+
+
+KINDS = {
+    "caption": ["caption", "--max-steps", "2", "--subset", "60", "--scored", "4"],
+    "classify": ["classify", "FOLDER", "--epochs", "1", "--image-size", "8", "--patch-size", "4", "--d-model", "16"],
+    "covariance": ["covariance", "train", "--max-steps", "2", "--samples", "0", "--preset", "line"],
+}
+
+
+def pictures(folder):
+    """Two classes of forty pictures each."""
+    image = pytest.importorskip("PIL.Image", reason="writes pictures (extra [vision])")
+    for name, shade in (("dark", 40), ("light", 200)):
+        (folder / name).mkdir(parents=True)
+        for i in range(40):
+            image.new("RGB", (8, 8), (shade, shade, 5 * i)).save(folder / name / f"{i}.png")
+    return folder
+
+
+@mpi_needed
+@pytest.mark.unsanitized("processes of their own: sanitizers are not in them")
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_trainings_are_one_run_too(kind, tmp_path):
+    command = [str(pictures(tmp_path / "set")) if each == "FOLDER" else each for each in KINDS[kind]]
+    command += ["--batch-size", "4", "--shards", "4", "--no-progress", "--seed", "3"]
+    told, weights = {}, {}
+    for ranks in (None, 2):
+        out = tmp_path / f"run-{ranks}"
+        told[ranks] = result_of(COMMAND, [*command, "--output-dir", str(out)], ranks=ranks, folder=tmp_path)
+        (last,) = sorted(out.glob("step-*"))[-1:]
+        weights[ranks] = (last / "model.safetensors").read_bytes()
+        assert not list(out.glob("*.old.*"))
+    (alone,), (first, second) = told[None], told[2]
+    assert alone[0] == first[0] == second[0] == 0
+    assert (second[1], "updates" in first[1]) == ("", True)
+    assert weights[2] == weights[None]
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        (["compare"], "compare"),
+        (["serve", "run"], "serve"),
+        (["export", "run", "out"], "export"),
+        (["caption", "--predict", "run", "a.png"], "caption --predict"),
+        (["covariance", "demo"], "covariance demo"),
+    ],
+)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_one_process_does_is_refused_for_several(asked, what, rank, monkeypatch, capsys):
+    monkeypatch.setattr(ranked, "together", lambda given: nullcontext())
+    monkeypatch.setenv("PMI_RANK", str(rank))
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert main(asked) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err == "") == ("", rank == 1)
+    if rank == 0:
+        assert (
+            f"loopos {asked[0]}: {what} is done by one process, and a launcher started 2, which would write" in said.err
+        )
+        assert "start it once" in said.err
+
+
+def test_a_launcher_of_one_process_changes_nothing(monkeypatch):
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setenv("PMI_SIZE", "1")
+    ranked.refuse("export")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(ValueError, match="start it once"):
+        ranked.refuse("export")
+    ranked.refuse("info")

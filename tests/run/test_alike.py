@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import loopos
-from loopos.run.alike import alike, in_shards
+from loopos.run.alike import alike, in_shards, tell_idle
 from loopos.run.resume import Identity
 from loopos.training import default_settings
 
@@ -28,6 +28,17 @@ def test_more_ranks_than_shards_are_refused():
         in_shards(default_settings(), True, 9)
     with pytest.raises(ValueError, match="the checkpoint's run has 1"):
         in_shards(default_settings(), True, 2, SimpleNamespace(state={"settings": {}}))
+
+
+def test_ranks_that_would_never_have_a_row_are_told():
+    four = SimpleNamespace(batch_size=4)
+    asked = default_settings(shards=8)
+    with pytest.warns(UserWarning, match=r"of 4 rows in 8 shards ranks 0, 2, 4, 6 never have one, .* start 4 ranks"):
+        tell_idle(asked, four, 8)
+    with pytest.warns(UserWarning, match=r"rank 0 never has one"):
+        tell_idle(default_settings(shards=3), SimpleNamespace(batch_size=2), 3)
+    tell_idle(asked, four, 4)  # shards are empty, no rank is
+    tell_idle(asked, SimpleNamespace(), 8)  # a user's object: each batch has the size it has
 
 
 def test_what_must_be_alike_names_what_may_differ():
