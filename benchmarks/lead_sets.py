@@ -1,9 +1,10 @@
 """The runs of lead_time.py: those on which the monitor's bounds were chosen, and those that nobody chose anything on.
 
 TUNING: 20 runs whose rate rises over 1500 steps, and four healthy ones. HELD_OUT: other sizes, optimizers, seeds and
-precisions. Their rates were found without a monitor: on the ladder 0.001, 0.003, 0.01, ... each takes the least at which
-its loss doubles within 600 steps, and the next above it as well; where the full rate is there at once, the least alone.
-Whoever changes a bound of the monitor looks at TUNING, and at HELD_OUT once, when it is done.
+precisions. Their rates were found without a monitor: on the ladder 0.001, 0.003, 0.01, ... each takes the least at
+which its loss doubled within 600 steps, and the next above it as well; where the full rate is there at once, the least
+alone. The seeds are others than those of the search, so that some do not diverge: these do not count. Whoever changes a
+bound of the monitor looks at TUNING, and at HELD_OUT once, when it is done.
 """
 
 from __future__ import annotations

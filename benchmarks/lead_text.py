@@ -1,8 +1,8 @@
 """The texts that the runs of lead_time.py learn from, which stay as they are.
 
 Those whose bounds were chosen learn from what README.md was on that day (lead_readme.txt). The others learn from a text
-that is made up: words of syllables, the k-th word 1/k as often as the first, each followed most often by one of a few. Only
-``random.Random.random`` is asked, whose numbers Python promises not to change.
+that is made up: words of syllables, the k-th word 1/k as often as the first, each followed most often by one of a few.
+Only ``random.Random.random`` is asked, whose numbers Python promises not to change.
 """
 
 from __future__ import annotations

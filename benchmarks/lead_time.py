@@ -8,7 +8,9 @@ finding of the monitor to that one. Findings of the healthy runs are false alarm
 
     python benchmarks/lead_time.py benchmarks/results/lead_time.json     # some ten minutes of one core
     python benchmarks/lead_time.py benchmarks/results/lead_time.json --sets held_out     # the others stay
-    python benchmarks/render.py                                          # the table, into docs/watch-doctor.md
+    python benchmarks/render.py                                          # the tables, into docs/watch-doctor.md
+
+In the record "held_out_before" is the held-out set with the monitor of d2eca54, before anything was changed.
 """
 
 from __future__ import annotations
@@ -182,6 +184,8 @@ def render(result: dict[str, Any] | None) -> str:
             cells = ("-" if run[key] is None else str(run[key]) for key in ("name", "doubled", "spoke", "lead"))
             lines.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join([*lines, "", sentence(result[name])]))
+        if f"{name}_before" in result:
+            parts.append(f"Of the monitor as it was before: {sentence(result[f'{name}_before'])}")
     return "\n\n".join(parts)
 
 
@@ -197,8 +201,7 @@ def main() -> int:
         result[name] = measured(name, args.steps)
         print(result[name]["early"], "of", result[name]["diverged"], "of", len(result[name]["runs"]))
         if path is not None:
-            ordered = {key: result[key] for key in SETS if key in result}
-            path.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -189,7 +189,7 @@ def healthy() -> dict[str, Any]:
                 for _ in range(STEPS):
                     step()
                     steps += 1
-            alarms += [f"watch, {make.__name__}: {birth}" for birth in watch.births]
+            alarms += [f"watch, {make.__name__}: {each}" for each in (*watch.births, *watch.findings)]
         except loopos.NonFiniteError as error:
             alarms.append(f"watch, {make.__name__}: {error}")
         alarms += [f"doctor after, {make.__name__}: {each}" for each in program.examined().problems]

@@ -24,8 +24,6 @@ SPIKE = 10.0  # a norm at least this many times its median, besides being SIGMAS
 LOSS_TIMES = 10.0  # a loss this many times ln V, or its own median
 RATIO_HIGH = 0.3  # of update to weight; the doctor draws its line there too
 RATIO_LOW = 1e-8  # 6e-8 is half a unit in the last place of float32
-MOVED = 0.06  # of all weights, in two measured steps one after the other: most runs of such a rate diverge later
-YOUNG = 2.0  # in step t even weights that only grow move by 1 / t of what they are: up to so many times that is no news
 WIDTH_FLOOR = 0.02  # of the median: a window without spread is no reason to alarm at the first change
 _LOG_JUMP, _LOG_SPIKE = math.log(JUMP), math.log(SPIKE)
 AHEAD = 12  # steps that may be remembered later, together
@@ -75,8 +73,8 @@ class Monitor:
 
         Known: loss, eval_loss, grad_norm, and any other name that ends in "norm"; learning_rate; valid_tokens; and
         update_ratio, rms of update over rms of weight, as a number or as a dict by layer (of tensors that do not start
-        at 0: those of a zero bias say nothing); moved, the same of all weights together. Other finite numbers are
-        ignored, None is a value that is not finite. TypeError for what is no number."""
+        at 0: those of a zero bias say nothing). Other finite numbers are ignored, None is a value that is not finite.
+        TypeError for what is no number."""
         self._remember()
         found = self._judged(step, numbers)
         self._sure = self._bounds()
@@ -150,8 +148,6 @@ class Monitor:
                     found += self._loss(step, label, value)
                 elif name.endswith("norm") and not idle:
                     found += self._norm(step, label, value)
-                elif name == "moved":
-                    found += self._moved(step, value)
                 elif name == "update_ratio" and rate != 0:
                     found += self._ratio(step, label, value)
             if many:
@@ -311,20 +307,6 @@ class Monitor:
         rewritten = said + "weights are rewritten rather than adjusted"
         found += self._band(step, name, value, "too large", high, expected, rewritten)
         return found + self._band(step, name, value, "too small", low, expected, said + "the weights do not move")
-
-    def _moved(self, step: int, value: float) -> list[Alarm]:
-        """A rate that is too high moves weights far in every step, long before the loss shows it."""
-        past, usual = self._window("moved"), max(MOVED, YOUNG / max(1, step))
-        before = past.values[-1] if len(past) else 0.0
-        past.add(value / usual)
-        out = min(before, value / usual) > (0.5 if self._is_out("moved", "too far") else 1.0)
-        if not (out or self._raised):
-            return []
-        text = (
-            f"all weights move by {value:.2g} of their size in a step, two measured steps in a row; 1e-3 is usual, and "
-            f"at {usual:.2g} most runs diverge sooner or later: lower the learning rate"
-        )
-        return self._band(step, "moved", value, "too far", out, f"at most {usual:.2g}, most often near 1e-3", text)
 
     def _spike(
         self, step: int, name: str, value: float, centre: float, limit: float, count: int, known: bool

@@ -33,6 +33,7 @@ from .objectives import ANOTHER, NOT_AGAIN, CrossEntropy
 from .origins import origin_of, origins_of
 from .policy import Policy
 from .record import Record
+from .schedules import ahead
 from .schedules import learning_rate as rate_of
 from .settings import TrainSettings
 from .tally import Tally
@@ -97,7 +98,7 @@ class Run:
                 self.policy.accepted(t + 1)
             self.step = t + 1
             self.tally.count(update)
-            alarms = self.watch.after(self.step, update, rate)
+            alarms = self.watch.after(self.step, update, rate, ahead(t, self.total, settings.warmup_steps))
             self.folder.log_bits(self.step, update)
             self.record.updated(self.step, update.valid_tokens)
 

@@ -53,6 +53,11 @@ def learning_rate(
     return min_lr + (lr - min_lr) * weight
 
 
+def ahead(t: int, max_steps: int, warmup_steps: int) -> float:
+    """How many times the rate of update t the highest is that comes after it: above 1 in a warm-up alone."""
+    return max(1.0, min(warmup_steps, max_steps) / (t + 1))
+
+
 def total_steps(max_steps: Any, epochs: Any, steps_per_epoch: int | None) -> int:
     """How many updates a run has: ``max_steps``, or ``epochs`` times ``steps_per_epoch``, whichever ends first; one
     epoch when both are None. ``steps_per_epoch`` is None for a dataset without len(): then ``max_steps`` must be

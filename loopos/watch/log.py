@@ -17,7 +17,7 @@ import torch
 from loopos.errors import Birth
 from loopos.files import durable
 from loopos.monitor.monitor import Alarm, Monitor
-from loopos.monitor.watch import UpdateRatios
+from loopos.monitor.movement import Movement, UpdateRatios
 from loopos.run.metrics import BITS, METRICS, MetricsLog, set_aside
 
 EVERY = 10
@@ -30,7 +30,9 @@ class Log:
         self.folder = None if output_dir is None else _folder(output_dir)
         self.findings: list[Alarm] = []
         self._monitor = Monitor()
-        self._model, self._ratios, self._places = model, None, ()
+        self._model, self._places = model, None
+        self._ratios, self._movement = UpdateRatios({}), Movement({})
+        self._rate, self._fell = 0.0, False  # of the step before; whether it was ever less than in the one before that
         self._waiting: list[Alarm] = []
         self._line: dict[str, Any] = {}  # of the last step, as long as it is not written
         self._measured: dict[str, float] = {}
@@ -42,19 +44,27 @@ class Log:
 
     def before(self, step: int) -> None:
         """The weights are still those of before the update."""
-        if not _due(step):
-            return
-        places = tuple(parameter.data_ptr() for parameter in self._model.parameters())
-        if self._ratios is None or places != self._places:
-            self._ratios, self._places = UpdateRatios(_arrays(self._model)), places
-        self._ratios.remember()
+        due = _due(step)
+        if due or self._movement.looks(step):
+            places = tuple(parameter.data_ptr() for parameter in self._model.parameters())
+            if places != self._places:
+                arrays, self._places = _arrays(self._model), places
+                self._ratios = UpdateRatios(arrays)
+                self._movement.look_at(arrays)
+        self._movement.before(step, due)
+        if due:
+            self._ratios.remember()
 
-    def after(self, step: int, numbers: dict[str, float], counts: dict[str, int]) -> None:
+    def after(self, step: int, numbers: dict[str, float], counts: dict[str, int], ahead: float = 1.0) -> None:
         """``step`` is done. numbers: loss, where it is known, grad_norm and learning_rate; counts: attempted, applied,
-        skipped, nonfinite."""
-        if _due(step) and self._ratios is not None:
+        skipped, nonfinite; ahead: how many times this step's rate its scheduler's highest is."""
+        if _due(step):
             self._measured = self._ratios.measure()
-        self._tell(step, numbers)
+        rate = numbers["learning_rate"]
+        self._fell = self._fell or rate < self._rate
+        self._rate = rate
+        moved = self._movement.after(step, self._ratios.moved, 1.0 if self._fell else ahead)
+        self._tell(step, numbers, moved)
         self._keep(step, numbers, counts, force=_due(step))
 
     def refused(self, step: int, numbers: dict[str, float], counts: dict[str, int], birth: Birth) -> None:
@@ -62,12 +72,12 @@ class Log:
         self._measured = {}
         self._keep(step, numbers, counts, force=True, birth=str(birth))
 
-    def _tell(self, step: int, numbers: dict[str, float]) -> None:
+    def _tell(self, step: int, numbers: dict[str, float], found: list[Alarm]) -> None:
+        """found: before, of how far the weights moved."""
         loss, norm = numbers.get("loss"), numbers["grad_norm"]
-        if not self._measured and loss is not None and self._monitor.settles(loss, norm):
-            return
-        more = {} if self._ratios is None else self._ratios.told(self._measured)
-        found = self._monitor.observe(step, **numbers, **more)
+        if self._measured or loss is None or not self._monitor.settles(loss, norm):
+            more = {"update_ratio": self._measured} if self._measured else {}
+            found = self._monitor.observe(step, **numbers, **more) + found
         self.findings += found
         self._waiting += found
 
@@ -130,3 +140,14 @@ def rate_of(optimizer: torch.optim.Optimizer) -> float:
     """The largest of its groups, as a number."""
     rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
     return max(rates, default=math.nan)
+
+
+def ahead_of(optimizer: torch.optim.Optimizer) -> float:
+    """How many times its rate now the highest is that a scheduler of PyTorch says it comes from or goes to; 1 where
+    there is none. A rate that is set by hand has none."""
+    found = [
+        max(float(group.get("initial_lr", 0.0)), float(group.get("max_lr", 0.0))) / float(group["lr"])
+        for group in optimizer.param_groups
+        if float(group.get("lr", 0.0)) > 0
+    ]
+    return max(1.0, min(found, default=1.0))

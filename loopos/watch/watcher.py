@@ -19,7 +19,7 @@ from . import moments, scaling, wrappers
 from .calls import Buffers, Call, fresh, thrown_away
 from .finite import Norms, is_finite, parameters_of
 from .hits import POLICIES, Hits
-from .log import Log, rate_of
+from .log import Log, ahead_of, rate_of
 from .rerun import differentiable, loss_in, loss_in_backward
 from .updates import Saved, is_risky
 
@@ -261,7 +261,8 @@ class Watch:
         saved = self._saved.pop(id(optimizer), None)
         refused = self._hits.put_back(optimizer) or (saved is not None and self._undone(saved, optimizer))
         if optimizer is self.optimizers[0] and not refused:
-            self._log.after(self.steps, self._numbers(optimizer), self._hits.counts(self.steps))
+            counts = self._hits.counts(self.steps)
+            self._log.after(self.steps, self._numbers(optimizer), counts, ahead_of(optimizer))
 
     def _undone(self, saved: Saved, optimizer: torch.optim.Optimizer) -> bool:
         """Whether the step made a weight or a moment infinite; then all are as before it, but with "warn"."""

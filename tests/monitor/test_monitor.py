@@ -48,37 +48,6 @@ def test_a_real_run_raises_no_alarm(optimizer):
     assert [found for entry in history for found in monitor.observe(**entry)] == []
 
 
-def test_weights_that_move_far_in_every_measured_step_are_told_once():
-    """By more than 6 % twice in a row; and again when they were below half of that in between."""
-    monitor = Monitor()
-    given = {
-        100: 0.08,
-        110: 0.04,
-        120: 0.1,
-        130: 0.061,
-        140: 0.2,
-        150: 0.001,
-        160: 0.1,
-        170: 0.0,
-        180: 0.08,
-        190: 0.08,
-    }
-    found = [alarm for step, moved in given.items() for alarm in monitor.observe(step, moved=moved)]
-    assert [(alarm.step, alarm.name) for alarm in found] == [(130, "moved"), (190, "moved")]
-    assert "move by 0.061 of their size in a step, two measured steps in a row" in found[0].sentence
-    again = Monitor()
-    again.load_state_dict(monitor.state_dict())
-    assert again.observe(200, moved=0.08) == monitor.observe(200, moved=0.08) == []
-
-
-def test_young_weights_may_move_far():
-    """What only grows moves by 1 / t of itself in step t."""
-    monitor = Monitor()
-    assert [found for step in range(10, 60, 10) for found in monitor.observe(step, moved=1.9 / step)] == []
-    monitor = Monitor()
-    assert [found.step for step in (10, 20, 30) for found in monitor.observe(step, moved=0.3)] == [20]
-
-
 def run(monitor, numbers, faults):
     """Findings over a healthy run in which ``faults[t]`` replaces some numbers."""
     found = []

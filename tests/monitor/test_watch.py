@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 import loopos
-from loopos import _core
-from loopos.monitor import watch as watching
-from loopos.monitor.watch import UpdateRatios, Watch
+from loopos.monitor.watch import Watch
 from loopos.run.metrics import read_metrics
 
 CONFIG = loopos.ModelConfig(vocab_size=32, context_length=8, n_layer=1, n_head=2, d_model=8)
@@ -64,9 +62,40 @@ def test_a_spike_reaches_the_log_the_callback_and_the_result(tmp_path):
     assert all(isinstance(value, plain) for line in result.history for value in line.values())
 
 
-def test_weights_that_move_far_are_told_in_the_second_measured_step_that_shows_it():
-    findings = train(Spiked(), weight_decay=205.0, log_every=10).findings  # -1.05 w in a step
-    assert [finding.step for finding in findings if finding.name == "moved"] == [10]
+def moves(**settings):
+    return [finding.step for finding in train(**{"data": Spiked()} | settings).findings if finding.name == "moved"]
+
+
+class Noise:
+    """Batches whose targets are drawn: the updates of each step turn those of the one before around."""
+
+    def batch(self, step, micro):
+        return np.full((2, 8), 3), np.random.default_rng(step).integers(0, 32, (2, 8))
+
+
+FAR = {"data": Noise(), "learning_rate": 1e-2, "weight_decay": 10.0, "betas": (0.0, 0.9)}
+FAR_AT = 20
+LEADS = {"learning_rate": 0.5, "warmup_steps": 59}
+
+
+def test_weights_that_move_far_are_told_after_as_many_looks_as_decide():
+    """In step 10 they move by more than half of what young weights may, and from there on every step is looked at.
+    Whatever the log: what is told does not depend on it."""
+    for every in (10, 7, 1000):
+        assert moves(**FAR, log_every=every) == [FAR_AT]
+
+
+def test_a_warm_up_to_a_rate_that_would_rewrite_the_weights_is_told_in_its_second_step():
+    assert moves(**LEADS, max_steps=59) == [2]
+    assert moves(learning_rate=1e-2, warmup_steps=59, max_steps=59) == []
+
+
+@pytest.mark.parametrize("stop", [1, 5, 14, 21])
+def test_a_resumed_run_goes_on_looking_where_it_was(tmp_path, stop, stop_after):
+    for name, settings, at in (("far", FAR, FAR_AT), ("leads", LEADS, 2)):
+        how = settings | {"output_dir": tmp_path / name}
+        first = moves(**how, callbacks=[stop_after(stop)])
+        assert first + moves(**how, resume="auto") == [at]
 
 
 def test_a_run_without_a_fault_is_silent(tmp_path):
@@ -167,92 +196,8 @@ def test_an_update_that_was_not_applied_has_no_ratio(tmp_path):
     assert ["update_ratio" in line for line in read_metrics(tmp_path / "metrics.jsonl")] == [True, False, True]
 
 
-def test_the_ratio_is_rms_of_the_update_over_rms_of_the_weights():
-    rng = np.random.default_rng(0)
-    weights = {"a": rng.normal(size=(20, 30)), "b": np.zeros((3, 4)), "bias": np.ones(5), "none": np.ones((0, 4))}
-    ratios = UpdateRatios(weights)
-    ratios.remember()
-    before = weights["a"].copy()
-    weights["a"] += 1e-3 * rng.normal(size=(20, 30))
-    weights["bias"] += 1
-    expected = np.linalg.norm(weights["a"] - before) / np.linalg.norm(before)
-    assert ratios.measure() == {"a": pytest.approx(expected, rel=1e-12)}
-    assert UpdateRatios({}).measure() == {}
-
-
-@pytest.mark.parametrize("shape", [(1024, 64), (512, 1000), (3, 20_001), (64, 16, 16)])
-def test_a_sample_of_a_large_matrix_stands_for_all_of_its_columns(shape):
-    array = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
-    sample = watching._sample(array)
-    assert sample.base is not None
-    assert 0.8 * watching.SAMPLED <= sample.size <= 2 * watching.SAMPLED
-    columns = np.unique(sample.astype(int) % shape[-1])
-    assert len(columns) == min(shape[-1], sample.size)
-    rng = np.random.default_rng(1)
-    matrix = rng.normal(size=shape).astype(np.float32)
-    ratios = UpdateRatios({"a": matrix})
-    ratios.remember()
-    matrix *= np.float32(1 + 1e-3)
-    assert ratios.measure()["a"] == pytest.approx(1e-3, rel=1e-3)
-
-
-def test_huge_weights_are_no_warning():
-    matrix = np.full((4, 4), 1e300)
-    ratios = UpdateRatios({"a": matrix})
-    ratios.remember()
-    matrix *= 2
-    assert math.isnan(ratios.measure()["a"])
-
-
 def test_a_state_that_cannot_be_used_begins_anew_and_says_so():
     model = loopos.Model(CONFIG)
     with pytest.warns(RuntimeWarning, match="the monitor begins anew"):
         fresh = Watch(model, 10, {"window": 3})
     assert fresh.state() == Watch(model, 10).state() == Watch(model, 10, None).state()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_samples_are_copied_and_compared(dtype):
-    rng = np.random.default_rng(2)
-    whole = rng.normal(size=(3, 41)).astype(dtype)
-    samples, before = [whole[0, ::3], whole[1, :0], whole[2], np.zeros(2, dtype)], np.empty(14 + 41 + 2)
-    _core.copy_samples(samples, before)
-    old = [sample.astype(float) for sample in samples]
-    assert (before == np.concatenate(old)).all()
-    whole *= dtype(1.001)
-    whole[2, 0] += dtype(0.5)
-    samples[3][:] = 1
-    expected = [
-        np.linalg.norm(sample.astype(float) - was) / np.linalg.norm(was) if was.any() else None
-        for sample, was in zip(samples, old, strict=True)
-    ]
-    stand_for = [3.0, 1.0, 2.0, 5.0]
-    parts = [
-        np.sqrt(weight) * np.stack([sample.astype(float) - was, was])
-        for sample, was, weight in zip(samples, old, stand_for, strict=True)
-    ]
-    difference, size = np.linalg.norm(np.concatenate(parts, axis=1), axis=1)
-    ratios, of_all = _core.moved_samples(samples, before, stand_for)
-    assert ratios == [n if n is None else pytest.approx(n, rel=1e-14) for n in expected]
-    assert of_all == pytest.approx(difference / size, rel=1e-14)
-    assert _core.moved_samples([], before, []) == ([], None)
-    with pytest.raises(ValueError, match="stand_for must have a number for each sample"):
-        _core.moved_samples(samples, before, [1.0])
-
-
-CALLS = [_core.copy_samples, lambda samples, before: _core.moved_samples(samples, before, [1.0] * len(samples))]
-
-
-@pytest.mark.parametrize(
-    "samples", [[np.zeros((2, 2))], [np.zeros(5)], [np.zeros(3, int)], ["abc"]], ids=["2-D", "too many", "int", "text"]
-)
-def test_samples_that_do_not_fit_are_refused(samples):
-    for call in CALLS:
-        with pytest.raises(ValueError, match="samples must be"):
-            call(samples, np.zeros(4))
-
-
-def test_a_copy_that_does_not_lie_in_one_piece_is_refused():
-    for call in CALLS:
-        with pytest.raises(TypeError, match="incompatible function arguments"):
-            call([np.zeros(3)], np.zeros(3)[::-1])

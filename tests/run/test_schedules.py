@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopos.run.schedules import SCHEDULES, check_schedule, learning_rate, total_steps
+from loopos.run.schedules import SCHEDULES, ahead, check_schedule, learning_rate, total_steps
 
 
 def rates(n, **kwargs):
@@ -135,3 +135,11 @@ def test_more_updates_than_anyone_counts_are_refused():
     assert total_steps(7, 2**53, 2**53) == 7
     with pytest.raises(ValueError, match=r"epochs 1099511627776 of 8388608 steps .* more than"):
         total_steps(None, 2**40, 2**23)
+
+
+def test_the_rate_ahead_is_that_of_the_end_of_the_warm_up():
+    each = rates(20, lr=1.0, schedule="linear", warmup_steps=8)
+    assert [ahead(t, 20, 8) * each[t] for t in range(8)] == pytest.approx([1.0] * 8)
+    assert [ahead(t, 20, 8) for t in range(8, 20)] == [1.0] * 12
+    assert [ahead(t, 4, 8) for t in range(4)] == [4, 2, pytest.approx(4 / 3), 1]  # the run ends before
+    assert ahead(0, 20, 0) == 1.0

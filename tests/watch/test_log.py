@@ -14,6 +14,8 @@ from loopos.health.runs import read_run
 pytestmark = pytest.mark.reference
 torch = pytest.importorskip("torch")
 
+from loopos.watch.log import ahead_of  # noqa: E402
+
 
 def trained(folder, steps=25, bad=None, policy="halt", decay=0.01):
     torch.manual_seed(0)
@@ -72,9 +74,49 @@ def test_the_folder_of_another_run_is_kept_aside(tmp_path):
     assert (tmp_path / "metrics.jsonl.old").exists()
 
 
+def moves(watch):
+    return [finding.step for finding in watch.findings if finding.name == "moved"]
+
+
 def test_the_monitor_tells_of_weights_that_move_far(tmp_path):
-    watch = trained(tmp_path, decay=205.0)  # -1.05 w in a step
-    assert [finding.step for finding in watch.findings if finding.name == "moved"] == [10]
+    assert moves(trained(tmp_path, decay=205.0)) == [1]  # -1.05 w in a step
+    assert moves(trained(tmp_path, decay=0.01)) == []
+
+
+def rising(rate, scheduler, steps=12):
+    """Findings of a program whose scheduler is ``scheduler(optimizer)``."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    schedule = scheduler(optimizer)
+    x, targets = torch.randn(8, 4), torch.randint(0, 3, (8,))
+    with loopos.watch(model, optimizer) as watch:
+        for _ in range(steps):
+            watch.step(lambda: torch.nn.functional.cross_entropy(model(x), targets))
+            schedule.step()
+    return moves(watch)
+
+
+def test_where_a_scheduler_leads_is_told_in_the_second_step():
+    schedules = torch.optim.lr_scheduler
+
+    def warm_up(optimizer):
+        return schedules.LambdaLR(optimizer, lambda t: min(1.0, (t + 1) / 1000))
+
+    assert rising(3.0, warm_up) == [2]
+    assert rising(0.01, warm_up) == []
+    assert rising(3.0, lambda optimizer: schedules.LinearLR(optimizer, 1e-3, 1.0, 1000)) == [2]
+    assert rising(0.1, lambda optimizer: schedules.OneCycleLR(optimizer, 3.0, total_steps=1000, div_factor=1e4)) == [2]
+    assert rising(0.01, lambda optimizer: schedules.ExponentialLR(optimizer, 0.5)) == []  # it does not come back
+
+
+def test_the_rate_ahead_is_of_the_scheduler_alone():
+    optimizer = torch.optim.SGD(torch.nn.Linear(4, 3).parameters(), lr=0.5)
+    assert ahead_of(optimizer) == 1.0
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.25)
+    assert ahead_of(optimizer) == 4.0
+    optimizer.param_groups[0]["lr"] = 0.0
+    assert ahead_of(optimizer) == 1.0
 
 
 def test_the_monitor_tells_a_jump(tmp_path):

@@ -48,3 +48,4 @@ def test_a_healthy_program_is_left_alone(make):
         for _ in range(4):
             step()
     assert not watch.births
+    assert not watch.findings

@@ -1,0 +1,234 @@
+"""PyTorch programs that diverge by nature under loopos.watch, and healthy ones, for lead_time.py.
+
+The rates were written down before any of them ran: two where the rate rises, one where it is there at once. Those whose
+loss does not double within 600 steps do not count. A rate rises by a scheduler of PyTorch, or by hand (``by hand`` in
+the name: then nobody knows where it goes).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lead_text
+import torch
+from torch.nn import functional
+from watch_cost import GPT, Block
+
+import loopos
+
+STEPS = 600
+V, T, B = 256, 32, 8
+Run = dict[str, Any]
+
+
+class PostNorm(Block):
+    """The norm after the branch, as in the first transformer."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, width = x.shape
+        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = self.first(x + self.out(mixed.transpose(1, 2).reshape(batch, length, width)))
+        return self.second(x + self.down(functional.gelu(self.up(x))))
+
+
+class Recurrent(torch.nn.Module):
+    """An LSTM of characters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = torch.nn.Embedding(V, 32)
+        self.body, self.head = torch.nn.LSTM(32, 48, batch_first=True), torch.nn.Linear(48, V)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(self.tokens(ids))[0])
+
+
+class Window(torch.nn.Module):
+    """A perceptron that sees the last eight characters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = torch.nn.Embedding(V, 16)
+        self.up, self.mid, self.down = torch.nn.Linear(128, 64), torch.nn.Linear(64, 64), torch.nn.Linear(64, V)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        seen = functional.pad(self.tokens(ids), (0, 0, 7, 0)).unfold(1, 8, 1).flatten(2)
+        return self.down(torch.tanh(self.mid(torch.relu(self.up(seen)))))
+
+
+def _gpt(block: type[Block] = Block, scale: float = 1.0) -> torch.nn.Module:
+    model = GPT(2, 2, 32, V, T)
+    if block is not Block:
+        model.blocks = torch.nn.ModuleList(block(32, 2) for _ in range(2))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight *= scale
+    return model
+
+
+MODELS: dict[str, Callable[[], torch.nn.Module]] = {
+    "gpt": _gpt,
+    "gpt, norm after the branch": lambda: _gpt(PostNorm),
+    "gpt, weights 5 times too large": lambda: _gpt(scale=5.0),
+    "lstm": Recurrent,
+    "window": Window,
+}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+def _to(optimizer: torch.optim.Optimizer, steps: int) -> Any:
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min(1.0, (t + 1) / steps))
+
+
+class ByHand:
+    def __init__(self, optimizer: torch.optim.Optimizer, rate: float):
+        self._optimizer, self._rate, self._t = optimizer, rate, 0
+        self.step()
+
+    def step(self) -> None:
+        self._t += 1
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * min(1.0, self._t / STEPS)
+
+
+def scheduler(optimizer: torch.optim.Optimizer, kind: str | None, rate: float) -> Any:
+    if kind == "rising":
+        return _to(optimizer, STEPS)
+    if kind == "by hand":
+        return ByHand(optimizer, rate)
+    if kind == "one cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=STEPS + 1, pct_start=0.8)
+    if kind == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10_000)
+    return None
+
+
+RISING = [  # what is wrong, model, optimizer, its settings, schedule, the two rates
+    ("rate", "gpt", "adamw", {}, "rising", (0.1, 0.3)),
+    ("rate", "gpt", "sgd", {"momentum": 0.9}, "rising", (0.3, 1.0)),
+    ("rate", "gpt, norm after the branch", "adamw", {}, "rising", (0.1, 0.3)),
+    ("rate", "gpt", "adamw", {"bf16": True}, "one cycle", (0.1, 0.3)),
+    ("rate", "lstm", "adam", {"betas": (0.9, 0.9999)}, "rising", (0.1, 0.3)),
+    ("rate", "window", "sgd", {"momentum": 0.9, "nesterov": True}, "by hand", (1.0, 3.0)),
+    ("init", "gpt, weights 5 times too large", "sgd", {"momentum": 0.9}, "by hand", (0.3, 1.0)),
+    ("row", "gpt", "adamw", {"bad": True}, "one cycle", (0.1, 0.3)),
+    ("eps", "gpt", "adam", {"betas": (0.9, 0.5), "eps": 1e-20}, "rising", (0.01, 0.03)),
+    ("decay", "gpt", "adamw", {"weight_decay": 2000.0}, "rising", (0.003, 0.01)),
+]
+AT_ONCE = [
+    ("warm-up", "gpt", "adamw", {}, None, 0.3),
+    ("warm-up", "gpt", "sgd", {}, None, 3.0),
+    ("warm-up", "lstm", "sgd", {"momentum": 0.9}, None, 1.0),
+    ("warm-up", "window", "rmsprop", {}, None, 0.1),
+    ("warm-up", "window", "adam", {}, None, 0.3),
+]
+
+
+def _run(
+    seed: int, kind: str, model: str, optimizer: str, more: dict[str, Any], schedule: str | None, rate: float
+) -> Run:
+    wrong = {"row": ", a bad row", "eps": ", eps 1e-20 and a second beta of 0.5", "decay": ", decay 2000"}.get(kind, "")
+    how = {"rising": "rising to", "by hand": "rising by hand to", None: "at once"}.get(schedule, f"{schedule} to")
+    return {
+        "name": f"{model}, {optimizer}{wrong}{', bf16' if more.get('bf16') else ''}, {how} {rate:g}",
+        "kind": kind,
+        "seed": seed,
+        "model": model,
+        "optimizer": optimizer,
+        "more": more,
+        "schedule": schedule,
+        "rate": rate,
+    }
+
+
+def _diverging() -> Iterator[Run]:
+    rows = [(*row[:5], rate) for row in RISING for rate in row[5]] + AT_ONCE
+    yield from (_run(200 + at, *row) for at, row in enumerate(rows))
+
+
+DIVERGING = list(_diverging())
+HEALTHY = {
+    name: _run(1, "healthy", *row)
+    for name, row in {
+        "gpt, adamw": ("gpt", "adamw", {}, "cosine", 1e-3),
+        "gpt, sgd": ("gpt", "sgd", {"momentum": 0.9}, "cosine", 0.1),
+        "lstm, adam": ("lstm", "adam", {}, None, 3e-3),
+        "window, rmsprop": ("window", "rmsprop", {}, None, 1e-3),
+    }.items()
+}
+
+
+class Program:
+    """A training loop; ``train`` runs it. watched: under loopos.watch."""
+
+    def __init__(self, run: Run, watched: bool = True):
+        torch.manual_seed(run["seed"])
+        more = dict(run["more"])
+        self.bad, self.bf16 = more.pop("bad", False), more.pop("bf16", False)
+        self.model = MODELS[run["model"]]()
+        self.optimizer = OPTIMIZERS[run["optimizer"]](self.model.parameters(), lr=run["rate"], **more)
+        self.schedule = scheduler(self.optimizer, run["schedule"], run["rate"])
+        self.ids = torch.from_numpy(lead_text.made_up())
+        self.draw = torch.Generator().manual_seed(run["seed"])
+        self.watch = loopos.watch(self.model, self.optimizer, policy="halt") if watched else None
+
+    def loss(self) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            logits = self.model(self.x)
+        return functional.cross_entropy(logits.float().flatten(0, 1), self.y.flatten())
+
+    def step(self) -> float:
+        at = torch.randint(len(self.ids) - T - 1, (B,), generator=self.draw)
+        rows = self.ids[at[:, None] + torch.arange(T + 1)]
+        self.x, self.y = rows[:, :-1].clone(), rows[:, 1:].clone()
+        if self.bad:
+            self.x[-1], self.y[-1] = 3, torch.randint(0, V, (T,), generator=self.draw)
+        if self.watch is not None:
+            loss = self.watch.step(self.loss)
+        else:
+            self.optimizer.zero_grad()
+            loss = self.loss()
+            loss.backward()
+            self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        return float(loss)
+
+
+class Trained:
+    def __init__(self) -> None:
+        from lead_time import Losses
+
+        self.losses = Losses()
+        self.alarms: list[str] = []
+        self.first: int | None = None
+
+
+def train(run: Run, steps: int | None = None, watched: bool = True) -> Trained:
+    """steps: of a healthy program; None: it ends when its loss has doubled, after STEPS at most."""
+    torch.set_num_threads(1)
+    found = Trained()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = Program(run, watched)
+        try:
+            for _ in range(steps or STEPS):
+                if found.losses.add(program.step()) and steps is None:
+                    break
+        except loopos.NonFiniteError:
+            found.losses.add(math.inf)
+    if program.watch is not None:
+        program.watch.close()
+        found.alarms = [each.sentence for each in program.watch.findings]
+        found.first = program.watch.findings[0].step if program.watch.findings else None
+    return found

@@ -1,0 +1,189 @@
+"""How far weights move in a step: measured, and judged."""
+
+import math
+
+import numpy as np
+import pytest
+
+from loopos import _core
+from loopos.monitor import movement
+from loopos.monitor.movement import LOOKS, MOVED, Movement, UpdateRatios
+
+
+def judged(values, first=100, every=10, ahead=1.0, judge=None):
+    judge = Movement({}) if judge is None else judge
+    steps = range(first, first + every * len(values), every)
+    return [alarm for step, value in zip(steps, values, strict=True) for alarm in judge.judge(step, value, ahead)]
+
+
+def test_weights_that_move_far_in_most_looks_are_told_once():
+    """And again when the median was below half of the bound in between."""
+    far, calm = [1.1 * MOVED] * LOOKS, [0.1 * MOVED] * LOOKS
+    assert judged(far[1:]) == []
+    assert judged([0.9 * MOVED] * 40) == []
+    assert judged([MOVED / 2, 2 * MOVED] * 20) != []  # the median is above
+    assert judged([0.001, 0.001, 0.9] * 20) == []
+    found = judged(far + far + calm + far)
+    assert [alarm.name for alarm in found] == ["moved", "moved"]
+    assert found[0].step == 100 + 10 * (LOOKS - 1)
+    assert f"the median of {LOOKS} looks, and at {MOVED:.2g} most runs diverge" in found[0].sentence
+    assert found[0].expected == f"at most {MOVED:.2g}, most often near 1e-3"
+
+
+def test_young_weights_may_move_far():
+    """What only grows moves by 1 / t of itself in step t; in a warm-up by twice that."""
+    assert judged([1.9 / step for step in range(2, 20)], first=2, every=1) == []
+    assert [alarm.step for alarm in judged([2.1 / step for step in range(3, 24)], first=3, every=1)] == [3 + LOOKS - 1]
+
+
+def test_an_update_that_rewrites_the_weights_is_told_at_once():
+    found = judged([1.1, 1.2])
+    assert [(alarm.step, alarm.value) for alarm in found] == [(100, 1.1)]
+    assert "weights rewritten: a step moves all weights by 1.1 of their size" in found[0].sentence
+    assert judged([0.9] * 3) == []
+    assert len(judged([1.1] + [1.1] * LOOKS)) == 1  # and not also as too far
+
+
+def test_a_warm_up_that_leads_there_is_told_in_the_second_look():
+    found = judged([0.011, 0.011], first=1, every=1, ahead=100.0)
+    assert [alarm.step for alarm in found] == [2]
+    assert "at the highest rate, 100 times that of this step, a step moves all weights by 1.1 of" in found[0].sentence
+    assert found[0].expected == "at most 0.01, most often near 1e-3"
+    assert judged([0.011, 0.009, 0.011], first=1, every=1, ahead=100.0) == []
+
+
+def test_it_looks_at_some_steps_and_at_all_after_one_that_moved_far():
+    weights = {"a": np.ones((4, 4))}
+    judge, seen = Movement(weights), []
+    for step in range(1, 61):
+        judge.before(step, measured=False)
+        weights["a"] *= 1.06 if step in (20, 25) else 1.001
+        if judge.looks(step):
+            seen.append(step)
+        assert judge.after(step, None, 1.0) == []
+    assert seen == [1, 10, *range(20, 38), 40, 50, 60]
+
+
+def test_what_is_measured_for_the_log_is_not_measured_again():
+    weights = {"a": np.ones((4, 4))}
+    judge = Movement(weights)
+    judge.before(1, measured=True)
+    weights["a"] *= 3
+    assert judge.after(1, 0.01, 1.0) == []
+    judge.before(2, measured=False)
+    assert judge.after(2, 5.0, 1.0) == []  # it does not look
+    judge.before(10, measured=False)
+    weights["a"] *= 3
+    assert [alarm.value for alarm in judge.after(10, None, 1.0)] == [2.0]
+
+
+def test_weights_that_are_all_zero_or_infinite_say_nothing():
+    for start, end in ((0.0, 1.0), (1.0, math.inf), (1e300, 2e300)):
+        weights = {"a": np.full((4, 4), start)}
+        judge = Movement(weights)
+        judge.before(1, measured=False)
+        weights["a"][...] = end
+        assert judge.after(1, None, 1.0) == []
+
+
+def test_it_goes_on_from_its_state():
+    for count in range(1, LOOKS + 3):
+        values = [1.1 * MOVED] * (LOOKS + 4)
+        whole, first = Movement({}), Movement({})
+        found = judged(values, judge=whole)
+        head = judged(values[:count], judge=first)
+        rest = Movement({}, first.state())
+        assert head + judged(values[count:], first=100 + 10 * count, judge=rest) == found
+        assert rest.state() == whole.state()
+    led = Movement({})
+    judged([0.02], judge=led, ahead=100.0)
+    assert judged([0.02], judge=Movement({}, led.state()), ahead=100.0) != []
+
+
+@pytest.mark.parametrize("saved", [None, 3, {}, {"values": "a", "until": None}, {"values": [math.nan], "raised": "x"}])
+def test_what_is_no_state_is_passed_over(saved):
+    assert Movement({}, saved).state() == Movement({}).state()
+
+
+def test_the_ratio_is_rms_of_the_update_over_rms_of_the_weights():
+    rng = np.random.default_rng(0)
+    weights = {"a": rng.normal(size=(20, 30)), "b": np.zeros((3, 4)), "bias": np.ones(5), "none": np.ones((0, 4))}
+    ratios = UpdateRatios(weights)
+    ratios.remember()
+    before = weights["a"].copy()
+    weights["a"] += 1e-3 * rng.normal(size=(20, 30))
+    weights["bias"] += 1
+    expected = np.linalg.norm(weights["a"] - before) / np.linalg.norm(before)
+    assert ratios.measure() == {"a": pytest.approx(expected, rel=1e-12)}
+    assert UpdateRatios({}).measure() == {}
+
+
+@pytest.mark.parametrize("shape", [(1024, 64), (512, 1000), (3, 20_001), (64, 16, 16)])
+def test_a_sample_of_a_large_matrix_stands_for_all_of_its_columns(shape):
+    array = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    sample = movement._sample(array, movement.SAMPLED)
+    assert sample.base is not None
+    assert 0.8 * movement.SAMPLED <= sample.size <= 2 * movement.SAMPLED
+    columns = np.unique(sample.astype(int) % shape[-1])
+    assert len(columns) == min(shape[-1], sample.size)
+    rng = np.random.default_rng(1)
+    matrix = rng.normal(size=shape).astype(np.float32)
+    ratios = UpdateRatios({"a": matrix})
+    ratios.remember()
+    matrix *= np.float32(1 + 1e-3)
+    assert ratios.measure()["a"] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_huge_weights_are_no_warning():
+    matrix = np.full((4, 4), 1e300)
+    ratios = UpdateRatios({"a": matrix})
+    ratios.remember()
+    matrix *= 2
+    assert math.isnan(ratios.measure()["a"])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_samples_are_copied_and_compared(dtype):
+    rng = np.random.default_rng(2)
+    whole = rng.normal(size=(3, 41)).astype(dtype)
+    samples, before = [whole[0, ::3], whole[1, :0], whole[2], np.zeros(2, dtype)], np.empty(14 + 41 + 2)
+    _core.copy_samples(samples, before)
+    old = [sample.astype(float) for sample in samples]
+    assert (before == np.concatenate(old)).all()
+    whole *= dtype(1.001)
+    whole[2, 0] += dtype(0.5)
+    samples[3][:] = 1
+    expected = [
+        np.linalg.norm(sample.astype(float) - was) / np.linalg.norm(was) if was.any() else None
+        for sample, was in zip(samples, old, strict=True)
+    ]
+    stand_for = [3.0, 1.0, 2.0, 5.0]
+    parts = [
+        np.sqrt(weight) * np.stack([sample.astype(float) - was, was])
+        for sample, was, weight in zip(samples, old, stand_for, strict=True)
+    ]
+    difference, size = np.linalg.norm(np.concatenate(parts, axis=1), axis=1)
+    ratios, of_all = _core.moved_samples(samples, before, stand_for)
+    assert ratios == [n if n is None else pytest.approx(n, rel=1e-14) for n in expected]
+    assert of_all == pytest.approx(difference / size, rel=1e-14)
+    assert _core.moved_samples([], before, []) == ([], None)
+    with pytest.raises(ValueError, match="stand_for must have a number for each sample"):
+        _core.moved_samples(samples, before, [1.0])
+
+
+CALLS = [_core.copy_samples, lambda samples, before: _core.moved_samples(samples, before, [1.0] * len(samples))]
+
+
+@pytest.mark.parametrize(
+    "samples", [[np.zeros((2, 2))], [np.zeros(5)], [np.zeros(3, int)], ["abc"]], ids=["2-D", "too many", "int", "text"]
+)
+def test_samples_that_do_not_fit_are_refused(samples):
+    for call in CALLS:
+        with pytest.raises(ValueError, match="samples must be"):
+            call(samples, np.zeros(4))
+
+
+def test_a_copy_that_does_not_lie_in_one_piece_is_refused():
+    for call in CALLS:
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            call([np.zeros(3)], np.zeros(3)[::-1])
