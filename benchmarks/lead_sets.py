@@ -3,8 +3,9 @@
 TUNING: 20 runs whose rate rises over 1500 steps, and four healthy ones. HELD_OUT: other sizes, optimizers, seeds and
 precisions. Their rates were found without a monitor: on the ladder 0.001, 0.003, 0.01, ... each takes the least at
 which its loss doubled within 600 steps, and the next above it as well; where the full rate is there at once, the least
-alone. The seeds are others than those of the search, so that some do not diverge: these do not count. Whoever changes a
-bound of the monitor looks at TUNING, and at HELD_OUT once, when it is done.
+alone. The seeds are others than those of the search, so that some do not diverge: these do not count. FRESH: the same
+with other seeds, twice these rates, and a rise over 400 steps. Whoever changes a bound of the monitor looks at TUNING,
+and at the others once, when it is done.
 """
 
 from __future__ import annotations
@@ -92,19 +93,21 @@ AT_ONCE = [  # the same, and the one rate: no warm-up
 ]
 
 
-def _held_out() -> list[Run]:
-    rows = [(*row[:4], rate, SHORT) for row in RISING for rate in row[4]] + [(*row, 0) for row in AT_ONCE]
+def _runs(seed: int, warmup: int, times: float) -> list[Run]:
+    """times: of the rates in RISING and AT_ONCE."""
+    rows = [(*row[:4], rate, warmup) for row in RISING for rate in row[4]] + [(*row, 0) for row in AT_ONCE]
     runs = []
-    for at, (name, kind, config, train, rate, warmup) in enumerate(rows):
-        settings = {"warmup_steps": warmup, "learning_rate": rate} | train
-        label = f"{name}, {'to' if warmup else 'at'} {rate:g}"
+    for at, (name, kind, config, train, rate, steps) in enumerate(rows):
+        settings = {"warmup_steps": steps, "learning_rate": times * rate} | train
+        label = f"{name}, {'to' if steps else 'at'} {times * rate:g}"
         runs.append(
-            {"name": label, "kind": kind, "seed": 100 + at, "steps": SHORT, "config": config, "train": settings}
+            {"name": label, "kind": kind, "seed": seed + at, "steps": SHORT, "config": config, "train": settings}
         )
     return runs
 
 
-HELD_OUT = _held_out()
+HELD_OUT = _runs(100, SHORT, 1.0)
+FRESH = _runs(300, 400, 2.0)
 HEALTHY_HELD_OUT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "adamw, norm after the branch": (WIDE | POST, {"learning_rate": 1e-3, "warmup_steps": 100}),
     "muon": (DEEP | LLAMA, {"learning_rate": 1e-3, "optimizer": "muon"}),

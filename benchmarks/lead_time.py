@@ -39,6 +39,7 @@ WINDOW = 16
 SETS = {
     "tuning": "Runs of ours on which the bounds were chosen",
     "held_out": "Runs of ours on which nothing was chosen",
+    "fresh": "The same with other seeds, rates and rises, made when the monitor was done",
     "torch": "PyTorch programs under `loopos.watch`, on which nothing was chosen",
 }
 
@@ -146,25 +147,26 @@ def measured(name: str, steps: int) -> dict[str, Any]:
         diverge, fine = lead_torch.DIVERGING, lead_torch.HEALTHY
         by_itself, in_health = lead_torch.train, lambda run: lead_torch.train(run, steps)
     else:
-        held_out = name == "held_out"
-        diverge = lead_sets.HELD_OUT if held_out else lead_sets.TUNING
-        fine = lead_sets.HEALTHY_HELD_OUT if held_out else lead_sets.HEALTHY
-        ids = lead_text.made_up() if held_out else lead_text.readme()
+        diverge, fine, ids = {
+            "tuning": (lead_sets.TUNING, lead_sets.HEALTHY, lead_text.readme()),
+            "held_out": (lead_sets.HELD_OUT, lead_sets.HEALTHY_HELD_OUT, lead_text.made_up()),
+            "fresh": (lead_sets.FRESH, {}, lead_text.made_up()),
+        }[name]
         by_itself = lambda run: train(ids, run["config"], run["seed"], run["steps"], True, **run["train"])  # noqa: E731
         in_health = lambda run: train(ids, run[0], 1, steps, False, **run[1])  # noqa: E731
     began = time.perf_counter()
     result = diverging(diverge, by_itself)
-    if steps:
+    if steps and fine:
         result["healthy"] = healthy(fine, in_health)
     return result | {"seconds": round(time.perf_counter() - began)}
 
 
 def sentence(result: dict[str, Any]) -> str:
-    healthy, runs = result["healthy"], result["diverged"]
-    return (
-        f"At least {LEAD} steps in {result['early']} of {runs} runs that diverge ({result['early'] / runs:.0%}). "
-        f"{len(healthy['alarms'])} findings in {healthy['steps']:,} steps of {healthy['runs']} healthy runs."
-    )
+    healthy, runs = result.get("healthy"), result["diverged"]
+    said = f"At least {LEAD} steps in {result['early']} of {runs} runs that diverge ({result['early'] / runs:.0%})."
+    if healthy is None:
+        return said
+    return f"{said} {len(healthy['alarms'])} findings in {healthy['steps']:,} steps of {healthy['runs']} healthy runs."
 
 
 def render(result: dict[str, Any] | None) -> str:

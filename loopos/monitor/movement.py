@@ -23,6 +23,7 @@ PACE = 10  # steps between two looks at how far all weights move, while that is 
 LOOKS = 12
 MOVED = 0.085  # of all weights, the median of LOOKS looks: most runs of such a rate diverge later
 YOUNG = 2.0  # in step t even weights that only grow move by 1 / t of what they are: up to so many times that is no news
+RISE = 1 / 3  # while the rate rises, less is too far: what is measured counts (highest rate / rate)^RISE times
 REWRITTEN = 1.0  # of all weights in one step; or in two looks in a row, at the highest rate that is to come
 BACK = 0.5  # of a bound: what is below it is calm
 _FAR, _REWRITTEN = "too far", "weights rewritten"
@@ -120,19 +121,21 @@ class Movement:
     def judge(self, step: int, moved: float, ahead: float = 1.0) -> list[Alarm]:
         """What is implausible in a look: rms of the update over rms of the weights, of all weights."""
         past, usual = self._past, max(MOVED, YOUNG / max(1, step))
-        past.add(moved / usual)
+        past.add(moved * ahead**RISE / usual)
         found: list[Alarm] = []
         before, self._leads = self._leads, moved * ahead > REWRITTEN
-        if self._leaves(_REWRITTEN, (moved if ahead == 1 or not before else moved * ahead) / REWRITTEN):
+        sure = ahead == 1 or before or _REWRITTEN in self._raised
+        if self._leaves(_REWRITTEN, (moved * ahead if sure else moved) / REWRITTEN):
             rate = f"at the highest rate, {ahead:.3g} times that of this step, " if ahead > 1 else ""
             said = f"{rate}a step moves all weights by {moved * ahead:.2g} of their size"
             found.append(_alarm(step, moved, _REWRITTEN, said, REWRITTEN / ahead))
         if self._leaves(_FAR, past.median if len(past) == LOOKS else 0.0) and _REWRITTEN not in self._raised:
+            rises = f" while the rate has yet to rise {ahead:.3g} times" if ahead > 1 else ""
             said = (
-                f"a step moves all weights by {past.median * usual:.2g} of their size, the median of {LOOKS} looks, "
-                f"and at {usual:.2g} most runs diverge sooner or later"
+                f"a step moves all weights by {moved:.2g} of their size{rises}; the median of {LOOKS} looks is "
+                f"{past.median:.2g} times that at which most runs diverge sooner or later"
             )
-            found.append(_alarm(step, moved, _FAR, said, usual))
+            found.append(_alarm(step, moved, _FAR, said, usual / ahead**RISE))
         return found
 
     def _leaves(self, band: str, value: float) -> bool:

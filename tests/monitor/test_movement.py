@@ -26,7 +26,7 @@ def test_weights_that_move_far_in_most_looks_are_told_once():
     found = judged(far + far + calm + far)
     assert [alarm.name for alarm in found] == ["moved", "moved"]
     assert found[0].step == 100 + 10 * (LOOKS - 1)
-    assert f"the median of {LOOKS} looks, and at {MOVED:.2g} most runs diverge" in found[0].sentence
+    assert f"the median of {LOOKS} looks is 1.1 times that at which most runs diverge" in found[0].sentence
     assert found[0].expected == f"at most {MOVED:.2g}, most often near 1e-3"
 
 
@@ -34,6 +34,15 @@ def test_young_weights_may_move_far():
     """What only grows moves by 1 / t of itself in step t; in a warm-up by twice that."""
     assert judged([1.9 / step for step in range(2, 20)], first=2, every=1) == []
     assert [alarm.step for alarm in judged([2.1 / step for step in range(3, 24)], first=3, every=1)] == [3 + LOOKS - 1]
+
+
+def test_while_the_rate_rises_less_is_too_far():
+    """By the cube root of what it has yet to rise."""
+    assert judged([1.05 * MOVED / 2] * LOOKS, ahead=8.0)[0].step == 100 + 10 * (LOOKS - 1)
+    assert judged([0.95 * MOVED / 2] * LOOKS, ahead=8.0) == []
+    (found,) = judged([1.05 * MOVED / 2] * LOOKS, ahead=8.0)
+    assert "of their size while the rate has yet to rise 8 times; the median" in found.sentence
+    assert found.expected == f"at most {MOVED / 2:.2g}, most often near 1e-3"
 
 
 def test_an_update_that_rewrites_the_weights_is_told_at_once():
