@@ -107,7 +107,19 @@ def test_where_a_scheduler_leads_is_told_in_the_second_step():
     assert rising(0.01, warm_up) == []
     assert rising(3.0, lambda optimizer: schedules.LinearLR(optimizer, 1e-3, 1.0, 1000)) == [2]
     assert rising(0.1, lambda optimizer: schedules.OneCycleLR(optimizer, 3.0, total_steps=1000, div_factor=1e4)) == [2]
-    assert rising(0.01, lambda optimizer: schedules.ExponentialLR(optimizer, 0.5)) == []  # it does not come back
+
+
+def test_a_rate_that_fell_is_not_expected_to_come_back():
+    """Gradients that become larger while it falls would have rewritten the weights at the rate of the start."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    with loopos.watch(model, optimizer) as watch:
+        for step in range(14):
+            watch.step(lambda step=step: model(torch.ones(1, 4)).sum() * (0.01 if step < 9 else 200.0))
+            schedule.step()
+    assert moves(watch) == []
 
 
 def test_the_rate_ahead_is_of_the_scheduler_alone():
