@@ -6,11 +6,11 @@ anything on, and PyTorch programs under loopos.watch, which nobody chose anythin
 first step in which it is twice the lowest median of 16 losses so far; the lead is the number of steps from the first
 finding of the monitor to that one. Findings of the healthy runs are false alarms.
 
-    python benchmarks/lead_time.py benchmarks/results/lead_time.json     # some ten minutes of one core
+    python benchmarks/lead_time.py benchmarks/results/lead_time.json     # a quarter of an hour of one core
     python benchmarks/lead_time.py benchmarks/results/lead_time.json --sets held_out     # the others stay
     python benchmarks/render.py                                          # the tables, into docs/watch-doctor.md
 
-In the record "held_out_before" is the held-out set with the monitor of d2eca54, before anything was changed.
+In the record "held_out_before" and "fresh_before" are these sets with the monitor of d2eca54, before any change.
 """
 
 from __future__ import annotations
