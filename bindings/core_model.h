@@ -9,6 +9,7 @@
 #include <cfenv>
 #include <cmath>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -161,9 +162,18 @@ class CoreModel {
   }
 
  protected:
-  /// A batch has `pass`, `planted` and accumulate(network, scale, add).
+  /// A batch has `pass`, `planted` and accumulate(network, scale, add). final_from: None, or a function of Python as in
+  /// Pass; what it raises ends the pass.
   template <class Batch>
-  py::tuple accumulate_batch(Batch& batch, double scale, bool add) {
+  py::tuple accumulate_batch(Batch& batch, double scale, bool add, const py::object& final_from) {
+    const std::function<void(Index)> tell = [&](Index from) {
+      const py::gil_scoped_acquire locked;
+      const int raised = FpScope::fresh();
+      final_from(from);
+      FpScope::fresh();  // whatever the function raised is no operation's
+      FpScope::add(raised);
+    };
+    if (!final_from.is_none()) batch.pass.final_from = &tell;
     Probe planting(Plants::faults(batch.planted), false, 0);
     if (planting.plants()) batch.pass.probe = &planting;
     FlagRecord record;

@@ -56,10 +56,10 @@ class Encoder : private Held<T>, public CoreModel<T, ImageEncoder<T>> {
 
   py::tuple accumulate(const py::object& images, const py::object& labels, double scale, Index ignore_index,
                        double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
-                       bool add, Index first_row) {
+                       bool add, Index first_row, const py::object& final_from) {
     Batch batch(*this, "ImageEncoder", images, labels, ignore_index, label_smoothing);
     batch.begin(*this, step, micro, seed, first_row);
-    return this->accumulate_batch(batch, scale, add);
+    return this->accumulate_batch(batch, scale, add, final_from);
   }
   py::object trace(const py::object& images, const py::object& labels, double scale, Index ignore_index,
                    double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
@@ -135,7 +135,8 @@ void bind_encoder(py::module_& m, const char* name) {
            "arguments are those of a transformer; time is 1.")
       .def("accumulate", &Class::accumulate, arg("images"), arg("labels"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
-           arg("seed") = 0, arg("add") = false, arg("first_row") = 0, "As accumulate of a transformer.")
+           arg("seed") = 0, arg("add") = false, arg("first_row") = 0, arg("final_from") = py::none(),
+           "As accumulate of a transformer.")
       .def("trace", &Class::trace, arg("images"), arg("labels"), py::kw_only(), arg("scale"),
            arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
            arg("seed") = 0, arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(), arg("first_row") = 0,

@@ -88,10 +88,10 @@ class Transformer : public CoreModel<T, Gpt<T>> {
   py::tuple accumulate(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
                        double label_smoothing, const py::object& step, std::uint64_t micro, std::uint64_t seed,
                        bool add, const py::object& documents, const py::object& teaching, const py::object& between,
-                       const py::object& images, Index first_row) {
+                       const py::object& images, Index first_row, const py::object& final_from) {
     MicroBatch batch(*this, ids, targets, ignore_index, label_smoothing, documents, images, step, micro, seed, teaching,
                      between, first_row);
-    return this->accumulate_batch(batch, scale, add);
+    return this->accumulate_batch(batch, scale, add, final_from);
   }
 
   py::object trace(const py::object& ids, const py::object& targets, double scale, Index ignore_index,
@@ -205,7 +205,7 @@ void bind_transformer(py::module_& m, const char* name) {
           "accumulate", &Class::accumulate, arg("ids"), arg("targets"), py::kw_only(), arg("scale"),
           arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0,
           arg("seed") = 0, arg("add") = false, arg("documents") = py::none(), arg("teaching") = py::none(),
-          arg("between") = py::none(), arg("images") = py::none(), arg("first_row") = 0,
+          arg("between") = py::none(), arg("images") = py::none(), arg("first_row") = 0, arg("final_from") = py::none(),
           "Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, "
           "healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, "
           "mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers \"all\" "
@@ -213,7 +213,9 @@ void bind_transformer(py::module_& m, const char* name) {
           "cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. "
           "between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden "
           "states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the "
-          "function's affair. first_row: of a batch that is a shard of a larger one, where it begins in it.")
+          "function's affair. first_row: of a batch that is a shard of a larger one, where it begins in it. "
+          "final_from: None, or a function that backward calls on its way, where it takes the batch as a whole: in "
+          "gradient_buffer() the numbers from this place to the end will not change any more in this call.")
       .def("trace", &Class::trace, arg("ids"), arg("targets"), py::kw_only(), arg("scale"), arg("ignore_index") = -100,
            arg("label_smoothing") = 0.0, arg("step") = py::none(), arg("micro") = 0, arg("seed") = 0,
            arg("frames") = std::size_t{1} << 16, arg("tap") = py::none(), arg("documents") = py::none(),

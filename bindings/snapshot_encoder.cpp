@@ -39,10 +39,10 @@ class Network : private Held<T>, public CoreModel<T, SnapshotEncoder<T>> {
 
   py::tuple accumulate(const py::object& rows, const py::object& numbers, const py::object& between, double, Index,
                        double, const py::object& step, std::uint64_t micro, std::uint64_t seed, bool add,
-                       Index first_row) {
+                       Index first_row, const py::object& final_from) {
     Batch batch(*this, rows, numbers, between);
     batch.begin(*this, step, micro, seed, first_row);
-    return this->accumulate_batch(batch, 1.0, add);
+    return this->accumulate_batch(batch, 1.0, add, final_from);
   }
   py::object trace(const py::object& rows, const py::object& numbers, const py::object& between, double, Index, double,
                    const py::object& step, std::uint64_t micro, std::uint64_t seed, std::size_t frames,
@@ -135,7 +135,7 @@ void bind_network(py::module_& m, const char* name) {
            "not taken.")
       .def("accumulate", &Class::accumulate, arg("rows"), arg("numbers"), py::kw_only(), arg("between"),
            arg("scale") = 1.0, arg("ignore_index") = -100, arg("label_smoothing") = 0.0, arg("step") = py::none(),
-           arg("micro") = 0, arg("seed") = 0, arg("add") = false, arg("first_row") = 0,
+           arg("micro") = 0, arg("seed") = 0, arg("add") = false, arg("first_row") = 0, arg("final_from") = py::none(),
            "numbers (B): one for each sample, which nothing here reads. between(output) -> (sum of losses, gradient of "
            "the output, gradient by the blend) is called once, and its gradients are taken as they are: scale, "
            "ignore_index and label_smoothing, of a transformer, do nothing.")

@@ -41,6 +41,7 @@ class ImageEncoderF32:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
         first_row: typing.SupportsInt | typing.SupportsIndex = 0,
+        final_from: typing.Any = None,
     ) -> tuple:
         """
         As accumulate of a transformer.
@@ -187,6 +188,7 @@ class ImageEncoderF64:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
         first_row: typing.SupportsInt | typing.SupportsIndex = 0,
+        final_from: typing.Any = None,
     ) -> tuple:
         """
         As accumulate of a transformer.
@@ -334,6 +336,7 @@ class SnapshotEncoderF32:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
         first_row: typing.SupportsInt | typing.SupportsIndex = 0,
+        final_from: typing.Any = None,
     ) -> tuple:
         """
         numbers (B): one for each sample, which nothing here reads. between(output) -> (sum of losses, gradient of the output, gradient by the blend) is called once, and its gradients are taken as they are: scale, ignore_index and label_smoothing, of a transformer, do nothing.
@@ -470,6 +473,7 @@ class SnapshotEncoderF64:
         seed: typing.SupportsInt | typing.SupportsIndex = 0,
         add: bool = False,
         first_row: typing.SupportsInt | typing.SupportsIndex = 0,
+        final_from: typing.Any = None,
     ) -> tuple:
         """
         numbers (B): one for each sample, which nothing here reads. between(output) -> (sum of losses, gradient of the output, gradient by the blend) is called once, and its gradients are taken as they are: scale, ignore_index and label_smoothing, of a transformer, do nothing.
@@ -609,9 +613,10 @@ class TransformerF32:
         between: typing.Any = None,
         images: typing.Any = None,
         first_row: typing.SupportsInt | typing.SupportsIndex = 0,
+        final_from: typing.Any = None,
     ) -> tuple:
         """
-        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair. first_row: of a batch that is a shard of a larger one, where it begins in it.
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair. first_row: of a batch that is a shard of a larger one, where it begins in it. final_from: None, or a function that backward calls on its way, where it takes the batch as a whole: in gradient_buffer() the numbers from this place to the end will not change any more in this call.
         """
 
     def adapter_enabled(self, on: bool) -> None:
@@ -888,9 +893,10 @@ class TransformerF64:
         between: typing.Any = None,
         images: typing.Any = None,
         first_row: typing.SupportsInt | typing.SupportsIndex = 0,
+        final_from: typing.Any = None,
     ) -> tuple:
         """
-        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair. first_row: of a batch that is a shard of a larger one, where it begins in it.
+        Forward and backward; gradients = scale * d(sum of losses), or += with `add`. Returns (sum, count, healthy); healthy False: ask raised() and trace(). teaching, here and in trace: None, or a dict: loss (kl, mse, normalized_mse or cosine), hidden (B, T, C): what hidden() of the teacher gave, or with layers "all" (L, B, T, C), what hidden_states() did, teacher: it, or None for this model, temperature, weight, cross_entropy: the loss of a position is cross_entropy times its own plus weight times the teacher's. between: None, or (of, fn): fn(array) gives (loss, gradient), once for the whole batch, of its hidden states (B, T, C), its logits (B, T, V) or its losses (B, T, float64); scale is the function's affair. first_row: of a batch that is a shard of a larger one, where it begins in it. final_from: None, or a function that backward calls on its way, where it takes the batch as a whole: in gradient_buffer() the numbers from this place to the end will not change any more in this call.
         """
 
     def adapter_enabled(self, on: bool) -> None:

@@ -165,6 +165,18 @@ class ParameterSet {
   void zero_stale() {
     for (auto& p : list_) p.sum();
   }
+  /// Where in the buffer those gradients begin that are final once backward has taken block `layer`, whose first
+  /// parameter has this number: all from there to the end are of it, of what backward takes before it, or of an adapter
+  /// of these.
+  Index final_from(Index layer, std::uint64_t first_number) const {
+    Index from = grads_->size();
+    for (auto p = list_.rbegin(); p != list_.rend(); ++p) {
+      if (!p->trainable) continue;
+      if (p->stale || p->number < first_number || (p->layer >= 0 && p->layer < layer)) break;
+      from = p->grad - grads_->data();
+    }
+    return from;
+  }
   /// Gives the gradients elsewhere for a while (tracing must not disturb what is accumulated).
   void swap_gradients(std::shared_ptr<Buffer<T>>& other) {
     std::swap(grads_, other);

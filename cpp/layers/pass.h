@@ -6,6 +6,7 @@
 // part is through.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,9 @@ struct Pass {
   std::uint64_t seed = 0, step = 0, micro = 0;  // dropout is keyed by these and the site
   Probe* probe = nullptr;       // with one, the batch is one part and nothing is fused: every tensor exists
   FlagRecord* flags = nullptr;  // where operations that raise one are written down
+  /// Told on the way through backward, if it is wanted: the gradients from this place in their buffer to its end will not
+  /// change any more in this pass. Called by the thread that made the pass, between two operations.
+  const std::function<void(Index)>* final_from = nullptr;
 
   static Pass whole(Index batch, Index time) {
     Pass result;
@@ -99,11 +103,12 @@ struct Pass {
   std::uint64_t elements_before(Index width) const {
     return static_cast<std::uint64_t>(sequences_before() * time * width);
   }
-  /// A pass of its own over these sequences of the batch.
+  /// A pass of its own over these sequences of the batch. Gradients are final in the last one alone.
   Pass group(Index begin, Index sequences) const {
     Pass result = *this;
     result.before = begin;
     result.batch = sequences;
+    if (begin + sequences < batch) result.final_from = nullptr;
     if (documents) result.documents += begin * time;
     return result;
   }

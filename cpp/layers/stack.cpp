@@ -12,6 +12,7 @@ Stack<T>::Stack(ParameterSet<T>& set, const std::string& prefix, StackEnds<T>& e
     : set_(set), ends_(ends), width_(width) {
   Index i = 0;
   for (const auto& config : blocks) {
+    first_numbers_.push_back(set.next_number());
     blocks_.emplace_back(set, Site{prefix + "blocks." + std::to_string(i), i},
                          first_dropout_site + i * BlockConfig::kDropoutSites, config);
     ++i;

@@ -156,6 +156,7 @@ class Stack {
   StackEnds<T>& ends_;
   Index width_;
   std::deque<Block<T>> blocks_;
+  std::vector<std::uint64_t> first_numbers_;  // of each block's parameters
   Arena<T> arena_;
   Plan plan_, measured_;
   Index measured_size_ = 0;  // of a pass by the plan measured_, in numbers
@@ -192,6 +193,8 @@ void Stack<T>::backward(const Pass& pass, const Join& join) {
   for (auto block = blocks_.rbegin(); block != blocks_.rend() - plan_.lowest; ++block) {
     join(--number, block->output().at(pass), block->doutput().at(pass));
     block->backward(pass, [&](auto gradients) { due(gradients); });
+    if (pass.final_from && !in_parts())
+      (*pass.final_from)(set_.final_from(number, first_numbers_[static_cast<std::size_t>(number)]));
   }
 }
 

@@ -56,11 +56,17 @@ class Alone:
         """In the first process, the arrays of the others; in these, nothing."""
         return {}
 
+    def sending(self, partial: Partial, shards: int) -> Any:
+        """A context for the last pass over this process's last shard, of a ``partial`` that is closed: what is final is
+        sent while it lasts. It gives what the core is to tell that, or None."""
+        return nullcontext()
+
     def reduce(self, partial: Partial, shards: int) -> None:
-        """Leaves in the buffer of ``partial`` the sum of all shards of all processes."""
+        """Leaves in the buffer of ``partial``, which is closed, the sum of all shards of all processes."""
         sums: Mapping[Node, np.ndarray] = dict(partial.sums())
         if len(sums) > 1:
             raise RuntimeError(f"Alone.reduce: the shards of one process are one tree, got {sorted(sums)}")
+        partial.complete(0, partial.buffer.size)
 
     def exchange_bytes(self, numbers: int, itemsize: int, shards: int) -> int:
         """What adding so many gradients with the others takes beside them."""

@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from loopos.errors import RankError
 from .alone import Alone, DifferentRank
 from .cores import named, shared_out, usable
 from .options import Distributed
+from .overlap import Overlap
 from .partial import Partial
-from .reduction import BUCKET, Exact, fast
+from .reduction import Exact, Fast, bucket_of
 from .rounding import Rounded
 from .tree import roots, run_of
 from .watched import Watched, start
@@ -39,8 +40,13 @@ class Ranks(Alone):
         """mpi: mpi4py.MPI, initialised."""
         self._mpi = mpi
         self._comm = mpi.COMM_WORLD.Dup()
+        self._lanes = mpi.COMM_WORLD.Dup(), mpi.COMM_WORLD.Dup()  # of gradients alone
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.hosts = self._comm.allgather(socket.gethostname())
+        here = self._comm.Split_type(mpi.COMM_TYPE_SHARED)
+        several = here.Get_size() < self.size  # machines
+        here.Free()
+        self.overlaps = several and mpi.Query_thread() >= mpi.THREAD_SERIALIZED  # a thread of its own sends
         self._watched: Watched | None = None
         if self.size > 1:
             place = self._comm.bcast(start(self.size, options.timeout) if self.first else None)
@@ -124,21 +130,30 @@ class Ranks(Alone):
         self.wait(requests)
         return found
 
+    def sending(self, partial: Partial, shards: int) -> Any:
+        exchange = self._begun(partial, shards)
+        return Overlap(exchange, partial.buffer.size) if self.overlaps else nullcontext()
+
     def reduce(self, partial: Partial, shards: int) -> None:
-        if self.fast:
-            fast(self._comm, self.carry, partial.buffer)
-        else:
-            if partial.exchange is None:
-                partial.exchange = self._exchange(partial.buffer, shards)
-            partial.exchange(partial.sums())
+        self._begun(partial, shards).finish()
+
+    def _begun(self, partial: Partial, shards: int) -> Any:
+        if partial.exchange is None:
+            partial.exchange = self._exchange(partial.buffer, shards)
+        if not partial.begun:
+            partial.exchange.begin(partial.sums(), partial.give)
+            partial.begun = True
+        return partial.exchange
 
     def _exchange(self, buffer: np.ndarray, shards: int) -> Any:
+        if self.fast:
+            return Fast(self._lanes[0], self.carry, buffer)
         if self._wire == "bfloat16":
             if buffer.dtype != np.float32:
                 raise ValueError(f"train: wire='bfloat16' is of float32 models, this one is {buffer.dtype}")
-            return Rounded(self._comm, self._mpi, self.carry, buffer, shards)
+            return Rounded(self._lanes, self._mpi, self.carry, buffer, shards)
         kind = self._mpi.FLOAT if buffer.dtype == np.float32 else self._mpi.DOUBLE
-        return Exact(self._comm, kind, self.carry, buffer, shards)
+        return Exact(self._lanes, kind, self.carry, buffer, shards)
 
     def exchange_bytes(self, numbers: int, itemsize: int, shards: int) -> int:
         if self.size == 1 or self.fast:
@@ -148,8 +163,9 @@ class Ranks(Alone):
         ]
         rounded = self._wire == "bfloat16"
         sent = 2 if rounded else itemsize
-        widest = -(-min(numbers, BUCKET) // self.size)
-        received = min(2, -(-numbers // BUCKET)) * sum(sums) * widest * sent
+        bucket = bucket_of(numbers)
+        widest = -(-min(numbers, bucket) // self.size)
+        received = min(2, -(-numbers // bucket)) * sum(sums) * widest * sent
         mine = sums[self.rank]
         return received + (numbers * (2 * mine + 4 * mine + 4) if rounded else 0)  # bits, and what is owed
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .reduction import BUCKET, Exact, Plain
+from .reduction import Exact, Lanes, Plain
 from .tree import Node
 
 _NAN = np.uint16(0x7FC0)
@@ -41,6 +41,7 @@ class Feedback:
 
     def __init__(self, size: int):
         self.error = np.zeros(size, np.float32)
+        self._lost = False
 
     @np.errstate(all="ignore")  # the gate looks at what comes of it
     def round(self, numbers: np.ndarray, out: np.ndarray, start: int = 0) -> None:
@@ -49,37 +50,62 @@ class Feedback:
         np.add(error, numbers, out=error)
         to_bfloat16(error, out)
         np.subtract(error, from_bfloat16(out), out=error)
-        if not np.isfinite(error).all():  # of an update that is refused: nothing is owed of it
+        if not np.isfinite(error).all():
             error.fill(0)
+            self._lost = True
+
+    def settle(self) -> None:
+        """All pieces of an update are rounded. Of one that is refused, for a number that is not finite, nothing is
+        owed."""
+        if self._lost:
+            self.error.fill(0)
+        self._lost = False
 
 
 class Rounded(Plain):
-    """The exchanges of one buffer of float32 numbers, as bfloat16."""
+    """The exchanges of one buffer of float32 numbers, as bfloat16. The methods of Exact."""
 
     def __init__(
-        self, comm: Any, mpi: Any, wait: Callable[[Any], None], buffer: np.ndarray, shards: int, bucket: int = BUCKET
+        self,
+        lanes: Lanes,
+        mpi: Any,
+        wait: Callable[[Any], None],
+        buffer: np.ndarray,
+        shards: int,
+        bucket: int | None = None,
     ):
         """The arguments of Exact; mpi: mpi4py.MPI."""
         self._buffer, self._wire = buffer, np.zeros(buffer.size, np.uint16)
-        self._exact = Exact(comm, mpi.UINT16_T, wait, self._wire, shards, bucket, self)
+        self._exact = Exact(lanes, mpi.UINT16_T, wait, self._wire, shards, bucket, self)
+        self.starts_at, self.advance = self._exact.starts_at, self._exact.advance
         self._own: list[Feedback] = []  # of each sum of this rank
         self._others: list[np.ndarray] = []
         self._sum = Feedback(buffer.size)
 
-    def __call__(self, sums: Sequence[tuple[Node, np.ndarray]]) -> None:
-        """As of Exact."""
+    def begin(self, sums: Sequence[tuple[Node, np.ndarray]], complete: Callable[[int, int], None]) -> None:
         while len(self._own) < len(sums):
             self._own.append(Feedback(self._buffer.size))
         while len(self._others) < len(sums) - 1:
             self._others.append(np.empty_like(self._wire))
         sent = [*self._others[: len(sums) - 1], self._wire]
-        for (_, numbers), feedback, bits in zip(sums, self._own, sent, strict=False):
-            feedback.round(numbers, bits)
-        self._exact([(node, bits) for (node, _), bits in zip(sums, sent, strict=True)])
-        np.copyto(self._buffer, from_bfloat16(self._wire))
+
+        def round_piece(start: int, stop: int) -> None:
+            complete(start, stop)
+            for (_, numbers), feedback, bits in zip(sums, self._own, sent, strict=False):
+                feedback.round(numbers[start:stop], bits[start:stop], start)
+
+        self._exact.begin([(node, bits) for (node, _), bits in zip(sums, sent, strict=True)], round_piece)
+
+    def finish(self) -> None:
+        self._exact.finish()
+        for feedback in (*self._own, self._sum):
+            feedback.settle()
 
     def read(self, sent: np.ndarray) -> np.ndarray:
         return from_bfloat16(sent)
 
     def write(self, numbers: np.ndarray, buffer: np.ndarray, start: int) -> None:
         self._sum.round(numbers, buffer[start : start + len(numbers)], start)
+
+    def arrived(self, start: int, stop: int) -> None:
+        np.copyto(self._buffer[start:stop], from_bfloat16(self._wire[start:stop]))

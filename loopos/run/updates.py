@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,28 +134,30 @@ class Updater:
         partial = None if ranks.size == 1 and (shards == 1 or ranks.fast) else self._sums(shards)
         along_tree = partial is not None and not ranks.fast
         told, raised, call = np.zeros(shards + 1), {}, 0
-        for number, leaf in enumerate(leaves):
-            add = number > 0 and not along_tree
-            for ids, targets, keywords in leaf.calls:
+        for number, leaf in enumerate(leaves, 1):
+            add, last = number > 1 and not along_tree, number == len(leaves)
+            if partial is not None and last:
+                partial.close()
+            for left, (ids, targets, keywords) in zip(range(len(leaf.calls))[::-1], leaf.calls, strict=True):
                 self._check()
                 ranks.at(keywords["step"] + 1)
                 keywords |= objective.keywords(ids, targets, keywords)
-                part, _, healthy = core.accumulate(ids, targets, **keywords, add=add)
+                sending = partial is not None and last and left == 0
+                with ranks.sending(partial, shards) if sending else nullcontext() as final_from:
+                    part, _, healthy = core.accumulate(ids, targets, **keywords, add=add, final_from=final_from)
                 told[leaf.shard] += part
                 if not healthy:
                     raised[call] = core.raised()
                 add, call = True, call + 1
             if partial is not None and not add:  # nothing of it counts
                 partial.buffer.fill(0)
-            if partial is not None and along_tree:
+            if partial is not None and along_tree and not last:
                 partial.add(leaf.shard)
         told[shards] = len(raised)
         told = ranks.total(told)
         if ranks.size > 1:
             objective.gather(ranks)
         if partial is not None:
-            if ranks.size > 1:
-                partial.look(0, partial.buffer.size)
             ranks.reduce(partial, shards)
         return tree_sum(shards, told[:shards]), raised, told[shards] > 0
 

@@ -74,6 +74,18 @@ if here and fault == "sum":
             self.buffer[7] = float("nan")
         add(self, shard)
     Partial.add = spoil
+if asked.pop("overlaps", False):  # as over several machines
+    from loopos.distributed import overlap, ranks, reduction
+    reduction.SMALLEST, use, final_from, passes = 100, ranks.Ranks.use, overlap.Overlap.final_from, []
+    def used(self, options):
+        use(self, options)
+        self.overlaps = True
+    def final(self, first):
+        passes.append(first)
+        if here and fault == "killed sending" and len(passes) == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        final_from(self, first)
+    ranks.Ranks.use, overlap.Overlap.final_from = used, final
 limits = loopos.Distributed(timeout=asked.pop("timeout", 60))
 try:
     result = loopos.train(model, data, batch_size=8, max_steps=asked.pop("steps", 40), save_every=2, progress=False,
@@ -111,12 +123,14 @@ def test_a_rank_that_never_comes_is_waited_for_no_longer_than_the_timeout(tmp_pa
     assert seconds < SECONDS
 
 
-@pytest.mark.parametrize("on", [0, 2])
-def test_a_rank_that_is_killed_is_named(on, tmp_path):
-    err, _, _, newest = fails(tmp_path, fault="killed", on=on)
+@pytest.mark.parametrize(("on", "sends"), [(0, False), (2, False), (1, True)])
+def test_a_rank_that_is_killed_is_named(on, sends, tmp_path):
+    """sends: in its backward pass, while gradients are on their way."""
+    asked = {"fault": "killed sending", "overlaps": True} if sends else {"fault": "killed"}
+    err, _, _, newest = fails(tmp_path, on=on, **asked)
     (said,) = sentences(err)
     assert said.startswith(f"loopos: rank {on} on ")
-    assert re.search(r"last heard of in update [1-5]\) has died", said)
+    assert re.search(r"last heard of in update [1-6]\) has died", said)
     assert "the last checkpoint is as it was" in said
     assert "Traceback" not in err
     assert newest.step == 4
@@ -181,8 +195,9 @@ def test_ranks_whose_weights_drift_apart_keep_no_checkpoint_of_it(tmp_path):
     assert newest.step == 4
 
 
-def test_a_number_that_is_not_finite_on_one_rank_refuses_the_step_on_all(tmp_path):
-    err, errors, _, newest = fails(tmp_path, fault="nan", on=2)
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_a_number_that_is_not_finite_on_one_rank_refuses_the_step_on_all(overlaps, tmp_path):
+    err, errors, _, newest = fails(tmp_path, fault="nan", on=2, overlaps=overlaps)
     assert err.count("Traceback") == 1
     assert [kind for kind, _ in errors] == ["NonFiniteError"] * 3
     assert len({text for _, text in errors[1:]}) == 1  # the first adds where the bundle is

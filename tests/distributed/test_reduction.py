@@ -24,7 +24,7 @@ rng = np.random.default_rng(1)
 given = (rng.normal(size=(shards, size)) * 10.0 ** rng.integers(-6, 6, (shards, 1))).astype(asked["dtype"])
 ranks = Ranks(MPI, Distributed(fast_reduce=asked.get("fast", False)))
 run, buffer = ranks.shards(shards), np.zeros(size, asked["dtype"])
-exact = reduction.Exact(ranks._comm, MPI.FLOAT if buffer.itemsize == 4 else MPI.DOUBLE, ranks.wait, buffer, shards,
+exact = reduction.Exact(ranks._lanes, MPI.FLOAT if buffer.itemsize == 4 else MPI.DOUBLE, ranks.wait, buffer, shards,
                         asked["bucket"])
 partial = Partial(buffer, shards, run)
 for _ in range(2):
