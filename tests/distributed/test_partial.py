@@ -85,5 +85,9 @@ def test_as_many_copies_are_made_as_are_foretold(shards):
                 partial.begin()
                 for shard in range(first, last):
                     partial.add(shard)
-            copies = [*partial._free, *(array for _, array in partial.sums() if array is not partial.buffer)]
+            copies = [
+                *partial._free,
+                *partial._to_last,
+                *(array for _, array in partial.sums() if array is not partial.buffer),
+            ]
             assert len(copies) == copies_of(shards, range(first, last))
