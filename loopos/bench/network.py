@@ -23,7 +23,8 @@ def counted(size: int) -> int:
 
 def measure(cores: Sequence[list[int]], hosts: Hosts | None = None) -> dict[str, Any]:
     """Medians of seconds between two ranks, [bytes, seconds] each: of a message by MPI, of a sum of float32 vectors by
-    MPI and by gloo; ``adding``: of adding one byte of a vector to another, both ranks at once; ``link``: the latency
+    MPI and by gloo; ``adding``, ``rounding``, ``reading``: of adding one byte of a vector to another, of rounding one
+    to bfloat16, and of reading it again, both ranks at once; ``link``: the latency
     and bandwidth of the messages. A library that is not there is in ``absent``."""
     sizes = [size for size in SIZES if hosts is None or size <= LARGEST_SLOW]
     found: dict[str, Any] = {"absent": []}
@@ -32,7 +33,8 @@ def measure(cores: Sequence[list[int]], hosts: Hosts | None = None) -> dict[str,
             with Team(name, 2, 1, list(cores), hosts) as team:
                 found[name] = {"engine": team.engine} | {each: _times(team, each, sizes) for each in what}
                 if name == "mpi":
-                    found["adding"] = statistics.median(team.seconds("adding", size=SIZES[-1], count=COUNT)) / SIZES[-1]
+                    for each in ("adding", "rounding", "reading"):
+                        found[each] = statistics.median(team.seconds(each, size=SIZES[-1], count=COUNT)) / SIZES[-1]
         except PeerError as reason:
             found["absent"].append({"peer": name, "reason": str(reason)})
     found["link"] = link_of(found).to_dict() if "mpi" in found else None

@@ -17,6 +17,7 @@ COLOURS = {
     "loopos-fast": "#dd8d78",
     "torch": "#4f6d7a",
     "loopos-wire": "#edbfb2",
+    "loopos-zero": "#a8442f",
     "torch-ddp": "#4f6d7a",
     "torch-medium": "#6f8794",
     "torch-autocast": "#a9bdc7",

@@ -17,7 +17,14 @@ LINKS = {  # Gbit/s: seconds of a message over TCP, given and not measured
 }
 GOAL = 0.8
 PASSES = (1, 4)
-REDUCTION = {"loopos": "tree", "loopos-fast": "fast"}
+NAMES = {"loopos": "tree", "loopos-fast": "fast", "loopos-wire": "bfloat16 wire", "loopos-zero": "ZeRO-1"}
+WIRE = 0.5  # bfloat16 over float32
+HOW: dict[str, dict[str, Any]] = {
+    "loopos": {},
+    "loopos-fast": {"reduction": "fast"},
+    "loopos-wire": {"wire": WIRE},
+    "loopos-zero": {"sharded_update": True},
+}
 
 
 class Checked(NamedTuple):
@@ -39,12 +46,13 @@ def link(gigabits: int) -> Link:
     return Link.ethernet(gigabits, LINKS[gigabits], PAYLOAD)
 
 
-def gradient_of(each: dict[str, Any], adding: float) -> Gradient:
-    """Of a setting of the record, in float32. Of a model that is trained whole the embeddings' gradient is whole last;
-    of an adapter none is."""
+def gradient_of(each: dict[str, Any], network: dict[str, Any]) -> Gradient:
+    """Of a setting of the record, in float32, between processes of this ``network``. Of a model that is trained whole
+    the embeddings' gradient is whole last; of an adapter none is."""
     config, trained = each["setting"]["config"], each["peers"][0]["trained"]
     whole = trained == each["setting"]["parameters"]
-    return Gradient(4 * trained, 4 * config["vocab_size"] * config["d_model"] if whole else 0, adding)
+    late = 4 * config["vocab_size"] * config["d_model"] if whole else 0
+    return Gradient(4 * trained, late, network["adding"], network.get("rounding", 0.0), network.get("reading", 0.0))
 
 
 def checks(result: dict[str, Any]) -> list[Checked]:
@@ -57,9 +65,9 @@ def checks(result: dict[str, Any]) -> list[Checked]:
         if rank is None:
             continue
         compute = Compute(**rank["fit"])
-        measured = [(peer["peer"], peer["ranks"], peer["seconds"]) for peer in each["peers"] if peer["ranks"] > 1]
+        measured = [(peer, peer["ranks"]) for peer in each["peers"] if peer["ranks"] > 1]
         found += list(_checked(each, "memory", compute, here, measured))
-        over = [(peer["peer"], 2, peer["seconds"]) for peer in slow.get(name, {}).get("peers", []) if "seconds" in peer]
+        over = [(peer, 2) for peer in slow.get(name, {}).get("peers", []) if "seconds" in peer]
         link_name = f"{result['slow'].get('gigabits', 0):g} Gbit/s"
         found += list(_checked(each, link_name, compute, result["network"]["slow"], over))
     return found
@@ -70,12 +78,16 @@ def _checked(
 ) -> Iterator[Checked]:
     if network is None or network["link"] is None:
         return
-    gradient, over = gradient_of(each, network["adding"]), Link(**network["link"])
-    for peer, ranks, seconds in measured:
-        if peer in REDUCTION:
-            rows = each["setting"]["batch"] / ranks
-            said = step(ranks, compute, gradient, over, rows=rows, reduction=REDUCTION[peer])
-            yield Checked(each["setting"]["name"], name, REDUCTION[peer], seconds["median"], said)
+    gradient, over = gradient_of(each, network), Link(**network["link"])
+    for peer, ranks in measured:
+        how = HOW.get(peer["peer"])
+        if how is None or ("wire" in how and not gradient.rounding):  # not ours, or rounding was not measured
+            continue
+        overlaps = peer.get("overlaps", False)
+        rows = each["setting"]["batch"] / ranks
+        said = step(ranks, compute, gradient, over, rows=rows, overlap=float(overlaps), **how)
+        reduction = NAMES[peer["peer"]] + (", overlap" if overlaps else "")
+        yield Checked(each["setting"]["name"], name, reduction, peer["seconds"]["median"], said)
 
 
 class Node(NamedTuple):
@@ -93,7 +105,7 @@ def nodes(result: dict[str, Any]) -> list[Node]:
     for each in result["settings"]:
         if (measured := each["compute"].get("node")) is not None and "adding" in result["network"]["here"]:
             setting = each["setting"]
-            gradient = gradient_of(each, result["network"]["here"]["adding"])
+            gradient = gradient_of(each, result["network"]["here"])
             rows = setting["batch"], setting["tokens"] // setting["batch"]
             found.append(Node(setting["name"], *rows, Compute(**measured["fit"]), gradient))
     return found

@@ -13,6 +13,7 @@ ROWS = (  # title; of which peer and its ranks (0: as many as were measured) ove
     ("LoopOS over DDP, tokens/s", ("loopos", 0), ("torch-ddp", 0), "tokens_per_second"),
     ("LoopOS, fast reduction, over DDP, tokens/s", ("loopos-fast", 0), ("torch-ddp", 0), "tokens_per_second"),
     ("LoopOS, bfloat16 on the wire, over DDP, tokens/s", ("loopos-wire", 0), ("torch-ddp", 0), "tokens_per_second"),
+    ("LoopOS, optimizer sharded, over DDP, tokens/s", ("loopos-zero", 0), ("torch-ddp", 0), "tokens_per_second"),
     ("LoopOS over DDP, peak RSS", ("loopos", 0), ("torch-ddp", 0), "peak_rss"),
     ("LoopOS, ranks over one process, tokens/s", ("loopos", 0), ("loopos", 1), "tokens_per_second"),
     ("LoopOS, fast reduction, over one process", ("loopos-fast", 0), ("loopos", 1), "tokens_per_second"),
@@ -20,7 +21,7 @@ ROWS = (  # title; of which peer and its ranks (0: as many as were measured) ove
 )
 
 
-KINDS = {"loopos": ", tree", "loopos-fast": ", fast", "loopos-wire": ", bfloat16 wire"}
+KINDS = {"loopos": ", tree", "loopos-fast": ", fast", "loopos-wire": ", bfloat16 wire", "loopos-zero": ", ZeRO-1"}
 SHOWN = 3  # sizes of sums, the largest ones
 
 
@@ -78,17 +79,24 @@ def _value(each: dict[str, Any], who: tuple[str, int], what: str) -> float | Non
 
 
 def summary(result: dict[str, Any], markdown: bool) -> str:
-    """Ratios, a column for each setting; and the share of a step that is communication."""
+    """Ratios, a column for each setting; and the share of a step that is communication. Of engines that were asked
+    for."""
     rows = []
+    asked = {peer["peer"] for each in result["settings"] for peer in (*each["peers"], *each["absent"])}
     for title, ours, theirs, what in ROWS:
+        if ours[0] not in asked:
+            continue
         pairs = [(_value(each, ours, what), _value(each, theirs, what)) for each in result["settings"]]
         rows.append([title, *[number(a / b if a and b else None) for a, b in pairs]])
     for title, who in (
         ("LoopOS", "loopos"),
         ("LoopOS, fast reduction", "loopos-fast"),
         ("LoopOS, bfloat16 on the wire", "loopos-wire"),
+        ("LoopOS, optimizer sharded", "loopos-zero"),
         ("DDP", "torch-ddp"),
     ):
+        if who not in asked:
+            continue
         shares = [_value(each, (who, 0), "communication") for each in result["settings"]]
         rows.append([f"communication, {title}", *["-" if s is None else percent(max(0.0, s)) for s in shares]])
     about = (
@@ -141,7 +149,7 @@ def check(result: dict[str, Any], markdown: bool, level: int = 3) -> str:
             number(1e3 * each.model.seconds),
             f"{'+' if each.off > 0 else ''}{percent(each.off)}",
             number(1e3 * each.model.compute),
-            number(1e3 * each.model.exposed),
+            number(1e3 * (each.model.exposed + each.model.coding)),
         ]
         for each in found
     ]
@@ -168,16 +176,21 @@ def projected(result: dict[str, Any], markdown: bool, level: int = 3, short: boo
         title = f"Computed: efficiency of nodes that each make {what} of the setting's batch a step (tree, no overlap)"
         blocks.append(_by_nodes(title, found, lambda *at, n=passes: _shares(*at, n), markdown, level))
     for name, how in VARIANTS:
-        if short and how.get("reduction") == "fast":
+        if short and how and "overlap" not in how:
+            continue
+        known = [node for node in found if "wire" not in how or node.gradient.rounding]
+        if not known:
             continue
         title = f"Computed: tokens of a node and step below which its efficiency falls under 80 % ({name})"
-        blocks.append(_by_nodes(title, found, lambda *at, how=how: _tokens(*at, how), markdown, level))
+        blocks.append(_by_nodes(title, known, lambda *at, how=how: _tokens(*at, how), markdown, level))
     return blocks
 
 
 VARIANTS: Sequence[tuple[str, dict[str, Any]]] = (
     ("tree, no overlap", {}),
     ("fast reduction, no overlap", {"reduction": "fast"}),
+    ("bfloat16 on the wire, no overlap", {"wire": projection.WIRE}),
+    ("tree, optimizer sharded, no overlap", {"sharded_update": True}),
     ("tree, all that can hides behind backward", {"overlap": 1.0}),
 )
 

@@ -24,11 +24,11 @@ from .step_time import apart, fit_compute
 from .steps import MAX_STEPS, MIN_STEPS, SEED
 from .team import Team
 
-ENGINES = ("loopos", "loopos-fast", "loopos-wire", "torch-ddp")
+ENGINES = ("loopos", "loopos-fast", "loopos-wire", "loopos-zero", "torch-ddp")
 ADAPTED = {name: replace(SETTINGS["gpt2"], name=name) for name in ("lora",)}  # trained by LoRA
 SETTINGS_HERE = {name: SETTINGS[name] for name in ("nano", "baby", "wide", "gpt2")} | ADAPTED
 TINY_HERE = {"tiny": TINY["tiny"], "tiny-lora": replace(TINY["tiny"], name="tiny-lora")}
-REDUCTION = {"loopos-fast": "fast", "loopos-wire": "bfloat16"}  # else the tree, in float32
+REDUCTION = {"loopos-fast": "fast", "loopos-wire": "bfloat16", "loopos-zero": "zero"}  # else the tree, in float32
 TURN = 0.5  # seconds of one turn, when the number of steps is not given
 SLOW_GIGABITS = 1.0
 SLOW_STEPS = 2
@@ -167,9 +167,9 @@ def _cores(entrant: Entrant, cores: list[int]) -> list[list[int]]:
     return [cores[i * entrant.threads : (i + 1) * entrant.threads] for i in range(entrant.ranks)]
 
 
-def _whole(team: Team, peer: str) -> None:
-    """The next steps are together, and their gradients added as this peer does."""
-    team.ask("cut", rows=0, passes=1, reduction=REDUCTION.get(peer, "tree"))
+def _whole(team: Team, peer: str) -> bool:
+    """The next steps are together, and their gradients added as this peer does. Whether they are sent on the way."""
+    return team.ask("cut", rows=0, passes=1, reduction=REDUCTION.get(peer, "tree"))[0]["overlaps"]
 
 
 def _apart(team: Team, rows: int, passes: int, count: int) -> list[float]:
@@ -205,9 +205,10 @@ def _slow(asked: Request, cores: list[int]) -> dict[str, Any]:
                 try:
                     with Team(name, 2, 1, [[core] for core in cores[:2]], hosts) as team:
                         _begin(team, setting, 1)
-                        _whole(team, name)
+                        overlaps = _whole(team, name)
                         seconds = team.seconds("steps", count=asked.steps or SLOW_STEPS)
-                        peers.append({"peer": name, "engine": team.engine, "seconds": spread(seconds)})
+                        found = {"peer": name, "engine": team.engine, "overlaps": overlaps}
+                        peers.append(found | {"seconds": spread(seconds)})
                 except PeerError as failed:
                     peers.append({"peer": name, "reason": str(failed)})
             result["settings"].append({"setting": setting.name, "peers": peers})

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-BUCKET = 1 << 24  # bytes that one exchange of the tree carries: loopos.distributed.reduction
+from loopos.distributed import reduction as exchanges
+
+BUCKET_OF: Callable[[int], int] = getattr(exchanges, "bucket_of", lambda numbers: exchanges.BUCKET)
 BACKWARD = 2 / 3  # of a pass: two of its three products of each layer
 
 
@@ -56,11 +58,27 @@ class Compute:
 class Gradient:
     """bytes: of the gradients that are added; late: of those that are whole only when backward has ended, so that
     their reduction cannot begin before (the embeddings, which the head may share); adding: seconds in which a node adds
-    one byte of gradients to others."""
+    one byte of gradients to others; rounding, reading: in which it rounds one to bfloat16, and reads it again; width:
+    bytes of a number."""
 
     bytes: float
     late: float
     adding: float
+    rounding: float = 0.0
+    reading: float = 0.0
+    width: float = 4.0
+
+    @property
+    def buckets(self) -> int:
+        """Exchanges in which they go."""
+        numbers = math.ceil(self.bytes / self.width)
+        return math.ceil(numbers / BUCKET_OF(numbers)) if numbers else 0
+
+    def rounded(self, wire: float) -> Gradient:
+        """On a wire that carries ``wire`` of their bytes; they are added as they were."""
+        return replace(
+            self, bytes=wire * self.bytes, late=wire * self.late, adding=self.adding / wire, width=wire * self.width
+        )
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -107,10 +125,9 @@ def tree(nodes: int, gradient: Gradient, link: Link, sums: float = 1.0) -> float
     if nodes == 1:
         return 0.0
     share = (nodes - 1) / nodes
-    buckets = math.ceil(gradient.bytes / BUCKET)
     sent = share * gradient.bytes * (sums + 1) / link.bandwidth
     added = gradient.adding * gradient.bytes * (nodes * sums - 1) / nodes
-    return 2 * (nodes - 1) * buckets * link.latency + sent + added
+    return 2 * (nodes - 1) * gradient.buckets * link.latency + sent + added
 
 
 def fast(nodes: int, gradient: Gradient, link: Link) -> float:
@@ -121,6 +138,18 @@ def fast(nodes: int, gradient: Gradient, link: Link) -> float:
     share = (nodes - 1) / nodes
     sent = 2 * share * gradient.bytes / link.bandwidth
     return 2 * math.ceil(math.log2(nodes)) * link.latency + sent + share * gradient.bytes * gradient.adding
+
+
+def coded(nodes: int, gradient: Gradient) -> float:
+    """Seconds in which a node rounds its sum and its piece of that of all, and reads what it is sent: the others' sums
+    of its piece, and the sum of all. Nothing of it hides."""
+    return gradient.bytes * ((1 + 1 / nodes) * gradient.rounding + 2 * gradient.reading) if nodes > 1 else 0.0
+
+
+def spread(nodes: int, gradient: Gradient, link: Link) -> float:
+    """Seconds in which each node sends the weights that it has updated to all others, whose number is that of the
+    gradients. Messages are not counted: those of all tensors are under way together."""
+    return (nodes - 1) / nodes * gradient.bytes / link.bandwidth + agreed(nodes, link)
 
 
 def agreed(nodes: int, link: Link) -> float:
@@ -152,10 +181,11 @@ class Step:
     shards: float  # adding the node's own shards
     communication: float  # as if nothing hid it
     exposed: float  # of it
+    coding: float = 0.0  # rounding, and reading what was
 
     @property
     def seconds(self) -> float:
-        return self.compute + self.shards + self.exposed
+        return self.compute + self.shards + self.coding + self.exposed
 
     @property
     def share(self) -> float:
@@ -181,17 +211,18 @@ def step(
 
     shards: of one node, where the reduction is the tree; overlap: of the last pass's backward, the share in which
     gradients can travel without slowing it: 0 where they are added after it, 1 where the network needs no core;
-    sharded_update: each node updates its share of the weights;
-    wire: bytes on the wire over bytes of the gradients."""
-    sent = replace(gradient, bytes=wire * gradient.bytes, late=wire * gradient.late)
+    sharded_update: each node updates its share of the weights, all of ``update`` taken for it, and sends it to the
+    others; wire: bytes on the wire over bytes of the gradients, which are rounded where it is not 1."""
+    sent = gradient.rounded(wire)
     reduce = REDUCTIONS[reduction]
     whole = reduce(nodes, sent, link)
     late = reduce(nodes, replace(sent, bytes=sent.late), link) if overlap else whole
     window = overlap * BACKWARD * compute.passing(rows)
     computed = passes * compute.passing(rows) + compute.update / (nodes if sharded_update else 1)
     own = shards_cost(shards, gradient) if reduction == "tree" else 0.0
-    told = agreed(nodes, link)
-    return Step(computed, own, told + whole, told + exposed(whole, late, window))
+    told = agreed(nodes, link) + (spread(nodes, gradient, link) if sharded_update else 0.0)
+    coding = coded(nodes, gradient) if wire != 1 else 0.0
+    return Step(computed, own, told + whole, told + exposed(whole, late, window), coding)
 
 
 def efficiency(nodes: int, compute: Compute, gradient: Gradient, link: Link, **how: Any) -> float:

@@ -36,6 +36,7 @@ RANK_PEERS = {
     "loopos": RankPeer("ours_ranks", (), True),
     "loopos-fast": RankPeer("ours_ranks", (), True),
     "loopos-wire": RankPeer("ours_ranks", (), True),
+    "loopos-zero": RankPeer("ours_ranks", (), True),
     "torch-ddp": RankPeer("torch_ddp", ("torch",), False),
     "mpi": RankPeer("mpi_network", (), True),
     "gloo": RankPeer("gloo_network", ("torch",), False),

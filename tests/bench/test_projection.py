@@ -10,18 +10,39 @@ from loopos.bench.step_time import efficiency
 
 
 def test_every_measured_step_of_several_ranks_is_checked():
-    here, fast, slow = projection.checks(record())
-    assert [(each.setting, each.link, each.reduction) for each in (here, fast, slow)] == [
+    here, fast, wire, zero, slow = projection.checks(record())
+    assert [(each.setting, each.link, each.reduction) for each in (here, fast, wire, zero, slow)] == [
         ("toy", "memory", "tree"),
         ("toy", "memory", "fast"),
+        ("toy", "memory", "bfloat16 wire"),
+        ("toy", "memory", "ZeRO-1"),
         ("toy", "0.032 Gbit/s", "tree"),
     ]
     # 0.4 + 2 rows of 0.2; half of 4 MB there and back, 2 messages, and 2 more of the losses
     assert here.model.seconds == pytest.approx(0.8 + 4e6 / 4e7 + 4e-3)
     assert here.off == pytest.approx(0.904 / 1.0 - 1)
+    # half of the bytes, and 4 MB rounded one and a half times and read twice
+    assert wire.model.seconds == pytest.approx(0.8 + 2e6 / 4e7 + 4e-3 + 4e6 * (1.5e-8 + 1e-8))
+    # half of the update of 0.4 s, half of the weights sent, and 2 messages more: whether all can
+    assert zero.model.seconds == pytest.approx(0.8 - 0.2 + 4e6 / 4e7 + 4e-3 + 2e6 / 4e7 + 2e-3)
     assert fast.off == pytest.approx(0.904 / 0.8 - 1)
     assert slow.model.seconds == pytest.approx(0.8 + 4e6 / 4e6 + 4e-3)
     assert slow.measured == 1.5
+
+
+def test_a_record_in_which_rounding_was_not_measured_has_no_check_of_it():
+    result = record()
+    del result["network"]["here"]["rounding"]
+    assert [each.reduction for each in projection.checks(result)][:3] == ["tree", "fast", "ZeRO-1"]
+
+
+def test_a_step_whose_gradients_went_on_the_way_is_checked_as_such():
+    result = record()
+    result["slow"]["settings"][0]["peers"][0]["overlaps"] = True
+    slow = projection.checks(result)[-1]
+    assert slow.reduction == "tree, overlap"
+    # two thirds of a pass of 0.4 s hide as much of the second that it takes
+    assert slow.model.seconds == pytest.approx(0.8 + 4e6 / 4e6 + 4e-3 - 0.4 * 2 / 3)
 
 
 def test_without_ranks_or_links_nothing_is_checked():
@@ -36,9 +57,10 @@ def test_without_ranks_or_links_nothing_is_checked():
 
 def test_the_embeddings_come_last_where_they_are_trained():
     (each,) = record()["settings"]
-    assert projection.gradient_of(each, 1e-10).to_dict() == {"bytes": 4e6, "late": 4e5, "adding": 1e-10}
+    found = projection.gradient_of(each, {"adding": 1e-10})
+    assert (found.bytes, found.late, found.adding, found.rounding) == (4e6, 4e5, 1e-10, 0)
     each["peers"][0]["trained"] = 1000
-    assert projection.gradient_of(each, 0.0).late == 0
+    assert projection.gradient_of(each, {"adding": 0.0}).late == 0
 
 
 def test_a_link_delivers_its_payload():

@@ -31,6 +31,7 @@ def test_a_row_for_each_engine_and_number_of_ranks():
         ("LoopOS over DDP, tokens/s", "2.00"),
         ("LoopOS, fast reduction, over DDP", "2.50"),
         ("LoopOS, bfloat16 on the wire, over DDP", "4.00"),
+        ("LoopOS, optimizer sharded, over DDP", "2.22"),
         ("LoopOS over DDP, peak RSS", "0.25"),
         ("LoopOS, ranks over one process", "0.60"),
         ("PyTorch, ranks over one process", "0.60"),
@@ -50,10 +51,19 @@ def test_a_ratio_of_what_is_absent_is_a_dash():
     assert cells(result, "LoopOS over DDP, tokens/s")[1] == "-"
 
 
+def test_an_engine_that_nobody_asked_for_has_no_row():
+    result = record()
+    for each in result["settings"]:
+        each["peers"] = [peer for peer in each["peers"] if peer["peer"] != "loopos-zero"]
+    assert not [line for line in lines(result) if "optimizer sharded" in line and "Computed" not in line]
+    assert cells(result, "LoopOS over DDP, tokens/s")[1] == "2.00"
+
+
 def test_the_model_stands_beside_each_measured_step_and_says_by_how_much_it_is_off():
     text = "\n".join(lines(record()))
     assert cells(record(), "toy | memory | tree")[3:] == ["1,000", "904", "-9.6 %", "800", "104"]
-    assert "off by 13 % in the median and by 20 % at worst (toy, 0.032 Gbit/s, tree)" in text
+    assert cells(record(), "toy | memory | bfloat16 wire")[3:] == ["500", "954", "+91 %", "800", "154"]
+    assert "at worst (toy, memory, bfloat16 wire)" in text
 
 
 def test_a_page_takes_the_short_form_under_a_lower_heading():
@@ -68,7 +78,14 @@ def test_a_page_takes_the_short_form_under_a_lower_heading():
 
 def test_what_is_computed_is_called_so():
     titles = [line for line in lines(record()) if line.startswith("Computed: ")]
-    assert len(titles) == 5
+    assert len(titles) == 7
+    assert [title.rpartition("(")[2] for title in titles[4:6]] == [
+        "bfloat16 on the wire, no overlap)",
+        "tree, optimizer sharded, no overlap)",
+    ]
+    result = record()
+    del result["network"]["here"]["rounding"]  # what it takes was not measured
+    assert "bfloat16 on the wire, no overlap" not in "\n".join(lines(result))
     assert cells(record(), "toy, 100 Gbit/s")[0] == "toy, 100 Gbit/s"
     assert len(cells(record(), "toy, 1 Gbit/s")) == 11
 
@@ -90,7 +107,7 @@ def test_a_busy_machine_is_told():
 
 def test_markdown_tables_are_tables():
     blocks = [block.splitlines() for block in "\n".join(lines(record(), True)).split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 10
+    assert len(blocks) == 12
     assert all(len({line.count("|") for line in block}) == 1 for block in blocks)
 
 

@@ -30,12 +30,13 @@ def no_hosts(monkeypatch):
 
 
 def test_one_process_with_all_threads_and_ranks_with_one_each():
-    assert ranks.entrants(["loopos", "loopos-fast", "loopos-wire", "torch-ddp"], 4) == [
+    assert ranks.entrants(["loopos", "loopos-fast", "loopos-wire", "loopos-zero", "torch-ddp"], 4) == [
         Entrant("loopos", 1, 4),
         Entrant("torch-ddp", 1, 4),
         Entrant("loopos", 4, 1),
         Entrant("loopos-fast", 4, 1),
         Entrant("loopos-wire", 4, 1),
+        Entrant("loopos-zero", 4, 1),
         Entrant("torch-ddp", 4, 1),
     ]
 
@@ -49,7 +50,13 @@ def test_cores_of_ranks_and_of_one_process():
 def test_a_run(no_hosts, without):
     pytest.importorskip("mpi4py")
     without("torch")
-    how = {"setting": "tiny", "peers": "loopos,loopos-fast,loopos-wire", "threads": 2, "rounds": 1, "steps": 2}
+    how = {
+        "setting": "tiny",
+        "peers": "loopos,loopos-fast,loopos-wire,loopos-zero",
+        "threads": 2,
+        "rounds": 1,
+        "steps": 2,
+    }
     result = suites.run("ranks", **how)
     assert json.loads(json.dumps(result)) == result
     (each,) = result["settings"]
@@ -59,8 +66,11 @@ def test_a_run(no_hosts, without):
         ("loopos", 2, 1),
         ("loopos-fast", 2, 1),
         ("loopos-wire", 2, 1),
+        ("loopos-zero", 2, 1),
     ]
-    one, two, fast, _ = each["peers"]
+    one, two, fast, _, zero = each["peers"]
+    assert "communication" in zero
+    assert {checked.reduction for checked in projection.checks(result)} == set(projection.NAMES.values())
     assert one["losses"][0] == pytest.approx(two["losses"][0])  # they train the same model on the same batch
     assert two["losses"][0] == two["losses"][1]
     assert "communication" in two
@@ -106,7 +116,7 @@ def test_what_is_not_installed_is_absent(without, no_hosts):
         ({"threads": 1}, "threads of at least 2"),
         ({"threads": 1000}, f"threads must be at most {CORES} here"),
         ({"setting": "llama"}, "out of nano, baby, wide, gpt2, lora"),
-        ({"peers": "jax"}, "out of loopos, loopos-fast, loopos-wire, torch-ddp"),
+        ({"peers": "jax"}, "out of loopos, loopos-fast, loopos-wire, loopos-zero, torch-ddp"),
     ],
 )
 def test_refused_before_anything_runs(arguments, says):

@@ -108,9 +108,20 @@ def test_a_step_of_two_nodes():
     wide = step_time.step(2, COMPUTE, GRADIENT, LINK, rows=40, overlap=1)
     assert wide.exposed == pytest.approx(0.1 + 0.0005 + 4e-5)  # the 10 MB that come last, one bucket
 
-    halves = step_time.step(2, COMPUTE, GRADIENT, LINK, rows=4, wire=0.5)
-    assert halves.communication == pytest.approx(0.2 + 0.001 + 2 * 2 * 1e-5 + 2e-5)  # 20 MB are two buckets
-    assert step_time.step(2, COMPUTE, GRADIENT, LINK, rows=4, sharded_update=True).compute == pytest.approx(0.4)
+    slow_coder = replace(GRADIENT, rounding=1e-9, reading=2e-9)
+    halves = step_time.step(2, COMPUTE, slow_coder, LINK, rows=4, wire=0.5)
+    # 20 MB of as many numbers in as many buckets, which are added as float32
+    assert halves.communication == pytest.approx(0.2 + 0.002 + 2 * 3 * 1e-5 + 2e-5)
+    assert halves.coding == pytest.approx(4e7 * (1.5e-9 + 4e-9))
+    assert halves.seconds == pytest.approx(0.5 + halves.coding + halves.exposed)
+    assert step_time.step(2, COMPUTE, slow_coder, LINK, rows=4).coding == 0
+    assert step_time.step(1, COMPUTE, slow_coder, LINK, rows=4, wire=0.5).coding == 0
+
+    own = step_time.step(2, COMPUTE, GRADIENT, LINK, rows=4, sharded_update=True)
+    assert own.compute == pytest.approx(0.4)
+    assert own.exposed == pytest.approx(plain.exposed + 0.2 + 2e-5)  # half of the weights to the other, and agreement
+    hides = step_time.step(2, COMPUTE, GRADIENT, LINK, rows=40, overlap=1, sharded_update=True)
+    assert hides.exposed == pytest.approx(wide.exposed + 0.2 + 2e-5)  # nothing computes meanwhile
 
 
 def test_shards_of_a_node_are_added_by_itself():

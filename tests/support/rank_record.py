@@ -34,6 +34,7 @@ def record() -> dict[str, Any]:
         _peer("loopos", 2, 1.0, 0.8, 200),
         _peer("loopos-fast", 2, 0.8, 0.8, 200),
         _peer("loopos-wire", 2, 0.5, 0.5, 250),
+        _peer("loopos-zero", 2, 0.9, 0.8, 200),
         _peer("torch-ddp", 2, 2.0, 1.5, 800),
     ]
     links = {
@@ -43,7 +44,7 @@ def record() -> dict[str, Any]:
             "messages": [[8, 1e-3]],
             "sums": [[1 << 20, 0.01], [4 << 20, 0.04], [16 << 20, 0.2]],
         },
-        "adding": 0.0,
+        **{"adding": 0.0, "rounding": 1e-8, "reading": 5e-9},
         "link": LINK,
     }
     slow = [{"peer": "loopos", "engine": "loopos", "seconds": _spread(1.5)}, {"peer": "torch-ddp", "reason": "gone"}]

@@ -46,6 +46,20 @@ class Network:
         given, result = np.ones(size // 4, np.float32), np.ones(size // 4, np.float32)
         return timed(count, lambda: np.add(given, result, out=result))
 
+    def rounding(self, size: int, count: int) -> dict[str, Any]:
+        """Seconds of rounding each of ``count`` vectors of ``size`` bytes of float32 to bfloat16, all ranks at once."""
+        from loopos.distributed.rounding import Feedback
+
+        given, bits, feedback = np.ones(size // 4, np.float32), np.empty(size // 4, np.uint16), Feedback(size // 4)
+        return timed(count, lambda: feedback.round(given, bits))
+
+    def reading(self, size: int, count: int) -> dict[str, Any]:
+        """Seconds of reading them again, where a vector is ``size`` bytes as float32."""
+        from loopos.distributed.rounding import from_bfloat16
+
+        bits = np.ones(size // 4, np.uint16)
+        return timed(count, lambda: from_bfloat16(bits))
+
 
 if __name__ == "__main__":
     join_as(Network())

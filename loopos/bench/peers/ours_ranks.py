@@ -1,7 +1,8 @@
 """LoopOS in several processes, by the way that loopos.train(distributed="auto") goes: an Updater with the ranks of MPI.
 
 "tree" gives the same bits for any number of processes, with as many shards as there are ranks; "fast" is the reduction
-of MPI; "bfloat16" the tree with rounded gradients on the wire."""
+of MPI; "bfloat16" the tree with rounded gradients on the wire; "zero" the tree, and each rank updates parameters of
+its own."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class Ranks(LoopOS, RankEngine):
 
     def learn(self, data: list[tuple[np.ndarray, ...]]) -> None:
         self._data = data
-        self._optimizer = for_training(model=self.model, **self._given().update_rule())
+        self._optimizer: Any = for_training(model=self.model, **self._given().update_rule())
+        self._sharded: Any = None
         self.cut(0, 1, "tree")
 
     @staticmethod
@@ -69,16 +71,26 @@ class Ranks(LoopOS, RankEngine):
         given = self._given(grad_accum=passes, **together)
         data = self.rows_of(super().part(self._data), rows) if rows else self._data
         objective = objective_again(self.model, given)
-        ranks = {}
+        ranks, optimizer = {}, self._optimizer
         if together:
             from loopos.distributed import Distributed
 
             wire = "bfloat16" if reduction == "bfloat16" else "float32"
-            self.ranks.use(Distributed(fast_reduce=reduction == "fast", wire=wire))
+            zero = reduction == "zero"
+            self.ranks.use(Distributed(fast_reduce=reduction == "fast", wire=wire, shard_optimizer=zero))
             ranks = {"ranks": self.ranks}
-        self._update = Updater(
-            self.model, self._optimizer, _Source(data), given, lambda: None, objective=objective, **ranks
-        )
+            optimizer = self._zero(given) if zero else optimizer
+        self._update = Updater(self.model, optimizer, _Source(data), given, lambda: None, objective=objective, **ranks)
+
+    def _zero(self, given: TrainSettings) -> Any:
+        from loopos.optim.sharded import ShardedOptimizer
+
+        if self._sharded is None:
+            self._sharded = ShardedOptimizer(self.ranks, model=self.model, **given.update_rule())
+        return self._sharded
+
+    def overlaps(self) -> bool:
+        return bool(getattr(self.ranks, "overlaps", False))
 
 
 if __name__ == "__main__":

@@ -46,9 +46,13 @@ class RankEngine(Engine):
 
     def cut(self, rows: int, passes: int, reduction: str) -> None:
         """The next steps make ``passes`` passes of ``rows`` sequences, without the other ranks: their gradients are not
-        added. rows 0: whole steps together, as at the beginning, by this reduction ("tree", "fast" or "bfloat16") where
-        the engine has several."""
+        added. rows 0: whole steps together, as at the beginning, by this reduction ("tree", "fast", "bfloat16" or
+        "zero") where the engine has several."""
         raise NotImplementedError
+
+    def overlaps(self) -> bool:
+        """Whether gradients are sent while backward makes others."""
+        return False
 
 
 def timed(count: int, once: Callable[[], Any], share: float = 1.0) -> dict[str, Any]:
@@ -114,7 +118,7 @@ class Team:
 
     def cut(self, rows: int, passes: int, reduction: str = "tree") -> dict[str, Any]:
         self._engine.cut(rows, passes, reduction)
-        return {}
+        return {"overlaps": self._engine.overlaps()}
 
     def steps(self, count: int) -> dict[str, Any]:
         return self._server.steps(count)
