@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from loopos.distributed import reduction as exchanges
+from loopos.distributed.reduction import bucket_of
 
-BUCKET_OF: Callable[[int], int] = getattr(exchanges, "bucket_of", lambda numbers: exchanges.BUCKET)
 BACKWARD = 2 / 3  # of a pass: two of its three products of each layer
 
 
@@ -59,7 +58,7 @@ class Gradient:
     """bytes: of the gradients that are added; late: of those that are whole only when backward has ended, so that
     their reduction cannot begin before (the embeddings, which the head may share); adding: seconds in which a node adds
     one byte of gradients to others; rounding, reading: in which it rounds one to bfloat16, and reads it again; width:
-    bytes of a number."""
+    bytes of a number; whole: of all gradients, where these are a part of them."""
 
     bytes: float
     late: float
@@ -67,12 +66,12 @@ class Gradient:
     rounding: float = 0.0
     reading: float = 0.0
     width: float = 4.0
+    whole: float = 0.0
 
-    @property
-    def buckets(self) -> int:
+    def buckets(self, nodes: int) -> int:
         """Exchanges in which they go."""
-        numbers = math.ceil(self.bytes / self.width)
-        return math.ceil(numbers / BUCKET_OF(numbers)) if numbers else 0
+        numbers, of = math.ceil(self.bytes / self.width), math.ceil((self.whole or self.bytes) / self.width)
+        return math.ceil(numbers / bucket_of(of, nodes)) if numbers else 0
 
     def rounded(self, wire: float) -> Gradient:
         """On a wire that carries ``wire`` of their bytes; they are added as they were."""
@@ -127,7 +126,7 @@ def tree(nodes: int, gradient: Gradient, link: Link, sums: float = 1.0) -> float
     share = (nodes - 1) / nodes
     sent = share * gradient.bytes * (sums + 1) / link.bandwidth
     added = gradient.adding * gradient.bytes * (nodes * sums - 1) / nodes
-    return 2 * (nodes - 1) * gradient.buckets * link.latency + sent + added
+    return 2 * (nodes - 1) * gradient.buckets(nodes) * link.latency + sent + added
 
 
 def fast(nodes: int, gradient: Gradient, link: Link) -> float:
@@ -216,7 +215,7 @@ def step(
     sent = gradient.rounded(wire)
     reduce = REDUCTIONS[reduction]
     whole = reduce(nodes, sent, link)
-    late = reduce(nodes, replace(sent, bytes=sent.late), link) if overlap else whole
+    late = reduce(nodes, replace(sent, bytes=sent.late, whole=sent.bytes), link) if overlap else whole
     window = overlap * BACKWARD * compute.passing(rows)
     computed = passes * compute.passing(rows) + compute.update / (nodes if sharded_update else 1)
     own = shards_cost(shards, gradient) if reduction == "tree" else 0.0

@@ -163,7 +163,7 @@ class Ranks(Alone):
         ]
         rounded = self._wire == "bfloat16"
         sent = 2 if rounded else itemsize
-        bucket = bucket_of(numbers)
+        bucket = bucket_of(numbers, self.size)
         widest = -(-min(numbers, bucket) // self.size)
         received = min(2, -(-numbers // bucket)) * sum(sums) * widest * sent
         mine = sums[self.rank]

@@ -22,15 +22,16 @@ import numpy as np
 from .tree import Node, combine, roots, run_of
 
 BUCKET = 1 << 22  # numbers at most
-SMALLEST = 1 << 16  # and at least: a bucket takes its messages whatever it holds
+SMALLEST = 1 << 16  # and at least, of two ranks: a bucket takes its messages whatever it holds
 BUCKETS = 8  # as many at least, where they are not too small: what is final early is sent early
 _ALIGNED = 16
 Lanes = tuple[Any, Any]  # two communicators of mpi4py over the same processes
 
 
-def bucket_of(size: int) -> int:
-    """Numbers of a bucket of a buffer of this size. No bit depends on it."""
-    return min(BUCKET, max(SMALLEST, -(-size // BUCKETS)))
+def bucket_of(size: int, ranks: int = 2) -> int:
+    """Numbers of a bucket of a buffer of this size, between so many ranks, whose messages are no smaller than those of
+    two. No bit depends on it."""
+    return min(BUCKET, max(SMALLEST * max(1, ranks // 2), -(-size // BUCKETS)))
 
 
 def pieces(first: int, last: int, size: int) -> list[tuple[int, int]]:
@@ -84,7 +85,7 @@ class Exact:
         runs = [run_of(shards, each, size) for each in range(size)]
         self._roots: list[list[Node]] = [roots(shards, run.start, run.stop) for run in runs]
         self._rank, self._buffer = rank, buffer
-        step = max(bucket or bucket_of(buffer.size), size * _ALIGNED)
+        step = max(bucket or bucket_of(buffer.size, size), size * _ALIGNED)
         cuts = [(at, min(at + step, buffer.size)) for at in range(0, buffer.size, step)][::-1]
         self._buckets = [pieces(*cut, size) for cut in cuts]
         self._cuts = cuts

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from under_mpi import mpi_needed, result_of
 
-from loopos.distributed.reduction import pieces
+from loopos.distributed.reduction import BUCKET, SMALLEST, bucket_of, pieces
 
 SCRIPT = """
 import hashlib, json, sys
@@ -60,3 +60,10 @@ def test_pieces_are_the_whole():
 def test_ranks_find_the_sum_of_the_tree(ranks, shards, size, bucket, dtype, tmp_path):
     asked = {"shards": shards, "size": size, "bucket": bucket, "dtype": dtype}
     assert result_of(SCRIPT, asked, ranks=ranks, folder=tmp_path) == [[True, True]] * ranks
+
+
+def test_messages_of_many_ranks_are_no_smaller_than_those_of_two():
+    assert bucket_of(100) == bucket_of(8 * SMALLEST) == SMALLEST
+    assert bucket_of(16 * SMALLEST) == bucket_of(16 * SMALLEST, 5) == 2 * SMALLEST
+    assert bucket_of(16 * SMALLEST, 32) == 16 * SMALLEST  # all in one
+    assert bucket_of(1 << 30) == bucket_of(1 << 30, 1024) == BUCKET
