@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -97,9 +97,14 @@ class Simulated:
         self.seq_len = max(each.snapshots for each in self.simulations)
 
     def batch(self, step: int, micro: int = 0) -> Batch:
+        return self.part(step, micro, 0, self.batch_size)
+
+    def part(self, step: int, micro: int, first: int, last: int) -> Batch:
+        """Rows [first, last) of that batch; no others are simulated, but for one where there are none."""
         number = step * self._accum + micro
         turn, which = divmod(number, len(self.simulations))
-        return as_batch(self.simulations[which].samples(turn * self.batch_size, self.batch_size))
+        made = as_batch(self.simulations[which].samples(turn * self.batch_size + first, max(1, last - first)))
+        return cast(Batch, tuple(each[: last - first] for each in made))
 
     def fingerprint(self) -> dict[str, Any]:
         text = "\n".join(repr(each) for each in self.simulations)
@@ -119,7 +124,11 @@ class Given:
         return -(-len(self._sources) // (self.batch_size * self._accum))
 
     def batch(self, step: int, micro: int = 0) -> Batch:
-        rows = self._order.batch(step * self._accum + micro, self.batch_size)
+        return self.part(step, micro, 0, self.batch_size)
+
+    def part(self, step: int, micro: int, first: int, last: int) -> Batch:
+        """Rows [first, last) of that batch."""
+        rows = self._order.batch(step * self._accum + micro, self.batch_size)[first:last]
         return self._snapshots[rows], self._sources[rows], self._truth[rows]
 
     def fingerprint(self) -> dict[str, Any]:

@@ -31,6 +31,16 @@ def test_a_batch_is_a_function_of_step_and_micro_and_simulations_take_turns():
     assert source.steps_per_epoch is None
 
 
+def test_rows_of_a_batch_are_made_alone():
+    for data in ([LINE, replace(LINE, snapshots=9)], LINE.samples(0, 8)):
+        source = opened(data).train
+        for first, last in ((0, 2), (2, 3), (1, 1)):
+            whole = source.batch(2, 1)
+            for got, want in zip(source.part(2, 1, first, last), whole, strict=True):
+                np.testing.assert_array_equal(got, want[first:last])
+                assert got.dtype == want.dtype
+
+
 def test_the_truth_of_independent_sources_is_their_covariance_and_of_coherent_ones_that_of_independent_ones():
     given = LINE.samples(0, 8)
     np.testing.assert_allclose(truth_of(given), given.covariance, atol=1e-12)

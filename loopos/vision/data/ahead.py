@@ -32,17 +32,17 @@ class Ahead:
     caller uses the last. Any order gives the same results; another order only waits. count 0: no threads."""
 
     def __init__(self, make: Callable[[int], Any], count: int, workers: int):
-        self._make, self._count, self._workers = make, count, workers
+        self._make, self.count, self.workers = make, count, workers
         self._waiting: OrderedDict[int, Future] = OrderedDict()
         self._pool: ThreadPoolExecutor | None = None
 
     def take(self, number: int) -> Any:
         """``make(number)``; an error that it raised is raised here."""
-        if not self._count:
+        if not self.count:
             return self._make(number)
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="loopos-pictures")
-        wanted = range(number, number + self._count + 1)
+            self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="loopos-pictures")
+        wanted = range(number, number + self.count + 1)
         for other in [each for each in self._waiting if each not in wanted]:  # the order changed, as after a resume
             self._waiting.pop(other).cancel()
         for each in wanted:

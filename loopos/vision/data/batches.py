@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ class CaptionBatches:
         self._order = Order(len(self.rows), self.seed)
         ahead = checks.integer(where, "ahead", ahead, low=0, high=64)
         self._ahead = Ahead(self._make, ahead, part.pictures.keeping.workers)
+        self._part: tuple[tuple[int, int], Ahead] | None = None  # rows that were asked for alone
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,6 +93,17 @@ class CaptionBatches:
             )
         return self._ahead.take(step * self.grad_accum + micro)
 
+    def part(self, step: int, micro: int, first: int, last: int) -> CaptionBatch:
+        """Rows [first, last) of that batch, of batches of one size; no other pictures are decoded. Who asks for one
+        part asks for the same of the next batches."""
+        if self.last != "full":
+            raise ValueError(f"CaptionBatches.part: batches must be of one size, got last={self.last!r}")
+        if self._part is None or self._part[0] != (first, last):
+            self.close()
+            make = partial(self._make, rows=slice(first, last))
+            self._part = (first, last), Ahead(make, self._ahead.count, self._ahead.workers)
+        return self._part[1].take(step * self.grad_accum + micro)
+
     def pictures(self, step: int, micro: int = 0) -> list[tuple[str, str]]:
         """The name and the caption of each picture of a batch."""
         chosen, _ = self._chosen(step * self.grad_accum + micro)
@@ -108,10 +121,12 @@ class CaptionBatches:
     def close(self) -> None:
         """End the threads that work ahead; a later ``batch`` starts them again."""
         self._ahead.close()
+        if self._part is not None:
+            self._part[1].close()
 
-    def _make(self, number: int) -> CaptionBatch:
+    def _make(self, number: int, rows: slice = slice(None)) -> CaptionBatch:
         chosen, epochs = self._chosen(number)
-        return self.rows.make(chosen, (self.seed, epochs))
+        return self.rows.make(chosen[rows], (self.seed, epochs[rows]))
 
     def _chosen(self, number: int) -> tuple[list[tuple[int, int]], list[int]]:
         """(picture, caption) of each row, and its epoch."""

@@ -33,6 +33,24 @@ def test_a_batch_is_a_pure_function_of_its_step_whatever_is_made_ahead():
     one.close()
 
 
+def test_rows_of_a_batch_are_made_alone(monkeypatch):
+    one, whole = batches(), batches(ahead=0)
+    made, make = [], one.rows.make
+
+    def counted(rows, *rest):
+        made.append(len(rows))
+        return make(rows, *rest)
+
+    monkeypatch.setattr(one.rows, "make", counted)
+    for first, last in ((0, 4), (4, 6), (3, 3)):
+        for step in (0, 1, 7):
+            assert same(one.part(step, 0, first, last), [each[first:last] for each in whole.batch(step)])
+    one.close()
+    assert set(made) == {0, 2, 4}
+    with pytest.raises(ValueError, match="batches must be of one size, got last='short'"):
+        batches(last="short").part(0, 0, 0, 1)
+
+
 def test_a_set_is_decoded_once_for_all_who_use_it(monkeypatch):
     shapes = Shapes(20)
     calls = []

@@ -118,6 +118,8 @@ def test_labelled_pictures_are_warped_as_their_set_says_and_held_out_ones_are_no
     assert np.array_equal(labels, part.labels[order])
     plain = part.images()[order]
     assert np.array_equal(images, warped(plain, digits.augment.warp, [(3, int(row), 1) for row in order]))
+    for own, whole in zip(opened.train.part(361, 0, 1, 3), (images, labels), strict=True):
+        assert np.array_equal(own, whole[1:3])
     border = opened.train.batch(360)[0]
     rows = [(3, int(r), 0) for r in permutation(1442, 3, 0)[1440:]] + [
         (3, int(r), 1) for r in permutation(1442, 3, 1)[:2]
