@@ -137,16 +137,21 @@ def doctor(
         compared = check_ranks.check_ranks(ranks, model, data, kept, settings)
 
         def whole() -> DoctorReport:
-            report = _report(model, data, quick, trainer, settings)
+            report = _report(model, data, quick, trainer, settings, lambda: ranks.at(0))
             return replace(report, checks=(compared, *report.checks))
 
         return ranks.share(whole)
 
 
 def _report(
-    model: Any, data: Any, quick: bool, trainer: Callable[..., Any] | None, settings: dict[str, Any]
+    model: Any,
+    data: Any,
+    quick: bool,
+    trainer: Callable[..., Any] | None,
+    settings: dict[str, Any],
+    told: Callable[[], None] = lambda: None,
 ) -> DoctorReport:
-    """Of this process."""
+    """Of this process. told: is called after each check, as others may wait."""
     began = time.perf_counter()
     quick = checks.boolean("doctor", "quick", quick)
     if trainer is not None and not callable(trainer):
@@ -178,7 +183,10 @@ def _report(
         elif kept.task != "lm" or teacher is not None or settings.get("adapter") is not None:
             raise TypeError("doctor: a teacher, an adapter and other tasks than 'lm' are for a loopos.Model")
         precision.refuse_training("doctor", model)
-        found = list(_examine(original, model, data, settings, kept, trainer, quick, undo))
+        found = []
+        for check in _examine(original, model, data, settings, kept, trainer, quick, undo):
+            found.append(check)
+            told()
     return DoctorReport(tuple(found), time.perf_counter() - began, quick)
 
 
