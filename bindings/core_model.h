@@ -104,6 +104,21 @@ class CoreModel {
       return global_norm(&all, Index{1});
     });
   }
+  py::array_t<double> square_sums(Index first, Index last) {
+    const Index blocks = compute([&] {
+      parameter_set().allocate_gradients();
+      return (parameter_set().gradients()->size() + kNormBlock - 1) / kNormBlock;
+    });
+    require(first >= 0 && first <= last && last <= blocks, "square_sums: expected blocks within 0 to ", blocks,
+            ", got ", first, " to ", last);
+    auto result = output<double>({last - first});
+    double* sums = result.mutable_data();
+    compute([&] {
+      const auto& gradients = *parameter_set().gradients();
+      loopos::square_sums(static_cast<const T*>(gradients.data()), gradients.size(), first, last, sums);
+    });
+    return result;
+  }
   std::string precision() { return precision_name(parameter_set().precision); }
   /// A float32 product is worth pieces with large weights alone.
   std::string products() {
@@ -268,6 +283,9 @@ void bind_core_model(py::class_<Class>& c) {
           "False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given "
           "up when this changes.")
       .def("grad_norm", &Class::grad_norm, "The Euclidean norm of all gradients together, in double.")
+      .def("square_sums", &Class::square_sums, arg("first"), arg("last"),
+           "The sums of squares that grad_norm() adds, in their order: of the blocks of 8192 numbers of "
+           "gradient_buffer() from `first` up to `last`, which is not one of them.")
       .def("weight_views", &Class::weight_views,
            "(a number that grows whenever writable views of the weights are given out, how many are left).")
       .def("held_bytes", &Class::held_bytes, "Bytes of workspace and gradients that earlier passes have left.")

@@ -104,6 +104,13 @@ class ImageEncoderF32:
         False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
         """
 
+    def square_sums(
+        self, first: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex
+    ) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        The sums of squares that grad_norm() adds, in their order: of the blocks of 8192 numbers of gradient_buffer() from `first` up to `last`, which is not one of them.
+        """
+
     def trace(
         self,
         images: typing.Any,
@@ -251,6 +258,13 @@ class ImageEncoderF64:
         False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
         """
 
+    def square_sums(
+        self, first: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex
+    ) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        The sums of squares that grad_norm() adds, in their order: of the blocks of 8192 numbers of gradient_buffer() from `first` up to `last`, which is not one of them.
+        """
+
     def trace(
         self,
         images: typing.Any,
@@ -385,6 +399,13 @@ class SnapshotEncoderF32:
     def set_trainable(self, name: str, trainable: bool) -> None:
         """
         False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
+        """
+
+    def square_sums(
+        self, first: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex
+    ) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        The sums of squares that grad_norm() adds, in their order: of the blocks of 8192 numbers of gradient_buffer() from `first` up to `last`, which is not one of them.
         """
 
     def trace(
@@ -522,6 +543,13 @@ class SnapshotEncoderF64:
     def set_trainable(self, name: str, trainable: bool) -> None:
         """
         False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
+        """
+
+    def square_sums(
+        self, first: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex
+    ) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        The sums of squares that grad_norm() adds, in their order: of the blocks of 8192 numbers of gradient_buffer() from `first` up to `last`, which is not one of them.
         """
 
     def trace(
@@ -778,6 +806,13 @@ class TransformerF32:
     def set_trainable(self, name: str, trainable: bool) -> None:
         """
         False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
+        """
+
+    def square_sums(
+        self, first: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex
+    ) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        The sums of squares that grad_norm() adds, in their order: of the blocks of 8192 numbers of gradient_buffer() from `first` up to `last`, which is not one of them.
         """
 
     def start_generation(
@@ -1058,6 +1093,13 @@ class TransformerF64:
     def set_trainable(self, name: str, trainable: bool) -> None:
         """
         False freezes a parameter: it has no gradient and keeps its bits. Gradients that were accumulated are given up when this changes.
+        """
+
+    def square_sums(
+        self, first: typing.SupportsInt | typing.SupportsIndex, last: typing.SupportsInt | typing.SupportsIndex
+    ) -> numpy.typing.NDArray[numpy.float64]:
+        """
+        The sums of squares that grad_norm() adds, in their order: of the blocks of 8192 numbers of gradient_buffer() from `first` up to `last`, which is not one of them.
         """
 
     def start_generation(

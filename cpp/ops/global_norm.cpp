@@ -10,7 +10,7 @@
 namespace loopos {
 namespace {
 
-constexpr Index kBlock = 8192;
+constexpr Index kBlock = kNormBlock;
 
 /// Calls body(slot, data, n) for every block of every array, and returns how many blocks there are.
 template <class T, class Body>
@@ -77,6 +77,17 @@ double global_norm(const Span<T>* arrays, Index count) {
 }
 
 template <class T>
+void square_sums(const T* x, Index size, Index first, Index last, double* sums) {
+  const auto& k = kernels::table<T>();
+  parallel_blocks(last - first, 4, [&](Index begin, Index end) {
+    for (Index block = begin; block < end; ++block) {
+      const Index from = (first + block) * kBlock;
+      sums[block] = k.sum_squares(x + from, std::min(kBlock, size - from));
+    }
+  });
+}
+
+template <class T>
 void scale_to_norm(const T* x, Index n, double max_norm, ScaledNorm norm, T* y) {
   // max_norm / norm = ratio 2^shift, applied in two steps when the ratio as a whole would not be a normal number.
   int shift;
@@ -90,9 +101,10 @@ void scale_to_norm(const T* x, Index n, double max_norm, ScaledNorm norm, T* y) 
   });
 }
 
-#define LOOPOS_INSTANTIATE(T)                             \
-  template ScaledNorm scaled_norm(const Span<T>*, Index); \
-  template double global_norm(const Span<T>*, Index);     \
+#define LOOPOS_INSTANTIATE(T)                                        \
+  template ScaledNorm scaled_norm(const Span<T>*, Index);            \
+  template double global_norm(const Span<T>*, Index);                \
+  template void square_sums(const T*, Index, Index, Index, double*); \
   template void scale_to_norm(const T*, Index, double, ScaledNorm, T*);
 LOOPOS_INSTANTIATE(float)
 LOOPOS_INSTANTIATE(double)

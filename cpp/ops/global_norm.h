@@ -9,6 +9,8 @@
 
 namespace loopos {
 
+constexpr Index kNormBlock = 8192;  // numbers whose squares are one partial sum
+
 template <class T>
 struct Span {
   const T* data;
@@ -28,6 +30,11 @@ ScaledNorm scaled_norm(const Span<T>* arrays, Index count);
 /// NaN if any number is NaN, inf if any is infinite; 0.0 for nothing at all.
 template <class T>
 double global_norm(const Span<T>* arrays, Index count);
+
+/// The sums of squares that the norm of one array of `size` numbers adds, in their order: of its blocks of kNormBlock
+/// numbers from `first` up to `last`, which is not one of them.
+template <class T>
+void square_sums(const T* x, Index size, Index first, Index last, double* sums);
 
 /// y = x max_norm / norm, in place allowed.
 template <class T>

@@ -16,9 +16,11 @@ class Partial:
     The last shard may come piece by piece: after :meth:`close` each call of :meth:`complete` makes the sums final in
     one piece."""
 
-    def __init__(self, buffer: np.ndarray, shards: int, run: range):
+    def __init__(self, buffer: np.ndarray, shards: int, run: range, owned: Any = None):
         """buffer (N,): where each shard's gradient is found, and where the last sum is left. run: the shards of this
-        process, in whose order they come."""
+        process, in whose order they come. owned: of each process the piece of the buffer whose sum it needs, where it
+        needs no other."""
+        self.owned = owned
         self.buffer, self._left, self._last = buffer, left_of(shards), run.stop - 1
         self._waiting: list[tuple[Node, np.ndarray]] = []
         self._free: list[np.ndarray] = []

@@ -139,21 +139,21 @@ class Ranks(Alone):
 
     def _begun(self, partial: Partial, shards: int) -> Any:
         if partial.exchange is None:
-            partial.exchange = self._exchange(partial.buffer, shards)
+            partial.exchange = self._exchange(partial.buffer, shards, partial.owned)
         if not partial.begun:
             partial.exchange.begin(partial.sums(), partial.give)
             partial.begun = True
         return partial.exchange
 
-    def _exchange(self, buffer: np.ndarray, shards: int) -> Any:
+    def _exchange(self, buffer: np.ndarray, shards: int, owned: Any) -> Any:
         if self.fast:
             return Fast(self._lanes[0], self.carry, buffer)
         if self._wire == "bfloat16":
             if buffer.dtype != np.float32:
                 raise ValueError(f"train: wire='bfloat16' is of float32 models, this one is {buffer.dtype}")
-            return Rounded(self._lanes, self._mpi, self.carry, buffer, shards)
+            return Rounded(self._lanes, self._mpi, self.carry, buffer, shards, owned=owned)
         kind = self._mpi.FLOAT if buffer.dtype == np.float32 else self._mpi.DOUBLE
-        return Exact(self._lanes, kind, self.carry, buffer, shards)
+        return Exact(self._lanes, kind, self.carry, buffer, shards, owned=owned)
 
     def exchange_bytes(self, numbers: int, itemsize: int, shards: int) -> int:
         if self.size == 1 or self.fast:

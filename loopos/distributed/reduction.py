@@ -25,6 +25,7 @@ BUCKET = 1 << 22  # numbers at most
 SMALLEST = 1 << 16  # and at least, of two ranks: a bucket takes its messages whatever it holds
 BUCKETS = 8  # as many at least, where they are not too small: what is final early is sent early
 _ALIGNED = 16
+Ranges = Sequence[tuple[int, int]]
 Lanes = tuple[Any, Any]  # two communicators of mpi4py over the same processes
 
 
@@ -39,6 +40,17 @@ def pieces(first: int, last: int, size: int) -> list[tuple[int, int]]:
     step = -(-(last - first) // size)
     step = -(-step // _ALIGNED) * _ALIGNED
     return [(min(first + i * step, last), min(first + (i + 1) * step, last)) for i in range(size)]
+
+
+def slices(owned: Ranges, step: int) -> list[list[tuple[int, int]]]:
+    """Buckets of ``step`` numbers at most, of each of which every process is sent as much of what it owns: so all links
+    are in use."""
+    each = max(_ALIGNED, step // len(owned))
+    count = max(-(-(stop - start) // each) for start, stop in owned)
+    return [
+        [(min(start + i * each, stop), min(start + (i + 1) * each, stop)) for start, stop in owned]
+        for i in range(count)
+    ][::-1]
 
 
 def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -76,9 +88,11 @@ class Exact:
         shards: int,
         bucket: int | None = None,
         code: Plain | None = None,
+        owned: Ranges | None = None,
     ):
         """lanes: of which nobody else makes use; kind: the MPI type of a number of ``buffer``; wait(requests): until
-        they are done; bucket: numbers of one, None for the usual; code: what stands in the buffer for a number."""
+        they are done; bucket: numbers of one, None for the usual; code: what stands in the buffer for a number; owned:
+        of each process the piece of the buffer whose sum it is to have, and no other; None: all have all."""
         self._code = Plain() if code is None else code
         self._lanes, self._kind, self._wait, self._shards = lanes, kind, wait, shards
         rank, size = lanes[0].Get_rank(), lanes[0].Get_size()
@@ -87,14 +101,15 @@ class Exact:
         self._rank, self._buffer = rank, buffer
         step = max(bucket or bucket_of(buffer.size, size), size * _ALIGNED)
         cuts = [(at, min(at + step, buffer.size)) for at in range(0, buffer.size, step)][::-1]
-        self._buckets = [pieces(*cut, size) for cut in cuts]
-        self._cuts = cuts
+        self._buckets = [pieces(*cut, size) for cut in cuts] if owned is None else slices(owned, step)
+        self._owned, self._count = owned, len(self._buckets)
+        self._firsts = [min(start for start, _ in bucket) for bucket in self._buckets]
         widest = max(stop - start for bucket in self._buckets for start, stop in bucket)
         count = sum(map(len, self._roots))
-        self._received = [np.empty(count * widest, buffer.dtype) for _ in range(min(2, len(cuts)))]
+        self._received = [np.empty(count * widest, buffer.dtype) for _ in range(min(2, self._count))]
         self._arrays: list[np.ndarray] = []
         self._complete = _nothing
-        self._sent = self._added = len(cuts)
+        self._sent = self._added = self._count
         self._coming: list[Any] = []  # what is to be waited for before each bucket that is sent can be added
         self._gathering: deque[tuple[int, Any]] = deque()
 
@@ -116,7 +131,7 @@ class Exact:
 
     def starts_at(self, first: int) -> bool:
         """Whether a bucket can be sent once the numbers from ``first`` on are final."""
-        return self._sent < len(self._cuts) and self._cuts[self._sent][0] >= first
+        return self._sent < self._count and self._firsts[self._sent] >= first
 
     def advance(self, first: int) -> None:
         """What can be done without waiting, the numbers from ``first`` on being final."""
@@ -132,7 +147,7 @@ class Exact:
 
     def finish(self) -> None:
         """Until all sums are there, all numbers being final."""
-        while self._added < len(self._cuts):
+        while self._added < self._count:
             self.advance(0)
             if self._added < self._sent:
                 self._wait(self._coming[0])
@@ -140,8 +155,14 @@ class Exact:
         while self._gathering:
             self._arrived()
 
+    def _ranges(self, number: int) -> list[tuple[int, int]]:
+        """What a bucket holds: one range of the buffer, or one for each process that owns some."""
+        bucket = [piece for piece in self._buckets[number] if piece[0] < piece[1]]
+        return bucket if self._owned else [(bucket[0][0], bucket[-1][1])]
+
     def _start(self) -> None:
-        self._complete(*self._cuts[self._sent])
+        for start, stop in self._ranges(self._sent):
+            self._complete(start, stop)
         self._coming.append(self._send(self._sent))
         self._sent += 1
 
@@ -181,8 +202,11 @@ class Exact:
         if parts:
             with np.errstate(all="ignore"):  # the gate looks at the sum
                 self._code.write(combine(self._shards, parts, _sum), self._buffer, start)
-        self._gathering.append((number, self._gather(number)))
         self._added += 1
+        if self._owned is None:
+            self._gathering.append((number, self._gather(number)))
+        elif parts:
+            self._code.arrived(start, stop)
 
     def _gather(self, number: int) -> Any:
         from mpi4py import MPI
@@ -193,7 +217,8 @@ class Exact:
 
     def _arrived(self) -> None:
         number, _ = self._gathering.popleft()
-        self._code.arrived(*self._cuts[number])
+        for start, stop in self._ranges(number):
+            self._code.arrived(start, stop)
 
 
 class Fast:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .reduction import Exact, Lanes, Plain
+from .reduction import Exact, Lanes, Plain, Ranges
 from .tree import Node
 
 _NAN = np.uint16(0x7FC0)
@@ -73,10 +73,11 @@ class Rounded(Plain):
         buffer: np.ndarray,
         shards: int,
         bucket: int | None = None,
+        owned: Ranges | None = None,
     ):
         """The arguments of Exact; mpi: mpi4py.MPI."""
         self._buffer, self._wire = buffer, np.zeros(buffer.size, np.uint16)
-        self._exact = Exact(lanes, mpi.UINT16_T, wait, self._wire, shards, bucket, self)
+        self._exact = Exact(lanes, mpi.UINT16_T, wait, self._wire, shards, bucket, self, owned)
         self.starts_at, self.advance = self._exact.starts_at, self._exact.advance
         self._own: list[Feedback] = []  # of each sum of this rank
         self._others: list[np.ndarray] = []

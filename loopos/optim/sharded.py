@@ -14,6 +14,8 @@ from loopos.trainable import trainable_of
 
 from .training import TrainingOptimizer, for_run
 
+BLOCK = 8192  # numbers whose squares the norm's partial sums are of (cpp/ops/global_norm.h)
+
 
 def owners(sizes: Sequence[int], size: int) -> list[int]:
     """Of parameters of these sizes, in their order, which of ``size`` processes keeps each: contiguous, about as many
@@ -45,6 +47,9 @@ class ShardedOptimizer(TrainingOptimizer):
         super().__init__(for_run(rule, own, **settings), model)
         gradients = model._core.gradients()
         self._grads = [gradients[name] for name in own]
+        self._all_grads = [(self._owned[name], gradients[name]) for name in self._all]
+        self._ranges: list[tuple[int, int]] | None = None  # of the buffer that the ranks own, where sums are of these
+        self._buffer: Any = None
         self._whole: dict[str, np.ndarray] = {}  # moments of the others, in the first process, after gather()
 
     def step_core(self, lr: float, scale: float, norm: float = math.nan) -> dict | None:
@@ -62,6 +67,49 @@ class ShardedOptimizer(TrainingOptimizer):
             return next(each for each in self._ranks.gather(refusal) if each)
         self._ranks.spread([(self._owned[name], view) for name, view in self._all.items()])
         return None
+
+    def owned(self, buffer: np.ndarray) -> list[tuple[int, int]] | None:
+        first, starts = buffer.ctypes.data, {}
+        for owner, gradient in self._all_grads:
+            starts.setdefault(owner, (gradient.ctypes.data - first) // buffer.itemsize)
+        ends = [*starts.values(), buffer.size]
+        self._buffer, self._ranges = buffer, [(ends[i], ends[i + 1]) for i in range(self._ranks.size)]
+        return self._ranges
+
+    def grad_norm(self) -> float:
+        """The bits of the norm that one process finds: its partial sums, of fixed blocks, are added in their order.
+        Of a block that two ranks or more have parts of, all are told the numbers."""
+        if self._ranges is None:
+            return super().grad_norm()
+        edges = {start // BLOCK for start, _ in self._ranges if start % BLOCK}
+        count, (start, stop) = -(-self._buffer.size // BLOCK), self._ranges[self._ranks.rank]
+        mixed = np.zeros((len(edges), BLOCK))
+        for row, edge in zip(mixed, sorted(edges), strict=True):
+            begin, end = max(start, edge * BLOCK), min(stop, (edge + 1) * BLOCK)
+            if begin < end:
+                row[begin - edge * BLOCK : end - edge * BLOCK] = self._buffer[begin:end]
+        sums = np.zeros(count)
+        first, last = -(-start // BLOCK), stop // BLOCK if stop < self._buffer.size else count
+        if first < last:
+            sums[first:last] = self._core.square_sums(first, last)
+        with np.errstate(all="ignore"):
+            told = self._ranks.total(np.concatenate([sums, mixed.ravel()]))
+        sums, mixed = told[:count], told[count:].reshape(-1, BLOCK)
+        for row, edge in zip(mixed, sorted(edges), strict=True):
+            piece = self._buffer[edge * BLOCK : (edge + 1) * BLOCK]
+            kept = piece.copy()
+            piece[:] = row[: len(piece)]
+            sums[edge] = self._core.square_sums(edge, edge + 1)[0]
+            piece[:] = kept
+        total = float(np.cumsum(sums)[-1])  # in their order
+        if 1e-250 < total < 1e300:
+            return math.sqrt(total)
+        self.complete_gradients()
+        return super().grad_norm()
+
+    def complete_gradients(self) -> None:
+        if self._ranges is not None:
+            self._ranks.spread(self._all_grads)
 
     def gather(self) -> None:
         """Brings the moments of all processes to the first, as they are now: for what is written next."""

@@ -78,6 +78,17 @@ class TrainingOptimizer:
         given, left = self._core.weight_views() if hasattr(self._core, "weight_views") else (0, -1)
         return (given, left) if left == len(self._grads) else None
 
+    def owned(self, buffer: np.ndarray) -> list[tuple[int, int]] | None:
+        """Of each process the piece of the gradients' buffer that its update reads; None: all of it."""
+        return None
+
+    def grad_norm(self) -> float:
+        """Of all gradients together."""
+        return self._core.grad_norm()
+
+    def complete_gradients(self) -> None:
+        """The gradients' buffer has all sums in every process, where an update needs a piece of them alone."""
+
     def gather(self) -> None:
         """Before something of its state is written: in every process of the run."""
 

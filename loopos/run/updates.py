@@ -96,10 +96,11 @@ class Updater:
         objective.begin()
         total, raised, somewhere = self._accumulate(leaves)
         loss = total / units + objective.regularize(core)
-        norm = core.grad_norm()
+        norm = self._optimizer.grad_norm()
 
         birth, factor, made_of = None, 1.0, tuple(batches)
         if somewhere or not (math.isfinite(loss) and math.isfinite(norm)):
+            self._optimizer.complete_gradients()
             calls = [call for leaf in leaves for call in leaf.calls]
             spoiled = self._partial is not None and self._partial.spoiled
             found = {
@@ -165,7 +166,8 @@ class Updater:
         buffer = self._model._core.gradient_buffer()
         before = self._partial
         if before is None or before.buffer.ctypes.data != buffer.ctypes.data or before.buffer.size != buffer.size:
-            self._partial = Partial(buffer, shards, self._ranks.shards(shards))
+            owned = None if self._ranks.fast else self._optimizer.owned(buffer)
+            self._partial = Partial(buffer, shards, self._ranks.shards(shards), owned)
         self._partial.begin()
         return self._partial
 

@@ -86,7 +86,7 @@ if asked.pop("overlaps", False):  # as over several machines
             os.kill(os.getpid(), signal.SIGKILL)
         final_from(self, first)
     ranks.Ranks.use, overlap.Overlap.final_from = used, final
-limits = loopos.Distributed(timeout=asked.pop("timeout", 60))
+limits = loopos.Distributed(timeout=asked.pop("timeout", 60), shard_optimizer=asked.pop("sharded", False))
 try:
     result = loopos.train(model, data, batch_size=8, max_steps=asked.pop("steps", 40), save_every=2, progress=False,
                           output_dir=asked.pop("folder"), distributed=limits, shards=4, **asked)
@@ -195,9 +195,9 @@ def test_ranks_whose_weights_drift_apart_keep_no_checkpoint_of_it(tmp_path):
     assert newest.step == 4
 
 
-@pytest.mark.parametrize("overlaps", [False, True])
-def test_a_number_that_is_not_finite_on_one_rank_refuses_the_step_on_all(overlaps, tmp_path):
-    err, errors, _, newest = fails(tmp_path, fault="nan", on=2, overlaps=overlaps)
+@pytest.mark.parametrize("how", [{}, {"overlaps": True}, {"sharded": True}])
+def test_a_number_that_is_not_finite_on_one_rank_refuses_the_step_on_all(how, tmp_path):
+    err, errors, _, newest = fails(tmp_path, fault="nan", on=2, **how)
     assert err.count("Traceback") == 1
     assert [kind for kind, _ in errors] == ["NonFiniteError"] * 3
     assert len({text for _, text in errors[1:]}) == 1  # the first adds where the bundle is

@@ -184,9 +184,11 @@ if kind == "few":
     given |= {"batch_size": 3, "grad_accum": 1}
 if kind == "adapter":
     given["adapter"] = loopos.LoRA(rank=4, dropout=0.1)
-if kind == "fast":
+if asked.pop("sharded", False):
+    asked["distributed"] = loopos.Distributed(shard_optimizer=True, wire="bfloat16" if kind == "wire" else "float32")
+elif kind == "fast":
     asked["distributed"] = loopos.Distributed(fast_reduce=True)
-if kind == "wire":
+elif kind == "wire":
     asked["distributed"] = loopos.Distributed(wire="bfloat16")
 result = loopos.train(model, ids, progress=False, log_every=1, **given, **asked)
 weights = b"".join(each.tobytes() for each in result.model.parameters().values())
@@ -224,3 +226,10 @@ class TestBits:
         asked = {"kind": kind, "shards": 4}
         before = result_of(SCRIPT, asked, ranks=2, folder=tmp_path)
         same_bits(before[0], result_of(SCRIPT, asked | {"overlaps": True}, ranks=2, folder=tmp_path), 2)
+
+    @pytest.mark.parametrize("kind", ["tied", "wire"])
+    def test_ranks_that_are_sent_their_own_sums_alone(self, kind, tmp_path):
+        asked = {"kind": kind, "shards": 4}
+        before = result_of(SCRIPT, asked | {"distributed": "auto"}, ranks=2, folder=tmp_path)
+        told = result_of(SCRIPT, asked | {"sharded": True, "overlaps": True}, ranks=2, folder=tmp_path)
+        assert [each[:2] for each in told] == [before[0][:2]] * 2

@@ -86,6 +86,63 @@ def test_one_that_cannot_leaves_all_as_they_were():
     assert optimizer.living_state()["step"] == 0
 
 
+NORM = """
+import json, sys
+import numpy as np, loopos
+from mpi4py import MPI
+from loopos.distributed.options import Distributed
+from loopos.distributed.ranks import Ranks
+from loopos.optim import sharded
+asked = json.loads(sys.argv[1])
+ranks = Ranks(MPI, Distributed(shard_optimizer=True))
+config = loopos.ModelConfig(vocab_size=61, context_length=16, n_layer=2, n_head=4, d_model=asked["width"])
+model = loopos.Model(config, seed=1, dtype=asked["dtype"])
+optimizer = sharded.ShardedOptimizer(ranks, "sgd", model)
+numbers = model._core.gradient_buffer()
+rng = np.random.default_rng(2)
+for _, gradient in optimizer._all_grads:
+    gradient[...] = rng.normal(size=gradient.shape) * asked["scale"]
+if asked["bad"]:
+    gradient.flat[-1] = np.nan
+whole = numbers.copy()
+expected = model._core.grad_norm()
+ranges = optimizer.owned(numbers)
+start, stop = ranges[ranks.rank]
+for owner, gradient in optimizer._all_grads:
+    if owner != ranks.rank:
+        gradient.fill(np.inf)  # what this rank has of the others'
+found = optimizer.grad_norm()
+unchanged = numbers[start:stop].tobytes() == whole[start:stop].tobytes()
+before = numbers.tobytes() == whole.tobytes()
+optimizer.complete_gradients()
+tell([float(expected).hex(), float(found).hex(), unchanged, before, numbers.tobytes() == whole.tobytes(),
+      any(first % 8192 for first, _ in ranges)])
+"""
+
+
+@mpi_needed
+@pytest.mark.unsanitized("processes of their own: sanitizers are not in them")
+@pytest.mark.parametrize(
+    ("width", "dtype", "scale", "bad"),
+    [
+        (64, "float32", 1.0, False),
+        (8, "float32", 1.0, False),
+        (64, "float64", 1e200, False),
+        (64, "float32", 1.0, True),
+    ],
+)
+def test_the_norm_has_the_bits_of_one_process(width, dtype, scale, bad, tmp_path):
+    """A width of 8 leaves all in one block. Where squares are beyond double, or a number is bad, all ranks have all
+    gradients afterwards; else none has."""
+    asked = {"width": width, "dtype": dtype, "scale": scale, "bad": bad}
+    for expected, found, unchanged, before, completed, mixed in result_of(NORM, asked, ranks=3, folder=tmp_path):
+        assert found == expected
+        assert unchanged
+        assert before == (bad or scale > 1)
+        assert completed
+        assert mixed
+
+
 SCRIPT = """
 import hashlib, json, sys
 import numpy as np, loopos
