@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from loopos.distributed.reduction import bucket_of
+from loopos.distributed.reduction import BUCKET, bucket_of
 
 BACKWARD = 2 / 3  # of a pass: two of its three products of each layer
 
@@ -58,7 +59,8 @@ class Gradient:
     """bytes: of the gradients that are added; late: of those that are whole only when backward has ended, so that
     their reduction cannot begin before (the embeddings, which the head may share); adding: seconds in which a node adds
     one byte of gradients to others; rounding, reading: in which it rounds one to bfloat16, and reads it again; width:
-    bytes of a number; whole: of all gradients, where these are a part of them."""
+    bytes of a number; whole: of all gradients, where these are a part of them; early: they are sent on the way, in
+    smaller buckets."""
 
     bytes: float
     late: float
@@ -67,11 +69,12 @@ class Gradient:
     reading: float = 0.0
     width: float = 4.0
     whole: float = 0.0
+    early: bool = False
 
     def buckets(self, nodes: int) -> int:
         """Exchanges in which they go."""
         numbers, of = math.ceil(self.bytes / self.width), math.ceil((self.whole or self.bytes) / self.width)
-        return math.ceil(numbers / bucket_of(of, nodes)) if numbers else 0
+        return math.ceil(numbers / (bucket_of(of, nodes) if self.early else BUCKET))
 
     def rounded(self, wire: float) -> Gradient:
         """On a wire that carries ``wire`` of their bytes; they are added as they were."""
@@ -115,18 +118,19 @@ def apart(compute: Compute, points: Sequence[tuple[float, float, float]]) -> flo
     return max(abs(compute.step(rows, passes) / seconds - 1) for rows, passes, seconds in points)
 
 
-def tree(nodes: int, gradient: Gradient, link: Link, sums: float = 1.0) -> float:
+def tree(nodes: int, gradient: Gradient, link: Link, sums: float = 1.0, gathered: bool = True) -> float:
     """Seconds of the reduction that gives the same bits for any number of nodes, nothing else going on.
 
     Of each bucket a node is sent its own piece of every other node's ``sums`` partial sums (1 where the number of nodes
     is a power of two that divides the shards; loopos.distributed.tree.roots says how many otherwise), adds
-    them along the tree, and sends the result to all: n - 1 messages either way."""
+    them along the tree, and sends the result to all (``gathered``): n - 1 messages either way. Where each node updates weights of its own, it
+    keeps the result."""
     if nodes == 1:
         return 0.0
     share = (nodes - 1) / nodes
-    sent = share * gradient.bytes * (sums + 1) / link.bandwidth
+    sent = share * gradient.bytes * (sums + gathered) / link.bandwidth
     added = gradient.adding * gradient.bytes * (nodes * sums - 1) / nodes
-    return 2 * (nodes - 1) * gradient.buckets(nodes) * link.latency + sent + added
+    return (1 + gathered) * (nodes - 1) * gradient.buckets(nodes) * link.latency + sent + added
 
 
 def fast(nodes: int, gradient: Gradient, link: Link) -> float:
@@ -210,10 +214,13 @@ def step(
 
     shards: of one node, where the reduction is the tree; overlap: of the last pass's backward, the share in which
     gradients can travel without slowing it: 0 where they are added after it, 1 where the network needs no core;
-    sharded_update: each node updates its share of the weights, all of ``update`` taken for it, and sends it to the
-    others; wire: bytes on the wire over bytes of the gradients, which are rounded where it is not 1."""
-    sent = gradient.rounded(wire)
+    sharded_update: each node updates its share of the weights, all of ``update`` taken for it, of whose gradients alone
+    it has the sum, and sends it to the others; nothing goes on the way then; wire: bytes on the wire over bytes of the gradients, which are rounded where it is not 1."""
     reduce = REDUCTIONS[reduction]
+    if sharded_update:
+        overlap = 0.0
+        reduce = partial(tree, gathered=False) if reduction == "tree" else reduce
+    sent = replace(gradient.rounded(wire), early=overlap > 0)
     whole = reduce(nodes, sent, link)
     late = reduce(nodes, replace(sent, bytes=sent.late, whole=sent.bytes), link) if overlap else whole
     window = overlap * BACKWARD * compute.passing(rows)

@@ -21,7 +21,7 @@ from .cores import named, shared_out, usable
 from .options import Distributed
 from .overlap import Overlap
 from .partial import Partial
-from .reduction import Exact, Fast, bucket_of
+from .reduction import BUCKET, Exact, Fast, bucket_of
 from .rounding import Rounded
 from .tree import roots, run_of
 from .watched import Watched, start
@@ -148,12 +148,13 @@ class Ranks(Alone):
     def _exchange(self, buffer: np.ndarray, shards: int, owned: Any) -> Any:
         if self.fast:
             return Fast(self._lanes[0], self.carry, buffer)
+        bucket = None if self.overlaps else BUCKET  # small ones are for what goes on the way
         if self._wire == "bfloat16":
             if buffer.dtype != np.float32:
                 raise ValueError(f"train: wire='bfloat16' is of float32 models, this one is {buffer.dtype}")
-            return Rounded(self._lanes, self._mpi, self.carry, buffer, shards, owned=owned)
+            return Rounded(self._lanes, self._mpi, self.carry, buffer, shards, bucket, owned=owned)
         kind = self._mpi.FLOAT if buffer.dtype == np.float32 else self._mpi.DOUBLE
-        return Exact(self._lanes, kind, self.carry, buffer, shards, owned=owned)
+        return Exact(self._lanes, kind, self.carry, buffer, shards, bucket, owned=owned)
 
     def exchange_bytes(self, numbers: int, itemsize: int, shards: int) -> int:
         if self.size == 1 or self.fast:
@@ -163,7 +164,7 @@ class Ranks(Alone):
         ]
         rounded = self._wire == "bfloat16"
         sent = 2 if rounded else itemsize
-        bucket = bucket_of(numbers, self.size)
+        bucket = bucket_of(numbers, self.size) if self.overlaps else BUCKET
         widest = -(-min(numbers, bucket) // self.size)
         received = min(2, -(-numbers // bucket)) * sum(sums) * widest * sent
         mine = sums[self.rank]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from under_mpi import mpi_needed, result_of
+
+from loopos.distributed import ranks as several
+from loopos.distributed import reduction
 
 pytestmark = [mpi_needed, pytest.mark.unsanitized("processes of their own: sanitizers are not in them")]
 
@@ -161,3 +165,15 @@ def test_what_mpi_adds_as_it_likes_is_near(one, tmp_path):
     (first, _), *losses = told[0][1]
     assert first == one[1][0][0]  # before an update nothing was added in another order
     np.testing.assert_allclose(np.array(losses, float), np.array(one[1][1:], float), rtol=1e-7)
+
+
+@pytest.mark.parametrize(("overlaps", "wire"), [(False, "float32"), (True, "float32"), (False, "bfloat16")])
+def test_small_buckets_are_for_what_goes_on_the_way(overlaps, wire, monkeypatch):
+    given = []
+    for name in ("Exact", "Rounded"):
+        monkeypatch.setattr(several, name, lambda *how, owned: given.append(how[-1]))
+    ranks = several.Ranks.__new__(several.Ranks)
+    ranks._mpi, ranks._lanes = SimpleNamespace(FLOAT=None), None
+    ranks.fast, ranks._wire, ranks.overlaps = False, wire, overlaps
+    ranks._exchange(np.zeros(8, np.float32), 2, None)
+    assert given == [None if overlaps else reduction.BUCKET]

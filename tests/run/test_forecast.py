@@ -177,7 +177,7 @@ def test_sums_of_shards_wait_in_copies_of_the_gradients():
 def several(size, **options):
     """Rank 0 of so many, without MPI."""
     ranks = Ranks.__new__(Ranks)
-    ranks.rank, ranks.size, ranks._watched = 0, size, None
+    ranks.rank, ranks.size, ranks._watched, ranks.overlaps = 0, size, None, False
     ranks.use(Distributed(**options))
     return ranks
 

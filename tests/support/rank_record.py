@@ -7,7 +7,7 @@ from typing import Any
 from loopos.bench.step_time import Compute
 
 NODE, RANK = Compute(0.0, 0.1, 0.2), Compute(0.0, 0.2, 0.4)
-TRAINED = 1_000_000  # 4 MB, eight buckets
+TRAINED = 1_000_000  # 4 MB, one bucket, and eight on the way
 LINK = {"latency": 0.001, "bandwidth": 4e7}
 
 

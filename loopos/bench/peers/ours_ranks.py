@@ -90,7 +90,7 @@ class Ranks(LoopOS, RankEngine):
         return self._sharded
 
     def overlaps(self) -> bool:
-        return bool(getattr(self.ranks, "overlaps", False))
+        return self.size > 1 and self.ranks.overlaps and not self.ranks.shards_optimizer
 
 
 if __name__ == "__main__":
