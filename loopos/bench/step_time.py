@@ -123,8 +123,8 @@ def tree(nodes: int, gradient: Gradient, link: Link, sums: float = 1.0, gathered
 
     Of each bucket a node is sent its own piece of every other node's ``sums`` partial sums (1 where the number of nodes
     is a power of two that divides the shards; loopos.distributed.tree.roots says how many otherwise), adds
-    them along the tree, and sends the result to all (``gathered``): n - 1 messages either way. Where each node updates weights of its own, it
-    keeps the result."""
+    them along the tree, and sends the result to all (``gathered``; where each node updates weights of its own, it keeps
+    the result): n - 1 messages either way."""
     if nodes == 1:
         return 0.0
     share = (nodes - 1) / nodes
@@ -215,7 +215,8 @@ def step(
     shards: of one node, where the reduction is the tree; overlap: of the last pass's backward, the share in which
     gradients can travel without slowing it: 0 where they are added after it, 1 where the network needs no core;
     sharded_update: each node updates its share of the weights, all of ``update`` taken for it, of whose gradients alone
-    it has the sum, and sends it to the others; nothing goes on the way then; wire: bytes on the wire over bytes of the gradients, which are rounded where it is not 1."""
+    it has the sum, and sends it to the others; nothing goes on the way then; wire: bytes on the wire over bytes of the
+    gradients, which are rounded where it is not 1."""
     reduce = REDUCTIONS[reduction]
     if sharded_update:
         overlap = 0.0
