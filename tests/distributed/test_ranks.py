@@ -128,9 +128,9 @@ elif kind == "covariance":
     more = {"eval_data": data, "eval_every": 1, "log_every": 1}
 sizes = []
 init = Exact.__init__
-def spy(self, comm, kind, wait, buffer, *rest):
+def spy(self, comm, kind, wait, buffer, *rest, **named):
     sizes.append(buffer.size)
-    init(self, comm, kind, wait, buffer, *rest)
+    init(self, comm, kind, wait, buffer, *rest, **named)
 Exact.__init__ = spy
 asked |= {"max_steps": 3, "batch_size": 6, "learning_rate": 1e-2, "progress": False, "shards": 6}
 result = loopos.train(model, data, **more, **asked)
