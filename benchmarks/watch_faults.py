@@ -166,9 +166,10 @@ def faults() -> dict[str, Any]:
 
 
 def programs() -> list[Callable[[], Any]]:
-    from watched import healthy_examples, healthy_layers, healthy_training
+    from watched import healthy_examples, healthy_layers, healthy_loops, healthy_training
 
-    return [*healthy_examples.EXAMPLES, *healthy_layers.EXAMPLES, *healthy_training.EXAMPLES]
+    examples = (healthy_examples.EXAMPLES, healthy_layers.EXAMPLES, healthy_training.EXAMPLES, healthy_loops.LOOPS)
+    return [make for each in examples for make in each]
 
 
 def healthy() -> dict[str, Any]:

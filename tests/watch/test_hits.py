@@ -1,4 +1,4 @@
-"""A hit on one of several ranks is told on all of them, and nobody waits for ever."""
+"""A hit on one of several ranks is told on all of them, and nobody waits for ever; healthy ones have none."""
 
 from __future__ import annotations
 
@@ -39,8 +39,36 @@ torch.distributed.destroy_process_group()
 """
 
 
-def both(tmp_path, policy):
-    command = [sys.executable, "-c", PROGRAM]
+HEALTHY = """
+import sys, torch, loopos
+from torch.nn import functional as F
+rank, file = int(sys.argv[1]), sys.argv[4]
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+torch.manual_seed(0)
+nn = torch.nn
+net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(0.1), nn.Linear(16, 4))
+model = torch.nn.parallel.DistributedDataParallel(net)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+torch.manual_seed(rank)
+batch = torch.randn(12, 8), torch.randint(0, 4, (12,))
+loss_fn = lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])
+def step():
+    optimizer.zero_grad()
+    loss_fn(model, batch).backward()
+    optimizer.step()
+said = loopos.watch.doctor(model, optimizer, batch, loss_fn, step=step).problems
+with loopos.watch(model, optimizer) as watch:
+    for _ in range(8):
+        step()
+said += loopos.watch.doctor(model, optimizer, batch, loss_fn, step=step).problems
+print(*said, *watch.births, *watch.findings, watch.steps)
+torch.distributed.destroy_process_group()
+"""
+
+
+def both(tmp_path, policy, program=PROGRAM):
+    command = [sys.executable, "-c", program]
     file = str(tmp_path / "store")
     running = [
         subprocess.Popen(
@@ -65,3 +93,7 @@ def test_all_ranks_skip_the_same_step(tmp_path):
     told = both(tmp_path, "skip")
     assert told[0] == told[1]
     assert told[0].startswith("done|1|")
+
+
+def test_two_healthy_ranks_and_their_doctor(tmp_path):
+    assert both(tmp_path, "halt", HEALTHY) == ["8", "8"]

@@ -10,7 +10,15 @@ import loopos
 pytestmark = pytest.mark.reference
 torch = pytest.importorskip("torch")
 
-from watched import faults, faults_natural, faults_ordinary, healthy_examples, healthy_layers, healthy_training  # noqa: E402
+from watched import (  # noqa: E402
+    faults,
+    faults_natural,
+    faults_ordinary,
+    healthy_examples,
+    healthy_layers,
+    healthy_loops,
+    healthy_training,
+)
 from watched.judged import told, verdict  # noqa: E402
 from watched.silent import seeded  # noqa: E402
 
@@ -19,6 +27,7 @@ PLANTED = list(
 )
 HEALTHY = [*healthy_examples.EXAMPLES[::2], *healthy_layers.EXAMPLES[::2]]
 HEALTHY += [healthy_training.bf16_autocast, healthy_training.fp16_scaler, healthy_training.accumulation]
+HEALTHY += [*healthy_loops.LOOPS]
 HEALTHY += [healthy_training.checkpointed, healthy_training.two_optimizers, healthy_training.sparse]
 
 
@@ -42,10 +51,13 @@ def test_a_natural_fault_is_told(make):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("make", HEALTHY, ids=lambda make: make.__name__)
 def test_a_healthy_program_is_left_alone(make):
-    program = seeded(make)
+    try:
+        program = seeded(make)
+    except ImportError as error:
+        pytest.skip(f"needs {error.name}")
     step = program.step or program.plain_step
     with loopos.watch(program.model, program.optimizer) as watch:
-        for _ in range(4):
+        for _ in range(12):
             step()
     assert not watch.births
     assert not watch.findings

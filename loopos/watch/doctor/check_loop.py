@@ -40,6 +40,8 @@ class _Diary:
             stack.callback(parameter.register_hook(self._arrives(name, parameter)).remove)
         stack.callback(subject.model.register_forward_pre_hook(self._forward).remove)
         for scheduler in subject.schedulers:
+            while hasattr(scheduler, "scheduler"):  # accelerate's, whose step may do nothing
+                scheduler = scheduler.scheduler
             self._wrap(stack, scheduler, "step", "scheduler")
         for name in ("clip_grad_norm_", "clip_grad_value_"):
             original = getattr(torch.nn.utils, name)

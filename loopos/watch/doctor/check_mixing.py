@@ -34,11 +34,23 @@ def batch_invariance(subject: Subject) -> Check:
         raise NotApplicable("the outputs are random in evaluation mode")
     if whole.ndim <= at or whole.shape[at] != rows or (whole.ndim == 2 and whole.shape[0] == whole.shape[1] == rows):
         raise NotApplicable("the outputs have no row for each row of the batch")
-    alone = outputs(subject, mapped(subject.batch, first_only))
+    changed = mapped(subject.batch, first_only)
+    if not _enters_alone(subject, changed, rows, at):
+        raise NotApplicable("rows are mixed before they come to the model, as by mixup")
+    alone = outputs(subject, changed)
     gap = distance(whole.select(at, 0), alone.select(at, 0))
     advice = "a reshape, a mean or an attention runs over the batch: look for view, transpose and batch_first"
     said = f"row 0 changes by {gap:.2g} of the outputs when the other rows change"
     return _judged("batch invariance", gap, said, advice)
+
+
+def _enters_alone(subject: Subject, changed: Any, rows: int, at: int) -> bool:
+    """Whether the model is given the same first row when the batch has others after it."""
+    given = []
+    for batch in (subject.batch, changed):
+        inputs = subject.run(train=False, batch=batch, still=True).inputs
+        given.append([t.select(at, 0) for _, t in tensors(inputs) if t.ndim > at and t.shape[at] == rows])
+    return all(one.shape == two.shape and bool((one == two).all()) for one, two in zip(*given, strict=False))
 
 
 def causality(subject: Subject) -> Check:

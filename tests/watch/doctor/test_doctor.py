@@ -10,13 +10,14 @@ import loopos
 pytestmark = pytest.mark.reference
 torch = pytest.importorskip("torch")
 
-from watched import healthy_examples, healthy_layers, healthy_training, models  # noqa: E402
+from watched import healthy_examples, healthy_layers, healthy_loops, healthy_training, models  # noqa: E402
 from watched.planted import PLANTED  # noqa: E402
 from watched.silent import ELSEWHERE, SILENT, seeded  # noqa: E402
 
 from loopos.watch.doctor.state import fingerprint  # noqa: E402
 
 SOME = [*healthy_examples.EXAMPLES[:10], *healthy_layers.EXAMPLES[::2]]
+SOME += [*healthy_loops.LOOPS]
 SOME += [healthy_training.bf16_autocast, healthy_training.fp16_scaler, healthy_training.accumulation]
 SOME += [healthy_training.warm_up, healthy_training.two_optimizers, healthy_training.sparse, healthy_training.new_head]
 SOME += [healthy_training.of_architecture(each) for each in (models.llama, models.t5, models.whisper, models.clip)]
@@ -29,7 +30,10 @@ def optimizers(program):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("make", SOME, ids=lambda make: make.__name__)
 def test_a_healthy_program_has_no_problem_before_and_in_the_middle_of_its_training(make):
-    program = seeded(make)
+    try:
+        program = seeded(make)
+    except ImportError as error:
+        pytest.skip(f"needs {error.name}")
     step = program.step or program.plain_step
     before = fingerprint(program.model, optimizers(program))
     assert not program.examined().problems
