@@ -39,8 +39,9 @@ WINDOW = 16
 SETS = {
     "tuning": "Runs of ours on which the bounds were chosen",
     "held_out": "Runs of ours on which nothing was chosen",
-    "fresh": "The same with other seeds, rates and rises, made when the monitor was done",
-    "torch": "PyTorch programs under `loopos.watch`, on which nothing was chosen",
+    "fresh": "The same with other seeds, twice these rates and a shorter rise",
+    "torch": "PyTorch programs under `loopos.watch`",
+    "torch_fresh": "The same with other seeds and twice these rates, measured once, when the monitor was done",
 }
 
 
@@ -141,10 +142,11 @@ def healthy(runs: dict[str, Any], trained: Callable[[Any], Any]) -> dict[str, An
 
 def measured(name: str, steps: int) -> dict[str, Any]:
     """A set. steps: of each of its healthy runs."""
-    if name == "torch":
+    if name in ("torch", "torch_fresh"):
         import lead_torch
 
-        diverge, fine = lead_torch.DIVERGING, lead_torch.HEALTHY
+        fresh = name == "torch_fresh"
+        diverge, fine = (lead_torch.FRESH, {}) if fresh else (lead_torch.DIVERGING, lead_torch.HEALTHY)
         by_itself, in_health = lead_torch.train, lambda run: lead_torch.train(run, steps)
     else:
         diverge, fine, ids = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import lead_text
@@ -151,12 +151,13 @@ def _run(
     }
 
 
-def _diverging() -> Iterator[Run]:
+def _runs(seed: int, times: float) -> list[Run]:
+    """times: of the rates in RISING and AT_ONCE."""
     rows = [(*row[:5], rate) for row in RISING for rate in row[5]] + AT_ONCE
-    yield from (_run(200 + at, *row) for at, row in enumerate(rows))
+    return [_run(seed + at, *row[:5], times * row[5]) for at, row in enumerate(rows)]
 
 
-DIVERGING = list(_diverging())
+DIVERGING, FRESH = _runs(200, 1.0), _runs(400, 2.0)
 HEALTHY = {
     name: _run(1, "healthy", *row)
     for name, row in {

@@ -19,6 +19,7 @@ from .window import Window
 
 SAMPLED = 1024
 FEW = 256  # of a matrix, where all together are asked for
+MOST = 0.4  # of the tensors may move less: those that begin at 0, as half of LoRA's, are young for long
 PACE = 10  # steps between two looks at how far all weights move, while that is calm
 LOOKS = 12
 MOVED = 0.085  # of all weights, the median of LOOKS looks: most runs of such a rate diverge later
@@ -30,8 +31,9 @@ _FAR, _REWRITTEN = "too far", "weights rewritten"
 
 
 class UpdateRatios:
-    """rms of an update over rms of its weights, for every tensor of two or more dimensions. moved: the same of all of
-    these together, of the latest ``measure``; None where there is none, or all are 0.
+    """rms of an update over rms of its weights, for every tensor of two or more dimensions. moved: how far the weights
+    moved in the latest ``measure``: the same of all tensors together, or what three of five tensors exceed where that
+    is more, for one tensor may be much larger than the others; None where there is none, or all are 0.
 
     Of a large matrix some elements stand for the whole, at an even distance that takes in all columns in turn; they are
     copied before the update, so that what is measured is how far the weights did move."""
@@ -64,7 +66,11 @@ class UpdateRatios:
     def measure(self) -> dict[str, float]:
         """Since ``remember``, by name. A matrix of zeros has no ratio."""
         ratios, self.moved = _core.moved_samples(self._samples, self._before, self._stand_for)
-        return {name: ratio for name, ratio in zip(self._names, ratios, strict=True) if ratio is not None}
+        found = {name: ratio for name, ratio in zip(self._names, ratios, strict=True) if ratio is not None}
+        ordered = sorted(ratio for ratio in found.values() if math.isfinite(ratio))
+        if self.moved is not None and ordered:
+            self.moved = max(self.moved, ordered[int(MOST * (len(ordered) - 1))])
+        return found
 
 
 class Movement:
@@ -127,12 +133,12 @@ class Movement:
         sure = ahead == 1 or before or _REWRITTEN in self._raised
         if self._leaves(_REWRITTEN, (moved * ahead if sure else moved) / REWRITTEN):
             rate = f"at the highest rate, {ahead:.3g} times that of this step, " if ahead > 1 else ""
-            said = f"{rate}a step moves all weights by {moved * ahead:.2g} of their size"
+            said = f"{rate}a step moves the weights by {moved * ahead:.2g} of their size"
             found.append(_alarm(step, moved, _REWRITTEN, said, REWRITTEN / ahead))
         if self._leaves(_FAR, past.median if len(past) == LOOKS else 0.0) and _REWRITTEN not in self._raised:
             rises = f" while the rate has yet to rise {ahead:.3g} times" if ahead > 1 else ""
             said = (
-                f"a step moves all weights by {moved:.2g} of their size{rises}; the median of {LOOKS} looks is "
+                f"a step moves the weights by {moved:.2g} of their size{rises}; the median of {LOOKS} looks is "
                 f"{past.median:.2g} times that at which most runs diverge sooner or later"
             )
             found.append(_alarm(step, moved, _FAR, said, usual / ahead**RISE))

@@ -48,7 +48,7 @@ def test_while_the_rate_rises_less_is_too_far():
 def test_an_update_that_rewrites_the_weights_is_told_at_once():
     found = judged([1.1, 1.2])
     assert [(alarm.step, alarm.value) for alarm in found] == [(100, 1.1)]
-    assert "weights rewritten: a step moves all weights by 1.1 of their size" in found[0].sentence
+    assert "weights rewritten: a step moves the weights by 1.1 of their size" in found[0].sentence
     assert judged([0.9] * 3) == []
     assert len(judged([1.1] + [1.1] * LOOKS)) == 1  # and not also as too far
 
@@ -56,7 +56,7 @@ def test_an_update_that_rewrites_the_weights_is_told_at_once():
 def test_a_warm_up_that_leads_there_is_told_in_the_second_look():
     found = judged([0.011, 0.011], first=1, every=1, ahead=100.0)
     assert [alarm.step for alarm in found] == [2]
-    assert "at the highest rate, 100 times that of this step, a step moves all weights by 1.1 of" in found[0].sentence
+    assert "at the highest rate, 100 times that of this step, a step moves the weights by 1.1 of" in found[0].sentence
     assert found[0].expected == "at most 0.01, most often near 1e-3"
     assert judged([0.011, 0.009, 0.011], first=1, every=1, ahead=100.0) == []
 
@@ -71,6 +71,35 @@ def test_it_looks_at_some_steps_and_at_all_after_one_that_moved_far():
             seen.append(step)
         assert judge.after(step, None, 1.0) == []
     assert seen == [1, 10, *range(20, 38), 40, 50, 60]
+
+
+def test_a_tensor_that_is_much_larger_than_the_others_hides_nothing():
+    """An embedding of deviation 1 that stays, before layers that move by a tenth."""
+    weights = {"embedding": np.ones((40, 40))} | {name: np.full((4, 4), 0.01) for name in "abcd"}
+    ratios = UpdateRatios(weights)
+    ratios.remember()
+    for name in "bcd":
+        weights[name] *= 1.1
+    ratios.measure()
+    assert ratios.moved < 0.01  # three of five is not more than three of five
+    ratios.remember()
+    for name in "abcd":
+        weights[name] *= 1.1
+    ratios.measure()
+    assert ratios.moved == pytest.approx(0.1, rel=1e-9)
+
+
+def test_tensors_that_begin_at_zero_are_young_and_say_little():
+    """Half of LoRA's: what is added in each step is as large as all there is."""
+    weights = {name: np.full((4, 4), 0.0 if name in "bdfh" else 1.0) for name in "abcdefgh"}
+    ratios, judge = UpdateRatios(weights), Movement({})
+    for step in range(1, 40):
+        ratios.remember()
+        for view in weights.values():
+            view += 1e-3
+        ratios.measure()
+        assert judge.judge(step, ratios.moved, 1.0) == []
+        assert ratios.moved < 0.002
 
 
 def test_what_is_measured_for_the_log_is_not_measured_again():
