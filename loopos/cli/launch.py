@@ -52,7 +52,9 @@ def launch(given: dict[str, Any]) -> Reply:
     ranks = given.get("ranks")
     if ranks is not None:
         checks.count("launch", "n", ranks)
-    hosts = [host.strip() for host in given.get("hosts", "").split(",") if host.strip()]
+    hosts = [host.strip() for host in given["hosts"].split(",")] if "hosts" in given else []
+    if not all(hosts):
+        raise ValueError(f"launch: hosts must be names or addresses with commas between them, got {given['hosts']!r}")
     launcher = mpiexec()
     ours = [sys.executable, "-m", "loopos", *program]
     how = launcher, is_open_mpi(launcher), hosts, ranks, ours

@@ -57,12 +57,13 @@ def command_line(
     count = default_ranks(hosts) if ranks is None else ranks
     if count < len(hosts):
         raise ValueError(f"launch: -n must be at least {len(hosts)}, one rank for each of the hosts, got {count}")
-    each = -(-count // max(1, len(hosts)))
+    each, more = divmod(count, max(1, len(hosts)))
+    shares = ",".join(f"{host}:{each + (i < more)}" for i, host in enumerate(hosts))
     if open_mpi:
-        placed = ["--host", ",".join(f"{host}:{each}" for host in hosts)] if hosts else []
+        placed = ["--host", shares] if hosts else []
         placed += [word for name in passed() for word in ("-x", name)] if hosts else []
         # It would bind each rank to one core: LoopOS shares the cores of a machine out to its ranks.
         return [launcher, "--bind-to", "none", *placed, "-n", str(count), *program]
     placed = ["-localhost", own] if own is not None else []  # Open MPI tries all addresses
-    placed += ["-hosts", ",".join(hosts), "-ppn", str(each)] if hosts else []
+    placed += ["-hosts", shares] if hosts else []  # -ppn would fill the first hosts, and leave the last without a rank
     return [launcher, *placed, "-n", str(count), *program]

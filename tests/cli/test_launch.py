@@ -23,7 +23,7 @@ SMALL += ["--batch-size", "4", "--shards", "2", "--sample", "0", "--no-doctor", 
 def test_the_command_is_printed(capsys):
     assert main(["launch", "--hosts", "a,b", "--print", "--", "train", "x.txt"]) == 0
     words = capsys.readouterr().out.split()
-    assert words[1:7] == ["-hosts", "a,b", "-ppn", "1", "-n", "2"]
+    assert words[1:5] == ["-hosts", "a:1,b:1", "-n", "2"]
     assert words[-4:] == ["-m", "loopos", "train", "x.txt"]
 
 
@@ -35,6 +35,9 @@ def test_what_is_no_training_is_refused(capsys):
     assert f"after -- comes a command that runs on several processes, {known}, got ['info']" in said
     assert main(["launch", "-n", "0", "--", "train"]) == 2
     assert "n must be an integer of at least 1" in capsys.readouterr().err
+    for hosts in ("", ",", "a,,b"):  # a variable of a script that is not set, perhaps: not one process here
+        assert main(["launch", "--hosts", hosts, "--print", "--", "train"]) == 2
+        assert f"hosts must be names or addresses with commas between them, got {hosts!r}" in capsys.readouterr().err
 
 
 @mpi_needed

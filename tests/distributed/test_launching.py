@@ -27,15 +27,21 @@ def test_on_this_machine():
 
 def test_on_hosts():
     hydra = command_line("mpiexec", False, ["a", "b"], 4, PROGRAM)
-    assert hydra == ["mpiexec", "-hosts", "a,b", "-ppn", "2", "-n", "4", *PROGRAM]
-    assert command_line("mpiexec", False, ["a", "b"], None, PROGRAM)[4:7] == ["1", "-n", "2"]
+    assert hydra == ["mpiexec", "-hosts", "a:2,b:2", "-n", "4", *PROGRAM]
+    assert command_line("mpiexec", False, ["a", "b"], None, PROGRAM)[2:5] == ["a:1,b:1", "-n", "2"]
     open_mpi = command_line("mpiexec", True, ["a", "b"], 3, PROGRAM)
-    assert open_mpi == ["mpiexec", "--bind-to", "none", "--host", "a:2,b:2", "-n", "3", *PROGRAM]
+    assert open_mpi == ["mpiexec", "--bind-to", "none", "--host", "a:2,b:1", "-n", "3", *PROGRAM]
+
+
+@pytest.mark.parametrize("open_mpi", [False, True])
+def test_every_host_has_a_rank(open_mpi):
+    """Of 4 ranks on 3 hosts with 2 places each, the last would have none."""
+    assert "a:2,b:1,c:1" in command_line("mpiexec", open_mpi, ["a", "b", "c"], 4, PROGRAM)
 
 
 def test_the_address_of_this_machine_is_told_to_hydra():
     hydra = command_line("mpiexec", False, ["a", "b"], 2, PROGRAM, "10.0.0.9")
-    assert hydra == ["mpiexec", "-localhost", "10.0.0.9", "-hosts", "a,b", "-ppn", "1", "-n", "2", *PROGRAM]
+    assert hydra == ["mpiexec", "-localhost", "10.0.0.9", "-hosts", "a:1,b:1", "-n", "2", *PROGRAM]
 
 
 def test_a_job_of_slurm_says_how_many(monkeypatch):
