@@ -55,7 +55,12 @@ class Ranks(Alone):
         self.use(options)
 
     def use(self, options: Distributed) -> None:
-        """Of the run that begins."""
+        """Of the run that begins. RankError after one that failed on some ranks, whose exchanges no longer match."""
+        if self._watched is not None and self._watched.over is not None:
+            raise RankError(
+                "train: these processes cannot begin another run after one that failed on some of them; start them "
+                f"anew. What ended it: {self._watched.over}"
+            )
         self.fast, self._wire = options.fast_reduce, options.wire
         self.shards_optimizer = options.shard_optimizer and self.size > 1
         if self._watched is not None:

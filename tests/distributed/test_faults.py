@@ -225,3 +225,37 @@ def test_sigterm_to_any_rank_saves_once(tmp_path):
     assert errors == [["SystemExit", "143"]] * 2
     assert newest.step == 6
     assert sentences(err) == []
+
+
+AGAIN = """
+import os, time
+import numpy as np, loopos
+class Data:
+    def batch(self, step, micro):
+        if step == 2 and os.environ["PMI_RANK"] == "1":
+            raise MemoryError("no room for the batch")
+        return np.zeros((8, 8), np.int32), np.zeros((8, 8), np.int32)
+said = []
+for data in (Data(), np.arange(999) % 61, np.arange(999) % 61):
+    model = loopos.Model(loopos.ModelConfig(vocab_size=61, context_length=8, n_layer=1, n_head=2, d_model=16), seed=1)
+    try:
+        loopos.train(model, data, max_steps=3, batch_size=8, distributed="auto", progress=False)
+    except Exception as error:
+        said.append(f"{type(error).__name__}: {error}")
+tell(said)
+end = time.monotonic() + 20  # the launcher ends the other rank when one is gone
+while not all(os.path.exists(f"told-00{rank}.json") for rank in (0, 1)) and time.monotonic() < end:
+    time.sleep(0.01)
+"""
+
+
+def test_no_run_begins_after_one_that_failed(tmp_path):
+    """Its exchanges were left half done: the next ones would be taken for them."""
+    with started(AGAIN, {}, 2, tmp_path) as process:
+        process.communicate(timeout=60)
+    said = told(tmp_path)
+    assert len(said) == 2
+    for first, *later in said:
+        assert "no room for the batch" in first
+        assert len(later) == 2
+        assert all(each.startswith("RankError: train: these processes cannot begin another run") for each in later)
