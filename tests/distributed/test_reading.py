@@ -18,7 +18,8 @@ from loopos.data.examples.listed import ListedRows
 from loopos.data.examples.rows import Examples, ExampleRows
 from loopos.data.text_folder import TextFolder
 asked = json.loads(sys.argv[1])
-kind, read, inside, encoded = asked.pop("kind"), [], [], []
+kinds, read, inside, encoded = asked.pop("kinds"), [], [], []
+file = asked.pop("file", None)
 
 def within(owner):
     part = owner.part
@@ -41,54 +42,58 @@ def noted(owner, name):
 within(ExampleRows), noted(Examples, "tokens")
 within(TextFolder), noted(TextFolder, "text")
 config = loopos.ModelConfig(vocab_size=256, context_length=32, n_layer=1, n_head=2, d_model=16, dropout=0.1)
-data = [{"prompt": "p" * (i % 5 + 1), "completion": chr(97 + i % 26) * (1 + i * i % 23)} for i in range(48)]
-more = {"eval_data": data[:7], "pack": kind == "packed"}
-if kind == "folder":
-    Path("texts").mkdir(exist_ok=True)
-    for name in "ab":
-        Path(f"texts/{name}.txt").write_text("".join(chr(33 + i % 90) for i in range(24 * 4 * 33)))
-    data, more = TextFolder("texts", loopos.data.tokenizer.ByteTokenizer(), seq_len=32, batch_size=12, seed=3), {}
-elif kind == "classify":
-    data = [{"text": "x" * (1 + i % 9), "label": "ab"[i % 2]} for i in range(48)]
-    more = {"task": "classify", "eval_data": data[:7]}
-elif kind == "file":
+if file is not None:
     from loopos.data.examples import encoding, store, together
     store.KEPT_FROM = together.KEPT_FROM = 0
-    data = Path(asked.pop("file"))
     prepare = encoding.Encoder._prepare
     def counted(self, number, *rest):
         encoded.append(number)
         return prepare(self, number, *rest)
     encoding.Encoder._prepare = counted
-rows = []
 part = ListedRows.part
 def spy(self, step, micro, first, last):
-    rows.extend(int(at) for at in self._chosen(step, micro)[first:last])
+    read.extend(int(at) for at in self._chosen(step, micro)[first:last])
     return part(self, step, micro, first, last)
 ListedRows.part = spy
 asked |= {"batch_size": 12, "learning_rate": 1e-2, "seed": 3, "progress": False, "log_every": 1}
-result = loopos.train(config, data, **more, **asked)
-weights = b"".join(each.tobytes() for each in result.model.parameters().values())
-told = [(each["loss"], each["valid_tokens"], each.get("eval_loss")) for each in result.history]
-tell([hashlib.sha256(weights).hexdigest(), told, read or rows, encoded])
+
+def trained(kind):
+    read.clear()
+    data = [{"prompt": "p" * (i % 5 + 1), "completion": chr(97 + i % 26) * (1 + i * i % 23)} for i in range(48)]
+    more = {"eval_data": data[:7], "pack": kind == "packed"}
+    if kind == "folder":
+        data, more = TextFolder("texts", loopos.data.tokenizer.ByteTokenizer(), seq_len=32, batch_size=12, seed=3), {}
+    elif kind == "classify":
+        data = [{"text": "x" * (1 + i % 9), "label": "ab"[i % 2]} for i in range(48)]
+        more = {"task": "classify", "eval_data": data[:7]}
+    elif kind == "file":
+        data = Path(file)
+    result = loopos.train(config, data, **more, **asked)
+    weights = b"".join(each.tobytes() for each in result.model.parameters().values())
+    told = [(each["loss"], each["valid_tokens"], each.get("eval_loss")) for each in result.history]
+    return [hashlib.sha256(weights).hexdigest(), told, list(read), encoded]
+
+tell([trained(kind) for kind in kinds])
 """
+KINDS = ["padded", "packed", "folder", "classify"]
 
 
-@pytest.mark.parametrize("kind", ["padded", "packed", "folder", "classify"])
-def test_ranks_read_their_own_rows_and_have_the_bits_of_one_process(kind, tmp_path):
-    one = result_of(SCRIPT, {"kind": kind, "shards": 8, "epochs": 1}, folder=tmp_path)[0]
+def test_ranks_read_their_own_rows_and_have_the_bits_of_one_process(tmp_path):
+    (tmp_path / "texts").mkdir()
+    for name in "ab":
+        (tmp_path / f"texts/{name}.txt").write_text("".join(chr(33 + i % 90) for i in range(24 * 4 * 33)))
+    (one,) = result_of(SCRIPT, {"kinds": KINDS, "shards": 8, "epochs": 1}, folder=tmp_path)
     for ranks in (1, 2, 3, 4):
-        told = result_of(SCRIPT, {"kind": kind, "distributed": "auto", "epochs": 1}, ranks=ranks, folder=tmp_path)
-        assert [each[:2] for each in told] == [one[:2]] * ranks
-        if ranks == 1:
-            continue
-        read = Counter(number for _, _, numbers, _ in told for number in numbers)
-        assert not any(each[3] for each in told)
-        if kind != "packed":  # whose number of rows is not a multiple of the batch: some come again
-            assert set(read) == set(range(48))
-            assert set(read.values()) == {1}
-        shares = [len(numbers) for _, _, numbers, _ in told]
-        assert max(shares) < 1.5 * sum(shares) / ranks
+        asked = {"kinds": KINDS, "distributed": "auto", "epochs": 1}
+        for kind, alone, *told in zip(KINDS, one, *result_of(SCRIPT, asked, ranks=ranks, folder=tmp_path), strict=True):
+            assert [each[:2] for each in told] == [alone[:2]] * ranks, kind
+            if ranks == 1:
+                continue
+            read = Counter(number for _, _, numbers, _ in told for number in numbers)
+            if kind != "packed":  # whose number of rows is not a multiple of the batch: some come again
+                assert read == Counter(range(48)), kind
+            shares = [len(numbers) for _, _, numbers, _ in told]
+            assert max(shares) < 1.5 * sum(shares) / ranks, kind
 
 
 def test_a_file_is_turned_into_tokens_once_by_all_ranks_together(tmp_path):
@@ -98,9 +103,9 @@ def test_a_file_is_turned_into_tokens_once_by_all_ranks_together(tmp_path):
         folder = tmp_path / str(ranks)
         folder.mkdir()
         (folder / "data.jsonl").write_text("\n".join(data))
-        asked = {"kind": "file", "epochs": 2, "shards": 8, "file": str(folder / "data.jsonl")}
+        asked = {"kinds": ["file"], "epochs": 2, "shards": 8, "file": str(folder / "data.jsonl")}
         asked |= {} if ranks is None else {"distributed": "auto"}
-        told[ranks] = result_of(SCRIPT, asked, ranks=ranks, folder=folder)
+        told[ranks] = [each for (each,) in result_of(SCRIPT, asked, ranks=ranks, folder=folder)]
     for ranks, each in told.items():
         assert [one[:2] for one in each] == [told[None][0][:2]] * (ranks or 1)
         own = [Counter(encoded) for *_, encoded in each]
