@@ -73,7 +73,7 @@ class _Cause(Operands):
                 return self.claim("negative root", f"the root of {short(x)}")
             return self.claim("x/0", f"1 / the root of {short(x)}")
         if self.op in _DOMAIN and not infinite:
-            return self.claim("outside the domain", f"{self.op} of {short(x)}, where it has no finite value")
+            return self.claim("outside the domain", f"{self.op} of {float(x):.9g}, where it has no finite value")
         if self.op == "_to_copy" and not infinite:
             words = f"{short(x)} is beyond the largest {self.n.dtype}, {short(float(self.n.limit))}"
             return self.claim("cast overflow", words)

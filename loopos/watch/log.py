@@ -56,11 +56,11 @@ class Log:
             self._ratios.remember()
 
     def after(self, step: int, numbers: dict[str, float], counts: dict[str, int], ahead: float = 1.0) -> None:
-        """``step`` is done. numbers: loss, where it is known, grad_norm and learning_rate; counts: attempted, applied,
+        """``step`` is done. numbers: loss and learning_rate, where known, and grad_norm; counts: attempted, applied,
         skipped, nonfinite; ahead: how many times this step's rate its scheduler's highest is."""
         if _due(step):
             self._measured = self._ratios.measure()
-        rate = numbers["learning_rate"]
+        rate = numbers.get("learning_rate", 0.0)
         self._fell = self._fell or rate < self._rate
         self._rate = rate
         moved = self._movement.after(step, self._ratios.moved, 1.0 if self._fell else ahead)

@@ -44,13 +44,14 @@ class Moments:
 
 
 def broken(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> Iterator[str]:
-    """The names of what the optimizer keeps of a weight and is not finite. A rule of its own may count with
-    infinities: they are none of it where the tensor has another shape than the weight."""
+    """The names of what the optimizer keeps of a weight and is not finite. A rule that is not PyTorch's own may count
+    with infinities (the least gradient so far): of it only a NaN is told."""
     state: Mapping[str, Any] = optimizer.state.get(parameter, {})
+    known = type(optimizer).__module__.startswith("torch.optim.")
     for name, value in state.items():
         if not isinstance(value, torch.Tensor) or is_finite(value):
             continue
-        if value.shape == parameter.shape or bool(torch.isnan(plain(value)).any()):
+        if (known and value.shape == parameter.shape) or bool(torch.isnan(plain(value)).any()):
             yield str(name)
 
 

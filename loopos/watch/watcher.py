@@ -284,7 +284,8 @@ class Watch:
     def _numbers(self, optimizer: torch.optim.Optimizer, nan: bool = False) -> dict[str, float]:
         """nan: of a step whose loss is perhaps not finite; else a NaN is a loss that nobody saw."""
         known = {"loss": self.loss} if nan or not math.isnan(self.loss) else {}
-        return {**known, "grad_norm": self.grad_norm, "learning_rate": rate_of(optimizer)}
+        rate = {"learning_rate": rate_of(optimizer)} if any("lr" in each for each in optimizer.param_groups) else {}
+        return {**known, "grad_norm": self.grad_norm, **rate}
 
     def _judge(self, bad: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, step: int, **how: bool) -> None:
         self._inside = True

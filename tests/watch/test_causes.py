@@ -90,3 +90,9 @@ PRODUCTS = [
 @pytest.mark.parametrize(("op", "kind", "operands", "cause"), PRODUCTS)
 def test_products(op, kind, operands, cause):
     assert of(op, kind, **operands) == cause
+
+
+def test_how_little_an_argument_is_outside_is_said():
+    x = float(np.nextafter(np.float32(1), np.float32(2)))
+    said = cause_of("acos", Found((0,), math.nan, {"self": x}, "elements"))
+    assert "1.00000012" in said.words

@@ -143,3 +143,18 @@ def test_the_monitor_tells_a_jump(tmp_path):
     assert watch.findings[0].step == 51
     told = [record for record in read_run(tmp_path).records if "findings" in record]
     assert told[0]["step"] == 51
+
+
+def test_an_optimizer_without_a_rate_is_nothing_to_tell(tmp_path):
+    class Plain(torch.optim.Optimizer):
+        @torch.no_grad()
+        def step(self, closure=None):
+            for weight in self.param_groups[0]["params"]:
+                weight.sub_(0.01 * weight.grad)
+
+    model = torch.nn.Linear(4, 3)
+    with loopos.watch(model, Plain(model.parameters(), {}), output_dir=tmp_path) as watch:
+        for _ in range(12):
+            watch.step(lambda: model(torch.ones(2, 4)).square().mean())
+    assert watch.steps == 12
+    assert not watch.findings

@@ -99,3 +99,27 @@ def test_what_a_rule_counts_with_may_be_infinite():
     with loopos.watch(run.model, run.optimizer) as watch:
         watch.step(run.loss)
     assert watch.births == []
+
+
+class Least(torch.optim.SGD):
+    """Keeps the least gradient so far, which begins at infinity."""
+
+    def step(self, closure=None):
+        for weight in self.param_groups[0]["params"]:
+            self.state[weight]["least"] = torch.minimum(self.state[weight]["least"], weight.grad.abs())
+        return super().step(closure)
+
+
+def test_a_rule_of_its_own_may_count_with_infinities():
+    torch.manual_seed(0)
+    model, x = torch.nn.Linear(4, 3), torch.randn(5, 4)
+    optimizer = Least(model.parameters(), 1e-3)
+    for weight in model.parameters():
+        optimizer.state[weight]["least"] = torch.full_like(weight, math.inf)
+    with loopos.watch(model, optimizer) as watch:
+        watch.step(lambda: model(x).square().mean())
+        assert not watch.births
+        optimizer.state[model.weight]["least"][1, 2] = math.nan
+        optimizer.load_state_dict(optimizer.state_dict())
+        with pytest.raises(loopos.NonFiniteError):
+            watch.step(lambda: model(x).square().mean())

@@ -14,6 +14,7 @@ from .subject import SEED, NotApplicable, Subject, listed
 RATIO = 0.3  # rms of update over rms of weights; the doctor of our own runs draws its line there too
 SMALL = 1e-2  # rms of a matrix that began at 0 and of which a ratio says nothing yet
 TINY = 1e-5  # of the largest gradient: rounding of what is 0 (a bias before a batch norm)
+USUAL = 1e-3  # a rate: an update at it, or at a higher one, that rounding takes away is that of a gradient near 0
 TRIED = 8  # updates that must lower the loss where the first is a large one
 AHEAD = 1000  # steps of a scheduler in which a rate of 0 may rise
 LOST = 0.5  # share of a matrix's elements whose update is lost to rounding
@@ -281,6 +282,7 @@ def updates(subject: Subject) -> Iterator[Check]:
         moved = {key: p.detach().double() - before[key].double() for key, p in _real(subject.trained)}
         rates = {id(p): group["lr"] for o in subject.optimizers for group in o.param_groups for p in group["params"]}
         live = {key: rates.get(id(p), 0.0) > 0 for key, p in subject.trained.items()}
+        rate = {key: max(float(rates.get(id(p), 0.0)), USUAL) for key, p in subject.trained.items()}
     grads = {key: grad for key, grad in run.gradients.items() if grad is not None and grad.any() and key in moved}
     most = max((float(grad.abs().max()) for grad in grads.values()), default=0.0)
     stuck = [
@@ -290,6 +292,7 @@ def updates(subject: Subject) -> Iterator[Check]:
         and not moved[key].any()
         and id(subject.parameters[key]) in subject.held
         and float(grad.abs().max()) > TINY * most
+        and not _rounded_away(before[key], grad, rate[key])
     ]
     low = [key for key in stuck if subject.parameters[key].dtype.itemsize < 4]
     if stuck:
@@ -324,6 +327,16 @@ def updates(subject: Subject) -> Iterator[Check]:
             "decay that outweighs it"
         )
         yield Check("direction", f"gradient times update is {down:.3g}", "below 0", FAIL, advice)
+
+
+def _rounded_away(weight: Any, grad: Any, rate: float) -> bool:
+    """Whether the gradient is so small that its update is lost in float32 or float64: what has converged."""
+    import torch
+
+    if weight.dtype.itemsize < 4:
+        return False
+    least = torch.finfo(weight.dtype).eps * weight.detach().abs()
+    return bool((rate * grad.abs() <= least)[grad != 0].all())
 
 
 def _settles(subject: Subject) -> bool:

@@ -79,3 +79,24 @@ def test_a_rate_of_0_that_rises_is_no_problem(factor):
         report = loopos.watch.doctor(model, optimizer, torch.randn(4, 8), lambda m, b: m(b).sum(), scheduler=given)
         assert report["rate"].verdict == "ok"
     assert (optimizer.param_groups[0]["lr"], schedule.last_epoch) == (0, 0)
+
+
+def test_what_has_converged_is_not_stuck():
+    torch.manual_seed(0)
+    model, x = torch.nn.Linear(1, 1), torch.randn(64, 1)
+    batch = x, 2 * x + 1
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def loss(model, batch):
+        return torch.nn.functional.mse_loss(model(batch[0]), batch[1])
+
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss(model, batch).backward()
+        optimizer.step()
+    assert model.weight.grad.any()
+    assert loopos.watch.doctor(model, optimizer, batch, loss)["updates"].verdict == "ok"
+    optimizer.param_groups[0]["lr"] = 1e-12
+    with torch.no_grad():
+        model.weight.fill_(1.5)
+    assert loopos.watch.doctor(model, optimizer, batch, loss)["updates"].verdict == "fail"
