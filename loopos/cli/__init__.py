@@ -243,7 +243,7 @@ def _failed(command: str, error: BaseException, code: int) -> Reply:
     text = str(error) or ("stopped by Ctrl-C" if code == CTRL_C else type(error).__name__)
     if isinstance(error, OSError) and error.strerror:  # without the [Errno N] of str()
         text = error.strerror + (f": {error.filename}" if error.filename is not None else "")
-    sentence = " ".join(text.split()).removeprefix(f"{command}: ")
+    sentence = " ".join(text.split()).removeprefix(f"{command}: ").removeprefix("train: ")
     if ranked.tells(command, error):
         to_stderr(f"loopos {command}: {sentence}")
     return Reply(_described(type(error).__name__, sentence, code, getattr(error, "birth", None)), None, code)

@@ -27,7 +27,8 @@ RANKS = {
 }
 CHOICES = {"wire": WIRES}
 COMMANDS = ("train", "doctor", "caption", "classify", "covariance")  # that are one run over all processes
-ONCE = ("bench", "chat", "compare", "export", "import", "launch", "replay", "report", "serve")  # they write, or listen
+# That one process does: they write, listen, or tell one answer.
+ONCE = ("bench", "chat", "compare", "eval", "export", "generate", "import", "launch", "replay", "report", "serve")
 _FIRST = 1.0  # seconds in which the first rank says what all of them meet
 
 
@@ -44,8 +45,8 @@ def refuse(command: str, what: str | None = None) -> None:
     if told is None or told[1] in (None, 1) or (what is None and command not in ONCE):
         return
     error = ValueError(
-        f"{what or command} is done by one process, and a launcher started {told[1]}, which would write over one "
-        f"another; start it once, without mpiexec. What runs on several: {', '.join(COMMANDS)}"
+        f"{what or command} is done by one process, and a launcher started {told[1]}, which would all do it; "
+        f"start it once, without mpiexec. What runs on several: {', '.join(COMMANDS)}"
     )
     error.told = told[0] != 0  # type: ignore[attr-defined]
     raise error

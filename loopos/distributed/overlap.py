@@ -20,6 +20,11 @@ PAUSE = 1e-3  # seconds
 _left: list[Any] = []  # exchanges that an error left under way: MPI may still write where they point to
 
 
+def left_under_way() -> bool:
+    """Whether an error has left exchanges of this process half done, for which later ones would be taken."""
+    return bool(_left)
+
+
 class Overlap:
     """Carries an exchange on for as long as the context lasts, which gives the function that backward calls.
 
@@ -53,9 +58,11 @@ class Overlap:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over.set()
-        if self._thread is not None:
-            self._thread.join()
-        if self._error is not None or error is not None:
+        if self._thread is None:
+            return
+        if error is not None:
             _left.append(self._exchange)
+        self._thread.join()
         if self._error is not None and error is None:
+            _left.append(self._exchange)
             raise self._error

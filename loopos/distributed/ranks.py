@@ -19,7 +19,7 @@ from loopos.errors import RankError
 from .alone import Alone, DifferentRank
 from .cores import named, shared_out, usable
 from .options import Distributed
-from .overlap import Overlap
+from .overlap import Overlap, left_under_way
 from .partial import Partial
 from .reduction import BUCKET, Exact, Fast, bucket_of
 from .rounding import Rounded
@@ -56,10 +56,13 @@ class Ranks(Alone):
 
     def use(self, options: Distributed) -> None:
         """Of the run that begins. RankError after one that failed on some ranks, whose exchanges no longer match."""
-        if self._watched is not None and self._watched.over is not None:
+        ended = self._watched.over if self._watched is not None else None
+        if ended is None and left_under_way():
+            ended = "an error in the midst of an update"
+        if ended is not None:
             raise RankError(
                 "train: these processes cannot begin another run after one that failed on some of them; start them "
-                f"anew. What ended it: {self._watched.over}"
+                f"anew. What ended it: {ended}"
             )
         self.fast, self._wire = options.fast_reduce, options.wire
         self.shards_optimizer = options.shard_optimizer and self.size > 1

@@ -9,6 +9,7 @@ import pytest
 from under_mpi import mpi_needed, result_of
 
 import loopos
+from loopos import cli
 from loopos.cli import main, ranked
 from loopos.distributed import Distributed
 from loopos.errors import RankError
@@ -32,7 +33,8 @@ def test_under_a_launcher_it_is(monkeypatch):
     assert ranked.take(asked) == {"distributed": Distributed(fast_reduce=True, timeout=9.0)}
     assert asked == {"seed": 1}
     assert ranked.behind("train") == 1
-    assert ranked.behind("eval") is None
+    assert ranked.behind("info") is None
+    assert ranked.behind("eval") == 1
     monkeypatch.setenv("PMI_RANK", "0")
     assert ranked.behind("train") is None
 
@@ -230,3 +232,13 @@ def test_a_launcher_of_one_process_changes_nothing(monkeypatch):
     with pytest.raises(ValueError, match="start it once"):
         ranked.refuse("export")
     ranked.refuse("info")
+
+
+@pytest.mark.parametrize("said", ["train: one", "train: train: one", "doctor: train: one"])
+def test_a_message_names_the_command_once(said, monkeypatch, capsys):
+    def refuses(given):
+        raise RankError(said)
+
+    monkeypatch.setitem(cli.COMMANDS, command := said.partition(":")[0], (refuses, ""))
+    assert main([command]) == 1
+    assert capsys.readouterr().err == f"loopos {command}: one\n"

@@ -233,3 +233,46 @@ class TestBits:
         before = result_of(SCRIPT, asked | {"distributed": "auto"}, ranks=2, folder=tmp_path)
         told = result_of(SCRIPT, asked | {"sharded": True, "overlaps": True}, ranks=2, folder=tmp_path)
         assert [each[:2] for each in told] == [before[0][:2]] * 2
+
+
+ALIKE = """
+import os
+import numpy as np, loopos
+from loopos.distributed import overlap, ranks, reduction
+reduction.SMALLEST = 1000
+use, final = ranks.Ranks.use, overlap.Overlap.final_from
+def used(self, options):
+    use(self, options)
+    self.overlaps = True
+ranks.Ranks.use = used
+count = 0
+def raises(self, first):
+    global count
+    final(self, first)
+    count += self._thread is not None  # something is under way
+    if count > int(os.environ["PMI_RANK"]):
+        raise ArithmeticError("in backward")
+overlap.Overlap.final_from = raises
+said = []
+for run in range(2):
+    model = loopos.Model(loopos.ModelConfig(vocab_size=61, context_length=16, n_layer=3, n_head=4, d_model=32), seed=1)
+    try:
+        loopos.train(model, np.arange(999) % 61, max_steps=3, batch_size=8, distributed="auto", progress=False)
+    except Exception as error:
+        said.append(f"{type(error).__name__}: {error}")
+tell(said)
+while not all(os.path.exists(f"told-00{rank}.json") for rank in (0, 1)):
+    pass
+os._exit(0)  # what is under way cannot be ended
+"""
+
+
+@mpi_needed
+@pytest.mark.unsanitized("processes of their own: sanitizers are not in them")
+def test_no_run_begins_after_an_error_of_all_in_the_midst_of_backward(tmp_path):
+    """All failed alike, each at another place: what was left under way would be taken for parts of the next run."""
+    told = result_of(ALIKE, {}, ranks=2, folder=tmp_path)
+    for first, second in told:
+        assert first == "ArithmeticError: in backward"
+        assert second.startswith("RankError: train: these processes cannot begin another run")
+    assert len(told) == 2
