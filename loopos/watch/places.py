@@ -66,7 +66,9 @@ class Places:
             return Place(made.module, made.source or source_line(), type(node).__name__)
         # A forward pass: in the backward pass too, where a checkpoint computes it again and makes new nodes.
         place = Place(self._path[-1] if self._path else made.module, source_line())
-        self._by_node.setdefault(newest, place)  # what follows without a node of its own is another operation
+        known = self._by_node.setdefault(newest, place)  # what follows without a node of its own is another operation
+        if not torch.is_grad_enabled() and len(place.module) < len(known.module):
+            self._by_node[newest] = known._replace(module=place.module)  # within a checkpoint: that of the whole
         self._newest = newest
         return place
 
