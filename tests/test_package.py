@@ -133,7 +133,10 @@ def test_runtime_needs_numpy_safetensors_tqdm_and_nothing_more():
     assert "python_version < '3.11'" in names["tomli"]
 
 
-@pytest.mark.parametrize("heavy", ["torch", "transformers", "matplotlib", "pydoc_data.topics", "pytest"])
+FOREIGN = ["torch", "transformers", "matplotlib", "pydoc_data.topics", "pytest"]
+
+
+@pytest.mark.parametrize("heavy", [*FOREIGN, "loopos.vision", "loopos.covariance"])
 def test_import_does_not_pull_in(heavy):
     loaded = in_new_process(f"import json, sys, loopos; print(json.dumps({heavy!r} in sys.modules))")
     assert loaded is False

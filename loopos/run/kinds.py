@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from loopos import checks
 
-from .covariance import OfSnapshots
 from .language import Language
 from .objectives import ANOTHER, NOT_AGAIN, CrossEntropy
-from .pictures import Captioning, Classifying
 from .settings import TrainSettings
 
-KINDS = (Language(), Captioning(), Classifying(), OfSnapshots())
+_LANGUAGE = Language()
+
+
+@cache
+def kinds() -> tuple[Language, ...]:
+    """All of them. What the others need takes a fifth of the time of ``import loopos``, so it is loaded when a model is
+    none of language."""
+    from .covariance import OfSnapshots
+    from .pictures import Captioning, Classifying
+
+    return _LANGUAGE, Captioning(), Classifying(), OfSnapshots()
 
 
 def kind_of(model: Any) -> Language:
     """Of a model or its configuration; TypeError for anything else."""
-    for kind in KINDS:
+    if isinstance(model, (_LANGUAGE.model, _LANGUAGE.config)):
+        return _LANGUAGE
+    for kind in kinds():
         if isinstance(model, (kind.model, kind.config)):
             return kind
     raise TypeError(
@@ -28,8 +39,10 @@ def kind_of(model: Any) -> Language:
 
 def kind_named(config_type: str | None) -> Language:
     """By the name of its configuration's class; None: of a language model. ValueError for another name."""
-    names = {kind.config.__name__: kind for kind in KINDS}
-    return names[checks.choice("kind_named", "config_type", config_type or KINDS[0].config.__name__, tuple(names))]
+    if config_type is None:
+        return _LANGUAGE
+    names = {kind.config.__name__: kind for kind in kinds()}
+    return names[checks.choice("kind_named", "config_type", config_type, tuple(names))]
 
 
 def objective_again(model: Any, settings: TrainSettings) -> CrossEntropy:

@@ -22,7 +22,6 @@ from loopos.adapters.base import Base
 from loopos.adapters.kept import ADAPTER, BASE, described, kept
 from loopos.data.tokenizer import tokenizer_to_dict
 from loopos.errors import CheckpointError
-from loopos.vision.data.vocabulary import Vocabulary
 
 from .checkpoint import RUN, Checkpoint, CheckpointStore, load_checkpoint
 from .computed import Computed
@@ -96,8 +95,9 @@ class Identity:
 
 
 def _described(reads: Any) -> dict[str, Any] | None:
-    """A tokenizer, or a vocabulary of captions."""
-    return reads.to_dict() if isinstance(reads, Vocabulary) else tokenizer_to_dict(reads)
+    """A tokenizer, or a vocabulary of captions, whose module is loaded only where there is one."""
+    captions = any(each.__module__ == "loopos.vision.data.vocabulary" for each in type(reads).__mro__)
+    return reads.to_dict() if captions else tokenizer_to_dict(reads)
 
 
 def find(resume: Any, latest: Callable[[], Checkpoint | None]) -> Checkpoint | None:

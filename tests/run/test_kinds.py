@@ -4,7 +4,7 @@ import pytest
 
 import loopos
 from loopos.covariance import CovarianceConfig, CovarianceNetwork
-from loopos.run.kinds import KINDS, kind_named, kind_of, objective_again
+from loopos.run.kinds import kind_named, kind_of, kinds, objective_again
 from loopos.run.objectives import ANOTHER
 from loopos.run.pictures import Captions
 from loopos.training import default_settings
@@ -20,7 +20,7 @@ def test_a_model_and_its_configuration_are_of_one_kind():
         ImageEncoder: vision,
         CovarianceNetwork: CovarianceConfig(4, d_model=8),
     }
-    assert {kind.model for kind in KINDS} == set(configs)
+    assert {kind.model for kind in kinds()} == set(configs)
     for model, config in configs.items():
         assert kind_of(config) is kind_of(model(config))
         assert kind_of(config).model is model
