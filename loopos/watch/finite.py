@@ -61,7 +61,7 @@ def _norms(gradients: list[torch.Tensor]) -> list[float]:
         return []
     found = torch._foreach_norm(gradients)
     if len({(each.device, each.dtype) for each in found}) == 1:
-        return [float(norm) for norm in torch.stack(found).tolist()]
+        return torch.stack(found).tolist()
     return [norm.item() for norm in found]
 
 

@@ -47,11 +47,11 @@ class Scaled:
 def unscale(calls: Iterable[Call]) -> None:
     """Within ``optimizer.step``: where a scaler called it, losses as ``backward`` was given them are divided by its
     scale. One that only the scale made infinite is forgotten."""
-    scaler = _at_work()
-    for call in calls if scaler is not None else ():
-        if call.of_backward and call.loss is not None:
-            loss, call.of_backward = call.loss / scaler.get_scale(), False
-            call.loss = None if math.isinf(float(loss)) else loss
+    given = [call for call in calls if call.of_backward and call.loss is not None]
+    scaler = _at_work() if given else None
+    for call in given if scaler is not None else ():
+        loss, call.of_backward = call.loss / scaler.get_scale(), False
+        call.loss = None if math.isinf(float(loss)) else loss
 
 
 def may_be_the_scale(calls: Iterable[Call]) -> bool:

@@ -17,7 +17,7 @@ from loopos.monitor.monitor import Alarm
 
 from . import moments, scaling, wrappers
 from .calls import Buffers, Call, fresh, thrown_away
-from .finite import Norms, is_finite, parameters_of
+from .finite import Norms, parameters_of
 from .hits import POLICIES, Hits
 from .log import Log, ahead_of, rate_of
 from .rerun import differentiable, loss_in, loss_in_backward
@@ -108,20 +108,22 @@ class Watch:
             raise RuntimeError("loopos.watch: this watch is closed")
         for each in self.optimizers:
             each.zero_grad(set_to_none=True)
-        self._stepped = True  # what a hook saw before these gradients were cleared is no part of this step
+        self._forget()  # what a hook saw before these gradients were cleared is no part of this step
         losses = []
         functions = [fn] if callable(fn) else list(fn)
         for number, each in enumerate(functions):
             with wrappers.without_sync(self.model) if number + 1 < len(functions) else nullcontext():
-                call = self.begin(each, function=each)
+                call = self._begin(each, ((), {}), each)
                 try:
                     loss = loss_in(each())
                     if loss is None:
                         raise TypeError(
                             "watch.step: the function must return the loss, a scalar tensor that requires a gradient"
                         )
-                    self.seen(call, loss)
-                    losses.append(loss.detach())
+                    call.done()
+                    call.loss = loss.detach()
+                    self._inside = False
+                    losses.append(call.loss)
                     (loss if scaler is None else scaler.scale(loss)).backward()
                 finally:
                     self._inside = False
@@ -137,10 +139,13 @@ class Watch:
             scaler.update()
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
-    def begin(self, run: Callable[[], Any], inputs: Any = ((), {}), function: Any = None) -> Call:
+    def begin(self, run: Callable[[], Any], inputs: Any) -> Call:
         """A call that belongs to the step that is being made: ``run()`` does its forward pass again. Until ``seen``
         calls of the model are part of it."""
         self._clear()
+        return self._begin(run, inputs)
+
+    def _begin(self, run: Callable[[], Any], inputs: Any, function: Any = None) -> Call:
         call = Call(run, inputs, self._buffers)
         call.function = function
         self._calls.append(call)
@@ -171,11 +176,15 @@ class Watch:
 
     def _clear(self) -> None:
         if self._stepped or len(self._calls) >= MOST_CALLS or thrown_away(self._calls, self.optimizers):
-            self._calls, self._stepped = [], False
-            self._hits.forget()
+            self._forget()
+
+    def _forget(self) -> None:
+        """A new step begins."""
+        self._calls, self._stepped = [], False
+        self._hits.forget()
 
     def _calls_are_bad(self) -> bool:
-        return any(call.loss is not None and not is_finite(call.loss) for call in self._calls)
+        return not all(math.isfinite(loss) for loss in self._losses())
 
     def _before_forward(self, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         if self._inside:
@@ -254,8 +263,12 @@ class Watch:
         self._judge([held[at] for at in norms.bad], optimizer, max(self.steps, 1))
 
     def _sum_losses(self) -> None:
-        losses = [float(call.loss) for call in self._calls if call.loss is not None]
+        losses = self._losses()
         self.loss = sum(losses) if losses else math.nan
+
+    def _losses(self) -> list[float]:
+        """Of the calls of this step, where they are known."""
+        return [float(call.loss) for call in self._calls if call.loss is not None]
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         saved = self._saved.pop(id(optimizer), None)

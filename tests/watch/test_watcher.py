@@ -354,16 +354,6 @@ def test_a_repetition_that_is_not_the_same_says_so():
     assert error.value.birth.cause_class == "unknown"
 
 
-def test_micro_batches():
-    model, optimizer, x, targets = parts()
-    bad = x.clone()
-    bad[0, 1] = math.nan
-    with loopos.watch(model, optimizer) as watch, pytest.raises(loopos.NonFiniteError) as error:
-        watch.step([lambda batch=batch: loss_of(model, batch, targets) for batch in (x, bad)])
-    assert error.value.birth.micro_batch == 1
-    assert error.value.birth.index == (0, 1)
-
-
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
