@@ -1,12 +1,12 @@
 """What loopos.watch costs: a step of a GPT off, watched, and under PyTorch's anomaly mode, in turns; and the peak RSS.
 
-    python benchmarks/watch_cost.py [--rounds 6] [--json FILE]
+    python benchmarks/watch_cost.py [--rounds 2] [--json FILE]
 
-Step times: one process with a program for each way, each with a model of its own. They take turns step by step, in an
-order that changes from step to step, so that what else the machine does meets all of them. A watch measures how far
-weights move in one step of ten, so steps are compared by their place among ten: the median over rounds of the ratio to
-"off" of the same turn, and the mean of the ten. Where its memory lies makes the one or the other program some percent
-faster all the same, and watching may come out below off. The first ten steps, in which files are opened, are not timed.
+Step times: one process with three models, which take turns step by step, in an order that changes from step to step, so
+that what else the machine does meets all ways. After ten steps the ways change models, for where its memory lies makes
+one model some percent faster than its like. A watch measures how far weights move in one step of ten, so steps are
+compared by their place among ten: the geometric mean, over the three models, of the ratio to "off" of the same turn;
+of these the median over rounds, and of the ten the mean. The step in which a watch opens its files is not timed.
 Peak RSS: a process of its own for each way. Sizes: 10M (batch 8 of 128 tokens) and 124M (batch 4 of 256 tokens),
 float32, AdamW (foreach), PyTorch eager.
 """
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional
@@ -72,57 +73,74 @@ class GPT(torch.nn.Module):
 
 
 class Program:
-    """A training loop as programs have it, in one of the ways."""
+    """A training loop as programs have it."""
 
-    def __init__(self, size: str, way: str, stack: contextlib.ExitStack):
+    def __init__(self, size: str):
         *sizes, self.batch = SIZES[size]
         torch.manual_seed(0)
-        self.way, self.model = way, GPT(*sizes)
+        self.model = GPT(*sizes)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-4)
         self.ids = torch.randint(0, sizes[3], (self.batch, sizes[4] + 1))
-        self.watch = None
-        if way == "watching":
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            self.watch = stack.enter_context(loopos.watch(self.model, self.optimizer, output_dir=folder))
 
     def loss(self) -> torch.Tensor:
         logits = self.model(self.ids[:, :-1])
         return functional.cross_entropy(logits.flatten(0, 1), self.ids[:, 1:].flatten())
 
     def step(self) -> None:
-        if self.watch is not None:
-            self.watch.step(self.loss)
-            return
-        with torch.autograd.set_detect_anomaly(self.way == "anomaly"):
-            self.optimizer.zero_grad()
-            loss = self.loss()
-            loss.backward()
-            self.optimizer.step()
+        self.optimizer.zero_grad()
+        loss = self.loss()
+        loss.backward()
+        self.optimizer.step()
 
-    def timed(self) -> float:
-        """Seconds of a step."""
-        began = time.perf_counter()
-        self.step()
-        return time.perf_counter() - began
+    def under_anomaly_mode(self) -> None:
+        with torch.autograd.set_detect_anomaly(True):
+            self.step()
+
+    def stepping(self, way: str, stack: contextlib.ExitStack) -> Callable[[], object]:
+        """A step in this way, for as long as the stack lasts."""
+        if way == "off":
+            return self.step
+        if way == "anomaly":
+            return self.under_anomaly_mode
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        watch = stack.enter_context(loopos.watch(self.model, self.optimizer, output_dir=folder))
+        return lambda: watch.step(self.loss)
+
+
+def seconds(step: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def turns(programs: list[Program], shift: int) -> list[dict[str, float]]:
+    """Seconds of ten steps of each way, of which the first has the program of number ``shift``."""
+    with contextlib.ExitStack() as stack:
+        steps = {way: programs[(at + shift) % len(programs)].stepping(way, stack) for at, way in enumerate(WAYS)}
+        for step in steps.values():
+            step()
+        orders = itertools.cycle(itertools.permutations(WAYS))  # what a step leaves behind the next one pays
+        return [{way: seconds(steps[way]) for way in order} for order in itertools.islice(orders, CYCLE)]
 
 
 def times(size: str, rounds: int) -> dict[str, dict[str, float]]:
-    with contextlib.ExitStack() as stack:
-        programs = [Program(size, way, stack) for way in WAYS]
-        orders = list(
-            itertools.permutations(programs)
-        )  # what a step leaves behind, the next one pays: each follows each
-        seen: list[dict[str, float]] = []
-        for number in range(CYCLE * (rounds + 1)):
-            turn = number // CYCLE + number  # each place among ten meets each order
-            seen.append({program.way: program.timed() for program in orders[turn % len(orders)]})
-    seen = seen[CYCLE:]
+    programs = [Program(size) for _ in WAYS]
+    for program in programs:
+        program.step()
+    seen = [[turns(programs, shift) for shift in range(len(programs))] for _ in range(rounds)]
 
     def over_off(way: str) -> float:
-        ratios = [each[way] / each["off"] for each in seen]
-        return statistics.mean(statistics.median(ratios[place::CYCLE]) for place in range(CYCLE))
+        def at(place: int) -> float:
+            return statistics.median(
+                statistics.geometric_mean(ten[place][way] / ten[place]["off"] for ten in each) for each in seen
+            )
 
-    return {way: {"ms": 1e3 * statistics.median(each[way] for each in seen), "ratio": over_off(way)} for way in WAYS}
+        return statistics.mean(map(at, range(CYCLE)))
+
+    def median_of(way: str) -> float:
+        return statistics.median(step[way] for each in seen for ten in each for step in ten)
+
+    return {way: {"ms": 1e3 * median_of(way), "ratio": over_off(way)} for way in WAYS}
 
 
 def peak(size: str, way: str) -> float:
@@ -133,7 +151,7 @@ def peak(size: str, way: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", metavar="FILE")
@@ -144,9 +162,9 @@ def main() -> None:
     if given.peak:
         size, way = given.peak
         with contextlib.ExitStack() as stack:
-            program = Program(size, way, stack)
-            program.step()
-            program.step()
+            step = Program(size).stepping(way, stack)
+            step()
+            step()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     found = {}
