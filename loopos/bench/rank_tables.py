@@ -15,6 +15,7 @@ ROWS = (  # title; of which peer and its ranks (0: as many as were measured) ove
     ("LoopOS, bfloat16 on the wire, over DDP, tokens/s", ("loopos-wire", 0), ("torch-ddp", 0), "tokens_per_second"),
     ("LoopOS, optimizer sharded, over DDP, tokens/s", ("loopos-zero", 0), ("torch-ddp", 0), "tokens_per_second"),
     ("LoopOS over DDP, peak RSS", ("loopos", 0), ("torch-ddp", 0), "peak_rss"),
+    ("LoopOS, optimizer sharded, over DDP, peak RSS", ("loopos-zero", 0), ("torch-ddp", 0), "peak_rss"),
     ("LoopOS, ranks over one process, tokens/s", ("loopos", 0), ("loopos", 1), "tokens_per_second"),
     ("LoopOS, fast reduction, over one process", ("loopos-fast", 0), ("loopos", 1), "tokens_per_second"),
     ("PyTorch, ranks over one process, tokens/s", ("torch-ddp", 0), ("torch-ddp", 1), "tokens_per_second"),

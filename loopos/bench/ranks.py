@@ -77,13 +77,17 @@ def measure(asked: Request) -> dict[str, Any]:
     return {"network": links, "settings": settings, "slow": slow, "load": load}
 
 
+def _reduction(peer: str) -> str:
+    return REDUCTION.get(peer, "tree")
+
+
 def lora_of(setting: Setting) -> dict[str, Any]:
     return {"adapter": LORA} if setting.name.endswith("lora") else {}
 
 
-def _begin(team: Team, setting: Setting, warm_up: int = WARM_UP) -> dict[str, Any]:
+def _begin(team: Team, setting: Setting, peer: str, warm_up: int = WARM_UP) -> dict[str, Any]:
     """Builds the model and warms up."""
-    found = team.ask("prepare", setting=setting.to_dict(), seed=SEED, **lora_of(setting))
+    found = team.ask("prepare", setting=setting.to_dict(), seed=SEED, reduction=_reduction(peer), **lora_of(setting))
     if found[0]["parameters"] != setting.config.num_parameters():
         raise PeerError(f"built {found[0]['parameters']} parameters instead of {setting.config.num_parameters()}")
     replies = team.turn("steps", count=warm_up)
@@ -97,7 +101,8 @@ class _Running:
         self.entrant, self.team, self.begun = entrant, team, begun
         _whole(team, entrant.peer)
         self.count = steps or max(MIN_STEPS, min(MAX_STEPS, round(TURN / team.seconds("steps", count=2)[1])))
-        begun["peak_rss"] = team.peak_rss()  # now: others that share the processes may keep more than this one
+        if "losses" in begun:  # else other entrants share the processes, and their memory is in it
+            begun["peak_rss"] = team.peak_rss()
         self.together: list[float] = []
         self.separate: list[float] = []
 
@@ -137,7 +142,7 @@ def _compare(setting: Setting, asked: Request, cores: list[int]) -> dict[str, An
             same = running.get(entrant._replace(peer="loopos")) if entrant.peer in REDUCTION else None
             if same is None:
                 team = stack.enter_context(Team(*entrant, _cores(entrant, cores)))
-                running[entrant] = _Running(entrant, team, _begin(team, setting), asked.steps)
+                running[entrant] = _Running(entrant, team, _begin(team, setting, entrant.peer), asked.steps)
             else:  # in its processes: large models would not be in memory three times
                 running[entrant] = _Running(entrant, same.team, {"trained": same.begun["trained"]}, asked.steps)
 
@@ -154,6 +159,10 @@ def _compare(setting: Setting, asked: Request, cores: list[int]) -> dict[str, An
             if each := running.get(Entrant("loopos", ranks, asked.threads // ranks)):
                 asked.report(f"{setting.name}: batches and passes of a {name}")
                 attempt(each.entrant, lambda: compute.update({name: _fitted(_points(each.team, of))}))  # noqa: B023
+    for entrant, each in list(running.items()):
+        if "peak_rss" not in each.begun:
+            asked.report(f"{setting.name}: memory of {entrant.peer}")
+            attempt(entrant, lambda: each.begun.update(peak_rss=_peak_rss(entrant, setting, cores)))  # noqa: B023
     return {
         "setting": setting.to_dict() | setting.amount | {"parameters": setting.config.num_parameters()},
         "rows": rows,
@@ -163,13 +172,21 @@ def _compare(setting: Setting, asked: Request, cores: list[int]) -> dict[str, An
     }
 
 
+def _peak_rss(entrant: Entrant, setting: Setting, cores: list[int]) -> int:
+    """Bytes, of processes of its own."""
+    with Team(*entrant, _cores(entrant, cores)) as team:
+        _begin(team, setting, entrant.peer)
+        team.seconds("steps", count=2)
+        return team.peak_rss()
+
+
 def _cores(entrant: Entrant, cores: list[int]) -> list[list[int]]:
     return [cores[i * entrant.threads : (i + 1) * entrant.threads] for i in range(entrant.ranks)]
 
 
 def _whole(team: Team, peer: str) -> bool:
     """The next steps are together, and their gradients added as this peer does. Whether they are sent on the way."""
-    return team.ask("cut", rows=0, passes=1, reduction=REDUCTION.get(peer, "tree"))[0]["overlaps"]
+    return team.ask("cut", rows=0, passes=1, reduction=_reduction(peer))[0]["overlaps"]
 
 
 def _apart(team: Team, rows: int, passes: int, count: int) -> list[float]:
@@ -204,7 +221,7 @@ def _slow(asked: Request, cores: list[int]) -> dict[str, Any]:
                 asked.report(f"{setting.name}: {name} over {SLOW_GIGABITS:g} Gbit/s")
                 try:
                     with Team(name, 2, 1, [[core] for core in cores[:2]], hosts) as team:
-                        _begin(team, setting, 1)
+                        _begin(team, setting, name, 1)
                         overlaps = _whole(team, name)
                         seconds = team.seconds("steps", count=asked.steps or SLOW_STEPS)
                         found = {"peer": name, "engine": team.engine, "overlaps": overlaps}

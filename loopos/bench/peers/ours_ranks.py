@@ -52,9 +52,7 @@ class Ranks(LoopOS, RankEngine):
 
     def learn(self, data: list[tuple[np.ndarray, ...]]) -> None:
         self._data = data
-        self._optimizer: Any = for_training(model=self.model, **self._given().update_rule())
-        self._sharded: Any = None
-        self.cut(0, 1, "tree")
+        self._optimizers: dict[bool, Any] = {}  # whether sharded; made when asked for, as each has moments of its own
 
     @staticmethod
     def _given(**more: Any) -> TrainSettings:
@@ -71,23 +69,28 @@ class Ranks(LoopOS, RankEngine):
         given = self._given(grad_accum=passes, **together)
         data = self.rows_of(super().part(self._data), rows) if rows else self._data
         objective = objective_again(self.model, given)
-        ranks, optimizer = {}, self._optimizer
+        ranks, zero = {}, bool(together) and reduction == "zero"
         if together:
             from loopos.distributed import Distributed
 
             wire = "bfloat16" if reduction == "bfloat16" else "float32"
-            zero = reduction == "zero"
             self.ranks.use(Distributed(fast_reduce=reduction == "fast", wire=wire, shard_optimizer=zero))
             ranks = {"ranks": self.ranks}
-            optimizer = self._zero(given) if zero else optimizer
-        self._update = Updater(self.model, optimizer, _Source(data), given, lambda: None, objective=objective, **ranks)
+        self._update = Updater(
+            self.model, self._optimizer(zero), _Source(data), given, lambda: None, objective=objective, **ranks
+        )
 
-    def _zero(self, given: TrainSettings) -> Any:
+    def _optimizer(self, zero: bool) -> Any:
         from loopos.optim.sharded import ShardedOptimizer
 
-        if self._sharded is None:
-            self._sharded = ShardedOptimizer(self.ranks, model=self.model, **given.update_rule())
-        return self._sharded
+        if zero not in self._optimizers:
+            rule = self._given().update_rule()
+            self._optimizers[zero] = (
+                ShardedOptimizer(self.ranks, model=self.model, **rule)
+                if zero
+                else for_training(model=self.model, **rule)
+            )
+        return self._optimizers[zero]
 
     def overlaps(self) -> bool:
         return self.size > 1 and self.ranks.overlaps and not self.ranks.shards_optimizer

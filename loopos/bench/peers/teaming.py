@@ -46,7 +46,7 @@ class RankEngine(Engine):
 
     def cut(self, rows: int, passes: int, reduction: str) -> None:
         """The next steps make ``passes`` passes of ``rows`` sequences, without the other ranks: their gradients are not
-        added. rows 0: whole steps together, as at the beginning, by this reduction ("tree", "fast", "bfloat16" or
+        added. rows 0: whole steps together, by this reduction ("tree", "fast", "bfloat16" or
         "zero") where the engine has several."""
         raise NotImplementedError
 
@@ -105,7 +105,9 @@ class Team:
         self._engine.gather()
         return reply | {"engine": self._engine.name}
 
-    def prepare(self, setting: dict[str, Any], seed: int, adapter: dict[str, Any] | None = None) -> dict[str, Any]:
+    def prepare(
+        self, setting: dict[str, Any], seed: int, reduction: str = "tree", adapter: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Of this rank's part of each batch; adapter: fields of loopos.LoRA, of which alone the gradients are
         added."""
         chosen = Setting.from_dict(setting)
@@ -113,6 +115,7 @@ class Team:
         parameters = self._engine.prepare(chosen, data)
         trained = parameters if adapter is None else self._engine.adapt(adapter)
         self._engine.learn(data)
+        self._engine.cut(0, 1, reduction)
         self._server.use(data)
         return {"parameters": parameters, "trained": trained}
 

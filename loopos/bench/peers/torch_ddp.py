@@ -51,7 +51,6 @@ class Data(Torch, RankEngine):
         self.forward: nn.Module = self.model
         if self.size > 1:
             self.forward = nn.parallel.DistributedDataParallel(self.model, gradient_as_bucket_view=True)
-        self.cut(0, 1, "")
 
     def cut(self, rows: int, passes: int, reduction: str) -> None:
         self.apart, self.passes = rows > 0 and self.size > 1, passes
