@@ -11,6 +11,7 @@
 #include "model.h"
 #include "ops.h"
 #include "optim.h"
+#include "rounding.h"
 #include "samples.h"
 #include "trace/guards.h"
 
@@ -121,5 +122,6 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_machine(m);
   bind::bind_model(m);
   bind::bind_optim(m);
+  bind::bind_rounding(m);
   bind::bind_samples(m);
 }

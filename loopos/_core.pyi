@@ -1269,6 +1269,11 @@ def copy_samples(samples: list, out: numpy.typing.NDArray[numpy.float64]) -> Non
     Copies 1-D arrays, one behind another, to float64.
     """
 
+def from_bfloat16(x: numpy.typing.NDArray[numpy.uint16], out: numpy.typing.NDArray[numpy.float32]) -> None:
+    """
+    float32 of such bits.
+    """
+
 def get_num_threads() -> int:
     """
     The number of threads in use.
@@ -1316,6 +1321,15 @@ def raised_flags() -> dict:
 def reset_guard_counts() -> None:
     """
     Sets every guard count to zero.
+    """
+
+def round_with_owed(
+    x: numpy.typing.NDArray[numpy.float32],
+    owed: numpy.typing.NDArray[numpy.float32],
+    out: numpy.typing.NDArray[numpy.uint16],
+) -> bool:
+    """
+    The bits of x + owed (float32) as bfloat16, rounded to the nearest, ties to even; leaves in `owed` what that took away. Whether all of it is finite.
     """
 
 def set_num_threads(n: typing.Any) -> None:

@@ -176,7 +176,9 @@ class Ranks(Alone):
         widest = -(-min(numbers, bucket) // self.size)
         received = min(2, -(-numbers // bucket)) * sum(sums) * widest * sent
         mine = sums[self.rank]
-        return received + (numbers * (2 * mine + 4 * mine + 4) if rounded else 0)  # bits, and what is owed
+        if rounded:  # bits, what is owed, and the numbers that are read
+            return received + numbers * (2 * mine + 4 * mine + 4) + 4 * sum(sums) * widest
+        return received
 
     def threads(self, asked: int | None) -> int | None:
         if asked is not None or named():

@@ -60,9 +60,9 @@ def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 class Plain:
     """The numbers themselves are sent."""
 
-    def read(self, sent: np.ndarray) -> np.ndarray:
-        """The numbers of what was sent, which may be written over."""
-        return sent
+    def read(self, sent: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """The numbers of a piece of what was sent, which may be written over until the next bucket is read."""
+        return sent[start:stop]
 
     def write(self, numbers: np.ndarray, buffer: np.ndarray, start: int) -> None:
         """Puts a sum where it is sent from: ``buffer`` from ``start`` on."""
@@ -197,7 +197,7 @@ class Exact:
         for level in range(max(map(len, self._roots)) if start < stop else 0):
             for theirs in self._roots:
                 if level < len(theirs):
-                    parts[theirs[level]] = self._code.read(self._received[number % 2][at : at + stop - start])
+                    parts[theirs[level]] = self._code.read(self._received[number % 2], at, at + stop - start)
                     at += stop - start
         if parts:
             with np.errstate(all="ignore"):  # the gate looks at the sum

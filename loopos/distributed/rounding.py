@@ -14,26 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from loopos import _core
+
 from .reduction import Exact, Lanes, Plain, Ranges
 from .tree import Node
-
-_NAN = np.uint16(0x7FC0)
-
-
-def to_bfloat16(numbers: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """The bits (uint16) of float32 numbers, rounded to the nearest, ties to even."""
-    bits = numbers.view(np.uint32)
-    result = np.empty(numbers.shape, np.uint16) if out is None else out
-    np.copyto(result, (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16), "unsafe")
-    bad = np.isnan(numbers)
-    if bad.any():  # its rounding could carry into the sign
-        result[bad] = _NAN
-    return result
-
-
-def from_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """float32 of such bits."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 class Feedback:
@@ -43,14 +27,10 @@ class Feedback:
         self.error = np.zeros(size, np.float32)
         self._lost = False
 
-    @np.errstate(all="ignore")  # the gate looks at what comes of it
     def round(self, numbers: np.ndarray, out: np.ndarray, start: int = 0) -> None:
         """Into ``out``, the bits of these numbers, which begin at ``start``, and of what is owed."""
         error = self.error[start : start + len(numbers)]
-        np.add(error, numbers, out=error)
-        to_bfloat16(error, out)
-        np.subtract(error, from_bfloat16(out), out=error)
-        if not np.isfinite(error).all():
+        if not _core.round_with_owed(numbers, error, out):  # the gate looks at what comes of it
             error.fill(0)
             self._lost = True
 
@@ -82,6 +62,7 @@ class Rounded(Plain):
         self._own: list[Feedback] = []  # of each sum of this rank
         self._others: list[np.ndarray] = []
         self._sum = Feedback(buffer.size)
+        self._read = np.empty(0, np.float32)
 
     def begin(self, sums: Sequence[tuple[Node, np.ndarray]], complete: Callable[[int, int], None]) -> None:
         while len(self._own) < len(sums):
@@ -102,11 +83,15 @@ class Rounded(Plain):
         for feedback in (*self._own, self._sum):
             feedback.settle()
 
-    def read(self, sent: np.ndarray) -> np.ndarray:
-        return from_bfloat16(sent)
+    def read(self, sent: np.ndarray, start: int, stop: int) -> np.ndarray:
+        if self._read.size < sent.size:
+            self._read = np.empty(sent.size, np.float32)
+        numbers = self._read[start:stop]
+        _core.from_bfloat16(sent[start:stop], numbers)
+        return numbers
 
     def write(self, numbers: np.ndarray, buffer: np.ndarray, start: int) -> None:
         self._sum.round(numbers, buffer[start : start + len(numbers)], start)
 
     def arrived(self, start: int, stop: int) -> None:
-        np.copyto(self._buffer[start:stop], from_bfloat16(self._wire[start:stop]))
+        _core.from_bfloat16(self._wire[start:stop], self._buffer[start:stop])

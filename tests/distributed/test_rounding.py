@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 from under_mpi import mpi_needed, result_of
 
-from loopos.distributed.rounding import Feedback, from_bfloat16, to_bfloat16
+from loopos import _core
+from loopos.distributed.rounding import Feedback
+
+
+def to_bfloat16(numbers: np.ndarray) -> np.ndarray:
+    bits = np.empty(numbers.shape, np.uint16)
+    _core.round_with_owed(numbers, np.full_like(numbers, -0.0), bits)  # x + -0.0 is x, of 0 as well
+    return bits
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    numbers = np.empty(bits.shape, np.float32)
+    _core.from_bfloat16(bits, numbers)
+    return numbers
 
 
 def test_bits_are_rounded_to_the_nearest_even():
@@ -46,6 +59,35 @@ def test_nothing_is_owed_of_a_number_that_is_not_finite():
     feedback, out = Feedback(2), np.empty(2, np.uint16)
     feedback.round(np.array([np.nan, 1.01], np.float32), out)
     assert feedback.error.tolist() == [0, 0]
+
+
+def test_what_was_rounded_away_is_owed():
+    given = np.random.default_rng(0).normal(size=10_000).astype(np.float32)
+    owed = np.random.default_rng(1).normal(size=10_000).astype(np.float32) / 256
+    before, bits = owed.copy(), np.empty(10_000, np.uint16)
+    assert _core.round_with_owed(given, owed, bits)
+    sent = from_bfloat16(bits)
+    assert owed.tobytes() == (before + given - sent).tobytes()
+    assert (np.abs(owed) <= np.abs(sent) * 2**-8).all()
+
+
+def test_rounding_tells_of_numbers_that_are_not_finite():
+    for bad in (np.nan, np.inf, -np.inf, 3.4e38):
+        given = np.ones(100, np.float32)
+        given[77] = bad
+        assert not _core.round_with_owed(given, np.zeros_like(given), np.empty(100, np.uint16))
+
+
+def test_arrays_of_other_sizes_and_kinds_are_refused():
+    x, bits = np.ones(3, np.float32), np.empty(3, np.uint16)
+    with pytest.raises(ValueError, match="as many numbers, got 3 and 2"):
+        _core.round_with_owed(x, np.zeros(2, np.float32), bits)
+    with pytest.raises(ValueError, match="as many numbers, got 3 and 2"):
+        _core.round_with_owed(x, np.zeros(3, np.float32), bits[:2])
+    with pytest.raises(ValueError, match="as many numbers, got 3 and 2"):
+        _core.from_bfloat16(bits, x[:2])
+    with pytest.raises(TypeError):
+        _core.round_with_owed(x.astype(np.float64), np.zeros(3, np.float32), bits)
 
 
 SCRIPT = """
