@@ -146,9 +146,12 @@ class _Parser(argparse.ArgumentParser):
         return known, unknown
 
     def error(self, message: str) -> NoReturn:
-        if ranked.behind(self.prog.split()[-1]) is None:  # all ranks have one command line
-            self._print_message(f"{self.prog}: {message}; see {self.prog} --help\n", sys.stderr)
+        self._print_message(f"{self.prog}: {message}; see {self.prog} --help\n", sys.stderr)
         raise _Refused(message)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if not ranked.behind():  # all processes of a launcher have one command line
+            super()._print_message(message, file)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -183,19 +186,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given: dict[str, Any] = vars(parser.parse_args(argv))
     except _Refused as error:
-        words = sys.argv[1:] if argv is None else argv
-        if "--json" in words and ranked.behind(next(iter(words))) is None:
+        if "--json" in (sys.argv[1:] if argv is None else argv) and not ranked.behind():
             print_json(_described("SystemExit", error.message, BAD_INPUT))
         raise
     command = given.pop("command")
+    alone = not ranked.behind()  # or the first of several processes
     if given.pop("version"):
-        print(f"loopos {__version__}")
+        if alone:
+            print(f"loopos {__version__}")
         return 0
     if command is None:
-        to_stderr(parser.format_help().rstrip("\n"))
+        if alone:
+            to_stderr(parser.format_help().rstrip("\n"))
         return BAD_INPUT
-    warnings.showwarning = lambda message, *_, **__: to_stderr(f"loopos {command}: {message}")
-    if ranked.behind(command) is not None:
+    warnings.showwarning = lambda message, *_, **__: to_stderr(f"loopos {command}: {_bare(command, str(message))}")
+    if not alone:
         given.pop("json", None)
         warnings.showwarning = lambda *_, **__: None
     if given.get("json") is not True:  # absent, or the file that bench is to write
@@ -220,7 +225,8 @@ def _run(command: str, given: dict[str, Any]) -> Reply:
     from loopos.errors import RankError
 
     try:
-        ranked.refuse(command)
+        if ranked.idle(command):
+            return Reply({}, None)
         reply = COMMANDS[command][0](given)
         if reply.text is not None:
             print(reply.text)
@@ -243,10 +249,15 @@ def _failed(command: str, error: BaseException, code: int) -> Reply:
     text = str(error) or ("stopped by Ctrl-C" if code == CTRL_C else type(error).__name__)
     if isinstance(error, OSError) and error.strerror:  # without the [Errno N] of str()
         text = error.strerror + (f": {error.filename}" if error.filename is not None else "")
-    sentence = " ".join(text.split()).removeprefix(f"{command}: ").removeprefix("train: ")
-    if ranked.tells(command, error):
+    sentence = _bare(command, " ".join(text.split()))
+    if ranked.tells(error):
         to_stderr(f"loopos {command}: {sentence}")
     return Reply(_described(type(error).__name__, sentence, code, getattr(error, "birth", None)), None, code)
+
+
+def _bare(command: str, sentence: str) -> str:
+    """Without the name of the command, or of the function that it calls, which the line begins with."""
+    return sentence.removeprefix(f"{command}: ").removeprefix("train: ")
 
 
 def _described(kind: str, message: str, code: Any, birth: Any = None) -> dict[str, Any]:

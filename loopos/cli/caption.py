@@ -98,7 +98,7 @@ def caption(given: dict[str, Any]) -> Reply:
 def _caption(given: dict[str, Any]) -> Reply:
     asked = given.pop("predict", None)
     if asked is not None:
-        ranked.refuse("caption", "caption --predict")
+        ranked.refuse("caption --predict")
         beams = given.pop("num_beams", 1)
         use_threads(given)
         if given:
@@ -109,7 +109,7 @@ def _caption(given: dict[str, Any]) -> Reply:
     path = given.pop("config", None)
     given = (options.read_config(path, TABLES) if path is not None else {}) | given
     ranks = ranked.take(given)
-    if behind := ranked.behind("caption") is not None:
+    if behind := ranked.behind():
         given["progress"] = False  # the first process tells
     pictured.check("caption", given, LEAST)
     run = {name: given.pop(name) for name in pictured.TOLD if name in given}

@@ -75,7 +75,7 @@ def classify(given: dict[str, Any]) -> Reply:
 def _classify(given: dict[str, Any]) -> Reply:
     predicting, scoring = given.pop("predict", None), given.pop("evaluate", None)
     if predicting is not None or scoring is not None:
-        ranked.refuse("classify", "classify --predict or --evaluate")
+        ranked.refuse("classify --predict or --evaluate")
     if predicting is not None:
         use_threads(given)
         if given or scoring is not None:
@@ -90,7 +90,7 @@ def _classify(given: dict[str, Any]) -> Reply:
     path = given.pop("config", None)
     given = (options.read_config(path, TABLES) if path is not None else {}) | given
     ranks = ranked.take(given)
-    if behind := ranked.behind("classify") is not None:
+    if behind := ranked.behind():
         given["progress"] = False  # the first process tells
     pictured.check("classify", given, {"subset": 1, "image_size": 1, "patch_size": 1})
     data, subset = given.pop("folder", None), given.pop("subset", None)

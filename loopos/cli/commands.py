@@ -189,7 +189,7 @@ def _train(given: dict[str, Any]) -> Reply:
     model, data, tokenizer, settings, run, learned = prepare(given)
     if run.get("export") is not None:
         _check_export(run["export"], model)
-    if ranked.behind("train") is not None:
+    if ranked.behind():
         if not run.get("dry_run", False):
             loopos.train(model, data, tokenizer=tokenizer, **settings)
         return Reply({}, None)

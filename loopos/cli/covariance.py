@@ -103,7 +103,7 @@ def _covariance(given: dict[str, Any]) -> Reply:
     action, folder = given.pop("action"), given.pop("folder", None)
     ranks = ranked.take(given)
     if action != "train":
-        ranked.refuse("covariance", f"covariance {action}")
+        ranked.refuse(f"covariance {action}")
     if action == "eval" and folder is None:
         raise ValueError("eval needs the folder of a run")
     if action == "demo" and folder is not None:
@@ -122,7 +122,7 @@ def _training(given: dict[str, Any], preset: Any, steps: int | None = None) -> d
 
 def _train(folder: str | None, given: dict[str, Any], ranks: dict[str, Any]) -> Reply:
     """ranks: the keywords of loopos.train that are about several processes."""
-    if behind := ranked.behind("covariance") is not None:
+    if behind := ranked.behind():
         given["progress"] = False  # the first process tells
     preset_name = given.get("preset", "plane")
     noted = {"preset": preset_name} | {name: given[name] for name in SETTING if name in given}

@@ -35,7 +35,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 def doctor(given: dict[str, Any]) -> Reply:
     with ranked.together(given):
         reply = _doctor(given)
-    return reply if ranked.behind("doctor") is None else Reply({}, None, reply.code)
+    return Reply({}, None, reply.code) if ranked.behind() else reply
 
 
 def _doctor(given: dict[str, Any]) -> Reply:

@@ -100,7 +100,7 @@ def with_schedule(settings: dict[str, Any], length: Mapping[str, int], steps_per
 
 def dry_run(model: Any, data: Any, settings: dict[str, Any], doctor: bool = True) -> Reply:
     """What the run would take; nothing is trained."""
-    if ranked.behind("train") is not None:  # of the first process alone
+    if ranked.behind():  # of the first process alone
         return Reply({}, None)
     alone = {name: value for name, value in settings.items() if name != "distributed"}
     found = forecast.of_run(model, data, None, alone, doctor)
@@ -131,7 +131,7 @@ def train(
     try:
         result = loopos.train(model, data, callbacks=callbacks, **settings)
     except SystemExit as stopped:
-        if stopped.code == SIGTERM and ranked.behind(command) is None:
+        if stopped.code == SIGTERM and not ranked.behind():
             to_stderr(
                 f"loopos {command}: training was stopped by SIGTERM; {settings['output_dir']} has a checkpoint of it. "
                 "To go on: the same command with --resume auto"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any
 
@@ -27,25 +27,31 @@ RANKS = {
 }
 CHOICES = {"wire": WIRES}
 COMMANDS = ("train", "doctor", "caption", "classify", "covariance")  # that are one run over all processes
-# That one process does: they write, listen, or tell one answer.
-ONCE = ("bench", "chat", "compare", "eval", "export", "generate", "import", "launch", "replay", "report", "serve")
+TOLD = ("info", "explain", "diff")  # that only look: the first process tells; any other command is refused for several
 _FIRST = 1.0  # seconds in which the first rank says what all of them meet
 
 
-def behind(command: str | None) -> int | None:
-    """The rank of this process where it is not the first of a run; None where it speaks."""
-    told = launched() if command in (*COMMANDS, *ONCE) else None
-    return None if told is None or told[0] == 0 else told[0]
-
-
-def refuse(command: str, what: str | None = None) -> None:
-    """ValueError in each of several processes that a launcher started, for a command of ONCE. what: of another command
-    what is asked, which is done once too."""
+def behind() -> bool:
+    """Whether a launcher started this process, and it is not the first, which alone speaks."""
     told = launched()
-    if told is None or told[1] in (None, 1) or (what is None and command not in ONCE):
+    return told is not None and told[0] != 0
+
+
+def idle(command: str) -> bool:
+    """Whether the first process does the command, and this is another. ValueError in each of several processes for one
+    that is neither of COMMANDS nor of TOLD."""
+    if command not in (*COMMANDS, *TOLD):
+        refuse(command)
+    return command in TOLD and behind()
+
+
+def refuse(what: str) -> None:
+    """ValueError in each of several processes that a launcher started: one process does ``what``."""
+    told = launched()
+    if told is None or told[1] in (None, 1):
         return
     error = ValueError(
-        f"{what or command} is done by one process, and a launcher started {told[1]}, which would all do it; "
+        f"{what} is done by one process, and a launcher started {told[1]}, which would all do it; "
         f"start it once, without mpiexec. What runs on several: {', '.join(COMMANDS)}"
     )
     error.told = told[0] != 0  # type: ignore[attr-defined]
@@ -79,7 +85,7 @@ def take(asked: dict[str, Any]) -> dict[str, Any]:
 
 def together(given: dict[str, Any]) -> AbstractContextManager[Any]:
     """In it an error of one process ends all of them, and is told once."""
-    return nullcontext() if launched() is None or given.get("distributed") == "none" else started(given).agreed()
+    return started(given).agreed()
 
 
 def started(given: dict[str, Any]) -> Alone:
@@ -92,10 +98,10 @@ def started(given: dict[str, Any]) -> Alone:
     return open_ranks(Distributed(timeout=seconds))
 
 
-def tells(command: str, error: BaseException) -> bool:
+def tells(error: BaseException) -> bool:
     """Whether this process is to print the error."""
     if getattr(error, "told", False):
         return False
-    if behind(command) is not None:
+    if behind():
         time.sleep(_FIRST)  # the first rank meets it too, perhaps: then it ends all of them
     return True

@@ -57,9 +57,11 @@ def tell_idle(settings: TrainSettings, source: Any, ranks: int) -> None:
     idle = [rank for rank, own in enumerate(cuts) if all(first == last for first, last in own)]
     if idle:
         named = f"ranks {', '.join(map(str, idle))} never have" if len(idle) > 1 else f"rank {idle[0]} never has"
+        work = "compute" if len(idle) > 1 else "computes"
+        fewer = "1 rank" if ranks - len(idle) == 1 else f"{ranks - len(idle)} ranks"
         warnings.warn(
-            f"train: of {rows} rows in {shards} shards {named} one, and compute nothing: start {ranks - len(idle)} "
-            "ranks, or give a larger batch_size",
+            f"train: of {rows} rows in {shards} shards {named} one, and {work} nothing: start {fewer}, or give "
+            "a larger batch_size",
             UserWarning,
             stacklevel=3,
         )

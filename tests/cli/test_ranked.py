@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import warnings
 from contextlib import nullcontext
 
 import pytest
@@ -11,6 +13,7 @@ from under_mpi import mpi_needed, result_of
 import loopos
 from loopos import cli
 from loopos.cli import main, ranked
+from loopos.cli.reply import Reply
 from loopos.distributed import Distributed
 from loopos.errors import RankError
 
@@ -19,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("started_by_nobody")
 
 def test_alone_nothing_is_distributed():
     assert ranked.take({}) == {}
-    assert ranked.behind("train") is None
+    assert not ranked.behind()
     with pytest.raises(ValueError, match="fast_reduce is of a run over several processes"):
         ranked.take({"fast_reduce": True})
 
@@ -32,11 +35,9 @@ def test_under_a_launcher_it_is(monkeypatch):
     asked = {"fast_reduce": True, "rank_timeout": 9.0, "seed": 1}
     assert ranked.take(asked) == {"distributed": Distributed(fast_reduce=True, timeout=9.0)}
     assert asked == {"seed": 1}
-    assert ranked.behind("train") == 1
-    assert ranked.behind("info") is None
-    assert ranked.behind("eval") == 1
+    assert ranked.behind()
     monkeypatch.setenv("PMI_RANK", "0")
-    assert ranked.behind("train") is None
+    assert not ranked.behind()
 
 
 def test_what_srun_started_without_mpi_is_refused(monkeypatch, capsys):
@@ -61,6 +62,7 @@ def test_what_no_rank_can_take_is_refused(capsys):
         ranked.take({"rank_timeout": 0.0})
 
 
+SMALL = ["--n-layer", "1", "--d-model", "16", "--n-head", "2", "--context-length", "16"]
 COMMAND = """
 import contextlib, io, json, sys
 import loopos.cli
@@ -91,6 +93,15 @@ def test_what_all_ranks_find_is_said_once(asked, says, text, tmp_path):
     assert says in first[1]
 
 
+@mpi_needed
+@pytest.mark.unsanitized("processes of their own: sanitizers are not in them")
+def test_a_rank_that_never_has_a_row_is_named_once(text, tmp_path):
+    asked = ["train", text, "--max-steps", "1", "--batch-size", "1", "--shards", "2", "--output-dir", "run", *SMALL]
+    first, second = result_of(COMMAND, asked, ranks=2, folder=tmp_path)
+    assert (first[0], second) == (0, [0, ""])
+    assert first[1].count("loopos train: of 1 rows in 2 shards rank 0 never has one") == 1
+
+
 def test_a_rank_behind_lets_the_first_speak(monkeypatch, capsys):
     monkeypatch.setattr(ranked, "_FIRST", 0.0)
     monkeypatch.setenv("PMI_RANK", "3")
@@ -98,15 +109,14 @@ def test_a_rank_behind_lets_the_first_speak(monkeypatch, capsys):
     assert main([*alone, "--batch-size", "0"]) == 2
     assert capsys.readouterr().err == "loopos train: batch_size must be an integer of at least 1, got 0\n"
     told = RankError("rank 1 has died")
-    assert not ranked.tells("train", told)
-    assert ranked.tells("train", ValueError("said here"))
+    assert not ranked.tells(told)
+    assert ranked.tells(ValueError("said here"))
 
 
 def test_doctor_looks_at_its_own_machine_alone_where_it_is_asked_to(monkeypatch, capsys):
     monkeypatch.setenv("PMI_RANK", "0")
     monkeypatch.setenv("PMI_SIZE", "2")
-    tiny = ["--n-layer", "1", "--d-model", "16", "--n-head", "2", "--context-length", "16"]
-    assert main(["doctor", "--quick", "--distributed", "none", *tiny]) == 0
+    assert main([*TINY, "--distributed", "none"]) == 0
     assert "checks passed" in capsys.readouterr().out
 
 
@@ -122,7 +132,7 @@ sys.argv[1] = json.dumps(asked["asked"])
 """
     + COMMAND
 )
-TINY = ["doctor", "--quick", "--n-layer", "1", "--d-model", "16", "--n-head", "2", "--context-length", "16"]
+TINY = ["doctor", "--quick", *SMALL]
 
 
 @mpi_needed
@@ -134,27 +144,23 @@ TINY = ["doctor", "--quick", "--n-layer", "1", "--d-model", "16", "--n-head", "2
         ({"isa": "avx2"}, r"FAIL ranks: rank 1 on \S+ has another isa than rank 0 on \S+: avx2 there, avx512 here"),
         ({"there": ["--learning-rate", "0.5"]}, r"FAIL ranks: rank 1 on .* another learning_rate \(settings\) .*: 0.5"),
         ({"there": ["--d-ff", "48"]}, r"FAIL ranks: rank 1 on .* another d_ff \(config\) than rank 0"),
-        ({"other": True}, r"FAIL ranks: rank 1 on .* another training data \(their SHA-256\) than rank 0"),
+        ({"other": "jsonl"}, r"FAIL ranks: rank 1 on .* another training data \(their SHA-256\) than rank 0"),
+        ({"other": "txt"}, r"FAIL ranks: rank 1 on .* another training data \(their SHA-256\) than rank 0"),
     ],
-    ids=["alike", "isa", "settings", "config", "data"],
+    ids=["alike", "isa", "settings", "config", "examples", "text"],
 )
 def test_doctor_compares_the_ranks_and_names_the_one_that_differs(fault, says, text, tmp_path):
     if "isa" in fault and str(loopos._core.isa()) != "avx512":
         pytest.skip("the instruction sets of the test are others")
     fault = dict(fault)
-    if fault.pop("other", False):
-        jsonl = tmp_path / "data.jsonl"
-        jsonl.write_text('{"text": "abcdefgh"}\n' * 20)
-        (tmp_path / "other.jsonl").write_text('{"text": "abcdefgh"}\n' * 19 + '{"text": "another"}\n')
-        command, fault["there"] = [*TINY, str(jsonl)], []
-        fault["script"] = True
-    else:
-        command = [*TINY, str(text)]
-    script = DOCTOR
-    if fault.pop("script", False):
-        script = DOCTOR.replace(
-            "sys.argv[1] =", 'asked["asked"][-1] = "other.jsonl" if here else "data.jsonl"\nsys.argv[1] ='
-        )
+    script, command = DOCTOR, [*TINY, str(text)]
+    if (suffix := fault.pop("other", None)) is not None:
+        line = '{"text": "abcdefgh"}\n' if suffix == "jsonl" else "abcdefgh\n"
+        (tmp_path / f"data.{suffix}").write_text(line * 20)
+        (tmp_path / f"other.{suffix}").write_text(line.replace("abcdefgh", "hgfedcba") + line * 19)
+        command[-1] = f"data.{suffix}"
+        other = f'asked["asked"][-1] = "{"other." + suffix}" if here else asked["asked"][-1]'
+        script = DOCTOR.replace("sys.argv[1] =", f"{other}\nsys.argv[1] =")
     first, second = result_of(script, {"asked": command, **fault}, ranks=2, folder=tmp_path)
     assert re.search(says, first[1]), first[1]
     assert second[1] == ""
@@ -163,6 +169,7 @@ def test_doctor_compares_the_ranks_and_names_the_one_that_differs(fault, says, t
     assert "checks passed" in first[1]
 
 
+MEASURED = re.compile("seconds|per_second|time|rss|memory|process|mfu")  # differs from run to run
 KINDS = {
     "caption": ["caption", "--max-steps", "2", "--subset", "60", "--scored", "4"],
     "classify": ["classify", "FOLDER", "--epochs", "1", "--image-size", "8", "--patch-size", "4", "--d-model", "16"],
@@ -185,26 +192,34 @@ def pictures(folder):
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_trainings_are_one_run_too(kind, tmp_path):
     command = [str(pictures(tmp_path / "set")) if each == "FOLDER" else each for each in KINDS[kind]]
-    command += ["--batch-size", "4", "--shards", "4", "--no-progress", "--seed", "3"]
-    told, weights = {}, {}
+    command += ["--batch-size", "4", "--shards", "4", "--log-every", "1", "--no-progress", "--seed", "3"]
+    told, weights, logged = {}, {}, {}
     for ranks in (None, 2):
         out = tmp_path / f"run-{ranks}"
         told[ranks] = result_of(COMMAND, [*command, "--output-dir", str(out)], ranks=ranks, folder=tmp_path)
         (last,) = sorted(out.glob("step-*"))[-1:]
         weights[ranks] = (last / "model.safetensors").read_bytes()
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        logged[ranks] = [{name: line[name] for name in sorted(line) if not MEASURED.search(name)} for line in lines]
         assert not list(out.glob("*.old.*"))
     (alone,), (first, second) = told[None], told[2]
     assert alone[0] == first[0] == second[0] == 0
     assert (second[1], "updates" in first[1]) == ("", True)
     assert weights[2] == weights[None]
+    assert logged[2] == logged[None]
+
+
+ARGUMENTS = {  # that a command cannot do without
+    "eval": ["run"], "generate": ["run", "--prompt", "a"], "import": ["a.gguf", "out"], "export": ["run", "out"],
+    "chat": ["run"], "serve": ["run"], "replay": ["bundle"], "report": ["run"],
+}  # fmt: skip
+ONCE = [each for each in cli.COMMANDS if each not in (*ranked.COMMANDS, *ranked.TOLD)]
 
 
 @pytest.mark.parametrize(
     ("asked", "what"),
     [
-        (["compare"], "compare"),
-        (["serve", "run"], "serve"),
-        (["export", "run", "out"], "export"),
+        *(([each, *ARGUMENTS.get(each, [])], each) for each in ONCE),
         (["caption", "--predict", "run", "a.png"], "caption --predict"),
         (["covariance", "demo"], "covariance demo"),
     ],
@@ -225,6 +240,30 @@ def test_what_one_process_does_is_refused_for_several(asked, what, rank, monkeyp
         assert "start it once" in said.err
 
 
+def test_every_command_is_of_one_kind():
+    assert {*ranked.COMMANDS, *ranked.TOLD} <= {*cli.COMMANDS}
+    assert not {*ranked.COMMANDS} & {*ranked.TOLD}
+    assert {"bench", "chat", "compare", "export", "gradcheck", "import", "replay", "report", "serve"} <= {*ONCE}
+
+
+LOG = "step 1: loss nan\n"
+
+
+@pytest.mark.parametrize(
+    "asked", [["info"], ["info", "--json"], ["explain", LOG], ["diff", "a", "b"], ["--version"], ["info", "--help"], []]
+)
+def test_what_only_tells_is_told_once(asked, monkeypatch, capsys):
+    said = {}
+    monkeypatch.setenv("PMI_SIZE", "2")
+    for rank in "0", "1":
+        monkeypatch.setenv("PMI_RANK", rank)
+        with pytest.raises(SystemExit) if "--help" in asked else nullcontext():
+            main(asked)
+        said[rank] = "".join(capsys.readouterr())
+    assert said["0"] != ""
+    assert said["1"] == ""
+
+
 def test_a_launcher_of_one_process_changes_nothing(monkeypatch):
     monkeypatch.setenv("PMI_RANK", "0")
     monkeypatch.setenv("PMI_SIZE", "1")
@@ -232,7 +271,6 @@ def test_a_launcher_of_one_process_changes_nothing(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     with pytest.raises(ValueError, match="start it once"):
         ranked.refuse("export")
-    ranked.refuse("info")
 
 
 @pytest.mark.parametrize("said", ["train: one", "train: train: one", "doctor: train: one"])
@@ -244,3 +282,14 @@ def test_a_message_names_the_command_once(said, monkeypatch, capsys):
     monkeypatch.setitem(cli.COMMANDS, command, (refuses, *cli.COMMANDS[command][1:]))
     assert main([command]) == 2
     assert capsys.readouterr().err == f"loopos {command}: one\n"
+
+
+def test_a_warning_names_the_command_once(monkeypatch, capsys):
+    def warns(given):
+        warnings.showwarning(UserWarning("train: one"), UserWarning, "", 1)
+        return Reply({}, None)
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main puts its own in its place
+    monkeypatch.setitem(cli.COMMANDS, "train", (warns, *cli.COMMANDS["train"][1:]))
+    assert main(["train"]) == 0
+    assert capsys.readouterr().err == "loopos train: one\n"

@@ -35,8 +35,10 @@ def test_ranks_that_would_never_have_a_row_are_told():
     asked = default_settings(shards=8)
     with pytest.warns(UserWarning, match=r"of 4 rows in 8 shards ranks 0, 2, 4, 6 never have one, .* start 4 ranks"):
         tell_idle(asked, four, 8)
-    with pytest.warns(UserWarning, match=r"rank 0 never has one"):
+    with pytest.warns(UserWarning, match=r"rank 0 never has one, and computes nothing: start 2 ranks, or"):
         tell_idle(default_settings(shards=3), SimpleNamespace(batch_size=2), 3)
+    with pytest.warns(UserWarning, match=r"rank 0 never has one, and computes nothing: start 1 rank, or"):
+        tell_idle(default_settings(shards=2), SimpleNamespace(batch_size=1), 2)
     tell_idle(asked, four, 4)  # shards are empty, no rank is
     tell_idle(asked, SimpleNamespace(), 8)  # a user's object: each batch has the size it has
 
