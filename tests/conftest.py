@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
@@ -38,6 +39,11 @@ PYTHON_ALONE = (
     *(f"covariance/test_{name}.py" for name in CLASSICAL),
     *("test_config.py", "test_docs.py", "test_docs_site.py", "test_house.py", "test_sklearn.py"),
 )
+
+
+def pytest_configure(config):
+    if config.getoption("--sanitized"):
+        os.environ["SANITIZED_TESTS"] = "1"  # for support/sweeps.py, in processes that tests start too
 
 
 def pytest_collection_modifyitems(config, items):

@@ -17,7 +17,8 @@ import loopos
 
 @functools.cache
 def run_measurement(script: str, isa: str) -> dict | str:
-    env = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": str(Path(loopos.__file__).parents[1])}
+    places = (Path(loopos.__file__).parents[1], Path(__file__).parents[1] / "support")
+    env = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": os.pathsep.join(map(str, places))}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / script)], env=env, capture_output=True, text=True, timeout=120
     )

@@ -11,6 +11,7 @@ import math
 from functools import partial
 
 import numpy as np
+from sweeps import POWERS
 
 import loopos
 from loopos import ops
@@ -126,7 +127,7 @@ def scales():
     for name, (f, shapes) in calls().items():
         rng = np.random.default_rng(len(name))
         worst = 0.0
-        for power in range(10):
+        for power in POWERS:
             args = [rng.standard_normal(s).astype(F) for s in shapes]
             args[-1] = args[-1] * F(2**power)
             wide = [a.astype(np.float64) for a in args]

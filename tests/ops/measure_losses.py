@@ -13,11 +13,12 @@ from loopos import _core, losses
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from loss_references import CALLS
+from sweeps import POWERS
 
 
 def main():
     rng, worst = np.random.default_rng(0), {}
-    for power in range(10):
+    for power in POWERS:
         for width in (33, 600):
             s, t = (2.0**power * rng.standard_normal((2, 7, width))).astype(np.float32)
             for name, call in CALLS.items():

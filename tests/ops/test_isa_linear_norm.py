@@ -10,9 +10,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from sweeps import POWERS
 
 # Largest ||float - double|| / ||double|| that the arithmetic needs; the norms' gates are those of notes on accuracy
 # (mean / sd 0).
@@ -68,7 +70,7 @@ def results(dtype, scale):
 
 def measure():
     worst = {}
-    for power in range(10):
+    for power in POWERS:
         single, double = results(np.float32, 2.0**power), results(np.float64, 2.0**power)
         for name, wants in double.items():
             gate = max((g for g in GATES if name.startswith(g)), key=len)
@@ -83,7 +85,8 @@ def measure():
 def run(isa):
     import loopos
 
-    path = os.pathsep.join([os.path.dirname(os.path.dirname(loopos.__file__)), os.environ.get("PYTHONPATH", "")])
+    places = [Path(loopos.__file__).parents[1], Path(__file__).parents[1] / "support"]
+    path = os.pathsep.join([*map(str, places), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": path}
     return subprocess.run(
         [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=120, check=False

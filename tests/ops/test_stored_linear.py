@@ -17,6 +17,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from sweeps import POWERS
 
 import loopos
 from loopos import ops
@@ -292,7 +293,7 @@ def figures():
         for outs, ins in ((70, 300), (33, 65), (130, 1100)):
             weight = ops.store(drawn(outs, ins), kind)
             plain = weight.numpy()
-            for power in range(10):
+            for power in POWERS:
                 for rows in (1, 2, 3, 8, 30):
                     x, dy = drawn(rows, ins, seed=power, scale=2.0**power), drawn(rows, outs, seed=power)
                     y, dx = ops.stored_linear(x, weight), ops.stored_linear_backward(dy, weight)
@@ -311,7 +312,8 @@ def figures():
     ],
 )
 def test_float_against_double_on_every_instruction_set(isa):
-    env = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": str(Path(loopos.__file__).parents[1])}
+    places = (Path(loopos.__file__).parents[1], Path(__file__).parents[1] / "support")
+    env = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": os.pathsep.join(map(str, places))}
     done = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True, timeout=300)
     if done.returncode and "does not have it" in done.stderr:
         pytest.skip(f"this machine or build has no {isa}")

@@ -18,11 +18,12 @@ GATE = 5e-7  # ||float - double|| / ||double||: a weight of 24 bits, rounded a f
 
 def measure():
     from optimizers import MAKERS, draw, make, shapes_of
+    from sweeps import POWERS
 
     worst = {}
     for kind in MAKERS:
         shapes = shapes_of(kind, {"w": (70, 33), "b": (5,)})
-        for power in range(10):
+        for power in POWERS:
             ends = []
             for dtype in (np.float32, np.float64):
                 params = {n: p.astype(dtype) for n, p in draw(power, np.float32, shapes).items()}
