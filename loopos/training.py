@@ -168,7 +168,7 @@ def train(
     resuming.check_argument(resume, output_dir)
     with ranks.agreed():
         if ranks.size > 1:
-            ranks.same(before_data(model, settings, data, eval_data))
+            ranks.same(before_data(model, settings, tokenizer, data, eval_data))
         adapter = kind.adapter(model, adapter)
         sources, config = kind.open(model, data, eval_data, tokenizer, settings, progress, ranks)
         total = total_steps(max_steps, epochs, sources.train.steps_per_epoch)

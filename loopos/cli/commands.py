@@ -22,6 +22,7 @@ from loopos.distributed.opening import open_ranks
 from loopos.generation.stopping import decoding
 from loopos.gradients.gradcheck import check_model
 from loopos.hf.settings import family_of
+from loopos.run.alike import read_alike
 from loopos.run.callbacks import Callback
 from loopos.run.computed import Computed
 from loopos.run.messages import to_stderr
@@ -89,6 +90,7 @@ def prepare(given: dict[str, Any]) -> Prepared:
     spec = adapter.take(asked)
     run = {name: asked.pop(name) for name in options.RUN if name in asked}
     shape = {name: asked.pop(name) for name in options.MODEL if name in asked}
+    ranks = ranked.started(asked)
     taught = objective.take(asked, run.get("dtype"), asked.get("precision")) | ranked.take(asked)
     tuning = run.get("init") is not None and find_examples(run.get("text")) is not None
     settings = options.TRAIN_DEFAULTS | (options.TUNING_DEFAULTS if tuning else {})
@@ -112,9 +114,12 @@ def prepare(given: dict[str, Any]) -> Prepared:
         tokenizer = streamed.tokenizer(tokenizer)
         data: Any = None  # once the model has told how long a row is
     else:
-        data, tokenizer = load(origin.source(learned.text), "bytes" if reading == "bytes" else tokenizer)
+        text = origin.source(learned.text)
+        if ranks.size > 1:
+            ranks.same(read_alike(tokenizer, text, None if scored is None else Path(scored)))
+        data, tokenizer = load(text, "bytes" if reading == "bytes" else tokenizer, ranks=ranks)
     if scored is not None:
-        settings["eval_data"], _ = load(Path(scored), tokenizer)
+        settings["eval_data"], _ = load(Path(scored), tokenizer, "eval_data", ranks)
     elif isinstance(data, ExampleData) and data.valid:  # which train takes by itself
         learned = learned._replace(held_out=0.0, eval_data=os.path.abspath(data.valid[0]))
     elif held_out != 0:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import time
 from functools import partial
 from typing import Any
 
+from loopos.distributed.alone import DifferentRank
 from loopos.distributed.opening import open_ranks
 
 from . import commands, covariance, forecast, options, pictures, ranked
@@ -39,16 +41,22 @@ def doctor(given: dict[str, Any]) -> Reply:
 
 
 def _doctor(given: dict[str, Any]) -> Reply:
+    from loopos.health.doctor.check_ranks import differs
     from loopos.health.doctor.doctor import doctor as examine
+    from loopos.health.doctor.report import DoctorReport
 
-    quick = given.pop("quick")
+    quick, began = given.pop("quick"), time.perf_counter()
     if given.get("text") is not None:
         rest = {name: value for name, value in given.items() if name != "text"}
         ranks = ranked.started(given)
         for examined in (covariance.examine, pictures.examine):
             if (seen := ranks.share(partial(examined, given["text"], quick, rest))) is not None:
                 return seen
-    model, data, tokenizer, settings, _, _ = commands.prepare(given)
+    try:
+        model, data, tokenizer, settings, _, _ = commands.prepare(given)
+    except DifferentRank as error:  # of data that the processes read together
+        report = DoctorReport((differs(error),), time.perf_counter() - began, quick)
+        return Reply(report.to_dict(), str(report), 1)
     report = examine(model, data, quick=quick, tokenizer=tokenizer, **settings)
     ranks = open_ranks(settings.pop("distributed", None))
     return ranks.share(lambda: _forecast(report, model, data, tokenizer, settings, quick))

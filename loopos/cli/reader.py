@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from loopos.data.token_file import SUFFIXES
 from loopos.data.tokenizer import ByteTokenizer, CharTokenizer, resolve, tokenizer_to_dict
 from loopos.data.vocabulary import padded
 
 from .folders import Loaded
 
-IDS = (".npy", ".bin")
-
 
 def holds_ids(text: str | None) -> bool:
     """Whether a file that the command line names has token ids, which need no tokenizer."""
-    return text is not None and Path(text).suffix.lower() in IDS
+    return text is not None and Path(text).suffix.lower() in SUFFIXES
 
 
 def reader(folder: str, loaded: Loaded, asked: str | None = None) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import warnings
 from pathlib import Path, PurePath
@@ -18,13 +19,14 @@ import numpy as np
 from loopos import checks
 from loopos.text import Tokenizer
 
-from . import content
+from . import content, shared_text
 from .examples.data import ExampleData
 from .examples.data import find as find_examples
-from .token_file import read_bin, read_npy, tell_width
-from .tokenizer import ByteTokenizer, resolve, utf8
+from .token_file import give_back, read_bin, read_npy, tell_width
+from .tokenizer import ByteTokenizer, resolve, text_of, utf8
 
 CHUNK = 1 << 20  # ids looked at together, so that a memory-mapped file never has to fit in memory
+TEXTS = str | bytes | mmap.mmap
 TEXT_SUFFIXES = (".bin", ".csv", ".json", ".jsonl", ".log", ".md", ".npy", ".parquet", ".text", ".tsv", ".txt")
 
 
@@ -33,17 +35,17 @@ class TextOrPathError(FileNotFoundError, ValueError):
 
 
 class Source(NamedTuple):
-    """What was read: a str, bytes, a 1-D array of ids, examples, or a dataset object; how errors call it; and the text
-    itself when it may have been meant as a path."""
+    """What was read: a str, bytes, a mapped file of text, a 1-D array of ids, examples, or a dataset object; how errors
+    call it; and the text itself when it may have been meant as a path."""
 
     value: Any
     name: str = "data"
     maybe_path: str | None = None
-    suffix: str | None = None  # of the file that a text was read from, lower case; None of a text that was given
+    path: Path | None = None  # of the file that a text was read from; None of a text that was given
 
     @property
     def is_dataset(self) -> bool:
-        return not isinstance(self.value, str | bytes | np.ndarray | ExampleData)
+        return not isinstance(self.value, TEXTS | np.ndarray | ExampleData)
 
     @property
     def is_examples(self) -> bool:
@@ -55,23 +57,31 @@ class Source(NamedTuple):
 
     @property
     def is_text(self) -> bool:
-        return isinstance(self.value, str | bytes)
+        return isinstance(self.value, TEXTS)
+
+    @property
+    def what(self) -> str:
+        """How an error of several processes calls it."""
+        return "held-out data" if self.name.startswith("eval_data") else "training data"
 
     def text(self) -> str:
         """The text as str; bytes that are not UTF-8: ValueError with the position."""
-        if isinstance(self.value, str):
-            return self.value
-        try:
-            return self.value.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{self.name}: byte 0x{self.value[error.start]:02x} at position {error.start} is not UTF-8; "
-                "this tokenizer reads characters, so convert the text to UTF-8 or use tokenizer='bytes'"
-            ) from None
+        return self.value if isinstance(self.value, str) else text_of(self.name, self.value)
+
+    def characters(self, ranks: Any = None) -> str:
+        """All that the text has, and each once where several ``ranks`` look for them together."""
+        if _several(ranks) and self.path is not None:
+            return shared_text.characters(self.name, self.value, ranks)
+        return self.text()
 
 
-def read(data: Any, name: str = "data") -> Source:
-    """Take ``data`` for what it is.
+def _several(ranks: Any) -> bool:
+    return ranks is not None and ranks.size > 1
+
+
+def read(data: Any, name: str = "data", ranks: Any = None) -> Source:
+    """Take ``data`` for what it is. ranks: the processes that read the same at the same time; a file of text is then
+    mapped into memory by all of them. DifferentRank where it is another one in some.
 
     pathlib.Path, or a str when such a file exists: its contents (.npy and .bin are memory-mapped ids, .jsonl, .csv and
     .parquet are examples, and so is a folder with train.jsonl; anything else is text, kept as bytes); a list of
@@ -81,10 +91,10 @@ def read(data: Any, name: str = "data") -> Source:
     if (examples := find_examples(data, name)) is not None:
         return Source(examples, examples.named)
     if isinstance(data, PurePath):
-        return _read_file(Path(data), name)
+        return _read_file(Path(data), name, ranks)
     if isinstance(data, str):
         if os.path.isfile(data):
-            return _read_file(Path(data), name)
+            return _read_file(Path(data), name, ranks)
         return Source(data, name, data if _looks_like_path(data) else None)
     if isinstance(data, bytes | bytearray | memoryview):
         return Source(bytes(data), name)
@@ -119,7 +129,7 @@ def token_array(values: Any, name: str) -> np.ndarray:
     return array if array.size else np.zeros(0, np.int64)
 
 
-def _read_file(path: Path, name: str) -> Source:
+def _read_file(path: Path, name: str, ranks: Any) -> Source:
     name = f"{name} (file {path})"
     if not path.exists():
         hint = "; standard input is /dev/stdin" if str(path) == "-" else ""
@@ -133,7 +143,20 @@ def _read_file(path: Path, name: str) -> Source:
         return Source(token_array(read_npy(path, name), name), name)
     if suffix == ".bin":
         return Source(read_bin(path, name), name)
-    return Source(path.read_bytes(), name, suffix=suffix)
+    if not _several(ranks):
+        return Source(path.read_bytes(), name, path=path)
+    source = Source(_mapped(path), name, path=path)
+    shared_text.compare(path, ranks, source.what)
+    return source
+
+
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """Its bytes; what cannot be mapped, a pipe or an empty file, is read."""
+    with path.open("rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError):
+            return file.read()
 
 
 def _looks_like_path(text: str) -> bool:
@@ -168,18 +191,21 @@ def require_length(source: Source, tokens: int, seq_len: int) -> None:
 
 def examine(source: Source, tokenizer: Any) -> None:
     """A text that was read from a file: see :func:`loopos.data.content.examine`."""
-    if source.is_text and source.suffix is not None:
+    if source.is_text and source.path is not None:
         named = isinstance(tokenizer, str) and tokenizer == "bytes"
-        content.examine(source.value, source.name, source.suffix, bytes_meant=named)
+        content.examine(source.value, source.name, source.path.suffix.lower(), bytes_meant=named)
 
 
-def to_ids(source: Source, tokenizer: Any) -> np.ndarray:
-    """The ids of ``source``: a text through ``tokenizer`` (an object, see tokenizer.resolve), ids as they are."""
+def to_ids(source: Source, tokenizer: Any, ranks: Any = None) -> np.ndarray:
+    """The ids of ``source``: a text through ``tokenizer`` (an object, see tokenizer.resolve), ids as they are. ranks:
+    the processes that call this at the same time, and share the work on a file out."""
     if not source.is_text:
         return source.value
     if isinstance(tokenizer, ByteTokenizer):  # one byte an id, not four: the text may be large
-        data = source.value if isinstance(source.value, bytes) else utf8(source.name, source.value)
+        data = utf8(source.name, source.value) if isinstance(source.value, str) else source.value
         return np.frombuffer(data, dtype=np.uint8)
+    if _several(ranks) and source.path is not None and shared_text.divided(tokenizer):
+        return shared_text.to_ids(source.path, source.name, source.value, tokenizer, ranks, source.what)
     encoded = tokenizer.encode(source.text())
     encoded = np.array(encoded, np.int32) if isinstance(tokenizer, Tokenizer) else encoded  # a list, and may be long
     return token_array(encoded, f"{source.name}: tokenizer.encode")
@@ -195,16 +221,18 @@ def load_ids(data: Any, tokenizer: Any = None) -> tuple[np.ndarray, Any]:
     return ids, made
 
 
-def load(data: Any, tokenizer: Any = None) -> tuple[np.ndarray | ExampleData, Any]:
-    """As :func:`load_ids`, and examples as they are."""
-    source = read(data)
+def load(
+    data: Any, tokenizer: Any = None, name: str = "data", ranks: Any = None
+) -> tuple[np.ndarray | ExampleData, Any]:
+    """As :func:`load_ids`, and examples as they are. name: how errors call ``data``; ranks: see :func:`read`."""
+    source = read(data, name, ranks)
     if source.is_dataset:
         raise TypeError(f"{source.name}: expected a text, a file or ids, got {checks.shown(data)}")
     if tokenizer is None and source.is_ids:
         return source.value, None
     examine(source, tokenizer)
-    made = resolve(tokenizer, source.text() if tokenizer == "chars" and source.is_text else None)
-    return (source.value if source.is_examples else to_ids(source, made)), made
+    made = resolve(tokenizer, source.characters(ranks) if tokenizer == "chars" and source.is_text else None)
+    return (source.value if source.is_examples else to_ids(source, made, ranks)), made
 
 
 def check_ids(ids: np.ndarray, vocab_size: int, name: str = "data") -> None:
@@ -223,6 +251,7 @@ def check_ids(ids: np.ndarray, vocab_size: int, name: str = "data") -> None:
                 f"{name}: id {piece[at]} at position {start + at} is outside 0..{vocab_size - 1}; "
                 f"vocab_size is {vocab_size}{more}"
             )
+        give_back(ids)
 
 
 def fingerprint(ids: np.ndarray) -> dict[str, Any]:
@@ -234,6 +263,7 @@ def fingerprint(ids: np.ndarray) -> dict[str, Any]:
     digest = hashlib.sha256(f"{count}:".encode())
     for start in starts:
         digest.update(ids[start : start + piece].astype("<i8").tobytes())
+        give_back(ids)
     return {"kind": "tokens", "length": count, "sha256": digest.hexdigest()}
 
 

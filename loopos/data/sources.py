@@ -66,10 +66,10 @@ def open_sources(
     checks.count("train", "batch_size", batch_size)
     checks.count("train", "grad_accum", grad_accum)
     checks.integer("train", "seed", seed, low=0, high=2**64 - 1)
-    source = read(data, "data")
+    source = read(data, "data", ranks)
     if eval_data is None and source.is_examples:
         eval_data = source.value.held_out()
-    held_out = None if eval_data is None else read(eval_data, "eval_data")
+    held_out = None if eval_data is None else read(eval_data, "eval_data", ranks)
     given = [s for s in (source, held_out) if s is not None]
     if not all(s.is_dataset for s in given) and length > context_length:
         raise ValueError(f"train: seq_len must be at most context_length {context_length}, got {length}")
@@ -79,7 +79,7 @@ def open_sources(
     tokenizer = own() if tokenizer is None and read_by_tokenizer else tokenizer
     for each in given:
         examine(each, tokenizer)
-    made = _resolve(tokenizer, [s for s in given if s.is_text], read_by_tokenizer)
+    made = _resolve(tokenizer, [s for s in given if s.is_text], read_by_tokenizer, ranks)
     if isinstance(made, Tokenizer):
         require_room(made, vocab_size)
 
@@ -114,7 +114,7 @@ class _Opened(NamedTuple):
         if source.is_examples:
             examples, audit = self._examples(source)
             return ExampleRows(examples, packed=self.pack, audit=audit, **shape)
-        ids = to_ids(source, self.tokenizer)
+        ids = to_ids(source, self.tokenizer, self.ranks)
         require_length(source, len(ids), self.seq_len)
         shape |= {"seq_len": self.seq_len, "vocab_size": self.vocab_size}
         return TokenStream(ids, name=source.name, **shape)
@@ -129,7 +129,7 @@ class _Opened(NamedTuple):
         if source.is_examples:
             examples, _ = self._examples(source)
             return HeldOutExamples(examples, packed=self.pack, batch_size=self.batch_size, tokens=tokens)
-        ids = to_ids(source, self.tokenizer)
+        ids = to_ids(source, self.tokenizer, self.ranks)
         if source.maybe_path:  # a short text is legal here, a mistyped path is not
             require_length(source, len(ids), self.seq_len)
         shape = {"seq_len": self.seq_len, "batch_size": self.batch_size, "tokens": tokens}
@@ -197,8 +197,8 @@ def require_examples(given: Sequence[Source], task: str) -> None:
             )
 
 
-def _resolve(spec: Any, texts: list[Source], needed: bool) -> Any:
+def _resolve(spec: Any, texts: list[Source], needed: bool, ranks: Any) -> Any:
     if spec is None and not needed:
         return None
     wanted = isinstance(spec, str) and spec == "chars" and bool(texts)
-    return resolve(spec, "".join(text.text() for text in texts) if wanted else None)
+    return resolve(spec, "".join(text.characters(ranks) for text in texts) if wanted else None)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from loopos.files import kinds
 
+SUFFIXES = (".npy", ".bin")
+HELD = 64 << 20  # bytes of a mapped file that may be in memory before they are given back
+PAGE = 2 << 20  # bytes that the system may map where one is read
 SAMPLED_IDS = 1 << 18  # ids, from the start of a .bin file, of which the width is judged
 FEWEST = 64  # ids; of fewer nothing is judged
 SMALL = 15  # the upper halves of ids below 2**20, which is more than any vocabulary
@@ -49,6 +54,19 @@ def read_bin(path: Path, name: str) -> np.ndarray:
     ids = np.asarray(np.memmap(path, dtype="<u2", mode="r"))
     tell_width(ids, name)
     return ids
+
+
+def give_back(read: Any) -> None:
+    """Pages of a mapped file that were read need not stay in memory; they are mapped again when asked for. read: ids,
+    or the mapping; nothing is done for what is in no file."""
+    owner = read
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
+    if owner is not None and hasattr(mmap, "MADV_DONTNEED"):
+        with memoryview(owner) as pages:
+            read_only = pages.readonly  # else there may be numbers that are in no file
+        if read_only:
+            owner.madvise(mmap.MADV_DONTNEED)
 
 
 def _head(path: Path) -> bytes:

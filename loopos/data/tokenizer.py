@@ -4,13 +4,15 @@ Hugging Face are ``loopos.text``'s."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from loopos import checks
 from loopos.text import Tokenizer, find, is_foreign
+
+_PIECE = 1 << 20  # characters
 
 
 class ByteTokenizer:
@@ -51,7 +53,8 @@ class CharTokenizer:
             raise TypeError(f"CharTokenizer: text must be str, got {checks.shown(text)}")
         if not text:
             raise ValueError("CharTokenizer: text must have at least one character, got an empty text")
-        self._points = np.unique(_code_points("CharTokenizer", text))
+        parts = [np.unique(_code_points("CharTokenizer", *part)) for part in _pieces(text)]
+        self._points = np.unique(np.concatenate(parts))
 
     @property
     def vocab_size(self) -> int:
@@ -66,14 +69,22 @@ class CharTokenizer:
         """int32 (N,). A character outside the vocabulary: ValueError naming it and its position."""
         if not isinstance(text, str):
             raise TypeError(f"CharTokenizer.encode: text must be str, got {checks.shown(text)}")
-        points = _code_points("CharTokenizer.encode", text)
+        ids = np.empty(len(text), np.int32)
+        for part, before in _pieces(text):
+            ids[before : before + len(part)] = self.encode_part(part, before)
+        return ids
+
+    def encode_part(self, text: str, before: int) -> np.ndarray:
+        """As :meth:`encode`, of a part of a text, which so many characters come before."""
+        points = _code_points("CharTokenizer.encode", text, before)
         ids = np.searchsorted(self._points, points).astype(np.int32)
         known = self._points[np.minimum(ids, self.vocab_size - 1)] == points
         if not known.all():
             at = int(np.argmin(known))
             raise ValueError(
-                f"CharTokenizer.encode: character {text[at]!r} (U+{ord(text[at]):04X}) at position {at} is not "
-                f"among the {self.vocab_size} characters of the vocabulary; build the tokenizer from a text that has it"
+                f"CharTokenizer.encode: character {text[at]!r} (U+{ord(text[at]):04X}) at position {before + at} is "
+                f"not among the {self.vocab_size} characters of the vocabulary; build the tokenizer from a text that "
+                "has it"
             )
         return ids
 
@@ -178,17 +189,34 @@ def utf8(where: str, text: str) -> bytes:
     return _encoded(where, text, "utf-8")
 
 
-def _code_points(where: str, text: str) -> np.ndarray:
-    return np.frombuffer(_encoded(where, text, "utf-32-le"), dtype="<u4")
+def text_of(name: str, data: Any, before: int = 0) -> str:
+    """The text of UTF-8 ``data``, which so many bytes come before; other bytes: ValueError with the position. name: how
+    the error calls them."""
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{name}: byte 0x{data[error.start]:02x} at position {before + error.start} is not UTF-8; "
+            "this tokenizer reads characters, so convert the text to UTF-8 or use tokenizer='bytes'"
+        ) from None
 
 
-def _encoded(where: str, text: str, encoding: str) -> bytes:
+def _pieces(text: str) -> Iterator[tuple[str, int]]:
+    """(piece, the characters before it): what is made of a long text on the way is larger than the text."""
+    return ((text[at : at + _PIECE], at) for at in range(0, len(text), _PIECE))
+
+
+def _code_points(where: str, text: str, before: int = 0) -> np.ndarray:
+    return np.frombuffer(_encoded(where, text, "utf-32-le", before), dtype="<u4")
+
+
+def _encoded(where: str, text: str, encoding: str, before: int = 0) -> bytes:
     try:
         return text.encode(encoding)
     except UnicodeEncodeError as error:
-        at = error.start
+        found, at = ord(text[error.start]), before + error.start
         raise ValueError(
-            f"{where}: text has a lone surrogate U+{ord(text[at]):04X} at position {at}, which is half a character; "
+            f"{where}: text has a lone surrogate U+{found:04X} at position {at}, which is half a character; "
             "was the text decoded with errors='surrogateescape'? Pass the bytes instead"
         ) from None
 

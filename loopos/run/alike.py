@@ -13,6 +13,7 @@ import numpy as np
 
 from loopos.data.examples.data import ExampleData
 from loopos.data.examples.data import find as find_examples
+from loopos.data.token_file import SUFFIXES as IDS
 from loopos.distributed.alone import Alone
 from loopos.distributed.tree import SHARDS, rows_of, run_of
 from loopos.trainable import trainable_of
@@ -81,14 +82,22 @@ def refuse_sharding(settings: TrainSettings) -> None:
         )
 
 
-def before_data(model: Any, settings: TrainSettings, *data: Any) -> dict[str, Any]:
+def before_data(model: Any, settings: TrainSettings, tokenizer: Any, *data: Any) -> dict[str, Any]:
     """By name, what has to be the same in each process before they read ``data`` together: what each computes with, and
     what it was asked for."""
     facts: dict[str, Any] = _built(getattr(model, "products", ""))
     if hasattr(config := getattr(model, "config", model), "to_dict"):
         facts |= {f"{name} (config)": value for name, value in config.to_dict().items()}
     facts |= {f"{name} (settings)": value for name, value in settings.to_dict().items() if name != "threads"}
-    return facts | {"data": [_described(each) for each in data]}
+    return facts | read_alike(tokenizer, *data)
+
+
+def read_alike(tokenizer: Any, *data: Any) -> dict[str, Any]:
+    """By name, what kind of data and of tokenizer these are: so much as decides what processes do together when they
+    read them."""
+    named = tokenizer is None or (isinstance(tokenizer, str) and tokenizer in ("bytes", "chars"))
+    kind = tokenizer if named else type(tokenizer).__name__
+    return {"data": [_described(each) for each in data], "tokenizer": kind}
 
 
 def _built(products: str) -> dict[str, Any]:
@@ -96,11 +105,15 @@ def _built(products: str) -> dict[str, Any]:
 
 
 def _described(data: Any) -> str:
-    """What kind of data these are: so much as decides how they are read."""
     if isinstance(data, ExampleData):
         return f"examples in {len(data.files)} files" if data.records is None else "a list of examples"
-    if isinstance(data, str | os.PathLike) and (examples := find_examples(data)) is not None:
-        return _described(examples)
+    if isinstance(data, str | os.PathLike):
+        if (examples := find_examples(data)) is not None:
+            return _described(examples)
+        if os.path.isfile(data):
+            return f"a file of {'ids' if os.path.splitext(data)[1].lower() in IDS else 'text'}"
+        if isinstance(data, os.PathLike) and not os.path.exists(data):
+            return f"no file {os.fspath(data)}"
     return type(data).__name__
 
 
@@ -109,7 +122,7 @@ def compare(ranks: Alone, model: Any, data: Any, settings: TrainSettings, given:
     another kind; given: other keywords of train. DifferentRank where one has something else; the errors of train for
     data and settings."""
     held_out, tokenizer = given.get("eval_data"), given.get("tokenizer")
-    ranks.same(before_data(model, settings, data, held_out))
+    ranks.same(before_data(model, settings, tokenizer, data, held_out))
     kind = kind_of(model)
     adapter = kind.adapter(model, given.get("adapter"))
     sources, config = kind.open(model, data, held_out, tokenizer, settings, False, ranks)

@@ -66,6 +66,8 @@ def trained(kind):
     elif kind == "classify":
         data = [{"text": "x" * (1 + i % 9), "label": "ab"[i % 2]} for i in range(48)]
         more = {"task": "classify", "eval_data": data[:7]}
+    elif kind in ("bytes", "chars"):
+        data, more = Path("text.txt"), {"tokenizer": kind, "eval_data": Path("held_out.txt")}
     elif kind == "file":
         data = Path(file)
     result = loopos.train(config, data, **more, **asked)
@@ -112,3 +114,15 @@ def test_a_file_is_turned_into_tokens_once_by_all_ranks_together(tmp_path):
         # what is held out is a list of seven, numbered from 0, and shared out too
         assert sum(own, Counter()) == Counter(range(1, 97)) + Counter(range(7))
         assert max(sum(one.values()) for one in own) < 1.4 * 103 / (ranks or 1)
+
+
+def test_a_text_is_mapped_or_turned_into_tokens_by_all_ranks_together(tmp_path):
+    (tmp_path / "text.txt").write_text("".join("aé漢😀\nb"[i * i % 6] for i in range(24 * 33)), encoding="utf-8")
+    (tmp_path / "held_out.txt").write_text("héaÖ" * 99, encoding="utf-8")
+    asked = {"kinds": ["bytes", "chars"], "epochs": 1}
+    (one,) = result_of(SCRIPT, {**asked, "shards": 8}, folder=tmp_path)
+    assert one[0][:2] != one[1][:2]
+    for ranks in (2, 3):
+        told = result_of(SCRIPT, {**asked, "distributed": "auto"}, ranks=ranks, folder=tmp_path)
+        for kind in range(2):
+            assert [each[kind][:2] for each in told] == [one[kind][:2]] * ranks

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from loopos.data.token_file import HELD, PAGE, give_back
 from loopos.errors import CheckpointError
 from loopos.files import durable
 
@@ -33,11 +33,9 @@ VERSION = 1
 KEPT_FROM = 1 << 20  # bytes; a smaller file is turned into tokens in about a second
 TOKENS, TABLE, ABOUT = "tokens.i32", "examples.bin", "about.json"
 CACHE_DIR = "LOOPOS_CACHE_DIR"
-HELD = 64 << 20  # bytes of the mapped file that may be in memory before they are given back
 _ROW = np.dtype([("end", "<i8"), ("number", "<i8"), ("form", "u1"), ("cause", "u1")])  # of an example
 _OPEN: weakref.WeakValueDictionary[tuple[str, str, str], Store] = weakref.WeakValueDictionary()  # by file and tokenizer
 _CHUNK = 1 << 18  # tokens looked at together
-_PAGE = 2 << 20  # bytes that the system may map where one is read
 
 
 class Counts(NamedTuple):
@@ -90,17 +88,20 @@ class Store:
         """The first ``most`` of an example, a copy."""
         start, end = int(self.starts[example]), int(self.starts[example + 1])
         piece = np.array(self._tokens[start : min(end, start + most)])
-        self._read += piece.nbytes + _PAGE
+        self._read += piece.nbytes + PAGE
         if self._read > HELD:
             self.release()
         return piece
 
+    @property
+    def whole(self) -> np.ndarray:
+        """The tokens of all examples, one after another (N,): mapped, where they are."""
+        return self._tokens
+
     def release(self) -> None:
         """Pages of the mapped file that were read need not stay in memory; they are mapped again when asked for."""
         self._read = 0
-        mapped = getattr(self._tokens, "_mmap", None)
-        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
+        give_back(self._tokens)
 
     def highest(self, first: int = 0, last: int | None = None) -> tuple[int, int]:
         """(the highest id, the example that has it first) of the examples from ``first`` to ``last``; (-1, -1) of no

@@ -45,7 +45,7 @@ def of_records(
     for record in records:
         digest.update(repr(record).encode("utf-8", "surrogatepass") + b"\0")
     _require_same(ranks, what, digest.hexdigest())
-    parts = _in_each(ranks, lambda: list(encoded((ranks.rank, ranks.size))))
+    parts = in_each(ranks, lambda: list(encoded((ranks.rank, ranks.size))))
     return [each for part in parts for each in part]
 
 
@@ -61,17 +61,15 @@ def of_file(
 ) -> Store:
     """As ``store.of_file``, in every process at the same time. before: of a share, see ``records.lines_before``;
     encoded: of a share that so many lines come before."""
-    here = _who_sees(path, tokenizer, ranks)
+    here, digest = same_file(path, tokenizer, ranks, what)
     leads, share = here[0] == ranks.rank, (here.index(ranks.rank), len(here))
-    digest = ranks.gather(durable.sha256(path) if leads else None)[here[0]]
-    _require_same(ranks, what, digest)
     store = already_open(path, digest, tokenizer)
     if all(ranks.gather(store is not None)):
         return store
     counted = ranks.gather(before(share))
     lines = sum(counted[rank] for rank in here[: share[0]])
     if path.stat().st_size < (KEPT_FROM if kept_from is None else kept_from):
-        parts = _in_each(ranks, lambda: list(encoded(share, lines)))
+        parts = in_each(ranks, lambda: list(encoded(share, lines)))
         store = of_examples([each for rank in here for each in parts[rank]], digest)
         store.path = path
         return stays_open(store, path, tokenizer)
@@ -87,7 +85,7 @@ def of_file(
         return write(folder, encoded(share, lines))
 
     def joined() -> Files:
-        files = _in_each(ranks, own, keep=True)
+        files = in_each(ranks, own, keep=True)
         for part in range(1, share[1]):
             append(files, aside / str(part))
             durable.remove(aside / str(part))
@@ -96,7 +94,7 @@ def of_file(
     if isinstance(begun, Making):
         store = begun.made(joined)
     else:
-        _in_each(ranks, own, keep=True)
+        in_each(ranks, own, keep=True)
         store = begun
     place = ranks.gather(None if store is None else store.folder)[here[0]]
     if store is None:
@@ -104,6 +102,15 @@ def of_file(
     if not all(ranks.gather(store is not None)):
         raise OSError(f"{path}: its cache {place} is gone before all ranks of this machine could open it")
     return stays_open(store, path, tokenizer)
+
+
+def same_file(path: Path, tokenizer: str | None, ranks: Any, what: str) -> tuple[list[int], str]:
+    """(the processes for which it is one file, its digest), which one of them makes. DifferentRank in every process
+    when it has other bytes in one; what: how the error calls them."""
+    here = _who_sees(path, tokenizer, ranks)
+    digest = ranks.gather(durable.sha256(path) if here[0] == ranks.rank else None)[here[0]]
+    _require_same(ranks, what, digest)
+    return here, digest
 
 
 def _who_sees(path: Path, tokenizer: str | None, ranks: Any) -> list[int]:
@@ -118,7 +125,7 @@ def _require_same(ranks: Any, what: str, digest: str) -> None:
     ranks.same({f"{what} (their SHA-256)": digest[:_LETTERS]})
 
 
-def _in_each(ranks: Any, work: Callable[[], Any], *, keep: bool = False) -> Any:
+def in_each(ranks: Any, work: Callable[[], Any], *, keep: bool = False) -> Any:
     """What ``work`` gave in each process, or with ``keep`` in this one. An error about data is raised in all of them:
     that of the first process that has one, which has the first of the records."""
     result, error = None, None

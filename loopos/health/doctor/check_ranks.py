@@ -20,5 +20,10 @@ def check_ranks(ranks: Alone, model: Any, data: Any, settings: TrainSettings, gi
     try:
         compare(ranks, model, data, settings, given)
     except DifferentRank as error:
-        return Check("ranks", str(error).removeprefix("train: "), EXPECTED, FAIL, ADVICE)
+        return differs(error)
     return Check("ranks", f"{ranks.size} ranks have the same", EXPECTED, OK)
+
+
+def differs(error: DifferentRank) -> Check:
+    """The check that failed by this error."""
+    return Check("ranks", str(error).removeprefix("train: "), EXPECTED, FAIL, ADVICE)

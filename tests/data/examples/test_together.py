@@ -11,6 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from example_tokens import LetterTokenizer
+from in_threads import in_each
 
 from loopos.data.examples import encoding, together
 from loopos.data.examples import store as module
@@ -18,42 +19,6 @@ from loopos.data.examples.data import find
 from loopos.data.examples.rows import Examples
 
 RECORDS = [{"prompt": "p" * (i % 5 + 1), "completion": "äbc"[i % 3] * (1 + i * i % 23)} for i in range(101)]
-
-
-class Threads:
-    """The ranks of a run, as far as reading asks them."""
-
-    def __init__(self, rank, size, place, barrier):
-        self.rank, self.size, self._place, self._barrier = rank, size, place, barrier
-
-    def gather(self, thing):
-        self._place[self.rank] = thing
-        self._barrier.wait(20)
-        found = list(self._place)
-        self._barrier.wait(20)
-        return found
-
-    def same(self, what):
-        if len({repr(each) for each in self.gather(what)}) > 1:
-            raise ValueError(f"another {next(iter(what))}")
-
-
-def in_each(size, work):
-    """What ``work(ranks)`` gave, or raised, in each of so many."""
-    place, barrier, told = [None] * size, threading.Barrier(size), [None] * size
-
-    def one(rank):
-        try:
-            told[rank] = work(Threads(rank, size, place, barrier))
-        except Exception as error:
-            told[rank] = error
-
-    threads = [threading.Thread(target=one, args=(rank,), name=str(rank)) for rank in range(size)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    return told
 
 
 @pytest.fixture
