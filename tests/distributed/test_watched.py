@@ -47,7 +47,7 @@ def test_the_error_of_one_ends_the_other(pair):
 def test_news_of_an_update_are_told(pair):
     first, second = pair
     second.at(3)
-    time.sleep(0.05)
+    time.sleep(2 * watched.NEWS)
     second.at(4)
     assert (second.step, second.tick) == (4, 2)
     second._connection.shutdown(2)
