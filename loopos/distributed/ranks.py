@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import socket
 import sys
@@ -28,7 +27,8 @@ from .watched import Watched, start
 
 SPINS = 200  # looks at a request without a pause
 PAUSE = 50e-6  # seconds between looks after that: a process that waits does not take a core from one that computes
-BUSY = 2.0  # seconds in which a bucket that all ranks are sending is looked at without a pause
+BUSY = 2.0  # seconds in which a bucket that all ranks are sending is looked at with next to no pauses
+MOMENT = 1e-6  # seconds; the system makes some fifty of it
 LONGEST = 1e-3  # seconds between looks of a long wait
 
 
@@ -89,12 +89,16 @@ class Ranks(Alone):
             watched.tick += 1
 
     def carry(self, requests: Sequence[Any]) -> None:
-        """Until these are done, where all ranks are at it: MPI moves a piece whenever it is looked at, so nobody
-        sleeps. What takes long all the same is waited for as by :meth:`wait`."""
-        until = time.monotonic() + BUSY
+        """Until these are done, where all ranks are at it: MPI moves a piece whenever it is looked at, so nobody sleeps
+        but for a moment, after many looks, where another process has the core that one of them needs. (A core that is
+        yielded, to any process, comes back after milliseconds.) What takes long all the same is waited for as by
+        :meth:`wait`."""
+        until, looks = time.monotonic() + BUSY, 0
         for request in requests:
             while not request.Test() and time.monotonic() < until:
-                os.sched_yield()
+                looks += 1
+                if looks % SPINS == 0:
+                    time.sleep(MOMENT)
         self.wait(requests)
 
     def total(self, numbers: np.ndarray) -> np.ndarray:

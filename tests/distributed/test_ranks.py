@@ -177,3 +177,25 @@ def test_small_buckets_are_for_what_goes_on_the_way(overlaps, wire, monkeypatch)
     ranks.fast, ranks._wire, ranks.overlaps = False, wire, overlaps
     ranks._exchange(np.zeros(8, np.float32), 2, None)
     assert given == [None if overlaps else reduction.BUCKET]
+
+
+@pytest.mark.parametrize("how", ["carry", "wait"])
+def test_who_waits_leaves_the_core_to_others_after_many_looks(how, monkeypatch):
+    looks, pauses = [], []
+
+    class Request:
+        def Test(self):
+            looks.append(len(pauses))
+            return len(pauses) == 3
+
+    monkeypatch.setattr(several.time, "sleep", pauses.append)
+    watched = SimpleNamespace(check=lambda: None, tick=0, waits=False)
+    ranks = object.__new__(several.Ranks)
+    ranks._watched = watched
+    getattr(ranks, how)([Request()])
+    assert looks.count(0) >= several.SPINS
+    assert len(pauses) == 3
+    assert max(pauses) <= several.LONGEST
+    if how == "carry":
+        assert looks.count(1) == looks.count(2) == several.SPINS
+        assert max(pauses) <= 1e-5
