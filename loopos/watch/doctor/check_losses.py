@@ -8,6 +8,7 @@ from typing import Any
 from loopos.health.doctor.report import FAIL, OK, WARN, Check
 
 from .check_targets import IGNORE, NEAR
+from .pulls import pulled_from
 from .subject import NotApplicable, Subject
 from .tree import tensors
 
@@ -27,20 +28,25 @@ def arguments(subject: Subject) -> Check:
 
 
 def sign(subject: Subject) -> Check:
-    """No loss that is a known one with a minus before it."""
-    run, name = subject.first(), "sign of the loss"
+    """No loss that is a known one with a minus before it, alone or beside other terms (a penalty on the weights)."""
+    run, name, expected = subject.first(), "sign of the loss", "one that falls as the model learns"
     groups = [group for optimizer in subject.optimizers for group in optimizer.param_groups]
-    if not run.loss < 0:
-        return Check(name, f"{run.loss:.6g}", "one that falls as the model learns", OK)
     if all(group.get("maximize") for group in groups):
-        return Check(name, f"{run.loss:.6g}, which the optimizer maximizes", "one that falls as the model learns", OK)
-    for said, value in _known(run):
+        return Check(name, f"{run.loss:.6g}, which the optimizer maximizes", expected, OK)
+    advice = "it falls as the model gets worse: leave the minus out (or put it before a mean of log-probabilities)"
+    for said, value in _known(run) if run.loss < 0 else ():
         if abs(value + run.loss) <= NEAR * max(abs(run.loss), 1e-3):
-            advice = (
-                "it falls as the model gets worse: leave the minus out (or put it before a mean of log-probabilities)"
-            )
             return Check(name, f"{run.loss:.6g}, the negative of {said}", "the loss itself", FAIL, advice)
-    return Check(name, f"{run.loss:.6g}, none that is known with a minus", "one that falls as the model learns", OK)
+    factors = {} if run.seen.folded else run.seen.factors
+    if factors and max(factors.values()) <= 0 and min(factors.values()) < 0:
+        (which, _), factor = min(factors.items(), key=lambda each: each[1])
+        text = f"{run.loss:.6g}, in which {which} has the factor {factor:.4g}"
+        return Check(name, text, "a factor above 0", FAIL, advice)
+    said = None if factors or run.seen.folded or run.calls != 1 else pulled_from(run)
+    if said is not None:
+        text = f"{run.loss:.6g}, which pulls the outputs as the negative of {said} does"
+        return Check(name, text, expected, FAIL, advice)
+    return Check(name, f"{run.loss:.6g}, none that is known with a minus", expected, OK)
 
 
 def _known(run: Any) -> Iterator[tuple[str, float]]:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .arguments import TAKES, Wrong, judged, spreads
+from .arguments import TAKES, Wrong, judged
+from .shapes import BY_HAND, COMPARED, Shapes, Spread
 
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "__matmul__", "conv1d", "conv2d", "conv3d"}
-COMPARED = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}  # element by element: two tensors of one shape
-DIFFERENCES = {"sub", "__sub__", "__rsub__", "rsub", "subtract"}
-BY_HAND = {*DIFFERENCES, "mul", "__mul__", "__rmul__", "multiply"}
+LOSSES = {"binary_cross_entropy", "multi_margin_loss", "soft_margin_loss", "multilabel_soft_margin_loss"}
 _DROPS = {"bernoulli_", "bernoulli", "native_dropout", "dropout", "alpha_dropout"}
 _DRAWS = {"normal_", "uniform_", "randn", "rand", "rand_like", "randn_like", "exponential_", "randint", "multinomial"}
 
@@ -20,19 +19,26 @@ class Seen:
     """A context: while it is on, operations of this thread are recorded.
 
     drops: modules in which a mask of dropout was drawn; draws: modules with other random numbers; products: (module,
-    dtype, whether autocast was on) of every matrix product and convolution; called: modules that were; spread: (loss,
-    shape, shape) where both tensors of a loss were broadcast, so that every row was compared with every other; taken:
-    losses that take logits or logs of them, and wrong: what they were given instead."""
+    dtype, whether autocast was on) of every matrix product and convolution; called: modules that were; spread: where
+    every row of a loss was set against every other; taken: losses that take logits or logs of them, and wrong: what
+    they were given instead; factors: after a backward pass, by (name, which call) of every known loss that is one
+    number, its factor in the whole; folded: the absolute value of a sum of losses was taken."""
 
     def __init__(self, model: Any):
         self.drops: set[str] = set()
         self.draws: set[str] = set()
         self.products: list[tuple[str, Any, bool]] = []
         self.called: set[str] = set()
-        self.spread: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+        self._shapes = Shapes()
         self.taken: set[str] = set()
         self.wrong: list[Wrong] = []
+        self.factors: dict[tuple[str, int], float] = {}
+        self._losses, self.folded = 0, False
         self._model, self._stack, self._autocast = model, [], False
+
+    @property
+    def spread(self) -> list[Spread]:
+        return self._shapes.spread
 
     def __enter__(self) -> Seen:
         self._mode, self._functions, self._hooks = _mode(self), _functions(self), []
@@ -73,29 +79,39 @@ class Seen:
 
         self._autocast = torch.is_autocast_enabled(device)
 
-    def compare(self, name: str, one: Any, two: Any) -> None:
-        """A loss of two tensors was computed."""
-        import torch
-
-        size = torch.broadcast_shapes(one.shape, two.shape).numel()
-        if size > max(one.numel(), two.numel()):
-            self.spread.append((name, tuple(one.shape), tuple(two.shape)))
-
-    def take(self, name: str, given: Any) -> None:
-        """A loss was given its first argument."""
+    def take(self, name: str, given: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        """A loss that takes logits or logs of them was computed."""
         self.taken.add(name)
-        wrong = judged(name, given)
+        first = given[0] if given else keywords.get("input", keywords.get("log_probs"))
+        target = given[1] if len(given) > 1 else keywords.get("target")
+        wrong = judged(name, first, target, bool(keywords.get("log_target", given[5] if len(given) > 5 else False)))
         self.wrong += [] if wrong is None else [wrong]
 
-    def combine(self, name: str, given: tuple[Any, ...]) -> None:
-        """A difference or a product, of the loss where no module is at work."""
+    def weigh(self, name: str, given: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
+        """A known loss was computed. One whose targets are all the same may be meant to rise: a generator's."""
         import torch
 
-        if self._stack or len(given) < 2 or not all(isinstance(each, torch.Tensor) for each in given[:2]):
+        target = given[1] if len(given) > 1 else keywords.get("target")
+        if not isinstance(target, torch.Tensor) or not isinstance(result, torch.Tensor) or not result.requires_grad:
             return
-        if spreads(given[0], given[1]):
-            said = "a difference" if name in DIFFERENCES else "a product"
-            self.spread.append((said, tuple(given[0].shape), tuple(given[1].shape)))
+        if result.ndim or target.numel() < 2 or bool((target == target.reshape(-1)[0]).all()):
+            return
+        self._losses += 1
+        key = name, self._losses
+        result.register_hook(lambda gradient: self.factors.__setitem__(key, float(gradient)))
+
+    def fold(self, result: Any) -> None:
+        """The absolute value of a loss was taken, as flooding does: below its bound the loss is meant to rise."""
+        self.folded = self.folded or (result.ndim == 0 and result.requires_grad and not self._stack)
+
+    def compare(self, name: str, one: Any, two: Any) -> None:
+        """A loss of two tensors was computed."""
+        self._shapes.compare(name, one, two)
+
+    def combine(self, name: str, given: tuple[Any, ...], result: Any) -> None:
+        """A sum, a difference or a product was computed; one of the loss, if no module is at work."""
+        if not self._stack:
+            self._shapes.combine(name, given, result)
 
     def product(self, result: Any) -> None:
         """A product, or what may be one, was computed."""
@@ -135,15 +151,19 @@ def _functions(seen: Seen) -> Any:
             result = function(*args, **(kwargs or {}))
             seen.look(next((each.device.type for each in args if isinstance(each, torch.Tensor)), "cpu"))
             name = getattr(function, "__name__", "")
+            if name in TAKES or name in COMPARED or name in LOSSES:
+                seen.weigh(name, args, kwargs or {}, result)
             if name in PRODUCTS:
                 seen.product(result)
             elif name in COMPARED:
                 one, two, *_ = [*args, *((kwargs or {})[key] for key in ("input", "target") if key in (kwargs or {}))]
                 seen.compare(name, one, two)
             elif name in TAKES:
-                seen.take(name, args[0] if args else (kwargs or {}).get("input", (kwargs or {}).get("log_probs")))
+                seen.take(name, args, kwargs or {})
+            elif name in ("abs", "__abs__", "absolute"):
+                seen.fold(result)
             elif name in BY_HAND:
-                seen.combine(name, args)
+                seen.combine(name, args, result)
             return result
 
     return Written()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .seen import Seen
@@ -22,7 +23,8 @@ class NotApplicable(Exception):
 @dataclass
 class Run:
     """One computation of the loss. inputs, outputs: of the model's first call; calls: how often it was called; seen:
-    the operations, where they were asked for; gradients: by name, where wanted (None of one that got none)."""
+    the operations, where they were asked for; gradients: by name, where wanted (None of one that got none); pulls: then
+    also the gradients of those outputs, by their path."""
 
     loss: float
     wants: bool
@@ -33,6 +35,7 @@ class Run:
     seen: Seen | None = None
     batch: Any = None
     gradients: dict[str, Any] = field(default_factory=dict)
+    pulls: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -112,8 +115,12 @@ class Subject:
             run.training += (self.model.training,)
 
         def after(_: Any, arguments: Any, outputs: Any) -> None:
-            if run.outputs is None:
-                run.outputs = outputs
+            if run.outputs is not None:
+                return
+            run.outputs = outputs
+            for name, tensor in tensors(outputs) if gradients else ():
+                if tensor.requires_grad:
+                    tensor.register_hook(partial(run.pulls.__setitem__, name))
 
         for parameter in self.model.parameters():
             parameter.grad = None

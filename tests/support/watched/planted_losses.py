@@ -45,6 +45,58 @@ def _by_hand(p: Any, y: Any) -> torch.Tensor:
     return -(y * F.logsigmoid(p) + (1 - y) * F.logsigmoid(-p)).mean()
 
 
+def _returns(
+    loss: Callable[..., torch.Tensor], column: bool, rewards: int, graph: bool = False
+) -> Callable[[], Program]:
+    """Q-learning whose values (N, 1) or (N,) and rewards (N,) or (N, 1) do not agree. graph: of the target is kept."""
+
+    def make() -> Program:
+        model, other = mlp(4), mlp(4)
+        rewarded = torch.randn(12), (torch.rand(12) > 0.8).float()
+        rewarded = rewarded if rewards == 1 else tuple(each[:, None] for each in rewarded)
+        batch = torch.randn(12, 8), torch.randint(0, 4, (12, 1)), torch.randn(12, 8), *rewarded
+
+        def bellman(model: nn.Module, b: Any) -> torch.Tensor:
+            values = model(b[0]).gather(1, b[1])
+            with torch.set_grad_enabled(graph):
+                target = b[3] + 0.9 * other(b[2]).max(1).values * (1 - b[4])
+            return loss(values if column else values.squeeze(1), target)
+
+        return Program(model, adam(model), batch, bellman)
+
+    return make
+
+
+def _shares(loss: Callable[..., torch.Tensor]) -> Callable[[], Program]:
+    """Of a student and the logits of its teacher."""
+
+    def make() -> Program:
+        net = mlp()
+        batch = torch.randn(12, 8), torch.randn(12, 4)
+        return Program(net, adam(net), batch, lambda m, b: loss(m(b[0]), b[1]))
+
+    return make
+
+
+def _penalty(loss: Callable[..., torch.Tensor], share: float) -> Callable[[], Program]:
+    """A loss of the logits, and the squares of all weights."""
+
+    def make() -> Program:
+        net = mlp()
+        batch = (*rows(), torch.randn(12, 4))
+
+        def penalized(model: nn.Module, b: Any) -> torch.Tensor:
+            return loss(model(b[0]), b) + share * sum(each.square().sum() for each in model.parameters())
+
+        return Program(net, adam(net), batch, penalized)
+
+    return make
+
+
+def _squares(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+    return (one - two).square().mean()
+
+
 SHAPES, TAKES, SIGN = "shapes in the loss", "arguments of the loss", "sign of the loss"
 LOSSES: list[tuple[Callable[[], Program], str, str]] = [
     (_named(name, make), check, words)
@@ -61,6 +113,18 @@ LOSSES: list[tuple[Callable[[], Program], str, str]] = [
         ("negative_cross_entropy", _classes(lambda z, y: -F.cross_entropy(z, y)), SIGN, "a cross-entropy with"),
         ("minus_forgotten", _classes(lambda z, y: z.log_softmax(1).gather(1, y[:, None]).mean()), SIGN, "leave the minus out"),
         ("negative_squares", _numbers(lambda z, y: -F.mse_loss(z, y), lambda: torch.randn(12, 1)), SIGN, "a squared error"),
+        ("returns_of_a_row", _returns(F.smooth_l1_loss, True, 1), SHAPES, "smooth_l1_loss of shapes (12, 1) and (12,)"),
+        ("returns_by_hand", _returns(_squares, True, 1, graph=True), SHAPES, "a difference of shapes (12, 1) and (12,)"),
+        ("rewards_of_a_column", _returns(F.mse_loss, False, 2), SHAPES, "a product of shapes (12,) and (12, 1)"),
+        ("rewards_of_a_column_by_hand", _returns(_squares, True, 2), SHAPES, "a product of shapes (12,) and (12, 1)"),
+        ("divergence_of_logits", _shares(lambda z, t: F.kl_div(z, t.softmax(1), reduction="batchmean")), TAKES, "kl_div is given numbers whose exp sums to"),
+        ("divergence_from_logs", _shares(lambda z, t: F.kl_div(z.log_softmax(1), t.log_softmax(1))), TAKES, "kl_div is given log-probabilities as its target"),
+        ("divergence_from_logits", _shares(lambda z, t: F.kl_div(z.log_softmax(1), t)), TAKES, "kl_div is given a target with numbers down to"),
+        ("log_target_of_probabilities", _shares(lambda z, t: F.kl_div(z.log_softmax(1), t.softmax(1), log_target=True)), TAKES, "with log_target=True"),
+        ("penalty_on_a_negative", _penalty(lambda z, b: -F.cross_entropy(z, b[1]), 0.01), SIGN, "cross_entropy has the factor -1"),
+        ("large_penalty_on_a_negative", _penalty(lambda z, b: -0.5 * F.mse_loss(z, b[2]), 1.0), SIGN, "mse_loss has the factor -0.5"),
+        ("penalty_and_a_minus_forgotten", _penalty(lambda z, b: z.log_softmax(1).gather(1, b[1][:, None]).mean(), 1.0), SIGN, "the negative of a cross-entropy with [1]"),
+        ("penalty_on_negative_squares", _penalty(lambda z, b: -_squares(z, b[2]), 0.01), SIGN, "the negative of a squared error with [2]"),
         ("negative_likelihood", _numbers(lambda z, y: -F.binary_cross_entropy_with_logits(z, y), _yes), SIGN, "a binary cross-entropy"),
     )
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 pytestmark = pytest.mark.reference
 torch = pytest.importorskip("torch")
 
-from loopos.watch.doctor.arguments import judged, spreads  # noqa: E402
+from loopos.watch.doctor.arguments import judged  # noqa: E402
 
 Z = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 CASES = [
@@ -18,8 +18,6 @@ CASES = [
     ("nll_loss", Z.log_softmax(0), False),
     ("ctc_loss", Z[:, None].log_softmax(2), None),
     ("ctc_loss", Z[:, None], False),
-    ("kl_div", Z.softmax(1), True),
-    ("kl_div", Z.log_softmax(1), None),
     ("cross_entropy", Z, None),
     ("cross_entropy", Z.log_softmax(1), None),
     ("cross_entropy", Z.softmax(1), True),
@@ -42,11 +40,26 @@ def test_a_sigmoid_is_known_by_its_node():
         assert (judged("binary_cross_entropy_with_logits", made) is not None) == told
 
 
-def test_a_column_against_a_row():
-    column, row = torch.ones(6, 1, requires_grad=True), torch.ones(6)
-    assert spreads(column, row)
-    assert spreads(row, column)
-    assert not spreads(column, row.requires_grad_())  # a ranking of the model's own outputs
-    assert not spreads(torch.ones(6, 2), torch.ones(2))
-    assert not spreads(column[:1], torch.ones(1))
-    assert not spreads(column, torch.ones(3))
+Y = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+DIVERGENCES = [
+    (Z.log_softmax(1), Y.softmax(1), False, None),
+    (Z.log_softmax(1), Y.log_softmax(1), True, None),
+    (Z.log_softmax(0), Y.softmax(0), False, None),
+    (Z, Y.softmax(1), False, True),
+    (Z - 9, Y.softmax(1), False, None),  # a part of a row, perhaps
+    (-Z.abs() / 9, Y.softmax(1), False, True),  # never above 0, and no logs
+    (Z, Y.log_softmax(1), True, True),
+    (Z, 2 * Y.softmax(1), False, None),  # densities
+    (Z.softmax(0), Y.softmax(0), False, True),
+    (Z.log_softmax(1), Y.log_softmax(1), False, True),
+    (Z.log_softmax(1), Y, False, False),
+    (Z.log_softmax(1), Y, True, False),
+    (Z.log_softmax(1), Y.softmax(1), True, True),
+    (Z.log_softmax(1), Y[:1].softmax(1), False, None),
+]
+
+
+@pytest.mark.parametrize(("given", "target", "logs", "sure"), DIVERGENCES)
+def test_what_a_divergence_is_given(given, target, logs, sure):
+    wrong = judged("kl_div", given, target, logs)
+    assert (wrong and wrong.sure) == sure
