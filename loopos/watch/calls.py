@@ -44,6 +44,11 @@ class Buffers:
         self._model = model
         self._written: set[str] | None = None
 
+    @property
+    def written(self) -> set[str] | None:
+        """The names of those that the forward pass writes; None as long as it is not known."""
+        return self._written
+
     def take(self) -> dict[str, tuple[torch.Tensor, torch.Tensor, int]]:
         """By name: (the buffer, a copy of it or an empty tensor, how often it had been written)."""
         copy = self._written

@@ -72,6 +72,13 @@ class Log:
         self._measured = {}
         self._keep(step, numbers, counts, force=True, birth=str(birth))
 
+    def tell(self, step: int, found: list[Alarm]) -> None:
+        """Of ``step``, and what others than the monitor found in it."""
+        self.findings += found
+        self._waiting += found
+        if found and not self._line:
+            self._line = {"step": step}
+
     def _tell(self, step: int, numbers: dict[str, float], found: list[Alarm]) -> None:
         """found: before, of how far the weights moved."""
         loss, norm = numbers.get("loss"), numbers["grad_norm"]

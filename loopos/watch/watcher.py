@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -19,8 +20,9 @@ from . import moments, scaling, wrappers
 from .calls import Buffers, Call, fresh, thrown_away
 from .finite import Norms, parameters_of
 from .hits import POLICIES, Hits
-from .log import Log, ahead_of, rate_of
+from .log import EVERY, Log, ahead_of, rate_of
 from .rerun import differentiable, loss_in, loss_in_backward
+from .running import Running
 from .updates import Saved, is_risky
 
 MOST_CALLS = 4096  # of a model between two steps; a program that never steps keeps no more
@@ -65,6 +67,7 @@ class Watch:
         self._stepped = False  # the calls that are kept belong to a step that is done
         self._inside = False  # somebody keeps the call itself, or the step is being repeated
         self._buffers = Buffers(bare)
+        self._running = Running(bare, self._buffers)
         self._moments = moments.Moments(self.optimizers)
         self._saved: dict[int, Saved] = {}  # of optimizers whose step may go wrong by itself
         before, after = wrappers.uncompiled(model, self._before_forward, self._after_forward)
@@ -93,7 +96,7 @@ class Watch:
 
     @property
     def findings(self) -> list[Alarm]:
-        """What the monitor of loss, gradient norm and update ratios told so far."""
+        """What the monitor of loss, gradient norm and update ratios told so far, and buffers that became infinite."""
         return self._log.findings
 
     # what a program calls
@@ -161,6 +164,8 @@ class Watch:
 
     def close(self) -> None:
         """Take the hooks off and close the logs. Closing twice is harmless."""
+        if self.model is not None and (self.policy == "skip" or not self.births):
+            self._look_at_buffers()
         for hook in self._hooks:
             hook.remove()
         self._log.close()
@@ -259,8 +264,16 @@ class Watch:
                 self._hits.passed()
             if first and counts:
                 self._log.before(self.steps)
+                if self.steps % EVERY == 0:
+                    self._look_at_buffers()
             return
         self._judge([held[at] for at in norms.bad], optimizer, max(self.steps, 1))
+
+    def _look_at_buffers(self) -> None:
+        found = self._running.look(self.steps)
+        self._log.tell(self.steps, found)
+        for alarm in found:
+            warnings.warn(f"loopos.watch: {alarm}", RuntimeWarning, stacklevel=2)
 
     def _sum_losses(self) -> None:
         losses = self._losses()
