@@ -24,7 +24,11 @@ hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--sanitized", action="store_true", help="skip the tests marked unsanitized, with their reasons")
+    parser.addoption(
+        "--sanitized",
+        action="store_true",
+        help="without the tests marked unsanitized (skipped, with reasons) and the files of Python alone",
+    )
 
 
 # Tests of code that is Python alone. What they reach of the core others reach too, and sanitizers look at nothing else.
@@ -32,32 +36,49 @@ CLASSICAL = (
     *("arrays", "bounds", "calibration", "counting", "draws", "esprit", "evaluation", "folder", "matching", "music"),
     *("pictures", "placement", "root_music", "sample", "shrinkage", "simulation", "subspace"),
 )
+RUNNING = (
+    *("alike", "callbacks", "evaluation", "folder", "forecast", "kinds", "language", "messages", "metrics", "opening"),
+    *("origins", "policy", "record", "result", "runlock", "schedules", "settings", "tally", "timing"),
+)
 PYTHON_ALONE = (
     *("bench", "callbacks", "cli", "compare", "data", "examples", "files", "gguf", "monitor"),
     *("scoring", "serve", "text", "vision/data", "watch"),
     *("births/test_growth.py", "health/doctor", "health/explain", "health/replay", "health/report"),
     *(f"covariance/test_{name}.py" for name in CLASSICAL),
+    *(f"run/test_{name}.py" for name in RUNNING),
     *("test_config.py", "test_docs.py", "test_docs_site.py", "test_house.py", "test_sklearn.py"),
 )
+
+
+def left_aside(config) -> list[Path]:
+    return [Path(__file__).parent / name for name in PYTHON_ALONE] if config.getoption("--sanitized") else []
 
 
 def pytest_configure(config):
     if config.getoption("--sanitized"):
         os.environ["SANITIZED_TESTS"] = "1"  # for support/sweeps.py, in processes that tests start too
+    if missing := [str(each) for each in left_aside(config) if not each.exists()]:
+        raise pytest.UsageError(f"PYTHON_ALONE of tests/conftest.py names what is not there: {missing}")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files of Python alone are not even read: thousands of tests, each of which sanitizers make slower."""
+    return True if any(collection_path.is_relative_to(each) for each in left_aside(config)) else None
 
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--sanitized"):
         return
-    aside = tuple(Path(__file__).parent / name for name in PYTHON_ALONE)
     for item in items:
         if mark := item.get_closest_marker("unsanitized"):
             (reason,) = mark.args
-        elif any(item.path.is_relative_to(each) for each in aside):
-            reason = "its code is Python alone"
-        else:
-            continue
-        item.add_marker(pytest.mark.skip(reason=f"unsanitized: {reason}"))
+            item.add_marker(pytest.mark.skip(reason=f"unsanitized: {reason}"))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if aside := left_aside(config):
+        files = [f for each in aside for f in ([each] if each.is_file() else each.rglob("test_*.py"))]
+        terminalreporter.write_line(f"{len(files)} files of tests not read: their code is Python alone")
 
 
 def pytest_collection_finish(session):
