@@ -200,7 +200,7 @@ def train(
             base = base_of(model, folder.keeps or checkpoint is not None)
             saved = None if checkpoint is None else resuming.restore(checkpoint, model, updating, base)
             if ranks.size > 1:
-                ranks.same(alike(model, identity, sources.eval))
+                ranks.same(alike(model, identity, sources))
             step = 0 if checkpoint is None else checkpoint.step
             policy = Policy(settings.on_nonfinite, total, model, updating, step=step, saved=saved)
             interrupts = stack.enter_context(Interrupts(sigterm=folder.keeps or ranks.size > 1, ranks=ranks))

@@ -152,7 +152,8 @@ def _train(folder: str | None, given: dict[str, Any], ranks: dict[str, Any]) -> 
         learned = f"{len(simulations)} simulations in turn" if folder is None else f"{len(data)} samples of {folder}"
         to_stderr(f"{preset.array!r}, {learned}; {config.num_parameters():,} parameters")
     about = {"preset": preset_name, "options": noted, "simulations": [repr(each) for each in simulations]}
-    result = loopos.train(model, data, callbacks=[_Folder(about)], **settings, **ranks)
+    with pictured.telling_of_sigterm("covariance", settings["output_dir"]):
+        result = loopos.train(model, data, callbacks=[_Folder(about)], **settings, **ranks)
     if behind:
         return Reply({}, None)
     rows, scales = _table(model, simulations, preset, asked)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,16 +129,23 @@ def train(
     if settings.get("progress", True):
         callbacks.append(Forecaster(model, tell, doctor))
         callbacks += [checkup.Checkup(data, None, settings)] if doctor else []
-    try:
+    with telling_of_sigterm(command, settings["output_dir"]):
         result = loopos.train(model, data, callbacks=callbacks, **settings)
+    return result, found[0] if found else None
+
+
+@contextmanager
+def telling_of_sigterm(command: str, folder: str) -> Iterator[None]:
+    """Says how to go on with a training that SIGTERM stops, whose checkpoints are in ``folder``."""
+    try:
+        yield
     except SystemExit as stopped:
         if stopped.code == SIGTERM and not ranked.behind():
             to_stderr(
-                f"loopos {command}: training was stopped by SIGTERM; {settings['output_dir']} has a checkpoint of it. "
+                f"loopos {command}: training was stopped by SIGTERM; {folder} has a checkpoint of it. "
                 "To go on: the same command with --resume auto"
             )
         raise
-    return result, found[0] if found else None
 
 
 class _Folder(Callback):

@@ -128,12 +128,12 @@ def compare(ranks: Alone, model: Any, data: Any, settings: TrainSettings, given:
     sources, config = kind.open(model, data, held_out, tokenizer, settings, False, ranks)
     settings = in_shards(in_precision(settings, model), True, ranks.size)
     length, read = settings.seq_len or kind.length(config), (sources.train.fingerprint(), sources.tokenizer)
-    ranks.same(alike(model, Identity(config, settings, length, *read, adapter), sources.eval))
+    ranks.same(alike(model, Identity(config, settings, length, *read, adapter), sources))
 
 
-def alike(model: Any, identity: Identity, held_out: Any = None) -> dict[str, Any]:
-    """By name, what has to be the same in each process, so that all compute the same update. held_out: the batches of
-    an evaluation, which processes share."""
+def alike(model: Any, identity: Identity, sources: Any = None) -> dict[str, Any]:
+    """By name, what has to be the same in each process, so that all compute the same update. sources: train, which may
+    have a ``digest()`` of what its fingerprint leaves out, and eval, whose batches processes share."""
     about = identity.to_dict()
     facts: dict[str, Any] = _built(model.products)
     digest = about["data"].pop("sha256", None)
@@ -142,6 +142,9 @@ def alike(model: Any, identity: Identity, held_out: Any = None) -> dict[str, Any
     if digest is not None:
         facts["training data (their SHA-256)"] = digest[:_LETTERS]
     facts |= {name: _short(value) for name, value in about.items()}
+    train, held_out = getattr(sources, "train", None), getattr(sources, "eval", None)
+    if hasattr(train, "digest"):
+        facts["pictures (their SHA-256)"] = train.digest()[:_LETTERS]
     if held_out is not None:
         facts["held-out data (their SHA-256)"] = _digest(part for batch in held_out for part in batch)
     return facts | weights_of(model, "weights")

@@ -8,6 +8,7 @@ import warnings
 from contextlib import nullcontext
 
 import pytest
+from pictures import two_shades
 from under_mpi import mpi_needed, result_of
 
 import loopos
@@ -127,6 +128,9 @@ asked = json.loads(sys.argv[1])
 here = os.environ["PMI_RANK"] == "1"
 if here and "isa" in asked:
     os.environ["LOOPOS_ISA"] = asked.pop("isa")
+if here and "build" in asked:
+    import loopos.run.bundle
+    loopos.run.bundle.__version__ = asked.pop("build")
 asked["asked"] += asked.pop("there", []) if here else []
 sys.argv[1] = json.dumps(asked["asked"])
 """
@@ -141,13 +145,14 @@ TINY = ["doctor", "--quick", *SMALL]
     ("fault", "says"),
     [
         ({}, "ok   ranks: 2 ranks have the same; expected the same build, instruction set, configuration"),
+        ({"build": "0.0.9"}, r"FAIL ranks: rank 1 on \S+ has another loopos than rank 0 on \S+: 0.0.9 there"),
         ({"isa": "avx2"}, r"FAIL ranks: rank 1 on \S+ has another isa than rank 0 on \S+: avx2 there, avx512 here"),
         ({"there": ["--learning-rate", "0.5"]}, r"FAIL ranks: rank 1 on .* another learning_rate \(settings\) .*: 0.5"),
         ({"there": ["--d-ff", "48"]}, r"FAIL ranks: rank 1 on .* another d_ff \(config\) than rank 0"),
         ({"other": "jsonl"}, r"FAIL ranks: rank 1 on .* another training data \(their SHA-256\) than rank 0"),
         ({"other": "txt"}, r"FAIL ranks: rank 1 on .* another training data \(their SHA-256\) than rank 0"),
     ],
-    ids=["alike", "isa", "settings", "config", "examples", "text"],
+    ids=["alike", "build", "isa", "settings", "config", "examples", "text"],
 )
 def test_doctor_compares_the_ranks_and_names_the_one_that_differs(fault, says, text, tmp_path):
     if "isa" in fault and str(loopos._core.isa()) != "avx512":
@@ -177,24 +182,14 @@ KINDS = {
 }
 
 
-def pictures(folder):
-    """Two classes of forty pictures each."""
-    image = pytest.importorskip("PIL.Image", reason="writes pictures (extra [vision])")
-    for name, shade in (("dark", 40), ("light", 200)):
-        (folder / name).mkdir(parents=True)
-        for i in range(40):
-            image.new("RGB", (8, 8), (shade, shade, 5 * i)).save(folder / name / f"{i}.png")
-    return folder
-
-
 @mpi_needed
 @pytest.mark.unsanitized("processes of their own: sanitizers are not in them")
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_trainings_are_one_run_too(kind, tmp_path):
-    command = [str(pictures(tmp_path / "set")) if each == "FOLDER" else each for each in KINDS[kind]]
+    command = [str(two_shades(tmp_path / "set")) if each == "FOLDER" else each for each in KINDS[kind]]
     command += ["--batch-size", "4", "--shards", "4", "--log-every", "1", "--no-progress", "--seed", "3"]
     told, weights, logged = {}, {}, {}
-    for ranks in (None, 2):
+    for ranks in (None, 2, 3):
         out = tmp_path / f"run-{ranks}"
         told[ranks] = result_of(COMMAND, [*command, "--output-dir", str(out)], ranks=ranks, folder=tmp_path)
         (last,) = sorted(out.glob("step-*"))[-1:]
@@ -202,11 +197,11 @@ def test_other_trainings_are_one_run_too(kind, tmp_path):
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         logged[ranks] = [{name: line[name] for name in sorted(line) if not MEASURED.search(name)} for line in lines]
         assert not list(out.glob("*.old.*"))
-    (alone,), (first, second) = told[None], told[2]
-    assert alone[0] == first[0] == second[0] == 0
-    assert (second[1], "updates" in first[1]) == ("", True)
-    assert weights[2] == weights[None]
-    assert logged[2] == logged[None]
+        assert [code for code, _ in told[ranks]] == [0] * (ranks or 1)
+        assert ["updates" in text for _, text in told[ranks]] == [True] + [False] * (len(told[ranks]) - 1)
+        assert "".join(text for _, text in told[ranks][1:]) == ""
+        assert weights[ranks] == weights[None]
+        assert logged[ranks] == logged[None]
 
 
 ARGUMENTS = {  # that a command cannot do without

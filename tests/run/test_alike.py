@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import loopos
-from loopos.run.alike import alike, in_shards, tell_idle
+from loopos.run.alike import alike, in_shards, read_alike, tell_idle
 from loopos.run.resume import Identity
 from loopos.training import default_settings
 
@@ -52,5 +52,24 @@ def test_what_must_be_alike_names_what_may_differ():
     assert not any("threads" in name for name in facts)
     assert facts["training data (their SHA-256)"] == "0123456789abcdef"  # with more of it a sentence is not read
     assert len(facts["weights (their SHA-256)"]) == 16
+    pictures = SimpleNamespace(train=SimpleNamespace(digest=lambda: "fedc" * 16), eval=None)
+    assert alike(model, identity, pictures) == facts | {"pictures (their SHA-256)": "fedc" * 4}
     other = alike(loopos.Model(config, seed=2), identity)
     assert [name for name in facts if facts[name] != other[name]] == ["weights (their SHA-256)"]
+
+
+def test_what_decides_how_data_are_read_is_told(tmp_path):
+    for name in "a.txt", "a.npy", "a.jsonl":
+        (tmp_path / name).write_text('{"text": "a"}')
+    files = [tmp_path / "a.txt", tmp_path / "a.npy", tmp_path / "a.jsonl", str(tmp_path / "a.txt")]
+    told = read_alike("chars", *files, tmp_path / "absent", "a text", b"bytes", None)
+    kinds = [
+        "a file of text",
+        "a file of ids",
+        "examples in 1 files",
+        "a file of text",
+        f"no file {tmp_path / 'absent'}",
+    ]
+    assert told == {"data": [*kinds, "str", "bytes", "NoneType"], "tokenizer": "chars"}
+    assert read_alike(None)["tokenizer"] is None
+    assert read_alike("some/tokenizer.json")["tokenizer"] == "str"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from loopos import ModelConfig
 from loopos.vision import Captioner, CaptionerConfig, ImageEncoder, VisionConfig
@@ -61,3 +62,13 @@ def worst_difference(model, loss, gradients, per_tensor=3):
             want = central_difference(model, loss, name, index)
             worst = max(worst, abs(want - gradient[index]) / max(1e-3, abs(want)))
     return worst
+
+
+def two_shades(folder):
+    """Two classes of forty pictures each."""
+    image = pytest.importorskip("PIL.Image", reason="writes pictures (extra [vision])")
+    for name, shade in (("dark", 40), ("light", 200)):
+        (folder / name).mkdir(parents=True)
+        for i in range(40):
+            image.new("RGB", (8, 8), (shade, shade, 5 * i)).save(folder / name / f"{i}.png")
+    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -208,7 +209,7 @@ class LabelledBatches:
         number = step * self.grad_accum + micro
         rows = self._order.batch(number, self.batch_size)[first:last]
         images = self.images[rows]
-        if self._warp:
+        if self._warp and len(rows):
             begin = number * self.batch_size
             epochs = [at // len(self.labels) for at in range(begin + first, begin + last)]
             images = warped(images, self._warp, [(self._seed, int(r), e) for r, e in zip(rows, epochs, strict=True)])
@@ -217,6 +218,10 @@ class LabelledBatches:
     def fingerprint(self) -> dict[str, Any]:
         about = {"kind": "pictures", "shape": list(self.images.shape)} | ({"warp": self._warp} if self._warp else {})
         return fingerprint(self.labels) | about
+
+    def digest(self) -> str:
+        """SHA-256 of all pictures, which processes of one run compare."""
+        return hashlib.sha256(np.ascontiguousarray(self.images)).hexdigest()
 
 
 class HeldOutPictures:

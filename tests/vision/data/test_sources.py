@@ -102,6 +102,16 @@ def test_labelled_batches_are_each_picture_once_an_epoch():
     assert sorted(np.concatenate([batches.batch(step)[1] for step in range(3)])) == list(range(6))
     assert [len(part) for _, part in HeldOutPictures(images, labels, 4)] == [4, 2]
     assert batches.fingerprint() != LabelledBatches(images, labels[::-1].copy(), batch_size=2).fingerprint()
+    other = images.copy()
+    other[5, 7, 7, 2] = 1
+    assert len({LabelledBatches(each, labels, batch_size=2).digest() for each in (images, images.copy(), other)}) == 2
+
+
+@pytest.mark.parametrize("warp", [0.0, 0.1])
+def test_a_process_may_have_no_rows_of_a_batch(warp):
+    images, labels = np.zeros((6, 8, 8, 3), np.uint8), np.arange(6)
+    pictures, classes = LabelledBatches(images, labels, batch_size=2, warp=warp).part(0, 0, 1, 1)
+    assert (pictures.shape, classes.shape) == ((0, 8, 8, 3), (0,))
 
 
 def test_labelled_pictures_are_warped_as_their_set_says_and_held_out_ones_are_not():
