@@ -17,6 +17,9 @@ import numpy as np
 import torch
 
 from .finite import parameters_of, plain
+from .numpy_state import NumpyState
+
+_NUMPY = NumpyState()
 
 
 class Randomness:
@@ -25,13 +28,13 @@ class Randomness:
     def __init__(self) -> None:
         self.cpu = torch.get_rng_state()
         self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        self.numpy, self.python = np.random.get_state(), random.getstate()  # noqa: NPY002 (the user's, not ours)
+        self.numpy, self.python = _NUMPY.now(), random.getstate()
 
     def restore(self) -> None:
         torch.set_rng_state(self.cpu)
         if self.cuda:
             torch.cuda.set_rng_state_all(self.cuda)
-        np.random.set_state(self.numpy)  # noqa: NPY002
+        np.random.set_state(self.numpy)  # noqa: NPY002 (the user's, not ours)
         random.setstate(self.python)
 
 

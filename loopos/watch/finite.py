@@ -15,8 +15,9 @@ import torch
 def plain(tensor: torch.Tensor) -> torch.Tensor:
     """Its numbers as a dense real tensor: the values of a sparse one, both parts of a complex one, what this rank holds
     of a distributed one."""
-    tensor = tensor.detach()
-    if hasattr(tensor, "to_local"):
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if type(tensor) is not torch.Tensor and hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
     if tensor.layout is not torch.strided:
         tensor = tensor.values() if tensor.layout is not torch.sparse_coo else tensor._values()

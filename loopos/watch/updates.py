@@ -33,10 +33,11 @@ def is_risky(optimizer: torch.optim.Optimizer, norm: float) -> bool:
         return True
     for group in optimizer.param_groups:
         rate, decay = float(group.get("lr", 0.0)), float(group.get("weight_decay", 0.0))
-        far = min((_FAR.get(each.dtype, _USUAL) for each in group["params"]), default=_USUAL)
+        dtypes = {each.dtype for each in group["params"]}
+        far = min((_FAR.get(each, _USUAL) for each in dtypes), default=_USUAL)
         eps = group.get("eps", 1.0)
         eps = eps if isinstance(eps, float) else 1.0 if eps else 0.0  # Adafactor has two
-        lost = any(eps < _LEAST.get(each.dtype, 0.0) for each in group["params"])
+        lost = any(eps < _LEAST.get(each, 0.0) for each in dtypes)
         if not rate * max(norm, 1.0) < far or not rate * decay < 1e3 or eps == 0 or lost:
             return True
     return False

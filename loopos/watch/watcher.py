@@ -246,7 +246,7 @@ class Watch:
         self._stepped = True
         self.steps += first and counts
         scaling.unscale(self._calls)
-        self._sum_losses()
+        losses_are_finite = self._sum_losses()
         spoiled = self._moments.spoiled(optimizer)
         if spoiled is not None:
             birth = moments.birth(optimizer, *spoiled, self._name_of(spoiled[0]), max(self.steps, 1))
@@ -257,7 +257,7 @@ class Watch:
         held = [each for each in parameters_of([optimizer]) if each.grad is not None]
         norms = Norms([each.grad for each in held])
         self.grad_norm = norms.total if first else self.grad_norm
-        if not norms.bad and not self._calls_are_bad():
+        if not norms.bad and losses_are_finite:
             if is_risky(optimizer, norms.total):
                 self._saved[id(optimizer)] = Saved(optimizer)
             else:
@@ -275,9 +275,11 @@ class Watch:
         for alarm in found:
             warnings.warn(f"loopos.watch: {alarm}", RuntimeWarning, stacklevel=2)
 
-    def _sum_losses(self) -> None:
+    def _sum_losses(self) -> bool:
+        """Of the calls of this step; whether all of them that are known are finite."""
         losses = self._losses()
         self.loss = sum(losses) if losses else math.nan
+        return all(map(math.isfinite, losses))
 
     def _losses(self) -> list[float]:
         """Of the calls of this step, where they are known."""
