@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_json(_described("SystemExit", error.message, BAD_INPUT))
         raise
     command = given.pop("command")
-    alone = not ranked.behind()  # or the first of several processes
+    alone = not ranked.behind(given)  # or the first of several processes
     if given.pop("version"):
         if alone:
             print(f"loopos {__version__}")

@@ -109,7 +109,7 @@ def _caption(given: dict[str, Any]) -> Reply:
     path = given.pop("config", None)
     given = (options.read_config(path, TABLES) if path is not None else {}) | given
     ranks = ranked.take(given)
-    if behind := ranked.behind():
+    if behind := ranked.behind(ranks):
         given["progress"] = False  # the first process tells
     pictured.check("caption", given, LEAST)
     run = {name: given.pop(name) for name in pictured.TOLD if name in given}

@@ -90,7 +90,7 @@ def _classify(given: dict[str, Any]) -> Reply:
     path = given.pop("config", None)
     given = (options.read_config(path, TABLES) if path is not None else {}) | given
     ranks = ranked.take(given)
-    if behind := ranked.behind():
+    if behind := ranked.behind(ranks):
         given["progress"] = False  # the first process tells
     pictured.check("classify", given, {"subset": 1, "image_size": 1, "patch_size": 1})
     data, subset = given.pop("folder", None), given.pop("subset", None)

@@ -194,7 +194,7 @@ def _train(given: dict[str, Any]) -> Reply:
     model, data, tokenizer, settings, run, learned = prepare(given)
     if run.get("export") is not None:
         _check_export(run["export"], model)
-    if ranked.behind():
+    if ranked.behind(settings):
         if not run.get("dry_run", False):
             loopos.train(model, data, tokenizer=tokenizer, **settings)
         return Reply({}, None)

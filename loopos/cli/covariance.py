@@ -122,7 +122,7 @@ def _training(given: dict[str, Any], preset: Any, steps: int | None = None) -> d
 
 def _train(folder: str | None, given: dict[str, Any], ranks: dict[str, Any]) -> Reply:
     """ranks: the keywords of loopos.train that are about several processes."""
-    if behind := ranked.behind():
+    if behind := ranked.behind(ranks):
         given["progress"] = False  # the first process tells
     preset_name = given.get("preset", "plane")
     noted = {"preset": preset_name} | {name: given[name] for name in SETTING if name in given}
@@ -152,7 +152,7 @@ def _train(folder: str | None, given: dict[str, Any], ranks: dict[str, Any]) -> 
         learned = f"{len(simulations)} simulations in turn" if folder is None else f"{len(data)} samples of {folder}"
         to_stderr(f"{preset.array!r}, {learned}; {config.num_parameters():,} parameters")
     about = {"preset": preset_name, "options": noted, "simulations": [repr(each) for each in simulations]}
-    with pictured.telling_of_sigterm("covariance", settings["output_dir"]):
+    with pictured.telling_of_sigterm("covariance", settings | ranks):
         result = loopos.train(model, data, callbacks=[_Folder(about)], **settings, **ranks)
     if behind:
         return Reply({}, None)

@@ -37,7 +37,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 def doctor(given: dict[str, Any]) -> Reply:
     with ranked.together(given):
         reply = _doctor(given)
-    return Reply({}, None, reply.code) if ranked.behind() else reply
+    return Reply({}, None, reply.code) if ranked.behind(given) else reply
 
 
 def _doctor(given: dict[str, Any]) -> Reply:

@@ -101,7 +101,7 @@ def with_schedule(settings: dict[str, Any], length: Mapping[str, int], steps_per
 
 def dry_run(model: Any, data: Any, settings: dict[str, Any], doctor: bool = True) -> Reply:
     """What the run would take; nothing is trained."""
-    if ranked.behind():  # of the first process alone
+    if ranked.behind(settings):  # of the first process alone
         return Reply({}, None)
     alone = {name: value for name, value in settings.items() if name != "distributed"}
     found = forecast.of_run(model, data, None, alone, doctor)
@@ -129,20 +129,20 @@ def train(
     if settings.get("progress", True):
         callbacks.append(Forecaster(model, tell, doctor))
         callbacks += [checkup.Checkup(data, None, settings)] if doctor else []
-    with telling_of_sigterm(command, settings["output_dir"]):
+    with telling_of_sigterm(command, settings):
         result = loopos.train(model, data, callbacks=callbacks, **settings)
     return result, found[0] if found else None
 
 
 @contextmanager
-def telling_of_sigterm(command: str, folder: str) -> Iterator[None]:
-    """Says how to go on with a training that SIGTERM stops, whose checkpoints are in ``folder``."""
+def telling_of_sigterm(command: str, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Says how to go on with a training, of these keywords of loopos.train, that SIGTERM stops."""
     try:
         yield
     except SystemExit as stopped:
-        if stopped.code == SIGTERM and not ranked.behind():
+        if stopped.code == SIGTERM and not ranked.behind(settings):
             to_stderr(
-                f"loopos {command}: training was stopped by SIGTERM; {folder} has a checkpoint of it. "
+                f"loopos {command}: training was stopped by SIGTERM; {settings['output_dir']} has a checkpoint of it. "
                 "To go on: the same command with --resume auto"
             )
         raise

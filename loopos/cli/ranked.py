@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any
@@ -25,16 +25,18 @@ RANKS = {
     "shard_optimizer": "each rank keeps the moments of its own parameters alone: the same bits, less memory",
     "rank_timeout": "seconds that a rank may keep the others waiting before the run is ended",
 }
+NONE = "none"
 CHOICES = {"wire": WIRES}
 COMMANDS = ("train", "doctor", "caption", "classify", "covariance")  # that are one run over all processes
 TOLD = ("info", "explain", "diff")  # that only look: the first process tells; any other command is refused for several
 _FIRST = 1.0  # seconds in which the first rank says what all of them meet
 
 
-def behind() -> bool:
-    """Whether a launcher started this process, and it is not the first, which alone speaks."""
-    told = launched()
-    return told is not None and told[0] != 0
+def behind(given: Mapping[str, Any] | None = None) -> bool:
+    """Whether a launcher started this process, and it is not the first, which alone speaks. given: the options, or what
+    :func:`take` made of them: where they say that nothing is distributed, each process speaks for itself."""
+    told, apart = launched(), (given or {}).get("distributed", AUTO) in (None, NONE)
+    return told is not None and told[0] != 0 and not apart
 
 
 def idle(command: str) -> bool:
@@ -74,13 +76,14 @@ def take(asked: dict[str, Any]) -> dict[str, Any]:
     if "distributed" not in asked:
         refuse_strangers()
     distributed = asked.pop("distributed", AUTO if launched() is not None else None)
-    if distributed == "none":
+    apart = distributed == NONE
+    if apart:
         distributed = None
     if given and distributed is None:
         raise ValueError(f"train: {', '.join(given)} is of a run over several processes; start it with mpiexec")
     if given and distributed == AUTO:
         distributed = Distributed(**{name.removeprefix("rank_"): value for name, value in given.items()})
-    return {} if distributed is None else {"distributed": distributed}
+    return {"distributed": distributed} if apart or distributed is not None else {}
 
 
 def together(given: dict[str, Any]) -> AbstractContextManager[Any]:
@@ -90,7 +93,7 @@ def together(given: dict[str, Any]) -> AbstractContextManager[Any]:
 
 def started(given: dict[str, Any]) -> Alone:
     """The processes of this command; one, where no launcher started it."""
-    if launched() is None or given.get("distributed") == "none":
+    if launched() is None or given.get("distributed") == NONE:
         return Alone()
     seconds = given.get("rank_timeout", TIMEOUT)
     if not 0 < seconds <= SECONDS["high"]:

@@ -43,9 +43,8 @@ class Ranks(Alone):
         self._lanes = mpi.COMM_WORLD.Dup(), mpi.COMM_WORLD.Dup()  # of gradients alone
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.hosts = self._comm.allgather(socket.gethostname())
-        here = self._comm.Split_type(mpi.COMM_TYPE_SHARED)
-        several = here.Get_size() < self.size  # machines
-        here.Free()
+        self._here = self._comm.Split_type(mpi.COMM_TYPE_SHARED)  # the processes of this machine
+        several = self._here.Get_size() < self.size  # machines
         self.overlaps = several and mpi.Query_thread() >= mpi.THREAD_SERIALIZED  # a thread of its own sends
         self._watched: Watched | None = None
         if self.size > 1:
@@ -187,10 +186,7 @@ class Ranks(Alone):
     def threads(self, asked: int | None) -> int | None:
         if asked is not None or named():
             return asked
-        here = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
-        neighbours, me = here.allgather(usable()), here.Get_rank()
-        here.Free()
-        return shared_out(neighbours, me)
+        return shared_out(self._here.allgather(usable()), self._here.Get_rank())
 
     @contextmanager
     def agreed(self) -> Iterator[None]:

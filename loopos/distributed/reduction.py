@@ -113,11 +113,6 @@ class Exact:
         self._coming: list[Any] = []  # what is to be waited for before each bucket that is sent can be added
         self._gathering: deque[tuple[int, Any]] = deque()
 
-    def __call__(self, sums: Sequence[tuple[Node, np.ndarray]]) -> None:
-        """All of it, of sums that are there."""
-        self.begin(sums)
-        self.finish()
-
     def begin(
         self, sums: Sequence[tuple[Node, np.ndarray]], complete: Callable[[int, int], None] | None = None
     ) -> None:

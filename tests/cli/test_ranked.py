@@ -32,11 +32,15 @@ def test_under_a_launcher_it_is(monkeypatch):
     monkeypatch.setenv("PMI_RANK", "1")
     monkeypatch.setenv("PMI_SIZE", "2")
     assert ranked.take({}) == {"distributed": "auto"}
-    assert ranked.take({"distributed": "none"}) == {}
+    assert ranked.take({"distributed": "none"}) == {"distributed": None}
     asked = {"fast_reduce": True, "rank_timeout": 9.0, "seed": 1}
     assert ranked.take(asked) == {"distributed": Distributed(fast_reduce=True, timeout=9.0)}
     assert asked == {"seed": 1}
     assert ranked.behind()
+    assert ranked.behind(ranked.take({}))
+    assert ranked.behind({"seed": 1})
+    for apart in {"distributed": "none"}, ranked.take({"distributed": "none"}):
+        assert not ranked.behind(apart)
     monkeypatch.setenv("PMI_RANK", "0")
     assert not ranked.behind()
 
@@ -46,7 +50,7 @@ def test_what_srun_started_without_mpi_is_refused(monkeypatch, capsys):
     assert main(["train", "--max-steps", "1"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("loopos train: srun started 3 processes that do not know of each other")
-    assert ranked.take({"distributed": "none"}) == {}
+    assert ranked.take({"distributed": "none"}) == {"distributed": None}
 
 
 def test_another_word_is_refused(capsys):
@@ -115,10 +119,22 @@ def test_a_rank_behind_lets_the_first_speak(monkeypatch, capsys):
 
 
 def test_doctor_looks_at_its_own_machine_alone_where_it_is_asked_to(monkeypatch, capsys):
-    monkeypatch.setenv("PMI_RANK", "0")
     monkeypatch.setenv("PMI_SIZE", "2")
-    assert main([*TINY, "--distributed", "none"]) == 0
-    assert "checks passed" in capsys.readouterr().out
+    for rank in "0", "1":
+        monkeypatch.setenv("PMI_RANK", rank)
+        assert main([*TINY, "--distributed", "none"]) == 0
+        assert "checks passed" in capsys.readouterr().out
+
+
+def test_processes_that_train_apart_each_speak(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_RANK", "1")
+    run = ["covariance", "train", "--preset", "line", "--max-steps", "1", "--samples", "0", "--no-progress"]
+    assert main([*run, "--distributed", "none", "--output-dir", str(tmp_path / "a")]) == 0
+    assert "updates 1" in capsys.readouterr().out
+    train = ["train", "--max-steps", "1", "--no-progress", "--distributed", "none", *SMALL]
+    assert main([*train, "--output-dir", str(tmp_path / "b"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["step"] == 1
 
 
 DOCTOR = (

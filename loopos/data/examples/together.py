@@ -56,8 +56,6 @@ def of_file(
     what: str,
     before: Callable[[Share], int],
     encoded: Callable[[Share, int], Iterator[Encoded]],
-    *,
-    kept_from: int | None = None,
 ) -> Store:
     """As ``store.of_file``, in every process at the same time. before: of a share, see ``records.lines_before``;
     encoded: of a share that so many lines come before."""
@@ -68,7 +66,7 @@ def of_file(
         return store
     counted = ranks.gather(before(share))
     lines = sum(counted[rank] for rank in here[: share[0]])
-    if path.stat().st_size < (KEPT_FROM if kept_from is None else kept_from):
+    if path.stat().st_size < KEPT_FROM:
         parts = in_each(ranks, lambda: list(encoded(share, lines)))
         store = of_examples([each for rank in here for each in parts[rank]], digest)
         store.path = path
