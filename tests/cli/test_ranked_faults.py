@@ -59,7 +59,7 @@ RUN = ["--max-steps", "8", "--batch-size", "6", "--shards", "6", "--save-every",
 def test_a_fault_ends_all_and_the_last_checkpoint_stays(kind, fault, on, code, says, step, tmp_path):
     if kind == "classify":
         two_shades(tmp_path / "set")
-    asked = {"asked": [*KINDS[kind], *RUN, "--no-progress", "--rank-timeout", "30"], "fault": fault, "on": on}
+    asked = {"asked": [*KINDS[kind], *RUN, "--no-progress"], "fault": fault, "on": on}
     with started(SCRIPT, asked, 2, tmp_path) as process:
         try:
             _, err = process.communicate(timeout=60)
