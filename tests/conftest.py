@@ -108,11 +108,12 @@ def thread_count():
 @pytest.fixture
 def check_threads(thread_count):
     """check(f): f() gives the same bits for 1, 2, 3, 5 and 8 threads."""
+    from sweeps import THREADS
 
     def check(f):
         thread_count(1)
         first = [np.asarray(a).tobytes() for a in f()]
-        for n in (2, 3, 5, 8):
+        for n in THREADS:
             thread_count(n)
             assert [np.asarray(a).tobytes() for a in f()] == first, f"{n} threads"
 

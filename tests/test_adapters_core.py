@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from low_rank_parts import SIZE, adapt, batch, merged, model_of, parts_of
+from sweeps import SANITIZED
 from variants import LLAMA, VARIANTS
 
 import loopos
@@ -51,7 +52,7 @@ def test_every_gradient(options, rows):
     for name in exact:
         assert np.linalg.norm(exact[name]) > 0, name
         assert np.linalg.norm(found[name] - exact[name]) <= 1e-4 * np.linalg.norm(exact[name]), name
-    if rows == 1:
+    if rows == 1 and not SANITIZED:  # its many passes are forwards like those above
         loopos.gradcheck(wide, (ids, targets))
 
 

@@ -98,7 +98,7 @@ def test_refusals():
     falling[2, 95] = -1
     for wrong, error, words in [
         (falling, ValueError, r"never fall along a row .* got -1 after 0 at \[2, 95\]"),
-        (documents[:1], ValueError, r"documents must have the shape of ids \(6, 96\), got \(1, 96\)"),
+        (documents[:1], ValueError, rf"documents must have the shape of ids \({len(ids)}, 96\), got \(1, 96\)"),
         (documents.astype(float), TypeError, "documents must be a numpy array of dtype int32 or int64, got"),
         (documents.tolist(), TypeError, "documents must be a numpy array of dtype int32 or int64, got"),
     ]:
