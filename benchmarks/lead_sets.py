@@ -114,3 +114,10 @@ HEALTHY_HELD_OUT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lion": (WIDE | PARALLEL, {"learning_rate": 2e-4, "optimizer": "lion"}),
     "adam, one layer": (SMALL, {"learning_rate": 1e-2, "optimizer": "adam", "betas": (0.9, 0.95)}),
 }
+
+CYCLE = {"lr_schedule": "cosine", "warmup_steps": 30, "max_grad_norm": 1.0}
+HEALTHY_FAR: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # runs that come out well and move their weights far
+    "a width of 8": ({"n_layer": 1, "n_head": 1, "d_model": 8}, CYCLE | {"learning_rate": 1e-2}),
+    "a width of 16": ({"d_model": 16}, CYCLE | {"learning_rate": 1e-2}),
+    "muon at 0.05": ({}, CYCLE | {"optimizer": "muon", "learning_rate": 3e-3, "muon_lr": 0.05}),
+}

@@ -40,7 +40,8 @@ SETS = {
     "tuning": "Runs of ours on which the bounds were chosen",
     "held_out": "Runs of ours on which nothing was chosen",
     "fresh": "The same with other seeds, twice these rates and a shorter rise",
-    "torch": "PyTorch programs under `loopos.watch`",
+    "torch_tuning": "PyTorch programs on which what the loss has to do with it was chosen",
+    "torch": "PyTorch programs under `loopos.watch` on which nothing was chosen",
     "torch_fresh": "The same with other seeds and twice these rates, measured once, when the monitor was done",
 }
 
@@ -142,11 +143,14 @@ def healthy(runs: dict[str, Any], trained: Callable[[Any], Any]) -> dict[str, An
 
 def measured(name: str, steps: int) -> dict[str, Any]:
     """A set. steps: of each of its healthy runs."""
-    if name in ("torch", "torch_fresh"):
+    if name.startswith("torch"):
         import lead_torch
 
-        fresh = name == "torch_fresh"
-        diverge, fine = (lead_torch.FRESH, {}) if fresh else (lead_torch.DIVERGING, lead_torch.HEALTHY)
+        diverge, fine = {
+            "torch_tuning": (lead_torch.TUNING, {}),
+            "torch": (lead_torch.DIVERGING, lead_torch.HEALTHY),
+            "torch_fresh": (lead_torch.FRESH, {}),
+        }[name]
         by_itself, in_health = lead_torch.train, lambda run: lead_torch.train(run, steps)
     else:
         diverge, fine, ids = {

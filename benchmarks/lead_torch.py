@@ -47,6 +47,34 @@ class Recurrent(torch.nn.Module):
         return self.head(self.body(self.tokens(ids))[0])
 
 
+class Gated(torch.nn.Module):
+    """A GRU of characters, which nothing was tried on but in TUNING."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = torch.nn.Embedding(V, 24)
+        self.body, self.head = torch.nn.GRU(24, 40, batch_first=True), torch.nn.Linear(40, V)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(self.tokens(ids))[0])
+
+
+class Convolved(torch.nn.Module):
+    """Two causal convolutions over characters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = torch.nn.Embedding(V, 20)
+        self.first, self.second = torch.nn.Conv1d(20, 48, 4), torch.nn.Conv1d(48, 48, 4)
+        self.head = torch.nn.Linear(48, V)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.tokens(ids).transpose(1, 2)
+        for layer in (self.first, self.second):
+            x = torch.relu(layer(functional.pad(x, (3, 0))))
+        return self.head(x.transpose(1, 2))
+
+
 class Window(torch.nn.Module):
     """A perceptron that sees the last eight characters."""
 
@@ -60,8 +88,9 @@ class Window(torch.nn.Module):
         return self.down(torch.tanh(self.mid(torch.relu(self.up(seen)))))
 
 
-def _gpt(block: type[Block] = Block, scale: float = 1.0) -> torch.nn.Module:
-    model = GPT(2, 2, 32, V, T)
+def _gpt(block: type[Block] = Block, scale: float = 1.0, size: tuple[int, int, int] = (2, 2, 32)) -> torch.nn.Module:
+    """size: layers, heads, width."""
+    model = GPT(*size, V, T)
     if block is not Block:
         model.blocks = torch.nn.ModuleList(block(32, 2) for _ in range(2))
     with torch.no_grad():
@@ -77,6 +106,10 @@ MODELS: dict[str, Callable[[], torch.nn.Module]] = {
     "gpt, weights 5 times too large": lambda: _gpt(scale=5.0),
     "lstm": Recurrent,
     "window": Window,
+    "gpt, one layer of 16": lambda: _gpt(size=(1, 2, 16)),
+    "gpt, three layers of 48, weights 4 times too large": lambda: _gpt(scale=4.0, size=(3, 4, 48)),
+    "gru": Gated,
+    "convolutions": Convolved,
 }
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -132,6 +165,26 @@ AT_ONCE = [
     ("warm-up", "window", "rmsprop", {}, None, 0.1),
     ("warm-up", "window", "adam", {}, None, 0.3),
 ]
+TUNING_RISING = [  # those that a bound may be chosen on: other models, seeds and rates
+    ("rate", "gpt, one layer of 16", "adamw", {}, "rising", (0.1, 1.0)),
+    ("rate", "gpt, one layer of 16", "sgd", {"momentum": 0.9}, "by hand", (1.0, 4.0)),
+    ("rate", "gru", "adam", {}, "rising", (0.2, 1.0)),
+    ("rate", "gru", "sgd", {"momentum": 0.9}, "by hand", (2.0, 8.0)),
+    ("rate", "gru", "rmsprop", {}, "by hand", (0.1, 0.5)),
+    ("rate", "convolutions", "sgd", {"momentum": 0.9}, "by hand", (0.5, 2.0)),
+    ("rate", "convolutions", "sgd", {"momentum": 0.9}, "rising", (0.7, 3.0)),
+    ("rate", "convolutions", "sgd", {}, "by hand", (5.0, 20.0)),
+    ("rate", "convolutions", "adamw", {}, "one cycle", (0.1, 0.5)),
+    ("init", "gpt, three layers of 48, weights 4 times too large", "sgd", {"momentum": 0.9}, "by hand", (0.5, 2.0)),
+    ("init", "gpt, three layers of 48, weights 4 times too large", "sgd", {}, "rising", (3.0, 10.0)),
+    ("row", "gpt, one layer of 16", "adamw", {"bad": True}, "by hand", (0.3, 1.0)),
+    ("decay", "convolutions", "adamw", {"weight_decay": 1000.0}, "by hand", (0.006, 0.02)),
+]
+TUNING_AT_ONCE = [
+    ("warm-up", "gpt, one layer of 16", "sgd", {}, None, 2.0),
+    ("warm-up", "gru", "adam", {}, None, 0.3),
+    ("warm-up", "convolutions", "sgd", {"momentum": 0.9}, None, 0.3),
+]
 
 
 def _run(
@@ -151,12 +204,13 @@ def _run(
     }
 
 
-def _runs(seed: int, times: float) -> list[Run]:
-    """times: of the rates in RISING and AT_ONCE."""
-    rows = [(*row[:5], rate) for row in RISING for rate in row[5]] + AT_ONCE
+def _runs(seed: int, times: float, rising: list[Any] = RISING, at_once: list[Any] = AT_ONCE) -> list[Run]:
+    """times: of the rates in both lists."""
+    rows = [(*row[:5], rate) for row in rising for rate in row[5]] + at_once
     return [_run(seed + at, *row[:5], times * row[5]) for at, row in enumerate(rows)]
 
 
+TUNING = _runs(600, 1.0, TUNING_RISING, TUNING_AT_ONCE)
 DIVERGING, FRESH = _runs(200, 1.0), _runs(400, 2.0)
 HEALTHY = {
     name: _run(1, "healthy", *row)

@@ -40,6 +40,17 @@ def test_no_run_is_in_both_sets(module):
     assert len(sets.TUNING) == 20
 
 
+@pytest.mark.reference
+def test_no_program_is_in_two_sets(module):
+    pytest.importorskip("torch")
+    sets = module("lead_torch")
+    named = [{(run["name"], run["seed"]) for run in runs} for runs in (sets.TUNING, sets.DIVERGING, sets.FRESH)]
+    assert [len(each) for each in named] == [29, 25, 25]
+    assert len(set.union(*named)) == 79
+    models = [{run["model"] for run in runs} for runs in (sets.TUNING, sets.DIVERGING + sets.FRESH)]
+    assert not models[0] & models[1]
+
+
 def test_a_loss_has_doubled_when_it_is_twice_the_lowest_median_so_far(module):
     lead = module("lead_time")
     rng = np.random.default_rng(0)
@@ -78,3 +89,13 @@ def test_what_counts_as_told_in_time(module, capsys):
     assert "At least 15 steps in 2 of 4 runs that diverge (50%). 0 findings in 10,000 steps of 1 healthy runs." in page
     assert "| (100, None) | 100 | - | - |" in page
     assert lead.render(None) == "Not measured yet."
+
+
+@pytest.mark.parametrize("name", ["a width of 8", "a width of 16", "muon at 0.05"])
+def test_runs_of_ours_that_come_out_well_do_not_move_too_far(module, name):
+    lead, sets, text = module("lead_time"), module("lead_sets"), module("lead_text")
+    assert len(sets.HEALTHY_FAR) == 3
+    config, settings = sets.HEALTHY_FAR[name]
+    watch = lead.train(text.readme(), config, 1, 160, False, **settings)
+    assert statistics.median(watch.losses.values[-16:]) < 3.7 < 5 < watch.losses.values[0]
+    assert [each for each in watch.alarms if each.startswith("moved")] == []

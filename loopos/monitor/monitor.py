@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from .course import STANDS, course
 from .window import LATEST, Window
 
 WINDOW = 128
@@ -64,6 +65,7 @@ class Monitor:
         self.nonfinite: dict[str, int] = {}  # how many values of each name were not finite
         self._windows: dict[str, Window] = {}
         self._lowest: dict[str, float] = {}  # the lowest median of a loss so far
+        self._first: dict[str, float] = {}  # the first value of a loss
         self._raised: set[str] = set()  # bands that are being left: said once, until it is back
         self._sure = _NEVER  # least and largest loss, and largest norm, that need no judge for AHEAD steps
         self._later: list[tuple[float, float]] = []  # of steps that needed none, not in the windows yet
@@ -92,6 +94,16 @@ class Monitor:
             self._remember()
             self._sure = self._bounds()
         return True
+
+    def course(self) -> str:
+        """Where the loss goes, with that of this step: one of FALLS, STANDS and CLIMBS of course.py."""
+        if self._later:
+            self._remember()
+            self._sure = self._bounds()
+        losses = self._windows.get("loss")
+        if losses is None:
+            return STANDS
+        return course(losses, self._first.get("loss"), self._lowest.get("loss", math.inf))
 
     def _remember(self) -> None:
         """What ``settles`` put off."""
@@ -204,6 +216,7 @@ class Monitor:
             "nonfinite": dict(self.nonfinite),
             "values": {name: list(window.values) for name, window in self._windows.items()},
             "lowest": dict(self._lowest),
+            "first": dict(self._first),
             "raised": sorted(self._raised),
         }
 
@@ -214,17 +227,21 @@ class Monitor:
             fresh.nonfinite = {str(name): int(count) for name, count in state["nonfinite"].items()}
             fresh._windows = {str(name): fresh._new(name, values) for name, values in state["values"].items()}
             fresh._lowest = {str(name): float(value) for name, value in state["lowest"].items()}
+            fresh._first = {str(name): float(value) for name, value in state.get("first", {}).items()}
             fresh._raised = {str(name) for name in state["raised"]}
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"Monitor.load_state_dict: this is no state of a Monitor: {error!r}") from None
         windows = (window.values for window in fresh._windows.values())
-        if not all(math.isfinite(value) for values in (*windows, fresh._lowest.values()) for value in values):
+        others = (fresh._lowest.values(), fresh._first.values())
+        if not all(math.isfinite(value) for values in (*windows, *others) for value in values):
             raise ValueError("Monitor.load_state_dict: a remembered value is not finite")
         self.__dict__.update(fresh.__dict__)
 
     def _loss(self, step: int, name: str, value: float) -> list[Alarm]:
         past = self._window(name)
         count = len(past)
+        if not count:
+            self._first[name] = value
         found: list[Alarm] = []
         known = self._is_out(name, _FAR, *_OUTSIDE)
         if self.vocab_size is not None:
@@ -289,7 +306,7 @@ class Monitor:
         return self._ratio_bands(step, name, value, past)
 
     def _ratio_bands(self, step: int, name: str, value: float, past: Window) -> list[Alarm]:
-        absurd = value > JUMP
+        absurd = value > JUMP and len(past) > 1  # in the first step weights may be tiny, and be what they should next
         found: list[Alarm] = []
         if absurd or self._raised:
             text = f"one update is more than {JUMP:g} times its weights"

@@ -55,7 +55,7 @@ class Watch:
         """What is implausible in the update just done. ahead: how many times its rate the highest one is that comes."""
         calm = update.applied and not self._due and 0 <= rate < math.inf
         if calm and self._monitor.settles(update.loss, update.grad_norm):
-            moved = self._movement.after(step, None, ahead)
+            moved = self._movement.after(step, None, ahead, update.loss, self._monitor.course)
             return self._keep(moved) if moved else moved
         if self._due and update.applied:
             self._measured = self._ratios.measure()
@@ -71,7 +71,10 @@ class Watch:
             **({"update_ratio": self._measured} if self._measured else {}),
         )
         if update.applied:
-            found += self._movement.after(step, self._ratios.moved if self._due else None, ahead)
+            moved_far = self._ratios.moved if self._due else None
+            found += self._movement.after(step, moved_far, ahead, update.loss, self._monitor.course)
+        else:
+            found += self._movement.held(step)
         if self._early:
             found, self._early = self._early + found, []
         return self._keep(found) if found else found

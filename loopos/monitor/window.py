@@ -47,6 +47,11 @@ class Window:
         return 1.4826 * _median(sorted([abs(value - centre) for value in self._sorted]))
 
 
+def median(values: list[float]) -> float:
+    """Of values in any order."""
+    return _median(sorted(values))
+
+
 def _median(ordered: list[float]) -> float:
     """Median of sorted values; finite when they are."""
     half = len(ordered) // 2

@@ -63,13 +63,16 @@ class Log:
         rate = numbers.get("learning_rate", 0.0)
         self._fell = self._fell or rate < self._rate
         self._rate = rate
-        moved = self._movement.after(step, self._ratios.moved, 1.0 if self._fell else ahead)
-        self._tell(step, numbers, moved)
+        self.tell(step, self._monitored(step, numbers))
+        ahead = 1.0 if self._fell else ahead
+        loss = numbers.get("loss", math.nan)
+        self.tell(step, self._movement.after(step, self._ratios.moved, ahead, loss, self._monitor.course))
         self._keep(step, numbers, counts, force=_due(step))
 
     def refused(self, step: int, numbers: dict[str, float], counts: dict[str, int], birth: Birth) -> None:
         """``step`` changed nothing, or with "warn" what it should not have."""
         self._measured = {}
+        self.tell(step, self._movement.held(step))
         self._keep(step, numbers, counts, force=True, birth=str(birth))
 
     def tell(self, step: int, found: list[Alarm]) -> None:
@@ -79,14 +82,12 @@ class Log:
         if found and not self._line:
             self._line = {"step": step}
 
-    def _tell(self, step: int, numbers: dict[str, float], found: list[Alarm]) -> None:
-        """found: before, of how far the weights moved."""
+    def _monitored(self, step: int, numbers: dict[str, float]) -> list[Alarm]:
         loss, norm = numbers.get("loss"), numbers["grad_norm"]
-        if self._measured or loss is None or not self._monitor.settles(loss, norm):
-            more = {"update_ratio": self._measured} if self._measured else {}
-            found = self._monitor.observe(step, **numbers, **more) + found
-        self.findings += found
-        self._waiting += found
+        if not self._measured and loss is not None and self._monitor.settles(loss, norm):
+            return []
+        more = {"update_ratio": self._measured} if self._measured else {}
+        return self._monitor.observe(step, **numbers, **more)
 
     def _keep(self, step: int, numbers: dict[str, float], counts: dict[str, int], force: bool, **more: Any) -> None:
         if self._logs is None:

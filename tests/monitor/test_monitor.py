@@ -127,7 +127,8 @@ def test_update_ratios_are_judged_by_the_median_of_many_steps():
     assert "do not move" in over(1e-9)[0].sentence
     assert "rewritten" in over(0.5)[0].sentence
     assert over(1e-2) == []
-    assert [(each.step, each.name) for each in over(1e15)] == [(0, "update_ratio[a]"), (31, "update_ratio[a]")]
+    # in the first look weights may be tiny, and be what they should in the next
+    assert [(each.step, each.name) for each in over(1e15)] == [(1, "update_ratio[a]"), (31, "update_ratio[a]")]
     assert over(0.0, rate=0.0) == []  # nothing else is to be expected of a rate of 0
 
 
@@ -177,7 +178,15 @@ def test_a_band_that_was_left_before_a_restart_is_not_said_again():
 
 @pytest.mark.parametrize(
     "change",
-    [{"window": 3}, {"values": 5}, {"values": {"loss": [math.nan]}}, {"nonfinite": None}, {"lowest": {"a": math.inf}}],
+    [
+        {"window": 3},
+        {"values": 5},
+        {"values": {"loss": [math.nan]}},
+        {"nonfinite": None},
+        {"lowest": {"a": math.inf}},
+        {"first": {"loss": math.nan}},
+        {"first": 3},
+    ],
 )
 def test_a_damaged_state_is_refused_and_changes_nothing(change):
     monitor = Monitor()

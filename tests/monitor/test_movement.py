@@ -7,27 +7,56 @@ import pytest
 
 from loopos import _core
 from loopos.monitor import movement
-from loopos.monitor.movement import LOOKS, MOVED, Movement, UpdateRatios
+from loopos.monitor.course import CLIMBS, FALLS, STANDS
+from loopos.monitor.movement import CLIMBING, LOOKS, MOVED, Movement, UpdateRatios
 
 
-def judged(values, first=100, every=10, ahead=1.0, judge=None):
+def judged(values, first=100, every=10, ahead=1.0, judge=None, course=STANDS):
+    """Of a run whose losses are not known."""
     judge = Movement({}) if judge is None else judge
     steps = range(first, first + every * len(values), every)
-    return [alarm for step, value in zip(steps, values, strict=True) for alarm in judge.judge(step, value, ahead)]
+    return [
+        alarm
+        for step, value in zip(steps, values, strict=True)
+        for alarm in judge.judge(step, value, ahead, course=lambda: course)
+    ]
 
 
 def test_weights_that_move_far_in_most_looks_are_told_once():
-    """And again when the median was below half of the bound in between."""
-    far, calm = [1.1 * MOVED] * LOOKS, [0.1 * MOVED] * LOOKS
+    """And again when the median was below half of the least bound in between."""
+    far, calm, less = ([share * MOVED] * LOOKS for share in (1.1, 0.1, 0.2))
     assert judged(far[1:]) == []
     assert judged([0.9 * MOVED] * 40) == []
     assert judged([MOVED / 2, 2 * MOVED] * 20) != []  # the median is above
     assert judged([0.001, 0.001, 0.9] * 20) == []
+    assert len(judged(far + far + less + far)) == 1
     found = judged(far + far + calm + far)
     assert [alarm.name for alarm in found] == ["moved", "moved"]
     assert found[0].step == 100 + 10 * (LOOKS - 1)
-    assert f"the median of {LOOKS} looks is 1.1 times that at which most runs diverge" in found[0].sentence
+    assert f"the median of {LOOKS} looks is 1.1 times that at which most such runs" in found[0].sentence
     assert found[0].expected == f"at most {MOVED:.2g}, most often near 1e-3"
+
+
+def test_while_the_loss_falls_no_movement_is_too_far():
+    assert judged([0.9] * 40, course=FALLS) == []
+    judge = Movement({})
+    assert judged([0.9] * 40, course=FALLS, judge=judge) == []
+    (found,) = judged([0.9], first=500, judge=judge)  # it does not any more
+    assert "too far: a step moves the weights by 0.9 of their size, and the loss stands; the median" in found.sentence
+
+
+def test_once_the_loss_climbs_back_less_is_too_far():
+    (found,) = judged([1.1 * CLIMBING] * 40, course=CLIMBS)
+    assert found.step == 100 + 10 * (LOOKS - 1)
+    assert f"and the loss climbs back; the median of {LOOKS} looks is 1.1 times that at which" in found.sentence
+    assert found.expected == f"at most {CLIMBING:.2g}, most often near 1e-3"
+    assert judged([0.9 * CLIMBING] * 40, course=CLIMBS) == judged([1.1 * CLIMBING] * 40) == []
+
+
+def test_a_calm_run_is_not_asked_where_its_loss_goes():
+    judge = Movement({})
+    for step in range(100, 500, 10):
+        judge.judge(step, 0.9 * CLIMBING, course=lambda: pytest.fail("it was asked"))
 
 
 def test_young_weights_may_move_far():
@@ -41,7 +70,7 @@ def test_while_the_rate_rises_less_is_too_far():
     assert judged([1.05 * MOVED / 2] * LOOKS, ahead=8.0)[0].step == 100 + 10 * (LOOKS - 1)
     assert judged([0.95 * MOVED / 2] * LOOKS, ahead=8.0) == []
     (found,) = judged([1.05 * MOVED / 2] * LOOKS, ahead=8.0)
-    assert "of their size while the rate has yet to rise 8 times; the median" in found.sentence
+    assert "of their size while the rate has yet to rise 8 times, and the loss stands; the median" in found.sentence
     assert found.expected == f"at most {MOVED / 2:.2g}, most often near 1e-3"
 
 
@@ -51,6 +80,55 @@ def test_an_update_that_rewrites_the_weights_is_told_at_once():
     assert "weights rewritten: a step moves the weights by 1.1 of their size" in found[0].sentence
     assert judged([0.9] * 3) == []
     assert len(judged([1.1] + [1.1] * LOOKS)) == 1  # and not also as too far
+
+
+def rewritten(losses, moved=(3.0,)):
+    """Findings of a run, looked at in every step, whose first steps moved the weights by that many times their size."""
+    judge, found = Movement({}), []
+    for step, loss in enumerate(losses, 1):
+        found += judge.held(step, loss)
+        found += judge.judge(step, [*moved, 0.001, 0.001, 0.001, 0.001][step - 1], loss=loss)
+    return found
+
+
+def test_weights_that_are_rewritten_to_lower_losses_are_in_order():
+    """The first step of LBFGS, or of a regression on large targets."""
+    assert rewritten([9.0, 2.0, 1.0, 3.0]) == rewritten([9.0, 2.0, 2.0, 2.0], moved=(3.0, 2.0)) == []
+    for losses, at in (
+        ([9.0, 9.1, 3.0], 2),
+        ([9.0, 4.0, 5.0], 3),
+        ([9.0, math.nan, 3.0], 2),
+        ([9.0, 2.0, math.inf], 3),
+    ):
+        (found,) = rewritten(losses)
+        assert (found.step, found.value) == (at, 3.0)
+        assert "weights rewritten: a step moves the weights by 3 of their size, and the loss does not" in found.sentence
+    assert [each.step for each in rewritten([math.nan, 2.0])] == [1]  # nobody knows what it was
+
+
+def test_a_warm_up_whose_first_step_rewrites_the_weights_is_told_at_once():
+    """The rate will be higher: whether the loss falls once more says little."""
+    assert [each.step for each in Movement({}).judge(1, 3.0, ahead=400.0, loss=9.0)] == [1]
+
+
+def test_a_step_that_is_not_looked_at_still_tells_what_the_one_before_did():
+    weights = {"a": np.ones((4, 4))}
+    judge, found = Movement(weights), []
+    for step, loss in ((10, 9.0), (11, 9.5)):
+        judge.before(step, measured=False)
+        weights["a"] *= 4 if step == 10 else 1.001
+        found += judge.after(step, None, 1.0, loss)
+    assert [each.step for each in found] == [11]
+
+
+def test_weights_that_are_rewritten_before_a_step_that_is_refused_are_told():
+    judge = Movement({})
+    judge.judge(1, 3.0, loss=9.0)
+    assert judge.held(2, 8.0) == []
+    again = Movement({}, judge.state())
+    for each in (judge, again):
+        assert [(found.step, found.value) for found in each.held(3)] == [(3, 3.0)]
+        assert each.held(4) == []
 
 
 def test_a_warm_up_that_leads_there_is_told_in_the_second_look():
@@ -73,20 +151,25 @@ def test_it_looks_at_some_steps_and_at_all_after_one_that_moved_far():
     assert seen == [1, 10, *range(20, 38), 40, 50, 60]
 
 
-def test_a_tensor_that_is_much_larger_than_the_others_hides_nothing():
-    """An embedding of deviation 1 that stays, before layers that move by a tenth."""
-    weights = {"embedding": np.ones((40, 40))} | {name: np.full((4, 4), 0.01) for name in "abcd"}
+def moved_by(shares, embedding):
+    """What all move by when four layers grow by these shares, behind an embedding that stays."""
+    weights = {"embedding": np.full((40, 40), float(embedding))} | {
+        str(n): np.full((4, 4), 0.5) for n in range(len(shares))
+    }
     ratios = UpdateRatios(weights)
     ratios.remember()
-    for name in "bcd":
-        weights[name] *= 1.1
+    for n, share in enumerate(shares):
+        weights[str(n)] *= 1 + share
     ratios.measure()
-    assert ratios.moved < 0.01  # three of five is not more than three of five
-    ratios.remember()
-    for name in "abcd":
-        weights[name] *= 1.1
-    ratios.measure()
-    assert ratios.moved == pytest.approx(0.1, rel=1e-9)
+    return ratios.moved
+
+
+def test_a_tensor_that_is_much_larger_than_the_others_hides_nothing():
+    """All together moved by what three of five tensors exceed, where that is more."""
+    assert moved_by([0, 0.1, 0.1, 0.1], embedding=50) < 0.01  # three of five are not more than three of five
+    assert moved_by([0.1, 0.1, 0.1, 0.1], embedding=50) == pytest.approx(0.1, rel=1e-9)
+    assert moved_by([0.3, 0.1, 0.2, 0.4], embedding=50) == pytest.approx(0.1, rel=1e-9)  # and not the largest
+    assert moved_by([0.3, 0.1, 0.2, 0.4], embedding=0) > 0.2  # all together are more
 
 
 def test_tensors_that_begin_at_zero_are_young_and_say_little():
@@ -115,8 +198,8 @@ def test_what_is_measured_for_the_log_is_not_measured_again():
     assert [alarm.value for alarm in judge.after(10, None, 1.0)] == [2.0]
 
 
-def test_weights_that_are_all_zero_or_infinite_say_nothing():
-    for start, end in ((0.0, 1.0), (1.0, math.inf), (1e300, 2e300)):
+def test_weights_that_are_all_zero_or_not_finite_say_nothing():
+    for start, end in ((0.0, 1.0), (math.nan, 1.0), (1.0, math.inf), (1e300, 2e300)):
         weights = {"a": np.full((4, 4), start)}
         judge = Movement(weights)
         judge.before(1, measured=False)

@@ -17,6 +17,7 @@ from watched import (  # noqa: E402
     healthy_examples,
     healthy_layers,
     healthy_loops,
+    healthy_rates,
     healthy_training,
 )
 from watched.judged import told, verdict  # noqa: E402
@@ -61,3 +62,15 @@ def test_a_healthy_program_is_left_alone(make):
             step()
     assert not watch.births
     assert not watch.findings
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", healthy_rates.RATES, ids=lambda make: make.__name__)
+def test_a_program_that_moves_its_weights_far_and_comes_out_well_is_left_alone(make):
+    program = seeded(make)
+    step = program.step or program.plain_step
+    with loopos.watch(program.model, program.optimizer) as watch:
+        losses = [float(step()) for _ in range(healthy_rates.STEPS)]
+    assert losses[-1] < 0.1 * losses[0]
+    assert not watch.births
+    assert [str(each) for each in watch.findings] == []
