@@ -155,9 +155,25 @@ class Hits:
             [name for each in self._optimizers for name in moments.broken(each, weight)] if weight is not None else []
         )
         if not kept:
-            return birth
+            return birth if weight is None else self._of_a_rule(birth, weight)
         words = f"{birth.cause}; the optimizer's {kept[0]} of it is not finite either, so an update wrote it"
         return dataclasses.replace(birth, cause=words, advice=moments.ADVICE)
+
+    def _of_a_rule(self, birth: Birth, weight: torch.nn.Parameter) -> Birth:
+        """The same where an optimizer that is not PyTorch's updates the weight: its arithmetic is not known here."""
+        for each in self._optimizers:
+            own = type(each).__module__.startswith("torch.optim.")
+            if not own and birth.step > 1 and any(weight is one for one in parameters_of([each])):
+                rule = type(each).__name__
+                words = (
+                    f"{birth.cause}; the optimizer is {rule}, none of PyTorch's: its update before may have made it so"
+                )
+                advice = (
+                    f"look at what {rule} divides by (the norm of a gradient that is 0 needs an eps) and at its rate; "
+                    "if it is sound, find who else wrote the weight: loading, or own code between steps"
+                )
+                return dataclasses.replace(birth, cause=words, advice=advice)
+        return birth
 
 
 def _of_all_ranks(found: Rerun) -> Rerun:

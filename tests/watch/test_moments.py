@@ -123,3 +123,30 @@ def test_a_rule_of_its_own_may_count_with_infinities():
         optimizer.load_state_dict(optimizer.state_dict())
         with pytest.raises(loopos.NonFiniteError):
             watch.step(lambda: model(x).square().mean())
+
+
+class Normed(torch.optim.Optimizer):
+    """Divides each gradient by its norm, without an eps."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 0.01})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for weight in self.param_groups[0]["params"]:
+            weight -= self.param_groups[0]["lr"] * weight.grad / weight.grad.norm()
+
+
+def test_a_rule_of_its_own_that_divides_by_a_gradient_of_0_is_named():
+    torch.manual_seed(0)
+    model, x = torch.nn.ModuleList([torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)]), torch.randn(5, 4)
+    model.forward = lambda x: model[0](x) + 0 * model[1](x)
+    optimizer = Normed(model.parameters())
+    with loopos.watch(model, optimizer) as watch:
+        watch.step(lambda: model(x).square().mean())
+        with pytest.raises(loopos.NonFiniteError) as error:
+            watch.step(lambda: model(x).square().mean())
+    assert error.value.birth.tensor == "1.weight"
+    assert "the optimizer is Normed, none of PyTorch's" in error.value.birth.cause
+    assert "divides by" in error.value.birth.advice
+    assert error.value.birth.cause_class == "weight not finite"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 LOGS = {"nll_loss": 1, "ctc_loss": -1, "kl_div": -1}  # the dimension of the classes, of losses that take logs
 LOGITS = {"cross_entropy": 1}
 LIKELY = {"binary_cross_entropy_with_logits"}
+SIGNED = {"cosine_embedding_loss": 2, "margin_ranking_loss": 2, "soft_margin_loss": 1, "hinge_embedding_loss": 1}
 TAKES = {*LOGS, *LOGITS, *LIKELY}
 NEAR = 1e-3  # of sums that should be 1
 _VIEWS = ("Squeeze", "Unsqueeze", "View", "Reshape", "Select", "Slice", "Expand", "ToCopy", "Permute", "T")
@@ -46,6 +47,17 @@ def judged(name: str, given: Any, target: Any = None, log_target: bool = False) 
         said = f"numbers whose exp sums to {float(total.reshape(-1)[0]):.3g} in a row"
         return Wrong(name, said, "log-probabilities (log_softmax)", False)
     return None
+
+
+def unsigned(name: str, target: Any) -> Wrong | None:
+    """name: one of SIGNED, losses whose targets are 1 and -1; their place among the arguments is its value."""
+    import torch
+
+    if not isinstance(target, torch.Tensor) or target.is_complex() or not target.numel():
+        return None
+    if not bool((target == 0).any()) or not bool(((target == 0) | (target == 1)).all()):
+        return None
+    return Wrong(name, "a target of 0 and 1", "a target of -1 and 1 (2 * target - 1)", True)
 
 
 def _divergence(given: Any, target: Any, log_target: bool) -> Wrong | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,8 +27,12 @@ class _Diary:
         self.empty = 0  # updates without any gradient
         self.evaluating = 0  # calls of the model in evaluation mode with gradients on
         self.clipped: list[tuple[int, int]] = []  # (parameters clipped, parameters with a gradient)
+        self.divided: list[float] = []  # what gradients were divided by between their clipping and the update
         self.said: list[str] = []
         self._fresh: set[int] = set()  # parameters that had a gradient since the last update
+        self._clipped: tuple[list[Any], float, int] | None = (
+            None  # these, their norm then, and how much backward was done
+        )
         self._doubtful: dict[int, str] = {}  # of them, those whose old gradient was there; until it is cleared
 
     def hooks(self, stack: ExitStack) -> None:
@@ -80,6 +85,10 @@ class _Diary:
         closure = keywords.get("closure") or any(map(callable, arguments[1:]))  # it makes the gradients itself
         self.empty += not closure and not any(p.grad is not None and bool(dense(p.grad).any()) for p in held)
         self.stale |= {self._doubtful.pop(id(p)) for p in held if id(p) in self._doubtful}
+        if self._clipped is not None and self._clipped[2] == self.backward:
+            then, now = self._clipped[1], _norm(self._clipped[0])
+            self.divided += [then / now] if 0 < now < then / 2 else []
+        self._clipped = None
         self.updates += 1
         self.order.append("optimizer")
         self._fresh -= {id(p) for p in held}
@@ -93,9 +102,16 @@ class _Diary:
             with_gradient = [p for p in self.subject.trained.values() if p.grad is not None]
             self.clipped.append((sum(id(p) in ids for p in with_gradient), len(with_gradient)))
             self.order.append("clip")
-            return original(given, *arguments, **keywords)
+            result = original(given, *arguments, **keywords)
+            parts = [p for p in with_gradient if id(p) in ids]
+            self._clipped = parts, _norm(parts), self.backward
+            return result
 
         return clip
+
+
+def _norm(parameters: list[Any]) -> float:
+    return math.sqrt(sum(float(dense(p.grad).abs().double().square().sum()) for p in parameters if p.grad is not None))
 
 
 def loop(subject: Subject) -> Iterator[Check]:
@@ -134,6 +150,10 @@ def loop(subject: Subject) -> Iterator[Check]:
     if few:
         advice = "the norm is that of a part, and only that part is scaled: hand all parameters to the clipping"
         yield Check("clipping", f"{few[0][0]} of {few[0][1]} gradients are clipped", "all", WARN, advice)
+    if diary.divided:
+        advice = "clip after scaler.unscale_(optimizer): before it the bound is that of gradients times the scale"
+        text = f"gradients are divided by {diary.divided[0]:.4g} between their clipping and the update"
+        yield Check("clipping", text, "the update has them as clipped", FAIL, advice)
     pairs = list(zip(diary.order, diary.order[1:], strict=False))
     if diary.clipped and ("optimizer", "clip") in pairs and ("clip", "optimizer") not in pairs:
         yield Check(

@@ -81,7 +81,7 @@ def _paired(logits: Any, labels: Any, shift: int) -> tuple[Any, Any] | None:
 
 
 def labels(subject: Subject) -> Check:
-    """Labels in range, some scored, and logits where logits are expected."""
+    """Labels in range, some scored, none of padding, and logits where logits are expected."""
     run, name = subject.first(), "labels"
     named = [(key, t) for key, t in tensors(run.batch) if ("label" in key or "target" in key) and _whole(t) and t.ndim]
     for key, tensor in named:
@@ -103,7 +103,26 @@ def labels(subject: Subject) -> Check:
         return Check(
             name, text, "more than one class", WARN, "all labels of the batch are the same: are they read at all?"
         )
+    padding = _padding_scored(run.batch)
+    if padding:
+        advice = f"labels of padding must be {IGNORE}: labels.masked_fill(attention_mask == 0, {IGNORE})"
+        said = f"{padding} labels at padding are scored, of {len(valid)}"
+        return Check(name, said, "at most one a row, its end", WARN, advice)
     return Check(name, text, "in range, some scored", OK)
+
+
+def _padding_scored(batch: Any) -> int:
+    """How many labels are scored where the attention mask of the same shape is 0, each of them the token of the ids
+    there; 0 where every row has one at most."""
+    parts = {key.rpartition(".")[2]: tensor for key, tensor in tensors(batch)}
+    mask, ids, marked = (parts.get(key) for key in ("attention_mask", "input_ids", "labels"))
+    if mask is None or ids is None or marked is None or not mask.shape == ids.shape == marked.shape or mask.ndim != 2:
+        return 0
+    scored_there = (mask == 0) & (marked != IGNORE)
+    if not bool((ids == marked)[scored_there].all()):
+        return 0
+    rows = scored_there.sum(1)
+    return int(rows.sum()) if int(rows.max()) > 1 else 0
 
 
 def next_token(subject: Subject) -> Check:

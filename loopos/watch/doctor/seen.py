@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .arguments import TAKES, Wrong, judged
+from .arguments import SIGNED, TAKES, Wrong, judged, unsigned
 from .shapes import BY_HAND, COMPARED, Shapes, Spread
 
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "__matmul__", "conv1d", "conv2d", "conv3d"}
@@ -87,6 +87,13 @@ class Seen:
         wrong = judged(name, first, target, bool(keywords.get("log_target", given[5] if len(given) > 5 else False)))
         self.wrong += [] if wrong is None else [wrong]
 
+    def take_signed(self, name: str, given: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        """A loss whose targets are 1 and -1 was computed."""
+        self.taken.add(name)
+        at = SIGNED[name]
+        wrong = unsigned(name, given[at] if len(given) > at else keywords.get("target"))
+        self.wrong += [] if wrong is None else [wrong]
+
     def weigh(self, name: str, given: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
         """A known loss was computed. One whose targets are all the same may be meant to rise: a generator's."""
         import torch
@@ -153,6 +160,8 @@ def _functions(seen: Seen) -> Any:
             name = getattr(function, "__name__", "")
             if name in TAKES or name in COMPARED or name in LOSSES:
                 seen.weigh(name, args, kwargs or {}, result)
+            if name in SIGNED:
+                seen.take_signed(name, args, kwargs or {})
             if name in PRODUCTS:
                 seen.product(result)
             elif name in COMPARED:

@@ -93,6 +93,17 @@ def _penalty(loss: Callable[..., torch.Tensor], share: float) -> Callable[[], Pr
     return make
 
 
+def _agree(loss: Callable[..., torch.Tensor]) -> Callable[[], Program]:
+    """Of vectors that do, or do not, belong together."""
+
+    def make() -> Program:
+        net = mlp()
+        batch = torch.randn(12, 8), torch.randn(12, 4), torch.arange(12) % 2
+        return Program(net, adam(net), batch, lambda m, b: loss(m(b[0]), b[1], b[2]))
+
+    return make
+
+
 def _squares(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
     return (one - two).square().mean()
 
@@ -121,6 +132,8 @@ LOSSES: list[tuple[Callable[[], Program], str, str]] = [
         ("divergence_from_logs", _shares(lambda z, t: F.kl_div(z.log_softmax(1), t.log_softmax(1))), TAKES, "kl_div is given log-probabilities as its target"),
         ("divergence_from_logits", _shares(lambda z, t: F.kl_div(z.log_softmax(1), t)), TAKES, "kl_div is given a target with numbers down to"),
         ("log_target_of_probabilities", _shares(lambda z, t: F.kl_div(z.log_softmax(1), t.softmax(1), log_target=True)), TAKES, "with log_target=True"),
+        ("similar_or_0", _agree(F.cosine_embedding_loss), TAKES, "cosine_embedding_loss is given a target of 0 and 1"),
+        ("margin_of_0_and_1", _agree(lambda z, _, y: F.soft_margin_loss(z[:, 0], y)), TAKES, "soft_margin_loss is given a target of 0 and 1"),
         ("penalty_on_a_negative", _penalty(lambda z, b: -F.cross_entropy(z, b[1]), 0.01), SIGN, "cross_entropy has the factor -1"),
         ("large_penalty_on_a_negative", _penalty(lambda z, b: -0.5 * F.mse_loss(z, b[2]), 1.0), SIGN, "mse_loss has the factor -0.5"),
         ("penalty_and_a_minus_forgotten", _penalty(lambda z, b: z.log_softmax(1).gather(1, b[1][:, None]).mean(), 1.0), SIGN, "the negative of a cross-entropy with [1]"),

@@ -7,7 +7,7 @@ import pytest
 pytestmark = pytest.mark.reference
 torch = pytest.importorskip("torch")
 
-from loopos.watch.doctor.arguments import judged  # noqa: E402
+from loopos.watch.doctor.arguments import judged, unsigned  # noqa: E402
 
 Z = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 CASES = [
@@ -63,3 +63,11 @@ DIVERGENCES = [
 def test_what_a_divergence_is_given(given, target, logs, sure):
     wrong = judged("kl_div", given, target, logs)
     assert (wrong and wrong.sure) == sure
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [([0, 1, 1, 0], True), ([0.0, 0.0], True), ([1, -1], False), ([0, 1, -1], False), ([1, 1], False), ([], False)],
+)
+def test_targets_that_have_a_sign(target, told):
+    assert (unsigned("cosine_embedding_loss", torch.tensor(target)) is not None) == told
