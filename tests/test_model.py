@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sweeps import THREADS
 from variants import VARIANTS
 
 import loopos
@@ -153,7 +154,7 @@ def _same_bits(family, batch, thread_count, dtype, shape, rows, time):
     config = dataclasses.replace(family, **shape, context_length=max(time, family.context_length))
     ids, targets = batch(config, rows=rows, time=time)
     results = []
-    for threads in (1, 2, 3, 5, 8):
+    for threads in (1, *THREADS):
         thread_count(threads)
         model = loopos.Model(config, seed=2, dtype=dtype)
         loss, grads = model.loss_and_grads(ids, targets)

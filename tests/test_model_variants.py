@@ -116,6 +116,7 @@ def test_every_operation_of_a_block_is_seen_and_a_fault_in_it_is_found(options):
 
 
 @ALL
+@pytest.mark.unsanitized("sixty of the steps that the other tests of each variant take one of")
 def test_training_learns(options):
     model = model_of(options)
     data = np.tile(np.arange(18), 40)
