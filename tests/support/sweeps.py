@@ -9,3 +9,4 @@ import os
 SANITIZED = "SANITIZED_TESTS" in os.environ
 POWERS = (0, 9) if SANITIZED else tuple(range(10))  # of two
 THREADS = (3, 8) if SANITIZED else (2, 3, 5, 8)  # beside one
+DIRECTIONS = 1 if SANITIZED else 2  # of central differences, for each tensor
