@@ -92,5 +92,5 @@ def test_importing_loopos_loads_no_verdict():
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=Path(loopos.__file__).parents[1]
     )
-    watching = [f"loopos.monitor.{name}" for name in ("window", "monitor", "movement", "put_back", "watch")]
+    watching = [f"loopos.monitor.{name}" for name in ("window", "course", "monitor", "movement", "put_back", "watch")]
     assert run.stdout.strip() == str(watching), run.stderr
