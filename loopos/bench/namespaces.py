@@ -13,6 +13,7 @@ is slowed by ``tbf``, which limits its rate, and its latency is the kernel's own
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -23,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "lp"
-FIRST_NETWORK, NETWORKS = 1, 250  # 10.203.x.0/24: by the process's number, so that two runs seldom meet
+NETWORKS = 250  # 10.203.x.0/24
 
 
 class NoNamespaces(Exception):
@@ -42,12 +43,22 @@ def _run(*words: str) -> str:
     return done.stdout
 
 
+def _free_network(number: int) -> str:
+    """One that no card of this machine is in, the search begun by a number, so that two that search at the same time
+    seldom meet."""
+    taken = {int(each) for each in re.findall(r" 10\.203\.(\d+)\.", _run("ip", "-o", "-4", "addr"))}
+    found = next((each for i in range(NETWORKS) if (each := 1 + (number + i) % NETWORKS) not in taken), None)
+    if found is None:
+        raise NoNamespaces(f"all {NETWORKS} networks of 10.203.0.0/16 are in use; ip link shows what killed runs left")
+    return f"10.203.{found}"
+
+
 class Hosts:
     """Made by :func:`hosts`."""
 
     def __init__(self, count: int, folder: Path):
         self._tag = f"{PREFIX}{os.getpid() % 10_000_000}"
-        self._network = f"10.203.{FIRST_NETWORK + os.getpid() % NETWORKS}"
+        self._network = _free_network(os.getpid())
         self.names = [f"{self._tag}n{i}" for i in range(count)]
         self.addresses = [f"{self._network}.{i + 1}" for i in range(count)]
         self._outside = f"{self._network}.254"

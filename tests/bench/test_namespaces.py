@@ -55,6 +55,17 @@ def test_hosts_have_addresses_and_a_link_can_be_cut():
         assert knock(hosts) == "ConnectionRefusedError"
 
 
+def test_a_network_that_is_in_use_is_passed_over(monkeypatch):
+    cards = "1: lo inet 127.0.0.1/8\n" + "".join(f"{n}: b inet 10.203.{n}.254/24 scope\n" for n in (8, 9, 1))
+    monkeypatch.setattr(namespaces, "_run", lambda *words: cards)
+    assert [namespaces._free_network(each) for each in (6, 7, 249, 250, 257)] == [
+        f"10.203.{each}" for each in (7, 10, 250, 2, 10)
+    ]
+    cards = "".join(f"{n}: b inet 10.203.{n}.254/24 scope\n" for n in range(1, 251))
+    with pytest.raises(NoNamespaces, match="are in use"):
+        namespaces._free_network(3)
+
+
 @PERMITTED
 def test_nothing_is_left():
     with namespaces.hosts(2) as hosts:
@@ -108,7 +119,8 @@ def test_a_machine_without_ip_is_told_so(monkeypatch, tmp_path):
 
 def test_a_refusal_is_told_with_what_was_refused(monkeypatch, tmp_path):
     program = tmp_path / "ip"
-    program.write_text("#!/bin/sh\necho 'RTNETLINK answers: Operation not permitted' >&2\nexit 2\n")
+    refusal = "RTNETLINK answers: Operation not permitted"
+    program.write_text(f"#!/bin/sh\n[ $1 = -o ] && exit\necho '{refusal}' >&2\nexit 2\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "Operation not permitted" in namespaces.why_not()
@@ -118,6 +130,7 @@ def test_a_refusal_is_told_with_what_was_refused(monkeypatch, tmp_path):
 def test_without_mpiexec(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(namespaces, "_run", lambda *words: "")
     assert namespaces.mpiexec() is None
     with pytest.raises(NoNamespaces, match="mpiexec is not installed"):
         namespaces.Hosts(1, tmp_path).mpiexec()
