@@ -108,7 +108,7 @@ class _Running:
 
     def turn(self, rows: int) -> None:
         _whole(self.team, self.entrant.peer)
-        self.together += self.team.seconds("steps", count=self.count)
+        self.together += self.team.seconds("steps", count=self.count + 1)[1:]  # the first takes memory
 
     def turn_apart(self, rows: int) -> None:
         if self.entrant.ranks > 1:

@@ -126,12 +126,21 @@ class Ranks(Alone):
 
     def spread(self, owned: Sequence[tuple[int, np.ndarray]]) -> None:
         self.carry([self._comm.Ibcast(array, rank) for rank, array in owned])
+        self._leave_together()
+
+    def _leave_together(self) -> None:
+        """After many small messages. MPI keeps those that found no room and sends them when it is looked at: a rank
+        that goes on to something else would let the others wait for what it seems to have sent. The first barrier may
+        be kept behind them; at the second nothing is."""
+        for _ in range(2):
+            self.carry([self._comm.Ibarrier()])
 
     def collect(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         told = self.gather([(name, array.shape, array.dtype.str) for name, array in arrays.items()])
         if not self.first:
             given = [np.ascontiguousarray(array) for array in arrays.values()]
             self.wait([self._comm.Isend(array, 0, tag) for tag, array in enumerate(given)])
+            self._leave_together()
             return {}
         found, requests = {}, []
         for rank, theirs in enumerate(told[1:], 1):
@@ -139,6 +148,7 @@ class Ranks(Alone):
                 found[name] = np.empty(shape, kind)
                 requests.append(self._comm.Irecv(found[name], rank, tag))
         self.wait(requests)
+        self._leave_together()
         return found
 
     def sending(self, partial: Partial, shards: int) -> Any:

@@ -199,3 +199,32 @@ def test_who_waits_leaves_the_core_to_others_after_many_looks(how, monkeypatch):
     if how == "carry":
         assert looks.count(1) == looks.count(2) == several.SPINS
         assert max(pauses) <= 1e-5
+
+
+LEAVING = """
+import json, sys, time
+from pathlib import Path
+import numpy as np
+from loopos.distributed.opening import open_ranks
+ranks, how, done = open_ranks("auto"), json.loads(sys.argv[1])["how"], Path("done")
+arrays = {str(at): np.full(3000, ranks.rank, np.float32) for at in range(400)}
+if ranks.first:
+    time.sleep(0.3)  # the other has sent all that there is room for
+if how == "spread":
+    ranks.spread([(1, array) for array in arrays.values()])
+else:
+    arrays = ranks.collect(arrays)
+if ranks.first:
+    done.write_text("all have come")
+until = time.monotonic() + 20
+while not done.exists() and time.monotonic() < until:  # and looks at MPI no more
+    time.sleep(0.01)
+tell([done.exists(), sum(float(each.mean()) for each in arrays.values())])
+"""
+
+
+@pytest.mark.parametrize("how", ["spread", "collect"])
+def test_nobody_waits_for_what_a_rank_that_has_gone_on_seems_to_have_sent(how, tmp_path):
+    first, second = result_of(LEAVING, {"how": how}, ranks=2, folder=tmp_path)
+    assert first == [True, 400.0]
+    assert second[0]
