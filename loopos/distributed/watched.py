@@ -84,8 +84,8 @@ class Watched:
         """The main thread is in this update, and gets on."""
         self.tick += 1
         if step != self.step:
-            self.step = step
-            if time.monotonic() - self._said > NEWS:
+            first, self.step = self.step == 0, step
+            if first or time.monotonic() - self._said > NEWS:
                 self._news()
 
     def _news(self) -> None:

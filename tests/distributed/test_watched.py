@@ -57,6 +57,15 @@ def test_news_of_an_update_are_told(pair):
     assert "last heard of in update 4) has died" in first.over
 
 
+def test_the_first_update_is_told_at_once(pair, monkeypatch):
+    told = []
+    monkeypatch.setattr(pair[0], "_news", lambda: told.append(pair[0].step))
+    pair[0]._said = time.monotonic() + 100  # it has just spoken
+    pair[0].at(1)
+    pair[0].at(2)
+    assert told == [1]
+
+
 def test_a_watchman_that_cannot_be_reached_is_an_error(monkeypatch):
     monkeypatch.setattr(watched, "REACH", 0.2)
     place = {"addresses": ["127.0.0.1"], "port": 1, "key": "x"}
