@@ -10,7 +10,14 @@ import pytest
 from under_mpi import mpi_needed, result_of
 
 import loopos
+from loopos.distributed import overlap
 from loopos.distributed.overlap import Overlap
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(monkeypatch):
+    """What a test leaves under way is not for those that follow in this process."""
+    monkeypatch.setattr(overlap, "_left", [])
 
 
 class Exchange:
