@@ -41,8 +41,8 @@ SETS = {
     "held_out": "Runs of ours on which nothing was chosen",
     "fresh": "The same with other seeds, twice these rates and a shorter rise",
     "torch_tuning": "PyTorch programs on which what the loss has to do with it was chosen",
-    "torch": "PyTorch programs under `loopos.watch` on which nothing was chosen",
-    "torch_fresh": "The same with other seeds and twice these rates, measured once, when the monitor was done",
+    "torch": "PyTorch programs under `loopos.watch` on which no bound was chosen",
+    "torch_fresh": "The same with other seeds and twice these rates",
 }
 
 

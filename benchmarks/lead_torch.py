@@ -190,7 +190,11 @@ TUNING_AT_ONCE = [
 def _run(
     seed: int, kind: str, model: str, optimizer: str, more: dict[str, Any], schedule: str | None, rate: float
 ) -> Run:
-    wrong = {"row": ", a bad row", "eps": ", eps 1e-20 and a second beta of 0.5", "decay": ", decay 2000"}.get(kind, "")
+    wrong = {
+        "row": ", a bad row",
+        "eps": ", eps 1e-20 and a second beta of 0.5",
+        "decay": f", decay {more.get('weight_decay', 0):g}",
+    }.get(kind, "")
     how = {"rising": "rising to", "by hand": "rising by hand to", None: "at once"}.get(schedule, f"{schedule} to")
     return {
         "name": f"{model}, {optimizer}{wrong}{', bf16' if more.get('bf16') else ''}, {how} {rate:g}",

@@ -34,9 +34,8 @@ bool round_owed(const Floats& x, Floats owed, Halves out) {
 void bind_rounding(py::module_& m) {
   m.def("round_with_owed", &round_owed, py::arg("x").noconvert(), py::arg("owed").noconvert(),
         py::arg("out").noconvert(),
-        "The bits of x + owed (float32) as bfloat16, rounded to the nearest, ties to even; leaves in `owed` what that "
-        "took "
-        "away. Whether all of it is finite.");
+        "Writes the bits of x + owed (float32) as bfloat16, rounded to the nearest, ties to even, and leaves in `owed` "
+        "what that took away. Returns whether all of it is finite.");
   m.def("from_bfloat16", &from_halves, py::arg("x").noconvert(), py::arg("out").noconvert(), "float32 of such bits.");
 }
 

@@ -1329,7 +1329,7 @@ def round_with_owed(
     out: numpy.typing.NDArray[numpy.uint16],
 ) -> bool:
     """
-    The bits of x + owed (float32) as bfloat16, rounded to the nearest, ties to even; leaves in `owed` what that took away. Whether all of it is finite.
+    Writes the bits of x + owed (float32) as bfloat16, rounded to the nearest, ties to even, and leaves in `owed` what that took away. Returns whether all of it is finite.
     """
 
 def set_num_threads(n: typing.Any) -> None:

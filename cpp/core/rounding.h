@@ -17,8 +17,8 @@ inline std::uint32_t bits_of(float x) {
 
 inline std::uint16_t nearest_bfloat16(float x) {
   const std::uint32_t bits = bits_of(x), nearest = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
-  return static_cast<std::uint16_t>(
-      (bits & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC0u : nearest);  // a NaN's rounding could carry into the sign
+  const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;  // whose rounding could carry into the sign
+  return static_cast<std::uint16_t>(nan ? 0x7FC0u : nearest);
 }
 
 inline float of_bfloat16(std::uint16_t half) {

@@ -97,11 +97,12 @@ def _begin(team: Team, setting: Setting, peer: str, warm_up: int = WARM_UP) -> d
 class _Running:
     """An entrant whose processes live, and what was measured of it."""
 
-    def __init__(self, entrant: Entrant, team: Team, begun: dict[str, Any], steps: int | None):
+    def __init__(self, entrant: Entrant, team: Team, begun: dict[str, Any], steps: int | None, shares: bool = False):
+        """shares: its processes are those of other entrants, whose memory is not its own."""
         self.entrant, self.team, self.begun = entrant, team, begun
         _whole(team, entrant.peer)
         self.count = steps or max(MIN_STEPS, min(MAX_STEPS, round(TURN / team.seconds("steps", count=2)[1])))
-        if "losses" in begun:  # else other entrants share the processes, and their memory is in it
+        if not shares:
             begun["peak_rss"] = team.peak_rss()
         self.together: list[float] = []
         self.separate: list[float] = []
@@ -144,7 +145,8 @@ def _compare(setting: Setting, asked: Request, cores: list[int]) -> dict[str, An
                 team = stack.enter_context(Team(*entrant, _cores(entrant, cores)))
                 running[entrant] = _Running(entrant, team, _begin(team, setting, entrant.peer), asked.steps)
             else:  # in its processes: large models would not be in memory three times
-                running[entrant] = _Running(entrant, same.team, {"trained": same.begun["trained"]}, asked.steps)
+                begun = {"trained": same.begun["trained"]}
+                running[entrant] = _Running(entrant, same.team, begun, asked.steps, shares=True)
 
         for entrant in entrants(asked.peers, asked.threads):
             asked.report(f"{setting.name}: {entrant.peer} starts, ranks {entrant.ranks}, threads {entrant.threads}")

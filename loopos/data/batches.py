@@ -15,7 +15,6 @@ from loopos import checks
 from .held_out import IGNORE, spread
 from .order import Order
 from .reading import Source, check_ids, fingerprint, require_length, token_array
-from .token_file import HELD, PAGE, give_back
 
 # (ids, targets), or (ids, targets, documents): (B, T) each. The numbers of documents never fall along a row; a run of
 # equal ones is a document, whose tokens see one another alone, and in which positions begin at 0. Padding is a document
@@ -51,7 +50,7 @@ class TokenStream:
         check_ids(self.ids, vocab_size, name)
         self.windows = (len(self.ids) - 1) // self.seq_len
         self._rows = np.lib.stride_tricks.sliding_window_view(self.ids, self.seq_len + 1)[:: self.seq_len]  # a view
-        self._order, self._mapped = Order(self.windows, seed), 0
+        self._order = Order(self.windows, seed)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -70,10 +69,6 @@ class TokenStream:
                 f"got step {step}, micro {micro}"
             )
         block = self._rows[self._order.batch(step * self.grad_accum + micro, self.batch_size)[first:last]]
-        self._mapped += len(block) * PAGE
-        if self._mapped > HELD:
-            self._mapped = 0
-            give_back(self.ids)
         return block[:, :-1].astype(np.int64), block[:, 1:].astype(np.int64)
 
     def fingerprint(self) -> dict[str, Any]:

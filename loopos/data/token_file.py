@@ -12,8 +12,6 @@ import numpy as np
 from loopos.files import kinds
 
 SUFFIXES = (".npy", ".bin")
-HELD = 64 << 20  # bytes of a mapped file that may be in memory before they are given back
-PAGE = 2 << 20  # bytes that the system may map where one is read
 SAMPLED_IDS = 1 << 18  # ids, from the start of a .bin file, of which the width is judged
 FEWEST = 64  # ids; of fewer nothing is judged
 SMALL = 15  # the upper halves of ids below 2**20, which is more than any vocabulary

@@ -28,7 +28,7 @@ from .watched import Watched, start
 SPINS = 200  # looks at a request without a pause
 PAUSE = 50e-6  # seconds between looks after that: a process that waits does not take a core from one that computes
 BUSY = 2.0  # seconds in which a bucket that all ranks are sending is looked at with next to no pauses
-MOMENT = 1e-6  # seconds; the system makes some fifty of it
+MOMENT = 1e-6  # seconds asked for; the system sleeps for some 50e-6
 LONGEST = 1e-3  # seconds between looks of a long wait
 
 
@@ -88,10 +88,9 @@ class Ranks(Alone):
             watched.tick += 1
 
     def carry(self, requests: Sequence[Any]) -> None:
-        """Until these are done, where all ranks are at it: MPI moves a piece whenever it is looked at, so nobody sleeps
-        but for a moment, after many looks, where another process has the core that one of them needs. (A core that is
-        yielded, to any process, comes back after milliseconds.) What takes long all the same is waited for as by
-        :meth:`wait`."""
+        """Until these are done, where all ranks are at it: MPI moves a piece whenever it is looked at, so the
+        pauses are short. There must be some: another process may need the core. A core that is yielded instead comes
+        back only after milliseconds where other programs want it. What takes long is waited for as by :meth:`wait`."""
         until, looks = time.monotonic() + BUSY, 0
         for request in requests:
             while not request.Test() and time.monotonic() < until:

@@ -162,8 +162,8 @@ class Hits:
     def _of_a_rule(self, birth: Birth, weight: torch.nn.Parameter) -> Birth:
         """The same where an optimizer that is not PyTorch's updates the weight: its arithmetic is not known here."""
         for each in self._optimizers:
-            own = type(each).__module__.startswith("torch.optim.")
-            if not own and birth.step > 1 and any(weight is one for one in parameters_of([each])):
+            of_torch = type(each).__module__.startswith("torch.optim.")
+            if not of_torch and birth.step > 1 and any(weight is one for one in parameters_of([each])):
                 rule = type(each).__name__
                 words = (
                     f"{birth.cause}; the optimizer is {rule}, none of PyTorch's: its update before may have made it so"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from on_isa import environment
 
 import loopos
 
@@ -16,9 +16,8 @@ import loopos
 @pytest.mark.unsanitized("processes of its own, without the sanitizers' libraries")
 @pytest.mark.parametrize("isa", loopos._core.available_isas())
 def test_float_agrees_with_double_on_every_instruction_set(isa):
-    environment = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": str(Path(loopos.__file__).parents[1])}
     script = str(Path(__file__).parent / "measure_linalg.py")
-    run = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, script], env=environment(isa), capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     told = json.loads(run.stdout)
     assert told["isa"] == isa

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-import loopos
+from on_isa import environment
 
 
 @functools.cache
 def run_measurement(script: str, isa: str) -> dict | str:
-    places = (Path(loopos.__file__).parents[1], Path(__file__).parents[1] / "support")
-    env = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": os.pathsep.join(map(str, places))}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / script)], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, str(Path(__file__).parent / script)],
+        env=environment(isa),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     if done.returncode and "does not have it" in done.stderr:
         return done.stderr

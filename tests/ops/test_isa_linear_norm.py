@@ -7,10 +7,8 @@ The instruction set is chosen once per process, so this file is also the program
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,13 +81,10 @@ def measure():
 
 
 def run(isa):
-    import loopos
+    from on_isa import environment
 
-    places = [Path(loopos.__file__).parents[1], Path(__file__).parents[1] / "support"]
-    path = os.pathsep.join([*map(str, places), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": path}
     return subprocess.run(
-        [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, __file__], env=environment(isa), capture_output=True, text=True, timeout=120, check=False
     )
 
 

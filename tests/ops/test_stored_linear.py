@@ -8,15 +8,14 @@ same for products and must agree with numpy.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 import pytest
+from on_isa import environment
 from sweeps import POWERS
 
 import loopos
@@ -312,8 +311,7 @@ def figures():
     ],
 )
 def test_float_against_double_on_every_instruction_set(isa):
-    places = (Path(loopos.__file__).parents[1], Path(__file__).parents[1] / "support")
-    env = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": os.pathsep.join(map(str, places))}
+    env = environment(isa)
     done = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True, timeout=300)
     if done.returncode and "does not have it" in done.stderr:
         pytest.skip(f"this machine or build has no {isa}")

@@ -5,10 +5,8 @@ The instruction set is chosen once per process, so this file is also the program
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,15 +38,11 @@ def measure():
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 def test_float_agrees_with_double(isa):
+    from on_isa import environment
     from optimizers import MAKERS
 
-    import loopos
-
-    places = [Path(loopos.__file__).parents[1], Path(__file__).parents[1] / "support"]
-    path = os.pathsep.join([*map(str, places), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "LOOPOS_ISA": isa, "PYTHONPATH": path}
     process = subprocess.run(
-        [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, __file__], env=environment(isa), capture_output=True, text=True, timeout=120, check=False
     )
     if process.returncode and "does not have it" in process.stderr:
         pytest.skip(f"this machine or build has no {isa}")

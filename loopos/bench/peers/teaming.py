@@ -46,8 +46,8 @@ class RankEngine(Engine):
 
     def cut(self, rows: int, passes: int, reduction: str) -> None:
         """The next steps make ``passes`` passes of ``rows`` sequences, without the other ranks: their gradients are not
-        added. rows 0: whole steps together, by this reduction ("tree", "fast", "bfloat16" or
-        "zero") where the engine has several."""
+        added. rows 0: whole steps together, by this reduction ("tree", "fast", "bfloat16" or "zero") where the engine
+        has several."""
         raise NotImplementedError
 
     def overlaps(self) -> bool:
@@ -108,8 +108,8 @@ class Team:
     def prepare(
         self, setting: dict[str, Any], seed: int, reduction: str = "tree", adapter: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Of this rank's part of each batch; adapter: fields of loopos.LoRA, of which alone the gradients are
-        added."""
+        """Of this rank's part of each batch; reduction: see RankEngine.cut; adapter: fields of loopos.LoRA, of which
+        alone the gradients are added."""
         chosen = Setting.from_dict(setting)
         data = self._engine.part(chosen.data(seed))
         parameters = self._engine.prepare(chosen, data)

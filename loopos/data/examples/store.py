@@ -23,7 +23,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from loopos.data.token_file import HELD, PAGE, give_back
+from loopos.data.token_file import give_back
 from loopos.errors import CheckpointError
 from loopos.files import durable
 
@@ -33,9 +33,11 @@ VERSION = 1
 KEPT_FROM = 1 << 20  # bytes; a smaller file is turned into tokens in about a second
 TOKENS, TABLE, ABOUT = "tokens.i32", "examples.bin", "about.json"
 CACHE_DIR = "LOOPOS_CACHE_DIR"
+HELD = 64 << 20  # bytes of the mapped file that may be in memory before they are given back
 _ROW = np.dtype([("end", "<i8"), ("number", "<i8"), ("form", "u1"), ("cause", "u1")])  # of an example
 _OPEN: weakref.WeakValueDictionary[tuple[str, str, str], Store] = weakref.WeakValueDictionary()  # by file and tokenizer
 _CHUNK = 1 << 18  # tokens looked at together
+_PAGE = 2 << 20  # bytes that the system may map where one is read
 
 
 class Counts(NamedTuple):
@@ -88,7 +90,7 @@ class Store:
         """The first ``most`` of an example, a copy."""
         start, end = int(self.starts[example]), int(self.starts[example + 1])
         piece = np.array(self._tokens[start : min(end, start + most)])
-        self._read += piece.nbytes + PAGE
+        self._read += piece.nbytes + _PAGE
         if self._read > HELD:
             self.release()
         return piece

@@ -30,9 +30,8 @@ class _Diary:
         self.divided: list[float] = []  # what gradients were divided by between their clipping and the update
         self.said: list[str] = []
         self._fresh: set[int] = set()  # parameters that had a gradient since the last update
-        self._clipped: tuple[list[Any], float, int] | None = (
-            None  # these, their norm then, and how much backward was done
-        )
+        # Parameters that were clipped, the norm of their gradients then, and how much backward was done.
+        self._clipped: tuple[list[Any], float, int] | None = None
         self._doubtful: dict[int, str] = {}  # of them, those whose old gradient was there; until it is cleared
 
     def hooks(self, stack: ExitStack) -> None:
